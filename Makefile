@@ -1,0 +1,49 @@
+# Every target does its own set-up: `make demo` and `make test` work on a fresh clone with only Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := compute,service,worker,local,postgres,dev
+STAMP := $(VENV)/installed
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba
+export NUMBA_THREADING_LAYER ?= workqueue
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := install
+.PHONY: install demo serve check test format openapi bench clean
+
+install: $(STAMP) ## the virtual environment with everything that one machine needs
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Consilience needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m consilience.numerics.kernels
+	@touch $@
+
+demo: install ## two real embedding sets, from upload to score, in half a minute
+	@$(BIN)/python examples/demo.py
+
+serve: install ## the service with a worker and an embedded Redis, until Ctrl-C
+	@$(BIN)/consilience serve
+
+check: install ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check ## everything: the checks and the whole test suite
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+openapi: install ## write openapi/openapi.json anew
+	$(BIN)/python -m service.openapi > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json
+
+bench: install ## the figures of docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .numba .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,0 +1,35 @@
+"""What all words of the contract share."""
+
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+#: A float that JSON can hold: never NaN, never infinite.
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Timestamp = AwareDatetime
+#: A user's own label for a set: printable, short, never a path.
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:@+-]*$")]
+#: The user's own JSON, stored and given back untouched; at most 8 KB.
+Metadata = dict[str, Any]
+METADATA_LIMIT_BYTES = 8192
+EmbeddingId = Annotated[str, Field(pattern=r"^emb_[0-9a-f]{32}$", examples=["emb_0123456789abcdef0123456789abcdef"])]
+JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}$", examples=["job_0123456789abcdef0123456789abcdef"])]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")]
+
+
+def as_many(value: object) -> object:
+    """One item stands for a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class Request(BaseModel):
+    """Something that a user sends: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Document(BaseModel):
+    """Something that the service answers: frozen; a client ignores fields that a newer service adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)

@@ -1,0 +1,46 @@
+"""Embedding sets: layers over the same n items."""
+
+from typing import Literal
+
+from consilience.contract.base import Digest, Document, EmbeddingId, Metadata, Timestamp
+
+#: How a stored layer's numbers are kept; F64 becomes F32 on the way in.
+LayerDtype = Literal["F16", "BF16", "F32"]
+DTYPE_BYTES: dict[LayerDtype, int] = {"F16": 2, "BF16": 2, "F32": 4}
+#: A score of fewer rows says nothing, and debiased CKA divides by n - 3.
+ROWS_MIN = 4
+
+
+class Layer(Document):
+    """One immutable matrix (n, dim), C-order, little-endian."""
+
+    name: str
+    dim: int
+    dtype: LayerDtype
+    digest: Digest
+    """SHA-256 over the header (dtype, shape) and the stored bytes: the blob's address."""
+
+
+class EmbeddingSet(Document):
+    """Layers over the same n items."""
+
+    id: EmbeddingId
+    name: str
+    n: int
+    layers: tuple[Layer, ...]
+    digest: Digest
+    """SHA-256 over the layers' names and digests: equal for equal content."""
+    source: Literal["upload"] = "upload"
+    metadata: Metadata
+    bytes: int
+    """Bytes that the layers take in the store."""
+    created_at: Timestamp
+    links: dict[str, str]
+
+
+class EmbeddingPage(Document):
+    """One page of embedding sets, newest first."""
+
+    data: tuple[EmbeddingSet, ...]
+    has_more: bool
+    next_cursor: str | None

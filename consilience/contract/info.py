@@ -1,0 +1,33 @@
+"""What the service is and what it allows."""
+
+from consilience.contract.base import Document, Finite
+
+
+class Limits(Document):
+    """Every limit that a request can meet, with its unit in its name."""
+
+    upload_limit_bytes: int
+    inline_limit_bytes: int
+    """A JSON body, vectors included."""
+    metadata_limit_bytes: int
+    rows_limit: int
+    dim_limit: int
+    layers_limit: int
+    job_timeout_s: Finite
+    job_memory_limit_bytes: int
+    job_flops_limit: Finite
+    wait_limit_s: Finite
+    """The longest `Prefer: wait`."""
+    queue_limit: int
+
+
+class Info(Document):
+    """What the service is and what it allows."""
+
+    name: str = "consilience"
+    version: str
+    api: str = "v1"
+    formats: tuple[str, ...]
+    """Media types of an upload."""
+    metrics: tuple[str, ...]
+    limits: Limits

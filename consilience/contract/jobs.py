@@ -1,0 +1,188 @@
+"""Jobs: what is asked, what happens to it, and what comes out."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from consilience.contract.base import Document, EmbeddingId, Finite, JobId, Metadata, Request, Timestamp, as_many
+from consilience.contract.metrics import Cka, MetricChoice, MutualKnn
+from consilience.contract.problems import Problem
+from consilience.contract.scores import ScoreDocument
+
+LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
+#: `last`, `all`, or names in the order wanted.
+LayerChoice = Literal["last", "all"] | LayerNames
+
+
+class Side(Request):
+    """One side of a comparison: a stored set by id, or a few vectors in the request itself."""
+
+    embedding: EmbeddingId | None = None
+    vectors: list[list[Finite]] | None = Field(default=None, description="n rows of d numbers; for small sets")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.embedding is None) == (self.vectors is None):
+            raise ValueError("give exactly one of `embedding` and `vectors`")
+        return self
+
+
+class Layers(Request):
+    """Which layers of each side take part."""
+
+    a: LayerChoice = "last"
+    b: LayerChoice = "last"
+
+
+def _both_sides(value: object) -> object:
+    """One choice stands for both sides."""
+    return {"a": value, "b": value} if isinstance(value, str | list | tuple) else value
+
+
+class Preparation(Request):
+    """What is done to the rows first."""
+
+    profile: Literal["none", "l2", "prh"] = "l2"
+    clamp_quantile: Annotated[float, Field(gt=0.5, le=1.0)] = 0.95
+    clamp_scope: Literal["model", "layer"] = "model"
+
+
+def _profile(value: object) -> object:
+    """A bare name stands for the profile with its defaults."""
+    return {"profile": value} if isinstance(value, str) else value
+
+
+class NullChoice(Request):
+    """How the chance level is found. `auto`: the closed form where there is one, else permutation."""
+
+    method: Literal["auto", "analytic", "permutation", "none"] = "auto"
+    draws: Annotated[int, Field(ge=20, le=100_000)] = 200
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+
+
+class IntervalChoice(Request):
+    """Which interval is wanted. `population`: as if the items were drawn anew; `gallery`: for these items."""
+
+    level: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    target: Literal["population", "gallery"] = "population"
+
+
+MetricChoices = Annotated[
+    tuple[MetricChoice, ...],
+    BeforeValidator(as_many, json_schema_input_type=MetricChoice | tuple[MetricChoice, ...]),
+    Field(min_length=1, max_length=32),
+]
+
+
+class ScoringOptions(Request):
+    """Everything of an alignment but its two sides; every field has a default."""
+
+    metrics: MetricChoices = (MutualKnn(), Cka())
+    layers: Annotated[Layers, BeforeValidator(_both_sides, json_schema_input_type=LayerChoice | Layers)] = Layers()
+    aggregate: Literal["max"] = "max"
+    preparation: Annotated[
+        Preparation,
+        BeforeValidator(_profile, json_schema_input_type=Literal["none", "l2", "prh"] | Preparation),
+    ] = Preparation()
+    null: NullChoice = NullChoice()
+    interval: IntervalChoice | None = IntervalChoice()
+    estimate: Literal["all"] = "all"
+    builder: Literal["auto", "faiss"] = "auto"
+    pairing: Literal["row"] = "row"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    metadata: Metadata = {}
+
+
+class AlignmentRequest(ScoringOptions):
+    """How far do the spaces of `a` and `b` agree?"""
+
+    a: Side
+    b: Side
+
+
+class Plan(Document):
+    """What a job will cost, known before it is queued."""
+
+    n: int
+    dim_a: int
+    dim_b: int
+    cells: int
+    """Layer pairs of the grid."""
+    flops: Finite
+    bytes: int
+    """Peak memory of the job's process, estimated."""
+    seconds: Finite
+    """Estimated on two cores."""
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. Each state is one sentence."""
+
+    QUEUED = "queued"
+    """It waits for a worker."""
+    RUNNING = "running"
+    """A worker's process is at it."""
+    SUCCEEDED = "succeeded"
+    """Its result is there."""
+    FAILED = "failed"
+    """It ended with an error, which says why."""
+    CANCELED = "canceled"
+    """It was stopped on request; there is no result."""
+
+
+FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
+
+
+class Progress(Document):
+    """How far a running job is."""
+
+    stage: str
+    done: int
+    total: int
+    eta_s: Finite | None = None
+
+
+class Run(Document):
+    """One attempt of a worker at a job."""
+
+    delivery: int
+    worker: str
+    started_at: Timestamp
+    ended: Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"] | None = None
+    """Null while it runs."""
+    ended_at: Timestamp | None = None
+
+
+class Job(Document):
+    """One piece of work and its outcome."""
+
+    id: JobId
+    kind: Literal["alignment"]
+    status: JobStatus
+    cancel_requested: bool = False
+    """True from the request to cancel until the process is gone."""
+    progress: Progress | None = None
+    runs: tuple[Run, ...] = ()
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    plan: Plan
+    request: dict[str, Any]
+    """The request with every default filled in."""
+    result: ScoreDocument | None = None
+    error: Problem | None = None
+    links: dict[str, str]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status in FINISHED
+
+
+class JobPage(Document):
+    """One page of jobs, newest first."""
+
+    data: tuple[Job, ...]
+    has_more: bool
+    next_cursor: str | None

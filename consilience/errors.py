@@ -1,0 +1,291 @@
+"""Every error that Consilience raises on purpose.
+
+* ConsilienceError
+    * InputError: the caller can mend it
+        * InvalidRequest: an unknown field, metric or option, or a value out of its range
+        * UnsupportedFormat: bytes of a kind that is not read here
+        * UnreadableFile: bytes that are not what they claim to be
+        * UnsupportedDtype: numbers of a kind that is not read here
+        * InvalidShape: not (n, d) or (n, L, d), or an empty axis
+        * TooFewRows: fewer rows than a score needs
+        * NonFiniteValues: NaN or infinity among the values
+        * UnpairedSides: the two sides do not hold the same items
+        * UnknownLayer: a layer that the set does not have
+        * TooLarge: over a size limit
+        * TooExpensive: over a cost limit
+    * StateError: the request is sound, the state of the service forbids it
+        * NotFound: no such resource
+        * Expired: it existed, its retention has passed
+        * InUse: an unfinished job needs it
+        * KeyReused: an idempotency key with another body
+    * JobError: why a job failed
+        * JobCrashed: its process died too often
+        * JobOutOfMemory: the system stopped its process for its memory
+        * JobTimedOut: it ran longer than its time limit
+        * JobBroken: an unforeseen error inside the job
+    * ServiceError: the surroundings failed
+        * Unavailable: the database, Redis or the blob store does not answer
+        * StorageFull: no room left for the bytes
+        * Unreachable: the service did not answer (raised by the client)
+        * WaitTimedOut: the job had not finished in the time given (raised by the client)
+        * MissingExtra: an optional package is not installed
+        * StartupError: the service cannot start here
+
+Each error carries data (the offending value, the limit, what to do), never a status code:
+`service/problems.py` alone knows those.
+"""
+
+from typing import ClassVar
+
+#: Characters of an offending value that an error quotes back.
+QUOTED_LENGTH = 200
+
+
+class ConsilienceError(Exception):
+    """The root of the tree.
+
+    Parameters
+    ----------
+    detail : str
+        One sentence: what is wrong.
+    value : object, optional
+        The offending value, quoted back shortened to 200 characters.
+    limit : object, optional
+        The limit that was broken.
+    hint : str, optional
+        One sentence: what to do about it.
+    pointer : str, optional
+        Where in the request it stands, as a JSON pointer (``/metrics/0/k``).
+    """
+
+    #: The stable name of this kind of error, the last part of a problem's `type`.
+    code: ClassVar[str] = "error"
+    title: ClassVar[str] = "Something went wrong"
+    #: Whether the same request can succeed later, unchanged.
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        value: object = None,
+        limit: object = None,
+        hint: str | None = None,
+        pointer: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.value = value if value is None else str(value)[:QUOTED_LENGTH]
+        self.limit = limit
+        self.hint = hint
+        self.pointer = pointer
+
+    def __str__(self) -> str:
+        """The sentence, then the hint: what a person at a terminal needs."""
+        return f"{self.detail} {self.hint}" if self.hint else self.detail
+
+
+class InputError(ConsilienceError):
+    """The caller can mend it."""
+
+    code = "invalid-input"
+    title = "The input cannot be used"
+
+
+class InvalidRequest(InputError):
+    """An unknown field, metric or option, or a value out of its range."""
+
+    code = "invalid-request"
+    title = "The request is not valid"
+
+
+class UnsupportedFormat(InputError):
+    """Bytes of a kind that is not read here."""
+
+    code = "unsupported-format"
+    title = "The format is not supported"
+
+
+class UnreadableFile(InputError):
+    """Bytes that are not what they claim to be."""
+
+    code = "unreadable-file"
+    title = "The file cannot be read"
+
+
+class UnsupportedDtype(InputError):
+    """Numbers of a kind that is not read here."""
+
+    code = "unsupported-dtype"
+    title = "The data type is not supported"
+
+
+class InvalidShape(InputError):
+    """Not (n, d) or (n, L, d), or an empty axis."""
+
+    code = "invalid-shape"
+    title = "The shape cannot be used"
+
+
+class TooFewRows(InputError):
+    """Fewer rows than a score needs."""
+
+    code = "too-few-rows"
+    title = "There are too few rows"
+
+
+class NonFiniteValues(InputError):
+    """NaN or infinity among the values."""
+
+    code = "non-finite-values"
+    title = "The values are not all finite"
+
+
+class UnpairedSides(InputError):
+    """The two sides do not hold the same items."""
+
+    code = "unpaired-sides"
+    title = "The two sides are not paired"
+
+
+class UnknownLayer(InputError):
+    """A layer that the set does not have."""
+
+    code = "unknown-layer"
+    title = "There is no such layer"
+
+
+class TooLarge(InputError):
+    """Over a size limit."""
+
+    code = "too-large"
+    title = "The input is too large"
+
+
+class TooExpensive(InputError):
+    """Over a cost limit."""
+
+    code = "too-expensive"
+    title = "The job would cost too much"
+
+
+class StateError(ConsilienceError):
+    """The request is sound, the state of the service forbids it."""
+
+    code = "conflict"
+    title = "The state of the service forbids it"
+
+
+class NotFound(StateError):
+    """No such resource."""
+
+    code = "not-found"
+    title = "There is no such resource"
+
+
+class Expired(StateError):
+    """It existed; its retention has passed."""
+
+    code = "expired"
+    title = "It is no longer kept"
+
+
+class InUse(StateError):
+    """An unfinished job needs it."""
+
+    code = "in-use"
+    title = "It is in use"
+
+
+class KeyReused(StateError):
+    """An idempotency key that came before with another body."""
+
+    code = "idempotency-key-reused"
+    title = "The idempotency key was used for another request"
+
+
+class JobError(ConsilienceError):
+    """Why a job failed."""
+
+    code = "job-failed"
+    title = "The job failed"
+
+
+class JobCrashed(JobError):
+    """Its process died too often."""
+
+    code = "job-crashed"
+    title = "The job's process died"
+
+
+class JobOutOfMemory(JobError):
+    """The system stopped its process for its memory."""
+
+    code = "job-out-of-memory"
+    title = "The job ran out of memory"
+
+
+class JobTimedOut(JobError):
+    """It ran longer than its time limit."""
+
+    code = "job-timed-out"
+    title = "The job took too long"
+
+
+class JobBroken(JobError):
+    """An unforeseen error inside the job; the worker's log has the trace."""
+
+    code = "job-broken"
+    title = "The job met an unforeseen error"
+
+
+class ServiceError(ConsilienceError):
+    """The surroundings failed."""
+
+    code = "service-error"
+    title = "The service has a problem"
+    retryable = True
+
+
+class Unavailable(ServiceError):
+    """The database, Redis or the blob store does not answer."""
+
+    code = "unavailable"
+    title = "A part of the service does not answer"
+
+
+class StorageFull(ServiceError):
+    """No room left for the bytes."""
+
+    code = "storage-full"
+    title = "The storage is full"
+
+
+class Unreachable(ServiceError):
+    """The service did not answer."""
+
+    code = "unreachable"
+    title = "The service cannot be reached"
+
+
+class WaitTimedOut(ServiceError):
+    """The job had not finished in the time given; it goes on."""
+
+    code = "wait-timed-out"
+    title = "The job has not finished yet"
+
+
+class MissingExtra(ServiceError):
+    """An optional package is not installed."""
+
+    code = "missing-extra"
+    title = "An optional package is missing"
+    retryable = False
+
+
+class StartupError(ServiceError):
+    """The service cannot start here."""
+
+    code = "startup-error"
+    title = "The service cannot start"
+    retryable = False
