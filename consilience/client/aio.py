@@ -1,0 +1,205 @@
+"""The client for asyncio: the same words as `consilience.client.sync`, awaited.
+
+from consilience.client.aio import AsyncClient
+
+async with AsyncClient("http://127.0.0.1:8000") as client:
+    alignment = await client.align("old.npy", "new.npy", metrics=["mutual_knn"])
+    print((await alignment.wait()).scores[0].value)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import stamina
+
+from consilience.client import operations
+from consilience.client.exchange import Body, Operation, Request, Result
+from consilience.client.operations import Watcher
+from consilience.client.options import options_of
+from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable
+from consilience.client.sources import Source
+from consilience.client.sync import DEFAULT_URL
+from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
+from consilience.contract.info import Info
+from consilience.contract.jobs import Job, JobPage, JobStatus, Plan, ScoringOptions
+from consilience.contract.metrics import Catalogue
+from consilience.contract.scores import ScoreDocument
+
+
+class AsyncClient:
+    """A connection to one service.
+
+    Parameters
+    ----------
+    url : str
+        Where the service is.
+    timeout_s : float
+        Seconds to wait for one answer.
+    patience_s : float
+        Seconds during which a connection that fails, or a service that asks to come back later, is tried again.
+    headers : mapping, optional
+        Sent with every request.
+
+    Every method raises the class of `consilience.errors` that matches the problem document, and Unreachable when
+    no answer comes.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_s: float = 120.0,
+        patience_s: float = 10.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._http = httpx2.AsyncClient(base_url=url, timeout=timeouts(timeout_s), headers=headers)
+        self._retries = retries(patience_s)
+
+    async def upload(
+        self, source: Source, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> EmbeddingSet:
+        """Store a file (by its path) or an array (n, d) or (n, L, d); the same content and name: the same set."""
+        return await self._run(operations.upload(source, name, metadata))
+
+    async def embedding(self, embedding_id: str) -> EmbeddingSet:
+        """One stored set."""
+        return await self._run(operations.embedding(embedding_id))
+
+    async def embeddings(self, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> EmbeddingPage:
+        """A page of stored sets, newest first."""
+        return await self._run(operations.embeddings(name, cursor, limit))
+
+    async def delete(self, embedding_id: str) -> None:
+        """Forget a stored set; InUse while an unfinished job needs it."""
+        await self._run(operations.delete(embedding_id))
+
+    async def align(
+        self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any
+    ) -> "AsyncAlignment":
+        """Ask how far two spaces agree.
+
+        `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first.
+        `fields` are those of ScoringOptions and replace single ones of `options`.
+        """
+        return AsyncAlignment(self, await self._run(operations.align(a, b, options_of(options, fields))))
+
+    async def plan(self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any) -> Plan:
+        """What `align` would cost; uploads what is not stored yet, but makes no job."""
+        return await self._run(operations.plan(a, b, options_of(options, fields)))
+
+    async def job(self, job_id: str) -> Job:
+        """One job as it stands."""
+        return await self._run(operations.job(job_id))
+
+    async def jobs(self, *, status: JobStatus | None = None, cursor: str | None = None, limit: int = 50) -> JobPage:
+        """A page of jobs, newest first."""
+        return await self._run(operations.jobs(status, cursor, limit))
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask for a job's end; a finished job stays as it is."""
+        return await self._run(operations.cancel(job_id))
+
+    async def wait(self, job_id: str, *, timeout_s: float | None = None, watch: Watcher | None = None) -> Job:
+        """The job once it has finished, however it ended; WaitTimedOut after `timeout_s` seconds.
+
+        `watch` is called with the job each time it has changed.
+        """
+        return await self._run(operations.wait(job_id, timeout_s, watch))
+
+    async def info(self) -> Info:
+        """What the service is and what it allows."""
+        return await self._run(operations.info())
+
+    async def metrics(self) -> Catalogue:
+        """The service's metrics."""
+        return await self._run(operations.metrics())
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, operation: Operation[Result]) -> Result:
+        try:
+            request = next(operation)
+            while True:
+                request = operation.send(await self._send(request))
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    async def _send(self, request: Request) -> httpx2.Response:
+        await asyncio.sleep(request.after_s)
+        try:
+            async for attempt in stamina.retry_context(**self._retries):
+                with attempt:
+                    return refuse_later(await self._send_once(request))
+        except Busy as busy:
+            return busy.response
+        except httpx2.TransportError as error:
+            raise unreachable(self._http.base_url, request, error) from error
+        raise AssertionError("the retry loop returns or raises")
+
+    async def _send_once(self, request: Request) -> httpx2.Response:
+        return await self._http.request(
+            request.method,
+            request.path,
+            params=request.params,
+            headers=request.all_headers,
+            json=request.json,
+            content=_stream(request.body) if request.body else None,
+        )
+
+
+async def _stream(body: Body) -> AsyncIterator[bytes]:
+    """The body's chunks, read in a thread: a slow disk must not hold the event loop."""
+    chunks = body.chunks()
+    while chunk := await asyncio.to_thread(next, chunks, b""):
+        yield chunk
+
+
+class AsyncAlignment:
+    """An alignment that the service works on.
+
+    Attributes
+    ----------
+    job : Job
+        The job as it was last seen.
+    """
+
+    def __init__(self, client: AsyncClient, job: Job) -> None:
+        self._client = client
+        self.job = job
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    async def refresh(self) -> Job:
+        """The job as it stands now."""
+        self.job = await self._client.job(self.id)
+        return self.job
+
+    async def cancel(self) -> Job:
+        """Ask for its end."""
+        self.job = await self._client.cancel(self.id)
+        return self.job
+
+    async def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> ScoreDocument:
+        """The scores, once they are there.
+
+        Raises the error that the job ended with, JobError if it was canceled, WaitTimedOut after `timeout_s` seconds.
+        """
+        self.job = await self._client.wait(self.id, timeout_s=timeout_s, watch=watch)
+        return operations.result_of(self.job)

@@ -1,0 +1,109 @@
+"""Requests as values, and what answers to them mean: the part of the client that does no I/O.
+
+An `Operation` is a generator: it yields a `Request`, is sent the response, and returns its result.
+It is written once; the two clients differ only in how they send.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from consilience.contract.problems import Problem
+from consilience.errors import ConsilienceError, InputError, ServiceError
+
+Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
+
+
+class Body(Protocol):
+    """Bytes to send, which can be read again for another attempt."""
+
+    @property
+    def media_type(self) -> str:
+        """Content-Type."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes from the start, at most 1 MiB at a time."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request, not yet sent."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: object = None
+    body: Body | None = None
+    #: Seconds to let pass before it is sent: how polling backs off.
+    after_s: float = 0.0
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """With those that a body needs; the length is known, so nothing is sent in chunked encoding."""
+        if self.body is None:
+            return dict(self.headers)
+        return {**self.headers, "content-type": self.body.media_type, "content-length": str(self.body.size)}
+
+
+Operation = Generator[Request, httpx2.Response, Result]
+
+
+def fetch(request: Request, kind: type[Model]) -> Operation[Model]:
+    """Send `request`; the answer is a document of this kind, or a problem, which is raised."""
+    return read(check((yield request)), kind)
+
+
+def check(response: httpx2.Response) -> httpx2.Response:
+    """The response, unless it tells of an error: then the matching class of `consilience.errors` is raised."""
+    if response.is_error:
+        raise _error(response)
+    return response
+
+
+def read(response: httpx2.Response, kind: type[Model]) -> Model:
+    """The document that the response holds."""
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        raise _stranger(response) from error
+
+
+def error_of(problem: Problem) -> ConsilienceError:
+    """The exception that a problem document stands for, by its code; each of its faults is a note."""
+    kind = _kinds(ConsilienceError).get(problem.code) or (InputError if problem.status < 500 else ServiceError)
+    error = kind(problem.detail, value=problem.value, limit=problem.limit, hint=problem.hint, pointer=problem.pointer)
+    for fault in problem.errors:
+        error.add_note(f"{fault.pointer}: {fault.detail}")
+    return error
+
+
+def _error(response: httpx2.Response) -> ConsilienceError:
+    try:
+        return error_of(Problem.model_validate_json(response.content))
+    except ValidationError:
+        return _stranger(response)
+
+
+def _stranger(response: httpx2.Response) -> ServiceError:
+    """Something answers there, but it is not Consilience: a proxy, or a wrong address."""
+    return ServiceError(
+        f"{response.url} answered {response.status_code} with something that is not Consilience's.",
+        value=response.text,
+        hint="Check the address of the service.",
+    )
+
+
+def _kinds(root: type[ConsilienceError]) -> dict[str, type[ConsilienceError]]:
+    kinds = {root.code: root}
+    for kind in root.__subclasses__():
+        kinds |= _kinds(kind)
+    return kinds

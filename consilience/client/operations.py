@@ -1,0 +1,144 @@
+"""Every call of the service, written once for both clients."""
+
+import json
+import math
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from consilience.client.exchange import Operation, Request, check, error_of, fetch, read
+from consilience.client.sources import Source, body_of, name_of, stored_id
+from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
+from consilience.contract.info import Info
+from consilience.contract.jobs import AlignmentRequest, Job, JobPage, JobStatus, Plan, ScoringOptions, Side
+from consilience.contract.metrics import Catalogue
+from consilience.contract.scores import ScoreDocument
+from consilience.errors import JobError, WaitTimedOut
+
+#: Seconds between two looks at a job: the first, the longest, and the growth while nothing changes.
+POLL_FIRST_S = 0.02
+POLL_LONGEST_S = 1.0
+POLL_GROWTH = 1.5
+NOT_MODIFIED = 304
+
+#: Told of a job whenever it has changed.
+Watcher = Callable[[Job], None]
+
+
+def upload(source: Source, name: str | None, metadata: Mapping[str, Any] | None) -> Operation[EmbeddingSet]:
+    """Send a file or an array; equal content under an equal name is the same set."""
+    params = {"name": name or name_of(source)}
+    if metadata:
+        params["metadata"] = json.dumps(metadata)
+    return (yield from fetch(Request("POST", "/v1/embeddings", params, body=body_of(source)), EmbeddingSet))
+
+
+def embedding(embedding_id: str) -> Operation[EmbeddingSet]:
+    """One stored set."""
+    return fetch(Request("GET", f"/v1/embeddings/{embedding_id}"), EmbeddingSet)
+
+
+def embeddings(name: str | None, cursor: str | None, limit: int) -> Operation[EmbeddingPage]:
+    """A page of stored sets, newest first."""
+    return fetch(Request("GET", "/v1/embeddings", _given(name=name, cursor=cursor, limit=limit)), EmbeddingPage)
+
+
+def delete(embedding_id: str) -> Operation[None]:
+    """Forget a stored set."""
+    check((yield Request("DELETE", f"/v1/embeddings/{embedding_id}")))
+
+
+def align(a: Source, b: Source, options: ScoringOptions) -> Operation[Job]:
+    """Upload what is not yet stored, then ask for the alignment."""
+    body = yield from _request(a, b, options)
+    # The key makes a repeated POST, after a connection that broke, the same job.
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    return (yield from fetch(Request("POST", "/v1/alignments", headers=headers, json=body), Job))
+
+
+def plan(a: Source, b: Source, options: ScoringOptions) -> Operation[Plan]:
+    """What the alignment would cost; no job comes of it."""
+    body = yield from _request(a, b, options)
+    return (yield from fetch(Request("POST", "/v1/alignments", {"dry_run": "true"}, json=body), Plan))
+
+
+def job(job_id: str) -> Operation[Job]:
+    """One job as it stands."""
+    return fetch(Request("GET", f"/v1/jobs/{job_id}"), Job)
+
+
+def jobs(status: JobStatus | None, cursor: str | None, limit: int) -> Operation[JobPage]:
+    """A page of jobs, newest first."""
+    return fetch(Request("GET", "/v1/jobs", _given(status=status, cursor=cursor, limit=limit)), JobPage)
+
+
+def cancel(job_id: str) -> Operation[Job]:
+    """Ask for a job's end; a finished job stays as it is."""
+    return fetch(Request("POST", f"/v1/jobs/{job_id}/cancel"), Job)
+
+
+def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operation[Job]:
+    """Look at the job until it has finished, ever more seldom while nothing changes.
+
+    Raises WaitTimedOut when `timeout_s` seconds have passed first.
+    """
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    path, tag, delay_s, after_s = f"/v1/jobs/{job_id}", "", POLL_FIRST_S, 0.0
+    while True:
+        headers = {"if-none-match": tag} if tag else {}
+        response = check((yield Request("GET", path, headers=headers, after_s=after_s)))
+        if response.status_code != NOT_MODIFIED:
+            seen, tag, delay_s = read(response, Job), response.headers.get("etag", ""), POLL_FIRST_S
+            if watch:
+                watch(seen)
+            if seen.finished:
+                return seen
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise _timed_out(job_id, timeout_s)
+        after_s = min(delay_s, left_s)
+        delay_s = min(delay_s * POLL_GROWTH, POLL_LONGEST_S)
+
+
+def info() -> Operation[Info]:
+    """What the service is and what it allows."""
+    return fetch(Request("GET", "/v1/info"), Info)
+
+
+def metrics() -> Operation[Catalogue]:
+    """The service's metrics."""
+    return fetch(Request("GET", "/v1/metrics"), Catalogue)
+
+
+def result_of(finished: Job) -> ScoreDocument:
+    """The scores of a finished job, or the error that it ended with, raised."""
+    if finished.result is not None:
+        return finished.result
+    if finished.error is not None:
+        raise error_of(finished.error)
+    raise JobError("The job was canceled.", value=finished.id)
+
+
+def _request(a: Source, b: Source, options: ScoringOptions) -> Operation[dict[str, Any]]:
+    sides = {"a": (yield from _side(a)), "b": (yield from _side(b))}
+    request = AlignmentRequest(**sides, **{name: getattr(options, name) for name in options.model_fields_set})
+    return request.model_dump(mode="json", include=request.model_fields_set)
+
+
+def _side(source: Source) -> Operation[Side]:
+    stored = stored_id(source)
+    return Side(embedding=stored or (yield from upload(source, None, None)).id)
+
+
+def _given(**params: object) -> dict[str, str]:
+    return {key: str(value) for key, value in params.items() if value is not None}
+
+
+def _timed_out(job_id: str, timeout_s: float | None) -> WaitTimedOut:
+    return WaitTimedOut(
+        f"Job {job_id} has not finished after {timeout_s} s.",
+        value=job_id,
+        limit=timeout_s,
+        hint="It goes on; look at it later under its id.",
+    )
