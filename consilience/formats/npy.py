@@ -1,0 +1,111 @@
+"""NumPy's .npy: its header is parsed here, within 4 KB; nothing in it is trusted and no pickle is ever read."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consilience.errors import InvalidShape, UnreadableFile
+from consilience.formats.gate import check_shape, check_size, gather, unsupported_dtype
+from consilience.formats.matrices import Array, FormatLimits, OpenFile, Tensor
+from consilience.formats.reading import Stream, fill_at, read_columns, read_rows
+
+MAGIC = b"\x93NUMPY"
+HEADER_LIMIT_BYTES = 4096
+#: Bytes of the header's length field and the text's encoding, by major version.
+_VERSIONS = {1: (2, "latin-1"), 2: (4, "latin-1"), 3: (4, "utf-8")}
+_FLOATS = re.compile("[<>=]?f[248]")
+_KEYS = {"descr", "fortran_order", "shape"}
+#: A Fortran-order block costs one read a column: this bounds the reads of a file.
+COLUMNS_LIMIT = 65_536
+
+
+@dataclass(frozen=True)
+class NpyHeader:
+    """What the header says, and the position at which the values start."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran_order: bool
+    offset: int
+
+
+@contextmanager
+def open_npy(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
+    """(n, d) is layer "0"; (n, L, d) is layers "0", "1", ...; C or Fortran order, either byte order.
+
+    Raises UnreadableFile, UnsupportedDtype, InvalidShape, TooFewRows, TooLarge.
+    """
+    with path.open("rb", buffering=0) as file:
+        header = read_header(file, "The file")
+        check_size(header.shape, header.dtype, os.fstat(file.fileno()).st_size - header.offset, "The file")
+        fill = fill_at(file.fileno(), header.offset)
+
+        def read() -> Iterator[Array]:
+            order = read_columns if header.fortran_order else read_rows
+            return order(fill, header.shape, header.dtype)
+
+        if header.fortran_order and prod(header.shape[1:]) > COLUMNS_LIMIT:
+            raise InvalidShape(
+                f"An array in Fortran order may have {COLUMNS_LIMIT} columns, over all layers.",
+                value=header.shape,
+                limit=COLUMNS_LIMIT,
+                hint="Save it in C order: numpy.save(path, numpy.ascontiguousarray(array)).",
+            )
+        yield gather([Tensor("0", header.shape, header.dtype, read)], limits)
+
+
+def read_header(stream: Stream, where: str) -> NpyHeader:
+    """The header at the start of a stream, its dtype and shape checked; `where` names the array in errors."""
+    start = _read_exactly(stream, len(MAGIC) + 2, where)
+    if not start.startswith(MAGIC):
+        raise UnreadableFile(f"{where} is not an npy array: it begins with other bytes.", value=start)
+    if start[6] not in _VERSIONS:
+        raise UnreadableFile(f"{where} has an unknown npy version.", value=f"{start[6]}.{start[7]}", limit="1.0 to 3.0")
+    width, encoding = _VERSIONS[start[6]]
+    length = int.from_bytes(_read_exactly(stream, width, where), "little")
+    if length > HEADER_LIMIT_BYTES:
+        raise UnreadableFile(f"{where} has a header of {length} bytes.", value=length, limit=HEADER_LIMIT_BYTES)
+    fields = _parse_fields(_read_exactly(stream, length, where), encoding, where)
+    dtype = _parse_dtype(fields["descr"], where)
+    shape = _parse_shape(fields["shape"], where)
+    return NpyHeader(shape, dtype, fields["fortran_order"] is True, len(start) + width + length)
+
+
+def _read_exactly(stream: Stream, size: int, where: str) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise UnreadableFile(
+            f"{where} ends within its npy header.", value=f"{size} bytes expected, {len(data)} found", limit=size
+        )
+    return data
+
+
+def _parse_fields(header: bytes, encoding: str, where: str) -> dict[str, Any]:
+    try:
+        fields = ast.literal_eval(header.decode(encoding).strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise UnreadableFile(f"{where} has an npy header that is not a Python literal.", value=header) from error
+    if not isinstance(fields, dict) or fields.keys() != _KEYS or not isinstance(fields["fortran_order"], bool):
+        raise UnreadableFile(f"{where} has an npy header without the right fields.", value=header, limit=sorted(_KEYS))
+    return fields
+
+
+def _parse_dtype(descr: object, where: str) -> np.dtype[Any]:
+    if not isinstance(descr, str) or not _FLOATS.fullmatch(descr):
+        raise unsupported_dtype(descr, where)
+    return np.dtype(descr)
+
+
+def _parse_shape(shape: object, where: str) -> tuple[int, ...]:
+    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        raise UnreadableFile(f"{where} has an npy header whose shape is not a tuple of sizes.", value=shape)
+    check_shape(shape, where)
+    return shape

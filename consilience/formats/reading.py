@@ -1,0 +1,81 @@
+"""Rows out of bytes by blocks, without mapping the file: resident memory stays flat whatever the file's size."""
+
+import os
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from consilience.errors import UnreadableFile
+from consilience.formats.matrices import BLOCK_BYTES, Array
+
+#: Fills the buffer with the bytes that start at a position among a tensor's own.
+Fill = Callable[[memoryview, int], None]
+
+
+class Stream(Protocol):
+    """What gives bytes in order."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+def fill_at(descriptor: int, offset: int) -> Fill:
+    """From an open file whose tensor starts at `offset`; any order of positions, any thread."""
+
+    def fill(buffer: memoryview, position: int) -> None:
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(descriptor, [buffer[done:]], offset + position + done)
+            if count == 0:
+                raise _ended_early(len(buffer) - done)
+            done += count
+
+    return fill
+
+
+def fill_from(stream: Stream, piece_bytes: int) -> Fill:
+    """From a stream, which must be asked for its positions in order."""
+
+    def fill(buffer: memoryview, _position: int) -> None:
+        done = 0
+        while done < len(buffer):
+            piece = stream.read(min(piece_bytes, len(buffer) - done))
+            if not piece:
+                raise _ended_early(len(buffer) - done)
+            buffer[done : done + len(piece)] = piece
+            done += len(piece)
+
+    return fill
+
+
+def read_rows(fill: Fill, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Array]:
+    """Blocks of whole rows of a C-order array."""
+    row_bytes = prod(shape[1:]) * dtype.itemsize
+    for start, stop in _spans(shape[0], row_bytes):
+        raw = np.empty((stop - start) * row_bytes, np.uint8)
+        fill(raw.data, start * row_bytes)
+        yield raw.view(dtype).reshape(stop - start, *shape[1:])
+
+
+def read_columns(fill: Fill, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Array]:
+    """Blocks of whole rows of a Fortran-order array: each block is gathered from every column."""
+    width = prod(shape[1:])
+    for start, stop in _spans(shape[0], width * dtype.itemsize):
+        raw = np.empty((width, (stop - start) * dtype.itemsize), np.uint8)
+        for column in range(width):
+            fill(raw[column].data, (column * shape[0] + start) * dtype.itemsize)
+        # In Fortran order the first of the remaining axes runs fastest: reversing all axes gives (rows, ...).
+        yield raw.view(dtype).reshape(*reversed(shape[1:]), stop - start).T
+
+
+def _spans(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    step = max(1, BLOCK_BYTES // row_bytes)
+    return ((start, min(n, start + step)) for start in range(0, n, step))
+
+
+def _ended_early(missing: int) -> UnreadableFile:
+    return UnreadableFile(
+        f"The file ends {missing} bytes too early.", hint="It changed while it was read, or is damaged: send it again."
+    )

@@ -1,0 +1,123 @@
+"""Safetensors: eight bytes of length, a JSON header, raw C-order little-endian tensors.
+
+The header is parsed here and not by the safetensors package, whose reader maps the file into memory and lets
+a name occur twice; a test checks that whatever the package refuses is refused here too.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from consilience.errors import TooLarge, UnreadableFile
+from consilience.formats.gate import check_shape, check_size, gather, unsupported_dtype
+from consilience.formats.matrices import FormatLimits, OpenFile, Tensor
+from consilience.formats.reading import fill_at, read_rows
+
+HEADER_LIMIT_BYTES = 1024 * 1024
+_LENGTH_BYTES = 8
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
+
+
+@contextmanager
+def open_safetensors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
+    """Each tensor (n, d) is a layer of its name; a single (n, L, d) tensor is layers "0", "1", ...
+
+    Raises UnreadableFile, InvalidShape, TooFewRows, TooLarge.
+    """
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        base = _LENGTH_BYTES + length
+        _check_length(length, size)
+        entries = _parse_header(os.pread(file.fileno(), length, _LENGTH_BYTES))
+        _check_cover(entries, size - base)
+        yield gather([_tensor(file.fileno(), base, name, entry) for name, entry in entries.items()], limits)
+
+
+def _check_length(length: int, size: int) -> None:
+    if _LENGTH_BYTES + length > size:
+        raise UnreadableFile(
+            f"The safetensors header should have {length} bytes, the whole file has {size}.",
+            value=f"{_LENGTH_BYTES + length} bytes expected, {size} found",
+            hint="The file is truncated or damaged: write or send it again.",
+        )
+    if length > HEADER_LIMIT_BYTES:
+        raise TooLarge(
+            f"The safetensors header has {length} bytes, the limit is {HEADER_LIMIT_BYTES}.",
+            value=length,
+            limit=HEADER_LIMIT_BYTES,
+        )
+
+
+def _parse_header(raw: bytes) -> dict[str, dict[str, Any]]:
+    """The tensors' entries by name, each with its dtype, shape and offsets, in the order of the offsets."""
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableFile("The safetensors header is not JSON.", value=raw) from error
+    if not isinstance(header, dict):
+        raise UnreadableFile("The safetensors header is not a JSON object.", value=raw)
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        if not _is_entry(entry):
+            raise UnreadableFile(f"The safetensors header has a malformed entry for {name!a}.", value=entry)
+    return dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in fields if names.count(name) > 1)
+        raise UnreadableFile("The safetensors header has the same name twice.", value=ascii(twice))
+    return fields
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("dtype"), str)
+        and _is_sizes(entry.get("shape"))
+        and _is_sizes(entry.get("data_offsets"))
+        and len(entry["data_offsets"]) == 2
+    )
+
+
+def _is_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+
+
+def _check_cover(entries: dict[str, dict[str, Any]], size: int) -> None:
+    """The tensors lie one after the other and fill the file: no overlap, no hole, no tail."""
+    offsets = [entry["data_offsets"] for entry in entries.values()]
+    bounds = [[0, 0], *offsets, [size, size]]
+    if any(before[1] != after[0] for before, after in pairwise(bounds)):
+        raise UnreadableFile(
+            f"The safetensors header does not describe the {size} bytes of values that follow it.",
+            value=f"tensors end at {max((end for _, end in offsets), default=0)}, the values at {size}",
+            hint="The file is truncated or damaged: write or send it again.",
+        )
+
+
+def _tensor(descriptor: int, base: int, name: str, entry: dict[str, Any]) -> Tensor:
+    where = f"Tensor {name!a}"
+    if entry["dtype"] not in _DTYPES:
+        raise unsupported_dtype(entry["dtype"], where)
+    dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+    check_shape(shape, where)
+    begin, end = entry["data_offsets"]
+    check_size(shape, dtype, end - begin, where)
+    return Tensor(name, shape, dtype, partial(read_rows, fill_at(descriptor, base + begin), shape, dtype))

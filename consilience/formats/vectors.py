@@ -1,0 +1,110 @@
+"""Vectors in JSON: `{"vectors": [[...]]}`, three levels deep for (n, L, d), or `{"layers": {"name": [[...]]}}`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from consilience.errors import InvalidRequest, InvalidShape, TooLarge, UnreadableFile, UnsupportedDtype
+from consilience.formats.gate import check_shape, gather
+from consilience.formats.matrices import BLOCK_BYTES, Array, FormatLimits, OpenFile, Tensor
+
+_NUMBERS = {int, float}
+_TYPE_NAMES = {str: "a string", bool: "a boolean", type(None): "null", list: "a list", dict: "an object"}
+
+
+@contextmanager
+def open_vectors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
+    """A small set as JSON, parsed in memory.
+
+    Raises TooLarge over `limits.inline_bytes`, UnreadableFile, InvalidRequest, InvalidShape, TooFewRows,
+    UnsupportedDtype (not a number); errors name the first bad row.
+    """
+    size = path.stat().st_size
+    if size > limits.inline_bytes:
+        raise TooLarge(
+            f"The JSON document has {size} bytes, the limit is {limits.inline_bytes}.",
+            value=size,
+            limit=limits.inline_bytes,
+            hint="Send larger sets as npy or safetensors.",
+        )
+    try:
+        document = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise UnreadableFile(f"The body is not JSON: {error}.", value=f"position {error.pos}") from error
+    yield gather(_tensors(document), limits)
+
+
+def from_vectors(vectors: object, limits: FormatLimits | None = None) -> OpenFile:
+    """Nested lists of numbers, (n, d) or (n, L, d), as a file; kept as float32. Errors as in `open_vectors`."""
+    return gather([_tensor("0", vectors, "/vectors")], limits or FormatLimits())
+
+
+def _tensors(document: object) -> list[Tensor]:
+    match document:
+        case {"vectors": vectors, **rest} if not rest:
+            return [_tensor("0", vectors, "/vectors")]
+        case {"layers": dict() as layers, **rest} if not rest:
+            return [
+                _tensor(name, rows, "/layers/" + name.replace("~", "~0").replace("/", "~1"))
+                for name, rows in layers.items()
+            ]
+    keys = list(document) if isinstance(document, dict) else type(document).__name__
+    raise InvalidRequest(
+        "The JSON document has the one field `vectors`, or the one field `layers`.",
+        value=keys,
+        hint='Send {"vectors": [[0.1, 0.2], ...]}, one row an item.',
+    )
+
+
+def _tensor(name: str, vectors: object, pointer: str) -> Tensor:
+    shape = _shape(vectors, pointer)
+    check_shape(shape, f"The field {pointer}")
+    _check_rows(vectors, shape, pointer)
+    try:
+        array: Array = np.array(vectors, dtype=np.float64)
+    except OverflowError as error:
+        raise UnsupportedDtype("An integer is too large for a float.", pointer=pointer) from error
+    return Tensor(name, shape, array.dtype, lambda: _slices(array))
+
+
+def _shape(vectors: object, pointer: str) -> tuple[int, ...]:
+    """The shape by the first row; the other rows are held against it."""
+    shape: list[int] = []
+    while isinstance(vectors, list) and len(shape) < 4:
+        shape.append(len(vectors))
+        vectors = vectors[0] if vectors else None
+    if not shape:
+        raise InvalidShape("Vectors are a list of rows.", value=type(vectors).__name__, pointer=pointer)
+    return tuple(shape)
+
+
+def _check_rows(rows: Any, shape: tuple[int, ...], pointer: str) -> None:
+    """Every row is a list of the same length, every entry of the innermost a number."""
+    for i, row in enumerate(rows):
+        where = f"{pointer}/{i}"
+        if not isinstance(row, list) or len(row) != shape[1]:
+            found = f"{len(row)} entries" if isinstance(row, list) else _TYPE_NAMES.get(type(row), "a number")
+            raise InvalidShape(
+                f"Row {i} of {pointer} is ragged: {found}, where the first row has {shape[1]} entries.",
+                value=row,
+                limit=shape[1],
+                pointer=where,
+            )
+        if len(shape) > 2:
+            _check_rows(row, shape[1:], where)
+        elif not set(map(type, row)) <= _NUMBERS:
+            column = next(j for j, entry in enumerate(row) if type(entry) not in _NUMBERS)
+            raise UnsupportedDtype(
+                f"Row {i} of {pointer}, column {column}: {_TYPE_NAMES[type(row[column])]} is not a number.",
+                value=row[column],
+                pointer=f"{where}/{column}",
+            )
+
+
+def _slices(array: Array) -> Iterator[Array]:
+    step = max(1, BLOCK_BYTES // array[0].nbytes)
+    return (array[start : start + step] for start in range(0, len(array), step))
