@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := compute,service,worker,local,postgres,dev
 STAMP := $(VENV)/installed
-export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba
-export NUMBA_THREADING_LAYER ?= workqueue
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
@@ -17,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Consilience needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
-	$(BIN)/python -m consilience.numerics.kernels
+	$(BIN)/python -m consilience.numerics.compiled
 	@touch $@
 
 demo: install ## two real embedding sets, from upload to score, in half a minute

@@ -91,11 +91,11 @@ class ScoringOptions(Request):
     builder: Literal["auto", "faiss"] = "auto"
     pairing: Literal["row"] = "row"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default={})
 
 
 class AlignmentRequest(ScoringOptions):
-    """How far do the spaces of `a` and `b` agree?"""
+    """The question how far the spaces of `a` and `b` agree."""
 
     a: Side
     b: Side

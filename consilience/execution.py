@@ -1,0 +1,60 @@
+"""Where a job's parts run: in this process. Holds the cache of neighbour graphs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.jobs import AlignmentRequest
+from consilience.contract.scores import ScoreDocument
+from consilience.measures.comparison import Report
+from consilience.numerics.neighbours import NeighbourGraph
+from consilience.scoring import Source, score_sources
+from consilience.stores.blobs import Blobs
+
+#: Raised when the bytes of a graph or the way it is built change.
+GRAPH_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CachedGraphs:
+    """Neighbour graphs in the blob store, by the content that they were made of."""
+
+    blobs: Blobs
+
+    def graph(self, key: str, k: int, build: Callable[[int], NeighbourGraph]) -> tuple[NeighbourGraph, bool]:
+        """Read the graph of a key where it answers k; else build it and write it in the old one's place."""
+        address = sha256(f"graph {GRAPH_VERSION} {key}".encode()).hexdigest()
+        stored = self.blobs.read_graph(address)
+        if stored is not None:
+            graph = NeighbourGraph.from_bytes(stored, "faiss_flat")
+            if graph.k_max >= k:
+                return graph, True
+        graph = build(k)
+        self.blobs.write_graph(address, graph.to_bytes())
+        return graph, False
+
+
+def run_alignment(
+    request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, blobs: Blobs, report: Report
+) -> ScoreDocument:
+    """Score two stored sets.
+
+    Parameters
+    ----------
+    request : AlignmentRequest
+        Its sides are `a` and `b`.
+    report : callable
+        Called with a stage, what is done and what there is to do.
+
+    Raises
+    ------
+    InputError
+        What only the numbers can tell, such as a null that a metric does not have.
+    """
+    return score_sources(request, _open(a, blobs), _open(b, blobs), CachedGraphs(blobs), report)
+
+
+def _open(embeddings: EmbeddingSet, blobs: Blobs) -> Source:
+    layers = [blobs.open(layer, embeddings.n) for layer in embeddings.layers]
+    return Source(embeddings.name, layers, embeddings.id)

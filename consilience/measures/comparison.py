@@ -1,0 +1,134 @@
+"""What a metric is given: two sides with prepared layers, made when they are asked for and kept while there is room."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consilience.contract.scores import Reason
+from consilience.numerics.arrays import Float32Array
+from consilience.numerics.moments import Moments, find_moments
+from consilience.numerics.neighbours import NeighbourGraph, build_exact
+from consilience.numerics.preparation import Matrix, prepare
+
+#: Bytes of prepared rows kept on each side, so that a grid does not prepare each layer for every cell.
+PREPARED_BYTES = 512_000_000
+
+#: Called with a stage, what is done and what there is to do.
+Report = Callable[[str, int, int], None]
+
+
+class Layer(Matrix, Protocol):
+    """Rows with an address: what they are, whoever stores them."""
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal content."""
+
+
+class GraphSource(Protocol):
+    """Where neighbour graphs come from: built here, or out of a cache."""
+
+    def graph(self, key: str, k: int, build: Callable[[int], NeighbourGraph]) -> tuple[NeighbourGraph, bool]:
+        """Give the graph of a key with k_max of at least k, and whether it was there already."""
+
+
+class FreshGraphs:
+    """Builds every graph, keeps none."""
+
+    def graph(self, key: str, k: int, build: Callable[[int], NeighbourGraph]) -> tuple[NeighbourGraph, bool]:  # noqa: ARG002 - a cache needs the key
+        """Build it."""
+        return build(k), False
+
+
+@dataclass
+class Side:
+    """One side of a comparison: the layers that take part, and how their rows are prepared.
+
+    Attributes
+    ----------
+    layers : the layers that take part, in the grid's order
+    clamps : the clamp threshold of each of them, None for no clamp
+    normalise : whether rows are scaled to length 1
+    """
+
+    layers: Sequence[Layer]
+    clamps: Sequence[float | None]
+    normalise: bool
+    graphs: GraphSource
+    _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
+    _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
+    _moments: dict[int, Moments] = field(default_factory=dict)
+    _reasons: dict[int, Reason] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.layers[0].n
+
+    def rows(self, index: int) -> Float32Array:
+        """Prepared rows (n, d) of a layer."""
+        if index not in self._rows:
+            self._rows[index] = prepare(
+                self.layers[index],
+                clamp=self.clamps[index],
+                normalise=self.normalise,
+                warn=lambda count: self._note_zero_rows(index, count),
+            )
+        self._rows.move_to_end(index)
+        while len(self._rows) > 1 and sum(rows.nbytes for rows in self._rows.values()) > PREPARED_BYTES:
+            self._rows.popitem(last=False)
+        return self._rows[index]
+
+    def moments(self, index: int) -> Moments:
+        """Centred second moments of a layer, found once."""
+        if index not in self._moments:
+            self._moments[index] = find_moments(self.rows(index))
+        return self._moments[index]
+
+    def graph(self, index: int, k: int) -> tuple[NeighbourGraph, bool]:
+        """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache."""
+        found = self._graphs.get(index)
+        if found is None or found[0].k_max < k:
+            found = self.graphs.graph(self._key(index), k, lambda k_max: build_exact(self.rows(index), k_max))
+            self._graphs[index] = found
+        return found
+
+    def reason(self, index: int) -> Reason | None:
+        """Why no metric of this layer is defined, where none is."""
+        if index not in self._reasons:
+            rows = self.rows(index)
+            if index not in self._reasons and bool((rows == rows[0]).all()):
+                self._reasons[index] = Reason(
+                    code="constant-rows", detail=f"All rows of layer {self.layers[index].name} are equal."
+                )
+        return self._reasons.get(index)
+
+    def _note_zero_rows(self, index: int, count: int) -> None:
+        rows = "row is" if count == 1 else "rows are"
+        self._reasons[index] = Reason(
+            code="zero-rows",
+            detail=f"{count} {rows} zero in layer {self.layers[index].name} and cannot be scaled to length 1.",
+        )
+
+    def _key(self, index: int) -> str:
+        """What the graph depends on: the numbers, their preparation, the rows taken, the groups, the kind of search."""
+        preparation = f"clamp={self.clamps[index]!r} l2={self.normalise}"
+        return f"{self.layers[index].digest} {preparation} rows=all groups=none exact"
+
+
+@dataclass
+class Comparison:
+    """Two sides over the same n items, and what every metric of one request shares."""
+
+    a: Side
+    b: Side
+    #: Neighbours per row that some metric of the request needs, its interval included.
+    list_length: int
+    seed: int
+    report: Report
+
+    @property
+    def n(self) -> int:
+        """Number of paired items."""
+        return self.a.n

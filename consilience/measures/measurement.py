@@ -1,0 +1,48 @@
+"""What a metric gives back, the same for all: a grid, and on request nulls and an interval of one cell."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from consilience.contract.scores import NeighboursRecord, Reason
+from consilience.measures.comparison import Comparison, Side
+from consilience.numerics.arrays import Float64Array
+from consilience.numerics.intervals import Bounds
+from consilience.numerics.moments import Permutation
+from consilience.numerics.nulls import NullLaw
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric on one comparison.
+
+    Attributes
+    ----------
+    grid : array of shape (L_A, L_B), float64
+        NaN exactly where `reasons` has an entry.
+    reasons : why a cell is undefined, by cell
+    law : the closed-form null law of a cell
+    permuted : the grid with b's items permuted; NaN where the grid is
+    bounds : the population interval of a cell at a level, or the reason why there is none
+    """
+
+    grid: Float64Array
+    reasons: Mapping[tuple[int, int], Reason]
+    law: Callable[[int, int], NullLaw]
+    permuted: Callable[[Permutation], Float64Array]
+    bounds: Callable[[int, int, float], Bounds | Reason]
+    neighbours: NeighboursRecord | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def find_reasons(
+    comparison: Comparison, layer_reason: Callable[[Side, int], Reason | None]
+) -> dict[tuple[int, int], Reason]:
+    """Say which cells are undefined, from what is wrong with a layer of either side."""
+    wrong_a = [layer_reason(comparison.a, i) for i in range(len(comparison.a.layers))]
+    wrong_b = [layer_reason(comparison.b, j) for j in range(len(comparison.b.layers))]
+    return {
+        (i, j): reason
+        for i, of_a in enumerate(wrong_a)
+        for j, of_b in enumerate(wrong_b)
+        if (reason := of_a or of_b) is not None
+    }

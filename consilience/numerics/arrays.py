@@ -1,0 +1,94 @@
+"""The one gate for arrays of a caller: after it, numerics trust what they get."""
+
+from collections.abc import Mapping
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from consilience.errors import InvalidShape, NonFiniteValues, TooFewRows, UnsupportedDtype
+
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+IdArray = npt.NDArray[np.int32]
+AnyArray = npt.NDArray[np.generic]
+
+#: Debiased HSIC divides by n - 3.
+ROWS_MIN = 4
+#: Rows looked at in one step, so that temporary arrays stay small.
+BLOCK_ROWS = 4096
+_DTYPES = (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
+
+
+def split_layers(values: object, side: str) -> dict[str, AnyArray]:
+    """Turn what a caller passes into named matrices over the same rows.
+
+    Parameters
+    ----------
+    values : array of shape (n, d) or (n, L, d), or mapping of name to array of shape (n, d)
+        float16, bfloat16, float32 or float64; (n, L, d) gives the layers "0", "1", ...
+    side : str
+        How errors call it: "a" or "b".
+
+    Raises
+    ------
+    InvalidShape, UnsupportedDtype, TooFewRows, NonFiniteValues
+    """
+    if isinstance(values, Mapping):
+        layers = {str(name): np.asarray(layer) for name, layer in values.items()}
+    else:
+        array = np.asarray(values)
+        layers = {str(i): array[:, i] for i in range(array.shape[1])} if array.ndim == 3 else {"0": array}
+    if not layers:
+        raise InvalidShape(f"Side {side} has no layers.", hint="Pass at least one array of shape (n, d).")
+    for name, layer in layers.items():
+        check_matrix(layer, f"layer {name!r} of {side}")
+    counts = {len(layer) for layer in layers.values()}
+    if len(counts) > 1:
+        raise InvalidShape(f"The layers of {side} have different numbers of rows.", value=sorted(counts))
+    return layers
+
+
+def check_matrix(array: AnyArray, what: str) -> None:
+    """Refuse what is not a finite float matrix of at least 4 rows and 1 column."""
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise InvalidShape(
+            f"{what} has shape {array.shape}, not (n, d).",
+            value=array.shape,
+            hint="One row an item; several layers go in as (n, L, d).",
+        )
+    if array.dtype not in _DTYPES:
+        raise UnsupportedDtype(
+            f"{what} holds {array.dtype}.", value=array.dtype, hint="Use float16, bfloat16, float32 or float64."
+        )
+    if len(array) < ROWS_MIN:
+        raise TooFewRows(f"{what} has {len(array)} rows.", value=len(array), limit=ROWS_MIN)
+    check_finite(array, what)
+
+
+def check_finite(array: AnyArray, what: str) -> None:
+    """Refuse NaN and infinity, also those that appear when float64 becomes float32."""
+    for start in range(0, len(array), BLOCK_ROWS):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(array[start : start + BLOCK_ROWS].astype(np.float32))
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            value = array[start + row, column]
+            raise NonFiniteValues(
+                f"{what} holds {value} in row {start + row}, column {column}.",
+                value=value,
+                hint="Every value must be finite in float32: remove the row, or mend the model that made it.",
+            )
+
+
+def count_duplicates(array: AnyArray) -> int:
+    """Count the rows of a (n, d) array that equal an earlier row, bit for bit.
+
+    Rows are told apart by a random 64-bit linear hash of their bits: a false match has probability below n^2 / 2^64.
+    """
+    weights = np.random.default_rng(0).integers(1, 2**63, size=array.shape[1], dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty(len(array), dtype=np.uint64)
+    for start in range(0, len(array), BLOCK_ROWS):
+        bits = np.ascontiguousarray(array[start : start + BLOCK_ROWS], dtype=np.float32).view(np.uint32)
+        hashes[start : start + BLOCK_ROWS] = (bits * weights).sum(axis=1)
+    return len(array) - len(np.unique(hashes))

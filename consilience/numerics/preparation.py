@@ -1,0 +1,101 @@
+"""What is done to rows before any metric sees them.
+
+The `prh` profile is that of the reference implementation of The Platonic Representation Hypothesis: clamp every value to
+[-t, t], t being the mean over rows of the row's 0.95 quantile of absolute values, then scale each row to length 1.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array
+
+
+class Matrix(Protocol):
+    """Rows that can be read by blocks: an array in memory or a stored layer."""
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+
+    def rows(self, start: int, stop: int) -> AnyArray:
+        """Rows start to stop as a (stop - start, dim) array of any float type."""
+
+
+def find_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[float, ...]:
+    """Find the clamp threshold of each layer.
+
+    t = mean_i quantile_q(|x_i|), the quantile (linearly interpolated) running over all features of row i: those of every
+    layer together under scope "model" (one t for all), those of the layer alone under scope "layer".
+
+    Parameters
+    ----------
+    layers : matrices of n rows each
+        Under scope "model" all layers of the model, also those that are not scored.
+    quantile : float in (0.5, 1]
+    scope : "model" or "layer"
+
+    References
+    ----------
+    platonic-rep at dcd76ba, ``remove_outliers`` with ``exact=False``.
+    """
+    if scope == "layer":
+        return tuple(_mean_row_quantile([layer], quantile) for layer in layers)
+    return (_mean_row_quantile(layers, quantile),) * len(layers)
+
+
+def _mean_row_quantile(layers: Sequence[Matrix], quantile: float) -> float:
+    n, total = layers[0].n, 0.0
+    step = max(1, BLOCK_ROWS // len(layers))
+    for start in range(0, n, step):
+        block = [np.abs(layer.rows(start, min(start + step, n)).astype(np.float32)) for layer in layers]
+        total += float(np.quantile(np.concatenate(block, axis=1), quantile, axis=1).sum(dtype=np.float64))
+    return total / n
+
+
+def prepare(
+    layer: Matrix, *, clamp: float | None, normalise: bool, warn: Callable[[int], None] | None = None
+) -> Float32Array:
+    """Read a layer as float32, clamped to [-clamp, clamp] and with rows of length 1 where asked.
+
+    A row of zeros has no direction: it stays zero, and `warn` is called with the number of such rows.
+
+    Returns
+    -------
+    array of shape (n, d), float32, C order
+    """
+    out = np.empty((layer.n, layer.dim), dtype=np.float32)
+    zero_rows = 0
+    for start in range(0, layer.n, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, layer.n)
+        block = layer.rows(start, stop).astype(np.float32)
+        if clamp is not None:
+            np.clip(block, -clamp, clamp, out=block)
+        if normalise:
+            zero_rows += _scale_to_unit(block)
+        out[start:stop] = block
+    if zero_rows and warn is not None:
+        warn(zero_rows)
+    return out
+
+
+def _scale_to_unit(block: Float32Array) -> int:
+    """Scale each row to length 1 in place; the number of zero rows, which stay as they are.
+
+    Dividing by the largest value first keeps the squares of very large and very small rows in range.
+    """
+    largest = np.abs(block).max(axis=1, keepdims=True)
+    zero = largest == 0
+    block /= np.where(zero, 1, largest)
+    lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))[:, None]
+    block /= np.where(zero, 1, lengths)
+    return int(zero.sum())
