@@ -1,0 +1,164 @@
+"""Layers and neighbour graphs in a local folder, each at the address of its content.
+
+layers/ab/abcdef...   the raw rows of one layer: C order, little-endian; dtype and shape stand in the record
+graphs/12/123456...   a cached neighbour graph: a checksum, then the bytes
+incoming/             uploads and drafts; whatever is old here was left by a crash
+"""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from consilience.contract.embeddings import DTYPE_BYTES, Layer
+from consilience.errors import StorageFull, Unavailable
+from consilience.formats.matrices import OpenFile
+from consilience.stores import disk
+from consilience.stores.layers import Draft, StoredLayer, canonical
+
+#: A layer that was put this short a time ago is not deleted: its set's record may be about to be written.
+DELETE_GRACE_S = 10.0
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class IncomingFile:
+    """An upload on its way in; written as it arrives, read by its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        disk.create(path)
+
+    def write(self, chunk: bytes) -> int:
+        """Appends the chunk. Raises StorageFull, Unavailable."""
+        with disk.storage_faults():
+            disk.append(self.path, chunk)
+        self.size += len(chunk)
+        return len(chunk)
+
+
+class Blobs:
+    """The folder of layers, graphs and uploads under way. Safe from several processes and threads at once."""
+
+    def __init__(self, root: Path) -> None:
+        self._layers, self._graphs, self._incoming = (root / name for name in ("layers", "graphs", "incoming"))
+        with disk.storage_faults():
+            for folder in (self._layers, self._graphs, self._incoming):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def incoming(self) -> Iterator[IncomingFile]:
+        """A temporary file for an upload; gone when the context ends. Raises StorageFull, Unavailable."""
+        path = self._draft_path()
+        try:
+            with disk.storage_faults():
+                file = IncomingFile(path)
+            yield file
+        finally:
+            path.unlink(missing_ok=True)
+
+    def put(self, file: OpenFile) -> tuple[Layer, ...]:
+        """Streams all layers into the store; a layer that is already there is kept as it is.
+
+        Either every layer is on the disk when this returns, or it raises and no layer can be seen:
+        StorageFull, Unavailable, or what reading the file raises.
+        """
+        with ExitStack() as drafts_end:
+            drafts = [drafts_end.enter_context(Draft(self._draft_path(), header)) for header in file.layers]
+            for index, rows in file.blocks():
+                drafts[index].append(rows)
+            with disk.storage_faults():
+                self._publish(drafts)
+            return tuple(draft.layer() for draft in drafts)
+
+    def _publish(self, drafts: list[Draft]) -> None:
+        """Every draft reaches the disk before the first can be seen."""
+        new = [draft for draft in drafts if not disk.refresh(self._layer_path(draft.digest), draft.size)]
+        for draft in new:
+            disk.sync(draft.path)
+        for draft in new:
+            disk.publish(draft.path, self._layer_path(draft.digest))
+
+    def open(self, layer: Layer, n: int) -> StoredLayer:
+        """The stored rows of a layer of n rows. Raises Unavailable where they are missing or cut short."""
+        path = self._layer_path(layer.digest)
+        expected = n * layer.dim * DTYPE_BYTES[layer.dtype]
+        with disk.storage_faults():
+            size = path.stat().st_size
+        if size != expected:
+            raise Unavailable(f"A stored layer has {size} bytes, not {expected}.", value=layer.digest, limit=expected)
+        return StoredLayer(layer.name, n, layer.dim, layer.dtype, layer.digest, path)
+
+    def digests(self) -> Iterator[str]:
+        """The digest of every stored layer, for a comparison with the records."""
+        return (path.name for path in self._layers.glob("*/*") if _DIGEST.fullmatch(path.name))
+
+    def delete_layer(self, digest: str, grace_s: float = DELETE_GRACE_S) -> bool:
+        """Deletes a layer that no set refers to; whether it did.
+
+        A layer put within the last `grace_s` is spared: another upload of the same content may just have found
+        it here and be about to record it. A collector that compares `digests` with the records gets it later;
+        it passes a grace that is longer than its own round.
+        """
+        with disk.storage_faults():
+            return disk.remove_old(self._layer_path(digest), grace_s)
+
+    def read_graph(self, key: str) -> bytes | None:
+        """A cached graph; None where there is none, or where its bytes are damaged."""
+        path = self._graph_path(key)
+        if not path.exists():
+            return None
+        with disk.storage_faults(), path.open("rb") as file:
+            checksum, data = file.read(_CHECKSUM_BYTES), file.read()
+        return data if checksum == _checksum(key, data) else None
+
+    def write_graph(self, key: str, data: bytes) -> None:
+        """Caches a graph under any key, in place of an older one. Raises StorageFull, Unavailable.
+
+        Not synced: after a power loss the checksum tells a damaged graph, which is then built again.
+        """
+        draft, target = self._draft_path(), self._graph_path(key)
+        try:
+            with disk.storage_faults():
+                disk.create(draft)
+                disk.append(draft, _checksum(key, data))
+                disk.append(draft, data)
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def sweep(self, older_than_s: float) -> int:
+        """Removes temporary files that nobody wrote to for so long; how many."""
+        with disk.storage_faults():
+            return sum(disk.remove_old(path, older_than_s) for path in self._incoming.iterdir())
+
+    def check(self) -> None:
+        """Raises Unavailable unless the store can be written to."""
+        try:
+            with self.incoming() as file:
+                file.write(b"ready?")
+        except StorageFull as error:
+            raise Unavailable(error.detail, value=error.value, hint=error.hint) from error
+
+    def _draft_path(self) -> Path:
+        return self._incoming / uuid.uuid4().hex
+
+    def _layer_path(self, digest: str) -> Path:
+        return self._layers / digest[:2] / digest
+
+    def _graph_path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self._graphs / name[:2] / name
+
+
+def set_digest(layers: Sequence[Layer]) -> str:
+    """SHA-256 over the layers' names and digests: equal for equal content."""
+    return hashlib.sha256(canonical([[layer.name, layer.digest] for layer in layers])).hexdigest()
+
+
+def _checksum(key: str, data: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\n" + data).digest()

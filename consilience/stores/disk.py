@@ -1,0 +1,95 @@
+"""Files written so that a crash, a full disk or a second writer never leaves half of one."""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from consilience.errors import StorageFull, Unavailable
+
+#: No room: on the disk, in the quota, under the process's file size limit.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WRITE = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+
+
+@contextmanager
+def storage_faults() -> Iterator[None]:
+    """What the system says about the store's disk, as StorageFull or Unavailable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(
+                "The store has no room left.", value=error.strerror, hint="Delete sets that are no longer needed."
+            ) from error
+        raise Unavailable(f"The blob store does not answer: {error.strerror}.", value=error.filename) from error
+
+
+def create(path: Path) -> None:
+    """An empty file, which must be new, for this user alone."""
+    os.close(os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def append(path: Path, data: bytes | memoryview) -> None:
+    """All the bytes at the end of a file that exists: one that was swept away meanwhile does not come back."""
+    descriptor = os.open(path, _WRITE)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """All the bytes, in as many writes as it takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync(path: Path) -> None:
+    """A file's bytes, or a folder's entries, down to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(draft: Path, target: Path) -> None:
+    """The draft, already synced, at its address: whole or not at all, also after a power loss."""
+    if not target.parent.exists():
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        sync(target.parent.parent)
+    draft.replace(target)
+    sync(target.parent)
+
+
+def refresh(path: Path, size: int) -> bool:
+    """Whether the file is there with this size; if so, it counts as new, so that `remove_old` spares it."""
+    with suppress(FileNotFoundError), _locked(path, fcntl.LOCK_SH) as descriptor:
+        os.utime(descriptor)
+        status = os.fstat(descriptor)
+        return status.st_size == size and status.st_nlink > 0
+    return False
+
+
+def remove_old(path: Path, age_s: float) -> bool:
+    """Removes a file that nobody wrote or refreshed for this long; whether it did."""
+    with suppress(FileNotFoundError), _locked(path, fcntl.LOCK_EX) as descriptor:
+        if time.time() - os.fstat(descriptor).st_mtime >= age_s:
+            path.unlink()
+            return True
+    return False
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield descriptor
+    finally:
+        os.close(descriptor)
