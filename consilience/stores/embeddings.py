@@ -1,0 +1,201 @@
+"""Embedding sets: what was uploaded, under which label, and where its layers are."""
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet, Layer
+from consilience.contract.jobs import JobStatus
+from consilience.errors import InUse, NotFound
+from consilience.stores import tables
+from consilience.stores.database import Database
+from consilience.stores.pages import read_page
+
+EMBEDDING_ID = re.compile(r"emb_[0-9a-f]{32}")
+UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class EmbeddingRecords:
+    """The rows of embedding sets; the bytes are in `Blobs`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(  # noqa: PLR0917 - the fields of a set, in the contract's order
+        self,
+        name: str,
+        n: int,
+        layers: Sequence[Layer],
+        digest: str,
+        metadata: Mapping[str, Any],
+        bytes: int,  # noqa: A002 - the word of the contract
+    ) -> tuple[EmbeddingSet, bool]:
+        """Record a set; the same content under the same name and metadata is the set that is there already.
+
+        Returns
+        -------
+        tuple of EmbeddingSet and bool
+            The set, and whether it is new.
+        """
+        identity = _hash([digest, name, metadata])
+        embedding_id = f"emb_{secrets.token_hex(16)}"
+        values = {
+            "id": embedding_id,
+            "identity": identity,
+            "name": name,
+            "n": n,
+            "digest": digest,
+            "source": "upload",
+            "metadata": dict(metadata),
+            "bytes": bytes,
+            "created_at": datetime.now(UTC),
+        }
+        with self._database.write() as connection:
+            insert = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
+            statement = insert(tables.embeddings).values(values).on_conflict_do_nothing(index_elements=["identity"])
+            created = connection.execute(statement).rowcount == 1
+            if created:
+                _add_parts(connection, embedding_id, layers, metadata)
+            query = sa.select(tables.embeddings).where(tables.embeddings.c.identity == identity)
+            return _load(connection, connection.execute(query).all())[0], created
+
+    def get(self, embedding_id: str) -> EmbeddingSet:
+        """One set; NotFound where there is none."""
+        with self._database.read() as connection:
+            query = sa.select(tables.embeddings).where(tables.embeddings.c.id == _checked(embedding_id))
+            found = _load(connection, connection.execute(query).all())
+        if not found:
+            raise _not_found(embedding_id)
+        return found[0]
+
+    def page(
+        self,
+        cursor: str | None,
+        limit: int,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> EmbeddingPage:
+        """At most `limit` sets, newest first, of this name and with each of these items in their metadata.
+
+        Raises
+        ------
+        InvalidRequest
+            The cursor or the limit cannot be used.
+        """
+        query = sa.select(tables.embeddings)
+        if name is not None:
+            query = query.where(tables.embeddings.c.name == name)
+        for label in _labels(metadata or {}):
+            query = query.where(
+                tables.embeddings.c.id.in_(
+                    sa.select(tables.labels.c.embedding_id).where(tables.labels.c.label == label)
+                )
+            )
+        with self._database.read() as connection:
+            page = read_page(connection, query, tables.embeddings, cursor, limit)
+            data = _load(connection, page.rows)
+        return EmbeddingPage(data=tuple(data), has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
+
+    def delete(self, embedding_id: str) -> tuple[str, ...]:
+        """Forget a set.
+
+        Returns
+        -------
+        tuple of str
+            The digests of its layers that no other set refers to: their blobs may go.
+
+        Raises
+        ------
+        NotFound
+            There is no such set.
+        InUse
+            An unfinished job needs it.
+        """
+        with self._database.write() as connection:
+            # The lock keeps a job from being added between this look and the deletion.
+            query = (
+                sa.select(tables.embeddings.c.id)
+                .where(tables.embeddings.c.id == _checked(embedding_id))
+                .with_for_update()
+            )
+            if connection.execute(query).scalar() is None:
+                raise _not_found(embedding_id)
+            _refuse_if_used(connection, embedding_id)
+            own = sa.select(tables.layers.c.digest).where(tables.layers.c.embedding_id == embedding_id).distinct()
+            digests = set(connection.execute(own).scalars())
+            connection.execute(sa.delete(tables.embeddings).where(tables.embeddings.c.id == embedding_id))
+            shared = sa.select(tables.layers.c.digest).where(tables.layers.c.digest.in_(digests))
+            return tuple(sorted(digests - set(connection.execute(shared).scalars())))
+
+
+def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer], metadata: Mapping[str, Any]) -> None:
+    rows = [
+        {"embedding_id": embedding_id, "position": position, **layer.model_dump()}
+        for position, layer in enumerate(layers)
+    ]
+    connection.execute(sa.insert(tables.layers), rows)
+    if metadata:
+        marks = [{"embedding_id": embedding_id, "label": label} for label in _labels(metadata)]
+        connection.execute(sa.insert(tables.labels), marks)
+
+
+def _refuse_if_used(connection: Connection, embedding_id: str) -> None:
+    query = (
+        sa.select(tables.jobs.c.id)
+        .join(tables.job_embeddings, tables.job_embeddings.c.job_id == tables.jobs.c.id)
+        .where(tables.job_embeddings.c.embedding_id == embedding_id, tables.jobs.c.status.in_(UNFINISHED))
+        .limit(1)
+    )
+    if job_id := connection.execute(query).scalar():
+        raise InUse(
+            f"The unfinished job {job_id} uses this set.",
+            value=embedding_id,
+            hint="Wait for the job or cancel it.",
+        )
+
+
+def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet]:
+    """The sets of these rows, in their order, with their layers."""
+    query = (
+        sa.select(tables.layers)
+        .where(tables.layers.c.embedding_id.in_([row.id for row in rows]))
+        .order_by(tables.layers.c.embedding_id, tables.layers.c.position)
+    )
+    own: dict[str, list[Layer]] = {row.id: [] for row in rows}
+    for layer in connection.execute(query) if rows else ():
+        own[layer.embedding_id].append(Layer(name=layer.name, dim=layer.dim, dtype=layer.dtype, digest=layer.digest))
+    return [_to_set(row, own[row.id]) for row in rows]
+
+
+def _to_set(row: Row[Any], own_layers: Iterable[Layer]) -> EmbeddingSet:
+    fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
+    del fields["identity"]
+    return EmbeddingSet(**fields, layers=tuple(own_layers), links={"self": f"/v1/embeddings/{row.id}"})
+
+
+def _labels(metadata: Mapping[str, Any]) -> list[str]:
+    return [_hash([key, value]) for key, value in metadata.items()]
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _checked(embedding_id: str) -> str:
+    """An id that can be one; anything else would not even reach the table."""
+    if not EMBEDDING_ID.fullmatch(embedding_id):
+        raise _not_found(embedding_id)
+    return embedding_id
+
+
+def _not_found(embedding_id: str) -> NotFound:
+    return NotFound("There is no such embedding set.", value=embedding_id)

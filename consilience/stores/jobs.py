@@ -1,0 +1,218 @@
+"""Jobs as a user sees them: added, read, listed, asked to stop. What workers do to them is in `leases`."""
+
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from consilience.contract.jobs import Job, JobPage, JobStatus, Plan, Run
+from consilience.errors import InvalidRequest, KeyReused, NotFound
+from consilience.stores import tables
+from consilience.stores.database import Database
+from consilience.stores.pages import read_page
+
+JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+KEY_LENGTH_MAX = 255
+
+
+class Added(NamedTuple):
+    """A job, the delivery to enqueue it under, and whether it is new."""
+
+    job: Job
+    delivery: int
+    created: bool
+
+
+class Versioned(NamedTuple):
+    """A job and its version: the version changes when, and only when, the job does."""
+
+    job: Job
+    version: int
+
+
+class JobRecords:
+    """The rows of jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        kind: Literal["alignment"],
+        request: dict[str, Any],
+        plan: Plan,
+        embeddings: Sequence[str],
+        idempotency: tuple[str, str] | None = None,
+    ) -> Added:
+        """Record a queued job; it is committed when this returns, so that it may be enqueued.
+
+        Parameters
+        ----------
+        kind : str
+            What it does.
+        request, plan : dict, Plan
+            What was asked, and what it will cost.
+        embeddings : sequence of str
+            The sets that it reads: they cannot be deleted before it has finished.
+        idempotency : tuple of str, optional
+            The caller's key, and the SHA-256 of the request's body. The same key again is the same job.
+
+        Raises
+        ------
+        NotFound
+            One of the sets is gone.
+        KeyReused
+            The key came before, with another body.
+        """
+        job_id = f"job_{secrets.token_hex(16)}"
+        with self._database.write() as connection:
+            if idempotency and (known := _find_by_key(connection, *idempotency)):
+                return Added(*known, created=False)
+            _hold(connection, embeddings)
+            row = {"id": job_id, "kind": kind, "request": request, "plan": plan.model_dump(mode="json")}
+            connection.execute(sa.insert(tables.jobs).values(**row, **_fresh()))
+            uses = [{"job_id": job_id, "embedding_id": embedding} for embedding in set(embeddings)]
+            if uses:
+                connection.execute(sa.insert(tables.job_embeddings), uses)
+            if idempotency:
+                _keep_key(connection, idempotency, job_id)
+            return Added(read_job(connection, job_id).job, 1, created=True)
+
+    def get(self, job_id: str) -> Job:
+        """One job; NotFound where there is none."""
+        return self.versioned(job_id).job
+
+    def versioned(self, job_id: str) -> Versioned:
+        """One job and the version of just this state; NotFound where there is none."""
+        with self._database.read() as connection:
+            return read_job(connection, job_id)
+
+    def version(self, job_id: str) -> int:
+        """The job's version, +1 at every change that a user can see; NotFound where there is none."""
+        with self._database.read() as connection:
+            query = sa.select(tables.jobs.c.version).where(tables.jobs.c.id == _checked(job_id))
+            found = connection.execute(query).scalar()
+        if found is None:
+            raise _not_found(job_id)
+        return int(found)
+
+    def page(self, cursor: str | None, limit: int, status: JobStatus | None = None) -> JobPage:
+        """At most `limit` jobs, newest first; InvalidRequest where the cursor or the limit cannot be used."""
+        query = sa.select(tables.jobs)
+        if status is not None:
+            query = query.where(tables.jobs.c.status == status)
+        with self._database.read() as connection:
+            page = read_page(connection, query, tables.jobs, cursor, limit)
+            data = tuple(load_jobs(connection, page.rows))
+        return JobPage(data=data, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Ask for a job to stop.
+
+        A queued job is canceled at once, a running one as soon as its process is gone, a finished one stays as it is.
+        NotFound where there is none.
+        """
+        job = tables.jobs
+        this = sa.and_(job.c.id == _checked(job_id), job.c.cancel_requested.is_(False))
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(job)
+                .where(this, job.c.status == JobStatus.QUEUED)
+                .values(status=JobStatus.CANCELED, finished_at=datetime.now(UTC), version=job.c.version + 1)
+            )
+            connection.execute(
+                sa.update(job)
+                .where(this, job.c.status == JobStatus.RUNNING)
+                .values(cancel_requested=True, version=job.c.version + 1)
+            )
+            return read_job(connection, job_id).job
+
+
+def read_job(connection: Connection, job_id: str) -> Versioned:
+    """One job as this transaction sees it; NotFound where there is none."""
+    rows = connection.execute(sa.select(tables.jobs).where(tables.jobs.c.id == _checked(job_id))).all()
+    if not rows:
+        raise _not_found(job_id)
+    return Versioned(load_jobs(connection, rows)[0], rows[0].version)
+
+
+def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
+    """The jobs of these rows, in their order, with their runs."""
+    query = sa.select(tables.runs).where(tables.runs.c.job_id.in_([row.id for row in rows]))
+    own: dict[str, list[Run]] = {row.id: [] for row in rows}
+    for run in connection.execute(query.order_by(tables.runs.c.delivery)) if rows else ():
+        own[run.job_id].append(Run.model_validate(run, from_attributes=True))
+    return [_to_job(row, own[row.id]) for row in rows]
+
+
+def _to_job(row: Row[Any], runs: Sequence[Run]) -> Job:
+    self_link = f"/v1/jobs/{row.id}"
+    links = {"self": self_link, "cancel": f"{self_link}/cancel", "events": f"{self_link}/events"}
+    # Columns that are not the user's business (delivery, beat, ...) are not fields of Job, which ignores them.
+    return Job.model_validate({**row._mapping, "runs": runs, "links": links})  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
+
+
+def _fresh() -> dict[str, Any]:
+    return {
+        "status": JobStatus.QUEUED,
+        "cancel_requested": False,
+        "delivery": 1,
+        "beat": 0,
+        "crashes": 0,
+        "version": 1,
+        "created_at": datetime.now(UTC),
+    }
+
+
+def _hold(connection: Connection, embeddings: Sequence[str]) -> None:
+    """Keep the sets from being deleted until this transaction has committed the job that uses them."""
+    query = sa.select(tables.embeddings.c.id).where(tables.embeddings.c.id.in_(embeddings))
+    found = set(connection.execute(query.with_for_update(read=True)).scalars())
+    for embedding in embeddings:
+        if embedding not in found:
+            raise NotFound("There is no such embedding set.", value=embedding)
+
+
+def _find_by_key(connection: Connection, key: str, body_sha256: str) -> tuple[Job, int] | None:
+    if len(key) > KEY_LENGTH_MAX:
+        raise InvalidRequest(
+            "The idempotency key is too long.", value=key, limit=KEY_LENGTH_MAX, pointer="Idempotency-Key"
+        )
+    if connection.dialect.name == "postgresql":
+        # Two requests with one key take turns, so that the second finds the first one's job.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0))))
+    known = connection.execute(
+        sa.select(tables.idempotency_keys.c.body_sha256, tables.jobs.c.id, tables.jobs.c.delivery)
+        .join(tables.jobs, tables.jobs.c.id == tables.idempotency_keys.c.job_id)
+        .where(tables.idempotency_keys.c.key == key)
+    ).first()
+    if known is None:
+        return None
+    if known.body_sha256 != body_sha256:
+        raise KeyReused(
+            "This idempotency key came before, with another request.",
+            value=key,
+            hint="Use a new key for a new request.",
+        )
+    return read_job(connection, known.id).job, known.delivery
+
+
+def _keep_key(connection: Connection, idempotency: tuple[str, str], job_id: str) -> None:
+    key, body_sha256 = idempotency
+    row = {"key": key, "body_sha256": body_sha256, "job_id": job_id, "created_at": datetime.now(UTC)}
+    connection.execute(sa.insert(tables.idempotency_keys).values(row))
+
+
+def _checked(job_id: str) -> str:
+    """An id that can be one; anything else would not even reach the table."""
+    if not JOB_ID.fullmatch(job_id):
+        raise _not_found(job_id)
+    return job_id
+
+
+def _not_found(job_id: str) -> NotFound:
+    return NotFound("There is no such job.", value=job_id)

@@ -1,0 +1,112 @@
+"""The queue: RQ on Redis. A message is a job's id and its delivery number; Redis only delivers."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import Queue
+from rq.exceptions import DuplicateJobError
+from rq.serializers import JSONSerializer
+
+from consilience.errors import StartupError, Unavailable
+
+#: The one function that a worker runs.
+TASK = "workers.tasks.run"
+#: A request gives up on Redis after this long; the reconciler delivers what it could not.
+PATIENCE_S = 0.5
+#: Redis forgets a message that nobody fetched in this time; the reconciler would deliver it anew.
+MESSAGE_TTL_S = 7 * 24 * 3600
+MESSAGE_ID = re.compile(r"(job_[0-9a-f]{32})-([0-9]{1,9})")
+
+#: A job's id and a delivery number.
+Message = tuple[str, int]
+
+
+class JobQueue:
+    """The queue as the one who fills it and the reconciler see it.
+
+    Parameters
+    ----------
+    redis_url : str
+        ``redis://:password@host:port/db``, ``rediss://...`` or ``unix:///path/to/socket``.
+    name : str
+        The queue's name; a worker serves one.
+
+    Raises
+    ------
+    StartupError
+        The URL cannot be read.
+    """
+
+    def __init__(self, redis_url: str, name: str = "align") -> None:
+        # A pooled connection that died with the last Redis is replaced at once; everything else is not waited for.
+        once_more = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+        self._redis = connect(redis_url, retry=once_more, timeout_s=PATIENCE_S)
+        self._queue = Queue(name, connection=self._redis, serializer=JSONSerializer)
+
+    def push(self, job_id: str, delivery: int, timeout_s: float) -> None:
+        """Enqueue a job that is committed in the database; Unavailable where Redis does not answer.
+
+        `timeout_s` is how long the job may run; a fraction of a second counts as a whole one.
+        """
+        # The id is unique and is checked with the push: a repeated one is there already.
+        with _translated_errors(), contextlib.suppress(DuplicateJobError):
+            self._queue.enqueue_call(
+                TASK,
+                args=(job_id, delivery),
+                job_id=f"{job_id}-{delivery}",
+                unique=True,
+                timeout=max(1, round(timeout_s)),
+                ttl=MESSAGE_TTL_S,
+                description=TASK,
+            )
+
+    def waiting(self) -> set[Message]:
+        """Every message that no worker has fetched; Unavailable where Redis does not answer."""
+        with _translated_errors():
+            ids = self._queue.get_job_ids()
+        return {message for text in ids if (message := parse_message(text))}
+
+    def length(self) -> int:
+        """How many messages wait; Unavailable where Redis does not answer."""
+        with _translated_errors():
+            return int(self._queue.count)
+
+    def ping(self) -> None:
+        """Raise Unavailable where Redis does not answer."""
+        with _translated_errors():
+            self._redis.ping()
+
+    def close(self) -> None:
+        """Close every connection; the next use opens new ones."""
+        self._redis.close()
+
+
+def connect(redis_url: str, *, retry: Retry, timeout_s: float) -> Redis:
+    """A client of Redis; StartupError where the URL cannot be read."""
+    try:
+        return Redis.from_url(redis_url, retry=retry, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    except ValueError as error:
+        raise StartupError(
+            f"This is not an address of Redis: {error}",  # the error names the fault, never the password
+            hint="CONSILIENCE_REDIS_URL is redis://:password@host:port/0 or unix:///path/to/socket.",
+        ) from None
+
+
+def parse_message(text: str) -> Message | None:
+    """The message of an RQ id, `job_...-3`; None where it is not one of ours."""
+    found = MESSAGE_ID.fullmatch(text)
+    return (found[1], int(found[2])) if found else None
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise Unavailable("Redis does not answer.", value=type(error).__name__) from error

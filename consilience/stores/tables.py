@@ -1,0 +1,128 @@
+"""The tables. What happens to them over time stands in `migrations`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, ForeignKey, Index, Integer, MetaData, String, Table
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+#: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
+SCHEMA = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite keeps no time zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Everything goes in as UTC."""
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Everything comes out as UTC."""
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+#: JSON whose None is SQL's NULL.
+Json = JSON(none_as_null=True)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    # SHA-256 of content, name and metadata: the same upload again meets its own row.
+    Column("identity", String(64), nullable=False, unique=True),
+    Column("name", String(128), nullable=False, index=True),
+    Column("n", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index(None, "created_at", "id"),
+)
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("embedding_id", String(36), ForeignKey("embeddings.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("dtype", String(8), nullable=False),
+    Column("digest", String(64), nullable=False, index=True),
+)
+
+# One row an item of a set's metadata: SHA-256 of its key and value, which any database can look up.
+labels = Table(
+    "labels",
+    metadata,
+    Column("embedding_id", String(36), ForeignKey("embeddings.id", ondelete="CASCADE"), primary_key=True),
+    Column("label", String(64), primary_key=True, index=True),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("cancel_requested", Boolean, nullable=False),
+    # The fencing number: +1 at each enqueue; whoever writes with an older one writes nothing.
+    Column("delivery", Integer, nullable=False),
+    # +1 for each sign of life of the worker that has it.
+    Column("beat", BigInteger, nullable=False),
+    # +1 when a running lease is lost or the job's process dies, and for nothing else.
+    Column("crashes", Integer, nullable=False),
+    # +1 for each change that a user can see.
+    Column("version", Integer, nullable=False),
+    Column("progress", Json),
+    Column("plan", Json, nullable=False),
+    Column("request", Json, nullable=False),
+    Column("result", Json),
+    Column("error", Json),
+    Column("created_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    Index(None, "created_at", "id"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("delivery", Integer, primary_key=True),
+    Column("worker", String(128), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended", String(16)),
+    Column("ended_at", Instant),
+)
+
+# No foreign key to embeddings: a set may go once the jobs that used it have finished.
+job_embeddings = Table(
+    "job_embeddings",
+    metadata,
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("embedding_id", String(36), primary_key=True, index=True),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("body_sha256", String(64), nullable=False),
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+)

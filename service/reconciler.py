@@ -1,0 +1,134 @@
+"""Brings the queue and the workers back in line with the database, which is the truth.
+
+* A running job whose `beat` has stood still for 6 s of this process's own clock has lost its worker: it is queued again.
+* A queued job whose message has been missing from Redis for 4 s is enqueued again.
+
+It reads the database once and Redis once a cycle, and changes rows only by conditional updates: any number of
+reconcilers may run at once, and none needs to.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from consilience.contract.jobs import JobStatus
+from consilience.errors import ConsilienceError, JobCrashed, Unavailable
+from consilience.stores.leases import Leases, Standing, describe_failure
+from consilience.stores.queue import JobQueue
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the reconciler looks and how long it waits before it acts."""
+
+    interval_s: float = 1.5
+    lease_s: float = 6.0
+    """A worker that was not heard for so long has lost its job."""
+    missing_s: float = 4.0
+    """A message is on its way from the queue to the claim for less than this."""
+    max_crashes: int = 3
+    job_timeout_s: float = 3600.0
+
+
+class Vigil:
+    """How long each of some things has stayed as it is."""
+
+    def __init__(self) -> None:
+        self._since: dict[Hashable, float] = {}
+
+    def update(self, things: Iterable[Hashable], now: float) -> None:
+        """Note the things that are there now, and forget all others."""
+        self._since = {thing: self._since.get(thing, now) for thing in things}
+
+    def lasts(self, thing: Hashable, now: float) -> float:
+        """Seconds for which the thing has been there."""
+        return now - self._since[thing]
+
+
+class Reconciler:
+    """A thread that repairs what crashes and losses left behind."""
+
+    def __init__(self, leases: Leases, queue: JobQueue, pace: Pace | None = None) -> None:
+        self._leases = leases
+        self._queue = queue
+        self._pace = pace or Pace()
+        self._silent, self._missing = Vigil(), Vigil()
+        self._clock, self._last_look = 0.0, time.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="reconciler", daemon=True)
+        self._log = structlog.get_logger()
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching and wait for the cycle in progress."""
+        self._stopping.set()
+        self._thread.join()
+
+    def cycle(self) -> None:
+        """Look once and repair; Unavailable where the database or Redis does not answer."""
+        now = self._tick()
+        # The rows come first: a message that is pushed between the two looks is then not thought missing.
+        standings = self._leases.unfinished()
+        self._take_from_silent([each for each in standings if each.status is JobStatus.RUNNING], now)
+        self._deliver_missing([each for each in standings if each.status is JobStatus.QUEUED], now)
+
+    def _tick(self) -> float:
+        """Our own clock: a pause of this whole process counts as one cycle, since the workers may have paused too."""
+        now = time.monotonic()
+        self._clock += min(now - self._last_look, 2 * self._pace.interval_s)
+        self._last_look = now
+        return self._clock
+
+    def _take_from_silent(self, running: list[Standing], now: float) -> None:
+        self._silent.update(running, now)
+        for standing in running:
+            if self._silent.lasts(standing, now) >= self._pace.lease_s:
+                problem = describe_failure(_lost_worker(standing, self._pace.lease_s))
+                new = self._leases.lost(standing, problem, self._pace.max_crashes)
+                self._log.warning("lease_lost", job=standing.job_id, delivery=standing.delivery, next_delivery=new)
+                self._push(standing.job_id, new)
+
+    def _deliver_missing(self, queued: list[Standing], now: float) -> None:
+        if queued:
+            waiting = self._queue.waiting()
+            queued = [each for each in queued if (each.job_id, each.delivery) not in waiting]
+        self._missing.update(queued, now)
+        for standing in queued:
+            if self._missing.lasts(standing, now) >= self._pace.missing_s:
+                new = self._leases.redeliver(standing.job_id, standing.delivery)
+                self._log.warning("message_lost", job=standing.job_id, delivery=standing.delivery, next_delivery=new)
+                self._push(standing.job_id, new)
+
+    def _push(self, job_id: str, delivery: int | None) -> None:
+        if delivery is not None:
+            try:
+                self._queue.push(job_id, delivery, self._pace.job_timeout_s)
+            except Unavailable as error:  # a later cycle will find the message missing
+                self._log.warning("push_failed", job=job_id, delivery=delivery, cause=error.value)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self._pace.interval_s):
+            self._guarded(self.cycle)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except ConsilienceError as error:
+            self._log.warning("reconciler_waits", detail=error.detail, cause=error.value)
+        except Exception:  # noqa: BLE001 - the thread must outlive any fault; the log has the trace
+            self._log.exception("reconciler_fault")
+
+
+def _lost_worker(standing: Standing, lease_s: float) -> JobCrashed:
+    return JobCrashed(
+        "The job's worker went silent too often.",
+        value=f"delivery {standing.delivery}",
+        limit=f"{lease_s:g} s of silence",
+        hint="See the workers' logs; a smaller job may get through.",
+    )
