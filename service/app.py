@@ -1,0 +1,62 @@
+"""The application: everything is put together here, and only here."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.concurrency import contextmanager_in_threadpool
+
+from consilience import __version__
+from service import problems
+from service.deps import Service, State
+from service.logs import RequestLog
+from service.openapi import complete
+from service.routes import alignments, embeddings, health, info, jobs, metrics
+from service.settings import Settings
+from service.stores import Stores, open_stores
+
+DESCRIPTION = """How far do two embedding spaces agree?
+
+Upload embeddings, ask for an alignment, poll the job, read scores that say what they mean.
+Every error is a problem document (RFC 9457)."""
+
+
+def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the operator decided.
+    stores : Stores, optional
+        Stores that the caller opened and will close; by default the application opens those of the settings when it
+        starts, and closes them when it stops.
+
+    Raises
+    ------
+    StartupError, Unavailable
+        When it starts: the stores cannot be opened.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        opening = nullcontext(stores) if stores else open_stores(settings)
+        async with contextmanager_in_threadpool(opening) as opened:
+            yield {"service": Service(settings, opened, CapacityLimiter(settings.concurrent_ingests))}
+
+    app = FastAPI(
+        title="Consilience",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    app.add_middleware(RequestLog)
+    problems.install(app)
+    for room in (embeddings, alignments, jobs, metrics, info, health):
+        app.include_router(room.router)
+    complete(app)
+    return app

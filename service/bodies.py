@@ -1,0 +1,125 @@
+"""Request bodies, read in pieces: nothing here holds more than a megabyte of a file.
+
+FastAPI's own `max_body_size` is not used: over a declared length it answers plain text whatever the route says,
+and here every error is a problem document that names the limit and the size.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+import orjson
+from fastapi.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from consilience.errors import InvalidRequest, TooLarge, UnsupportedFormat
+
+#: Bytes collected before they go to a thread: one hop a megabyte, not one a packet.
+BATCH_BYTES = 2**20
+
+Sink = Callable[[bytes], object]
+
+
+def media_type_of(request: Request) -> str | None:
+    """The body's media type without its parameters; None where the client gives none."""
+    return clean_media_type(request.headers.get("content-type"))
+
+
+def clean_media_type(value: str | None) -> str | None:
+    """`Application/JSON; charset=utf-8` as `application/json`."""
+    return value.split(";")[0].strip().lower() or None if value else None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much a body may hold and how slowly it may come."""
+
+    limit: int
+    """Bytes: a larger declared length is refused before anything is read, a larger real one in mid-stream."""
+    idle_s: float
+    """Seconds that may pass without a byte."""
+
+
+async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
+    """Hand the body to `sink`, in order, in batches, in a thread.
+
+    Raises
+    ------
+    TooLarge, UnsupportedFormat
+        Over the limit; compressed.
+    """
+    refuse_encoding(request)
+    refuse_length(request, bounds.limit)
+    batch, total = bytearray(), 0
+    stream = request.stream()
+    while chunk := await _next_chunk(stream, bounds.idle_s):
+        total += len(chunk)
+        if total > bounds.limit:
+            raise _too_large(f"more than {bounds.limit} bytes", bounds.limit)
+        batch += chunk
+        if len(batch) >= BATCH_BYTES:
+            await run_in_threadpool(sink, bytes(batch))
+            batch.clear()
+    if batch:
+        await run_in_threadpool(sink, bytes(batch))
+
+
+async def _next_chunk(stream: AsyncGenerator[bytes, None], idle_s: float) -> bytes:
+    try:
+        async with asyncio.timeout(idle_s):
+            return await anext(stream, b"")
+    except TimeoutError:
+        raise HTTPException(408, f"no byte of the body came for {idle_s:g} s") from None
+
+
+def refuse_encoding(request: Request) -> None:
+    """Compressed bodies are refused: their real size is unknown until they are unpacked."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedFormat(
+            "The body is compressed.", value=encoding, hint="Send it as it is, without Content-Encoding."
+        )
+
+
+def refuse_length(request: Request, limit: int) -> None:
+    """Refuse by the declared length, before a byte is read."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(f"{int(declared)} bytes", limit)
+
+
+def _too_large(size: str, limit: int) -> TooLarge:
+    return TooLarge(
+        f"The body has {size}; at most {limit} are allowed.",
+        value=size,
+        limit=limit,
+        hint="GET /v1/info lists the limits; float16 halves a file.",
+    )
+
+
+async def receive_json(request: Request, bounds: Bounds) -> object:
+    """The body as JSON.
+
+    Raises
+    ------
+    InvalidRequest
+        Not JSON: NaN, infinity, lone surrogates and bad UTF-8 included.
+    """
+    body = bytearray()
+    await receive(request, body.extend, bounds)
+    return await run_in_threadpool(parse_json, bytes(body))
+
+
+def parse_json(data: bytes, pointer: str = "") -> object:
+    """Strict JSON; see `receive_json`."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        around = data[max(0, error.pos - 20) : error.pos + 20].decode("utf-8", "replace")
+        raise InvalidRequest(
+            f"This is not JSON: {error}.",
+            value=around,
+            hint="JSON has no NaN and no infinity.",
+            pointer=pointer,
+        ) from None

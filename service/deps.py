@@ -1,0 +1,73 @@
+"""What routes ask for, by type."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypedDict, cast
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Header, Path, Query, Request
+
+from consilience.contract.base import EmbeddingId, JobId, Name
+from service.settings import Settings
+from service.stores import Stores
+
+
+@dataclass(frozen=True)
+class Service:
+    """What every request can use."""
+
+    settings: Settings
+    stores: Stores
+    ingests: CapacityLimiter
+    """One token for each upload that is being parsed."""
+
+
+class State(TypedDict):
+    """What the application's lifespan gives to each request."""
+
+    service: Service
+
+
+def get_service(request: Request) -> Service:
+    """The service behind a request."""
+    return cast("Service", request.state.service)
+
+
+def get_settings(request: Request) -> Settings:
+    """The settings."""
+    return get_service(request).settings
+
+
+def get_stores(request: Request) -> Stores:
+    """The stores."""
+    return get_service(request).stores
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+StoresDep = Annotated[Stores, Depends(get_stores)]
+
+EmbeddingPath = Annotated[EmbeddingId, Path(description="Id of an embedding set.")]
+JobPath = Annotated[JobId, Path(description="Id of a job.")]
+Cursor = Annotated[
+    str | None, Query(max_length=256, pattern=r"^[\x21-\x7e]+$", description="`next_cursor` of the page before.")
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
+NameQuery = Annotated[Name, Query(description="Your own label for the set.")]
+NameFilter = Annotated[Name | None, Query(description="Only sets with this name.")]
+MetadataQuery = Annotated[str | None, Query(description="A JSON object of your own, at most 8 KB.")]
+MetadataFilter = Annotated[
+    str | None, Query(description='Only sets whose metadata has these members, a JSON object such as `{"run": 7}`.')
+]
+Prefer = Annotated[
+    list[str] | None,
+    Header(description="`wait=20`: answer when the job has finished, or after 20 seconds.", examples=[["wait=20"]]),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same key with the same request is the same job; with another request it is refused.",
+    ),
+]
+IfNoneMatch = Annotated[str | None, Header(description="An ETag: 304 while the job has not changed.")]

@@ -1,0 +1,107 @@
+"""Request bodies as the OpenAPI document shows them. A test sends each one to a real server."""
+
+from typing import Any
+
+from consilience.contract.problems import Problem
+
+#: Stands for a stored set in the examples.
+EXAMPLE_ID = "emb_0123456789abcdef0123456789abcdef"
+
+#: Twelve points on a circle, and the same turned by a right angle: every score but the last digits is 1.
+CIRCLE = [
+    [1.0, 0.0], [0.87, 0.5], [0.5, 0.87], [0.0, 1.0], [-0.5, 0.87], [-0.87, 0.5],
+    [-1.0, 0.0], [-0.87, -0.5], [-0.5, -0.87], [0.0, -1.0], [0.5, -0.87], [0.87, -0.5],
+]  # fmt: skip
+TURNED = [[-y, x] for x, y in CIRCLE]
+
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+JSON_PART = {"contentType": "application/json"}
+FILE_PART = {"contentType": "application/octet-stream"}
+
+UPLOAD_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/x-npy": BINARY,
+        "application/x-npz": BINARY,
+        "application/x-safetensors": BINARY,
+        "application/octet-stream": BINARY,
+        "application/json": {
+            "schema": {"type": "object", "required": ["vectors"], "properties": {"vectors": NUMBERS}},
+            "examples": {"vectors": {"summary": "Twelve vectors of two dimensions", "value": {"vectors": CIRCLE}}},
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {"type": "string", "format": "binary"},
+                    "name": {"type": "string"},
+                    "metadata": {"type": "object"},
+                },
+            },
+            "encoding": {"file": FILE_PART, "metadata": JSON_PART},
+        },
+    },
+}
+
+ALIGNMENT_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/AlignmentRequest"},
+            "examples": {
+                "inline": {
+                    "summary": "A few vectors in the request itself",
+                    "value": {
+                        "a": {"vectors": CIRCLE},
+                        "b": {"vectors": TURNED},
+                        "metrics": [{"metric": "mutual_knn", "k": [2, 4]}, "cka"],
+                    },
+                },
+                "stored": {
+                    "summary": "Two stored sets, everything else by default",
+                    "value": {
+                        "a": {"embedding": EXAMPLE_ID},
+                        "b": {"embedding": EXAMPLE_ID},
+                    },
+                },
+                "grid": {
+                    "summary": "Every layer against every layer, prepared as in the paper",
+                    "value": {
+                        "a": {"embedding": EXAMPLE_ID},
+                        "b": {"embedding": EXAMPLE_ID},
+                        "metrics": [{"metric": "mutual_knn", "k": 5}, {"metric": "cka", "debiased": False}],
+                        "layers": "all",
+                        "preparation": {"profile": "prh", "clamp_quantile": 0.95},
+                        "null": {"method": "analytic", "alpha": 0.01},
+                        "interval": {"level": 0.9},
+                        "seed": 7,
+                        "metadata": {"run": "2026-11-23"},
+                    },
+                },
+            },
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["a", "b"],
+                "properties": {
+                    "a": {"type": "string", "format": "binary"},
+                    "b": {"type": "string", "format": "binary"},
+                    "request": {"$ref": "#/components/schemas/ScoringOptions"},
+                },
+            },
+            "encoding": {"a": FILE_PART, "b": FILE_PART, "request": JSON_PART},
+        },
+    },
+}
+
+PROBLEM = Problem(
+    type="https://consilience.dev/problems/invalid-request",
+    title="The request is not valid",
+    status=422,
+    detail="There is no metric 'mutual_nn'; allowed: mutual_knn, cka. Did you mean `mutual_knn`?",
+    value="mutual_nn",
+    pointer="/metrics/0",
+).model_dump(mode="json", exclude_none=True)

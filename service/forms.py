@@ -1,0 +1,144 @@
+"""Multipart forms, written straight to where their files belong.
+
+Starlette's parser spools files into the system's temporary folder, from which they would be copied a second time;
+in many containers that folder is memory.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from consilience.errors import InvalidRequest, TooLarge
+from consilience.stores.blobs import IncomingFile
+from service.bodies import Bounds, clean_media_type, receive
+
+#: Bytes of a part that is no file.
+FIELD_LIMIT_BYTES = 65_536
+PARTS_LIMIT = 8
+
+OpenIncoming = Callable[[], IncomingFile]
+
+
+@dataclass
+class Part:
+    """One part: a file's place, or a field's text."""
+
+    media_type: str | None
+    file: IncomingFile | None = None
+    text: bytearray = field(default_factory=bytearray)
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self.file is not None:
+            self.file.write(data)
+            return
+        if len(self.text) + len(data) > FIELD_LIMIT_BYTES:
+            raise TooLarge(
+                f"A form field has more than {FIELD_LIMIT_BYTES} bytes.",
+                value=f"more than {FIELD_LIMIT_BYTES} bytes",
+                limit=FIELD_LIMIT_BYTES,
+            )
+        self.text += data
+
+
+class Form:
+    """A form while it arrives.
+
+    Parameters
+    ----------
+    boundary : bytes
+        From the Content-Type.
+    files : mapping
+        The names of the parts that are files.
+    fields : frozenset
+        The names of all others; any other part is refused.
+    open_file : callable
+        Opens the place of the next file.
+    """
+
+    def __init__(self, boundary: bytes, files: frozenset[str], fields: frozenset[str], open_file: OpenIncoming) -> None:
+        self.parts: dict[str, Part] = {}
+        self.complete = False
+        self._files, self._fields, self._open_file = files, fields, open_file
+        self._headers: dict[bytes, bytes] = {}
+        self._name, self._value = b"", b""
+        self._current: Part | None = None
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._take_name,
+                "on_header_value": self._take_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._open_part,
+                "on_part_data": self._take_data,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise InvalidRequest(f"The multipart body is malformed: {error}.") from None
+
+    def _begin_part(self) -> None:
+        self._headers = {}
+
+    def _take_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _take_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name, self._value = b"", b""
+
+    def _open_part(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name not in self._files | self._fields:
+            allowed = ", ".join(sorted(self._files | self._fields))
+            raise InvalidRequest(f"There is no part {name[:100]!r} in this form; allowed: {allowed}.", value=name)
+        if name in self.parts:
+            raise InvalidRequest(f"The part {name!r} comes twice.", value=name, pointer=f"/{name}")
+        media_type = clean_media_type(self._headers.get(b"content-type", b"").decode("latin-1"))
+        self._current = Part(media_type, self._open_file() if name in self._files else None)
+        self.parts[name] = self._current
+
+    def _take_data(self, data: bytes, start: int, end: int) -> None:
+        assert self._current is not None  # noqa: S101 - the parser calls in order
+        self._current.write(data[start:end])
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+async def receive_form(
+    request: Request, files: frozenset[str], fields: frozenset[str], open_file: OpenIncoming, bounds: Bounds
+) -> Mapping[str, Part]:
+    """The parts of a multipart body, files on disk.
+
+    Raises
+    ------
+    InvalidRequest
+        Malformed, cut off, an unknown part, or a file missing.
+    """
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    if not options.get(b"boundary"):
+        raise InvalidRequest("The Content-Type names no boundary.", value=request.headers.get("content-type"))
+    try:
+        form = Form(options[b"boundary"], files, fields, open_file)
+    except FormParserError as error:
+        raise InvalidRequest(f"The boundary cannot be used: {error}.") from None
+    await receive(request, form.feed, bounds)
+    if not form.complete:
+        raise InvalidRequest("The multipart body ends before its closing boundary.")
+    for name in sorted(files - form.parts.keys()):
+        raise InvalidRequest(f"The form has no part `{name}`.", pointer=f"/{name}", hint="Send it as a file.")
+    return form.parts

@@ -1,0 +1,89 @@
+"""From bytes to stored sets: what happens to an upload once it lies on disk. Runs in threads."""
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
+from consilience.errors import ConsilienceError
+from consilience.formats.files import FormatLimits, OpenFile
+from consilience.stores.blobs import DELETE_GRACE_S, set_digest
+from service.settings import Settings
+from service.stores import Stores
+
+
+def format_limits(settings: Settings) -> FormatLimits:
+    """What an upload may hold."""
+    return FormatLimits(
+        rows=settings.rows_limit,
+        dim=settings.dim_limit,
+        layers=settings.layers_limit,
+        inline_bytes=settings.inline_limit_bytes,
+        unpacked_bytes=settings.upload_limit_bytes,
+    )
+
+
+def store(
+    stores: Stores, root: Path, file: OpenFile, name: str, metadata: Mapping[str, Any]
+) -> tuple[EmbeddingSet, bool]:
+    """Keep a file's layers and record the set; False where it was there already."""
+    with _locked(root, fcntl.LOCK_SH):
+        layers = stores.blobs.put(file)
+        n = file.layers[0].n
+        size = sum(n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in layers)
+        return stores.embeddings.add(name, n, layers, set_digest(layers), metadata, size)
+
+
+def remove(stores: Stores, root: Path, embedding_id: str) -> None:
+    """Forget a set and the layers that no other set uses.
+
+    Layers are shared by content: a new one may belong to an upload whose set is about to be recorded. So new ones are
+    removed only while no upload is under way in any process on this folder; otherwise they wait for the collector.
+    """
+    with _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+        for digest in stores.embeddings.delete(embedding_id):
+            stores.blobs.delete_layer(digest, 0.0 if alone else DELETE_GRACE_S)
+
+
+@contextmanager
+def _locked(root: Path, how: int) -> Iterator[bool]:
+    """A lock among all API processes, which the system frees when one dies; False where it cannot be had."""
+    with (root / "layers.lock").open("a") as file:
+        try:
+            fcntl.flock(file, how)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@dataclass
+class NewSets:
+    """Sets stored for one request, which are removed again if it fails."""
+
+    stores: Stores
+    root: Path
+    created: list[str] = field(default_factory=list)
+
+    def store(self, file: OpenFile, name: str) -> EmbeddingSet:
+        """Keep a file as a set."""
+        kept, is_new = store(self.stores, self.root, file, name, {})
+        if is_new:
+            self.created.append(kept.id)
+        return kept
+
+
+@contextmanager
+def new_sets(stores: Stores, root: Path) -> Iterator[NewSets]:
+    """Sets that stay only if the block succeeds."""
+    sets = NewSets(stores, root)
+    try:
+        yield sets
+    except BaseException:
+        for embedding_id in sets.created:
+            with suppress(ConsilienceError):  # another request may use it by now; then it stays
+                remove(stores, root, embedding_id)
+        raise

@@ -1,0 +1,132 @@
+"""Errors on the wire: the one place that knows status codes."""
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from consilience import errors
+from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Fault, Problem
+from consilience.errors import ConsilienceError, NotFound
+from service.faults import FAULTS_LIMIT, InvalidFields, quote, sentence
+
+#: The status of each error; a class that is not listed has that of its base.
+STATUS: dict[type[ConsilienceError], HTTPStatus] = {
+    errors.ConsilienceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnsupportedFormat: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.StateError: HTTPStatus.CONFLICT,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Expired: HTTPStatus.GONE,
+    errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ServiceError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.MissingExtra: HTTPStatus.NOT_IMPLEMENTED,
+    errors.StartupError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+#: Seconds after which a client may ask again.
+RETRY_AFTER_S = 1
+#: The client is gone: nobody reads this, it stands in the log.
+CLIENT_CLOSED = 499
+
+
+def status_of(error: type[ConsilienceError]) -> HTTPStatus:
+    """The HTTP status of a class of errors."""
+    return next(STATUS[base] for base in error.__mro__ if base in STATUS)
+
+
+def describe(*kinds: type[ConsilienceError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can answer these errors."""
+    by_status: dict[int, list[type[ConsilienceError]]] = {}
+    for kind in kinds:
+        by_status.setdefault(status_of(kind), []).append(kind)
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {
+            "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in members),
+            "content": {PROBLEM_MEDIA_TYPE: schema},
+        }
+        for status, members in sorted(by_status.items())
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+    app.add_exception_handler(ConsilienceError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_parameters)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _answer_unforeseen)
+
+
+def respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """A problem document as a response."""
+    request_id = request.scope.get("request_id")
+    document = problem.model_copy(update={"request_id": request_id}).model_dump_json(exclude_none=True)
+    extra = {"Retry-After": str(RETRY_AFTER_S)} if problem.retryable else {}
+    return Response(document, problem.status, headers={**extra, **(headers or {})}, media_type=PROBLEM_MEDIA_TYPE)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ConsilienceError)  # noqa: S101 - Starlette's signature is wider than its promise
+    problem = Problem.of(error, status_of(type(error)))
+    if isinstance(error, InvalidFields):
+        problem = problem.model_copy(update={"errors": error.faults})
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        structlog.get_logger().error("request_failed", code=error.code, detail=error.detail)
+    return respond(request, problem)
+
+
+async def _answer_parameters(request: Request, error: Exception) -> Response:
+    """Path, query and header parameters; bodies are read by `service.bodies`."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    details = error.errors()[:FAULTS_LIMIT]
+    if any(detail["loc"][0] == "path" for detail in details):
+        return await _answer_error(request, NotFound("There is no such resource.", value=details[0]["input"]))
+    faults = [
+        Fault(
+            pointer=str(detail["loc"][-1]),
+            detail=sentence(detail["msg"]),
+            value=None if detail["type"] == "missing" else quote(detail["input"]),
+        )
+        for detail in details
+    ]
+    return await _answer_error(request, InvalidFields(faults))
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """What the framework refuses: unknown routes, other methods."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    status = HTTPStatus(error.status_code)
+    problem = Problem(
+        type=TYPE_PREFIX + status.phrase.lower().replace(" ", "-"),
+        title=status.phrase,
+        status=status,
+        detail=f"{request.method} {request.url.path[: errors.QUOTED_LENGTH]}: {error.detail}.",
+        value=request.method if status == HTTPStatus.METHOD_NOT_ALLOWED else None,
+        hint="The routes are listed at /openapi.json.",
+    )
+    return respond(request, problem, dict(error.headers or {}))
+
+
+async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED)
+
+
+async def _answer_unforeseen(request: Request, _error: Exception) -> Response:
+    """The trace goes to the log, never to the caller."""
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    problem = Problem(
+        type=TYPE_PREFIX + "internal-error",
+        title="The service met an unforeseen error",
+        status=status,
+        detail="The service met an unforeseen error; its log has the trace.",
+        hint="Report it with the request id.",
+    )
+    return respond(request, problem)

@@ -1,0 +1,116 @@
+"""Embedding sets: upload, look, list, forget."""
+
+from functools import partial
+from typing import Any
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request, Response
+
+from consilience import errors
+from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
+from consilience.formats.files import open_file
+from service import ingest
+from service.bodies import media_type_of
+from service.deps import (
+    Cursor,
+    EmbeddingPath,
+    Limit,
+    MetadataFilter,
+    MetadataQuery,
+    NameFilter,
+    NameQuery,
+    Service,
+    ServiceDep,
+    SettingsDep,
+    StoresDep,
+)
+from service.examples import UPLOAD_BODY
+from service.labels import Label, read_label
+from service.metadata import parse_metadata
+from service.problems import describe
+from service.uploads import MULTIPART, Upload, receive_file, receive_files
+
+router = APIRouter(tags=["embeddings"])
+
+UPLOAD_ERRORS = (
+    errors.InvalidRequest,
+    errors.UnsupportedFormat,
+    errors.UnreadableFile,
+    errors.UnsupportedDtype,
+    errors.InvalidShape,
+    errors.TooFewRows,
+    errors.NonFiniteValues,
+    errors.TooLarge,
+    errors.Unavailable,
+    errors.StorageFull,
+)
+FILES = frozenset({"file"})
+FIELDS = frozenset({"name", "metadata"})
+SAME: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The same content under the same name and metadata was there already.", "model": EmbeddingSet}
+}
+
+
+@router.post(
+    "/v1/embeddings",
+    status_code=201,
+    operation_id="create_embedding",
+    responses={**SAME, **describe(*UPLOAD_ERRORS)},
+    openapi_extra={"requestBody": UPLOAD_BODY},
+)
+async def create_embedding(
+    request: Request,
+    response: Response,
+    service: ServiceDep,
+    name: NameQuery = "unnamed",
+    metadata: MetadataQuery = None,
+) -> EmbeddingSet:
+    """Upload a set: the file itself as the body, or a form with the part `file` (and `name`, `metadata`).
+
+    (n, d) is one layer "0"; (n, L, d) is the layers "0", "1", ...; several named tensors are layers in natural order.
+    """
+    label = Label(name, parse_metadata(metadata))
+    is_form = media_type_of(request) == MULTIPART
+    receiving = receive_files(request, service, FILES, FIELDS) if is_form else receive_file(request, service)
+    async with receiving as upload:
+        keeping = partial(_keep, service, upload, label)
+        stored, created = await run_sync(keeping, limiter=service.ingests)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = stored.links["self"]
+    return stored
+
+
+def _keep(service: Service, upload: Upload, label: Label) -> tuple[EmbeddingSet, bool]:
+    settings, (path, media_type) = service.settings, upload.files["file"]
+    label = read_label(upload.fields, label)
+    with open_file(path, media_type, ingest.format_limits(settings)) as file:
+        return ingest.store(service.stores, settings.data_dir, file, label.name, label.metadata)
+
+
+@router.get("/v1/embeddings", operation_id="list_embeddings", responses=describe(errors.InvalidRequest))
+def list_embeddings(
+    stores: StoresDep,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+    name: NameFilter = None,
+    metadata: MetadataFilter = None,
+) -> EmbeddingPage:
+    """Sets, newest first."""
+    return stores.embeddings.page(cursor, limit, name, parse_metadata(metadata) or None)
+
+
+@router.get("/v1/embeddings/{embedding_id}", operation_id="get_embedding", responses=describe(errors.NotFound))
+def get_embedding(embedding_id: EmbeddingPath, stores: StoresDep) -> EmbeddingSet:
+    """One set."""
+    return stores.embeddings.get(embedding_id)
+
+
+@router.delete(
+    "/v1/embeddings/{embedding_id}",
+    status_code=204,
+    operation_id="delete_embedding",
+    responses=describe(errors.NotFound, errors.InUse),
+)
+def delete_embedding(embedding_id: EmbeddingPath, stores: StoresDep, settings: SettingsDep) -> None:
+    """Forget a set; not while an unfinished job needs it."""
+    ingest.remove(stores, settings.data_dir, embedding_id)

@@ -1,0 +1,27 @@
+"""What the service is and what it allows."""
+
+from fastapi import APIRouter
+
+from consilience import __version__
+from consilience.contract.base import METADATA_LIMIT_BYTES
+from consilience.contract.info import Info, Limits
+from consilience.contract.metrics import METRICS
+from consilience.formats.files import MEDIA_TYPES
+from service.deps import SettingsDep
+from service.settings import Settings
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/v1/info", operation_id="get_info")
+async def get_info(settings: SettingsDep) -> Info:
+    """The version, the formats, and every limit that a request can meet."""
+    return Info(version=__version__, formats=tuple(MEDIA_TYPES), metrics=tuple(METRICS), limits=limits_of(settings))
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits in force; each has the setting's own name."""
+    return Limits(
+        metadata_limit_bytes=METADATA_LIMIT_BYTES,
+        **{name: getattr(settings, name) for name in Limits.model_fields if name != "metadata_limit_bytes"},
+    )

@@ -1,0 +1,99 @@
+"""Jobs: look, wait, cancel, follow."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from consilience.contract.jobs import Job, JobPage, JobStatus
+from consilience.errors import InvalidRequest, NotFound, Unavailable
+from service.deps import Cursor, IfNoneMatch, JobPath, Limit, Prefer, SettingsDep, StoresDep
+from service.problems import RETRY_AFTER_S, describe
+from service.waiting import etag_of, follow, matches, next_version, parse_wait, wait_until_finished
+
+router = APIRouter(tags=["jobs"])
+
+UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The job has not changed since the ETag in If-None-Match."}
+}
+
+
+@router.get(
+    "/v1/jobs/{job_id}", operation_id="get_job", response_model=Job, responses={**UNCHANGED, **describe(NotFound)}
+)
+async def get_job(
+    job_id: JobPath,
+    stores: StoresDep,
+    settings: SettingsDep,
+    response: Response,
+    *,
+    prefer: Prefer = None,
+    if_none_match: IfNoneMatch = None,
+) -> Job | Response:
+    """One job: status, progress, and the result or the error.
+
+    With `Prefer: wait=N` the answer comes when the job has finished, or has changed since the ETag given, or after
+    N seconds.
+    """
+    jobs, seconds = stores.jobs, parse_wait(prefer, settings.wait_limit_s)
+    job, version = await run_in_threadpool(jobs.versioned, job_id)
+    if seconds is not None and not job.finished:
+        if if_none_match is None:
+            version, job = await wait_until_finished(jobs, job_id, seconds)
+        elif matches(if_none_match, version):
+            await next_version(jobs, job_id, version, time.monotonic() + seconds)
+            job, version = await run_in_threadpool(jobs.versioned, job_id)
+    headers = {"ETag": etag_of(version), "Cache-Control": "no-cache"}
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds:g}"
+    if not job.finished:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if matches(if_none_match, version):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return job
+
+
+@router.get("/v1/jobs", operation_id="list_jobs", responses=describe(InvalidRequest))
+def list_jobs(
+    stores: StoresDep,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+    status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
+) -> JobPage:
+    """Jobs, newest first."""
+    return stores.jobs.page(cursor, limit, status)
+
+
+@router.post("/v1/jobs/{job_id}/cancel", operation_id="cancel_job", responses=describe(NotFound))
+def cancel_job(job_id: JobPath, stores: StoresDep) -> Job:
+    """Stop a job. A queued one is canceled at once; a running one has `cancel_requested` until its process is gone."""
+    return stores.jobs.request_cancel(job_id)
+
+
+def known_job(job_id: JobPath, stores: StoresDep) -> str:
+    """The id of a job that exists: asked before a stream begins, since its status cannot be changed later."""
+    stores.jobs.version(job_id)
+    return job_id
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    operation_id="watch_job",
+    response_class=EventSourceResponse,
+    responses=describe(NotFound, Unavailable),
+)
+async def watch_job(
+    job_id: Annotated[str, Depends(known_job)],
+    stores: StoresDep,
+    last_event_id: Annotated[
+        int | None,
+        Header(ge=0, le=2**63 - 1, description="The id of the last event seen; events up to it are left out."),
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """A job's versions as server-sent events: `event: job`, the data is the Job; ends when it has finished."""
+    async for version, job in follow(stores.jobs, job_id, last_event_id):
+        yield ServerSentEvent(data=job, event="job", id=str(version))

@@ -1,0 +1,41 @@
+"""The service's stores, opened once a process and closed in reverse."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from consilience.stores.blobs import Blobs
+from consilience.stores.database import Database
+from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.jobs import JobRecords
+from consilience.stores.leases import Leases
+from consilience.stores.queue import JobQueue
+from service.reconciler import Pace, Reconciler
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Everything that outlives a request."""
+
+    database: Database
+    blobs: Blobs
+    embeddings: EmbeddingRecords
+    jobs: JobRecords
+    queue: JobQueue
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """Open the stores, bring the schema up to date and start the reconciler."""
+    with ExitStack() as stack:
+        blobs = Blobs(settings.data_dir)
+        database = Database(settings.database)
+        stack.callback(database.close)
+        database.migrate()
+        queue = JobQueue(settings.redis_url.get_secret_value())
+        stack.callback(queue.close)
+        reconciler = Reconciler(Leases(database), queue, Pace(job_timeout_s=settings.job_timeout_s))
+        reconciler.start()
+        stack.callback(reconciler.stop)
+        yield Stores(database, blobs, EmbeddingRecords(database), JobRecords(database), queue)

@@ -1,0 +1,201 @@
+"""From an alignment request to a job row and a message to the workers. Runs in threads."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
+from consilience.contract.jobs import AlignmentRequest, Job, Plan, ScoringOptions, Side
+from consilience.errors import ConsilienceError, InvalidRequest, ServiceError, Unavailable
+from consilience.formats.files import OpenFile, from_vectors, open_file
+from consilience.planning import CostLimits, SideShape, plan
+from service.faults import explain
+from service.ingest import NewSets, format_limits, new_sets
+from service.metadata import DEPTH_LIMIT, check_metadata, walk
+from service.settings import Settings
+from service.stores import Stores
+
+#: Values in a request besides its vectors; far more than the largest sensible one has.
+VALUES_LIMIT = 10_000
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: One side: a stored set, or a file whose layers are not yet kept.
+Source = EmbeddingSet | OpenFile
+#: Opens a side; a file stays open as long as the stack.
+Opener = Callable[[ExitStack], Source]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A request, checked as far as it can be without looking at the data."""
+
+    options: ScoringOptions
+    a: Opener
+    b: Opener
+    key: str | None = None
+
+
+class Submissions:
+    """Turns submissions into jobs."""
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self._settings, self._stores = settings, stores
+        self._limits = format_limits(settings)
+
+    def read_json(self, body: object, key: str | None) -> Submission:
+        """A submission whose sides are named or spelled out in JSON."""
+        vectors = take_vectors(body)
+        request = read_model(AlignmentRequest, body)
+        a, b = (
+            self._open_vectors(side, vectors[side])
+            if side in vectors
+            else self._find(side, getattr(request, side).embedding)
+            for side in ("a", "b")
+        )
+        return Submission(request, a, b, key)
+
+    def read_form(
+        self, request: object, a: tuple[Path, str | None], b: tuple[Path, str | None], key: str | None
+    ) -> Submission:
+        """A submission whose sides came as files."""
+        return Submission(read_model(ScoringOptions, request), self._open_file("a", *a), self._open_file("b", *b), key)
+
+    def plan(self, submission: Submission) -> Plan:
+        """What the job would cost; nothing is stored."""
+        with ExitStack() as stack:
+            return self._plan(submission, submission.a(stack), submission.b(stack))
+
+    def submit(self, submission: Submission) -> tuple[Job, bool]:
+        """The job, and whether it is new. Where anything fails, nothing is left behind."""
+        self._refuse_when_full()
+        with ExitStack() as stack:
+            sources = submission.a(stack), submission.b(stack)
+            cost = self._plan(submission, *sources)
+            with new_sets(self._stores, self._settings.data_dir) as sets:
+                a, b = (_keep(sets, source, side) for source, side in zip(sources, "ab", strict=True))
+                job, delivery, created = self._add(submission, cost, a, b)
+        if created:
+            self._deliver(job, delivery)
+        return job, created
+
+    def _plan(self, submission: Submission, a: Source, b: Source) -> Plan:
+        limits = CostLimits(flops=self._settings.job_flops_limit, bytes=self._settings.job_memory_limit_bytes)
+        return plan(submission.options, shape_of(a), shape_of(b), limits)
+
+    def _add(self, submission: Submission, cost: Plan, a: EmbeddingSet, b: EmbeddingSet) -> tuple[Job, int, bool]:
+        sides = {"a": Side(embedding=a.id), "b": Side(embedding=b.id)}
+        options = {name: getattr(submission.options, name) for name in ScoringOptions.model_fields}
+        request = AlignmentRequest(**sides, **options).model_dump(mode="json")
+        idempotency = (submission.key, _fingerprint(request)) if submission.key else None
+        return self._stores.jobs.add("alignment", request, cost, (a.id, b.id), idempotency)
+
+    def _deliver(self, job: Job, delivery: int) -> None:
+        """The row is there, so the job is accepted: where Redis is down, the reconciler delivers it later."""
+        try:
+            self._stores.queue.push(job.id, delivery, self._settings.job_timeout_s)
+        except ServiceError as error:
+            structlog.get_logger().warning("delivery_postponed", job=job.id, detail=error.detail)
+
+    def _refuse_when_full(self) -> None:
+        limit = self._settings.queue_limit
+        try:
+            waiting = self._stores.queue.length()
+        except ServiceError:
+            return  # Redis is down: how many wait cannot be known, and no job is lost by accepting one more
+        if waiting >= limit:
+            raise Unavailable(
+                f"{waiting} jobs are waiting already.", value=waiting, limit=limit, hint="Ask again later."
+            )
+
+    def _find(self, side: str, embedding_id: str) -> Opener:
+        def opener(_stack: ExitStack) -> Source:
+            with placed(f"/{side}/embedding"):
+                return self._stores.embeddings.get(embedding_id)
+
+        return opener
+
+    def _open_vectors(self, side: str, vectors: object) -> Opener:
+        def opener(_stack: ExitStack) -> Source:
+            with placed(f"/{side}"):
+                return from_vectors(vectors, self._limits)
+
+        return opener
+
+    def _open_file(self, side: str, path: Path, media_type: str | None) -> Opener:
+        def opener(stack: ExitStack) -> Source:
+            with placed(f"/{side}"):
+                return stack.enter_context(open_file(path, media_type, self._limits))
+
+        return opener
+
+
+def take_vectors(body: object) -> dict[str, object]:
+    """Take inline vectors out of the request, leaving `[]`: the format's own checks are stricter and leaner."""
+    taken = {}
+    for side in ("a", "b"):
+        value = body.get(side) if isinstance(body, dict) else None
+        if isinstance(value, dict) and isinstance(value.get("vectors"), list) and "embedding" not in value:
+            taken[side] = value["vectors"]
+            value["vectors"] = []
+    return taken
+
+
+def read_model(model: type[Model], body: object) -> Model:
+    """A request's model from its parsed JSON.
+
+    Raises
+    ------
+    InvalidFields
+        With each fault's JSON pointer.
+    InvalidRequest
+        Nested too deeply, or too many values: pydantic would report each of a million faults.
+    """
+    for count, (depth, _) in enumerate(walk(body)):
+        if depth > DEPTH_LIMIT or count > VALUES_LIMIT:
+            raise InvalidRequest(
+                f"A request has at most {VALUES_LIMIT} values besides its vectors, {DEPTH_LIMIT} levels deep.",
+                limit=VALUES_LIMIT if count > VALUES_LIMIT else DEPTH_LIMIT,
+            )
+    try:
+        request = model.model_validate(body)
+    except ValidationError as error:
+        raise explain(error, body, model) from None
+    check_metadata(getattr(request, "metadata", {}), "/metadata")
+    return request
+
+
+def shape_of(source: Source) -> SideShape:
+    """What planning needs to know of a side."""
+    if isinstance(source, EmbeddingSet):
+        return SideShape.of(source)
+    widest = max(DTYPE_BYTES[layer.dtype] for layer in source.layers)
+    return SideShape(source.layers[0].n, tuple((layer.name, layer.dim) for layer in source.layers), widest)
+
+
+@contextmanager
+def placed(pointer: str) -> Iterator[None]:
+    """Errors of the block are about this place in the request."""
+    try:
+        yield
+    except ConsilienceError as error:
+        error.pointer = pointer + (error.pointer or "")
+        raise
+
+
+def _keep(sets: NewSets, source: Source, side: str) -> EmbeddingSet:
+    if isinstance(source, EmbeddingSet):
+        return source
+    with placed(f"/{side}"):
+        return sets.store(source, side)
+
+
+def _fingerprint(request: dict[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,65 @@
+"""Files of a request, on disk while the request lasts."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi.concurrency import contextmanager_in_threadpool
+from starlette.requests import Request
+
+from consilience.errors import UnsupportedFormat
+from consilience.formats.files import MEDIA_TYPES, UNNAMED_MEDIA_TYPE
+from service.bodies import Bounds, media_type_of, receive
+from service.deps import Service
+from service.forms import receive_form
+
+MULTIPART = "multipart/form-data"
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request brought: files by part name (a raw body is `file`), and the text of the other parts."""
+
+    files: Mapping[str, tuple[Path, str | None]]
+    """Path and media type."""
+    fields: Mapping[str, bytes]
+
+
+@asynccontextmanager
+async def receive_files(
+    request: Request, service: Service, files: frozenset[str], fields: frozenset[str]
+) -> AsyncIterator[Upload]:
+    """The files of a multipart body; whatever happens, nothing of them is left afterwards."""
+    settings, blobs = service.settings, service.stores.blobs
+    async with contextmanager_in_threadpool(ExitStack()) as stack:
+        parts = await receive_form(
+            request,
+            files,
+            fields,
+            lambda: stack.enter_context(blobs.incoming()),
+            Bounds(settings.upload_limit_bytes, settings.upload_idle_limit_s),
+        )
+        yield Upload(
+            files={name: (part.file.path, part.media_type) for name, part in parts.items() if part.file},
+            fields={name: bytes(part.text) for name, part in parts.items() if not part.file},
+        )
+
+
+@asynccontextmanager
+async def receive_file(request: Request, service: Service) -> AsyncIterator[Upload]:
+    """The body itself as the one file; gone afterwards."""
+    settings, media_type = service.settings, media_type_of(request)
+    if media_type not in (None, UNNAMED_MEDIA_TYPE, *MEDIA_TYPES):
+        allowed = [*MEDIA_TYPES, MULTIPART]
+        raise UnsupportedFormat(
+            f"A body of type {media_type} is not read here; allowed: {', '.join(allowed)}.",
+            value=media_type,
+            limit=allowed,
+            hint=f"Name the file's type, or {UNNAMED_MEDIA_TYPE} to have it told by its bytes.",
+        )
+    limit = settings.inline_limit_bytes if media_type == JSON else settings.upload_limit_bytes
+    async with contextmanager_in_threadpool(service.stores.blobs.incoming()) as file:
+        await receive(request, file.write, Bounds(limit, settings.upload_idle_limit_s))
+        yield Upload(files={"file": (file.path, media_type)}, fields={})
