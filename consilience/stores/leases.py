@@ -112,9 +112,8 @@ class Leases:
             The delivery to enqueue it under; None where there is nothing to enqueue.
         """
         # A process that died before it could claim the job has died as well.
-        return self._give_up_run(
-            _held(job_id, delivery, *UNFINISHED), "crashed", job_id, delivery, problem, max_crashes
-        )
+        held = _held(job_id, delivery, *UNFINISHED)
+        return self._give_up_run(held, "crashed", job_id, delivery, problem=problem, max_crashes=max_crashes)
 
     def lost(self, standing: Standing, problem: Problem, max_crashes: int) -> int | None:
         """The run's worker has been silent since `standing`: as `crashed`, unless it has been heard meanwhile."""
@@ -126,10 +125,11 @@ class Leases:
         """The worker stops: queue the job again for another. Returns the delivery to enqueue it under, or None."""
         held = _held(job_id, delivery, *UNFINISHED)
         with self._database.write() as connection:
-            if _cancel_if_asked(connection, held) or not _requeue(connection, held):
-                return None
-            _end_run(connection, job_id, delivery, "handed-back")
-            return delivery + 1
+            canceled = _cancel_if_asked(connection, held)
+            requeued = _requeue(connection, held)
+            if canceled or requeued:
+                _end_run(connection, job_id, delivery, "canceled" if canceled else "handed-back")
+            return delivery + 1 if requeued else None
 
     def redeliver(self, job_id: str, delivery: int) -> int | None:
         """A queued job's message is gone: the delivery to enqueue it under, or None where it moved on meanwhile."""

@@ -1,0 +1,61 @@
+"""`python -m workers`: one worker, until SIGTERM or SIGINT."""
+
+import functools
+import os
+import sys
+
+import structlog
+
+from consilience.errors import ConsilienceError
+from workers.settings import Settings, read_settings
+
+EXIT_STARTUP_FAILED = 3
+
+
+def main() -> int:
+    """Read the settings, load everything that a job needs, work."""
+    configure_logging()
+    try:
+        settings = read_settings()
+        limit_threads(settings.threads)
+        return _serve(settings)
+    except ConsilienceError as error:
+        structlog.get_logger().error("worker_failed", detail=str(error), value=error.value)
+        return EXIT_STARTUP_FAILED
+
+
+def configure_logging() -> None:
+    """Write JSON lines to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def limit_threads(threads: int) -> None:
+    """Give the numeric libraries this many threads. They read it when they are imported, so this comes first."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))
+    # The only layer of numba's that survives a fork.
+    os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
+
+
+def _serve(settings: Settings) -> int:
+    # These load numpy, FAISS and the compiled kernels: after the threads are limited, before any fork.
+    from consilience.stores.blobs import Blobs  # noqa: PLC0415 - as the line above says
+    from consilience.stores.database import Database  # noqa: PLC0415 - the same
+    from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
+    from workers import runtime, tasks  # noqa: PLC0415 - the same
+
+    database = Database(settings.database)
+    task = functools.partial(tasks.run, embeddings=EmbeddingRecords(database), blobs=Blobs(settings.data_dir))
+    return runtime.serve(settings, database, task)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

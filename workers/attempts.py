@@ -1,0 +1,100 @@
+"""One attempt at a job, inside its own process: claim it, do it, commit how it ended."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import stamina
+import structlog
+
+from consilience.contract.jobs import Job, Progress
+from consilience.contract.scores import ScoreDocument
+from consilience.errors import ConsilienceError, JobBroken, JobOutOfMemory, ServiceError, Unavailable
+from consilience.stores.leases import Leases, describe_failure
+from consilience.stores.queue import Message
+
+#: Progress is written at most this often; the last one goes with the result.
+PROGRESS_INTERVAL_S = 0.5
+#: A database that went away may come back in this time; a claim and a result are worth the wait.
+PATIENCE_S = 30.0
+
+#: Called with a stage, how much of it is done and how much there is.
+Report = Callable[[str, int, int], None]
+#: What a job does: from its row to its result; a ConsilienceError says why there is none.
+Task = Callable[[Job, Report], ScoreDocument]
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What every attempt of one worker shares."""
+
+    leases: Leases
+    task: Task
+    worker: str
+
+    def run(self, message: Message) -> int:
+        """Try the job once; the exit status of its process: 0 where nothing is left to be said about it."""
+        log = structlog.get_logger().bind(job=message[0], delivery=message[1])
+        patiently = stamina.RetryingCaller(attempts=None, timeout=PATIENCE_S, wait_max=1.0).on(Unavailable)
+        job = patiently(self.leases.claim, *message, self.worker)
+        if job is None:
+            log.info("message_stale")
+            return 0
+        log.info("job_started")
+        progress = ProgressWriter(self.leases, message)
+        outcome = self._do(job, progress.report, log)
+        if isinstance(outcome, ScoreDocument):
+            committed = patiently(self.leases.succeed, *message, outcome, progress.latest)
+        else:
+            committed = patiently(self.leases.fail, *message, describe_failure(outcome))
+        log.info("job_ended" if committed else "result_fenced", error=getattr(outcome, "code", None))
+        return 0
+
+    def _do(self, job: Job, report: Report, log: structlog.BoundLogger) -> ScoreDocument | ConsilienceError:
+        try:
+            return self.task(job, report)
+        except ConsilienceError as error:
+            if isinstance(error, ServiceError):
+                log.exception("job_failed")
+            return error
+        except MemoryError:
+            return JobOutOfMemory(
+                "The job needed more memory than there was.",
+                value=f"{job.plan.bytes} bytes planned",
+                hint="Compare fewer rows or layers, or give the worker more memory.",
+            )
+        except Exception as error:
+            log.exception("job_broken")
+            return JobBroken(
+                "The job met an unforeseen error.",
+                value=type(error).__name__,
+                hint=f"The worker's log has the trace, under {job.id}.",
+            )
+
+
+class ProgressWriter:
+    """Writes how far a run is, not more often than anyone looks."""
+
+    def __init__(self, leases: Leases, message: Message) -> None:
+        self.latest: Progress | None = None
+        self._leases = leases
+        self._message = message
+        # The first moments of a job are not worth a write: most jobs are over by then.
+        self._written = self._stage_began = time.monotonic()
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Note the progress; write it where the last write is long enough ago."""
+        now = time.monotonic()
+        if self.latest is None or self.latest.stage != stage:
+            self._stage_began = now
+        eta_s = (now - self._stage_began) * (total - done) / done if done else None
+        self.latest = Progress(stage=stage, done=done, total=total, eta_s=eta_s)
+        if now - self._written >= PROGRESS_INTERVAL_S:
+            self._written = now
+            self._write(self.latest)
+
+    def _write(self, progress: Progress) -> None:
+        try:
+            self._leases.progress(*self._message, progress)
+        except Unavailable as error:  # the job itself does not need it
+            structlog.get_logger().warning("progress_not_written", job=self._message[0], cause=error.value)

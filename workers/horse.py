@@ -1,0 +1,126 @@
+"""One forked process that does one job, and its parent's hold on it.
+
+A process of its own, because native code (BLAS, FAISS) can be stopped in no other way, and because a crash then takes
+one job and not the worker. A fork, because it starts with everything imported; hence the parent may import the numeric
+libraries but must never run them (a fork after a FAISS search hangs in its first own one).
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import random
+import select
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+#: Where Linux counts the processes that it stopped for their memory.
+VMSTAT = Path("/proc/vmstat")
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a horse ended."""
+
+    status: int
+    """As `os.waitstatus_to_exitcode` has it: the exit status, or minus the signal."""
+    peak_bytes: int
+    """The largest resident memory that it had."""
+    starved: bool
+    """Whether the system stopped a process for its memory meanwhile."""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was, as far as can be known, stopped for its memory."""
+        return self.starved and self.status == -signal.SIGKILL
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.status >= 0:
+            return f"exit status {self.status}"
+        return signal.Signals(-self.status).name
+
+
+class Horse:
+    """A process that runs `work` and exits with its return value."""
+
+    def __init__(self, work: Callable[[], int]) -> None:
+        self._starved_before = _count_starved()
+        self._alive, write_end = os.pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _run(work, parent)
+        # Its death closes the last write end, so that the read end wakes us, on every system.
+        os.close(write_end)
+        # Both sides do this, so that kill() cannot come before it.
+        _lead_group(self.pid)
+
+    def wait(self, timeout_s: float) -> Death | None:
+        """How it ended; None where it has not within `timeout_s`."""
+        ended, _, _ = select.select([self._alive], [], [], max(0.0, timeout_s))
+        return self.bury() if ended else None
+
+    def kill(self) -> Death:
+        """Stop it and whatever it started, at once."""
+        os.killpg(self.pid, signal.SIGKILL)  # it is a zombie at least, so that the number is still its own
+        return self.bury()
+
+    def bury(self) -> Death:
+        """Wait for its end."""
+        _, status, usage = os.wait4(self.pid, 0)
+        os.close(self._alive)
+        return Death(
+            status=os.waitstatus_to_exitcode(status),
+            peak_bytes=usage.ru_maxrss * 1024,
+            starved=_count_starved() > self._starved_before,
+        )
+
+
+def freeze_memory() -> None:
+    """Keep the garbage collector of every horse from touching, and so copying, what was loaded before the fork."""
+    gc.collect()
+    gc.freeze()
+
+
+def _run(work: Callable[[], int], parent: int) -> NoReturn:
+    """The horse's whole life. It never returns into the code of the worker that was forked."""
+    status = 1
+    try:
+        _lead_group(0)
+        _die_with(parent)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        random.seed()
+        status = work()
+    except BaseException:  # noqa: BLE001 - the last line of defence: without it the fork would run on as a second worker
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _lead_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already
+        os.setpgid(pid, pid)
+
+
+def _die_with(parent: int) -> None:
+    """An orphan would compute for nobody, beside the run that replaces it."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+
+
+def _count_starved() -> int:
+    try:
+        lines = VMSTAT.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
