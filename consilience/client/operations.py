@@ -20,6 +20,8 @@ from consilience.errors import JobError, WaitTimedOut
 POLL_FIRST_S = 0.02
 POLL_LONGEST_S = 1.0
 POLL_GROWTH = 1.5
+#: Seconds that the service may hold an answer back until there is something new.
+LONG_POLL_S = 5
 NOT_MODIFIED = 304
 
 #: Told of a job whenever it has changed.
@@ -84,12 +86,12 @@ def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operati
     Raises WaitTimedOut when `timeout_s` seconds have passed first.
     """
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    path, tag, delay_s, after_s = f"/v1/jobs/{job_id}", "", POLL_FIRST_S, 0.0
+    request, delay_s = Request("GET", f"/v1/jobs/{job_id}"), POLL_FIRST_S
     while True:
-        headers = {"if-none-match": tag} if tag else {}
-        response = check((yield Request("GET", path, headers=headers, after_s=after_s)))
+        response = check((yield request))
         if response.status_code != NOT_MODIFIED:
-            seen, tag, delay_s = read(response, Job), response.headers.get("etag", ""), POLL_FIRST_S
+            delay_s = POLL_FIRST_S
+            seen = read(response, Job)
             if watch:
                 watch(seen)
             if seen.finished:
@@ -97,7 +99,7 @@ def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operati
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise _timed_out(job_id, timeout_s)
-        after_s = min(delay_s, left_s)
+        request = _next_look(request.path, response.headers.get("etag"), delay_s, left_s)
         delay_s = min(delay_s * POLL_GROWTH, POLL_LONGEST_S)
 
 
@@ -129,6 +131,13 @@ def _request(a: Source, b: Source, options: ScoringOptions) -> Operation[dict[st
 def _side(source: Source) -> Operation[Side]:
     stored = stored_id(source)
     return Side(embedding=stored or (yield from upload(source, None, None)).id)
+
+
+def _next_look(path: str, tag: str | None, delay_s: float, left_s: float) -> Request:
+    """Answered when the job is no longer what the tag names, or after LONG_POLL_S; never much after the deadline."""
+    hold_s = int(min(LONG_POLL_S, left_s))
+    headers = {"if-none-match": tag, "prefer": f"wait={hold_s}"} if tag else {}
+    return Request("GET", path, headers=headers, after_s=min(delay_s, left_s))
 
 
 def _given(**params: object) -> dict[str, str]:

@@ -1,0 +1,72 @@
+"""The commands together, and how each error becomes a message and an exit status."""
+
+import sys
+import traceback
+from typing import Annotated
+
+import stamina
+import stamina.instrumentation
+import typer
+
+from consilience import __version__
+from consilience.cli import jobs
+from consilience.cli.check import check
+from consilience.cli.consoles import complain, warn
+from consilience.cli.metrics import metrics
+from consilience.cli.score import score
+from consilience.cli.serve import serve
+from consilience.cli.statuses import ExitStatus, status_of
+from consilience.cli.upload import upload
+from consilience.errors import ConsilienceError
+
+app = typer.Typer(
+    name="consilience",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Exit status: 0 done or passed, 1 below the bar, 2 bad usage or input, 3 service not reachable, "
+    "4 job failed, 5 timed out, 130 interrupted.",
+)
+for command in (score, check, upload, serve, metrics):
+    app.command()(command)
+app.add_typer(jobs.app, name="jobs")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"consilience {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Measure how far embedding spaces agree."""
+
+
+def run() -> None:
+    """Run the command line; the process ends with one of ExitStatus."""
+    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
+    try:
+        app()
+    except ConsilienceError as error:
+        complain(str(error))
+        for note in getattr(error, "__notes__", ()):
+            warn(note)
+        sys.exit(status_of(error))
+    except OSError as error:
+        complain(f"{error.filename or 'A file'}: {error.strerror or error}")
+        sys.exit(ExitStatus.BAD_INPUT)
+    except Exception:  # noqa: BLE001 -- a defect must not leave with 1, which means "below the bar"
+        traceback.print_exc()
+        complain("This is a defect of consilience; please report it with the trace above.")
+        sys.exit(ExitStatus.JOB_FAILED)
+
+
+def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """Say why it takes long, once: stamina's own hooks would write to standard output."""
+    if details.retry_num == 1:
+        warn("no answer yet, trying again")

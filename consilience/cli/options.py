@@ -1,0 +1,73 @@
+"""The options that `score` and `check` share, and what they mean in the contract."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typer import Argument, Option
+
+from consilience.cli.metric_words import parse_metric, with_k
+from consilience.client.options import options_of
+from consilience.contract.jobs import ScoringOptions
+from consilience.errors import InvalidRequest
+
+SERVER_VARIABLE = "CONSILIENCE_SERVER"
+
+SideA = Annotated[str, Argument(metavar="A", help="A file (npy, npz, safetensors, json); with --server also an id.")]
+SideB = Annotated[str, Argument(metavar="B", help="The other side: the same items in the same order.")]
+Metrics = Annotated[
+    list[str] | None,
+    Option("--metric", metavar="NAME[:OPTION=VALUE,...]", help="Repeatable. `consilience metrics` lists them."),
+]
+K = Annotated[list[int] | None, Option("--k", min=1, help="Neighbours, for every metric that has a k. Repeatable.")]
+Profile = Annotated[Literal["none", "l2", "prh"], Option(help="What is done to the rows first.")]
+Layers = Annotated[
+    list[str] | None,
+    Option(metavar="last|all|NAME,...", help="Layers that take part; a=... and b=... choose for one side."),
+]
+NullMethod = Annotated[
+    Literal["auto", "analytic", "permutation", "none"], Option("--null", help="How the chance level is found.")
+]
+Draws = Annotated[int, Option(help="Draws of a permutation null.")]
+Seed = Annotated[int, Option(help="Seed of everything random.")]
+Out = Annotated[Path | None, Option(metavar="FILE", dir_okay=False, help="Write the score document (JSON) here.")]
+Json = Annotated[bool, Option("--json", help="Print the score document alone; everything else to standard error.")]
+Server = Annotated[
+    str | None,
+    Option(metavar="URL", envvar=SERVER_VARIABLE, help="Let this service do it, instead of this process."),
+]
+Timeout = Annotated[float | None, Option(metavar="SECONDS", min=0.0, help="Give up waiting after so long: status 5.")]
+
+
+def read_options(
+    metrics: list[dict[str, Any]],
+    *,
+    k: list[int] | None,
+    profile: str,
+    layers: list[str] | None,
+    null: str,
+    draws: int,
+    seed: int,
+) -> ScoringOptions:
+    """The contract's options; InvalidRequest says which word cannot be used."""
+    chosen = metrics or [parse_metric(metric.metric) for metric in ScoringOptions().metrics]
+    fields = {
+        "metrics": [with_k(choice, k) for choice in chosen],
+        "layers": parse_layers(layers or ["last"]),
+        "preparation": profile,
+        "null": {"method": null, "draws": draws},
+        "seed": seed,
+    }
+    return options_of(None, fields)
+
+
+def parse_layers(words: list[str]) -> dict[str, str | list[str]]:
+    """`last`, `all` or names for both sides, or for one after `a=` or `b=`; what comes later wins."""
+    chosen: dict[str, str | list[str]] = {"a": "last", "b": "last"}
+    for word in words:
+        side, equals, text = word.partition("=")
+        sides = side if equals and side in chosen else "ab"
+        names = text if equals and side in chosen else word
+        if not names:
+            raise InvalidRequest("No layer is named.", value=word, hint="Write last, all, or names: --layers 4,6.")
+        chosen |= dict.fromkeys(sides, names if names in ("last", "all") else names.split(","))
+    return chosen

@@ -1,0 +1,46 @@
+"""`consilience score A B`."""
+
+from consilience.cli.metric_words import parse_metric
+from consilience.cli.options import (
+    Draws,
+    Json,
+    K,
+    Layers,
+    Metrics,
+    NullMethod,
+    Out,
+    Profile,
+    Seed,
+    Server,
+    SideA,
+    SideB,
+    Timeout,
+    read_options,
+)
+from consilience.cli.output import show
+from consilience.cli.scoring import obtain_scores
+
+
+def score(
+    a: SideA,
+    b: SideB,
+    *,
+    metric: Metrics = None,
+    k: K = None,
+    profile: Profile = "l2",
+    layers: Layers = None,
+    null: NullMethod = "auto",
+    draws: Draws = 200,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
+    server: Server = None,
+    timeout: Timeout = None,
+) -> None:
+    """Measure how far two embedding spaces agree.
+
+    An undefined score (a constant column, say) is an answer: the status is 0.
+    """
+    metrics = [parse_metric(word) for word in metric or ()]
+    options = read_options(metrics, k=k, profile=profile, layers=layers, null=null, draws=draws, seed=seed)
+    show(obtain_scores(a, b, options, server, timeout), as_json=as_json, out=out)

@@ -1,0 +1,85 @@
+"""Two ways to a score document: in this process, or by a service."""
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from consilience.cli.consoles import remarks
+from consilience.cli.progress import follow, progress_bar
+from consilience.client.sources import EMBEDDING_ID
+from consilience.contract.jobs import ScoringOptions
+from consilience.contract.scores import ScoreDocument
+from consilience.errors import InputError, JobError, MissingExtra, WaitTimedOut
+
+
+def obtain_scores(
+    a: str, b: str, options: ScoringOptions, server: str | None, timeout_s: float | None
+) -> ScoreDocument:
+    """The score document of two files, or of two stored sets where there is a server."""
+    for side in (a, b):
+        _require_source(side, server)
+    if server is None:
+        return _score_here(a, b, options, timeout_s)
+    return _score_there(a, b, options, server, timeout_s)
+
+
+def _require_source(side: str, server: str | None) -> None:
+    stored = re.fullmatch(EMBEDDING_ID, side)
+    if stored and server is None and not Path(side).is_file():
+        raise InputError(f"{side} is an id of a stored set.", value=side, hint="Say which service with --server.")
+    if not stored and not Path(side).is_file():
+        raise InputError(f"There is no file {side}.", value=side)
+
+
+def _score_here(a: str, b: str, options: ScoringOptions, timeout_s: float | None) -> ScoreDocument:
+    try:
+        from consilience.scoring import score  # noqa: PLC0415 -- numpy and faiss, only for those who score here
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Scoring in this process needs {error.name}.",
+            value=error.name,
+            hint="Run: pip install 'consilience[compute]', or let a service do it with --server.",
+        ) from error
+    with _alarm(timeout_s), progress_bar("reading") as report:
+        return score(Path(a), Path(b), options, report=report)
+
+
+def _score_there(a: str, b: str, options: ScoringOptions, server: str, timeout_s: float | None) -> ScoreDocument:
+    from consilience.client.operations import result_of  # noqa: PLC0415 -- an HTTP client only for those who use one
+    from consilience.client.sync import Client  # noqa: PLC0415 -- the same
+
+    with Client(server) as client, progress_bar("uploading") as report:
+        alignment = client.align(a, b, options)
+        try:
+            job = client.wait(alignment.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
+        except KeyboardInterrupt:
+            remarks().print(f"Job {alignment.id} goes on; `consilience jobs cancel {alignment.id}` stops it.")
+            raise
+    try:
+        return result_of(job)
+    except JobError:
+        raise
+    except Exception as error:  # the job's own error, of whatever kind: what failed is the job
+        raise JobError(f"Job {job.id} failed: {error}", value=job.id) from error
+
+
+@contextmanager
+def _alarm(timeout_s: float | None) -> Iterator[None]:
+    """WaitTimedOut in the block after so many seconds: at the latest when the library call in progress returns."""
+    if not timeout_s:
+        yield
+        return
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise WaitTimedOut(f"Not finished after {timeout_s:g} s.", limit=timeout_s)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,76 @@
+"""Documents as tables that fit a terminal of 80 columns."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from consilience.cli.numbers import ABSENT, figure, interval, layers_label, metric_label, p_value
+from consilience.contract.jobs import Job
+from consilience.contract.metrics import Catalogue
+from consilience.contract.scores import Score, ScoreDocument
+
+
+def new_table(*columns: str, left: Sequence[str] = ()) -> Table:
+    """An empty table; figures are set right, the columns named in `left` left."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column in left else "right", overflow="fold")
+    return table
+
+
+def score_table(document: ScoreDocument) -> RenderableType:
+    """Every score with what it takes to read it."""
+    table = new_table("metric", "value", "chance", "p-value", "interval", "layers", left=("metric",))
+    for score in document.scores:
+        table.add_row(
+            metric_label(score.metric, score.options),
+            value_text(score),
+            figure(score.null.mean),
+            p_value(score.null),
+            interval(score.interval),
+            layers_label(score),
+        )
+    return Group(_heading(document), table, *_undefined(document.scores))
+
+
+def job_table(jobs: Sequence[Job]) -> RenderableType:
+    """Jobs, one a line."""
+    table = new_table("job", "status", "created", left=("job", "status", "created"))
+    for job in jobs:
+        table.add_row(job.id, job.status, f"{job.created_at:%Y-%m-%d %H:%M:%S}")
+    return table
+
+
+def metric_table(catalogue: Catalogue) -> RenderableType:
+    """The catalogue: what each metric says, its range, its value at chance, and its options."""
+    table = new_table("metric", "range", "at chance", "options", left=("metric", "range", "at chance", "options"))
+    for card in catalogue.data:
+        span = f"{_bound(card.low)} to {_bound(card.high)}"
+        options = ", ".join(f"{name}={schema.get('default')}" for name, schema in card.options.items())
+        table.add_row(card.name, span, card.chance, options)
+    return table
+
+
+def value_text(score: Score) -> Text:
+    """The value, or that there is none."""
+    return Text(figure(score.value), "bold") if score.status == "defined" else Text("undefined", "yellow")
+
+
+def _heading(document: ScoreDocument) -> Text:
+    a, b, profile = document.a, document.b, document.preparation.profile
+    return Text(f"{a.name} and {b.name}: {document.n} items, profile {profile}", "bold")
+
+
+def _undefined(scores: Sequence[Score]) -> list[Text]:
+    return [
+        Text(f"{metric_label(score.metric, score.options)} is undefined: {score.reason.detail}", "yellow")
+        for score in scores
+        if score.reason is not None
+    ]
+
+
+def _bound(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:g}"
