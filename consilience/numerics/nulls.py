@@ -2,7 +2,7 @@
 
 The null hypothesis is that the pairing of the two sides' items is random: every one of the n! relabellings of b is equally
 likely. Closed forms give the exact mean and variance over all of them; the tail is that of a Pearson III law with the skew
-where it is known (a normal law at skew 0).
+where it is known or well approximated (a normal law at skew 0), corrected for the steps of a count.
 """
 
 from dataclasses import dataclass
@@ -21,17 +21,24 @@ _SKEW_MIN = 1e-4
 
 @dataclass(frozen=True)
 class NullLaw:
-    """The law of a similarity under random pairing: mean, standard deviation, skewness."""
+    """The law of a similarity under random pairing.
+
+    Attributes
+    ----------
+    mean, sd, skew : its moments
+    step : the distance between the values that it can take, 0 for a continuous law; half of it corrects the tail
+    """
 
     mean: float
     sd: float
     skew: float = 0.0
+    step: float = 0.0
 
     def p_value(self, value: float) -> float:
         """P(S >= value), not floored."""
         if self.sd == 0:
             return 1.0 if value <= self.mean else 0.0
-        z = (value - self.mean) / self.sd
+        z = (value - self.step / 2 - self.mean) / self.sd
         if self.skew < _SKEW_MIN:
             return float(ndtr(-z))
         shape = 4 / self.skew**2
@@ -40,13 +47,15 @@ class NullLaw:
     def threshold(self, alpha: float) -> float:
         """The value that chance exceeds with probability alpha."""
         if self.skew < _SKEW_MIN:
-            return self.mean + self.sd * float(-ndtri(alpha))
-        shape = 4 / self.skew**2
-        return self.mean + self.sd * (float(gammainccinv(shape, alpha)) - shape) * self.skew / 2
+            z = float(-ndtri(alpha))
+        else:
+            shape = 4 / self.skew**2
+            z = (float(gammainccinv(shape, alpha)) - shape) * self.skew / 2
+        return self.mean + self.sd * z + self.step / 2
 
     def scaled(self, factor: float) -> "NullLaw":
         """Return the law of factor * S, factor > 0."""
-        return NullLaw(self.mean * factor, self.sd * factor, self.skew)
+        return NullLaw(self.mean * factor, self.sd * factor, self.skew, self.step * factor)
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,16 @@ def count_graph(ids: IdArray, k: int) -> GraphCounts:
 
 
 def relabelling_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
-    """Give the exact mean and standard deviation of T = sum_ij A_ij B_p(i)p(j) over all n! permutations p.
+    """Give the law of the count T = sum_ij A_ij B_p(i)p(j) over all n! permutations p.
+
+    Mean and standard deviation are exact.
 
     E[T] = E_A E_B / n2; E[T^2] sums over the ways in which two edges share nodes, each with its number of images:
     (same same' + rev rev') / n2 + (src src' + tgt tgt') / n3 + ch ch' / (2 n3) + dis dis' / n4, with n2 = n (n - 1),
     n3 = n2 (n - 2), n4 = n3 (n - 3). Needs n >= 4.
+
+    The skew is approximated by that of a sum of rare matches that come alone or in reciprocal pairs (a compound Poisson
+    law): its third cumulant is 3 var - 2 mean.
     """
     n2 = float(n * (n - 1))
     n3 = n2 * (n - 2)
@@ -122,9 +136,11 @@ def relabelling_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
         + a.chains * b.chains / (2 * n3)
         + a.disjoint * b.disjoint / n4
     )
-    return NullLaw(mean, max(0.0, square - mean**2) ** 0.5)
+    variance = max(0.0, square - mean**2)
+    skew = (3 * variance - 2 * mean) / variance**1.5 if variance > 0 else 0.0
+    return NullLaw(mean, variance**0.5, max(0.0, skew), step=1.0)
 
 
 def mutual_knn_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
-    """The null law of mutual_knn: mean k / (n - 1) exactly, exact variance, normal tail."""
+    """The null law of mutual_knn: mean k / (n - 1) and variance exact, tail as in `relabelling_law`."""
     return relabelling_law(a, b, n).scaled(1 / a.edges)

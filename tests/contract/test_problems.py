@@ -1,0 +1,36 @@
+from collections.abc import Iterator
+
+import pytest
+
+from consilience.contract.problems import Problem
+from consilience.errors import ConsilienceError, TooFewRows
+
+
+def tree(root: type[ConsilienceError]) -> Iterator[type[ConsilienceError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def test_a_problem_carries_what_the_error_knows() -> None:
+    problem = Problem.of(TooFewRows("There are 3 rows.", value=3, limit=4, hint="Add one.", pointer="/a"), 422)
+    assert (problem.code, problem.status, problem.value, problem.limit) == ("too-few-rows", 422, "3", 4)
+    assert (problem.detail, problem.hint, problem.pointer) == ("There are 3 rows.", "Add one.", "/a")
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(TooFewRows("x", value="v" * 10_000).value or "") == 200
+
+
+def test_every_error_has_its_own_code_and_stands_in_the_drawn_tree() -> None:
+    from consilience import errors
+
+    classes = list(tree(ConsilienceError))
+    assert len({cls.code for cls in classes}) == len(classes)
+    for cls in classes:
+        assert f"* {cls.__name__}" in (errors.__doc__ or ""), cls.__name__
+
+
+@pytest.mark.parametrize("cls", list(tree(ConsilienceError)))
+def test_every_error_has_a_title(cls: type[ConsilienceError]) -> None:
+    assert "title" in vars(cls)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilience.numerics.neighbours import NeighbourGraph, build_exact
+from tests import twins
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(50, 3, 1), (300, 64, 10), (1025, 17, 48), (12, 5, 11)])
+def test_the_graph_is_that_of_a_full_sort_in_float64(n: int, d: int, k: int) -> None:
+    x = twins.unit_rows(np.random.default_rng(n).normal(size=(n, d))).astype(np.float32)
+    np.testing.assert_array_equal(build_exact(x, k).ids, twins.neighbours(x, k))
+
+
+def test_a_row_is_never_its_own_neighbour_even_among_its_copies() -> None:
+    x = np.ones((40, 3), np.float32)
+    ids = build_exact(x, 5).ids
+    assert not (ids == np.arange(40)[:, None]).any()
+
+
+def test_copies_are_ordered_by_id_however_many_they_are() -> None:
+    x = np.repeat(np.eye(3, dtype=np.float32), 30, axis=0)
+    np.testing.assert_array_equal(build_exact(x, 4).ids, twins.neighbours(x, 4))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(5, 60), st.integers(1, 3), st.integers(0, 2**32 - 1), st.data())
+def test_ties_of_small_integers_go_by_id(n: int, d: int, seed: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, n - 1))
+    x = np.random.default_rng(seed).integers(-1, 2, size=(n, d)).astype(np.float32)
+    np.testing.assert_array_equal(build_exact(x, k).ids, twins.neighbours(x, k))
+
+
+def test_any_smaller_k_is_a_prefix() -> None:
+    x = np.random.default_rng(1).normal(size=(200, 8)).astype(np.float32)
+    np.testing.assert_array_equal(build_exact(x, 30).prefix(7), build_exact(x, 7).ids)
+
+
+def test_similarities_descend_and_belong_to_their_ids() -> None:
+    x = np.random.default_rng(2).normal(size=(100, 8)).astype(np.float32)
+    graph = build_exact(x, 9)
+    assert (np.diff(graph.similarities, axis=1) <= 0).all()
+    np.testing.assert_allclose(graph.similarities, np.take_along_axis(x @ x.T, graph.ids.astype(np.intp), 1), rtol=1e-5)
+
+
+def test_a_graph_survives_its_bytes() -> None:
+    graph = build_exact(np.random.default_rng(3).normal(size=(20, 4)).astype(np.float32), 5)
+    read = NeighbourGraph.from_bytes(graph.to_bytes(), graph.builder)
+    np.testing.assert_array_equal(read.ids, graph.ids)
+    np.testing.assert_array_equal(read.similarities, graph.similarities)

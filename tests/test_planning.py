@@ -1,0 +1,66 @@
+import pytest
+
+from consilience.contract.jobs import ScoringOptions
+from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
+from consilience.planning import CostLimits, SideShape, choose_layers, plan
+
+
+def shape(n: int = 1000, layers: int = 3, dim: int = 64) -> SideShape:
+    return SideShape(n, tuple((str(i), dim) for i in range(layers)))
+
+
+def options(**fields: object) -> ScoringOptions:
+    return ScoringOptions.model_validate(fields)
+
+
+def test_a_plan_says_how_many_cells_and_what_they_cost() -> None:
+    found = plan(options(layers="all", metrics="mutual_knn"), shape(), shape(layers=2, dim=32))
+    assert (found.n, found.dim_a, found.dim_b, found.cells) == (1000, 64, 32, 6)
+    assert found.flops == 2 * 1000 * 1000 * (3 * 64 + 2 * 32)
+
+
+def test_cost_grows_with_rows_layers_and_draws() -> None:
+    base = plan(options(), shape(), shape())
+    assert plan(options(), shape(4000), shape(4000)).seconds > base.seconds
+    assert plan(options(layers="all"), shape(), shape()).flops > base.flops
+    assert plan(options(null={"method": "permutation"}), shape(), shape()).flops > base.flops
+    assert plan(options(), shape(dim=4096), shape(dim=4096)).bytes > base.bytes
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [("last", ("late",)), ("all", ("early", "late")), (("late", "early", "late"), ("late", "early"))],
+)
+def test_layers_are_chosen_by_word_or_by_name(choice: object, expected: tuple[str, ...]) -> None:
+    assert choose_layers(choice, ("early", "late"), "a") == expected  # type: ignore[arg-type]  # parametrised
+
+
+@pytest.mark.parametrize(
+    ("fields", "a", "b", "error", "value"),
+    [
+        ({}, shape(1000), shape(999), UnpairedSides, "1000 and 999 rows"),
+        ({}, shape(3), shape(3), TooFewRows, "3"),
+        ({"metrics": {"metric": "mutual_knn", "k": [5, 1000]}}, shape(), shape(), InvalidRequest, "1000"),
+        ({"layers": {"a": "last", "b": ["9"]}}, shape(), shape(), UnknownLayer, "9"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_the_offending_value(
+    fields: dict[str, object], a: SideShape, b: SideShape, error: type[ConsilienceError], value: str
+) -> None:
+    with pytest.raises(error) as caught:
+        plan(options(**fields), a, b)
+    assert caught.value.value == value
+    assert caught.value.pointer or error is TooFewRows
+
+
+def test_a_job_over_a_limit_is_refused_with_the_limit() -> None:
+    with pytest.raises(TooExpensive) as flops:
+        plan(options(), shape(), shape(), CostLimits(flops=1e6, bytes=10**12))
+    assert flops.value.limit == 1e6
+    with pytest.raises(TooExpensive) as memory:
+        plan(options(), shape(), shape(), CostLimits(flops=1e18, bytes=1000))
+    assert memory.value.limit == 1000
+
+
+def test_a_job_within_the_limits_is_planned() -> None:
+    assert plan(options(), shape(), shape(), CostLimits(flops=1e12, bytes=10**10)).n == 1000
