@@ -13,7 +13,8 @@ ABSENT = "-"
 
 def figure(value: float | None) -> str:
     """Four decimals: more would claim a precision that no sample has."""
-    return ABSENT if value is None else f"{value:.4f}"
+    # Adding zero turns the minus zero of a rounded figure into zero.
+    return ABSENT if value is None else f"{round(value, 4) + 0.0:.4f}"
 
 
 def p_value(null: Null) -> str:

@@ -98,6 +98,7 @@ def _applications(instance: Instance, redis: EmbeddedRedis | None) -> list[Child
         "CONSILIENCE_HOST": instance.host,
         "CONSILIENCE_PORT": str(instance.port),
         "CONSILIENCE_DATA_DIR": str(instance.data_dir),
+        "CONSILIENCE_WORKERS": str(instance.workers),
     }
     if redis is not None:
         env["CONSILIENCE_REDIS_URL"] = redis.url
