@@ -10,7 +10,7 @@ from typing import Self
 
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
-from consilience.contract.metrics import Cka, MutualKnn
+from consilience.contract.metric import NeighbourMetric
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 
 #: Multiply-adds a second of a flat float32 search on two cores, and of a float64 product; measured on a 2-core Xeon.
@@ -94,7 +94,7 @@ def check_pairing(n_a: int, n_b: int) -> None:
 def check_neighbours(options: ScoringOptions, n: int) -> None:
     """Refuse a k that is not below n."""
     for index, metric in enumerate(options.metrics):
-        for k in metric.k if isinstance(metric, MutualKnn) else ():
+        for k in metric.k if isinstance(metric, NeighbourMetric) else ():
             if k >= n:
                 raise InvalidRequest(
                     f"k = {k} is not below n = {n}: a row has only {n - 1} neighbours.",
@@ -123,9 +123,9 @@ def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits
 
 
 def _cost(options: ScoringOptions, n: int, dims_a: list[int], dims_b: list[int]) -> Plan:
-    k_max = max((max(m.k) for m in options.metrics if isinstance(m, MutualKnn)), default=0)
+    k_max = max((max(m.k) for m in options.metrics if isinstance(m, NeighbourMetric)), default=0)
     searches = 2.0 * n * n * (sum(dims_a) + sum(dims_b)) if k_max else 0.0
-    products = 2.0 * n * sum(dims_a) * sum(dims_b) * sum(isinstance(m, Cka) for m in options.metrics)
+    products = 2.0 * n * sum(dims_a) * sum(dims_b) * sum(not isinstance(m, NeighbourMetric) for m in options.metrics)
     products *= 1 + (options.null.draws if options.null.method == "permutation" else 3)
     lists = min(n, max(LIST_MIN, LIST_FACTOR * k_max)) if k_max else 0
     rows = 4 * n * (sum(dims_a) + sum(dims_b))

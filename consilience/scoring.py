@@ -13,17 +13,20 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+
 from consilience import __version__
 from consilience.contract.jobs import Preparation, ScoringOptions
-from consilience.contract.metrics import MutualKnn
+from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import Pairing, PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.formats.files import read_layers
+from consilience.measures.chance import correct
 from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Layer, Report, Side
 from consilience.measures.registry import measure
 from consilience.measures.results import result
 from consilience.numerics.arrays import AnyArray, count_duplicates, split_layers
 from consilience.numerics.intervals import list_length
-from consilience.numerics.preparation import find_clamp
+from consilience.numerics.preparation import find_clamp, find_exact_clamp
 from consilience.planning import check_neighbours, check_pairing, choose_layers
 
 #: Packages whose version can change a number.
@@ -55,6 +58,39 @@ class ArrayLayer:
     def rows(self, start: int, stop: int) -> AnyArray:
         """Rows start to stop."""
         return self.array[start:stop]
+
+
+@dataclass(frozen=True)
+class ConcatLayer:
+    """All layers of a model side by side, each clamped by its own threshold: the article's extra candidate."""
+
+    layers: Sequence[Layer]
+    clamps: Sequence[float | None]
+    name: str = "concat"
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.layers[0].n
+
+    @property
+    def dim(self) -> int:
+        """Columns of all layers."""
+        return sum(layer.dim for layer in self.layers)
+
+    @property
+    def digest(self) -> str:
+        """Of its parts and their thresholds."""
+        parts = [f"{layer.digest} {clamp!r}" for layer, clamp in zip(self.layers, self.clamps, strict=True)]
+        return sha256(" ".join(parts).encode()).hexdigest()
+
+    def rows(self, start: int, stop: int) -> AnyArray:
+        """Rows start to stop of every layer, side by side, as float32."""
+        blocks = [layer.rows(start, stop).astype(np.float32) for layer in self.layers]
+        for block, clamp in zip(blocks, self.clamps, strict=True):
+            if clamp is not None:
+                np.clip(block, -clamp, clamp, out=block)
+        return np.concatenate(blocks, axis=1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +172,7 @@ def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSo
         side_a, side_b = _open_side(options, a, "a", graphs), _open_side(options, b, "b", graphs)
         pairing = _pair(a, b)
     comparison = Comparison(side_a, side_b, _list_length(options, a.n), options.seed, report)
-    scores = tuple(_score_each(options, comparison, stopwatch))
+    scores = correct(_score_each(options, comparison, stopwatch), options.null)
     return ScoreDocument(
         a=_summarise(a, side_a),
         b=_summarise(b, side_b),
@@ -157,28 +193,39 @@ def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Sto
             with stopwatch.time(metric.metric):
                 measurement = measure(metric, comparison)
             with stopwatch.time("null_and_interval"):
-                yield result(metric, measurement, comparison, options.null, options.interval)
+                yield result(metric, measurement, comparison, options)
 
 
 def _open_side(options: ScoringOptions, source: Source, side: str, graphs: GraphSource) -> Side:
     """Choose the layers of one side and find how their rows are prepared."""
     names = [layer.name for layer in source.layers]
     chosen = [names.index(name) for name in choose_layers(getattr(options.layers, side), names, side)]
-    preparation = options.preparation
-    clamps: tuple[float | None, ...] = (None,) * len(names)
-    if preparation.profile == "prh":
-        clamps = find_clamp(source.layers, preparation.clamp_quantile, preparation.clamp_scope)
+    clamps = _find_clamps(options.preparation, source.layers)
+    layers = [source.layers[i] for i in chosen]
+    thresholds = [clamps[i] for i in chosen]
+    if options.concat and len(names) > 1:
+        layers.append(ConcatLayer(source.layers, clamps))
+        thresholds.append(None)  # its parts are clamped one by one
     return Side(
-        layers=[source.layers[i] for i in chosen],
-        clamps=[clamps[i] for i in chosen],
-        normalise=preparation.profile != "none",
+        layers=layers,
+        clamps=thresholds,
+        centre=options.preparation.profile == "centre_l2",
+        normalise=options.preparation.profile != "none",
         graphs=graphs,
     )
 
 
+def _find_clamps(preparation: Preparation, layers: Sequence[Layer]) -> tuple[float | None, ...]:
+    if preparation.profile == "prh":
+        return find_clamp(layers, preparation.clamp_quantile, preparation.clamp_scope)
+    if preparation.profile == "prh_exact":
+        return find_exact_clamp(layers, preparation.clamp_quantile, preparation.clamp_scope)
+    return (None,) * len(layers)
+
+
 def _list_length(options: ScoringOptions, n: int) -> int:
     """Neighbours per row that the longest of the metrics' lists needs, with its interval."""
-    wanted = [k for metric in options.metrics if isinstance(metric, MutualKnn) for k in metric.k]
+    wanted = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
     if not wanted:
         return 0
     population = options.interval is not None and options.interval.target == "population"
@@ -210,10 +257,12 @@ def _summarise(source: Source, side: Side) -> SideSummary:
 
 def _record(preparation: Preparation, a: Side, b: Side) -> PreparationRecord:
     normalise = None if preparation.profile == "none" else "l2"
-    if preparation.profile != "prh":
-        return PreparationRecord(profile=preparation.profile, normalise=normalise)
+    if preparation.profile not in ("prh", "prh_exact"):
+        return PreparationRecord(
+            profile=preparation.profile, centre=preparation.profile == "centre_l2", normalise=normalise
+        )
     return PreparationRecord(
-        profile="prh",
+        profile=preparation.profile,
         normalise=normalise,
         clamp_quantile=preparation.clamp_quantile,
         clamp_scope=preparation.clamp_scope,

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-from consilience.contract.metrics import METRICS, Metric
+from consilience.contract.metric import Metric
+from consilience.contract.metrics import METRICS
 from consilience.errors import InvalidRequest
 
 

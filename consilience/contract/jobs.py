@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from consilience.contract.base import Document, EmbeddingId, Finite, JobId, Metadata, Request, Timestamp, as_many
-from consilience.contract.metrics import Cka, MetricChoice, MutualKnn
+from consilience.contract.kernel_metrics import Cka
+from consilience.contract.metrics import MetricChoice
+from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.problems import Problem
 from consilience.contract.scores import ScoreDocument
 
@@ -40,10 +42,17 @@ def _both_sides(value: object) -> object:
     return {"a": value, "b": value} if isinstance(value, str | list | tuple) else value
 
 
-class Preparation(Request):
-    """What is done to the rows first."""
+Profile = Literal["none", "l2", "centre_l2", "prh", "prh_exact"]
 
-    profile: Literal["none", "l2", "prh"] = "l2"
+
+class Preparation(Request):
+    """What is done to the rows first.
+
+    none: nothing. l2: rows scaled to length 1. centre_l2: the mean row subtracted, then l2. prh: every value clamped to the
+    mean of the rows' quantiles of absolute values, then l2. prh_exact: clamped to the quantile of all values, then l2.
+    """
+
+    profile: Profile = "l2"
     clamp_quantile: Annotated[float, Field(gt=0.5, le=1.0)] = 0.95
     clamp_scope: Literal["model", "layer"] = "model"
 
@@ -59,6 +68,9 @@ class NullChoice(Request):
     method: Literal["auto", "analytic", "permutation", "none"] = "auto"
     draws: Annotated[int, Field(ge=20, le=100_000)] = 200
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    correction: Literal["none", "holm", "benjamini_hochberg"] = Field(
+        default="none", description="of the p-values over all scores of the document"
+    )
 
 
 class IntervalChoice(Request):
@@ -75,15 +87,21 @@ MetricChoices = Annotated[
 ]
 
 
+#: How a grid of layer pairs becomes one number.
+Aggregate = Literal["max", "row_max_mean", "column_max_mean", "top_k_mean", "hungarian_mean"]
+
+
 class ScoringOptions(Request):
     """Everything of an alignment but its two sides; every field has a default."""
 
     metrics: MetricChoices = (MutualKnn(), Cka())
     layers: Annotated[Layers, BeforeValidator(_both_sides, json_schema_input_type=LayerChoice | Layers)] = Layers()
-    aggregate: Literal["max"] = "max"
+    aggregate: Aggregate = "max"
+    top_k: Annotated[int, Field(ge=1, le=10_000)] = Field(default=5, description="pairs that top_k_mean averages")
+    concat: bool = Field(default=False, description="add all layers side by side as one more layer, `concat`")
     preparation: Annotated[
         Preparation,
-        BeforeValidator(_profile, json_schema_input_type=Literal["none", "l2", "prh"] | Preparation),
+        BeforeValidator(_profile, json_schema_input_type=Profile | Preparation),
     ] = Preparation()
     null: NullChoice = NullChoice()
     interval: IntervalChoice | None = IntervalChoice()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from consilience.contract.base import Document, Finite, Share
-from consilience.contract.metrics import Direction, NullMethod
+from consilience.contract.metric import Direction, NullMethod
 
 Grid = tuple[tuple[Finite | None, ...], ...]
 
@@ -37,6 +37,7 @@ class PreparationRecord(Document):
     """What was done to the rows before any metric saw them."""
 
     profile: str
+    centre: bool = False
     normalise: Literal["l2"] | None
     clamp_quantile: Finite | None = None
     clamp_scope: Literal["model", "layer"] | None = None
@@ -67,6 +68,9 @@ class Null(Document):
     """The true p is at most this: under Bonferroni, and below 1e-12."""
     draws: int | None = None
     alpha: Finite | None = None
+    correction: Literal["holm", "benjamini_hochberg"] | None = None
+    p_adjusted: Share | None = None
+    """The p-value corrected over all scores of the document."""
     reason: Reason | None = None
     """Why figures above are null."""
 

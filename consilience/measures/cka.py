@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from consilience.contract.metrics import Cka
+from consilience.contract.kernel_metrics import Cka
 from consilience.contract.scores import Reason
 from consilience.measures.comparison import Comparison, Side
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics import cka
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.intervals import Bounds, jackknife_bounds
-from consilience.numerics.moments import Permutation
 from consilience.numerics.nulls import NullLaw
+from consilience.numerics.permutations import Permutation
 
 
 def measure_cka(metric: Cka, comparison: Comparison) -> Measurement:

@@ -1,18 +1,23 @@
 """What a metric is given: two sides with prepared layers, made when they are asked for and kept while there is room."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
 
 from consilience.contract.scores import Reason
-from consilience.numerics.arrays import Float32Array
+from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.moments import Moments, find_moments
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
+from consilience.numerics.permutations import Permutation, draw_permutation
 from consilience.numerics.preparation import Matrix, prepare
 
 #: Bytes of prepared rows kept on each side, so that a grid does not prepare each layer for every cell.
 PREPARED_BYTES = 512_000_000
+
+T = TypeVar("T")
 
 #: Called with a stage, what is done and what there is to do.
 Report = Callable[[str, int, int], None]
@@ -49,16 +54,18 @@ class Side:
     ----------
     layers : the layers that take part, in the grid's order
     clamps : the clamp threshold of each of them, None for no clamp
+    centre : whether the mean row is subtracted
     normalise : whether rows are scaled to length 1
     """
 
     layers: Sequence[Layer]
     clamps: Sequence[float | None]
+    centre: bool
     normalise: bool
     graphs: GraphSource
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
-    _moments: dict[int, Moments] = field(default_factory=dict)
+    _kept: dict[tuple[int, str], object] = field(default_factory=dict)
     _reasons: dict[int, Reason] = field(default_factory=dict)
 
     @property
@@ -72,6 +79,7 @@ class Side:
             self._rows[index] = prepare(
                 self.layers[index],
                 clamp=self.clamps[index],
+                centre=self.centre,
                 normalise=self.normalise,
                 warn=lambda count: self._note_zero_rows(index, count),
             )
@@ -80,11 +88,18 @@ class Side:
             self._rows.popitem(last=False)
         return self._rows[index]
 
+    def keep(self, index: int, name: str, build: Callable[[], T]) -> T:
+        """Whatever a metric derives from one layer alone, built once and kept for the whole request.
+
+        `name` tells the kinds apart and holds every option that the result depends on.
+        """
+        if (index, name) not in self._kept:
+            self._kept[index, name] = build()
+        return cast("T", self._kept[index, name])
+
     def moments(self, index: int) -> Moments:
         """Centred second moments of a layer, found once."""
-        if index not in self._moments:
-            self._moments[index] = find_moments(self.rows(index))
-        return self._moments[index]
+        return self.keep(index, "moments", lambda: find_moments(self.rows(index)))
 
     def graph(self, index: int, k: int) -> tuple[NeighbourGraph, bool]:
         """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache."""
@@ -113,7 +128,7 @@ class Side:
 
     def _key(self, index: int) -> str:
         """What the graph depends on: the numbers, their preparation, the rows taken, the groups, the kind of search."""
-        preparation = f"clamp={self.clamps[index]!r} l2={self.normalise}"
+        preparation = f"clamp={self.clamps[index]!r} centre={self.centre} l2={self.normalise}"
         return f"{self.layers[index].digest} {preparation} rows=all groups=none exact"
 
 
@@ -127,8 +142,21 @@ class Comparison:
     list_length: int
     seed: int
     report: Report
+    #: The group number of each item, where items belong together.
+    groups: IdArray | None = None
 
     @property
     def n(self) -> int:
         """Number of paired items."""
         return self.a.n
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some relabellings are forbidden."""
+        return self.groups is not None
+
+    def permutations(self, draws: int) -> Iterator[Permutation]:
+        """Relabellings of b's items, the same for every metric and layer of the request."""
+        rng = np.random.default_rng(self.seed)
+        for _ in range(draws):
+            yield draw_permutation(rng, self.n, self.groups)

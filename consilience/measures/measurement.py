@@ -7,8 +7,8 @@ from consilience.contract.scores import NeighboursRecord, Reason
 from consilience.measures.comparison import Comparison, Side
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.intervals import Bounds
-from consilience.numerics.moments import Permutation
-from consilience.numerics.nulls import NullLaw
+from consilience.numerics.nulls import Law
+from consilience.numerics.permutations import Permutation
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,26 @@ class Measurement:
     grid : array of shape (L_A, L_B), float64
         NaN exactly where `reasons` has an entry.
     reasons : why a cell is undefined, by cell
-    law : the closed-form null law of a cell
+    law : the closed-form null law of a cell; called only where the metric's `nulls` name `analytic`
     permuted : the grid with b's items permuted; NaN where the grid is
-    bounds : the population interval of a cell at a level, or the reason why there is none
+    bounds : the population interval of a cell (i, j) at a level, or the reason why there is none
     """
 
     grid: Float64Array
     reasons: Mapping[tuple[int, int], Reason]
-    law: Callable[[int, int], NullLaw]
+    law: Callable[[int, int], Law]
     permuted: Callable[[Permutation], Float64Array]
     bounds: Callable[[int, int, float], Bounds | Reason]
     neighbours: NeighboursRecord | None = None
     warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The value of a score, and the layer pair that is the best one."""
+
+    value: float
+    cell: tuple[int, int]
 
 
 def find_reasons(

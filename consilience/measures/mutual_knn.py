@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from consilience.contract.metrics import MutualKnn
+from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.scores import NeighboursRecord, Reason
 from consilience.measures.comparison import Comparison, Side
 from consilience.measures.measurement import Measurement, find_reasons
@@ -12,7 +12,8 @@ from consilience.numerics import overlap
 from consilience.numerics.arrays import IdArray
 from consilience.numerics.intervals import Bounds, mutual_knn_bounds
 from consilience.numerics.neighbours import NeighbourGraph
-from consilience.numerics.nulls import NullLaw, count_graph, mutual_knn_law
+from consilience.numerics.nulls import NullLaw
+from consilience.numerics.relabelling import count_graph, mutual_knn_law
 
 
 def measure_mutual_knn(metric: MutualKnn, comparison: Comparison) -> Measurement:

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float64Array
-from consilience.numerics.moments import Moments, Permutation, find_cross
+from consilience.numerics.moments import Moments, find_cross
 from consilience.numerics.nulls import NullLaw
+from consilience.numerics.permutations import Permutation
 
 #: What the reference implementation adds to the denominator.
 PRH_EPSILON = 1e-6

@@ -6,12 +6,9 @@ Linear kernels need nothing else: with K = Xc Xc' the n x n matrix never exists,
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
-
-#: Row numbers in another order.
-Permutation = npt.NDArray[np.intp]
+from consilience.numerics.permutations import Permutation
 
 
 @dataclass(frozen=True)

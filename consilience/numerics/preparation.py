@@ -4,10 +4,11 @@ The `prh` profile is that of the reference implementation of The Platonic Repres
 [-t, t], t being the mean over rows of the row's 0.95 quantile of absolute values, then scale each row to length 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array
 
@@ -62,10 +63,55 @@ def _mean_row_quantile(layers: Sequence[Matrix], quantile: float) -> float:
     return total / n
 
 
+def find_exact_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[float, ...]:
+    """Find the clamp threshold of each layer as a quantile of all its values at once.
+
+    t = element int(q * count), counted from 0, of the sorted absolute values: of all layers together under scope "model",
+    of each layer under scope "layer".
+
+    References
+    ----------
+    platonic-rep at dcd76ba, ``remove_outliers`` with ``exact=True``.
+    """
+    if scope == "layer":
+        return tuple(_select([layer], quantile) for layer in layers)
+    return (_select(layers, quantile),) * len(layers)
+
+
+def _select(layers: Sequence[Matrix], quantile: float) -> float:
+    """Find an order statistic without sorting: floats above 0 are ordered like their bits, counted 16 at a time."""
+    count = sum(layer.n * layer.dim for layer in layers)
+    rank = min(int(quantile * count), count - 1)
+    high = np.zeros(1 << 16, dtype=np.int64)
+    for bits in _absolute_bits(layers):
+        high += np.bincount(bits >> 16, minlength=1 << 16)
+    top = int(np.searchsorted(np.cumsum(high), rank, side="right"))
+    rank -= int(high[:top].sum())
+    low = np.zeros(1 << 16, dtype=np.int64)
+    for bits in _absolute_bits(layers):
+        low += np.bincount(bits[bits >> 16 == top] & 0xFFFF, minlength=1 << 16)
+    bottom = int(np.searchsorted(np.cumsum(low), rank, side="right"))
+    return float(np.uint32(top << 16 | bottom).view(np.float32))
+
+
+def _absolute_bits(layers: Sequence[Matrix]) -> Iterator[npt.NDArray[np.uint32]]:
+    for layer in layers:
+        for start in range(0, layer.n, BLOCK_ROWS):
+            block = np.abs(layer.rows(start, min(start + BLOCK_ROWS, layer.n)).astype(np.float32))
+            yield block.view(np.uint32).ravel()
+
+
 def prepare(
-    layer: Matrix, *, clamp: float | None, normalise: bool, warn: Callable[[int], None] | None = None
+    layer: Matrix,
+    *,
+    clamp: float | None = None,
+    centre: bool = False,
+    normalise: bool = True,
+    warn: Callable[[int], None] | None = None,
 ) -> Float32Array:
-    """Read a layer as float32, clamped to [-clamp, clamp] and with rows of length 1 where asked.
+    """Read a layer as float32: values clamped to [-clamp, clamp], the mean row subtracted, rows scaled to length 1.
+
+    Each step where asked, in this order.
 
     A row of zeros has no direction: it stays zero, and `warn` is called with the number of such rows.
 
@@ -80,9 +126,11 @@ def prepare(
         block = layer.rows(start, stop).astype(np.float32)
         if clamp is not None:
             np.clip(block, -clamp, clamp, out=block)
-        if normalise:
-            zero_rows += _scale_to_unit(block)
         out[start:stop] = block
+    if centre:
+        out -= out.mean(axis=0, dtype=np.float64).astype(np.float32)
+    for start in range(0, layer.n if normalise else 0, BLOCK_ROWS):
+        zero_rows += _scale_to_unit(out[start : start + BLOCK_ROWS])
     if zero_rows and warn is not None:
         warn(zero_rows)
     return out

@@ -1,0 +1,134 @@
+"""Metrics that compare the two n x n matrices of similarities or distances."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from consilience.contract.metric import Metric, NeighbourMetric
+
+Sigma = Literal["median"] | Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+KERNEL_COST = "O(n p q) a pair of layers, O(p q) memory; rbf: O(n^2 (p + q)) time, blocks of rows in memory"
+
+
+class Cka(Metric):
+    """Centred kernel alignment of the two spaces' kernels."""
+
+    title = "Centred kernel alignment"
+    summary = "The cosine between the two spaces' centred similarity matrices; debiased by default."
+    formula = (
+        "HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)); debiased: with the unbiased HSIC; rbf: exp(-|x - x'|^2 / 2 sigma^2)"
+    )
+    low = -1.0
+    chance = "0 (debiased); sqrt(b_x b_y) / (n - 1) with b = tr(K)^2 / tr(K^2) of the centred kernel (biased)"
+    nulls = ("analytic", "permutation")
+    cost = KERNEL_COST
+    reference = (
+        "Kornblith et al. 2019, arXiv 1905.00414, eq. 4; debiased HSIC: Song et al. 2012, JMLR 13:1393-1434, eq. 5"
+    )
+
+    metric: Literal["cka"] = "cka"
+    kernel: Literal["linear", "rbf"] = "linear"
+    debiased: bool = Field(default=True, description="the unbiased HSIC of Song et al., whose value at chance is 0")
+    definition: Literal["standard", "prh"] = Field(
+        default="standard", description="prh adds the reference implementation's 1e-6 to the denominator"
+    )
+    sigma: Sigma = Field(
+        default="median", description="width of the rbf kernel: a number, or the median distance between rows"
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Without the width where the kernel has none."""
+        options = super().options()
+        return options if self.kernel == "rbf" else {name: v for name, v in options.items() if name != "sigma"}
+
+
+class Rv(Metric):
+    """The RV coefficient: biased CKA with linear kernels under its older name."""
+
+    title = "RV coefficient"
+    summary = "The cosine between the two centred linear kernels; the same number as biased linear CKA."
+    formula = "tr(Kc Lc) / sqrt(tr(Kc^2) tr(Lc^2))"
+    chance = "sqrt(b_x b_y) / (n - 1) with b = tr(K)^2 / tr(K^2) of the centred kernel"
+    nulls = ("analytic", "permutation")
+    cost = KERNEL_COST
+    reference = "Robert and Escoufier 1976; null: Josse, Pages and Husson 2008"
+
+    metric: Literal["rv"] = "rv"
+
+
+class AngularCka(Metric):
+    """The angle between the two centred linear kernels."""
+
+    title = "Angular CKA"
+    summary = "The angle whose cosine is biased linear CKA: a distance that obeys the triangle inequality."
+    formula = "arccos(CKA), in radians"
+    score_direction = "distance"
+    high = 1.5707963267948966
+    chance = "arccos of the RV coefficient's"
+    nulls = ("analytic", "permutation")
+    cost = KERNEL_COST
+    reference = "Williams et al. 2021, Generalized Shape Metrics, arXiv 2110.14739, section 2"
+
+    metric: Literal["angular_cka"] = "angular_cka"
+
+
+class DistanceCorrelation(Metric):
+    """Correlation of the two centred matrices of Euclidean distances."""
+
+    title = "Distance correlation"
+    summary = "The cosine between the two spaces' centred distance matrices; bias-corrected by default."
+    formula = "bias-corrected: U-centred D_A . D_B / (|D_A| |D_B|); biased: sqrt of the double-centred cosine"
+    low = -1.0
+    chance = "0 (bias-corrected)"
+    nulls = ("analytic", "permutation")
+    cost = "O(n^2 (p + q)) a pair of layers, blocks of rows in memory"
+    reference = "Szekely and Rizzo 2014, Annals of Statistics 42:2382-2412; biased: Szekely et al. 2007"
+
+    metric: Literal["distance_correlation"] = "distance_correlation"
+    bias_corrected: bool = Field(default=True, description="the U-statistic, whose value at chance is 0; not a root")
+
+
+class Cknna(NeighbourMetric):
+    """Kernel alignment restricted to mutual nearest neighbours."""
+
+    title = "Centred kernel nearest-neighbour alignment"
+    summary = "Kernel alignment in which only pairs count that are neighbours in both spaces."
+    formula = "sim(K, L) / sqrt(sim(K, K) sim(L, L)), sim over alpha_ij = 1[j in N_A(i) and j in N_B(i)]"
+    symmetric = False
+    low = None
+    high = None
+    rotation_invariant = True
+    reference = "Huh et al. 2024, The Platonic Representation Hypothesis, arXiv 2405.07987, appendix A, eq. 14"
+
+    metric: Literal["cknna"] = "cknna"
+    variant: Literal["prh", "paper", "biased"] = Field(
+        default="prh",
+        description="prh: unbiased HSIC of the masked kernels, as the reference codes it, with its 1e-6; "
+        "paper: kernels centred by row means, as the article writes it; biased: biased HSIC of the masked kernels",
+    )
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Prh sums columns of one and rows of the other masked kernel."""
+        return self.variant == "paper"
+
+
+class Rsa(Metric):
+    """Correlation of the two spaces' matrices of dissimilarities."""
+
+    title = "Representational similarity analysis"
+    summary = "The correlation, over pairs of items, between the distances in one space and those in the other."
+    formula = "corr(d_A(i, j), d_B(i, j)) over i < j; spearman: of their ranks"
+    low = -1.0
+    chance = "0"
+    nulls = ("analytic", "permutation")
+    cost = "O(n^2 (p + q)) with all pairs; O(pairs (p + q)) with sampled ones"
+    reference = "Kriegeskorte et al. 2008, Frontiers in Systems Neuroscience 2:4; null: Mantel 1967"
+
+    metric: Literal["rsa"] = "rsa"
+    method: Literal["spearman", "pearson"] = "spearman"
+    distance: Literal["cosine", "euclidean", "correlation"] = "correlation"
+    pairs: Literal["auto", "all"] | Annotated[int, Field(ge=1000, le=100_000_000)] = Field(
+        default="auto",
+        description="all, a number of pairs drawn with the seed, or auto: all up to n = 4096, else 4 million",
+    )

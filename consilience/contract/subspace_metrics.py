@@ -1,0 +1,170 @@
+"""Metrics that fit directions, maps or rotations between the two spaces' features."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from consilience.contract.metric import Metric, Way
+
+COST = "O(n (p + q)^2 + p^3 + q^3) a layer, O(n p q + p^2 q) a pair"
+
+
+class CcaMean(Metric):
+    """Mean canonical correlation."""
+
+    title = "Mean canonical correlation"
+    summary = "The mean correlation of the best-matched pairs of directions of the two spaces."
+    formula = "(1/r) sum_i rho_i, rho the singular values of U_A' U_B, r = min(rank A, rank B)"
+    chance = "found by permutation; near 1 as d nears n"
+    cost = COST
+    reference = "Raghu et al. 2017, SVCCA, arXiv 1706.05806; Kornblith et al. 2019, arXiv 1905.00414, table 1"
+
+    metric: Literal["cca_mean"] = "cca_mean"
+
+
+class CcaR2(Metric):
+    """Mean squared canonical correlation."""
+
+    title = "Mean squared canonical correlation"
+    summary = "The mean squared correlation of the best-matched pairs of directions of the two spaces."
+    formula = "(1/r) sum_i rho_i^2 = tr(P_A P_B) / r"
+    chance = "max(rank A, rank B) / (n - 1)"
+    nulls = ("analytic", "permutation")
+    cost = COST
+    reference = "Kornblith et al. 2019, arXiv 1905.00414, table 1, R^2_CCA"
+
+    metric: Literal["cca_r2"] = "cca_r2"
+
+
+class Svcca(Metric):
+    """Mean canonical correlation of the leading principal components."""
+
+    title = "Singular vector canonical correlation"
+    summary = "The mean canonical correlation of the two spaces' leading principal components."
+    formula = "mean singular value of U_A,r' U_B,r, U the leading left singular vectors"
+    cost = COST
+    reference = "Raghu et al. 2017, arXiv 1706.05806; the reference's svcca is random, this one is exact"
+
+    metric: Literal["svcca"] = "svcca"
+    components: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=10, description="principal components kept; null: as many as hold `variance`"
+    )
+    variance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
+    scaling: Literal["zscore", "centre"] = Field(
+        default="zscore", description="zscore: columns scaled to variance 1, as platonic-rep has it"
+    )
+
+
+class Pwcca(Metric):
+    """Canonical correlations weighted by what they explain of side a."""
+
+    title = "Projection-weighted canonical correlation"
+    summary = "Canonical correlations weighted by how much of the first space their directions account for."
+    formula = "sum_i w_i rho_i, w_i proportional to sum_j |<h_i, x_j>|, h the canonical variates of a"
+    symmetric = False
+    cost = COST
+    reference = "Morcos et al. 2018, arXiv 1806.05759, eq. 4"
+
+    metric: Literal["pwcca"] = "pwcca"
+
+
+class EigenspaceOverlap(Metric):
+    """Overlap of the two column spaces."""
+
+    title = "Eigenspace overlap"
+    summary = "How much of the larger of the two column spaces (not centred) the other one covers."
+    formula = "|U_A' U_B|^2 / max(rank A, rank B)"
+    chance = "[ab + (p - a)(q - b) / (n - 1)] / max(p, q), a = |U_A' 1|^2 / n, b = |U_B' 1|^2 / n"
+    nulls = ("permutation", "analytic")
+    cost = COST
+    reference = "May et al. 2019, On the Downstream Performance of Compressed Word Embeddings, arXiv 1909.01264, def. 2"
+
+    metric: Literal["eigenspace_overlap"] = "eigenspace_overlap"
+
+
+class LinearPredictivity(Metric):
+    """Share of variance that a cross-validated ridge regression predicts."""
+
+    title = "Linear predictivity"
+    summary = "The share of one space's variance that a ridge regression from the other predicts on held-out items."
+    formula = "1 - sum |y - f(x)|^2 / sum |y - mean(y)|^2 over held-out folds; ab: from a to b"
+    symmetric = False
+    low = None
+    chance = "at or below 0"
+    cost = "O(folds (n p^2 + p^3 + n p q)) a pair"
+    reference = "Kornblith et al. 2019, arXiv 1905.00414, R^2_LR, cross-validated as in Schrimpf et al. 2018"
+
+    metric: Literal["linear_predictivity"] = "linear_predictivity"
+    direction: Way = "ab"
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    ridge: Literal["auto"] | Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = Field(
+        default="auto",
+        description="penalty in units of the mean variance; auto: the best of 13 by generalised cross-validation",
+    )
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Only the mean of both directions is."""
+        return self.direction == "mean"
+
+
+class Procrustes(Metric):
+    """Normalised Procrustes similarity."""
+
+    title = "Procrustes similarity"
+    summary = "The cosine between the two spaces after the best rotation; also called normalised Bures similarity."
+    formula = "|Xc' Yc|_* / (|Xc| |Yc|), _* the nuclear norm"
+    cost = COST
+    reference = "Harvey et al. 2024, arXiv 2312.03045; Ding et al. 2021, arXiv 2108.01661"
+
+    metric: Literal["procrustes"] = "procrustes"
+
+
+class AngularShape(Metric):
+    """Angle between the two spaces after the best rotation and partial whitening."""
+
+    title = "Angular shape distance"
+    summary = "The angle between the two spaces after the best rotation: a distance that obeys the triangle inequality."
+    formula = "arccos |Z_A' Z_B|_*, Z = Xc (alpha I + (1 - alpha) (Xc' Xc)^(-1/2)) scaled to norm 1; in radians"
+    score_direction = "distance"
+    high = 1.5707963267948966
+    cost = COST
+    reference = "Williams et al. 2021, Generalized Shape Metrics, arXiv 2110.14739, eq. 7 and 11"
+
+    metric: Literal["angular_shape"] = "angular_shape"
+    alpha: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=1.0, description="1: rotations alone; 0: whitened, as in canonical correlation"
+    )
+
+
+class Bures(Metric):
+    """Bures distance of the two centred linear kernels at trace 1."""
+
+    title = "Bures distance"
+    summary = "The distance left after the best rotation of two spaces of the same size."
+    formula = "sqrt(2 - 2 |Xc' Yc|_* / (|Xc| |Yc|))"
+    score_direction = "distance"
+    high = 1.4142135623730951
+    cost = COST
+    reference = "Harvey et al. 2024, arXiv 2312.03045; Bures 1969"
+
+    metric: Literal["bures"] = "bures"
+
+
+class Gulp(Metric):
+    """How differently ridge regressions on the two spaces can predict the same target."""
+
+    title = "GULP distance"
+    summary = (
+        "The largest mean difference between ridge predictions from the two spaces, over all targets of unit size."
+    )
+    formula = "sqrt(T_AA + T_BB - 2 T_AB), T_AB = tr((S_A + l I)^-1 S_AB (S_B + l I)^-1 S_BA)"
+    score_direction = "distance"
+    high = None
+    cost = COST
+    reference = "Boix-Adsera et al. 2022, GULP, arXiv 2210.06545, eq. 6"
+
+    metric: Literal["gulp"] = "gulp"
+    ridge: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        default=0.01, description="penalty l, rows scaled to unit mean square"
+    )
