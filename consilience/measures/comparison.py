@@ -98,8 +98,8 @@ class Side:
         return cast("T", self._kept[index, name])
 
     def moments(self, index: int) -> Moments:
-        """Centred second moments of a layer, found once."""
-        return self.keep(index, "moments", lambda: find_moments(self.rows(index)))
+        """Centred second moments of a layer, found once; they hold no rows."""
+        return self.keep(index, "moments", lambda: find_moments(self.rows(index), lambda: self.rows(index)))
 
     def graph(self, index: int, k: int) -> tuple[NeighbourGraph, bool]:
         """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache."""
@@ -144,6 +144,13 @@ class Comparison:
     report: Report
     #: The group number of each item, where items belong together.
     groups: IdArray | None = None
+    _kept: dict[str, object] = field(default_factory=dict)
+
+    def keep(self, name: str, build: Callable[[], T]) -> T:
+        """Whatever several metrics derive from both sides, built once and kept for the whole request."""
+        if name not in self._kept:
+            self._kept[name] = build()
+        return cast("T", self._kept[name])
 
     @property
     def n(self) -> int:

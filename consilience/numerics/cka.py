@@ -1,4 +1,8 @@
-"""Centred kernel alignment with linear kernels, in feature space: O(n p q), no n x n matrix."""
+"""Centred kernel alignment: the algebra of centred symmetric matrices, whatever kernel or distance they hold.
+
+Sums off the diagonal are all that it needs (`MatrixSums`, `PairRows`): they come from blocks of rows of any kernel
+(`pairwise`), or for linear kernels from the features (`linear`).
+"""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -6,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from consilience.numerics.arrays import BLOCK_ROWS, Float64Array
-from consilience.numerics.moments import Moments, find_cross
+from consilience.numerics.arrays import Float64Array
 from consilience.numerics.nulls import NullLaw
+from consilience.numerics.pairwise import MatrixSums, PairRows
 from consilience.numerics.permutations import Permutation
 
 #: What the reference implementation adds to the denominator.
@@ -23,70 +27,92 @@ class CkaOptions:
     definition: Literal["standard", "prh"] = "standard"
 
 
-def hsic(cross: Float64Array, k: Float64Array, l: Float64Array, *, debiased: bool) -> float:  # noqa: E741 - K and L are the literature's names
-    """Hilbert-Schmidt independence criterion of two linear kernels.
+def hsic(
+    product: float, a: MatrixSums, b: MatrixSums, *, debiased: bool, permutation: Permutation | None = None
+) -> float:
+    """Hilbert-Schmidt independence criterion of two symmetric matrices.
 
-    Biased: tr(KHLH) = |Xc'Yc|^2, as the reference has it. Debiased (Song et al. 2012, eq. 5), with k and l the diagonals of the
-    centred kernels: (|Xc'Yc|^2 - n/(n-2) k.l + sum(k) sum(l) / ((n-1)(n-2))) / (n (n-3)); 0 on average at chance, n >= 4.
-    """
-    square = float(np.vdot(cross, cross))
-    if not debiased:
-        return square
-    n = len(k)
-    centred = square - n / (n - 2) * float(k @ l) + float(k.sum() * l.sum()) / ((n - 1) * (n - 2))
-    return centred / (n * (n - 3))
-
-
-def self_hsic(side: Moments, *, debiased: bool) -> float:
-    """HSIC(K, K) of one layer; a value that is not above 0 leaves CKA undefined."""
-    return hsic(side.covariance, side.norms, side.norms, debiased=debiased)
-
-
-def cka(a: Moments, b: Moments, options: CkaOptions, permutation: Permutation | None = None) -> float:
-    """Alignment of two layers' centred linear kernels.
-
-    CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)); the definition "prh" adds 1e-6 to the denominator. Symmetric. Biased: in
-    [0, 1], sqrt(b_x b_y) / (n - 1) at chance. Debiased: at most 1, 0 at chance, can be below 0.
+    Biased: tr(KHLH), as the reference has it. Debiased (Song et al. 2012, eq. 5), over entries off the diagonal:
+    (sum K L + sum(K) sum(L) / ((n-1)(n-2)) - 2 k.l / (n-2)) / (n (n-3)) with row sums k and l; 0 on average at chance, n >= 4.
 
     Parameters
     ----------
-    a, b : Moments of layers with the same n >= 4 rows, with self_hsic above 0
+    product : float
+        sum_{i != j} K[i, j] L[i, j], with b relabelled where there is a permutation.
+    a, b : MatrixSums of each, b's not relabelled
+    """
+    n = a.n
+    order = slice(None) if permutation is None else permutation
+    if debiased:
+        rows = float(a.rows @ b.rows[order])
+        return (product + a.total * b.total / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)) / (n * (n - 3))
+    full_a, full_b = a.rows + a.diagonal, b.rows + b.diagonal
+    product += float(a.diagonal @ b.diagonal[order])
+    return product - 2 / n * float(full_a @ full_b[order]) + float(full_a.sum() * full_b.sum()) / n**2
+
+
+def self_hsic(a: MatrixSums, *, debiased: bool) -> float:
+    """HSIC(K, K) of one layer; a value that is not above 0 leaves CKA undefined.
+
+    0 where it is no more than rounding makes of equal entries.
+    """
+    own = hsic(a.square, a, a, debiased=debiased)
+    noise = a.noise / (a.n * (a.n - 3)) if debiased else a.noise
+    return own if abs(own) > noise else 0.0
+
+
+def cka(
+    product: float, a: MatrixSums, b: MatrixSums, options: CkaOptions, permutation: Permutation | None = None
+) -> float:
+    """Alignment of two centred symmetric matrices.
+
+    CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)); the definition "prh" adds 1e-6 to the denominator. Symmetric. Biased: in
+    [0, 1], sqrt(b_x b_y) / (n - 1) at chance. Debiased: at most 1, 0 at chance, can be below 0. Of Euclidean distances it is
+    the squared distance correlation (biased) or the bias-corrected one (debiased).
+
+    Parameters
+    ----------
+    product : float
+        sum_{i != j} K[i, j] L[p(i), p(j)].
+    a, b : MatrixSums of layers with the same n >= 4 rows, with self_hsic above 0
     options : CkaOptions
     permutation : array of n row numbers, optional
         Pairs row i of a with row p(i) of b.
 
     References
     ----------
-    Kornblith et al. 2019, arXiv 1905.00414, eq. 4; Song et al. 2012, JMLR 13:1393-1434, eq. 5.
+    Kornblith et al. 2019, arXiv 1905.00414, eq. 4; Song et al. 2012, JMLR 13:1393-1434, eq. 5; Szekely and Rizzo 2014, Annals
+    of Statistics 42:2382-2412, eq. 2.4.
 
     Examples
     --------
-    >>> from consilience.numerics.moments import find_moments
-    >>> x = find_moments(np.eye(5, 3, dtype=np.float32))
-    >>> round(cka(x, x, CkaOptions()), 12)
-    1.0
+    >>> from consilience.numerics.pairwise import find_sums, pair_matrix
+    >>> line = pair_matrix(np.array([[-3.0], [-1.0], [1.0], [3.0]]), "inner")
+    >>> ends = pair_matrix(np.array([[-1.0], [0.0], [0.0], [1.0]]), "inner")
+    >>> (a, b), products = find_sums([line, ends])
+    >>> round(cka(products[0, 1], a, b, CkaOptions(debiased=False)), 12)
+    0.9
     """
-    other = b.norms if permutation is None else b.norms[permutation]
-    shared = hsic(find_cross(a, b, permutation), a.norms, other, debiased=options.debiased)
-    return shared / _denominator(a, b, options)
+    return hsic(product, a, b, debiased=options.debiased, permutation=permutation) / _denominator(a, b, options)
 
 
-def _denominator(a: Moments, b: Moments, options: CkaOptions) -> float:
+def _denominator(a: MatrixSums, b: MatrixSums, options: CkaOptions) -> float:
     own = sqrt(self_hsic(a, debiased=options.debiased) * self_hsic(b, debiased=options.debiased))
     return own + PRH_EPSILON if options.definition == "prh" else own
 
 
-def cka_law(a: Moments, b: Moments, options: CkaOptions) -> NullLaw:
-    """The null law of CKA under random pairing, from the spectra alone.
+def cka_law(a: MatrixSums, b: MatrixSums, options: CkaOptions, triangles: tuple[float, float]) -> NullLaw:
+    """The null law of CKA under random pairing, from each side alone.
 
-    Debiased: mean 0, variance exactly 2 / (n (n - 3)) whatever the data. Biased: Kazi-Aoual's mean and variance of the RV
-    coefficient. The skew of both is approximated from the covariances: 8 tr S_x^3 tr S_y^3 / (2 tr S_x^2 tr S_y^2)^(3/2).
+    Debiased: mean 0, variance exactly 2 / (n (n - 3)) whatever the data. Biased: Kazi-Aoual's exact mean and variance. The
+    skew of both is approximated by sqrt(8) t_x t_y with t = tr U^3 / (tr U^2)^(3/2), `triangles`; at its most (t = 1) the
+    debiased tail is that of the chi-square test of Shen et al.
 
     References
     ----------
-    Kazi-Aoual et al. 1995; Josse, Pages and Husson 2008.
+    Kazi-Aoual et al. 1995; Josse, Pages and Husson 2008; Shen, Panda and Vogelstein 2022, arXiv 1912.12150, theorem 5.
     """
-    skew = 8 * a.trace_power(3) * b.trace_power(3) / (2 * a.trace_power(2) * b.trace_power(2)) ** 1.5
+    skew = sqrt(8) * triangles[0] * triangles[1]
     law = NullLaw(0.0, sqrt(2 / (a.n * (a.n - 3))), skew) if options.debiased else _biased_law(a, b, skew)
     if options.definition == "standard":
         return law
@@ -94,7 +120,7 @@ def cka_law(a: Moments, b: Moments, options: CkaOptions) -> NullLaw:
     return law.scaled(own / (own + PRH_EPSILON))
 
 
-def _biased_law(a: Moments, b: Moments, skew: float) -> NullLaw:
+def _biased_law(a: MatrixSums, b: MatrixSums, skew: float) -> NullLaw:
     n = a.n
     (beta_a, tau_a), (beta_b, tau_b) = _spread(a), _spread(b)
     mean = sqrt(beta_a * beta_b) / (n - 1)
@@ -104,59 +130,63 @@ def _biased_law(a: Moments, b: Moments, skew: float) -> NullLaw:
     return NullLaw(mean, sqrt(max(0.0, variance)), skew)
 
 
-def _spread(side: Moments) -> tuple[float, float]:
-    """The effective number of dimensions, and Kazi-Aoual's tau."""
-    n = side.n
-    square = side.trace_power(2)
-    beta = side.trace_power(1) ** 2 / square
+def _spread(a: MatrixSums) -> tuple[float, float]:
+    """The effective number of dimensions tr^2 / |K|^2 of the centred matrix, and Kazi-Aoual's tau."""
+    n = a.n
+    full = a.rows + a.diagonal
+    diagonal = a.diagonal - 2 / n * full + full.sum() / n**2
+    square = self_hsic(a, debiased=False)
+    beta = float(diagonal.sum()) ** 2 / square
     room = (n - 3) * (n - 1 - beta)
     if room <= 0:
         return beta, 0.0
-    tau = (n - 1) / room * (n * (n + 1) * float(side.norms @ side.norms) / square - (n - 1) * (beta + 2))
+    tau = (n - 1) / room * (n * (n + 1) * float(diagonal @ diagonal) / square - (n - 1) * (beta + 2))
     return beta, tau
 
 
-def jackknife(a: Moments, b: Moments, options: CkaOptions) -> Float64Array:
-    """CKA with each row left out in turn, by a closed form: O(n p q) for all n values.
+def jackknife_weights(a: MatrixSums, *, debiased: bool) -> Float64Array:
+    """The row sums that `PairRows` are to be weighted with: without the diagonal for the debiased HSIC."""
+    return a.rows if debiased else a.rows + a.diagonal
+
+
+def jackknife(
+    product: float, sides: tuple[MatrixSums, MatrixSums], rows: tuple[PairRows, PairRows, PairRows], options: CkaOptions
+) -> Float64Array:
+    """CKA with each row left out in turn, by a closed form, exact for any kernel.
+
+    Parameters
+    ----------
+    product : float
+        sum_{i != j} K[i, j] L[i, j].
+    sides : MatrixSums of K and L
+    rows : PairRows of K with L, K with K, L with L, weighted by `jackknife_weights`
 
     Returns
     -------
     array of shape (n,), float64; needs n >= 5. NaN where leaving that row out makes CKA undefined.
     """
-    shared = _hsic_without_each(a, b, options)
-    own_a, own_b = _hsic_without_each(a, a, options), _hsic_without_each(b, b, options)
-    product = own_a * own_b
-    product[(own_a <= 0) | (own_b <= 0)] = np.nan
-    root = np.sqrt(product)
+    a, b = sides
+    shared = _hsic_without_each(product, a, b, rows[0], debiased=options.debiased)
+    own_a = _hsic_without_each(a.square, a, a, rows[1], debiased=options.debiased)
+    own_b = _hsic_without_each(b.square, b, b, rows[2], debiased=options.debiased)
+    squared = own_a * own_b
+    squared[(own_a <= 0) | (own_b <= 0)] = np.nan
+    root = np.sqrt(squared)
     return np.asarray(shared / (root + PRH_EPSILON if options.definition == "prh" else root))
 
 
-def _hsic_without_each(a: Moments, b: Moments, options: CkaOptions) -> Float64Array:
-    """HSIC with row j left out, from the row sums of K, L and K * L (of the centred data, whose full row sums are 0)."""
-    cross, k, l = find_cross(a, b), a.norms, b.norms  # noqa: E741 - K and L are the literature's names
-    product, l_on_k, k_on_l = (np.empty(a.n) for _ in range(3))
-    pull_a, pull_b = _weighted_sum(a, l), _weighted_sum(b, k)
-    for start in range(0, a.n, BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        left, right = a.centred(rows), b.centred(rows)
-        product[rows] = np.einsum("ij,ij->i", left @ cross, right)
-        k_on_l[rows], l_on_k[rows] = left @ pull_a, right @ pull_b
+def _hsic_without_each(
+    product: float, a: MatrixSums, b: MatrixSums, rows: PairRows, *, debiased: bool
+) -> Float64Array:
+    """HSIC with row j left out: each sum loses what row and column j gave it."""
     m = a.n - 1
-    total = float(np.vdot(cross, cross))
-    if not options.debiased:
-        left_out = total - 2 * product + k * l
-        return np.asarray(left_out - 2 / m * (product - k * l) + k * l / m**2)
-    off = product - k * l
-    trace = (total - float(k @ l)) - 2 * off
-    sums = (2 * k - k.sum()) * (2 * l - l.sum())
-    chains = float(k @ l) - k * l + (l_on_k - k * l) + (k_on_l - k * l) + off
-    return np.asarray((trace + sums / ((m - 1) * (m - 2)) - 2 * chains / (m - 2)) / (m * (m - 3)))
-
-
-def _weighted_sum(side: Moments, weights: Float64Array) -> Float64Array:
-    """Xc' w, by blocks."""
-    total = np.zeros(side.x.shape[1])
-    for start in range(0, side.n, BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        total += weights[rows] @ side.centred(rows)
-    return total
+    left_out = product - 2 * rows.product
+    w_a, w_b = (jackknife_weights(side, debiased=debiased) for side in (a, b))
+    chains = float(w_a @ w_b) - w_a * w_b - rows.left - rows.right + rows.product
+    if debiased:
+        sums = (a.total - 2 * w_a) * (b.total - 2 * w_b)
+        return np.asarray((left_out + sums / ((m - 1) * (m - 2)) - 2 * chains / (m - 2)) / (m * (m - 3)))
+    k, l = a.diagonal, b.diagonal  # noqa: E741 - K and L are the literature's names
+    trace = left_out + float(k @ l) - k * l
+    sums = (w_a.sum() - 2 * w_a + k) * (w_b.sum() - 2 * w_b + l)
+    return np.asarray(trace - 2 / m * chains + sums / m**2)

@@ -1,83 +1,108 @@
-"""Centred second moments of a layer and of a pair of layers, accumulated in float64 by blocks of rows.
+"""Centred second moments of a layer and of a pair of layers: sums over rows, found by blocks of rows.
 
 Linear kernels need nothing else: with K = Xc Xc' the n x n matrix never exists, since tr(KL) = |Xc'Yc|^2.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
 from consilience.numerics.permutations import Permutation
 
+FloatArray = Float32Array | Float64Array
+#: Multiply-adds up to which products are made in float64: they cost nothing there.
+EXACT_WORK = 1 << 27
+
+
+def working_dtype(work: float) -> type[np.float32] | type[np.float64]:
+    """Float64 for small products; above, float32 within a block of rows and float64 over the blocks.
+
+    Rows are stored as float32 and centred first, so that an entry of a block is off by about 1e-7 of the rows' lengths, at
+    random: the sums over all entries that scores are made of keep 1e-6 and better.
+    """
+    return np.float64 if work <= EXACT_WORK else np.float32
+
 
 @dataclass(frozen=True)
 class Moments:
-    """What linear CKA needs to know of one layer.
+    """What linear metrics need to know of one layer. Small: rows and covariance are made when asked for.
 
     Attributes
     ----------
-    x : array of shape (n, d), float32
-        The prepared rows themselves.
+    load : callable
+        Gives the prepared rows, (n, d) float32; they are not kept here, so that whoever caches them can let go of them.
     mean : array of shape (d,), float64
-    covariance : array of shape (d, d), float64
-        Xc'Xc, not divided by n.
     norms : array of shape (n,), float64
         Squared length of each centred row: the diagonal of the centred kernel.
     """
 
-    x: Float32Array
+    load: Callable[[], Float32Array]
     mean: Float64Array
-    covariance: Float64Array
     norms: Float64Array
+
+    @property
+    def x(self) -> Float32Array:
+        """The prepared rows (n, d)."""
+        return self.load()
 
     @property
     def n(self) -> int:
         """Number of rows."""
-        return len(self.x)
+        return len(self.norms)
 
-    def centred(self, rows: slice | Permutation) -> Float64Array:
-        """Some rows, centred, as float64."""
-        return self.x[rows].astype(np.float64) - self.mean
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return len(self.mean)
 
-    def trace_power(self, power: int) -> float:
-        """tr(S^p) of the covariance, p = 1, 2 or 3."""
-        s = self.covariance
-        if power == 1:
-            return float(np.trace(s))
-        if power == 2:
-            return float(np.vdot(s, s))
-        return float(np.vdot(s @ s, s))
+    @cached_property
+    def covariance(self) -> Float64Array:
+        """Xc'Xc (d, d), not divided by n; made at the first use and kept."""
+        return find_cross(self, self)
+
+    def centred(self, rows: slice | Permutation, dtype: type[np.float32] | type[np.float64] = np.float64) -> FloatArray:
+        """Some rows, centred."""
+        return np.subtract(self.x[rows], self.mean.astype(dtype), dtype=dtype)
 
 
-def find_moments(x: Float32Array) -> Moments:
-    """Find the moments of a (n, d) layer: O(n d^2) time, O(d^2 + block d) memory.
+def find_moments(x: Float32Array, load: Callable[[], Float32Array] | None = None) -> Moments:
+    """Find mean and norms of a (n, d) layer: O(n d).
 
-    Rows are shifted by the first one before they are summed, so that a constant layer has a covariance of exactly 0.
+    Rows are shifted by the first one before they are summed, so that a constant layer has norms of exactly 0.
+
+    Parameters
+    ----------
+    load : callable, optional
+        Where the rows can be had again; without it they are held.
     """
     origin = x[0].astype(np.float64)
     total = np.zeros_like(origin)
     for start in range(0, len(x), BLOCK_ROWS):
         total += (x[start : start + BLOCK_ROWS] - origin).sum(axis=0)
     mean = origin + total / len(x)
-    covariance = np.zeros((x.shape[1], x.shape[1]))
     norms = np.empty(len(x))
     for start in range(0, len(x), BLOCK_ROWS):
-        block = x[start : start + BLOCK_ROWS].astype(np.float64) - mean
-        covariance += block.T @ block
+        block = x[start : start + BLOCK_ROWS] - mean
         norms[start : start + BLOCK_ROWS] = np.einsum("ij,ij->i", block, block)
-    return Moments(x, mean, covariance, norms)
+    return Moments(load or (lambda: x), mean, norms)
 
 
 def find_cross(a: Moments, b: Moments, permutation: Permutation | None = None) -> Float64Array:
     """Xc'Yc of two layers over the same rows, with b's rows in another order where a permutation is given.
 
+    O(n d_a d_b) time, O(d_a d_b + block d) memory; see `working_dtype` for the accuracy.
+
     Returns
     -------
     array of shape (d_a, d_b), float64
     """
-    cross = np.zeros((a.x.shape[1], b.x.shape[1]))
+    dtype = working_dtype(float(a.n) * a.dim * b.dim)
+    cross = np.zeros((a.dim, b.dim))
     for start in range(0, a.n, BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        cross += a.centred(rows).T @ b.centred(rows if permutation is None else permutation[rows])
+        # Never one buffer on both sides: numpy would take another routine, whose last digits differ from a pair's.
+        cross += a.centred(rows, dtype).T @ b.centred(rows if permutation is None else permutation[rows], dtype)
     return cross

@@ -7,7 +7,7 @@ it is known or well approximated (a normal law at skew 0), corrected for the ste
 """
 
 from dataclasses import dataclass
-from math import acos, cos
+from math import acos, cos, sqrt
 
 from scipy.special import gammaincc, gammainccinv, ndtr, ndtri
 
@@ -78,5 +78,20 @@ class AngleLaw:
         return acos(min(1.0, max(-1.0, self.cosine.threshold(alpha))))
 
 
+@dataclass(frozen=True)
+class RootLaw:
+    """The null law of the root of a similarity that is not below 0."""
+
+    square: NullLaw
+
+    def p_value(self, value: float) -> float:
+        """P(sqrt S >= value)."""
+        return self.square.p_value(value**2)
+
+    def threshold(self, alpha: float) -> float:
+        """The root that chance exceeds with probability alpha."""
+        return sqrt(max(0.0, self.square.threshold(alpha)))
+
+
 #: What a closed form can say.
-Law = NullLaw | MeanLaw | AngleLaw
+Law = NullLaw | MeanLaw | AngleLaw | RootLaw

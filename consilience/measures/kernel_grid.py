@@ -1,0 +1,244 @@
+"""The sums that every metric of centred matrices needs, for all layer pairs at once, and again under relabelling."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from consilience.contract.scores import Reason
+from consilience.measures.comparison import Comparison, Side
+from consilience.numerics import compiled_dense, pairwise
+from consilience.numerics.arrays import Float64Array
+from consilience.numerics.cka import jackknife_weights
+from consilience.numerics.linear import linear_pair_rows, linear_product, linear_sums
+from consilience.numerics.moments import FloatArray
+from consilience.numerics.pairwise import MatrixSums, PairMatrix, PairRows
+from consilience.numerics.permutations import Permutation
+
+#: Bytes of all layers' n x n matrices up to which they are kept for permutation draws: one pair of n = 8192, or 60 layers of
+#: n = 1024. Above, every draw makes their blocks anew: as slow as the value itself, but no larger.
+WHOLE_BYTES = 600_000_000
+#: Bytes of the points of one side's layers that one pass over blocks holds.
+POINTS_BYTES = 512_000_000
+#: Rows from which a law's skew is found.
+SKEW_ROWS = 1024
+#: A multiply-add of a block of a kernel, and of the product of two kernels, in those of a plain product; measured.
+_BLOCK_COST, _ENTRY_COST = 0.75, 4.0
+
+Cell = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Which matrix of each layer is compared: linear, gaussian with a width, or Euclidean distances."""
+
+    entry: Literal["inner", "gaussian", "distance"]
+    sigma: float | Literal["median"] = 1.0
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others."""
+        return f"{self.entry} {self.sigma}" if self.entry == "gaussian" else self.entry
+
+
+@dataclass
+class KernelGrid:
+    """All layers of both sides under one kernel.
+
+    Linear kernels are compared through the features, O(n p q) a pair, or through blocks of their n x n matrices, O(n^2 d) a
+    layer and O(n^2) a pair, whichever is less work for the grid; other kernels always through blocks.
+    """
+
+    comparison: Comparison
+    kernel: Kernel
+    _found: dict[tuple[str, int], MatrixSums] = field(default_factory=dict)
+
+    def reason(self, side: Side, index: int) -> Reason | None:
+        """Why a layer has no such matrix."""
+        reason = side.reason(index)
+        if reason is None and self.kernel.sigma == "median" and self._sigma(side, index) == 0:
+            name = side.layers[index].name
+            return Reason(
+                code="zero-median-distance",
+                detail=f"Half of the pairs of rows of layer {name} are equal: the median distance, its kernel's width, is 0.",
+            )
+        return reason
+
+    def sums(self, side: Side, index: int) -> MatrixSums:
+        """Sums of one layer that has no reason."""
+        self.products  # noqa: B018 - the pass that finds the products finds the sums
+        return self._found[self._letter(side), index]
+
+    @cached_property
+    def products(self) -> Float64Array:
+        """sum_{i != j} K[i, j] L[i, j] of every layer pair; NaN where a layer has a reason."""
+        return self._through_features() if self._by_features else self._through_blocks(None)
+
+    def permuted(self, permutation: Permutation) -> Float64Array:
+        """The products with b's items relabelled."""
+        if self._whole_fits:
+            return self._through_whole(permutation)
+        return self._through_features(permutation) if self._by_features else self._through_blocks(permutation)
+
+    def triangles(self, side: Side, index: int) -> float:
+        """What the skew of a law needs of a layer: see `triangle_share`; from at most 1024 rows drawn with the seed."""
+
+        def find() -> float:
+            rows = pairwise.draw_rows(self.comparison.n, SKEW_ROWS, self.comparison.seed)
+            if self.kernel.entry == "inner":
+                points = side.moments(index).centred(rows, np.float32)
+                return pairwise.triangle_share(pairwise.pair_matrix(points, "inner"))
+            return pairwise.triangle_share(self._matrix(side, index).take(rows))
+
+        return side.keep(index, f"triangles {self.kernel.name}", find)
+
+    def pair_rows(self, cell: Cell, *, debiased: bool) -> tuple[PairRows, PairRows, PairRows]:
+        """Row sums of one layer pair and of each layer with itself, for the jackknife."""
+        a, b = self.comparison.a, self.comparison.b
+        weights = tuple(
+            jackknife_weights(self.sums(side, index), debiased=debiased)
+            for side, index in zip((a, b), cell, strict=True)
+        )
+        w_a, w_b = weights
+        if not self._by_features:
+            matrices = self._matrix(a, cell[0]), self._matrix(b, cell[1])
+            return pairwise.find_pair_rows(matrices, (w_a, w_b))
+        x, y = a.moments(cell[0]), b.moments(cell[1])
+        return (
+            linear_pair_rows(x, y, (w_a, w_b)),
+            linear_pair_rows(x, x, (w_a, w_a)),
+            linear_pair_rows(y, y, (w_b, w_b)),
+        )
+
+    # How it is found.
+
+    def _letter(self, side: Side) -> str:
+        return "a" if side is self.comparison.a else "b"
+
+    @cached_property
+    def _defined(self) -> tuple[list[int], list[int]]:
+        """The layers of each side that have a matrix."""
+        a, b = (
+            [index for index in range(len(side.layers)) if self.reason(side, index) is None]
+            for side in (self.comparison.a, self.comparison.b)
+        )
+        return a, b
+
+    def _dims(self, side: Side, layers: Sequence[int]) -> list[int]:
+        return [side.layers[index].dim for index in layers]
+
+    @cached_property
+    def _by_features(self) -> bool:
+        """Whether the features are the shorter way to the values of the whole grid."""
+        if self.kernel.entry != "inner":
+            return False
+        n, (of_a, of_b) = self.comparison.n, self._defined
+        p, q = self._dims(self.comparison.a, of_a), self._dims(self.comparison.b, of_b)
+        features = n * (sum(d * d for d in p + q) + sum(p) * sum(q))
+        blocks = n**2 * (_BLOCK_COST * (sum(p) + sum(q)) + _ENTRY_COST / 2 * (len(p) + len(q)) ** 2)
+        return features <= blocks
+
+    @cached_property
+    def _whole_fits(self) -> bool:
+        """Whether draws relabel kept n x n matrices: where there is room and, for features, n^2 <= 4 p q on average."""
+        n, (of_a, of_b) = self.comparison.n, self._defined
+        room = 4 * n * n * (len(of_a) + len(of_b)) <= WHOLE_BYTES
+        if not self._by_features:
+            return room
+        p, q = self._dims(self.comparison.a, of_a), self._dims(self.comparison.b, of_b)
+        return room and n * n * len(p) * len(q) <= 4 * sum(p) * sum(q)
+
+    def _sigma(self, side: Side, index: int) -> float:
+        """The width of a layer's kernel."""
+        if self.kernel.sigma != "median":
+            return self.kernel.sigma
+        seed = self.comparison.seed
+        return side.keep(
+            index, "median distance", lambda: pairwise.median_distance(side.moments(index), seed)
+        )
+
+    def _matrix(self, side: Side, index: int, permutation: Permutation | None = None) -> PairMatrix:
+        points = pairwise.centre_rows(side.rows(index), side.moments(index).mean)
+        matrix = pairwise.pair_matrix(points, self.kernel.entry, self._sigma(side, index), seed=self.comparison.seed)
+        return matrix if permutation is None else matrix.take(permutation)
+
+    def _empty(self) -> Float64Array:
+        return np.full((len(self.comparison.a.layers), len(self.comparison.b.layers)), np.nan)
+
+    def _through_features(self, permutation: Permutation | None = None) -> Float64Array:
+        a, b = self.comparison.a, self.comparison.b
+        of_a, of_b = self._defined
+        if permutation is None:
+            for letter, side, layers in (("a", a, of_a), ("b", b, of_b)):
+                for index in layers:
+                    self._found[letter, index] = linear_sums(side.moments(index))
+        out = self._empty()
+        cells = [(i, j) for i in of_a for j in of_b]
+        for done, (i, j) in enumerate(cells):
+            if permutation is None:
+                self.comparison.report("cross-products", done, len(cells))
+            out[i, j] = linear_product(a.moments(i), b.moments(j), permutation)
+        return out
+
+    def _through_blocks(self, permutation: Permutation | None) -> Float64Array:
+        """Find sums and products by passes over blocks of as many layers as there is room for."""
+        a, b = self.comparison.a, self.comparison.b
+        out = self._empty()
+        runs = [(of_a, of_b) for of_a in self._runs(a, self._defined[0]) for of_b in self._runs(b, self._defined[1])]
+        for done, (of_a, of_b) in enumerate(runs):
+            matrices = [self._matrix(a, i) for i in of_a] + [self._matrix(b, j, permutation) for j in of_b]
+            sums, products = pairwise.find_sums(matrices, self._step(done, len(runs)) if permutation is None else None)
+            out[np.ix_(of_a, of_b)] = products[: len(of_a), len(of_a) :]
+            if permutation is None:
+                names = [("a", i) for i in of_a] + [("b", j) for j in of_b]
+                self._found.update(zip(names, sums, strict=True))
+        return out
+
+    def _step(self, done: int, runs: int) -> pairwise.Step:
+        return lambda rows, n: self.comparison.report("matrices", done * n + rows, runs * n)
+
+    def _runs(self, side: Side, layers: Sequence[int]) -> Iterator[list[int]]:
+        """Layers whose points fit in memory together."""
+        run: list[int] = []
+        held = 0
+        for index in layers:
+            size = 4 * self.comparison.n * side.layers[index].dim
+            if run and held + size > POINTS_BYTES:
+                yield run
+                run, held = [], 0
+            run.append(index)
+            held += size
+        if run:
+            yield run
+
+    @cached_property
+    def _whole(self) -> tuple[FloatArray, list[FloatArray]]:
+        """The n x n matrices of both sides: those of a in one array."""
+        (of_a, of_b), a, b = self._defined, self.comparison.a, self.comparison.b
+        return np.stack([self._matrix(a, i).whole() for i in of_a]), [self._matrix(b, j).whole() for j in of_b]
+
+    def _through_whole(self, permutation: Permutation) -> Float64Array:
+        of_a, of_b = self._defined
+        out = self._empty()
+        if of_a and of_b:
+            out[np.ix_(of_a, of_b)] = relabel(*self._whole, permutation)
+        return out
+
+
+def relabel(a: FloatArray, b: Sequence[FloatArray], permutation: Permutation) -> Float64Array:
+    """Sum A_s[i, j] B_t[p(i), p(j)] over i != j for all matrices of both sides, on all processors: O(n^2) a pair.
+
+    Shapes (L_A, n, n) and L_B times (n, n) to (L_A, L_B).
+    """
+    order = permutation.astype(np.int32)
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [
+            [pool.submit(compiled_dense.relabelled_products, a, other, order, t, threads) for t in range(threads)]
+            for other in b
+        ]
+    return 2.0 * np.array([sum(part.result() for part in column) for column in parts]).T
