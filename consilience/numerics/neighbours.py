@@ -57,44 +57,51 @@ class NeighbourGraph:
         return cls(ids, similarities, builder)
 
 
-def build_exact(x: Float32Array, k_max: int) -> NeighbourGraph:
+def build_exact(x: Float32Array, k_max: int, groups: IdArray | None = None) -> NeighbourGraph:
     """Build the exact graph of the rows of x by a flat FAISS search.
 
     Parameters
     ----------
     x : array of shape (n, d), float32, C order
         Prepared rows.
-    k_max : int, 1 <= k_max <= n - 1
+    k_max : int, 1 <= k_max <= n - 1, or n less the size of the largest group
+    groups : array of shape (n,), int32, optional
+        Rows of one group are never each other's neighbours. None: every row is a group of its own.
 
     Returns
     -------
     NeighbourGraph, O(n^2 d) time, O(n (k_max + d)) memory
     """
     n = len(x)
-    width = min(n, k_max + 1 + SLACK)
+    owner = np.arange(n, dtype=np.int32) if groups is None else groups
+    excluded = 1 if groups is None else int(np.bincount(groups).max())
+    width = min(n, k_max + excluded + SLACK)
     found, labels = faiss.knn(x, x, width, metric=faiss.METRIC_INNER_PRODUCT)
-    similarities, ids = _without_self(found, labels.astype(np.int32))
+    similarities, ids = _without_own(found, labels.astype(np.int32), owner, excluded)
     order = np.lexsort((ids, -similarities), axis=1)
     ids, similarities = np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1)
     if width < n:
-        _settle_ties(x, ids, similarities, k_max)
+        _settle_ties(x, ids, similarities, k_max, owner)
     return NeighbourGraph(
         np.ascontiguousarray(ids[:, :k_max]), np.ascontiguousarray(similarities[:, :k_max]), "faiss_flat"
     )
 
 
-def _without_self(similarities: Float32Array, ids: IdArray) -> tuple[Float32Array, IdArray]:
-    """Drop each row's own id; where more than `width` duplicates crowded it out, the last entry goes instead."""
+def _without_own(
+    similarities: Float32Array, ids: IdArray, owner: IdArray, excluded: int
+) -> tuple[Float32Array, IdArray]:
+    """Drop the ids of each row's own group, and as many of the last ones as make every row lose the same number."""
     n, width = ids.shape
-    drop = ids == np.arange(n, dtype=np.int32)[:, None]
-    drop[~drop.any(axis=1), -1] = True
-    return similarities[~drop].reshape(n, width - 1), ids[~drop].reshape(n, width - 1)
+    own = owner[ids] == owner[:, None]
+    last_first = np.cumsum(~own[:, ::-1], axis=1)[:, ::-1]
+    drop = own | (last_first <= excluded - own.sum(axis=1, keepdims=True))
+    return similarities[~drop].reshape(n, width - excluded), ids[~drop].reshape(n, width - excluded)
 
 
-def _settle_ties(x: Float32Array, ids: IdArray, similarities: Float32Array, k_max: int) -> None:
+def _settle_ties(x: Float32Array, ids: IdArray, similarities: Float32Array, k_max: int, owner: IdArray) -> None:
     """Search anew, in place, the rows whose ties at rank k_max run on past the end of what was found."""
     for i in np.flatnonzero(similarities[:, k_max - 1] == similarities[:, -1]):
         row = x @ x[i]
-        row[i] = -np.inf
+        row[owner == owner[i]] = -np.inf
         best = np.lexsort((np.arange(len(x)), -row))[: ids.shape[1]]
         ids[i], similarities[i] = best, row[best]
