@@ -16,14 +16,17 @@ from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cka import jackknife_weights
 from consilience.numerics.linear import linear_pair_rows, linear_product, linear_sums
 from consilience.numerics.moments import FloatArray
-from consilience.numerics.pairwise import MatrixSums, PairMatrix, PairRows
+from consilience.numerics.pair_sums import MatrixSums, PairRows, Step, find_pair_rows, find_sums, triangle_share
+from consilience.numerics.pairwise import LowerMatrix, PairMatrix, StoredMatrix
 from consilience.numerics.permutations import Permutation
 
 #: Bytes of all layers' n x n matrices up to which they are kept for permutation draws: one pair of n = 8192, or 60 layers of
 #: n = 1024. Above, every draw makes their blocks anew: as slow as the value itself, but no larger.
 WHOLE_BYTES = 600_000_000
 #: Bytes of the points of one side's layers that one pass over blocks holds.
-POINTS_BYTES = 512_000_000
+POINTS_BYTES = 256_000_000
+#: Rows up to which kept matrices are float64.
+EXACT_ROWS = 512
 #: Rows from which a law's skew is found.
 SKEW_ROWS = 1024
 #: A multiply-add of a block of a kernel, and of the product of two kernels, in those of a plain product; measured.
@@ -80,8 +83,8 @@ class KernelGrid:
 
     def permuted(self, permutation: Permutation) -> Float64Array:
         """The products with b's items relabelled."""
-        if self._whole_fits:
-            return self._through_whole(permutation)
+        if self._relabels:
+            return self._through_stored(permutation)
         return self._through_features(permutation) if self._by_features else self._through_blocks(permutation)
 
     def triangles(self, side: Side, index: int) -> float:
@@ -90,9 +93,9 @@ class KernelGrid:
         def find() -> float:
             rows = pairwise.draw_rows(self.comparison.n, SKEW_ROWS, self.comparison.seed)
             if self.kernel.entry == "inner":
-                points = side.moments(index).centred(rows, np.float32)
-                return pairwise.triangle_share(pairwise.pair_matrix(points, "inner"))
-            return pairwise.triangle_share(self._matrix(side, index).take(rows))
+                points = side.moments(index).centred(rows, np.dtype(np.float32))
+                return triangle_share(pairwise.pair_matrix(points, "inner"))
+            return triangle_share(self._made(side, index).take(rows))
 
         return side.keep(index, f"triangles {self.kernel.name}", find)
 
@@ -106,7 +109,7 @@ class KernelGrid:
         w_a, w_b = weights
         if not self._by_features:
             matrices = self._matrix(a, cell[0]), self._matrix(b, cell[1])
-            return pairwise.find_pair_rows(matrices, (w_a, w_b))
+            return find_pair_rows(matrices, (w_a, w_b))
         x, y = a.moments(cell[0]), b.moments(cell[1])
         return (
             linear_pair_rows(x, y, (w_a, w_b)),
@@ -143,28 +146,59 @@ class KernelGrid:
         return features <= blocks
 
     @cached_property
-    def _whole_fits(self) -> bool:
-        """Whether draws relabel kept n x n matrices: where there is room and, for features, n^2 <= 4 p q on average."""
-        n, (of_a, of_b) = self.comparison.n, self._defined
-        room = 4 * n * n * (len(of_a) + len(of_b)) <= WHOLE_BYTES
+    def _room(self) -> bool:
+        """Whether the n x n matrices of all layers may be kept."""
+        of_a, of_b = self._defined
+        return 4 * self.comparison.n**2 * (len(of_a) + len(of_b)) <= WHOLE_BYTES
+
+    @cached_property
+    def _stored(self) -> bool:
+        """Whether values come from kept matrices: where they are smaller than the rows themselves."""
+        of_a, of_b = self._defined
+        dims = self._dims(self.comparison.a, of_a) + self._dims(self.comparison.b, of_b)
+        return not self._by_features and self._room and self.comparison.n * len(dims) < sum(dims)
+
+    @cached_property
+    def _relabels(self) -> bool:
+        """Whether draws relabel kept matrices: where there is room and, for features, n^2 <= 4 p q on average."""
         if not self._by_features:
-            return room
+            return self._room
+        n, (of_a, of_b) = self.comparison.n, self._defined
         p, q = self._dims(self.comparison.a, of_a), self._dims(self.comparison.b, of_b)
-        return room and n * n * len(p) * len(q) <= 4 * sum(p) * sum(q)
+        return self._room and n * n * len(p) * len(q) <= 4 * sum(p) * sum(q)
 
     def _sigma(self, side: Side, index: int) -> float:
         """The width of a layer's kernel."""
         if self.kernel.sigma != "median":
             return self.kernel.sigma
         seed = self.comparison.seed
-        return side.keep(
-            index, "median distance", lambda: pairwise.median_distance(side.moments(index), seed)
-        )
+        return side.keep(index, "median distance", lambda: pairwise.median_distance(side.moments(index), seed))
 
-    def _matrix(self, side: Side, index: int, permutation: Permutation | None = None) -> PairMatrix:
+    def _matrix(self, side: Side, index: int) -> LowerMatrix:
+        """The matrix of one layer, kept where all are."""
+        return self._stacks[self._letter(side)][1][index] if self._stored else self._made(side, index)
+
+    def _made(self, side: Side, index: int) -> PairMatrix:
         points = pairwise.centre_rows(side.rows(index), side.moments(index).mean)
-        matrix = pairwise.pair_matrix(points, self.kernel.entry, self._sigma(side, index), seed=self.comparison.seed)
-        return matrix if permutation is None else matrix.take(permutation)
+        return pairwise.pair_matrix(points, self.kernel.entry, self._sigma(side, index), seed=self.comparison.seed)
+
+    @cached_property
+    def _stacks(self) -> dict[str, tuple[FloatArray, dict[int, StoredMatrix]]]:
+        """The kept n x n matrices of both sides, those of a side in one array, and each of them by its layer."""
+        sides = {"a": self.comparison.a, "b": self.comparison.b}
+        return {
+            letter: self._stack(side, layers)
+            for (letter, side), layers in zip(sides.items(), self._defined, strict=True)
+        }
+
+    def _stack(self, side: Side, layers: Sequence[int]) -> tuple[FloatArray, dict[int, StoredMatrix]]:
+        n = self.comparison.n
+        stack = np.empty((len(layers), n, n), np.float64 if n <= EXACT_ROWS else np.float32)
+        stored = {}
+        for place, index in enumerate(layers):
+            self.comparison.report("matrices", place, len(layers))
+            stored[index] = self._made(side, index).store(stack[place])
+        return stack, stored
 
     def _empty(self) -> Float64Array:
         return np.full((len(self.comparison.a.layers), len(self.comparison.b.layers)), np.nan)
@@ -190,15 +224,19 @@ class KernelGrid:
         out = self._empty()
         runs = [(of_a, of_b) for of_a in self._runs(a, self._defined[0]) for of_b in self._runs(b, self._defined[1])]
         for done, (of_a, of_b) in enumerate(runs):
-            matrices = [self._matrix(a, i) for i in of_a] + [self._matrix(b, j, permutation) for j in of_b]
-            sums, products = pairwise.find_sums(matrices, self._step(done, len(runs)) if permutation is None else None)
+            matrices = [self._matrix(a, i) for i in of_a] + [self._paired(j, permutation) for j in of_b]
+            sums, products = find_sums(matrices, self._step(done, len(runs)) if permutation is None else None)
             out[np.ix_(of_a, of_b)] = products[: len(of_a), len(of_a) :]
             if permutation is None:
                 names = [("a", i) for i in of_a] + [("b", j) for j in of_b]
                 self._found.update(zip(names, sums, strict=True))
         return out
 
-    def _step(self, done: int, runs: int) -> pairwise.Step:
+    def _paired(self, index: int, permutation: Permutation | None) -> LowerMatrix:
+        side = self.comparison.b
+        return self._matrix(side, index) if permutation is None else self._made(side, index).take(permutation)
+
+    def _step(self, done: int, runs: int) -> Step:
         return lambda rows, n: self.comparison.report("matrices", done * n + rows, runs * n)
 
     def _runs(self, side: Side, layers: Sequence[int]) -> Iterator[list[int]]:
@@ -206,7 +244,7 @@ class KernelGrid:
         run: list[int] = []
         held = 0
         for index in layers:
-            size = 4 * self.comparison.n * side.layers[index].dim
+            size = 0 if self._stored else 4 * self.comparison.n * side.layers[index].dim
             if run and held + size > POINTS_BYTES:
                 yield run
                 run, held = [], 0
@@ -215,24 +253,18 @@ class KernelGrid:
         if run:
             yield run
 
-    @cached_property
-    def _whole(self) -> tuple[FloatArray, list[FloatArray]]:
-        """The n x n matrices of both sides: those of a in one array."""
-        (of_a, of_b), a, b = self._defined, self.comparison.a, self.comparison.b
-        return np.stack([self._matrix(a, i).whole() for i in of_a]), [self._matrix(b, j).whole() for j in of_b]
-
-    def _through_whole(self, permutation: Permutation) -> Float64Array:
+    def _through_stored(self, permutation: Permutation) -> Float64Array:
         of_a, of_b = self._defined
         out = self._empty()
         if of_a and of_b:
-            out[np.ix_(of_a, of_b)] = relabel(*self._whole, permutation)
+            out[np.ix_(of_a, of_b)] = relabel(self._stacks["a"][0], self._stacks["b"][0], permutation)
         return out
 
 
-def relabel(a: FloatArray, b: Sequence[FloatArray], permutation: Permutation) -> Float64Array:
+def relabel(a: FloatArray, b: FloatArray, permutation: Permutation) -> Float64Array:
     """Sum A_s[i, j] B_t[p(i), p(j)] over i != j for all matrices of both sides, on all processors: O(n^2) a pair.
 
-    Shapes (L_A, n, n) and L_B times (n, n) to (L_A, L_B).
+    Shapes (L_A, n, n) and (L_B, n, n), of one type, to (L_A, L_B).
     """
     order = permutation.astype(np.int32)
     threads = len(os.sched_getaffinity(0))

@@ -73,7 +73,7 @@ def _measure(comparison: Comparison, kernel: Kernel, options: CkaOptions, readin
     def read(products: Float64Array, permutation: Permutation | None = None) -> Float64Array:
         grid = np.full(products.shape, np.nan)
         for i, j in (cell for cell in np.ndindex(*grid.shape) if cell not in reasons):
-            value = cka(products[i, j], matrices.sums(a, i), matrices.sums(b, j), options, permutation)
+            value = cka(float(products[i, j]), matrices.sums(a, i), matrices.sums(b, j), options, permutation)
             grid[i, j] = reading.value(value)
         return grid
 

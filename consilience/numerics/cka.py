@@ -12,7 +12,7 @@ import numpy as np
 
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.nulls import NullLaw
-from consilience.numerics.pairwise import MatrixSums, PairRows
+from consilience.numerics.pair_sums import MatrixSums, PairRows
 from consilience.numerics.permutations import Permutation
 
 #: What the reference implementation adds to the denominator.
@@ -86,7 +86,8 @@ def cka(
 
     Examples
     --------
-    >>> from consilience.numerics.pairwise import find_sums, pair_matrix
+    >>> from consilience.numerics.pair_sums import find_sums
+    >>> from consilience.numerics.pairwise import pair_matrix
     >>> line = pair_matrix(np.array([[-3.0], [-1.0], [1.0], [3.0]]), "inner")
     >>> ends = pair_matrix(np.array([[-1.0], [0.0], [0.0], [1.0]]), "inner")
     >>> (a, b), products = find_sums([line, ends])
@@ -175,9 +176,7 @@ def jackknife(
     return np.asarray(shared / (root + PRH_EPSILON if options.definition == "prh" else root))
 
 
-def _hsic_without_each(
-    product: float, a: MatrixSums, b: MatrixSums, rows: PairRows, *, debiased: bool
-) -> Float64Array:
+def _hsic_without_each(product: float, a: MatrixSums, b: MatrixSums, rows: PairRows, *, debiased: bool) -> Float64Array:
     """HSIC with row j left out: each sum loses what row and column j gave it."""
     m = a.n - 1
     left_out = product - 2 * rows.product

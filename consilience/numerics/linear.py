@@ -3,8 +3,9 @@
 import numpy as np
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float64Array
-from consilience.numerics.moments import Moments, find_cross, working_dtype
-from consilience.numerics.pairwise import MatrixSums, PairRows, rounding_square
+from consilience.numerics.moments import Dtype, FloatArray, Moments, find_cross, working_dtype
+from consilience.numerics.pair_sums import MatrixSums, PairRows
+from consilience.numerics.pairwise import rounding_square
 from consilience.numerics.permutations import Permutation
 
 
@@ -25,8 +26,8 @@ def linear_product(a: Moments, b: Moments, permutation: Permutation | None = Non
 def linear_pair_rows(a: Moments, b: Moments, weights: tuple[Float64Array, Float64Array]) -> PairRows:
     """Row sums of K with L, weighted by (w_K, w_L), O(n p q)."""
     dtype = working_dtype(float(a.n) * a.dim * b.dim)
-    cross = find_cross(a, b).astype(dtype, copy=False)
-    pull_a, pull_b = _weighted_sum(a, weights[1]), _weighted_sum(b, weights[0])
+    cross = find_cross(a, b).astype(dtype)
+    pull_a, pull_b = _weighted_sum(a, weights[1], dtype), _weighted_sum(b, weights[0], dtype)
     product, left, right = (np.empty(a.n) for _ in range(3))
     for start in range(0, a.n, BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
@@ -36,10 +37,10 @@ def linear_pair_rows(a: Moments, b: Moments, weights: tuple[Float64Array, Float6
     return PairRows(product - a.norms * b.norms, left - a.norms * weights[1], right - b.norms * weights[0])
 
 
-def _weighted_sum(side: Moments, weights: Float64Array) -> Float64Array:
+def _weighted_sum(side: Moments, weights: Float64Array, dtype: Dtype) -> FloatArray:
     """Xc' w, by blocks."""
     total = np.zeros(side.dim)
     for start in range(0, side.n, BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        total += weights[rows] @ side.centred(rows)
-    return total
+        total += weights[rows].astype(dtype) @ side.centred(rows, dtype)
+    return total.astype(dtype)

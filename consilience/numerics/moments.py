@@ -6,24 +6,30 @@ Linear kernels need nothing else: with K = Xc Xc' the n x n matrix never exists,
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
 from consilience.numerics.permutations import Permutation
 
-FloatArray = Float32Array | Float64Array
+Dtype = np.dtype[np.floating[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: Multiply-adds up to which products are made in float64: they cost nothing there.
 EXACT_WORK = 1 << 27
+#: Values of a float64 block that stays in a processor's cache.
+_CACHED_VALUES = 1 << 17
 
 
-def working_dtype(work: float) -> type[np.float32] | type[np.float64]:
+def working_dtype(work: float) -> Dtype:
     """Float64 for small products; above, float32 within a block of rows and float64 over the blocks.
 
     Rows are stored as float32 and centred first, so that an entry of a block is off by about 1e-7 of the rows' lengths, at
     random: the sums over all entries that scores are made of keep 1e-6 and better.
     """
-    return np.float64 if work <= EXACT_WORK else np.float32
+    return _FLOAT64 if work <= EXACT_WORK else _FLOAT32
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,14 @@ class Moments:
         """Xc'Xc (d, d), not divided by n; made at the first use and kept."""
         return find_cross(self, self)
 
-    def centred(self, rows: slice | Permutation, dtype: type[np.float32] | type[np.float64] = np.float64) -> FloatArray:
+    def centred(self, rows: slice | Permutation, dtype: Dtype = _FLOAT64) -> FloatArray:
         """Some rows, centred."""
-        return np.subtract(self.x[rows], self.mean.astype(dtype), dtype=dtype)
+        return centre(self.x[rows], self.mean, dtype)
+
+
+def centre(x: Float32Array, mean: Float64Array, dtype: Dtype) -> FloatArray:
+    """Subtract a mean row in the type asked for."""
+    return np.asarray(np.subtract(x, mean.astype(dtype), dtype=dtype))
 
 
 def find_moments(x: Float32Array, load: Callable[[], Float32Array] | None = None) -> Moments:
@@ -80,13 +91,14 @@ def find_moments(x: Float32Array, load: Callable[[], Float32Array] | None = None
     """
     origin = x[0].astype(np.float64)
     total = np.zeros_like(origin)
-    for start in range(0, len(x), BLOCK_ROWS):
-        total += (x[start : start + BLOCK_ROWS] - origin).sum(axis=0)
+    step = max(1, _CACHED_VALUES // x.shape[1])
+    for start in range(0, len(x), step):
+        total += (x[start : start + step] - origin).sum(axis=0)
     mean = origin + total / len(x)
     norms = np.empty(len(x))
-    for start in range(0, len(x), BLOCK_ROWS):
-        block = x[start : start + BLOCK_ROWS] - mean
-        norms[start : start + BLOCK_ROWS] = np.einsum("ij,ij->i", block, block)
+    for start in range(0, len(x), step):
+        block = x[start : start + step] - mean
+        norms[start : start + step] = np.einsum("ij,ij->i", block, block)
     return Moments(load or (lambda: x), mean, norms)
 
 
