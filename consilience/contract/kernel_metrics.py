@@ -104,13 +104,14 @@ class Cknna(NeighbourMetric):
     variant: Literal["prh", "paper", "biased"] = Field(
         default="prh",
         description="prh: unbiased HSIC of the masked kernels, as the reference codes it, with its 1e-6; "
-        "paper: kernels centred by row means, as the article writes it; biased: biased HSIC of the masked kernels",
+        "paper: kernels centred by row means, as the article writes it; biased: biased HSIC of the masked kernels, "
+        "where an item can be its own neighbour (unbiased=False of the reference)",
     )
 
     @property
     def is_symmetric(self) -> bool:
-        """Prh sums columns of one and rows of the other masked kernel."""
-        return self.variant == "paper"
+        """Prh sums columns of one and rows of the other masked kernel, biased does so both ways round."""
+        return self.variant != "prh"
 
 
 class Rsa(Metric):

@@ -57,6 +57,11 @@ class Metric(Request):
         """Whether swapping the sides leaves the value, under the options in force."""
         return self.symmetric
 
+    @property
+    def ceiling(self) -> float | None:
+        """The largest value under the options in force."""
+        return self.high
+
 
 class NeighbourMetric(Metric):
     """A metric of neighbour graphs: k neighbours per row, one number or a list that gives one entry each."""

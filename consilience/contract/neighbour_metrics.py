@@ -58,6 +58,11 @@ class LcsKnn(NeighbourMetric):
     metric: Literal["lcs_knn"] = "lcs_knn"
     raw: bool = Field(default=False, description="the mean length itself, as the reference implementation has it")
 
+    @property
+    def ceiling(self) -> float | None:
+        """The length of the lists where it is not divided by."""
+        return float(self.k[0]) if self.raw else self.high
+
 
 class EditDistanceKnn(NeighbourMetric):
     """One minus the normalised edit distance of the two ordered neighbour lists."""
@@ -75,7 +80,7 @@ class SecondOrderCosine(NeighbourMetric):
 
     title = "Second-order cosine similarity"
     summary = "How alike the two spaces see the similarities of an item to all neighbours that either space lists."
-    formula = "(1/n) sum_i cos(s_A(i, U_i), s_B(i, U_i)), U_i = N_A(i) | N_B(i)"
+    formula = "(1/n) sum_i cos(s_A(i, U_i), s_B(i, U_i)), U_i = N_A(i) | N_B(i), s the similarity (ReSi's code: 1 - s)"
     low = -1.0
     chance = "found by permutation; far above 0"
     reference = f"{RESI}; Hamilton et al. 2016, arXiv 1606.02821, eq. 4"

@@ -44,10 +44,11 @@ def select(metric: Metric, measurement: Measurement, options: ScoringOptions) ->
 
 
 def _calibrate(metric: Metric, value: float, threshold: float | None) -> float | None:
-    """(value - tau) / (1 - tau), not below 0: how far the value is from chance's edge to perfect agreement."""
-    if threshold is None or metric.score_direction == "distance" or metric.high != 1.0 or threshold >= 1.0:
+    """(value - tau) / (s_max - tau), not below 0: how far the value is from chance's edge to perfect agreement."""
+    best = metric.ceiling
+    if threshold is None or metric.score_direction == "distance" or best is None or threshold >= best:
         return None
-    return min(1.0, max(0.0, (value - threshold) / (1.0 - threshold)))
+    return min(1.0, max(0.0, (value - threshold) / (best - threshold)))
 
 
 def _find_interval(

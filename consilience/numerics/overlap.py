@@ -1,22 +1,26 @@
-"""Metrics that compare neighbour lists, and what relabelling and leaving out rows does to them."""
+"""Metrics that compare neighbour lists: the mean over items of a score of the two lists of an item.
+
+All take the `Lists` of the same n items with the same k; an item whose list ran out is left out of the mean.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from consilience.numerics import compiled
+from consilience.numerics import compiled, compiled_lists
 from consilience.numerics.arrays import Float64Array, IdArray
+from consilience.numerics.lists import Lists
+from consilience.numerics.permutations import Permutation
 
 
-def mutual_knn(a: IdArray, b: IdArray, k: int) -> float:
+def mutual_knn(a: Lists, b: Lists) -> float:
     """Mean overlap of the k nearest neighbours of each item in both spaces.
 
     s = (1/nk) sum_i |N_A(i) & N_B(i)|. Symmetric, in [0, 1], k / (n - 1) at chance.
 
     Parameters
     ----------
-    a, b : arrays of shape (n, >= k), int32, C order
-        Neighbour ids, nearest first, without the row itself.
-    k : int, 1 <= k <= n - 1
+    a, b : Lists of n items, k ids each
 
     References
     ----------
@@ -26,16 +30,16 @@ def mutual_knn(a: IdArray, b: IdArray, k: int) -> float:
     --------
     Two of the four items keep their nearest neighbour.
 
-    >>> a = np.array([[1], [0], [3], [2]], dtype=np.int32)
-    >>> b = np.array([[1], [0], [0], [0]], dtype=np.int32)
-    >>> mutual_knn(a, b, 1)
+    >>> a = Lists.of(np.array([[1], [0], [3], [2]], dtype=np.int32))
+    >>> b = Lists.of(np.array([[1], [0], [0], [0]], dtype=np.int32))
+    >>> mutual_knn(a, b)
     0.5
     """
-    return float(compiled.count_overlaps(a, b, k).sum(dtype=np.int64) / (len(a) * k))
+    return _mean(compiled_lists.overlap_rows, a, b)
 
 
-def mutual_knn_grid(a: IdArray, b: IdArray, permutation: npt.NDArray[np.intp] | None = None) -> Float64Array:
-    """mutual_knn of every layer of a against every layer of b, with b's items relabelled by a permutation.
+def mutual_knn_grid(a: IdArray, b: IdArray, permutation: Permutation | None = None) -> Float64Array:
+    """mutual_knn of every layer of a against every layer of b at once, with b's items relabelled by a permutation.
 
     Item i of a is paired with item p(i) of b: N_pB(i) = p^-1(N_B(p(i))); no search is made.
 
@@ -54,3 +58,176 @@ def mutual_knn_grid(a: IdArray, b: IdArray, permutation: npt.NDArray[np.intp] | 
     inverse = np.empty_like(forward)
     inverse[forward] = np.arange(n, dtype=np.int32)
     return np.asarray(compiled.count_grid_overlaps(a, b, forward, inverse) / (n * k), dtype=np.float64)
+
+
+def jaccard_knn(a: Lists, b: Lists) -> float:
+    """Mean Jaccard index of the neighbour sets of each item in both spaces.
+
+    s = (1/n) sum_i |N_A(i) & N_B(i)| / |N_A(i) | N_B(i)| = (1/n) sum_i m_i / (2k - m_i). Symmetric, in [0, 1], about
+    k / (2 (n - 1)) at chance, and never above mutual_knn.
+
+    Parameters
+    ----------
+    a, b : Lists of n items, k ids each
+
+    References
+    ----------
+    Klabunde et al. 2024, ReSi, arXiv 2408.00531, appendix A.
+
+    Examples
+    --------
+    Item 0 shares one of three neighbours, item 1 both of two.
+
+    >>> a = Lists.of(np.array([[1, 2], [0, 2], [0, 1], [0, 1]], dtype=np.int32))
+    >>> b = Lists.of(np.array([[1, 3], [2, 0], [0, 1], [1, 0]], dtype=np.int32))
+    >>> round(jaccard_knn(a, b), 6) == round((1 / 3 + 1 + 1 + 1) / 4, 6)
+    True
+    """
+    return _mean(compiled_lists.jaccard_rows, a, b)
+
+
+def rank_similarity(a: Lists, b: Lists) -> float:
+    """Agreement of the ranks of each item's shared neighbours, early ranks counting more.
+
+    s = (1/n) sum_i [sum_{j in N_A & N_B} 2 / ((1 + |r_A - r_B|)(r_A + r_B))] / H_m, m the number of shared neighbours, H_m the
+    m-th harmonic number, ranks from 1; an item that shares none counts 0. Symmetric, in [0, 1].
+
+    Parameters
+    ----------
+    a, b : Lists of n items, k ids each
+
+    References
+    ----------
+    Klabunde et al. 2024, ReSi, arXiv 2408.00531, appendix A; Wang et al. 2022.
+
+    Examples
+    --------
+    The same two neighbours, in the other order: 2 (2 / (2 * 3)) / (1 + 1/2).
+
+    >>> a = Lists.of(np.array([[1, 2], [0, 2], [0, 1]], dtype=np.int32))
+    >>> b = Lists.of(np.array([[2, 1], [2, 0], [1, 0]], dtype=np.int32))
+    >>> round(rank_similarity(a, b), 4)
+    0.4444
+    """
+    return _mean(compiled_lists.rank_rows, a, b)
+
+
+def lcs_knn(a: Lists, b: Lists, *, raw: bool = False) -> float:
+    """Mean length of the longest common subsequence of each item's two lists, over k.
+
+    s = (1/nk) sum_i LCS(list_A(i), list_B(i)). Symmetric, in [0, 1]; raw: not divided by k, in [0, k]. Never above mutual_knn.
+
+    Parameters
+    ----------
+    a, b : Lists of n items, k ids each
+    raw : bool
+
+    References
+    ----------
+    Huh et al. 2024, arXiv 2405.07987, appendix A; platonic-rep at dcd76ba does not divide by k.
+
+    Examples
+    --------
+    Two of the same three neighbours stand in the same order.
+
+    >>> a = Lists.of(np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]], dtype=np.int32))
+    >>> b = Lists.of(np.array([[2, 1, 3], [2, 0, 3], [1, 0, 3], [1, 0, 2]], dtype=np.int32))
+    >>> lcs_knn(a, b, raw=True)
+    2.0
+    """
+    return _mean(compiled_lists.lcs_rows, a, b) / (1 if raw else a.k)
+
+
+def edit_distance_knn(a: Lists, b: Lists) -> float:
+    """One minus the mean number of edits that turn one of an item's lists into the other, over k.
+
+    s = 1 - (1/nk) sum_i Levenshtein(list_A(i), list_B(i)): insertions, deletions and substitutions. Symmetric, in [0, 1].
+
+    Parameters
+    ----------
+    a, b : Lists of n items, k ids each
+
+    References
+    ----------
+    Huh et al. 2024, arXiv 2405.07987, appendix A.
+
+    Examples
+    --------
+    The first neighbour moved to the end: one deletion and one insertion.
+
+    >>> a = Lists.of(np.array([[1, 2, 3, 4]], dtype=np.int32).repeat(5, axis=0))
+    >>> b = Lists.of(np.array([[2, 3, 4, 1]], dtype=np.int32).repeat(5, axis=0))
+    >>> edit_distance_knn(a, b)
+    0.5
+    """
+    return _mean(compiled_lists.edit_rows, a, b)
+
+
+def cycle_knn(a: Lists, b: Lists, direction: str = "ab") -> float:
+    """Share of items that a step to a neighbour in one space and a step to a neighbour in the other can return to.
+
+    ab: s = (1/n) sum_i 1[there is a j in N_B(i) with i in N_A(j)]; ba: a and b swapped; mean: of the two. Symmetric under
+    mean only; in [0, 1]; about 1 - (1 - k/n)^k at chance, see `cycle_knn_law`.
+
+    Parameters
+    ----------
+    a, b : Lists of n items, k ids each
+    direction : "ab", "ba" or "mean"
+
+    References
+    ----------
+    Huh et al. 2024, arXiv 2405.07987, appendix A; ab is the direction of platonic-rep at dcd76ba.
+
+    Examples
+    --------
+    From 0 in b to 1, and from 1 in a back to 0; so for 1; 2 and 3 are nobody's neighbour in a.
+
+    >>> a = Lists.of(np.array([[1], [0], [0], [0]], dtype=np.int32))
+    >>> b = Lists.of(np.array([[1], [0], [3], [2]], dtype=np.int32))
+    >>> cycle_knn(a, b)
+    0.5
+    """
+    if direction == "mean":
+        return (cycle_knn(a, b, "ab") + cycle_knn(a, b, "ba")) / 2
+    return _mean(compiled_lists.cycle_rows, *((a, b) if direction == "ab" else (b, a)))
+
+
+def second_order_cosine(a: Lists, b: Lists) -> float:
+    """Mean cosine between each item's similarities, in both spaces, to all neighbours that either space lists.
+
+    s = (1/n) sum_i cos(s_A(i, U_i), s_B(i, U_i)), U_i = N_A(i) | N_B(i), s the inner product of prepared rows, which is the
+    cosine for rows of length 1. Symmetric, in [-1, 1], far above 0 at chance. The code of ReSi takes 1 - s in place of s.
+
+    Parameters
+    ----------
+    a, b : Lists of n items, k ids each, with the spaces behind them
+
+    Returns
+    -------
+    float, NaN where some item has similarity 0 to all of U_i in one of the spaces
+
+    References
+    ----------
+    Hamilton et al. 2016, arXiv 1606.02821, eq. 4; Klabunde et al. 2024, ReSi, arXiv 2408.00531, appendix A.
+
+    Examples
+    --------
+    >>> from consilience.numerics.lists import Space
+    >>> x = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
+    >>> ids = np.array([[1], [0], [1]], dtype=np.int32)
+    >>> lists = Lists.of(ids, np.array([[0.8], [0.8], [0.96]], np.float32), Space(lambda: x))
+    >>> second_order_cosine(lists, lists)
+    1.0
+    """
+
+    def rows(ids_a: IdArray, ids_b: IdArray) -> Float64Array:
+        a_in_b, b_in_a = b.similarities_to(ids_a), a.similarities_to(ids_b)
+        return compiled_lists.second_order_rows(ids_a, a.similarities, a_in_b, ids_b, b_in_a, b.similarities)
+
+    return _mean(rows, a, b)
+
+
+def _mean(rows: Callable[[IdArray, IdArray], Float64Array], a: Lists, b: Lists) -> float:
+    """Mean of the row scores over the items whose lists are complete; NaN where there are none."""
+    complete = a.complete & b.complete
+    return float(rows(a.ids, b.ids)[complete].mean()) if complete.any() else float("nan")

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import gammaln
 
 from consilience.numerics import compiled
 from consilience.numerics.arrays import IdArray
-from consilience.numerics.nulls import NullLaw
+from consilience.numerics.nulls import MeanLaw, NullLaw
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,20 @@ def relabelling_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
 def mutual_knn_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
     """The null law of mutual_knn: mean k / (n - 1) and variance exact, tail as in `relabelling_law`."""
     return relabelling_law(a, b, n).scaled(1 / a.edges)
+
+
+def cycle_knn_law(ids: IdArray, k: int) -> MeanLaw:
+    """Give the exact mean of cycle_knn over all n! relabellings: (1/n) sum_i [1 - C(n-1-c_i, k) / C(n-1, k)].
+
+    c_i is the in-degree of item i in the graph whose edges are stepped back along: a's in direction ab, b's in ba. The other
+    graph gives each item k neighbours, which a random relabelling makes a random set.
+
+    Parameters
+    ----------
+    ids : array of shape (n, >= k), int32
+    """
+    n = len(ids)
+    free = n - 1 - np.bincount(ids[:, :k].ravel(), minlength=n).astype(np.float64)
+    # C(free, k) / C(n - 1, k) is 0 where fewer than k are free.
+    ratio = np.where(free >= k, gammaln(free + 1) - gammaln(np.maximum(free - k, 0) + 1), -np.inf)
+    return MeanLaw(float(1 - np.exp(ratio - gammaln(n) + gammaln(n - k)).mean()))

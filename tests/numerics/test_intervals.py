@@ -1,14 +1,11 @@
 import numpy as np
-import pytest
 
 from consilience.numerics.cka import CkaOptions, cka, jackknife
-from consilience.numerics.intervals import HALVES_ROWS_MAX, jackknife_bounds, list_length, mutual_knn_bounds
+from consilience.numerics.intervals import jackknife_bounds
 from consilience.numerics.moments import find_moments
-from consilience.numerics.neighbours import build_exact
-from consilience.numerics.overlap import mutual_knn
 from tests import twins
 
-N, K = 200, 10
+N = 200
 
 
 def sample(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -16,20 +13,6 @@ def sample(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     latent = rng.normal(size=(n, 8))
     views = (latent + 0.8 * rng.normal(size=(n, 8)) for _ in range(2))
     return tuple(twins.unit_rows(view).astype(np.float32) for view in views)  # type: ignore[return-value]  # two views
-
-
-def lists(x: np.ndarray, k: int) -> np.ndarray:
-    return build_exact(x, list_length(len(x), k)).ids
-
-
-def test_the_population_interval_of_mutual_knn_covers_the_mean_of_fresh_galleries() -> None:
-    rng = np.random.default_rng(0)
-    draws = [sample(rng, N) for _ in range(150)]
-    values = [mutual_knn(lists(x, K), lists(y, K), K) for x, y in draws]
-    centre = np.mean(values)
-    bounds = [mutual_knn_bounds(lists(x, K), lists(y, K), K, 0.95, seed=1) for x, y in draws]
-    covered = np.mean([found is not None and found.low <= centre <= found.high for found in bounds])
-    assert 0.91 <= covered <= 0.995
 
 
 def test_the_jackknife_interval_of_debiased_cka_covers_the_mean_of_fresh_samples() -> None:
@@ -43,47 +26,6 @@ def test_the_jackknife_interval_of_debiased_cka_covers_the_mean_of_fresh_samples
     ]
     covered = np.mean([bounds is not None and bounds.low <= centre <= bounds.high for bounds in found])
     assert 0.89 <= covered <= 0.99
-
-
-def test_the_half_sample_overlap_is_that_of_searching_the_half_again() -> None:
-    from consilience.numerics import compiled
-
-    x, y = sample(np.random.default_rng(2), N)
-    kept = np.zeros(N, np.bool_)
-    kept[np.random.default_rng(3).permutation(N)[: N // 2]] = True
-    from_lists = compiled.mean_overlap_within(lists(x, K), lists(y, K), K, kept)
-    assert from_lists == pytest.approx(twins.mutual_knn(x[kept], y[kept], K), abs=1e-12)
-
-
-def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
-    x, y = sample(np.random.default_rng(4), N)
-    first, again, other = (mutual_knn_bounds(lists(x, K), lists(y, K), K, 0.95, seed) for seed in (7, 7, 8))
-    assert first == again
-    assert first != other
-
-
-def test_a_higher_level_gives_a_wider_interval_around_the_same_value() -> None:
-    x, y = sample(np.random.default_rng(5), N)
-    narrow = mutual_knn_bounds(lists(x, K), lists(y, K), K, 0.8, 0)
-    wide = mutual_knn_bounds(lists(x, K), lists(y, K), K, 0.99, 0)
-    assert narrow is not None
-    assert wide is not None
-    assert wide.low < narrow.low < mutual_knn(lists(x, K), lists(y, K), K) < narrow.high < wide.high
-
-
-def test_there_is_none_where_half_of_the_rows_has_no_k_neighbours() -> None:
-    x, y = sample(np.random.default_rng(6), 20)
-    assert mutual_knn_bounds(lists(x, 10), lists(y, 10), 10, 0.95, 0) is None
-
-
-def test_large_galleries_use_the_block_jackknife_and_agree_with_halves() -> None:
-    x, y = sample(np.random.default_rng(7), HALVES_ROWS_MAX + 1)
-    blocks = mutual_knn_bounds(lists(x, K), lists(y, K), K, 0.95, 0)
-    halves = mutual_knn_bounds(lists(x[:-1], K), lists(y[:-1], K), K, 0.95, 0)
-    assert blocks is not None
-    assert halves is not None
-    assert (blocks.method, halves.method) == ("block-jackknife", "delete-half")
-    assert 0.4 < (blocks.high - blocks.low) / (halves.high - halves.low) < 2.5
 
 
 def test_the_bounds_of_a_correlation_stay_below_1() -> None:

@@ -1,0 +1,130 @@
+"""Metrics of neighbour lists on two sides: one graph a layer, from which values, nulls and intervals all follow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from consilience.contract.metric import NeighbourMetric
+from consilience.contract.scores import NeighboursRecord, Reason
+from consilience.measures.comparison import Comparison, Side
+from consilience.measures.list_scores import Grid, ListScore, find_score
+from consilience.measures.measurement import Measurement, find_reasons
+from consilience.numerics.arrays import ROWS_MIN, Float32Array, Float64Array
+from consilience.numerics.compiled import BoolArray
+from consilience.numerics.intervals import Bounds, resampled_bounds
+from consilience.numerics.lists import Lists, Space
+from consilience.numerics.neighbours import NeighbourGraph
+from consilience.numerics.permutations import Permutation
+
+#: Bytes of n x n similarities kept on each side while items are relabelled or left out. Only metrics that ask for more than the
+#: lists hold use them, and only where all layers of a side fit; else each draw takes inner products of rows.
+SQUARE_BYTES = 128_000_000
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The lists of both sides' layers, as long as intervals need them."""
+
+    a: Sequence[Lists]
+    b: Sequence[Lists]
+
+    def grid(self, kind: ListScore[Any], k: int) -> Grid:
+        """Prepare the grid of all layer pairs at one k."""
+        return kind.grid([kind.read(lists, k) for lists in self.a], [kind.read(lists, k) for lists in self.b])
+
+
+def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measurement:
+    """Measure the agreement of the neighbour lists of every layer pair at one k."""
+    (k,) = metric.k
+    kind = find_score(metric)
+    graphs, record = _find_graphs(comparison)
+    listed = _list_layers(comparison, graphs, squared=False)
+    grid = listed.grid(kind, k)(None)
+    reasons = find_reasons(comparison, Side.reason)
+    for cell in reasons:
+        grid[cell] = np.nan
+    reasons |= {(int(i), int(j)): kind.undefined for i, j in np.argwhere(np.isnan(grid)) if (i, j) not in reasons}
+
+    resampled = cache(lambda: _list_layers(comparison, graphs, squared=True))
+    draw = cache(lambda: resampled().grid(kind, k))
+
+    def permuted(permutation: Permutation) -> Float64Array:
+        drawn = draw()(permutation)
+        # A draw without a value counts as one that reaches the observed value: p errs on the safe side.
+        return np.where(np.isnan(drawn) | np.isnan(grid), grid, drawn)
+
+    def bounds(i: int, j: int, level: float) -> Bounds | Reason:
+        a, b = resampled().a[i], resampled().b[j]
+
+        def within(kept: BoolArray) -> float:
+            return kind.score(*(kind.read(lists.within(kept, k), k) for lists in (a, b)))
+
+        found = resampled_bounds(
+            float(grid[i, j]),
+            within,
+            comparison.n,
+            k,
+            level=level,
+            seed=comparison.seed,
+            limits=(metric.low, metric.ceiling),
+            groups=comparison.groups,
+        )
+        return found or _no_interval(comparison.n, k)
+
+    return Measurement(
+        grid=grid,
+        reasons=reasons,
+        law=lambda i, j: kind.law(kind.read(listed.a[i], k), kind.read(listed.b[j], k)),
+        permuted=permuted,
+        bounds=bounds,
+        neighbours=record,
+    )
+
+
+def _no_interval(n: int, k: int) -> Reason:
+    if n // 2 <= max(k, ROWS_MIN - 1):
+        return Reason(code="too-few-rows", detail=f"Half of the {n} rows are too few for lists of {k} neighbours.")
+    return Reason(code="undefined-without-some-rows", detail="Leaving out some of the rows makes the score undefined.")
+
+
+def _find_graphs(comparison: Comparison) -> tuple[list[NeighbourGraph], NeighboursRecord]:
+    """Find the graph of every layer, a's layers first."""
+    sides = _layers(comparison)
+    found = []
+    for done, (side, index) in enumerate(sides):
+        comparison.report("neighbours", done, len(sides))
+        found.append(side.graph(index, comparison.list_length))
+    comparison.report("neighbours", len(sides), len(sides))
+    graphs, hits = [graph for graph, _ in found], {hit for _, hit in found}
+    cached = "mixed" if len(hits) == 2 else "hit" if hits == {True} else "miss"
+    return graphs, NeighboursRecord(builder=graphs[0].builder, recall=1.0, cache=cached)
+
+
+def _layers(comparison: Comparison) -> list[tuple[Side, int]]:
+    return [(side, index) for side in (comparison.a, comparison.b) for index in range(len(side.layers))]
+
+
+def _list_layers(comparison: Comparison, graphs: Sequence[NeighbourGraph], *, squared: bool) -> _Listed:
+    """Cut every graph to the length that this request needs, so that a longer one from the cache changes no number."""
+    length = comparison.list_length
+    lists = [
+        Lists.of(graph.ids[:, :length], graph.similarities[:, :length], _open_space(side, index, squared=squared))
+        for graph, (side, index) in zip(graphs, _layers(comparison), strict=True)
+    ]
+    split = len(comparison.a.layers)
+    return _Listed(lists[:split], lists[split:])
+
+
+def _open_space(side: Side, index: int, *, squared: bool) -> Space:
+    """Give access to a layer's rows, and to all of its similarities where they are asked for and fit."""
+    space = Space(partial(side.rows, index))
+    if not squared or 4 * side.n**2 * len(side.layers) > SQUARE_BYTES:
+        return space
+
+    def square() -> Float32Array:
+        return side.keep(index, "similarities", lambda: np.asarray(side.rows(index) @ side.rows(index).T))
+
+    return replace(space, square=square)

@@ -1,0 +1,70 @@
+"""Compiled sums over the edges that two neighbour graphs share."""
+
+import numba as nb
+import numpy as np
+
+from consilience.numerics.arrays import Float64Array, IdArray
+from consilience.numerics.compiled import CountArray
+
+_IDS = nb.types.Array(nb.int32, 2, "C", readonly=True)
+_DOUBLES = nb.types.Array(nb.float64, 2, "C", readonly=True)
+_EDGES = nb.types.Tuple((nb.int64[::1], nb.int32[::1], nb.float64[::1], nb.float64[::1]))  # type: ignore[no-untyped-call]  # numba is partly typed
+_STARTS = nb.types.Array(nb.int64, 1, "C", readonly=True)
+_COLUMNS = nb.types.Array(nb.int32, 1, "C", readonly=True)
+_VALUES = nb.types.Array(nb.float64, 1, "C", readonly=True)
+
+#: The edges in both graphs, row by row: where each row starts (n + 1), their columns, and the two values of each.
+Edges = tuple[CountArray, IdArray, Float64Array, Float64Array]
+
+
+@nb.njit(_EDGES(_IDS, _DOUBLES, _IDS, _DOUBLES), cache=True, nogil=True)
+def share_edges(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float64Array) -> Edges:
+    """Find the edges (i, j) with j in both N_A(i) and N_B(i), and their values P_ij and Q_ij; an id of -1 is none."""
+    n, k = a.shape
+    owner, slot = np.full(n, -1, np.int32), np.empty(n, np.int32)
+    starts, columns = np.zeros(n + 1, np.int64), np.empty(n * k, np.int32)
+    p, q = np.empty(n * k), np.empty(n * k)
+    found = 0
+    for i in range(n):
+        for t in range(k):
+            if a[i, t] >= 0:
+                owner[a[i, t]] = i
+                slot[a[i, t]] = t
+        for t in range(k):
+            j = b[i, t]
+            if j >= 0 and owner[j] == i:
+                columns[found], p[found], q[found] = j, values_a[i, slot[j]], values_b[i, t]
+                found += 1
+        starts[i + 1] = found
+    return starts, columns[:found].copy(), p[:found].copy(), q[:found].copy()
+
+
+@nb.njit(nb.float64(_STARTS, _COLUMNS, _VALUES, _VALUES), cache=True, nogil=True)
+def trace_product(starts: CountArray, columns: IdArray, p: Float64Array, q: Float64Array) -> float:
+    """tr(PQ) = sum_ij P_ij Q_ji: each edge with its reverse, where that is an edge too; O(n + edges).
+
+    The edges that enter i are met through the transpose, and looked up among those that leave i.
+    """
+    n, edges = starts.shape[0] - 1, columns.shape[0]
+    ends = np.zeros(n + 1, np.int64)
+    for e in range(edges):
+        ends[columns[e] + 1] += 1
+    for j in range(n):
+        ends[j + 1] += ends[j]
+    entering, source = np.empty(edges, np.int64), np.empty(edges, np.int32)
+    place = ends[:-1].copy()
+    for i in range(n):
+        for e in range(starts[i], starts[i + 1]):
+            entering[place[columns[e]]] = e
+            source[place[columns[e]]] = i
+            place[columns[e]] += 1
+    owner, leaving = np.full(n, -1, np.int32), np.empty(n, np.int64)
+    total = 0.0
+    for i in range(n):
+        for e in range(starts[i], starts[i + 1]):
+            owner[columns[e]] = i
+            leaving[columns[e]] = e
+        for s in range(ends[i], ends[i + 1]):
+            if owner[source[s]] == i:
+                total += p[leaving[source[s]]] * q[entering[s]]
+    return total

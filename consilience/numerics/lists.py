@@ -1,0 +1,130 @@
+"""One layer's neighbour lists as metrics read them: what relabelling the items and leaving some out does to them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from consilience.numerics import compiled_lists
+from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.compiled import BoolArray
+from consilience.numerics.permutations import Permutation
+from consilience.numerics.threads import map_rows
+
+
+@dataclass(frozen=True)
+class Space:
+    """The prepared rows behind neighbour lists, read only when a metric asks for what the lists do not hold.
+
+    Attributes
+    ----------
+    rows : gives the array of shape (n, d), float32
+    square : gives all n x n similarities, float32, where there is room for them
+    """
+
+    rows: Callable[[], Float32Array]
+    square: Callable[[], Float32Array] | None = None
+
+    def similarities(self, left: IdArray, right: IdArray) -> Float32Array:
+        """Inner products of row left[i] with rows right[i, t]: shapes (m,) and (m, k) to (m, k)."""
+        if self.square is not None:
+            return self.square()[left[:, None], right]
+        rows = self.rows()
+
+        def fill(part: slice) -> Float32Array:
+            return compiled_lists.inner_products(rows, left[part], right[part])
+
+        return np.concatenate(map_rows(fill, len(left), right.shape[1] * rows.shape[1]))
+
+    def lengths(self, items: IdArray) -> Float64Array:
+        """Squared length of each of some rows: its similarity to itself."""
+        return compiled_lists.inner_products(self.rows(), items, items[:, None])[:, 0].astype(np.float64)
+
+    def means(self, items: IdArray) -> Float64Array:
+        """Mean similarity of each of some rows to all of them, itself included: x_i . mean(x)."""
+        return compiled_lists.mean_similarities(self.rows(), items)
+
+
+def _no_rows() -> Float32Array:
+    return np.empty((0, 0), np.float32)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The neighbours of n items, nearest first.
+
+    Attributes
+    ----------
+    ids : array of shape (n, k), int32, C order
+        Item numbers, without the item itself; -1 where a list ran out.
+    similarities : array of shape (n, k), float32, C order
+    items : array of shape (n,), int32
+        The row of each item in `space`.
+    complete : array of shape (n,), bool
+        Whether the item's list has k neighbours.
+    """
+
+    ids: IdArray
+    similarities: Float32Array
+    items: IdArray
+    complete: BoolArray
+    space: Space = Space(_no_rows)
+
+    @classmethod
+    def of(cls, ids: IdArray, similarities: Float32Array | None = None, space: Space = Space(_no_rows)) -> Self:
+        """Take the lists of all rows of a space; without similarities they are 0."""
+        values = np.zeros(ids.shape, np.float32) if similarities is None else similarities
+        return cls(
+            np.ascontiguousarray(ids),
+            np.ascontiguousarray(values),
+            np.arange(len(ids), dtype=np.int32),
+            np.ones(len(ids), np.bool_),
+            space,
+        )
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    @property
+    def k(self) -> int:
+        """Length of each list."""
+        return int(self.ids.shape[1])
+
+    def first(self, k: int) -> Self:
+        """Cut each list to its first k neighbours."""
+        if k == self.k:
+            return self
+        ids, similarities = self.ids[:, :k], self.similarities[:, :k]
+        return replace(self, ids=np.ascontiguousarray(ids), similarities=np.ascontiguousarray(similarities))
+
+    def relabelled(self, permutation: Permutation) -> Self:
+        """Give item i the place of item p(i): N_pB(i) = p^-1(N_B(p(i))); no search is made."""
+        return replace(
+            self,
+            ids=relabel(self.ids, permutation),
+            similarities=self.similarities[permutation],
+            items=self.items[permutation],
+            complete=self.complete[permutation],
+        )
+
+    def within(self, kept: BoolArray, k: int) -> Self:
+        """Take the kept items as a gallery of their own: the first k kept neighbours of each; numbered anew.
+
+        Lists must be longer than k for this; one that runs out is filled up with -1 and is not `complete`.
+        """
+        ids, similarities, complete = compiled_lists.restrict(self.ids, self.similarities, kept, k)
+        return replace(self, ids=ids, similarities=similarities, items=self.items[kept], complete=complete)
+
+    def similarities_to(self, ids: IdArray) -> Float32Array:
+        """Similarities in this space of each item i to the items ids[i, t]; shape (n, k)."""
+        return self.space.similarities(self.items, self.items[ids])
+
+
+def relabel(ids: IdArray, permutation: Permutation) -> IdArray:
+    """Relabel the items of a graph: row i of the result is p^-1 of row p(i)."""
+    inverse = np.empty(len(permutation), dtype=np.int32)
+    inverse[permutation] = np.arange(len(permutation), dtype=np.int32)
+    return inverse[ids[permutation]]

@@ -1,0 +1,12 @@
+"""The options under which the laws of the neighbour metrics are tested, for `VARIANTS` of `test_laws`."""
+
+VARIANTS: dict[str, list[dict[str, object]]] = {
+    "mutual_knn": [{"k": 1}, {"k": 10}],
+    "jaccard_knn": [{"k": 1}, {"k": 10}],
+    "rank_similarity": [{"k": 1}, {"k": 10}],
+    "lcs_knn": [{"k": 10}, {"k": 10, "raw": True}],
+    "edit_distance_knn": [{"k": 10}],
+    "second_order_cosine": [{"k": 1}, {"k": 10}],
+    "cycle_knn": [{"k": 3, "direction": direction} for direction in ("ab", "ba", "mean")],
+    "cknna": [{"k": 10, "variant": variant} for variant in ("prh", "paper", "biased")],
+}

@@ -1,0 +1,112 @@
+"""Intervals of neighbour scores: from longer lists, never from a new search."""
+
+import numpy as np
+import pytest
+
+from consilience.numerics import overlap
+from consilience.numerics.compiled import BoolArray
+from consilience.numerics.intervals import BLOCKS, HALVES, HALVES_ROWS_MAX, Bounds, list_length, resampled_bounds
+from tests import twins_neighbours as slow
+
+N, K = 200, 10
+
+
+def bounds(
+    x: np.ndarray, y: np.ndarray, level: float = 0.95, seed: int = 0, length: int | None = None
+) -> Bounds | None:
+    a, b = (slow.lists_of(side, length or list_length(len(side), K)) for side in (x, y))
+
+    def within(kept: BoolArray) -> float:
+        return overlap.mutual_knn(a.within(kept, K), b.within(kept, K))
+
+    return resampled_bounds(value(x, y), within, len(x), K, level=level, seed=seed)
+
+
+def value(x: np.ndarray, y: np.ndarray) -> float:
+    return overlap.mutual_knn(slow.lists_of(x, K), slow.lists_of(y, K))
+
+
+def test_the_population_interval_covers_the_mean_of_fresh_galleries() -> None:
+    draws = [slow.views(N, seed) for seed in range(100)]
+    values = [value(x, y) for x, y in draws]
+    found = [bound for x, y in draws if (bound := bounds(x, y, seed=1)) is not None]
+    assert len(found) == 100
+    assert np.mean([bound.low <= np.mean(values) <= bound.high for bound in found]) >= 0.91
+    widths = [(bound.high - bound.low) / (2 * 1.959964) for bound in found]
+    assert 0.9 < np.mean(widths) / np.std(values) < 1.5
+
+
+def test_the_spread_of_halves_is_that_of_searching_each_half_again() -> None:
+    x, y = slow.views(N)
+    rng = np.random.default_rng(7)
+    values = []
+    for _ in range(HALVES):
+        kept = np.sort(rng.permutation(N)[: N // 2])
+        values.append(value(x[kept], y[kept]))
+    found = bounds(x, y, seed=7, length=N - 1)
+    assert found is not None
+    assert found.method == "delete-half"
+    assert found.high - value(x, y) == pytest.approx(1.959964 * np.std(values, ddof=1), rel=1e-6)
+
+
+def test_large_galleries_leave_out_one_block_after_the_other() -> None:
+    n = HALVES_ROWS_MAX + 1
+    rng = np.random.default_rng(3)
+    per_row = rng.normal(size=n)
+
+    def within(kept: BoolArray) -> float:
+        return float(per_row[kept].mean())
+
+    block = np.random.default_rng(0).permutation(n) % BLOCKS
+    without = np.array([per_row[block != left_out].mean() for left_out in range(BLOCKS)])
+    se = np.sqrt((BLOCKS - 1) * without.var())
+    found = resampled_bounds(0.0, within, n, K, level=0.95, seed=0, limits=(None, None))
+    assert found is not None
+    assert found.method == "block-jackknife"
+    assert found.high == pytest.approx(1.959964 * se, rel=1e-6)
+    assert found.high == pytest.approx(1.96 / np.sqrt(n), rel=0.7)
+
+
+def test_whole_groups_are_kept_or_left_out() -> None:
+    groups = np.repeat(np.arange(30, dtype=np.int32) * 5, 4)
+    seen = []
+
+    def within(kept: BoolArray) -> float:
+        seen.append(kept)
+        return float(len(seen))
+
+    resampled_bounds(0.5, within, 120, 3, level=0.95, seed=0, groups=groups)
+    assert all((kept.reshape(30, 4).sum(axis=1) % 4 == 0).all() and kept.sum() == 60 for kept in seen)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
+    x, y = slow.views(N)
+    assert bounds(x, y, seed=7) == bounds(x, y, seed=7) != bounds(x, y, seed=8)
+
+
+def test_a_higher_level_gives_a_wider_interval_around_the_same_value() -> None:
+    x, y = slow.views(N)
+    narrow, broad = bounds(x, y, 0.8), bounds(x, y, 0.99)
+    assert narrow is not None
+    assert broad is not None
+    assert broad.low < narrow.low < value(x, y) < narrow.high < broad.high
+
+
+def test_there_is_none_where_half_of_the_rows_has_no_k_neighbours() -> None:
+    assert bounds(*slow.views(20)) is None
+
+
+def test_there_is_none_where_a_part_is_undefined() -> None:
+    assert resampled_bounds(0.5, lambda _: float("nan"), N, K, level=0.95, seed=0) is None
+
+
+def test_bounds_are_cut_to_the_range_of_the_metric() -> None:
+    x, _ = slow.views(N)
+    found = bounds(x, x)
+    assert found is not None
+    assert (found.low, found.high) == (1.0, 1.0)
+    wild = iter(np.random.default_rng(0).normal(size=HALVES))
+    cut = resampled_bounds(0.5, lambda _: float(next(wild)), N, K, level=0.95, seed=0, limits=(-1.0, None))
+    assert cut is not None
+    assert cut.low == -1.0
+    assert cut.high > 1.5
