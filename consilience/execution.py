@@ -9,7 +9,8 @@ from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.scores import ScoreDocument
 from consilience.measures.comparison import Report
 from consilience.numerics.neighbours import NeighbourGraph
-from consilience.scoring import Source, score_sources
+from consilience.numerics.sources import Source
+from consilience.scoring import score_sources
 from consilience.stores.blobs import Blobs
 
 #: Raised when the bytes of a graph or the way it is built change.

@@ -91,16 +91,16 @@ def check_pairing(n_a: int, n_b: int) -> None:
         raise TooFewRows(f"There are {n_a} rows.", value=n_a, limit=ROWS_MIN, hint="A score needs at least 4 rows.")
 
 
-def check_neighbours(options: ScoringOptions, n: int) -> None:
-    """Refuse a k that is not below n."""
+def check_neighbours(options: ScoringOptions, neighbours_max: int) -> None:
+    """Refuse a k for which there are not enough neighbours: n - 1, or n less the largest group."""
     for index, metric in enumerate(options.metrics):
         for k in metric.k if isinstance(metric, NeighbourMetric) else ():
-            if k >= n:
+            if k > neighbours_max:
                 raise InvalidRequest(
-                    f"k = {k} is not below n = {n}: a row has only {n - 1} neighbours.",
+                    f"k = {k} is too large: a row has only {neighbours_max} neighbours.",
                     value=k,
-                    limit=n - 1,
-                    hint=f"Ask for k of at most {n - 1}, or score more rows.",
+                    limit=neighbours_max,
+                    hint=f"Ask for k of at most {neighbours_max}, or score more rows.",
                     pointer=f"/metrics/{index}/k",
                 )
 
@@ -113,7 +113,7 @@ def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits
     UnpairedSides, TooFewRows, UnknownLayer, InvalidRequest (k >= n), TooExpensive
     """
     check_pairing(a.n, b.n)
-    check_neighbours(options, a.n)
+    check_neighbours(options, a.n - 1)
     names_a = choose_layers(options.layers.a, [name for name, _ in a.layers], "a")
     names_b = choose_layers(options.layers.b, [name for name, _ in b.layers], "b")
     result = _cost(options, a.n, a.dims(names_a), b.dims(names_b))

@@ -6,9 +6,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -18,93 +17,25 @@ import numpy as np
 from consilience import __version__
 from consilience.contract.jobs import Preparation, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
-from consilience.contract.scores import Pairing, PreparationRecord, Score, ScoreDocument, SideSummary
+from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.formats.files import read_layers
 from consilience.measures.chance import correct
-from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Layer, Report, Side
+from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Report, Side
+from consilience.measures.pairing import Paired, pair
 from consilience.measures.registry import measure
 from consilience.measures.results import result
-from consilience.numerics.arrays import AnyArray, count_duplicates, split_layers
+from consilience.numerics.arrays import split_layers
 from consilience.numerics.intervals import list_length
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
+from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, Source
 from consilience.planning import check_neighbours, check_pairing, choose_layers
 
 #: Packages whose version can change a number.
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
 
 
-@dataclass(frozen=True)
-class ArrayLayer:
-    """A layer in memory."""
-
-    name: str
-    array: AnyArray
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.array)
-
-    @property
-    def dim(self) -> int:
-        """Number of columns."""
-        return int(self.array.shape[1])
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the numbers."""
-        return sha256(self.array.tobytes()).hexdigest()
-
-    def rows(self, start: int, stop: int) -> AnyArray:
-        """Rows start to stop."""
-        return self.array[start:stop]
-
-
-@dataclass(frozen=True)
-class ConcatLayer:
-    """All layers of a model side by side, each clamped by its own threshold: the article's extra candidate."""
-
-    layers: Sequence[Layer]
-    clamps: Sequence[float | None]
-    name: str = "concat"
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return self.layers[0].n
-
-    @property
-    def dim(self) -> int:
-        """Columns of all layers."""
-        return sum(layer.dim for layer in self.layers)
-
-    @property
-    def digest(self) -> str:
-        """Of its parts and their thresholds."""
-        parts = [f"{layer.digest} {clamp!r}" for layer, clamp in zip(self.layers, self.clamps, strict=True)]
-        return sha256(" ".join(parts).encode()).hexdigest()
-
-    def rows(self, start: int, stop: int) -> AnyArray:
-        """Rows start to stop of every layer, side by side, as float32."""
-        blocks = [layer.rows(start, stop).astype(np.float32) for layer in self.layers]
-        for block, clamp in zip(blocks, self.clamps, strict=True):
-            if clamp is not None:
-                np.clip(block, -clamp, clamp, out=block)
-        return np.concatenate(blocks, axis=1)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One side as it comes in: all layers of a model, under a name, from a store or from memory."""
-
-    name: str
-    layers: Sequence[Layer]
-    id: str | None = None
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return self.layers[0].n
+#: Strings for a and for b, one a row.
+Columns = tuple[Sequence[str] | None, Sequence[str] | None]
 
 
 def ignore_progress(stage: str, done: int, total: int) -> None:
@@ -116,6 +47,8 @@ def score(
     b: object,
     options: ScoringOptions | None = None,
     *,
+    ids: Columns = (None, None),
+    groups: Columns = (None, None),
     report: Report = ignore_progress,
     **fields: object,
 ) -> ScoreDocument:
@@ -128,6 +61,8 @@ def score(
         safetensors or JSON.
     options : ScoringOptions, optional
         Or its fields as keywords: ``score(a, b, metrics=["cka"], layers="all", preparation="prh")``.
+    ids, groups : pairs of sequences of n strings, optional
+        For a and for b: what item each row is (for ``pairing="id"``), and which rows belong together (captions of one image).
     report : callable, optional
         Called with a stage, what is done and what there is to do.
 
@@ -150,7 +85,9 @@ def score(
     1.0
     """
     chosen = options if options is not None else ScoringOptions.model_validate(fields)
-    return score_sources(chosen, open_source(a, "a"), open_source(b, "b"), FreshGraphs(), report)
+    side_a = replace(open_source(a, "a"), ids=ids[0], groups=groups[0])
+    side_b = replace(open_source(b, "b"), ids=ids[1], groups=groups[1])
+    return score_sources(chosen, side_a, side_b, FreshGraphs(), report)
 
 
 def open_source(value: object, side: str) -> Source:
@@ -164,24 +101,25 @@ def open_source(value: object, side: str) -> Source:
 
 def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSource, report: Report) -> ScoreDocument:
     """Score two sides whose layers can be read, with graphs from wherever they come."""
-    check_pairing(a.n, b.n)
-    check_neighbours(options, a.n)
     stopwatch = Stopwatch()
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
-        side_a, side_b = _open_side(options, a, "a", graphs), _open_side(options, b, "b", graphs)
-        pairing = _pair(a, b)
-    comparison = Comparison(side_a, side_b, _list_length(options, a.n), options.seed, report)
+        paired = pair(a, b, options.pairing)
+        check_pairing(paired.a.n, paired.b.n)
+        check_neighbours(options, _neighbours_max(paired))
+        side_a, side_b = (_open_side(options, paired, side, graphs) for side in ("a", "b"))
+    length = _list_length(options, paired.a.n, _neighbours_max(paired))
+    comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
     return ScoreDocument(
         a=_summarise(a, side_a),
         b=_summarise(b, side_b),
-        n=a.n,
-        pairing=pairing,
+        n=paired.a.n,
+        pairing=paired.record,
         preparation=_record(options.preparation, side_a, side_b),
         scores=scores,
         seed=options.seed,
-        warnings=_warn_of_duplicates(pairing),
+        warnings=paired.warnings(),
         versions=find_versions(),
         timings_s=stopwatch.rounded(),
     )
@@ -196,8 +134,15 @@ def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Sto
                 yield result(metric, measurement, comparison, options)
 
 
-def _open_side(options: ScoringOptions, source: Source, side: str, graphs: GraphSource) -> Side:
+def _neighbours_max(paired: Paired) -> int:
+    """The most neighbours that every row has: all rows but those of its own group."""
+    own = 1 if paired.groups is None else int(np.bincount(paired.groups).max())
+    return paired.a.n - own
+
+
+def _open_side(options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource) -> Side:
     """Choose the layers of one side and find how their rows are prepared."""
+    source = paired.a if side == "a" else paired.b
     names = [layer.name for layer in source.layers]
     chosen = [names.index(name) for name in choose_layers(getattr(options.layers, side), names, side)]
     clamps = _find_clamps(options.preparation, source.layers)
@@ -212,6 +157,7 @@ def _open_side(options: ScoringOptions, source: Source, side: str, graphs: Graph
         centre=options.preparation.profile == "centre_l2",
         normalise=options.preparation.profile != "none",
         graphs=graphs,
+        groups=paired.groups,
     )
 
 
@@ -223,32 +169,13 @@ def _find_clamps(preparation: Preparation, layers: Sequence[Layer]) -> tuple[flo
     return (None,) * len(layers)
 
 
-def _list_length(options: ScoringOptions, n: int) -> int:
+def _list_length(options: ScoringOptions, n: int, neighbours_max: int) -> int:
     """Neighbours per row that the longest of the metrics' lists needs, with its interval."""
     wanted = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
     if not wanted:
         return 0
     population = options.interval is not None and options.interval.target == "population"
-    return list_length(n, max(wanted)) if population else max(wanted)
-
-
-def _pair(a: Source, b: Source) -> Pairing:
-    """Pair by row, and count the rows that come more than once."""
-    first_a, first_b = a.layers[0], b.layers[0]
-    return Pairing(
-        matched=a.n,
-        duplicates_a=count_duplicates(first_a.rows(0, a.n)),
-        duplicates_b=count_duplicates(first_b.rows(0, b.n)),
-    )
-
-
-def _warn_of_duplicates(pairing: Pairing) -> tuple[str, ...]:
-    counts = (("a", pairing.duplicates_a), ("b", pairing.duplicates_b))
-    return tuple(
-        f"{count} of {pairing.matched} rows of {side} equal an earlier row: their neighbours are tied and are taken by id."
-        for side, count in counts
-        if count
-    )
+    return min(list_length(n, max(wanted)), neighbours_max) if population else max(wanted)
 
 
 def _summarise(source: Source, side: Side) -> SideSummary:

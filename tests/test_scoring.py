@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import Score, ScoreDocument
 from consilience.errors import InvalidRequest, TooFewRows, UnknownLayer, UnpairedSides
+from consilience.numerics.layers import aggregate
+from consilience.numerics.multiplicity import adjust
 from consilience.scoring import score
 from tests import twins
 
@@ -221,3 +223,116 @@ def test_the_document_survives_json() -> None:
     text = document.model_dump_json(by_alias=True)
     assert json.loads(text)["schema"] == "consilience.score/1"
     assert ScoreDocument.model_validate_json(text) == document
+
+
+@pytest.mark.parametrize("how", ["row_max_mean", "column_max_mean", "top_k_mean", "hungarian_mean"])
+def test_an_aggregate_reduces_the_grid_and_has_the_bound_of_the_maximum(how: str) -> None:
+    a, b = views()
+    found = only(score(a, b, metrics="mutual_knn", layers="all", aggregate=how, top_k=4))
+    best = only(score(a, b, metrics="mutual_knn", layers="all"))
+    assert found.value == pytest.approx(aggregate(np.array(found.grid, dtype=float), how, 4))  # type: ignore[arg-type]  # parametrised
+    assert (found.aggregate, found.layer_a, found.null.threshold) == (how, best.layer_a, best.null.threshold)
+    assert found.interval is None
+    assert "aggregate" in found.warnings[0]
+
+
+def test_a_permutation_null_of_an_aggregate_is_that_of_the_aggregate() -> None:
+    a, b = views(60)
+    fields = {"metrics": "mutual_knn", "layers": "all", "aggregate": "row_max_mean"}
+    found = only(score(a, b, **fields, null={"method": "permutation", "draws": 30}, seed=5))
+    rng = np.random.default_rng(5)
+    draws = [only(score(a, b[rng.permutation(60)], **fields, null={"method": "none"})).value for _ in range(30)]
+    assert found.null.mean == pytest.approx(np.mean(draws), abs=1e-9)
+
+
+def test_concat_adds_all_layers_side_by_side_as_one_more() -> None:
+    a, b = views()
+    document = score(a, b, metrics="cka", layers="all", concat=True, preparation="none")
+    whole = score(a.reshape(120, -1), b.reshape(120, -1), metrics="cka", preparation="none")
+    assert document.a.layers == ("0", "1", "2", "concat")
+    assert only(document).grid[3][3] == pytest.approx(only(whole).value, abs=1e-9)
+
+
+def test_concat_under_a_layer_clamp_clamps_each_part_by_its_own_threshold() -> None:
+    a, b = views()
+    preparation = {"profile": "prh", "clamp_scope": "layer", "clamp_quantile": 0.8}
+    document = score(a, b, metrics="cka", layers="all", concat=True, preparation=preparation)
+    thresholds = document.preparation.clamp_a
+    parts = [np.clip(a[:, i], -t, t) for i, t in enumerate(thresholds)]  # type: ignore[arg-type]  # one a layer
+    parts_b = [np.clip(b[:, i], -t, t) for i, t in enumerate(document.preparation.clamp_b)]  # type: ignore[arg-type]  # one a layer
+    whole = score(np.concatenate(parts, axis=1), np.concatenate(parts_b, axis=1), metrics="cka")
+    assert only(document).grid[3][3] == pytest.approx(only(whole).value, abs=1e-6)
+
+
+@pytest.mark.parametrize("profile", ["none", "l2", "centre_l2", "prh", "prh_exact"])
+def test_every_profile_is_recorded(profile: str) -> None:
+    record = score(*views(), metrics="cka", preparation=profile).preparation
+    assert (record.profile, record.normalise) == (profile, None if profile == "none" else "l2")
+    assert record.centre == (profile == "centre_l2")
+    assert (record.clamp_a is not None) == profile.startswith("prh")
+
+
+def test_p_values_are_corrected_over_all_scores_where_asked() -> None:
+    a, b = views()
+    fields = {"metrics": [{"metric": "mutual_knn", "k": [1, 2, 3]}], "layers": {"a": ["0"], "b": ["0"]}}
+    plain = score(a, b, **fields)
+    holm = score(a, b, **fields, null={"correction": "holm"})
+    p = [entry.null.p_value for entry in plain.scores]
+    assert [entry.null.p_adjusted for entry in plain.scores] == [None] * 3
+    adjusted = [entry.null.p_adjusted for entry in holm.scores]
+    assert adjusted == pytest.approx(adjust(np.array(p, dtype=float), "holm").tolist())
+    assert [entry.null.p_value for entry in holm.scores] == p
+
+
+def test_sides_can_be_paired_by_id() -> None:
+    a, b = views(80)
+    order = np.random.default_rng(3).permutation(80)
+    ids_a, ids_b = [f"i{i}" for i in range(80)], [f"i{i}" for i in order[:70]]
+    document = score(a, b[order[:70]], pairing="id", ids=(ids_a, ids_b), metrics="mutual_knn")
+    kept = np.sort(order[:70])
+    assert only(document).value == only(score(a[kept], b[kept], metrics="mutual_knn")).value
+    assert (document.pairing.by, document.pairing.matched, document.n) == ("id", 70, 70)
+    assert (document.pairing.dropped_a, document.pairing.dropped_b) == (10, 0)
+
+
+def test_pairing_by_id_needs_ids_on_both_sides() -> None:
+    a, b = views()
+    with pytest.raises(InvalidRequest, match="b has none"):
+        score(a, b, pairing="id", ids=([str(i) for i in range(120)], None))
+
+
+def test_several_captions_of_one_item_are_no_neighbours_and_move_together() -> None:
+    """40 images, 3 captions each: without groups an image's copies are its own nearest neighbours."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(40, 8))
+    captions = np.repeat(images, 3, axis=0) + 0.5 * rng.normal(size=(120, 8))
+    names = [f"image{i}" for i in range(40)]
+    of_captions = [name for name in names for _ in range(3)]
+    document = score(
+        images, captions, pairing="id", ids=(names, of_captions), groups=(None, of_captions), metrics="mutual_knn"
+    )
+    found = only(document)
+    assert (document.pairing.groups, document.n, found.null.method) == (40, 120, "permutation")
+    x = twins.unit_rows(np.repeat(images, 3, axis=0))
+    y = twins.unit_rows(captions)
+    owner = np.repeat(np.arange(40), 3)
+    lists = []
+    for side in (x, y):
+        similarity = side.astype(np.float32) @ side.astype(np.float32).T
+        similarity[owner[:, None] == owner] = -np.inf
+        lists.append(np.lexsort((np.broadcast_to(np.arange(120), (120, 120)), -similarity), axis=1)[:, :10])
+    expected = np.mean([len(set(p) & set(q)) / 10 for p, q in zip(*lists, strict=True)])
+    assert found.value == pytest.approx(expected, abs=3 / 1200)  # copies tie, and float32 rounding orders them
+
+
+def test_a_closed_form_is_refused_where_groups_forbid_some_relabellings() -> None:
+    a, b = views()
+    groups = [str(i // 2) for i in range(120)]
+    with pytest.raises(InvalidRequest, match="groups forbid some"):
+        score(a, b, groups=(groups, None), null={"method": "analytic"})
+
+
+def test_groups_that_contradict_each_other_are_refused() -> None:
+    a, b = views()
+    with pytest.raises(UnpairedSides, match="differently, first at row 1"):
+        score(a, b, groups=(["x"] * 120, ["x", "y"] * 60))

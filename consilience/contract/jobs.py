@@ -107,7 +107,7 @@ class ScoringOptions(Request):
     interval: IntervalChoice | None = IntervalChoice()
     estimate: Literal["all"] = "all"
     builder: Literal["auto", "faiss"] = "auto"
-    pairing: Literal["row"] = "row"
+    pairing: Literal["row", "id"] = "row"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     metadata: Metadata = Field(default={})
 

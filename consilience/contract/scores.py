@@ -24,8 +24,10 @@ class SideSummary(Document):
 class Pairing(Document):
     """How the rows of the two sides were matched."""
 
-    by: Literal["row"] = "row"
+    by: Literal["row", "id"] = "row"
     matched: int
+    groups: int | None = None
+    """Groups of items that belong together; null where every item stands alone."""
     dropped_a: int = 0
     dropped_b: int = 0
     duplicates_a: int = 0

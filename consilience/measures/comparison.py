@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
@@ -12,7 +13,8 @@ from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.moments import Moments, find_moments
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
 from consilience.numerics.permutations import Permutation, draw_permutation
-from consilience.numerics.preparation import Matrix, prepare
+from consilience.numerics.preparation import prepare
+from consilience.numerics.sources import Layer
 
 #: Bytes of prepared rows kept on each side, so that a grid does not prepare each layer for every cell.
 PREPARED_BYTES = 512_000_000
@@ -21,14 +23,6 @@ T = TypeVar("T")
 
 #: Called with a stage, what is done and what there is to do.
 Report = Callable[[str, int, int], None]
-
-
-class Layer(Matrix, Protocol):
-    """Rows with an address: what they are, whoever stores them."""
-
-    @property
-    def digest(self) -> str:
-        """Equal for equal content."""
 
 
 class GraphSource(Protocol):
@@ -56,6 +50,7 @@ class Side:
     clamps : the clamp threshold of each of them, None for no clamp
     centre : whether the mean row is subtracted
     normalise : whether rows are scaled to length 1
+    groups : the group number of each row; rows of one group are never each other's neighbours
     """
 
     layers: Sequence[Layer]
@@ -63,6 +58,7 @@ class Side:
     centre: bool
     normalise: bool
     graphs: GraphSource
+    groups: IdArray | None = None
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
     _kept: dict[tuple[int, str], object] = field(default_factory=dict)
@@ -105,9 +101,12 @@ class Side:
         """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache."""
         found = self._graphs.get(index)
         if found is None or found[0].k_max < k:
-            found = self.graphs.graph(self._key(index), k, lambda k_max: build_exact(self.rows(index), k_max))
+            found = self.graphs.graph(self._key(index), k, self._build(index))
             self._graphs[index] = found
         return found
+
+    def _build(self, index: int) -> Callable[[int], NeighbourGraph]:
+        return lambda k_max: build_exact(self.rows(index), k_max, self.groups)
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""
@@ -127,9 +126,10 @@ class Side:
         )
 
     def _key(self, index: int) -> str:
-        """What the graph depends on: the numbers, their preparation, the rows taken, the groups, the kind of search."""
+        """What the graph depends on: the numbers and rows, their preparation, the groups, the kind of search."""
         preparation = f"clamp={self.clamps[index]!r} centre={self.centre} l2={self.normalise}"
-        return f"{self.layers[index].digest} {preparation} rows=all groups=none exact"
+        groups = "none" if self.groups is None else sha256(self.groups.tobytes()).hexdigest()
+        return f"{self.layers[index].digest} {preparation} groups={groups} exact"
 
 
 @dataclass

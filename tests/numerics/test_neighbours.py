@@ -49,3 +49,15 @@ def test_a_graph_survives_its_bytes() -> None:
     read = NeighbourGraph.from_bytes(graph.to_bytes(), graph.builder)
     np.testing.assert_array_equal(read.ids, graph.ids)
     np.testing.assert_array_equal(read.similarities, graph.similarities)
+
+
+@pytest.mark.parametrize("groups", [25, 40, 3])
+def test_rows_of_one_group_are_never_neighbours(groups: int) -> None:
+    rng = np.random.default_rng(groups)
+    x = rng.normal(size=(90, 4)).astype(np.float32)
+    owner = rng.integers(0, groups, 90).astype(np.int32)
+    k = min(20, 90 - int(np.bincount(owner).max()))
+    similarity = x @ x.T
+    similarity[owner[:, None] == owner] = -np.inf
+    expected = np.lexsort((np.broadcast_to(np.arange(90), (90, 90)), -similarity), axis=1)[:, :k]
+    np.testing.assert_array_equal(build_exact(x, k, owner).ids, expected)

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from consilience.numerics.preparation import Matrix, find_clamp, prepare
-from consilience.scoring import ArrayLayer
+from consilience.numerics.preparation import Matrix, find_clamp, find_exact_clamp, prepare
+from consilience.numerics.sources import ArrayLayer
 
 
 def layers(stack: npt.NDArray[np.float32]) -> Sequence[Matrix]:
@@ -56,3 +56,20 @@ def test_the_callers_array_is_left_alone() -> None:
     rows = np.full((4, 2), 3.0, np.float32)
     prepare(ArrayLayer("0", rows), clamp=1.0, normalise=True)
     assert (rows == 3.0).all()
+
+
+@pytest.mark.parametrize("quantile", [0.6, 0.95, 0.999, 1.0])
+def test_the_exact_clamp_is_an_element_of_the_sorted_values(stack: npt.NDArray[np.float32], quantile: float) -> None:
+    values = np.sort(np.abs(stack).ravel())
+    expected = values[min(int(quantile * values.size), values.size - 1)]
+    assert find_exact_clamp(layers(stack), quantile, "model") == (expected,) * 3
+    of_first = np.sort(np.abs(stack[:, 0]).ravel())
+    expected = of_first[min(int(quantile * of_first.size), of_first.size - 1)]
+    assert find_exact_clamp(layers(stack), quantile, "layer")[0] == expected
+
+
+def test_centring_subtracts_the_mean_row_before_scaling(stack: npt.NDArray[np.float32]) -> None:
+    rows = stack[:, 0].astype(np.float64) + 5
+    centred = rows - rows.mean(axis=0)
+    prepared = prepare(ArrayLayer("0", rows), centre=True)
+    np.testing.assert_allclose(prepared, centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=2e-6)
