@@ -91,7 +91,7 @@ def cka(
     >>> line = pair_matrix(np.array([[-3.0], [-1.0], [1.0], [3.0]]), "inner")
     >>> ends = pair_matrix(np.array([[-1.0], [0.0], [0.0], [1.0]]), "inner")
     >>> (a, b), products = find_sums([line, ends])
-    >>> round(cka(products[0, 1], a, b, CkaOptions(debiased=False)), 12)
+    >>> round(cka(float(products[0, 1]), a, b, CkaOptions(debiased=False)), 12)
     0.9
     """
     return hsic(product, a, b, debiased=options.debiased, permutation=permutation) / _denominator(a, b, options)

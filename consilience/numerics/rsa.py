@@ -1,0 +1,161 @@
+"""Representational similarity analysis: the correlation of two matrices of dissimilarities, over all pairs or within groups.
+
+Where there are too many pairs, items are dealt at random to groups and every pair within a group is taken: each item is in as
+many pairs as any other, and a group costs one matrix product, where pairs drawn one by one would cost a gather each.
+"""
+
+from dataclasses import replace
+from math import ceil, sqrt
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from consilience.numerics import compiled_dense
+from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
+from consilience.numerics.moments import FloatArray, working_dtype
+from consilience.numerics.pairwise import PairMatrix, StoredMatrix, rounding_square
+
+Distance = Literal["cosine", "euclidean", "correlation"]
+Ids = npt.NDArray[np.intp]
+#: Levels that dissimilarities are told apart in when they are ranked, by the bytes of a number of the points: about what their
+#: products resolve, so that equal ones stay ties.
+_LEVELS = {4: 2.0**21, 8: 2.0**31}
+
+
+def deal_groups(n: int, pairs: int | None, seed: int) -> list[Ids]:
+    """Deal n items to groups that hold at least so many pairs together; one group of all in order where None or all are."""
+    size = n if pairs is None else min(n, 1 + ceil(2 * pairs / n))
+    count = max(1, n // size)
+    if count == 1:
+        return [np.arange(n)]
+    return [np.sort(group) for group in np.array_split(np.random.default_rng(seed).permutation(n), count)]
+
+
+def find_points(x: Float32Array, distance: Distance) -> FloatArray | None:
+    """Turn rows into points whose angles or distances are the dissimilarities: see `pairwise.Entry`.
+
+    cosine: rows scaled to length 1; correlation: after their own mean is taken off; euclidean: rows less the mean row.
+
+    Returns
+    -------
+    array of shape (n, d), float32, or float64 where the work is small; None where a row has no direction
+    """
+    n, d = x.shape
+    out = np.empty((n, d), working_dtype(0.5 * n * n * d))
+    mean = x.mean(axis=0, dtype=np.float64)
+    step = max(1, BLOCK_ROWS * 32 // d)
+    for start in range(0, n, step):
+        block = x[start : start + step].astype(np.float64)
+        if distance == "euclidean":
+            out[start : start + step] = block - mean
+            continue
+        size = np.abs(block).max(axis=1)
+        if distance == "correlation":
+            block -= block.mean(axis=1, keepdims=True)
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        # Taking off the mean leaves its rounding of a row of equal values.
+        if (lengths <= 1e-12 * size).any():
+            return None
+        out[start : start + step] = block / lengths[:, None]
+    return out
+
+
+def fill_pairs(matrix: PairMatrix, groups: list[Ids], out: list[FloatArray], *, ranked: bool) -> list[StoredMatrix]:
+    """Make each group's matrix of dissimilarities, or of their ranks over all groups' pairs, with a mean of 0 over pairs.
+
+    Ties share their mean rank. O(n g d) time for groups of g.
+
+    Parameters
+    ----------
+    out : one array of shape (g, g) for each group, which is written to and kept
+    """
+    plain = replace(matrix, shift=0.0) if ranked else matrix
+    for ids, entries in zip(groups, out, strict=True):
+        plain.take(ids).store(entries)
+    packed = _pack(out)
+    noise = 0.0 if ranked else len(packed) * rounding_square(2, matrix.shift, matrix.points.dtype)
+    centred = rank(packed, matrix.points.itemsize) if ranked else packed - packed.mean(dtype=np.float64)
+    _unpack(centred, out)
+    return [StoredMatrix(entries, np.zeros(len(entries)), centred=False, noise=noise / len(out)) for entries in out]
+
+
+def rank(values: FloatArray, item_bytes: int = 8) -> Float32Array:
+    """Centred ranks of m values that are not below 0, ties sharing their mean; exact in float32 up to m = 2^24.
+
+    Values closer than 2^-31 of the largest are ties (2^-21 where they came from numbers of 4 bytes).
+
+    Examples
+    --------
+    >>> rank(np.array([0.5, 0.1, 0.5, 0.9]))
+    array([ 0. , -1.5,  0. ,  1.5], dtype=float32)
+    """
+    largest = float(values.max())
+    ranks = np.zeros(len(values), np.float32)
+    if largest > 0:
+        keys = (values * (_LEVELS[item_bytes] / largest) + 0.5).astype(np.uint64)
+        keys <<= np.uint64(32)
+        keys |= np.arange(len(values), dtype=np.uint64)
+        keys.sort()
+        compiled_dense.rank_sorted(keys, ranks)
+    return ranks
+
+
+def _pack(entries: list[FloatArray]) -> FloatArray:
+    return np.concatenate([row[:i] for group in entries for i, row in enumerate(group)])
+
+
+def _unpack(values: FloatArray, entries: list[FloatArray]) -> None:
+    start = 0
+    for group in entries:
+        for i in range(1, len(group)):
+            group[i, :i] = values[start : start + i]
+            group[:i, i] = values[start : start + i]
+            start += i
+
+
+def rsa(product: float, square_a: float, square_b: float) -> float:
+    """Correlation of two sets of dissimilarities, or of their ranks.
+
+    r = sum_{i<j} a_ij b_ij / sqrt(sum a^2 sum b^2), a and b with mean 0 over the pairs. Symmetric, in [-1, 1], 0 at chance.
+
+    Parameters
+    ----------
+    product, square_a, square_b : float
+        The sums, over the same pairs; squares above 0.
+
+    References
+    ----------
+    Kriegeskorte et al. 2008, Frontiers in Systems Neuroscience 2:4.
+
+    Examples
+    --------
+    >>> rsa(3.0, 4.0, 9.0)
+    0.5
+    """
+    return product / sqrt(square_a * square_b)
+
+
+def rsa_without_each(products: Float64Array, rows: Float64Array, pairs: Float64Array) -> Float64Array:
+    """Correlation with each item left out in turn, and with it all its pairs; ranks are kept as they are.
+
+    Parameters
+    ----------
+    products : array of shape (3, n), float64
+        Row sums of a b, a a and b b; their totals are the sums over all pairs, twice.
+    rows : array of shape (2, n), float64
+        Row sums of a and b.
+    pairs : array of shape (n,), float64
+        The number of pairs that each item is in.
+
+    Returns
+    -------
+    array of shape (n,), float64, NaN where what is left does not vary
+    """
+    left = pairs.sum() - 2 * pairs
+    of_a, of_b = rows.sum(axis=1, keepdims=True) - 2 * rows
+    means = np.stack([of_a * of_b, of_a * of_a, of_b * of_b]) / left
+    shared, own_a, own_b = products.sum(axis=1, keepdims=True) - 2 * products - means
+    squared = own_a * own_b
+    squared[(own_a <= 0) | (own_b <= 0)] = np.nan
+    return np.asarray(shared / np.sqrt(squared))
