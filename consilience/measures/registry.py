@@ -9,6 +9,8 @@ from consilience.measures.comparison import Comparison
 from consilience.measures.kernels import measure_angular_cka, measure_cka, measure_distance_correlation, measure_rv
 from consilience.measures.measurement import Measurement
 from consilience.measures.neighbours import measure_neighbours
+from consilience.measures.predictivity import measure_linear_predictivity
+from consilience.measures.rsa import measure_rsa
 from consilience.measures.subspace import (
     measure_angular_shape,
     measure_bures,
@@ -35,11 +37,13 @@ MEASURES: dict[str, Callable[[Any, Comparison], Measurement]] = {
     "rv": measure_rv,
     "angular_cka": measure_angular_cka,
     "distance_correlation": measure_distance_correlation,
+    "rsa": measure_rsa,
     "cca_mean": measure_cca_mean,
     "cca_r2": measure_cca_r2,
     "svcca": measure_svcca,
     "pwcca": measure_pwcca,
     "eigenspace_overlap": measure_eigenspace_overlap,
+    "linear_predictivity": measure_linear_predictivity,
     "procrustes": measure_procrustes,
     "angular_shape": measure_angular_shape,
     "bures": measure_bures,
