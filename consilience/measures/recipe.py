@@ -1,0 +1,56 @@
+"""What tells one metric of fitted directions from another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consilience.measures.comparison import Side
+from consilience.numerics.arrays import Float32Array
+from consilience.numerics.nulls import Law
+from consilience.numerics.permutations import Permutation
+from consilience.numerics.spectra import Factor, Spectrum, find_spectrum
+
+#: The score of other rows, paired, of two layers under a fit.
+HeldOut = Callable[[Factor, Factor, Float32Array, Float32Array], float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a metric weighs a layer and compares two of them.
+
+    Attributes
+    ----------
+    kind : tells factors apart, with every option that they depend on
+    weigh : a layer's factor from its spectrum
+    value : the score of two factors, with b's rows permuted where asked
+    held_out : the score of other rows under a fit; None: the interval is that of the block jackknife
+    law : the closed-form null, where there is one
+    centre, zscore : how the spectrum is taken
+    spare : a layer of rank n - spare or more makes the value the same whatever the pairing; None where no rank does
+    """
+
+    kind: str
+    weigh: Callable[[Spectrum], Factor]
+    value: Callable[[Factor, Factor, Permutation | None], float]
+    held_out: HeldOut | None
+    law: Callable[[Factor, Factor], Law] | None = None
+    centre: bool = True
+    zscore: bool = False
+    spare: int | None = None
+
+    def find_factor(self, side: Side, index: int) -> Factor:
+        """A layer's factor; metrics that weigh layers alike share it, and all share the spectrum."""
+
+        def find() -> Spectrum:
+            return find_spectrum(side.rows(index), centre=self.centre, zscore=self.zscore)
+
+        spectrum = f"spectrum centre={self.centre} zscore={self.zscore}"
+        return side.keep(index, f"factor {self.kind}", lambda: self.weigh(side.keep(index, spectrum, find)))
+
+    def fit(self, rows: Float32Array) -> Factor | None:
+        """The factor of some of a layer's rows, None where it leaves the value undefined."""
+        factor = self.weigh(find_spectrum(rows, centre=self.centre, zscore=self.zscore))
+        return None if factor.rank == 0 or self.fills(factor) else factor
+
+    def fills(self, factor: Factor) -> bool:
+        """Whether a layer spans all that its rows have room for, where that settles the value."""
+        return self.spare is not None and factor.rank >= factor.n - self.spare

@@ -1,0 +1,186 @@
+"""A layer's principal directions: what every metric of fitted directions and rotations is built from.
+
+X = U S V' is found once a layer, exactly, from the smaller of the d x d and the n x n second moment. Each metric weighs the
+same directions in its own way (`Factor`), and a pair of layers then needs the small matrix Z_A' Z_B alone: relabelling b's
+items permutes rows of Z_B, and nothing is factorised again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cholesky, eigh, solve_triangular
+
+from consilience.numerics.arrays import Float32Array, Float64Array
+from consilience.numerics.permutations import Permutation
+
+_EPS32, _EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The singular value decomposition of a layer's rows, cut at its rank r.
+
+    Attributes
+    ----------
+    left : array of shape (n, r), float64
+        U, orthonormal, the strongest direction first.
+    values : array of shape (r,), float64
+        Singular values.
+    mean : array of shape (d,), float64
+        What was subtracted from every row; 0 where nothing was.
+    whitening : array of shape (d, r), float64
+        (X - mean) @ whitening = U, for rows seen and unseen.
+    """
+
+    left: Float64Array
+    values: Float64Array
+    mean: Float64Array
+    whitening: Float64Array
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.left)
+
+    @property
+    def rank(self) -> int:
+        """Number of directions that the rows span."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A layer's directions as one metric weighs them: Z = U w.
+
+    Attributes
+    ----------
+    scores : array of shape (n, r), float64
+        Z, with columns orthogonal to each other.
+    weights : array of shape (r,), float64
+        The length of each column of Z.
+    values : array of shape (r,), float64
+        The singular values of the rows along the same directions.
+    mean, mapping : arrays of shape (d,) and (d, r), float64
+        Z = (X - mean) @ mapping, for rows seen and unseen.
+    """
+
+    scores: Float64Array
+    weights: Float64Array
+    values: Float64Array
+    mean: Float64Array
+    mapping: Float64Array
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.scores)
+
+    @property
+    def rank(self) -> int:
+        """Number of directions."""
+        return len(self.weights)
+
+    def project(self, rows: Float32Array) -> Float64Array:
+        """Scores of other rows of the same layer: (m, d) to (m, r)."""
+        return (rows - self.mean) @ self.mapping
+
+
+def find_spectrum(x: Float32Array, *, centre: bool = True, zscore: bool = False) -> Spectrum:
+    """Decompose a layer's rows exactly: O(n d min(n, d)), the n x n matrix taking the place of the d x d one where n < d.
+
+    The rank is the number of singular values above what rounding the rows to float32 alone makes, eps |X| (n^-1/2 + d^-1/2),
+    and above the resolution of the second moment, sqrt(max(n, d) eps) of the largest. Nothing is added to the diagonal.
+
+    Parameters
+    ----------
+    x : array of shape (n, d), float32
+    centre : bool
+        Subtract the mean row.
+    zscore : bool
+        Divide columns by their standard deviations; a column that does not vary is left out.
+
+    Examples
+    --------
+    >>> find_spectrum(np.array([[0, 3], [0, 5], [0, 4], [0, 4]], dtype=np.float32)).values.round(6).tolist()
+    [1.414214]
+    """
+    n, d = x.shape
+    mean = x.mean(axis=0, dtype=np.float64) if centre else np.zeros(d)
+    rows = x - mean
+    sizes = np.sqrt(np.einsum("ij,ij->j", x, x, dtype=np.float64))
+    scale = _column_scale(rows, sizes) if zscore else np.ones(d)
+    rows *= scale
+    rounding = _EPS32 * float(np.linalg.norm(sizes * scale)) * (n**-0.5 + d**-0.5)
+    left, values, mapping = _by_columns(rows, rounding) if d <= n else _by_rows(rows, rounding)
+    return Spectrum(left, values, mean, scale[:, None] * mapping)
+
+
+def _column_scale(rows: Float64Array, sizes: Float64Array) -> Float64Array:
+    """1 / standard deviation of each column, 0 for a column that varies by rounding alone."""
+    lengths = np.linalg.norm(rows, axis=0)
+    varies = lengths > _EPS32 * sizes
+    return np.where(varies, np.sqrt(len(rows)) / np.where(varies, lengths, 1.0), 0.0)
+
+
+def _by_columns(rows: Float64Array, rounding: float) -> tuple[Float64Array, Float64Array, Float64Array]:
+    _, basis = eigh(rows.T @ rows, driver="evd", overwrite_a=True, check_finite=False)
+    scores = rows @ basis[:, ::-1]
+    lengths = np.linalg.norm(scores, axis=0)
+    kept = _order(lengths, rounding, len(rows))
+    values = lengths[kept]
+    left, mapping = scores[:, kept] / values, basis[:, ::-1][:, kept] / values
+    # Directions far below the strongest one are orthogonal only to eps (s_1 / s)^2: once more makes it eps.
+    overlap = left.T @ left
+    if np.abs(overlap - np.eye(len(values))).max(initial=0.0) > 1e-14:
+        root = cholesky(overlap, lower=True, check_finite=False)
+        left = solve_triangular(root, left.T, lower=True, check_finite=False).T
+        mapping = solve_triangular(root, mapping.T, lower=True, check_finite=False).T
+    return np.ascontiguousarray(left), values, np.ascontiguousarray(mapping)
+
+
+def _by_rows(rows: Float64Array, rounding: float) -> tuple[Float64Array, Float64Array, Float64Array]:
+    _, basis = eigh(rows @ rows.T, driver="evd", overwrite_a=True, check_finite=False)
+    loadings = rows.T @ basis[:, ::-1]
+    lengths = np.linalg.norm(loadings, axis=0)
+    kept = _order(lengths, rounding, rows.shape[1])
+    values = lengths[kept]
+    return np.ascontiguousarray(basis[:, ::-1][:, kept]), values, loadings[:, kept] / values**2
+
+
+def _order(lengths: Float64Array, rounding: float, longest: int) -> Permutation:
+    """Columns above the cut, the longest first."""
+    cut = max(rounding, np.sqrt(longest * _EPS64) * float(lengths.max(initial=0.0)))
+    order = np.argsort(-lengths, kind="stable")
+    return np.asarray(order[lengths[order] > cut])
+
+
+def weigh(spectrum: Spectrum, weights: Float64Array | None = None) -> Factor:
+    """Scale a layer's leading directions by weights of shape (<= r,); None leaves U as it is (whitened)."""
+    if weights is None:
+        return Factor(spectrum.left, np.ones(spectrum.rank), spectrum.values, spectrum.mean, spectrum.whitening)
+    kept = len(weights)
+    return Factor(
+        spectrum.left[:, :kept] * weights,
+        weights,
+        spectrum.values[:kept],
+        spectrum.mean,
+        spectrum.whitening[:, :kept] * weights,
+    )
+
+
+def find_cross(a: Factor, b: Factor, permutation: Permutation | None = None) -> Float64Array:
+    """Z_A' Z_B of shape (r_A, r_B), row i of a paired with row p(i) of b."""
+    return a.scores.T @ (b.scores if permutation is None else b.scores[permutation])
+
+
+def singular_values(cross: Float64Array, *, drafted: bool = False) -> Float64Array:
+    """Singular values of a small matrix.
+
+    `drafted` takes the roots of the eigenvalues of the smaller Gram matrix where that is faster: what lies below 1e-8 of the
+    largest value is then off by up to that much. It is for draws of a null, never for a score.
+    """
+    if not drafted or min(cross.shape) <= 64:
+        return np.asarray(np.linalg.svd(cross, compute_uv=False), dtype=np.float64)
+    gram = cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross
+    found = eigh(gram, eigvals_only=True, driver="evd", overwrite_a=True, check_finite=False)
+    return np.asarray(np.sqrt(np.maximum(found[::-1], 0.0)))
