@@ -30,16 +30,23 @@ class Relabels(Protocol):
 T = TypeVar("T", bound=Relabels)
 _UNDEFINED = Reason(code="undefined", detail="The score has no value.")
 Read = Callable[[Lists, int], T]
+#: Called with what is done and what there is to do.
+Report = Callable[[int, int], None]
 #: All layer pairs, with b's items permuted; None is the identity.
 Grid = Callable[[Permutation | None], Float64Array]
 
 
-def _score_grid(score: Callable[[T, T], float], a: Sequence[T], b: Sequence[T]) -> Grid:
-    """Score one layer pair after the other."""
+def _score_grid(score: Callable[[T, T], float], a: Sequence[T], b: Sequence[T], report: Report) -> Grid:
+    """Score one layer pair after the other; the report is of the unpermuted grid."""
 
     def fill(permutation: Permutation | None) -> Float64Array:
         moved = b if permutation is None else [layer.relabelled(permutation) for layer in b]
-        return np.array([[score(of_a, of_b) for of_b in moved] for of_a in a])
+        grid = np.empty((len(a), len(b)))
+        for done, (i, j) in enumerate(np.ndindex(*grid.shape)):
+            if permutation is None:
+                report(done, grid.size)
+            grid[i, j] = score(a[i], moved[j])
+        return grid
 
     return fill
 
@@ -65,11 +72,11 @@ class ListScore(Generic[T]):
     read: Read[T]
     undefined: Reason = _UNDEFINED
     law: Callable[[T, T], Law] = _no_law
-    bind: Callable[[Callable[[T, T], float], Sequence[T], Sequence[T]], Grid] = _score_grid
+    bind: Callable[[Callable[[T, T], float], Sequence[T], Sequence[T], Report], Grid] = _score_grid
 
-    def grid(self, a: Sequence[T], b: Sequence[T]) -> Grid:
+    def grid(self, a: Sequence[T], b: Sequence[T], report: Report) -> Grid:
         """Prepare the grid of all layer pairs."""
-        return self.bind(self.score, a, b)
+        return self.bind(self.score, a, b, report)
 
 
 def find_score(metric: NeighbourMetric) -> ListScore[Any]:
@@ -81,7 +88,7 @@ def _plain(score: Callable[[Lists, Lists], float], **facts: Any) -> ListScore[Li
     return ListScore(score, Lists.first, **facts)
 
 
-def _count_at_once(_score: object, a: Sequence[Lists], b: Sequence[Lists]) -> Grid:
+def _count_at_once(_score: object, a: Sequence[Lists], b: Sequence[Lists], _report: Report) -> Grid:
     return partial(overlap.mutual_knn_grid, np.stack([lists.ids for lists in a]), np.stack([lists.ids for lists in b]))
 
 

@@ -1,6 +1,6 @@
 """Metrics of neighbour lists on two sides: one graph a layer, from which values, nulls and intervals all follow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -10,11 +10,11 @@ import numpy as np
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import NeighboursRecord, Reason
 from consilience.measures.comparison import Comparison, Side
-from consilience.measures.list_scores import Grid, ListScore, find_score
+from consilience.measures.list_scores import Grid, ListScore, Report, find_score
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics.arrays import ROWS_MIN, Float32Array, Float64Array
 from consilience.numerics.compiled import BoolArray
-from consilience.numerics.intervals import Bounds, resampled_bounds
+from consilience.numerics.intervals import Bounds, list_length, resampled_bounds
 from consilience.numerics.lists import Lists, Space
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.permutations import Permutation
@@ -31,9 +31,9 @@ class _Listed:
     a: Sequence[Lists]
     b: Sequence[Lists]
 
-    def grid(self, kind: ListScore[Any], k: int) -> Grid:
+    def grid(self, kind: ListScore[Any], k: int, report: Report) -> Grid:
         """Prepare the grid of all layer pairs at one k."""
-        return kind.grid([kind.read(lists, k) for lists in self.a], [kind.read(lists, k) for lists in self.b])
+        return kind.grid([kind.read(lists, k) for lists in self.a], [kind.read(lists, k) for lists in self.b], report)
 
 
 def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measurement:
@@ -42,14 +42,15 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
     kind = find_score(metric)
     graphs, record = _find_graphs(comparison)
     listed = _list_layers(comparison, graphs, squared=False)
-    grid = listed.grid(kind, k)(None)
+    report = partial(comparison.report, metric.metric)
+    grid = listed.grid(kind, k, report)(None)
     reasons = find_reasons(comparison, Side.reason)
     for cell in reasons:
         grid[cell] = np.nan
     reasons |= {(int(i), int(j)): kind.undefined for i, j in np.argwhere(np.isnan(grid)) if (i, j) not in reasons}
 
     resampled = cache(lambda: _list_layers(comparison, graphs, squared=True))
-    draw = cache(lambda: resampled().grid(kind, k))
+    draw = cache(lambda: resampled().grid(kind, k, report))
 
     def permuted(permutation: Permutation) -> Float64Array:
         drawn = draw()(permutation)
@@ -57,22 +58,14 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
         return np.where(np.isnan(drawn) | np.isnan(grid), grid, drawn)
 
     def bounds(i: int, j: int, level: float) -> Bounds | Reason:
-        a, b = resampled().a[i], resampled().b[j]
+        # Cut to what this k needs, so that the other metrics of a request change no number.
+        length = min(comparison.list_length, list_length(comparison.n, k))
+        sides = [lists.first(length) for lists in (resampled().a[i], resampled().b[j])]
 
         def within(kept: BoolArray) -> float:
-            return kind.score(*(kind.read(lists.within(kept, k), k) for lists in (a, b)))
+            return kind.score(*(kind.read(lists.within(kept, k), k) for lists in sides))
 
-        found = resampled_bounds(
-            float(grid[i, j]),
-            within,
-            comparison.n,
-            k,
-            level=level,
-            seed=comparison.seed,
-            limits=(metric.low, metric.ceiling),
-            groups=comparison.groups,
-        )
-        return found or _no_interval(comparison.n, k)
+        return _find_bounds(metric, comparison, float(grid[i, j]), within, level)
 
     return Measurement(
         grid=grid,
@@ -84,7 +77,22 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
     )
 
 
-def _no_interval(n: int, k: int) -> Reason:
+def _find_bounds(
+    metric: NeighbourMetric, comparison: Comparison, value: float, within: Callable[[BoolArray], float], level: float
+) -> Bounds | Reason:
+    n, (k,) = comparison.n, metric.k
+    found = resampled_bounds(
+        value,
+        within,
+        n,
+        k,
+        level=level,
+        seed=comparison.seed,
+        limits=(metric.low, metric.ceiling),
+        groups=comparison.groups,
+    )
+    if found is not None:
+        return found
     if n // 2 <= max(k, ROWS_MIN - 1):
         return Reason(code="too-few-rows", detail=f"Half of the {n} rows are too few for lists of {k} neighbours.")
     return Reason(code="undefined-without-some-rows", detail="Leaving out some of the rows makes the score undefined.")
@@ -111,8 +119,10 @@ def _list_layers(comparison: Comparison, graphs: Sequence[NeighbourGraph], *, sq
     """Cut every graph to the length that this request needs, so that a longer one from the cache changes no number."""
     length = comparison.list_length
     lists = [
-        Lists.of(graph.ids[:, :length], graph.similarities[:, :length], _open_space(side, index, squared=squared))
-        for graph, (side, index) in zip(graphs, _layers(comparison), strict=True)
+        Lists.of(
+            graph.ids[:, :length], graph.similarities[:, :length], _open_space(*layer, squared=squared), f"{number}"
+        )
+        for number, (graph, layer) in enumerate(zip(graphs, _layers(comparison), strict=True))
     ]
     split = len(comparison.a.layers)
     return _Listed(lists[:split], lists[split:])
@@ -120,7 +130,7 @@ def _list_layers(comparison: Comparison, graphs: Sequence[NeighbourGraph], *, sq
 
 def _open_space(side: Side, index: int, *, squared: bool) -> Space:
     """Give access to a layer's rows, and to all of its similarities where they are asked for and fit."""
-    space = Space(partial(side.rows, index))
+    space = side.keep(index, "space", lambda: Space(partial(side.rows, index)))
     if not squared or 4 * side.n**2 * len(side.layers) > SQUARE_BYTES:
         return space
 

@@ -109,7 +109,7 @@ def _alignment(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float64
     """sim(K, L) over the shared edges; see `cknna`."""
     starts, columns, p, q = compiled_sparse.share_edges(a, values_a, b, values_b)
     if variant == "paper":
-        return float(p @ q)
+        return float((p * q).sum())
     n = len(a)
     sources = np.repeat(np.arange(n), np.diff(starts))
     trace = compiled_sparse.trace_product(starts, columns, p, q)

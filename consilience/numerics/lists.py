@@ -1,7 +1,7 @@
 """One layer's neighbour lists as metrics read them: what relabelling the items and leaving some out does to them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -12,6 +12,9 @@ from consilience.numerics.compiled import BoolArray
 from consilience.numerics.permutations import Permutation
 from consilience.numerics.threads import map_rows
 
+#: Bytes of similarities beyond the lists that are remembered for each layer.
+KNOWN_BYTES = 32_000_000
+
 
 @dataclass(frozen=True)
 class Space:
@@ -21,10 +24,12 @@ class Space:
     ----------
     rows : gives the array of shape (n, d), float32
     square : gives all n x n similarities, float32, where there is room for them
+    known : similarities of every row to the neighbours that other lists name, by the name of the lists
     """
 
     rows: Callable[[], Float32Array]
     square: Callable[[], Float32Array] | None = None
+    known: dict[str, Float32Array] = field(default_factory=dict)
 
     def similarities(self, left: IdArray, right: IdArray) -> Float32Array:
         """Inner products of row left[i] with rows right[i, t]: shapes (m,) and (m, k) to (m, k)."""
@@ -63,16 +68,21 @@ class Lists:
         The row of each item in `space`.
     complete : array of shape (n,), bool
         Whether the item's list has k neighbours.
+    name : str
+        Which lists of a request these are, or a prefix of; empty once they are relabelled or restricted.
     """
 
     ids: IdArray
     similarities: Float32Array
     items: IdArray
     complete: BoolArray
-    space: Space = Space(_no_rows)
+    space: Space
+    name: str = ""
 
     @classmethod
-    def of(cls, ids: IdArray, similarities: Float32Array | None = None, space: Space = Space(_no_rows)) -> Self:
+    def of(
+        cls, ids: IdArray, similarities: Float32Array | None = None, space: Space | None = None, name: str = ""
+    ) -> Self:
         """Take the lists of all rows of a space; without similarities they are 0."""
         values = np.zeros(ids.shape, np.float32) if similarities is None else similarities
         return cls(
@@ -80,7 +90,8 @@ class Lists:
             np.ascontiguousarray(values),
             np.arange(len(ids), dtype=np.int32),
             np.ones(len(ids), np.bool_),
-            space,
+            space or Space(_no_rows),
+            name,
         )
 
     @property
@@ -108,6 +119,7 @@ class Lists:
             similarities=self.similarities[permutation],
             items=self.items[permutation],
             complete=self.complete[permutation],
+            name="",
         )
 
     def within(self, kept: BoolArray, k: int) -> Self:
@@ -116,11 +128,22 @@ class Lists:
         Lists must be longer than k for this; one that runs out is filled up with -1 and is not `complete`.
         """
         ids, similarities, complete = compiled_lists.restrict(self.ids, self.similarities, kept, k)
-        return replace(self, ids=ids, similarities=similarities, items=self.items[kept], complete=complete)
+        return replace(self, ids=ids, similarities=similarities, items=self.items[kept], complete=complete, name="")
 
-    def similarities_to(self, ids: IdArray) -> Float32Array:
-        """Similarities in this space of each item i to the items ids[i, t]; shape (n, k)."""
-        return self.space.similarities(self.items, self.items[ids])
+    def similarities_to(self, other: "Lists") -> Float32Array:
+        """Similarities in this space of each item to its neighbours in other lists; shape (n, k).
+
+        Those of named lists are remembered, so that a sweep over k takes each inner product once.
+        """
+        if not (self.name and other.name):
+            return self.space.similarities(self.items, self.items[other.ids])
+        known = self.space.known.get(other.name, np.empty((self.n, 0), np.float32))
+        if known.shape[1] < other.k:
+            more = self.space.similarities(self.items, np.ascontiguousarray(other.ids[:, known.shape[1] :]))
+            known = np.concatenate([known, more], axis=1)
+            if sum(kept.nbytes for kept in self.space.known.values()) + known.nbytes <= KNOWN_BYTES:
+                self.space.known[other.name] = known
+        return np.ascontiguousarray(known[:, : other.k])
 
 
 def relabel(ids: IdArray, permutation: Permutation) -> IdArray:

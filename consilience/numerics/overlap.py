@@ -221,7 +221,7 @@ def second_order_cosine(a: Lists, b: Lists) -> float:
     """
 
     def rows(ids_a: IdArray, ids_b: IdArray) -> Float64Array:
-        a_in_b, b_in_a = b.similarities_to(ids_a), a.similarities_to(ids_b)
+        a_in_b, b_in_a = b.similarities_to(a), a.similarities_to(b)
         return compiled_lists.second_order_rows(ids_a, a.similarities, a_in_b, ids_b, b_in_a, b.similarities)
 
     return _mean(rows, a, b)

@@ -1,5 +1,7 @@
 """Relabelling lists, and taking some items as a gallery of their own, against searching again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ def test_relabelled_lists_are_those_of_the_permuted_rows() -> None:
     moved, again = slow.lists_of(x, 9).relabelled(order), slow.lists_of(x[order], 9)
     np.testing.assert_array_equal(moved.ids, again.ids)
     np.testing.assert_allclose(moved.similarities, again.similarities, atol=1e-6)
-    np.testing.assert_allclose(moved.similarities_to(moved.ids), again.similarities, atol=1e-6)
+    np.testing.assert_allclose(moved.similarities_to(moved), again.similarities, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=40)
@@ -30,7 +32,7 @@ def test_lists_within_some_items_are_those_of_searching_these_again(n: int, k: i
     assert part.complete.all()
     np.testing.assert_array_equal(part.ids, again.ids)
     np.testing.assert_allclose(part.similarities, again.similarities, atol=1e-6)
-    np.testing.assert_allclose(part.similarities_to(part.ids), again.similarities, atol=1e-6)
+    np.testing.assert_allclose(part.similarities_to(part), again.similarities, atol=1e-6)
 
 
 def test_a_list_that_runs_out_is_marked_and_filled_up_with_no_item() -> None:
@@ -55,6 +57,19 @@ def test_a_half_keeps_k_neighbours_of_nearly_every_item() -> None:
 def test_a_prefix_has_the_nearest() -> None:
     x, _ = slow.views(50)
     np.testing.assert_array_equal(slow.lists_of(x, 20).first(4).ids, slow.lists_of(x, 4).ids)
+
+
+def test_similarities_to_named_lists_are_taken_once_and_grow_with_k() -> None:
+    x, y = slow.views(50)
+    a, b = (slow.lists_of(side, 12) for side in (x, y))
+    a, b = replace(a, name="a"), replace(b, name="b")
+    for k in (3, 12, 5):
+        found = a.similarities_to(b.first(k))
+        np.testing.assert_allclose(found, np.take_along_axis(x @ x.T, b.first(k).ids.astype(np.intp), 1), atol=1e-6)
+    assert {name: known.shape for name, known in a.space.known.items()} == {"b": (50, 12)}
+    order = np.random.default_rng(0).permutation(50)
+    a.similarities_to(b.relabelled(order))
+    assert a.space.known.keys() == {"b"}
 
 
 def test_mean_similarities_include_the_item_itself() -> None:
