@@ -1,0 +1,14 @@
+"""The options under which the laws of the metrics of fitted directions are tested, for `VARIANTS` of `test_laws`."""
+
+VARIANTS: dict[str, list[dict[str, object]]] = {
+    "cca_mean": [{}],
+    "cca_r2": [{}],
+    "svcca": [{"components": 4}, {"components": None, "scaling": "centre"}],
+    "pwcca": [{}],
+    "eigenspace_overlap": [{}],
+    "linear_predictivity": [{"direction": direction} for direction in ("ab", "ba", "mean")] + [{"ridge": 0.1}],
+    "procrustes": [{}],
+    "angular_shape": [{"alpha": alpha} for alpha in (1.0, 0.5, 0.0)],
+    "bures": [{}],
+    "gulp": [{}, {"ridge": 1.0}],
+}
