@@ -173,6 +173,11 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     assert "encrypted" in refusal(path, UnreadableFile).detail
 
 
+def test_more_members_than_the_limit_are_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.npz", [(f"{i}.npy", npy(matrix())) for i in range(5)])
+    assert refusal(path, TooLarge, FormatLimits(layers=4)).value == "5"
+
+
 def test_a_directory_of_very_many_members_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.npz", [(f"{i:0200}.npy", b"") for i in range(5000)])
     assert "zip directory" in refusal(path, TooLarge).detail

@@ -117,6 +117,11 @@ def test_no_layers_are_no_set(tmp_path: Path) -> None:
     refusal(tmp_path, {"layers": {}}, UnsupportedFormat)
 
 
+def test_more_layers_than_the_limit_are_refused(tmp_path: Path) -> None:
+    document = {"layers": {str(i): ROWS for i in range(1025)}}
+    assert refusal(tmp_path, document, TooLarge).limit == 1024
+
+
 def test_layers_of_different_numbers_of_rows_are_refused(tmp_path: Path) -> None:
     assert "5 rows" in str(refusal(tmp_path, {"layers": {"a": ROWS, "b": [[1]] * 5}}, InvalidShape).value)
 
