@@ -1,0 +1,218 @@
+"""A real worker: what it does with jobs, signals, time limits and forged messages."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from redis import Redis
+from rq import Callback, Queue
+from rq.serializers import JSONSerializer
+
+from consilience.contract.jobs import Job, JobStatus
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from conftest import Yard
+
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def endings(job: Job) -> list[str | None]:
+    return [run.ended for run in job.runs]
+
+
+def committed_by(job: Job) -> int:
+    assert job.result is not None
+    return int(job.result.versions["pid"])
+
+
+def is_alive(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_until_dead(pid: int, within_s: float = 5.0) -> float:
+    began = time.monotonic()
+    while is_alive(pid):
+        assert time.monotonic() - began < within_s, f"{pid} lives on"
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def test_a_job_is_claimed_done_and_committed(yard: Yard) -> None:
+    yard.start_worker()
+    job = yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+    assert endings(job) == ["succeeded"]
+    assert committed_by(job) == yard.pids(job.id)[0]
+    assert job.progress is not None
+    assert (job.progress.stage, job.progress.done, job.progress.total) == ("scoring", 1, 1)
+
+
+def test_a_trivial_job_takes_well_under_100_ms(yard: Yard) -> None:
+    yard.start_worker()
+    took = []
+    for _ in range(6):
+        job = yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+        assert job.finished_at is not None
+        took.append((job.finished_at - job.created_at).total_seconds())
+    assert min(took) < 0.1
+
+
+def test_nothing_of_a_finished_job_stays_in_redis(yard: Yard, redis_url: str) -> None:
+    yard.start_worker()
+    yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+    with Redis.from_url(redis_url) as redis:
+        assert not [key for key in redis.scan_iter() if b"job_" in key or key.endswith(b"intermediate")]
+
+
+def test_a_long_job_shows_its_progress_not_too_often(yard: Yard) -> None:
+    yard.start_worker()
+    job_id = yard.submit("sleep", seconds=1.4)
+    yard.wait_for(lambda: yard.records.get(job_id).progress is not None)
+    progress = yard.records.get(job_id).progress
+    assert progress is not None
+    assert 30 <= progress.done < 60
+    assert progress.eta_s == pytest.approx(1.4 * (100 - progress.done) / 100, rel=0.3)
+    yard.wait_until(job_id, JobStatus.SUCCEEDED)
+    # queued, running, two looks at the progress, succeeded
+    assert yard.records.version(job_id) <= 5
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV"])
+def test_a_job_whose_process_always_dies_fails_after_three_times(yard: Yard, how: str) -> None:
+    yard.start_worker()
+    job = yard.wait_until(yard.submit("die", by=how), JobStatus.FAILED)
+    assert endings(job) == ["crashed", "crashed", "crashed"]
+    assert job.error is not None
+    assert (job.error.code, job.error.value) == ("job-crashed", how)
+
+
+def test_the_worker_outlives_the_crash_of_a_job(yard: Yard) -> None:
+    worker = yard.start_worker()
+    yard.wait_until(yard.submit("die", by="SIGSEGV"), JobStatus.FAILED)
+    yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+    assert worker.poll() is None
+
+
+def test_a_canceled_queued_job_is_never_begun(yard: Yard) -> None:
+    job_id = yard.submit("nothing")
+    assert yard.records.request_cancel(job_id).status is JobStatus.CANCELED
+    yard.start_worker()
+    yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+    assert yard.pids(job_id) == []
+    assert yard.records.get(job_id).status is JobStatus.CANCELED
+    assert yard.queue.length() == 0
+
+
+@pytest.mark.parametrize("where", ["worker", "message"])
+def test_a_job_is_stopped_at_its_time_limit_inside_native_code(yard: Yard, where: str) -> None:
+    yard.start_worker(**({"CONSILIENCE_JOB_TIMEOUT_S": "0.5"} if where == "worker" else {}))
+    job_id = yard.submit("sleep_in_native_code", timeout_s=60 if where == "worker" else 1, seconds=60)
+    process = yard.wait_until_begun(job_id)
+    job = yard.wait_until(job_id, JobStatus.FAILED)
+    assert not is_alive(process)
+    assert job.error is not None
+    assert (job.error.code, job.error.limit) == ("job-timed-out", "0.5 s" if where == "worker" else "1 s")
+    assert endings(job) == ["failed"]
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    assert (job.finished_at - job.started_at).total_seconds() < 2.0
+
+
+def stop(worker: subprocess.Popen[bytes], within_s: float = 5.0) -> None:
+    worker.terminate()
+    assert worker.wait(within_s) == 0
+
+
+def test_an_idle_worker_stops_at_once(yard: Yard) -> None:
+    worker = yard.start_worker()
+    yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+    stop(worker, within_s=1.0)
+
+
+def test_a_stopping_worker_finishes_its_job(yard: Yard) -> None:
+    worker = yard.start_worker()
+    job_id = yard.submit("sleep", seconds=0.5)
+    waiting = yard.submit("nothing")
+    yard.wait_until_begun(job_id)
+    stop(worker)
+    assert endings(yard.records.get(job_id)) == ["succeeded"]
+    assert yard.records.get(waiting).status is JobStatus.QUEUED
+
+
+def test_a_stopping_worker_hands_a_long_job_back(yard: Yard) -> None:
+    worker = yard.start_worker(CONSILIENCE_STOP_GRACE_S="0.2")
+    job_id = yard.submit("sleep", once=True, seconds=60)
+    process = yard.wait_until_begun(job_id)
+    stop(worker)
+    assert not is_alive(process)
+    yard.start_worker()
+    job = yard.wait_until(job_id, JobStatus.SUCCEEDED)
+    assert endings(job) == ["handed-back", "succeeded"]
+
+
+def test_handing_back_is_no_crash(yard: Yard) -> None:
+    job_id = yard.submit("sleep", seconds=60)
+    for times in range(1, 5):
+        worker = yard.start_worker(CONSILIENCE_STOP_GRACE_S="0", CONSILIENCE_MAX_CRASHES="1")
+        yard.wait_until_begun(job_id, times)
+        stop(worker)
+    assert yard.records.get(job_id).status is JobStatus.QUEUED
+
+
+def test_the_second_signal_ends_the_grace(yard: Yard) -> None:
+    worker = yard.start_worker()
+    yard.wait_until_begun(yard.submit("sleep", seconds=60))
+    worker.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    stop(worker, within_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "value"),
+    [
+        ("refuse", "unknown-layer", "7"),
+        ("run_out_of_memory", "job-out-of-memory", "1 bytes planned"),
+        ("break_down", "job-broken", "RuntimeError"),
+    ],
+)
+def test_an_error_inside_a_job_is_its_end(yard: Yard, do: str, code: str, value: str) -> None:
+    yard.start_worker()
+    job = yard.wait_until(yard.submit(do), JobStatus.FAILED)
+    assert job.error is not None
+    assert (job.error.code, job.error.value) == (code, value)
+    assert "secret" not in job.model_dump_json()
+    assert endings(job) == ["failed"]
+
+
+def test_a_job_that_leaves_a_thread_behind_does_not_hold_the_worker(yard: Yard) -> None:
+    yard.start_worker()
+    for _ in range(2):
+        yard.wait_until(yard.submit("leave_a_thread"), JobStatus.SUCCEEDED)
+
+
+def test_whoever_writes_to_redis_runs_no_code(yard: Yard, redis_url: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    call = Callback("os.system")
+    job_id = yard.submit("nothing", push=False)
+    with Redis.from_url(redis_url) as redis:
+        queue = Queue("align", connection=redis, serializer=JSONSerializer)
+        forged = {"job_id": f"{job_id}-1", "on_success": call, "on_failure": call, "on_stopped": call}
+        queue.enqueue_call("os.system", args=(f"touch {trace}",), **forged)
+        queue.enqueue_call("os.system", args=(f"touch {trace}",))
+        queue.enqueue_call("workers.tasks.run", args=("job_x", 1), on_failure=call)
+        redis.rpush("rq:queue:align", "no such: job", "job_7-1")
+        redis.hset("rq:job:broken", mapping={"data": b"\x80\x04pickle", "timeout": "x"})
+        redis.rpush("rq:queue:align", "broken")
+        worker = yard.start_worker()
+        yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+    assert worker.poll() is None
+    assert not trace.exists()
+    assert yard.pids(job_id) == []
