@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from consilience.cli.connection import connect
 from consilience.cli.consoles import remarks
 from consilience.cli.progress import follow, progress_bar
+from consilience.client.operations import result_of
 from consilience.client.sources import EMBEDDING_ID
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import ScoreDocument
@@ -48,10 +50,7 @@ def _score_here(a: str, b: str, options: ScoringOptions, timeout_s: float | None
 
 
 def _score_there(a: str, b: str, options: ScoringOptions, server: str, timeout_s: float | None) -> ScoreDocument:
-    from consilience.client.operations import result_of  # noqa: PLC0415 -- an HTTP client only for those who use one
-    from consilience.client.sync import Client  # noqa: PLC0415 -- the same
-
-    with Client(server) as client, progress_bar("uploading") as report:
+    with connect(server) as client, progress_bar("uploading") as report:
         alignment = client.align(a, b, options)
         try:
             job = client.wait(alignment.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
