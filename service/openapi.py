@@ -9,7 +9,9 @@ from pydantic.json_schema import models_json_schema
 
 from consilience.contract.jobs import AlignmentRequest, ScoringOptions
 from consilience.contract.problems import Problem
+from consilience.errors import InvalidRequest
 from service.examples import PROBLEM
+from service.problems import describe
 
 #: What FastAPI documents for its own error format, which is not used here.
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
@@ -37,9 +39,22 @@ def _add_schemas(document: dict[str, Any]) -> None:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = {**problem, "examples": [PROBLEM]}
+    for path in document["paths"].values():
+        for operation in path.values():
+            _drop_default_error(operation)
     for name in UNUSED_SCHEMAS:
         schemas.pop(name, None)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _drop_default_error(operation: dict[str, Any]) -> None:
+    """FastAPI documents its own 422; here a bad path parameter is a 404, any other a problem."""
+    responses = operation["responses"]
+    if "application/json" not in responses.get("422", {}).get("content", {}):
+        return
+    del responses["422"]
+    if any(parameter["in"] != "path" for parameter in operation["parameters"]):
+        responses.update({str(status): response for status, response in describe(InvalidRequest).items()})
 
 
 def render() -> str:

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("consilience-data")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """0: any free port; the log line `listening` says which."""
+    """0: any free port; the log says which."""
     allow_unauthenticated: bool = False
     """Let the service, which has no keys yet, listen on other than loopback addresses."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
