@@ -98,18 +98,3 @@ def test_no_package_imports_anything_when_it_is_only_named() -> None:
     for path in itertools.chain.from_iterable((ROOT / name).rglob("__init__.py") for name in PACKAGES):
         lines = path.read_text().splitlines()
         assert [line for line in lines if line.startswith(("import ", "from "))] == [], path
-
-
-def test_the_service_starts_where_nothing_that_computes_can_be_imported() -> None:
-    program = """
-import sys
-for name in ("torch", "faiss", "numba", "scipy", "consilience.numerics", "consilience.scoring", "workers"):
-    sys.modules[name] = None
-import service.__main__
-from service.app import create_app
-from service.settings import Settings
-print(*create_app(Settings()).openapi()["paths"])
-"""
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "/v1/alignments" in result.stdout.split()
