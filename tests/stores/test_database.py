@@ -33,6 +33,12 @@ def migrate(url: str) -> None:
     database.close()
 
 
+def check_schema(url: str) -> None:
+    database = Database(url)
+    database.wait_for_schema(0)
+    database.close()
+
+
 def test_the_migrations_make_the_tables_that_the_code_uses(empty_url: str) -> None:
     migrate(empty_url)
     database = Database(empty_url)
@@ -53,7 +59,7 @@ def test_several_processes_may_migrate_at_once(empty_url: str) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    Database(empty_url).wait_for_schema(0)
+    check_schema(empty_url)
 
 
 def test_several_threads_may_migrate_at_once(empty_url: str) -> None:
@@ -62,9 +68,7 @@ def test_several_threads_may_migrate_at_once(empty_url: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    database = Database(empty_url)
-    database.wait_for_schema(0)
-    database.close()
+    check_schema(empty_url)
 
 
 def test_a_worker_waits_for_the_schema(empty_url: str) -> None:
@@ -91,9 +95,13 @@ def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:
 
 
 def test_an_error_rolls_the_transaction_back(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.write() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-        raise ZeroDivisionError
+    def change_and_fail() -> None:
+        with database.write() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        change_and_fail()
     database.wait_for_schema(0)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from consilience.contract.jobs import Job, JobStatus, Progress
-from consilience.contract.problems import Problem
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import JobCrashed, TooFewRows
 from consilience.stores.jobs import JobRecords
@@ -185,7 +184,6 @@ def test_finished_jobs_are_not_among_the_unfinished(
     )
 
 
-@pytest.mark.parametrize("status", [422])
-def test_a_failure_of_the_input_is_told_apart(status: int) -> None:
-    problem: Problem = describe_failure(TooFewRows("There are 3 rows."))
-    assert (problem.code, problem.status) == ("too-few-rows", status)
+def test_a_failure_that_the_caller_can_mend_is_told_apart() -> None:
+    assert describe_failure(TooFewRows("There are 3 rows.")).status == 422
+    assert describe_failure(JobCrashed("It died.")).status == 500

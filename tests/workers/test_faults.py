@@ -1,43 +1,19 @@
 """Killed processes, killed and frozen workers, an emptied Redis, double deliveries: each job ends once, on every database."""
 
-from __future__ import annotations
-
 import signal
+import tempfile
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from redis import Redis
 
-from consilience.contract.jobs import Job, JobStatus
-
-if TYPE_CHECKING:
-    from conftest import Yard
-
-    from service.reconciler import Reconciler
-
-
-def endings(job: Job) -> list[str | None]:
-    return [run.ended for run in job.runs]
-
-
-def committed_by(job: Job) -> int:
-    assert job.result is not None
-    return int(job.result.versions["pid"])
-
-
-def is_alive(pid: int) -> bool:
-    import psutil
-
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_until_dead(pid: int, within_s: float = 5.0) -> float:
-    began = time.monotonic()
-    while is_alive(pid):
-        assert time.monotonic() - began < within_s, f"{pid} lives on"
-        time.sleep(0.005)
-    return time.monotonic() - began
+from consilience.contract.jobs import JobStatus
+from consilience.stores.database import Database
+from service.reconciler import Reconciler
+from tests.conftest import start_redis, stop_process
+from tests.workers.yard import PACE, Yard, committed_by, endings, is_alive, wait_for, wait_until_dead
 
 
 def test_a_killed_process_is_reported_at_once_and_its_job_runs_again(yard: Yard) -> None:
@@ -72,7 +48,7 @@ def test_flushing_redis_loses_no_job_and_disturbs_no_running_one(yard: Yard, red
     yard.wait_until_begun(running)
     queued = [yard.submit("nothing") for _ in range(3)]
     with Redis.from_url(redis_url) as redis:
-        redis.flushall()
+        redis.flushdb()
     jobs = [yard.wait_until(job_id, JobStatus.SUCCEEDED) for job_id in [running, *queued]]
     assert [endings(job) for job in jobs] == [["succeeded"]] * 4
     assert jobs[0].runs[0].delivery == 1
@@ -98,7 +74,7 @@ def test_a_frozen_worker_is_superseded_and_its_late_result_is_fenced(yard: Yard)
     job = yard.wait_until(job_id, JobStatus.SUCCEEDED)
     wait_until_dead(late)
     frozen.send_signal(signal.SIGCONT)
-    yard.wait_for(lambda: "result_fenced" in yard.log())
+    wait_for(lambda: "result_fenced" in yard.log())
     job = yard.records.get(job_id)
     assert endings(job) == ["lost", "succeeded"]
     assert committed_by(job) == yard.pids(job_id)[1] != late
@@ -149,3 +125,65 @@ def test_a_thousandfold_delivery_is_one_run(yard: Yard, reconciler: Reconciler) 
     finished = [yard.wait_until(job_id, JobStatus.SUCCEEDED) for job_id in jobs]
     assert all(endings(job) == ["succeeded"] for job in finished)
     assert all(len(yard.pids(job.id)) == 1 for job in finished)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_outage_of_redis_disturbs_no_running_job_and_loses_no_queued_one(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        socket = Path(folder) / "socket"
+        redis = start_redis(socket)
+        yard = Yard(database, database_url, f"unix://{socket}", tmp_path)
+        reconciler = Reconciler(yard.leases, yard.queue, PACE)
+        reconciler.start()
+        worker = yard.start_worker()
+        running = yard.submit("sleep", seconds=1.0)
+        yard.wait_until_begun(running)
+        queued = yard.submit("nothing")
+        stop_process(redis)
+        yard.wait_until(running, JobStatus.SUCCEEDED)
+        submitted_meanwhile = yard.submit("nothing", push=False)
+        time.sleep(1.0)
+        redis = start_redis(socket)
+        jobs = [yard.wait_until(job_id, JobStatus.SUCCEEDED) for job_id in (running, queued, submitted_meanwhile)]
+        assert [endings(job) for job in jobs] == [["succeeded"]] * 3
+        assert worker.poll() is None
+        reconciler.stop()
+        yard.close()
+        stop_process(redis)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_worker_stops_at_once_while_redis_is_away(database: Database, database_url: str, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        redis = start_redis(Path(folder) / "socket")
+        yard = Yard(database, database_url, f"unix://{folder}/socket", tmp_path)
+        worker = yard.start_worker()
+        yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
+        stop_process(redis)
+        time.sleep(0.3)
+        worker.terminate()
+        assert worker.wait(2.0) == 0
+        yard.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_worker_without_its_database_gives_the_job_up(yard: Yard, database_url: str) -> None:
+    """By the time the database is back, another may have the job."""
+    yard.start_worker()
+    job_id = yard.submit("sleep", seconds=60)
+    process = yard.wait_until_begun(job_id)
+    url = sa.make_url(database_url)
+    engine = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS false")
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+            {"name": url.database},
+        )
+        wait_until_dead(process)
+        connection.exec_driver_sql(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true")
+    engine.dispose()
+    assert yard.records.get(job_id).status is JobStatus.RUNNING
+    assert "CUT_OFF" in yard.log()

@@ -1,49 +1,19 @@
 """A real worker: what it does with jobs, signals, time limits and forged messages."""
 
-from __future__ import annotations
-
 import signal
+import subprocess
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from redis import Redis
 from rq import Callback, Queue
 from rq.serializers import JSONSerializer
 
-from consilience.contract.jobs import Job, JobStatus
-
-if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
-    from conftest import Yard
-
+from consilience.contract.jobs import JobStatus
+from tests.workers.yard import Yard, committed_by, endings, is_alive, wait_for
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-def endings(job: Job) -> list[str | None]:
-    return [run.ended for run in job.runs]
-
-
-def committed_by(job: Job) -> int:
-    assert job.result is not None
-    return int(job.result.versions["pid"])
-
-
-def is_alive(pid: int) -> bool:
-    import psutil
-
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_until_dead(pid: int, within_s: float = 5.0) -> float:
-    began = time.monotonic()
-    while is_alive(pid):
-        assert time.monotonic() - began < within_s, f"{pid} lives on"
-        time.sleep(0.005)
-    return time.monotonic() - began
 
 
 def test_a_job_is_claimed_done_and_committed(yard: Yard) -> None:
@@ -75,7 +45,7 @@ def test_nothing_of_a_finished_job_stays_in_redis(yard: Yard, redis_url: str) ->
 def test_a_long_job_shows_its_progress_not_too_often(yard: Yard) -> None:
     yard.start_worker()
     job_id = yard.submit("sleep", seconds=1.4)
-    yard.wait_for(lambda: yard.records.get(job_id).progress is not None)
+    wait_for(lambda: yard.records.get(job_id).progress is not None)
     progress = yard.records.get(job_id).progress
     assert progress is not None
     assert 30 <= progress.done < 60
