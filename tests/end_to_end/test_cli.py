@@ -45,7 +45,7 @@ def test_a_refusal_of_the_service_is_bad_input(there: Command, docs: Path, tmp_p
 
 
 def test_too_long_a_wait_is_status_5_and_jobs_takes_over(there: Command, client: Client) -> None:
-    slow = client.upload(np.random.default_rng(1).standard_normal((30_000, 64)).astype(np.float16), name="slow").id
+    slow = client.upload(np.random.default_rng(1).standard_normal((60_000, 64)).astype(np.float16), name="slow").id
     ran = there("score", slow, slow, "--metric", "mutual_knn", "--timeout", 0.3)
     assert ran.status == 5
     (job_id,) = re.findall(r"job_[0-9a-f]{32}", ran.err)[:1]

@@ -18,7 +18,7 @@ ROWS = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
 @pytest.fixture(scope="module")
 def slow(client: Client) -> str:
     """A set whose neighbour graph takes a while."""
-    return client.upload(np.random.default_rng(0).standard_normal((30_000, 64)).astype(np.float16), name="slow").id
+    return client.upload(np.random.default_rng(0).standard_normal((60_000, 64)).astype(np.float16), name="slow").id
 
 
 def test_arrays_become_scores(client: Client) -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("standalone")
 def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set whose neighbour graph takes several seconds."""
     path = tmp_path_factory.mktemp("slow") / "slow.npy"
-    np.save(path, np.random.default_rng(0).standard_normal((30_000, 64)).astype(np.float16))
+    np.save(path, np.random.default_rng(0).standard_normal((60_000, 64)).astype(np.float16))
     return path
 
 
