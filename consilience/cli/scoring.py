@@ -68,7 +68,7 @@ def _score_there(a: str, b: str, options: ScoringOptions, server: str, timeout_s
 @contextmanager
 def _alarm(timeout_s: float | None) -> Iterator[None]:
     """WaitTimedOut in the block after so many seconds: at the latest when the library call in progress returns."""
-    if not timeout_s:
+    if timeout_s is None:
         yield
         return
 
@@ -76,7 +76,7 @@ def _alarm(timeout_s: float | None) -> Iterator[None]:
         raise WaitTimedOut(f"Not finished after {timeout_s:g} s.", limit=timeout_s)
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))  # zero would switch it off
     try:
         yield
     finally:
