@@ -52,7 +52,17 @@ class Settings(BaseSettings):
     @property
     def threads(self) -> int:
         """Threads of one job: this machine's cores, shared by its workers."""
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return max(1, count_cores() // self.workers)
+
+
+def count_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The cores that this process may use: those of its affinity, or fewer under a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text().split()
+        return min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or `max`: no quota
+        return cores
 
 
 def read_settings() -> Settings:
