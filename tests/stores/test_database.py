@@ -165,3 +165,14 @@ def test_a_reader_does_not_wait_for_a_writer(sqlite_url: str) -> None:
         writing.execute(sa.text("DELETE FROM jobs"))
         assert reading.execute(sa.text("SELECT count(*) FROM jobs")).scalar() == 0
     database.close()
+
+
+def test_postgresql_frees_what_a_frozen_process_holds(postgresql_server: sa.URL) -> None:
+    database = Database(postgresql_server.render_as_string(hide_password=False))
+    with database.read() as connection:
+        limits = [
+            connection.exec_driver_sql(f"SHOW {name}").scalar()
+            for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+        ]
+    assert limits == ["10s", "10s"]
+    database.close()

@@ -64,6 +64,28 @@ def test_a_process_that_has_not_claimed_yet_is_not_fenced(leases: Leases, queued
     assert leases.beat(queued, 2) is Beat.FENCED
 
 
+def test_a_claim_between_two_looks_of_a_beat_is_not_fenced(leases: Leases, add_job: Callable[..., Job]) -> None:
+    for job_id in [add_job().id for _ in range(25)]:
+        claim = threading.Thread(target=leases.claim, args=(job_id, 1, "w"))
+        claim.start()
+        beats = [leases.beat(job_id, 1)]
+        while claim.is_alive():
+            beats.append(leases.beat(job_id, 1))
+        assert set(beats) == {Beat.KEEP}
+
+
+def test_a_cancel_beside_a_crash_is_never_forgotten(
+    leases: Leases, jobs: JobRecords, add_job: Callable[..., Job]
+) -> None:
+    for job_id in [add_job().id for _ in range(25)]:
+        leases.claim(job_id, 1, "w")
+        crash = threading.Thread(target=leases.crashed, args=(job_id, 1, DIED, 3))
+        crash.start()
+        jobs.request_cancel(job_id)
+        crash.join()
+        assert jobs.get(job_id).status is JobStatus.CANCELED
+
+
 def test_a_result_is_committed_once(leases: Leases, jobs: JobRecords, running: str, score: ScoreDocument) -> None:
     last = Progress(stage="scoring", done=2, total=2)
     assert leases.succeed(running, 1, score, last)

@@ -44,7 +44,7 @@ def test_the_job_of_a_killed_worker_runs_again_and_the_orphan_is_gone(yard: Yard
 @pytest.mark.usefixtures("reconciler")
 def test_flushing_redis_loses_no_job_and_disturbs_no_running_one(yard: Yard, redis_url: str) -> None:
     yard.start_worker()
-    running = yard.submit("sleep", seconds=1.5)
+    running = yard.submit("sleep", seconds=2.5)
     yard.wait_until_begun(running)
     queued = [yard.submit("nothing") for _ in range(3)]
     with Redis.from_url(redis_url) as redis:
@@ -67,9 +67,9 @@ def test_a_job_that_was_never_enqueued_is_delivered(yard: Yard) -> None:
 def test_a_frozen_worker_is_superseded_and_its_late_result_is_fenced(yard: Yard) -> None:
     """Split brain: the parent is frozen, its process computes on and finishes after the new run was given the job."""
     frozen = yard.start_worker()
-    job_id = yard.submit("sleep", once=True, seconds=2.5)
+    job_id = yard.submit("sleep", once=True, seconds=4)
     late = yard.wait_until_begun(job_id)
-    frozen.send_signal(signal.SIGSTOP)
+    yard.freeze(frozen)
     yard.start_worker()
     job = yard.wait_until(job_id, JobStatus.SUCCEEDED)
     wait_until_dead(late)
@@ -85,7 +85,7 @@ def test_a_worker_that_wakes_up_after_its_lease_kills_its_process(yard: Yard) ->
     frozen = yard.start_worker()
     job_id = yard.submit("sleep", once=True, seconds=60)
     late = yard.wait_until_begun(job_id)
-    frozen.send_signal(signal.SIGSTOP)
+    yard.freeze(frozen)
     yard.start_worker()
     yard.wait_until(job_id, JobStatus.SUCCEEDED)
     frozen.send_signal(signal.SIGCONT)
