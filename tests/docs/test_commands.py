@@ -19,10 +19,7 @@ BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
-pytestmark = [
-    pytest.mark.xdist_group("docs"),
-    pytest.mark.skipif(shutil.which("jq") is None, reason="the pages' commands use jq"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("jq") is None, reason="the pages' commands use jq")
 
 
 def steps() -> Iterator[tuple[str, str, str]]:
@@ -45,7 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize(("page", "command", "output"), list(steps()))
+STEPS = list(steps())
+
+
+@pytest.mark.parametrize(
+    ("page", "command", "output"), STEPS, ids=[f"{page}-{number}" for number, (page, _, _) in enumerate(STEPS)]
+)
 def test_a_command_prints_what_stands_below_it(
     page: str, command: str, output: str, service: Serve, folder: Path
 ) -> None:
@@ -63,4 +65,4 @@ def test_a_command_prints_what_stands_below_it(
 
 
 def test_every_page_with_commands_is_found() -> None:
-    assert {page for page, _, _ in steps()} >= {"README.md"}
+    assert {page for page, _, _ in STEPS} >= {"README.md"}

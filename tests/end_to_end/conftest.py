@@ -13,13 +13,6 @@ __all__ = ["consilience"]
 DATA = Path(__file__).parents[2] / "examples" / "data"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of this room share a server, so they share a process."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("serve"))
-
-
 @pytest.fixture(scope="session")
 def service() -> Iterator[Serve]:
     with serve(env={"CONSILIENCE_UPLOAD_LIMIT_BYTES": str(8 * 2**20)}) as running:

@@ -11,7 +11,6 @@ from consilience.client.sync import Client
 from consilience.contract.jobs import JobStatus
 from tests.serving import Serve, gone, kill, read_url, serve, start, until
 
-pytestmark = pytest.mark.xdist_group("standalone")
 
 
 @pytest.fixture(scope="module")

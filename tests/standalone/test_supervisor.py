@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -53,14 +54,14 @@ def test_a_second_signal_kills_at_once(log: Path) -> None:
     with signals_held():
         supervisor.add(child("stubborn", STUBBORN, log))
         until(lambda: log.read_text() == "up\n")
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         supervisor.stop()
 
 
 def test_a_signal_ends_the_wait_for_readiness(log: Path) -> None:
     supervisor = Supervisor(print)
     with signals_held():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         with pytest.raises(Stopped):
             supervisor.wait_until(lambda: False, "It", timeout_s=10)
 
