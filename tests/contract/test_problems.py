@@ -4,7 +4,6 @@ from consilience import errors
 from consilience.contract.problems import Problem
 from consilience.errors import ConsilienceError, TooFewRows
 
-
 TREE = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ConsilienceError)]
 
 

@@ -12,7 +12,6 @@ from consilience.contract.jobs import JobStatus
 from tests.serving import Serve, gone, kill, read_url, serve, start, until
 
 
-
 @pytest.fixture(scope="module")
 def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set whose neighbour graph takes several seconds."""
