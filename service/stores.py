@@ -14,6 +14,10 @@ from service.reconciler import Pace, Reconciler
 from service.settings import Settings
 
 
+#: A temporary file that nobody wrote to for so long was left by a process that died.
+STALE_S = 3600.0
+
+
 @dataclass(frozen=True)
 class Stores:
     """Everything that outlives a request."""
@@ -30,6 +34,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     """Open the stores, bring the schema up to date and start the reconciler."""
     with ExitStack() as stack:
         blobs = Blobs(settings.data_dir)
+        blobs.sweep(STALE_S)
         database = Database(settings.database)
         stack.callback(database.close)
         database.migrate()

@@ -11,7 +11,7 @@ import pytest
 from consilience.client.operations import result_of
 from consilience.contract.jobs import Job, JobStatus, ScoringOptions
 from consilience.contract.metrics import Cka, MutualKnn
-from consilience.errors import InvalidRequest, JobError, JobTimedOut, WaitTimedOut
+from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, WaitTimedOut
 from tests.client.conftest import Call
 from tests.client.documents import JOB_ID, SET_ID, embedding_set, job, problem
 from tests.client.scripted import Answer, Script, serving
@@ -144,5 +144,5 @@ def test_a_failed_jobs_error_is_raised_by_its_code() -> None:
 
 
 def test_a_canceled_job_has_no_result() -> None:
-    with pytest.raises(JobError, match="canceled"):
+    with pytest.raises(JobCanceled, match="canceled"):
         result_of(Job.model_validate(job("canceled")))
