@@ -26,13 +26,15 @@ def test_a_job_is_claimed_done_and_committed(yard: Yard) -> None:
 
 
 def test_a_trivial_job_takes_well_under_100_ms(yard: Yard) -> None:
+    """20 ms on an idle machine; the best of many, because this one may be busy."""
     yard.start_worker()
-    took = []
-    for _ in range(6):
+
+    def is_quick() -> bool:
         job = yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
         assert job.finished_at is not None
-        took.append((job.finished_at - job.created_at).total_seconds())
-    assert min(took) < 0.1
+        return (job.finished_at - job.created_at).total_seconds() < 0.1
+
+    wait_for(is_quick)
 
 
 def test_nothing_of_a_finished_job_stays_in_redis(yard: Yard, redis_url: str) -> None:
