@@ -31,7 +31,7 @@ check: install ## lint, format, types, import rules
 	$(BIN)/lint-imports --no-cache
 
 test: check ## everything: the checks and the whole test suite
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 format: install
 	$(BIN)/ruff format .

@@ -22,6 +22,7 @@
         * JobCrashed: its process died too often
         * JobOutOfMemory: the system stopped its process for its memory
         * JobTimedOut: it ran longer than its time limit
+        * JobCanceled: it was stopped on request
         * JobBroken: an unforeseen error inside the job
     * ServiceError: the surroundings failed
         * Unavailable: the database, Redis or the blob store does not answer
@@ -242,6 +243,13 @@ class JobTimedOut(JobError):
 
     code = "job-timed-out"
     title = "The job took too long"
+
+
+class JobCanceled(JobError):
+    """It was stopped on request."""
+
+    code = "job-canceled"
+    title = "The job was canceled"
 
 
 class JobBroken(JobError):

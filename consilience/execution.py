@@ -1,12 +1,14 @@
 """Where a job's parts run: in this process. Holds the cache of neighbour graphs."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.scores import ScoreDocument
+from consilience.errors import StorageFull
 from consilience.measures.comparison import Report
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.sources import Source
@@ -32,7 +34,8 @@ class CachedGraphs:
             if graph.k_max >= k:
                 return graph, True
         graph = build(k)
-        self.blobs.write_graph(address, graph.to_bytes())
+        with suppress(StorageFull):  # the score does not need the cache
+            self.blobs.write_graph(address, graph.to_bytes())
         return graph, False
 
 

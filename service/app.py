@@ -10,8 +10,8 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from consilience import __version__
 from service import problems
 from service.deps import Service, State
+from service.document import complete
 from service.logs import RequestLog
-from service.openapi import complete
 from service.routes import alignments, embeddings, health, info, jobs, metrics
 from service.settings import Settings
 from service.stores import Stores, open_stores

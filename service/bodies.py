@@ -98,21 +98,21 @@ def _too_large(size: str, limit: int) -> TooLarge:
     )
 
 
-async def receive_json(request: Request, bounds: Bounds) -> object:
-    """The body as JSON.
+async def receive_bytes(request: Request, bounds: Bounds) -> bytes:
+    """The whole body, where it is small."""
+    body = bytearray()
+    await receive(request, body.extend, bounds)
+    return bytes(body)
+
+
+def parse_json(data: bytes, pointer: str = "") -> object:
+    """Strict JSON.
 
     Raises
     ------
     InvalidRequest
         Not JSON: NaN, infinity, lone surrogates and bad UTF-8 included.
     """
-    body = bytearray()
-    await receive(request, body.extend, bounds)
-    return await run_in_threadpool(parse_json, bytes(body))
-
-
-def parse_json(data: bytes, pointer: str = "") -> object:
-    """Strict JSON; see `receive_json`."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:

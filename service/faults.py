@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from consilience.contract.metrics import METRICS
 from consilience.contract.problems import Fault
-from consilience.errors import QUOTED_LENGTH, InvalidRequest
+from consilience.errors import QUOTED_LENGTH, InvalidRequest, quote
 
 Location = Sequence[int | str]
 #: Faults listed in one problem.
@@ -44,7 +44,8 @@ def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
     if detail["type"] == "union_tag_invalid":
         tag = str(detail["ctx"]["tag"])
         return Fault(pointer=pointer, value=tag, detail=_unknown("metric", tag, tuple(METRICS)))
-    return Fault(pointer=pointer, value=value, detail=sentence(detail["msg"]))
+    message = "This must be a JSON object" if detail["type"] == "model_type" else detail["msg"]
+    return Fault(pointer=pointer, value=value, detail=sentence(message))
 
 
 def _unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
@@ -57,11 +58,6 @@ def sentence(message: str) -> str:
     """Pydantic's message as a sentence."""
     text = message.removeprefix("Value error, ").rstrip(".")
     return text[:1].upper() + text[1:] + "."
-
-
-def quote(value: object) -> str:
-    """A value as short text."""
-    return (value if isinstance(value, str) else repr(value))[:QUOTED_LENGTH]
 
 
 def find_pointer(location: Location, body: Any, *, missing: bool) -> str:

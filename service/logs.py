@@ -16,6 +16,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz"})
 
 
+#: Traces without the frames' variables, which hold passwords and users' data.
+TRACES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
 def configure_logging(level: str) -> None:
     """Write JSON lines to standard error: ours, uvicorn's and those of every library."""
     shared: list[Any] = [
@@ -34,7 +38,7 @@ def configure_logging(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
+                structlog.processors.ExceptionRenderer(TRACES),
                 structlog.processors.JSONRenderer(),
             ],
         )

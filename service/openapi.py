@@ -2,51 +2,13 @@
 
 import json
 import sys
-from typing import Any
 
-from fastapi import FastAPI
-from pydantic.json_schema import models_json_schema
-
-from consilience.contract.jobs import AlignmentRequest, ScoringOptions
-from consilience.contract.problems import Problem
-from service.examples import PROBLEM
-
-#: What FastAPI documents for its own error format, which is not used here.
-UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
-
-
-def complete(app: FastAPI) -> None:
-    """Add to the document of `app` what routes only refer to: bodies that they read themselves, and problems."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            _add_schemas(generate())
-        return app.openapi_schema or {}
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
-
-
-def _add_schemas(document: dict[str, Any]) -> None:
-    schemas = document["components"]["schemas"]
-    _, requests = models_json_schema(
-        [(AlignmentRequest, "validation"), (ScoringOptions, "validation")], ref_template="#/components/schemas/{model}"
-    )
-    schemas.update(requests["$defs"])
-    # A client takes a problem apart that it has received: what has a default may be absent.
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs"))
-    schemas["Problem"] = {**problem, "examples": [PROBLEM]}
-    for name in UNUSED_SCHEMAS:
-        schemas.pop(name, None)
-    document["components"]["schemas"] = dict(sorted(schemas.items()))
+from service.app import create_app
+from service.settings import Settings
 
 
 def render() -> str:
     """The document as committed in `openapi/openapi.json`; settings have no influence on it."""
-    from service.app import create_app  # noqa: PLC0415 - the application imports this module
-    from service.settings import Settings  # noqa: PLC0415 - as above
-
     document = create_app(Settings.model_construct()).openapi()
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from consilience import errors
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Fault, Problem
-from consilience.errors import ConsilienceError, NotFound
-from service.faults import FAULTS_LIMIT, InvalidFields, quote, sentence
+from consilience.errors import ConsilienceError, NotFound, quote
+from service.faults import FAULTS_LIMIT, InvalidFields, sentence
 
 #: The status of each error; a class that is not listed has that of its base.
 STATUS: dict[type[ConsilienceError], HTTPStatus] = {

@@ -13,6 +13,9 @@ from consilience.stores.queue import JobQueue
 from service.reconciler import Pace, Reconciler
 from service.settings import Settings
 
+#: A temporary file that nobody wrote to for so long was left by a process that died.
+STALE_S = 3600.0
+
 
 @dataclass(frozen=True)
 class Stores:
@@ -25,17 +28,22 @@ class Stores:
     queue: JobQueue
 
 
+def _pace(settings: Settings) -> Pace:
+    return Pace(lease_s=settings.lease_s, max_crashes=settings.max_crashes, job_timeout_s=settings.job_timeout_s)
+
+
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
     """Open the stores, bring the schema up to date and start the reconciler."""
     with ExitStack() as stack:
         blobs = Blobs(settings.data_dir)
+        blobs.sweep(STALE_S)
         database = Database(settings.database)
         stack.callback(database.close)
         database.migrate()
         queue = JobQueue(settings.redis_url.get_secret_value())
         stack.callback(queue.close)
-        reconciler = Reconciler(Leases(database), queue, Pace(job_timeout_s=settings.job_timeout_s))
+        reconciler = Reconciler(Leases(database), queue, _pace(settings))
         reconciler.start()
         stack.callback(reconciler.stop)
         yield Stores(database, blobs, EmbeddingRecords(database), JobRecords(database), queue)

@@ -12,7 +12,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest, Job, Plan, ScoringOptions, Side
+from consilience.contract.jobs import AlignmentRequest, Job, Plan, ScoringOptions
 from consilience.errors import ConsilienceError, InvalidRequest, ServiceError, Unavailable
 from consilience.formats.files import OpenFile, from_vectors, open_file
 from consilience.planning import CostLimits, SideShape, plan
@@ -73,47 +73,48 @@ class Submissions:
         with ExitStack() as stack:
             return self._plan(submission, submission.a(stack), submission.b(stack))
 
-    def submit(self, submission: Submission) -> tuple[Job, bool]:
-        """The job, and whether it is new. Where anything fails, nothing is left behind."""
-        self._refuse_when_full()
+    def submit(self, submission: Submission) -> Job:
+        """The job; the known one under a known key. Where anything fails, nothing is left behind."""
+        is_reachable = self._check_queue()
         with ExitStack() as stack:
             sources = submission.a(stack), submission.b(stack)
             cost = self._plan(submission, *sources)
             with new_sets(self._stores, self._settings.data_dir) as sets:
                 a, b = (_keep(sets, source, side) for source, side in zip(sources, "ab", strict=True))
                 job, delivery, created = self._add(submission, cost, a, b)
-        if created:
-            self._deliver(job, delivery)
-        return job, created
+        if created and is_reachable:
+            self._deliver(job.id, delivery)
+        return job
 
     def _plan(self, submission: Submission, a: Source, b: Source) -> Plan:
         limits = CostLimits(flops=self._settings.job_flops_limit, bytes=self._settings.job_memory_limit_bytes)
         return plan(submission.options, shape_of(a), shape_of(b), limits)
 
     def _add(self, submission: Submission, cost: Plan, a: EmbeddingSet, b: EmbeddingSet) -> tuple[Job, int, bool]:
-        sides = {"a": Side(embedding=a.id), "b": Side(embedding=b.id)}
-        options = {name: getattr(submission.options, name) for name in ScoringOptions.model_fields}
-        request = AlignmentRequest(**sides, **options).model_dump(mode="json")
+        options = submission.options.model_dump(mode="json", include=set(ScoringOptions.model_fields))
+        request = {"a": {"embedding": a.id}, "b": {"embedding": b.id}, **options}
         idempotency = (submission.key, _fingerprint(request)) if submission.key else None
         return self._stores.jobs.add("alignment", request, cost, (a.id, b.id), idempotency)
 
-    def _deliver(self, job: Job, delivery: int) -> None:
-        """The row is there, so the job is accepted: where Redis is down, the reconciler delivers it later."""
+    def _deliver(self, job_id: str, delivery: int) -> None:
         try:
-            self._stores.queue.push(job.id, delivery, self._settings.job_timeout_s)
+            self._stores.queue.push(job_id, delivery, self._settings.job_timeout_s)
         except ServiceError as error:
-            structlog.get_logger().warning("delivery_postponed", job=job.id, detail=error.detail)
+            _postpone(error)
 
-    def _refuse_when_full(self) -> None:
+    def _check_queue(self) -> bool:
+        """Refuse when too many jobs wait; False where Redis is down: then the job is accepted and delivered later."""
         limit = self._settings.queue_limit
         try:
             waiting = self._stores.queue.length()
-        except ServiceError:
-            return  # Redis is down: how many wait cannot be known, and no job is lost by accepting one more
+        except ServiceError as error:
+            _postpone(error)
+            return False
         if waiting >= limit:
             raise Unavailable(
                 f"{waiting} jobs are waiting already.", value=waiting, limit=limit, hint="Ask again later."
             )
+        return True
 
     def _find(self, side: str, embedding_id: str) -> Opener:
         def opener(_stack: ExitStack) -> Source:
@@ -188,6 +189,11 @@ def placed(pointer: str) -> Iterator[None]:
     except ConsilienceError as error:
         error.pointer = pointer + (error.pointer or "")
         raise
+
+
+def _postpone(error: ServiceError) -> None:
+    """The job's row is what counts: the reconciler finds that it was not delivered, and delivers it."""
+    structlog.get_logger().warning("delivery_postponed", detail=error.detail)
 
 
 def _keep(sets: NewSets, source: Source, side: str) -> EmbeddingSet:

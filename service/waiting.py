@@ -11,10 +11,10 @@ from fastapi.concurrency import run_in_threadpool
 from consilience.contract.jobs import Job
 from consilience.stores.jobs import JobRecords
 
-#: Seconds between two looks at a job: short while it may be a quick one, then ever longer.
+#: Seconds between two looks at a job: about a tenth of the time waited so far, so that looking adds a twentieth.
 POLL_FIRST_S = 0.01
 POLL_LONGEST_S = 0.25
-POLL_GROWTH = 1.3
+POLL_GROWTH = 1.1
 
 WAIT = re.compile(r"""\bwait\s*=\s*"?(\d{1,9})""", re.IGNORECASE)
 

@@ -59,7 +59,7 @@ def redis_server() -> Iterator[str]:
 def redis_url(redis_server: str) -> str:
     """The URL of an empty Redis."""
     with Redis.from_url(redis_server) as client:
-        client.flushall()
+        client.flushdb()
     return redis_server
 
 

@@ -69,7 +69,9 @@ class Horse:
 
     def kill(self) -> Death:
         """Stop it and whatever it started, at once."""
-        os.killpg(self.pid, signal.SIGKILL)  # it is a zombie at least, so that the number is still its own
+        # Unless buried it is a zombie at least, so that the number is still its own; macOS refuses to signal those.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
         return self.bury()
 
     def bury(self) -> Death:

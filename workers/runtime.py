@@ -11,18 +11,19 @@ import socket
 import time
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import stamina
 import structlog
+from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue, Worker
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
-from rq.worker.base import StopRequested, WorkerStatus
+from rq.worker.base import WorkerStatus
 
 from consilience.errors import JobCrashed, JobError, JobOutOfMemory, JobTimedOut, Unavailable
 from consilience.stores.database import Database
@@ -44,18 +45,26 @@ NAME_LENGTH_MAX = 64
 class Parcel(RqJob):
     """An RQ job of which only the message and the time limit are read."""
 
-    def restore(self, raw_data: dict[bytes, bytes]) -> None:
-        """Read what we use; a job that cannot be read is as good as gone."""
+    @classmethod
+    def fetch(cls, id: str, connection: Redis | None = None, serializer: Any = None) -> Self:  # noqa: A002 - RQ's name
+        """Read a job; one that cannot be read is as good as gone."""
         try:
-            data = raw_data[b"data"]
-            with contextlib.suppress(zlib.error):
-                data = zlib.decompress(data)
-            self.data = data
-            self.func_name  # noqa: B018 - reads the rest of the message, or fails to
-            self.timeout = int(raw_data[b"timeout"])
+            found = super().fetch(id, connection, serializer)
+        except (RedisError, NoSuchJobError):
+            raise
         except Exception as error:
-            structlog.get_logger().warning("message_unreadable", message=self.id)
-            raise NoSuchJobError(self.id) from error
+            structlog.get_logger().warning("message_unreadable", message=id)
+            raise NoSuchJobError(id) from error
+        assert isinstance(found, cls)  # noqa: S101 - RQ's annotation is wider than what it does
+        return found
+
+    def restore(self, raw_data: dict[bytes, bytes]) -> None:
+        """Read what we use of a job's fields."""
+        self.data = raw_data[b"data"]
+        with contextlib.suppress(zlib.error):
+            self.data = zlib.decompress(self.data)
+        self.func_name  # noqa: B018 - reads the rest of the message, or fails to
+        self.timeout = int(raw_data[b"timeout"])
 
     def read(self) -> Message | None:
         """The message; None where it asks for anything but the one task."""
@@ -140,7 +149,7 @@ class JobWorker(Worker):
         """Leave Redis in order if it is there; the database does not need it."""
         self.connection.set_retry(Retry(NoBackoff(), 0))
         with contextlib.suppress(RedisError, OSError):
-            self.register_death()
+            self.register_death()  # type: ignore[no-untyped-call]  # RQ annotates only a part of itself
         self._jobs.close()
         self._database.close()
 

@@ -3,6 +3,9 @@
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    from consilience.cli.app import run  # noqa: PLC0415 -- importing a package must not load its modules
+    try:
+        from consilience.cli.app import run  # noqa: PLC0415 -- importing a package must not load its modules
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # the shells' word for Ctrl-C, also while modules are loading

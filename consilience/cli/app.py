@@ -53,7 +53,7 @@ def run() -> None:
     try:
         app()
     except ConsilienceError as error:
-        complain(str(error))
+        complain(_explain(error))
         for note in getattr(error, "__notes__", ()):
             warn(note)
         sys.exit(status_of(error))
@@ -64,6 +64,12 @@ def run() -> None:
         traceback.print_exc()
         complain("This is a defect of consilience; please report it with the trace above.")
         sys.exit(ExitStatus.JOB_FAILED)
+
+
+def _explain(error: ConsilienceError) -> str:
+    """The error's sentences, and the value that they are about."""
+    told = str(error)
+    return told if error.value is None or error.value in told else f"{told} (It is {error.value!r}.)"
 
 
 def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:

@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
+from consilience.cli.connection import Address, connect
 from consilience.cli.consoles import complain, results
 from consilience.cli.options import Json, Timeout
 from consilience.cli.output import show
 from consilience.cli.progress import follow, progress_bar
 from consilience.cli.statuses import ExitStatus
 from consilience.cli.tables import job_table
-from consilience.cli.upload import RequiredServer
 from consilience.client.operations import result_of
-from consilience.client.sync import DEFAULT_URL, Client
+from consilience.client.sync import DEFAULT_URL
 from consilience.contract.jobs import Job, JobStatus
 
 app = typer.Typer(help="Look at the jobs of a service.", no_args_is_help=True)
@@ -22,13 +22,13 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="job_...")]
 
 @app.command("list")
 def list_jobs(
-    server: RequiredServer = DEFAULT_URL,
+    server: Address = DEFAULT_URL,
     status: Annotated[JobStatus | None, typer.Option(help="Only those.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
     as_json: Json = False,
 ) -> None:
     """The newest jobs."""
-    with Client(server) as client:
+    with connect(server) as client:
         page = client.jobs(status=status, limit=limit)
     if as_json:
         typer.echo(page.model_dump_json(by_alias=True, indent=2))
@@ -37,25 +37,23 @@ def list_jobs(
 
 
 @app.command("show")
-def show_job(job_id: JobId, server: RequiredServer = DEFAULT_URL, as_json: Json = False) -> None:
+def show_job(job_id: JobId, server: Address = DEFAULT_URL, as_json: Json = False) -> None:
     """One job: where it stands, and its scores or its error."""
-    with Client(server) as client:
+    with connect(server) as client:
         _print(client.job(job_id), as_json=as_json)
 
 
 @app.command("cancel")
-def cancel_job(job_id: JobId, server: RequiredServer = DEFAULT_URL, as_json: Json = False) -> None:
+def cancel_job(job_id: JobId, server: Address = DEFAULT_URL, as_json: Json = False) -> None:
     """Ask for a job's end; a finished job stays as it is."""
-    with Client(server) as client:
+    with connect(server) as client:
         _print(client.cancel(job_id), as_json=as_json)
 
 
 @app.command("watch")
-def watch_job(
-    job_id: JobId, server: RequiredServer = DEFAULT_URL, timeout: Timeout = None, as_json: Json = False
-) -> None:
+def watch_job(job_id: JobId, server: Address = DEFAULT_URL, timeout: Timeout = None, as_json: Json = False) -> None:
     """Wait for a job, with a progress bar; status 4 if it does not succeed."""
-    with Client(server) as client, progress_bar("waiting") as report:
+    with connect(server) as client, progress_bar("waiting") as report:
         job = client.wait(job_id, timeout_s=timeout, watch=lambda seen: follow(report, seen))
     _print(job, as_json=as_json)
     if job.status != JobStatus.SUCCEEDED:

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from consilience.cli.connection import connect
 from consilience.cli.consoles import remarks
 from consilience.cli.progress import follow, progress_bar
+from consilience.client.operations import result_of
 from consilience.client.sources import EMBEDDING_ID
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import ScoreDocument
@@ -48,10 +50,7 @@ def _score_here(a: str, b: str, options: ScoringOptions, timeout_s: float | None
 
 
 def _score_there(a: str, b: str, options: ScoringOptions, server: str, timeout_s: float | None) -> ScoreDocument:
-    from consilience.client.operations import result_of  # noqa: PLC0415 -- an HTTP client only for those who use one
-    from consilience.client.sync import Client  # noqa: PLC0415 -- the same
-
-    with Client(server) as client, progress_bar("uploading") as report:
+    with connect(server) as client, progress_bar("uploading") as report:
         alignment = client.align(a, b, options)
         try:
             job = client.wait(alignment.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
@@ -69,7 +68,7 @@ def _score_there(a: str, b: str, options: ScoringOptions, server: str, timeout_s
 @contextmanager
 def _alarm(timeout_s: float | None) -> Iterator[None]:
     """WaitTimedOut in the block after so many seconds: at the latest when the library call in progress returns."""
-    if not timeout_s:
+    if timeout_s is None:
         yield
         return
 
@@ -77,7 +76,7 @@ def _alarm(timeout_s: float | None) -> Iterator[None]:
         raise WaitTimedOut(f"Not finished after {timeout_s:g} s.", limit=timeout_s)
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))  # zero would switch it off
     try:
         yield
     finally:

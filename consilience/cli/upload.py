@@ -5,25 +5,23 @@ from typing import Annotated
 
 import typer
 
+from consilience.cli.connection import Address, connect
 from consilience.cli.consoles import results
-from consilience.cli.options import SERVER_VARIABLE
 from consilience.cli.progress import progress_bar
 from consilience.cli.tables import new_table
-from consilience.client.sync import DEFAULT_URL, Client
-
-RequiredServer = Annotated[str, typer.Option(metavar="URL", envvar=SERVER_VARIABLE, help="The service.")]
+from consilience.client.sync import DEFAULT_URL
 
 
 def upload(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="npy, npz, safetensors, json.")
     ],
-    server: RequiredServer = DEFAULT_URL,
+    server: Address = DEFAULT_URL,
     name: Annotated[str | None, typer.Option(help="The label; otherwise the file's name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
     """Store embedding sets on a service and print their ids."""
-    with Client(server) as client, progress_bar("uploading") as report:
+    with connect(server) as client, progress_bar("uploading") as report:
         stored = []
         for done, file in enumerate(files):
             report(f"uploading {file.name}", done, len(files))

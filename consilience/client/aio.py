@@ -199,7 +199,7 @@ class AsyncAlignment:
     async def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> ScoreDocument:
         """The scores, once they are there.
 
-        Raises the error that the job ended with, JobError if it was canceled, WaitTimedOut after `timeout_s` seconds.
+        Raises the error that the job ended with, JobCanceled if it was canceled, WaitTimedOut after `timeout_s` seconds.
         """
         self.job = await self._client.wait(self.id, timeout_s=timeout_s, watch=watch)
         return operations.result_of(self.job)

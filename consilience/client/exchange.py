@@ -6,11 +6,13 @@ It is written once; the two clients differ only in how they send.
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from consilience import errors
 from consilience.contract.problems import Problem
 from consilience.errors import ConsilienceError, InputError, ServiceError
 
@@ -79,7 +81,7 @@ def read(response: httpx2.Response, kind: type[Model]) -> Model:
 
 def error_of(problem: Problem) -> ConsilienceError:
     """The exception that a problem document stands for, by its code; each of its faults is a note."""
-    kind = _kinds(ConsilienceError).get(problem.code) or (InputError if problem.status < 500 else ServiceError)
+    kind = _kinds().get(problem.code) or (InputError if problem.status < 500 else ServiceError)
     error = kind(problem.detail, value=problem.value, limit=problem.limit, hint=problem.hint, pointer=problem.pointer)
     for fault in problem.errors:
         error.add_note(f"{fault.pointer}: {fault.detail}")
@@ -102,8 +104,8 @@ def _stranger(response: httpx2.Response) -> ServiceError:
     )
 
 
-def _kinds(root: type[ConsilienceError]) -> dict[str, type[ConsilienceError]]:
-    kinds = {root.code: root}
-    for kind in root.__subclasses__():
-        kinds |= _kinds(kind)
-    return kinds
+@cache
+def _kinds() -> dict[str, type[ConsilienceError]]:
+    """Every class of the error tree by its code; subclasses that other rooms make for themselves are not in it."""
+    kinds = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ConsilienceError))
+    return {kind.code: kind for kind in kinds}

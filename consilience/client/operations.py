@@ -14,7 +14,7 @@ from consilience.contract.info import Info
 from consilience.contract.jobs import AlignmentRequest, Job, JobPage, JobStatus, Plan, ScoringOptions, Side
 from consilience.contract.metrics import Catalogue
 from consilience.contract.scores import ScoreDocument
-from consilience.errors import JobError, WaitTimedOut
+from consilience.errors import JobCanceled, WaitTimedOut
 
 #: Seconds between two looks at a job: the first, the longest, and the growth while nothing changes.
 POLL_FIRST_S = 0.02
@@ -119,7 +119,7 @@ def result_of(finished: Job) -> ScoreDocument:
         return finished.result
     if finished.error is not None:
         raise error_of(finished.error)
-    raise JobError("The job was canceled.", value=finished.id)
+    raise JobCanceled("The job was canceled.", value=finished.id)
 
 
 def _request(a: Source, b: Source, options: ScoringOptions) -> Operation[dict[str, Any]]:

@@ -97,12 +97,12 @@ def _check_together(tensors: tuple[Tensor, ...], limits: FormatLimits) -> None:
             value=f"{stacked[0].name}: {stacked[0].shape}",
             hint="Split the (n, L, d) array into L arrays, or send it alone.",
         )
-    _check_limit("layers", stacked[0].shape[1] if stacked else len(tensors), limits.layers)
+    check_limit("layers", stacked[0].shape[1] if stacked else len(tensors), limits.layers)
     first = tensors[0]
     for tensor in tensors:
-        _check_limit("rows", tensor.shape[0], limits.rows)
-        _check_limit("dim", tensor.shape[-1], limits.dim)
-        _check_limit("row bytes", tensor.row_bytes, ROW_LIMIT_BYTES)
+        check_limit("rows", tensor.shape[0], limits.rows)
+        check_limit("dim", tensor.shape[-1], limits.dim)
+        check_limit("row bytes", tensor.row_bytes, ROW_LIMIT_BYTES)
         if tensor.shape[0] != first.shape[0]:
             raise InvalidShape(
                 "The layers of a set have the same number of rows, one for each item.",
@@ -114,7 +114,8 @@ def _check_together(tensors: tuple[Tensor, ...], limits: FormatLimits) -> None:
         raise UnsupportedFormat("Two layers have the same name.", value=twice)
 
 
-def _check_limit(what: str, value: int, limit: int) -> None:
+def check_limit(what: str, value: int, limit: int) -> None:
+    """Raises TooLarge where there is more of something than its limit."""
     if value > limit:
         raise TooLarge(f"The file has {value} {what}, the limit is {limit}.", value=value, limit=limit)
 

@@ -16,7 +16,7 @@ from consilience.errors import (
     UnreadableFile,
     UnsupportedFormat,
 )
-from consilience.formats.gate import check_size, gather
+from consilience.formats.gate import check_limit, check_size, gather
 from consilience.formats.matrices import Array, FormatLimits, OpenFile, Tensor
 from consilience.formats.npy import read_header
 from consilience.formats.reading import fill_from, read_rows
@@ -52,6 +52,7 @@ def open_npz(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
         archive = _open_archive(file)
         with archive:
             members = archive.infolist()
+            check_limit("layers", len(members), limits.layers)
             _check_unpacked(members, os.fstat(file.fileno()).st_size, limits)
             tensors = [_open_member(archive, member) for member in members]
             yield gather(tensors, limits)

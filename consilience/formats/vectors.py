@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from consilience.errors import InvalidRequest, InvalidShape, TooLarge, UnreadableFile, UnsupportedDtype
-from consilience.formats.gate import check_shape, gather
+from consilience.formats.gate import check_limit, check_shape, gather
 from consilience.formats.matrices import BLOCK_BYTES, Array, FormatLimits, OpenFile, Tensor
 
 _NUMBERS = {int, float}
@@ -35,7 +35,7 @@ def open_vectors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
         document = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise UnreadableFile(f"The body is not JSON: {error}.", value=f"position {error.pos}") from error
-    yield gather(_tensors(document), limits)
+    yield gather(_tensors(document, limits), limits)
 
 
 def from_vectors(vectors: object, limits: FormatLimits | None = None) -> OpenFile:
@@ -43,11 +43,12 @@ def from_vectors(vectors: object, limits: FormatLimits | None = None) -> OpenFil
     return gather([_tensor("0", vectors, "/vectors")], limits or FormatLimits())
 
 
-def _tensors(document: object) -> list[Tensor]:
+def _tensors(document: object, limits: FormatLimits) -> list[Tensor]:
     match document:
         case {"vectors": vectors, **rest} if not rest:
             return [_tensor("0", vectors, "/vectors")]
         case {"layers": dict() as layers, **rest} if not rest:
+            check_limit("layers", len(layers), limits.layers)
             return [
                 _tensor(name, rows, "/layers/" + name.replace("~", "~0").replace("/", "~1"))
                 for name, rows in layers.items()

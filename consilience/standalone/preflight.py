@@ -12,7 +12,7 @@ from pathlib import Path
 from consilience.errors import MissingExtra, StartupError
 
 #: Import name of one package of each extra that the children need.
-EXTRAS = {"service": "uvicorn", "worker": "threadpoolctl", "compute": "faiss"}
+EXTRAS = {"service": "uvicorn", "worker": "rq", "compute": "faiss"}
 
 
 def require_packages() -> None:

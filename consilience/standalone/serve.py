@@ -43,10 +43,7 @@ class Instance:
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """CONSILIENCE_DATA_DIR, else the user's data folder by the XDG rules."""
-    chosen = environ.get("CONSILIENCE_DATA_DIR")
-    if chosen:
-        return Path(chosen)
+    """The user's data folder by the XDG rules."""
     return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "consilience"
 
 

@@ -15,8 +15,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from consilience.errors import InvalidRequest, MissingExtra, StartupError, StorageFull, Unavailable
 from consilience.stores.tables import SCHEMA
 
-#: How long a connection waits for SQLite's write lock.
+#: How long a transaction waits for a lock, and how long PostgreSQL lets one rest.
 BUSY_TIMEOUT_S = 10
+#: How long PostgreSQL may be silent: seconds to connect, milliseconds for bytes under way.
+POSTGRESQL_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 #: The advisory lock under which PostgreSQL is migrated: any fixed number of our own.
 MIGRATION_LOCK = 0x436F6E73
 #: How often a worker looks whether the service has migrated the database.
@@ -134,8 +136,12 @@ def _make_engine(url: str) -> Engine:
     try:
         parsed = sa.make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
         if parsed.drivername == "postgresql+psycopg":
-            # A pooled connection may be older than the server's last restart.
-            return sa.create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=30)
+            # A pooled connection may be older than the server's last restart, or lead to one that is out of reach.
+            engine = sa.create_engine(
+                parsed, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=POSTGRESQL_PATIENCE
+            )
+            event.listen(engine, "connect", _prepare_postgresql)
+            return engine
         if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
             return _make_sqlite_engine(parsed)
     except ModuleNotFoundError:
@@ -160,6 +166,13 @@ def _make_sqlite_engine(url: sa.URL) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # A process that is frozen inside a transaction would otherwise hold its rows' locks for ever.
+    for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(f"SET {limit} = '{BUSY_TIMEOUT_S}s'")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -62,7 +62,7 @@ class EmbeddingRecords:
         with self._database.write() as connection:
             insert = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
             statement = insert(tables.embeddings).values(values).on_conflict_do_nothing(index_elements=["identity"])
-            created = connection.execute(statement).rowcount == 1
+            created = connection.execute(statement.returning(tables.embeddings.c.id)).first() is not None
             if created:
                 _add_parts(connection, embedding_id, layers, metadata)
             query = sa.select(tables.embeddings).where(tables.embeddings.c.identity == identity)

@@ -119,6 +119,7 @@ class JobRecords:
         job = tables.jobs
         this = sa.and_(job.c.id == _checked(job_id), job.c.cancel_requested.is_(False))
         with self._database.write() as connection:
+            lock_job(connection, job_id)
             connection.execute(
                 sa.update(job)
                 .where(this, job.c.status == JobStatus.QUEUED)
@@ -130,6 +131,11 @@ class JobRecords:
                 .values(cancel_requested=True, version=job.c.version + 1)
             )
             return read_job(connection, job_id).job
+
+
+def lock_job(connection: Connection, job_id: str) -> None:
+    """Let nobody change the job between the several looks of this transaction; SQLite's write lock does that anyway."""
+    connection.execute(sa.select(tables.jobs.c.id).where(tables.jobs.c.id == job_id).with_for_update())
 
 
 def read_job(connection: Connection, job_id: str) -> Versioned:

@@ -18,7 +18,7 @@ from consilience.contract.scores import ScoreDocument
 from consilience.errors import ConsilienceError, InputError
 from consilience.stores import tables
 from consilience.stores.database import Database
-from consilience.stores.jobs import read_job
+from consilience.stores.jobs import lock_job, read_job
 
 Ending = Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"]
 UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -79,9 +79,9 @@ class Leases:
             cancel_requested = connection.execute(statement).scalar()
             if cancel_requested is not None:
                 return Beat.CANCEL if cancel_requested else Beat.KEEP
-            # A process that has not claimed the job yet is slow, not superseded.
-            waiting = sa.select(_job.c.id).where(_held(job_id, delivery, JobStatus.QUEUED))
-            return Beat.KEEP if connection.execute(waiting).first() else Beat.FENCED
+            # A process that had not claimed the job yet is slow, not superseded; it may have done so just now.
+            still_ours = sa.select(_job.c.id).where(_held(job_id, delivery, *UNFINISHED))
+            return Beat.KEEP if connection.execute(still_ours).first() else Beat.FENCED
 
     def progress(self, job_id: str, delivery: int, progress: Progress) -> bool:
         """Show how far the run is; False where it was superseded."""
@@ -125,6 +125,7 @@ class Leases:
         """The worker stops: queue the job again for another. Returns the delivery to enqueue it under, or None."""
         held = _held(job_id, delivery, *UNFINISHED)
         with self._database.write() as connection:
+            lock_job(connection, job_id)
             canceled = _cancel_if_asked(connection, held)
             requeued = _requeue(connection, held)
             if canceled or requeued:
@@ -165,6 +166,7 @@ class Leases:
         again = sa.and_(held, _job.c.crashes + 1 < max_crashes)
         failure = {**_finished(JobStatus.FAILED), "error": problem.model_dump(mode="json")}
         with self._database.write() as connection:
+            lock_job(connection, job_id)
             if _cancel_if_asked(connection, held):
                 _end_run(connection, job_id, delivery, "canceled")
                 return None

@@ -69,8 +69,10 @@ class JobQueue:
     def waiting(self) -> set[Message]:
         """Every message that no worker has fetched; Unavailable where Redis does not answer."""
         with _translated_errors():
-            ids = self._queue.get_job_ids()
-        return {message for text in ids if (message := parse_message(text))}
+            ids = self._redis.lrange(self._queue.key, 0, -1)
+        # Anything may stand there, even what is no text; only our own messages count.
+        texts = (each.decode(errors="replace") if isinstance(each, bytes) else each for each in ids)
+        return {message for text in texts if (message := parse_message(text))}
 
     def length(self) -> int:
         """How many messages wait; Unavailable where Redis does not answer."""

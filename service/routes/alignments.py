@@ -4,11 +4,10 @@ from typing import Annotated
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from consilience import errors
 from consilience.contract.jobs import Job, Plan
-from service.bodies import Bounds, media_type_of, parse_json, receive_json
+from service.bodies import Bounds, media_type_of, parse_json, receive_bytes
 from service.deps import IdempotencyKey, Prefer, Service, ServiceDep
 from service.examples import ALIGNMENT_BODY
 from service.problems import RETRY_AFTER_S, describe
@@ -27,6 +26,8 @@ ERRORS = (
     errors.TooExpensive,
     errors.KeyReused,
 )
+#: A JSON body up to this size names its sides; it need not wait behind uploads that are being parsed.
+LIGHT_BYTES = 65_536
 DRY_RUN = Query(description="Answer the plan alone: nothing is stored, nothing runs.")
 
 
@@ -77,20 +78,20 @@ async def _receive(request: Request, service: Service, key: str | None, dry_run:
         async with receive_files(request, service, frozenset("ab"), frozenset({"request"})) as upload:
             options = parse_json(upload.fields.get("request", b"{}"), "/request")
             submission = submissions.read_form(options, upload.files["a"], upload.files["b"], key)
-            return await _act(service, submissions, submission, dry_run)
+            return await run_sync(_act, submissions, submission, dry_run, limiter=service.ingests)
     if media_type not in (None, JSON):
         raise errors.UnsupportedFormat(
             f"A body of type {media_type} is not read here; allowed: {JSON}, {MULTIPART}.",
             value=media_type,
             limit=[JSON, MULTIPART],
         )
-    body = await receive_json(request, Bounds(settings.inline_limit_bytes, settings.upload_idle_limit_s))
-    submission = await run_in_threadpool(submissions.read_json, body, key)
-    return await _act(service, submissions, submission, dry_run)
+    body = await receive_bytes(request, Bounds(settings.inline_limit_bytes, settings.upload_idle_limit_s))
+
+    def act() -> Job | Plan:
+        return _act(submissions, submissions.read_json(parse_json(body), key), dry_run)
+
+    return await run_sync(act, limiter=service.ingests if len(body) > LIGHT_BYTES else None)
 
 
-async def _act(service: Service, submissions: Submissions, submission: Submission, dry_run: bool) -> Job | Plan:
-    if dry_run:
-        return await run_sync(submissions.plan, submission, limiter=service.ingests)
-    job, _ = await run_sync(submissions.submit, submission, limiter=service.ingests)
-    return job
+def _act(submissions: Submissions, submission: Submission, dry_run: bool) -> Job | Plan:
+    return submissions.plan(submission) if dry_run else submissions.submit(submission)

@@ -1,0 +1,31 @@
+"""Run every benchmark, or those named: `python -m benchmarks [latency memory ...]`; results in out/benchmarks.json."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import latency, memory, start
+
+BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
+    "start": start.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+}
+OUT = Path("out") / "benchmarks.json"
+
+
+def main(names: list[str]) -> None:
+    """Measure, print, and write the figures beside those of earlier runs of other benchmarks."""
+    results = json.loads(OUT.read_text()) if OUT.exists() else {}
+    for name in names or BENCHMARKS:
+        print(f"{name} ...", flush=True)
+        results[name] = BENCHMARKS[name]()
+        print(json.dumps(results[name], indent=2))
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written to {OUT}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

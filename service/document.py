@@ -1,0 +1,55 @@
+"""What the OpenAPI document says beyond what FastAPI finds in the routes."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from consilience.contract.jobs import AlignmentRequest, ScoringOptions
+from consilience.contract.problems import Problem
+from consilience.errors import InvalidRequest
+from service.examples import PROBLEM
+from service.problems import describe
+
+#: What FastAPI documents for its own error format, which is not used here.
+UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
+
+
+def complete(app: FastAPI) -> None:
+    """Add to the document of `app` what routes only refer to: bodies that they read themselves, and problems."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _add_schemas(generate())
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _add_schemas(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    _, requests = models_json_schema(
+        [(AlignmentRequest, "validation"), (ScoringOptions, "validation")], ref_template="#/components/schemas/{model}"
+    )
+    schemas.update(requests["$defs"])
+    # A client takes a problem apart that it has received: what has a default may be absent.
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs"))
+    schemas["Problem"] = {**problem, "examples": [PROBLEM]}
+    for path in document["paths"].values():
+        for operation in path.values():
+            _drop_default_error(operation)
+    for name in UNUSED_SCHEMAS:
+        schemas.pop(name, None)
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _drop_default_error(operation: dict[str, Any]) -> None:
+    """FastAPI documents its own 422; here a bad path parameter is a 404, any other a problem."""
+    responses = operation["responses"]
+    if "application/json" not in responses.get("422", {}).get("content", {}):
+        return
+    del responses["422"]
+    if any(parameter["in"] != "path" for parameter in operation["parameters"]):
+        responses.update({str(status): response for status, response in describe(InvalidRequest).items()})

@@ -1,0 +1,100 @@
+"""The import rules are kept, they cover everything, and they bite."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("consilience", "service", "workers")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRACTS: list[dict[str, Any]] = PYPROJECT["tool"]["importlinter"]["contracts"]
+LINT_IMPORTS = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LINT_IMPORTS, "--no-logo"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def modules_under(*keys: str) -> set[str]:
+    """The modules that the contracts name under these keys."""
+    return set(itertools.chain.from_iterable(contract.get(key, []) for contract in CONTRACTS for key in keys))
+
+
+def test_every_import_rule_is_kept() -> None:
+    result = lint(ROOT)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("service/app.py", "import torch", "imported by nobody"),
+        ("service/app.py", "import faiss", "Only numerics searches"),
+        ("service/app.py", "import consilience.scoring", "reaches no numerics"),
+        ("consilience/planning.py", "import scipy", "Only numerics searches"),
+        ("consilience/stores/queue.py", "import consilience.numerics.nulls", "Numerics is used by those who compute"),
+        ("consilience/numerics/nulls.py", "import pydantic", "pydantic is for words"),
+        ("consilience/numerics/nulls.py", "import consilience.contract.jobs", "Numerics and standalone know no words"),
+        ("consilience/contract/jobs.py", "import sqlalchemy", "Only stores speaks SQL"),
+        ("consilience/errors.py", "import consilience.contract.base", "only the rooms below it"),
+        ("workers/tasks.py", "import service.settings", "Nobody imports a process"),
+    ],
+)
+def test_a_forbidden_import_is_found(tmp_path: Path, file: str, line: str, contract: str) -> None:
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    target = tmp_path / file
+    target.write_text(f"{target.read_text()}\n{line}\n")
+    result = lint(tmp_path)
+    assert result.returncode == 1
+    assert any(contract in said and "BROKEN" in said for said in result.stdout.replace("\n", " ").split(" KEPT"))
+
+
+def test_every_package_from_outside_that_is_imported_has_its_rooms_written_down() -> None:
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+    outside = {module for module in graph.modules if graph.is_module_squashed(module)}
+    unruled = outside - set(sys.stdlib_module_names) - modules_under("protected_modules")
+    assert unruled == set()
+
+
+def test_every_declared_package_is_ruled_even_before_it_is_imported() -> None:
+    project = PYPROJECT["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "dev"}
+    declared = {
+        canonicalize_name(Requirement(line).name)
+        for line in itertools.chain(project["dependencies"], *extras.values())
+        if not line.startswith("consilience[")
+    }
+    distributions = packages_distributions()
+    ruled = modules_under("protected_modules", "forbidden_modules")
+    names = {canonicalize_name(name) for module in ruled for name in distributions.get(module, [module])}
+    assert declared - names == set()
+
+
+def test_every_room_has_its_place_in_the_layers() -> None:
+    (layers,) = (contract["layers"] for contract in CONTRACTS if contract["type"] == "layers")
+    placed = {room.strip() for layer in layers for room in layer.split("|")}
+    found = {
+        f"consilience.{path.stem}"
+        for path in (ROOT / "consilience").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    } - {"consilience.__init__"}
+    assert found | {"service", "workers"} == placed
+
+
+def test_no_package_imports_anything_when_it_is_only_named() -> None:
+    # import-linter does not see what a package's __init__ pulls in for its neighbours.
+    for path in itertools.chain.from_iterable((ROOT / name).rglob("__init__.py") for name in PACKAGES):
+        lines = path.read_text().splitlines()
+        assert [line for line in lines if line.startswith(("import ", "from "))] == [], path

@@ -1,0 +1,103 @@
+"""The command as a process: version, help, speed, interruption, time limits."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilience import __version__
+from consilience.cli.statuses import ExitStatus, status_of
+from consilience.errors import (
+    ConsilienceError,
+    JobCrashed,
+    NotFound,
+    StartupError,
+    TooFewRows,
+    Unavailable,
+    Unreachable,
+    WaitTimedOut,
+)
+from tests.cli.conftest import Command, save
+
+COMMAND = Path(sys.executable).with_name("consilience")
+
+
+@pytest.fixture(scope="module")
+def long_work(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A command that takes many seconds in this process."""
+    folder = tmp_path_factory.mktemp("long")
+    file = save(folder / "a.npy", np.random.default_rng(0).standard_normal((40_000, 64)).astype(np.float32))
+    return [str(COMMAND), "score", str(file), str(file), "--metric", "mutual_knn"]
+
+
+def test_the_version_is_the_packages(consilience: Command) -> None:
+    assert consilience("--version") == (0, f"consilience {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [(), ("nonsense",), ("jobs", "nonsense")])
+def test_an_unknown_command_is_bad_usage(consilience: Command, words: tuple[str, ...]) -> None:
+    assert consilience(*words).status == 2
+
+
+def test_help_lists_every_command_and_status(consilience: Command) -> None:
+    ran = consilience("--help")
+    assert ran.status == 0
+    for word in ("score", "check", "upload", "jobs", "serve", "metrics", "130"):
+        assert word in ran.out
+
+
+def test_metrics_are_listed(consilience: Command) -> None:
+    ran = consilience("metrics")
+    assert ran.status == 0
+    assert "mutual_knn" in ran.out
+
+
+def test_help_loads_no_numbers_and_no_server() -> None:
+    heavy = ("numpy", "faiss", "torch", "fastapi", "sqlalchemy", "consilience.scoring", "consilience.standalone.serve")
+    program = f"import sys; sys.modules.update(dict.fromkeys({heavy!r})); from consilience.cli import main; main()"
+    subprocess.run([sys.executable, "-c", program, "--help"], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_without_numpy_scoring_says_how_to_get_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    file.write_bytes(b"")
+    program = "import sys; sys.modules['numpy'] = None; from consilience.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "score", file, file], check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert "consilience[compute]" in ran.stderr.replace("\n", "")
+
+
+def test_a_time_limit_ends_local_work_with_status_5(long_work: list[str]) -> None:
+    ran = subprocess.run([*long_work, "--timeout", "1"], check=False, capture_output=True, text=True)
+    assert ran.returncode == 5
+    assert ran.stdout == ""
+
+
+def test_an_interruption_is_status_130(long_work: list[str]) -> None:
+    with subprocess.Popen(long_work, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TooFewRows, 2),
+        (NotFound, 2),
+        (StartupError, 2),
+        (Unreachable, 3),
+        (Unavailable, 3),
+        (JobCrashed, 4),
+        (WaitTimedOut, 5),
+        (ConsilienceError, 2),
+    ],
+)
+def test_each_kind_of_error_has_its_status(error: type[ConsilienceError], status: int) -> None:
+    assert status_of(error("x")) == ExitStatus(status)

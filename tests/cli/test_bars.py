@@ -1,0 +1,39 @@
+"""Bars and verdicts."""
+
+import pytest
+
+from consilience.cli.bars import judge, parse_bar
+from consilience.errors import InvalidRequest
+from tests.cli.documents import document, score, undefined
+
+
+def test_a_value_at_its_bar_passes_and_one_below_does_not() -> None:
+    scores = document(score(value=0.3))
+    assert judge(scores, [parse_bar("mutual_knn=0.3")])[0].passed
+    assert not judge(scores, [parse_bar("mutual_knn=0.3000001")])[0].passed
+
+
+def test_an_undefined_score_is_below_even_a_negative_bar() -> None:
+    assert not judge(document(undefined()), [parse_bar("mutual_knn=-1")])[0].passed
+
+
+def test_a_bar_without_options_holds_for_every_k() -> None:
+    scores = document(score(options={"k": 5}, value=0.2), score(options={"k": 10}, value=0.4))
+    assert [verdict.passed for verdict in judge(scores, [parse_bar("mutual_knn=0.3")])] == [False, True]
+
+
+def test_a_bar_with_options_holds_for_their_score_alone() -> None:
+    scores = document(score(options={"k": 5}, value=0.2), score(options={"k": 10}, value=0.4))
+    (verdict,) = judge(scores, [parse_bar("mutual_knn:k=10=0.3")])
+    assert verdict.passed
+
+
+def test_a_bar_that_concerns_no_score_is_an_error_and_never_a_pass() -> None:
+    with pytest.raises(InvalidRequest, match="No score of cka"):
+        judge(document(score()), [parse_bar("cka=0.1")])
+
+
+@pytest.mark.parametrize("word", ["mutual_knn", "mutual_knn=", "mutual_knn=high", "mutual_knn=nan"])
+def test_a_bar_needs_a_number(word: str) -> None:
+    with pytest.raises(InvalidRequest, match="no bar"):
+        parse_bar(word)

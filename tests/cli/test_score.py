@@ -1,0 +1,102 @@
+"""`consilience score` without a server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from consilience.contract.scores import ScoreDocument
+from consilience.scoring import score
+from tests.cli.conftest import Command
+
+Pair = tuple[Path, Path]
+
+
+def test_two_files_give_a_table(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", *pair)
+    assert ran.status == 0
+    assert "mutual_knn k=10" in ran.out
+    assert "cka" in ran.out
+    assert "p-value" in ran.out
+
+
+def test_json_is_alone_on_standard_output_and_is_the_librarys_document(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", *pair, "--json", "--metric", "mutual_knn", "--k", 3, "--k", 5, "--layers", "all")
+    document = ScoreDocument.model_validate_json(ran.out)
+    assert [(s.metric, s.options) for s in document.scores] == [("mutual_knn", {"k": 3}), ("mutual_knn", {"k": 5})]
+    expected = score(*pair, metrics=[{"metric": "mutual_knn", "k": [3, 5]}], layers="all")
+    assert [s.value for s in document.scores] == [s.value for s in expected.scores]
+
+
+def test_every_option_reaches_the_document(consilience: Command, pair: Pair) -> None:
+    ran = consilience(
+        *("score", *pair, "--json", "--profile", "prh", "--null", "permutation", "--draws", 40, "--seed", 9),
+        *("--metric", "cka:debiased=false"),
+    )
+    document = ScoreDocument.model_validate_json(ran.out)
+    assert document.preparation.profile == "prh"
+    assert (document.scores[0].null.method, document.scores[0].null.draws) == ("permutation", 40)
+    assert document.seed == 9
+    assert document.scores[0].options["debiased"] is False
+
+
+def test_out_writes_the_document_and_keeps_the_table(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "new folder" / "scores.json"
+    ran = consilience("score", *pair, "--out", out)
+    assert "mutual_knn" in ran.out
+    assert str(out) in ran.err.replace("\n", "")
+    assert json.loads(out.read_text())["schema"] == "consilience.score/1"
+
+
+def test_a_file_that_cannot_be_written_is_bad_input(consilience: Command, pair: Pair) -> None:
+    assert consilience("score", *pair, "--out", pair[0] / "below-a-file.json").status == 2
+
+
+def test_an_undefined_score_is_an_answer(consilience: Command, pair: Pair, constant: Path) -> None:
+    ran = consilience("score", pair[0], constant, "--metric", "cka")
+    assert ran.status == 0
+    assert "undefined" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--metric", "nope"), "no metric 'nope'"),
+        (("--metric", "cka:k=3"), "no option of cka 'k'"),
+        (("--metric", "mutual_knn:k=many"), "many"),
+        (("--k", "0"), "--k"),
+        (("--k", "64"), "64"),
+        (("--profile", "l3"), "--profile"),
+        (("--layers", "12"), "12"),
+        (("--draws", "1"), "draws"),
+        (("--null", "wish"), "--null"),
+        (("--nonsense",), "--nonsense"),
+    ],
+)
+def test_bad_usage_is_status_2_and_names_the_word(
+    consilience: Command, pair: Pair, words: tuple[str, ...], message: str
+) -> None:
+    ran = consilience("score", *pair, *words)
+    assert ran.status == 2
+    assert message in ran.err
+    assert ran.out == ""
+
+
+def test_a_file_that_is_not_there_is_named(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", pair[0], "missing.npy")
+    assert (ran.status, "missing.npy" in ran.err) == (2, True)
+
+
+def test_a_file_that_is_no_embedding_is_bad_input(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "text.npy").write_text("not an array")
+    assert consilience("score", pair[0], tmp_path / "text.npy").status == 2
+
+
+def test_an_id_needs_a_server(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", pair[0], "emb_" + "0" * 32)
+    assert (ran.status, "--server" in ran.err) == (2, True)
+
+
+def test_no_service_is_status_3(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", *pair, "--server", "http://127.0.0.1:1")
+    assert (ran.status, "127.0.0.1:1" in ran.err, ran.out) == (3, True, "")

@@ -1,0 +1,86 @@
+"""Documents on a terminal of 80 columns."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console, RenderableType
+
+from consilience.cli.bars import judge, parse_bar, verdict_table
+from consilience.cli.heat import heat_map
+from consilience.cli.numbers import figure, metric_label, p_value
+from consilience.cli.tables import job_table, metric_table, score_table
+from consilience.contract.jobs import Job
+from consilience.contract.metrics import catalogue
+from consilience.contract.scores import Null
+from tests.cli.documents import document, score, undefined
+from tests.client.documents import job
+
+LAYERS = tuple(f"encoder.layers.{i}.output" for i in range(14))
+
+
+def render(what: RenderableType) -> str:
+    console = Console(width=80, file=io.StringIO(), no_color=True)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_score_is_shown_with_all_that_it_takes_to_read_it() -> None:
+    text = render(score_table(document(score())))
+    for part in ("mutual_knn k=10", "0.2107", "0.0196", "< 1e-12", "[0.190, 0.235]", "6 / 6", "docs and code", "512"):
+        assert part in text
+
+
+def test_an_undefined_score_says_why() -> None:
+    text = render(score_table(document(undefined())))
+    assert "undefined" in text
+    assert "Every row of a is the same." in text
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: score_table(document(score(layer_a=LAYERS[0], layer_b=LAYERS[13]), score(metric="cka", options={
+            "kernel": "linear", "debiased": False, "definition": "prh"}))),
+        lambda: heat_map(document(score(grid=[[0.1] * 14] * 14), layers=LAYERS).scores[0], *sides(LAYERS)),
+        lambda: metric_table(catalogue()),
+        lambda: job_table([Job.model_validate(job())]),
+        lambda: verdict_table(judge(document(score()), [parse_bar("mutual_knn=0.3")])),
+    ],
+)  # fmt: skip
+def test_every_table_fits_into_80_columns_and_loses_no_figure(draw: Callable[[], RenderableType]) -> None:
+    text = render(draw())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+
+
+def sides(layers: tuple[str, ...]) -> tuple[object, object]:
+    found = document(score(), layers=layers)
+    return found.a, found.b
+
+
+@pytest.mark.parametrize(
+    ("p", "bound", "text"),
+    [
+        (1e-12, True, "< 1e-12"),
+        (4.9e-11, True, "<= 4.9e-11"),
+        (0.00498, False, "0.005"),
+        (0.31, False, "0.31"),
+        (1.0, True, "<= 1"),
+        (None, False, "-"),
+    ],
+)
+def test_a_p_value_that_is_a_bound_is_written_as_one(p: float | None, bound: bool, text: str) -> None:
+    assert p_value(Null(method="analytic", cells=1, p_value=p, p_is_bound=bound)) == text
+
+
+def test_a_label_names_k_and_what_is_not_the_default() -> None:
+    assert metric_label("mutual_knn", {"k": 10}) == "mutual_knn k=10"
+    assert metric_label("cka", {"kernel": "linear", "debiased": True, "definition": "standard"}) == "cka"
+    assert metric_label("cka", {"kernel": "linear", "debiased": False}) == "cka debiased=false"
+    assert metric_label("of_a_newer_service", {"k": 3}) == "of_a_newer_service k=3"
+
+
+def test_zero_has_no_sign() -> None:
+    assert figure(-0.00001) == "0.0000"

@@ -1,0 +1,148 @@
+"""Every call once: what is asked, and what comes of the answer."""
+
+import io
+import json
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+
+from consilience.client.operations import result_of
+from consilience.contract.jobs import Job, JobStatus, ScoringOptions
+from consilience.contract.metrics import Cka, MutualKnn
+from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, WaitTimedOut
+from tests.client.conftest import Call
+from tests.client.documents import JOB_ID, SET_ID, embedding_set, job, problem
+from tests.client.scripted import Answer, Script, serving
+
+
+def test_a_file_arrives_byte_for_byte_with_its_length_and_its_name(call: Call, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(3_000_000)
+    file = tmp_path / "my vectors.npy"
+    file.write_bytes(content)
+    with serving(Script(Answer(201, embedding_set()))) as script:
+        call(script.url, lambda client: client.upload(file, metadata={"run": "é"}))
+    (seen,) = script.seen
+    assert seen.body == content
+    assert seen.headers["content-type"] == "application/x-npy"
+    query = parse_qs(urlsplit(seen.path).query)
+    assert query["name"] == ["my vectors"]
+    assert json.loads(query["metadata"][0]) == {"run": "é"}
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 2, 3), (600_000, 1)])
+def test_an_array_arrives_as_npy(call: Call, shape: tuple[int, ...]) -> None:
+    array = np.asfortranarray(np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
+    with serving(Script(Answer(201, embedding_set()))) as script:
+        call(script.url, lambda client: client.upload(array, name="mine"))
+    np.testing.assert_array_equal(np.load(io.BytesIO(script.seen[0].body)), array)
+
+
+def test_an_upload_that_breaks_off_starts_from_its_first_byte(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    file.write_bytes(b"0123456789" * 200_000)
+    with serving(Script(Answer(break_off=True), Answer(201, embedding_set()))) as script:
+        call(script.url, lambda client: client.upload(file))
+    assert [seen.body for seen in script.seen] == [file.read_bytes()] * 2
+
+
+def test_align_uploads_what_is_not_stored_and_names_what_is(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "b.safetensors"
+    file.write_bytes(b"x")
+    answers = Script(Answer(201, embedding_set(id="emb_" + "1" * 32)), Answer(202, job()))
+    with serving(answers) as script:
+        call(script.url, lambda client: client.align(SET_ID, file, metrics=["cka"], seed=7))
+    upload, post = script.seen
+    assert upload.headers["content-type"] == "application/x-safetensors"
+    body = json.loads(post.body)
+    assert body["a"]["embedding"] == SET_ID
+    assert body["b"]["embedding"] == "emb_" + "1" * 32
+    assert [metric["metric"] for metric in body["metrics"]] == ["cka"]
+    assert body["seed"] == 7
+    assert "preparation" not in body, "defaults are the service's"
+
+
+def test_a_repeated_post_carries_the_same_key_so_that_it_stays_one_job(call: Call) -> None:
+    with serving(Script(Answer(break_off=True), Answer(202, job()))) as script:
+        call(script.url, lambda client: client.align(SET_ID, SET_ID))
+    first, second = (seen.headers["idempotency-key"] for seen in script.seen)
+    assert first == second
+
+
+def test_fields_replace_those_of_the_options(call: Call) -> None:
+    options = ScoringOptions(metrics=(MutualKnn(k=(3,)), Cka(debiased=False)), seed=1)
+    with serving(Script(Answer(202, job()))) as script:
+        call(script.url, lambda client: client.align(SET_ID, SET_ID, options, seed=2))
+    body = json.loads(script.seen[0].body)
+    assert body["seed"] == 2
+    assert body["metrics"][0] == {"metric": "mutual_knn", "k": [3]}
+    assert body["metrics"][1]["debiased"] is False
+
+
+def test_an_option_that_does_not_exist_is_refused_before_anything_is_sent(call: Call) -> None:
+    with serving(Script(Answer())) as script, pytest.raises(InvalidRequest, match="/metric"):
+        call(script.url, lambda client: client.align(SET_ID, SET_ID, metric="cka"))
+    assert script.seen == []
+
+
+def test_a_plan_is_a_dry_run(call: Call) -> None:
+    with serving(Script(Answer(200, job()["plan"]))) as script:
+        assert call(script.url, lambda client: client.plan(SET_ID, SET_ID)).cells == 1
+    assert script.seen[0].path == "/v1/alignments?dry_run=true"
+
+
+def test_pages_are_asked_for_with_what_was_given_alone(call: Call) -> None:
+    page = {"data": [], "has_more": False, "next_cursor": None}
+    with serving(Script(Answer(200, page))) as script:
+        call(script.url, lambda client: client.jobs(status=JobStatus.FAILED, limit=5))
+        call(script.url, lambda client: client.embeddings(name="docs", cursor="c"))
+    assert [seen.path for seen in script.seen] == [
+        "/v1/jobs?status=failed&limit=5",
+        "/v1/embeddings?name=docs&cursor=c&limit=50",
+    ]
+
+
+def test_delete_answers_nothing(call: Call) -> None:
+    with serving(Script(Answer(204))) as script:
+        assert call(script.url, lambda client: client.delete(SET_ID)) is None
+    assert script.seen[0].method == "DELETE"
+
+
+def test_waiting_asks_only_for_what_is_new(call: Call) -> None:
+    progress = {"stage": "neighbours", "done": 1, "total": 2}
+    answers = Script(
+        Answer(body=job("queued"), headers={"etag": '"1"'}),
+        Answer(304, "", {"etag": '"1"'}),
+        Answer(304, "", {"etag": '"1"'}),
+        Answer(body=job("running", progress=progress), headers={"etag": '"2"'}),
+        Answer(body=job("canceled"), headers={"etag": '"3"'}),
+    )
+    told: list[str] = []
+    with serving(answers) as script:
+        ended = call(script.url, lambda client: client.wait(JOB_ID, watch=lambda seen: told.append(seen.status)))
+    assert ended.status == "canceled"
+    assert told == ["queued", "running", "canceled"]
+    assert [seen.headers.get("if-none-match") for seen in script.seen] == [None, '"1"', '"1"', '"1"', '"2"']
+
+
+def test_waiting_ends_after_its_time_and_says_that_the_job_goes_on(call: Call) -> None:
+    with (
+        serving(Script(Answer(body=job("running")))) as script,
+        pytest.raises(WaitTimedOut, match="It goes on") as raised,
+    ):
+        call(script.url, lambda client: client.wait(JOB_ID, timeout_s=0.1))
+    assert raised.value.value == JOB_ID
+    assert 2 <= len(script.seen) <= 6, "polling backs off"
+
+
+def test_a_failed_jobs_error_is_raised_by_its_code() -> None:
+    failed = Job.model_validate(job("failed", error=problem("job-timed-out", 500, limit=3600)))
+    with pytest.raises(JobTimedOut) as raised:
+        result_of(failed)
+    assert raised.value.limit == 3600
+
+
+def test_a_canceled_job_has_no_result() -> None:
+    with pytest.raises(JobCanceled, match="canceled"):
+        result_of(Job.model_validate(job("canceled")))

@@ -1,0 +1,28 @@
+"""What can be uploaded, and under which name."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from consilience.client.sources import body_of, name_of, stored_id
+from consilience.contract.base import Name
+from tests.client.documents import SET_ID
+
+
+@pytest.mark.parametrize(
+    "path", ["a.npy", "über/größe.npz", "-x.npy", ".npy", "ф.npy", "a" * 300 + ".npy", "a b@2.npy"]
+)
+def test_any_file_name_becomes_a_name_that_the_contract_allows(path: str) -> None:
+    TypeAdapter(Name).validate_python(name_of(path))
+
+
+def test_an_id_is_told_from_a_path() -> None:
+    assert stored_id(SET_ID) == SET_ID
+    assert stored_id(SET_ID + ".npy") is None
+    assert stored_id(Path(SET_ID)) is None
+
+
+def test_a_file_that_is_not_there_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        body_of(tmp_path / "missing.npy")

@@ -1,0 +1,44 @@
+"""The operator's page names every setting, with the default that holds."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from service.settings import Settings as ServiceSettings
+from workers.settings import Settings as WorkerSettings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+ROWS = dict(re.findall(r"^\| `CONSILIENCE_(\w+)` \| (.+?) \|", PAGE, re.MULTILINE))
+FIELDS = {
+    name: field.default
+    for settings in (ServiceSettings, WorkerSettings)
+    for name, field in settings.model_fields.items()
+    if field.default is not PydanticUndefined
+}
+
+
+def test_every_setting_has_its_line_and_no_line_is_left_over() -> None:
+    assert {name.lower() for name in ROWS} == FIELDS.keys()
+
+
+@pytest.mark.parametrize(("name", "default"), FIELDS.items())
+def test_the_default_is_the_one_that_holds(name: str, default: Any) -> None:
+    shown = ROWS[name.upper()]
+    if default is None:
+        assert shown == "SQLite in the data folder"
+    elif hasattr(default, "get_secret_value"):
+        assert shown == f"`{default.get_secret_value()}`"
+    elif isinstance(default, bool):
+        assert shown == f"`{str(default).lower()}`"
+    elif isinstance(default, int | float):
+        assert float(shown.strip("`")) == default
+    else:
+        assert shown == f"`{default}`"
+
+
+def test_what_both_read_has_the_same_default_in_both() -> None:
+    for name in ServiceSettings.model_fields.keys() & WorkerSettings.model_fields.keys():
+        assert ServiceSettings.model_fields[name].default == WorkerSettings.model_fields[name].default, name

@@ -1,0 +1,70 @@
+"""The command against the real service."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilience.client.sync import Client
+from consilience.contract.jobs import Job, JobPage, JobStatus
+from consilience.contract.scores import ScoreDocument
+from tests.cli.conftest import Command
+
+
+def test_score_has_the_service_do_it(there: Command, docs: Path, code: Path) -> None:
+    ran = there("score", docs, code, "--metric", "mutual_knn", "--json")
+    assert ran.status == 0
+    document = ScoreDocument.model_validate_json(ran.out)
+    assert document.scores[0].value == pytest.approx(0.20918, abs=5e-4)
+    assert document.a.id is not None
+
+
+def test_stored_sets_are_named_by_their_ids(there: Command, docs: Path, code: Path) -> None:
+    stored = there("upload", docs, code)
+    ids = re.findall(r"emb_[0-9a-f]{32}", stored.out)
+    assert (stored.status, len(ids)) == (0, 2)
+    assert "0.2092" in there("score", *ids).out
+
+
+def test_upload_prints_one_document_a_line(there: Command, docs: Path, code: Path) -> None:
+    ran = there("upload", docs, code, "--json", "--name", "pair")
+    assert [json.loads(line)["name"] for line in ran.out.splitlines()] == ["pair", "pair"]
+
+
+def test_check_passes_and_fails_by_its_bars(there: Command, docs: Path, code: Path) -> None:
+    assert there("check", docs, code, "--min", "mutual_knn=0.2").status == 0
+    assert there("check", docs, code, "--min", "mutual_knn=0.22").status == 1
+
+
+def test_a_refusal_of_the_service_is_bad_input(there: Command, docs: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "short.npy", np.zeros((8, 4), np.float32))
+    assert there("score", docs, tmp_path / "short.npy").status == 2
+    assert there("score", docs, "emb_" + "0" * 32).status == 2
+
+
+def test_too_long_a_wait_is_status_5_and_jobs_takes_over(there: Command, client: Client) -> None:
+    slow = client.upload(np.random.default_rng(1).standard_normal((60_000, 64)).astype(np.float16), name="slow").id
+    ran = there("score", slow, slow, "--metric", "mutual_knn", "--timeout", 0.3)
+    assert ran.status == 5
+    (job_id,) = re.findall(r"job_[0-9a-f]{32}", ran.err)[:1]
+    assert there("jobs", "watch", job_id, "--timeout", 0.1).status == 5
+    assert there("jobs", "cancel", job_id).status == 0
+    watched = there("jobs", "watch", job_id, "--json")
+    assert watched.status == 4
+    assert Job.model_validate_json(watched.out).status == JobStatus.CANCELED
+
+
+def test_jobs_are_listed_and_shown_with_their_scores(there: Command, client: Client, docs: Path) -> None:
+    alignment = client.align(docs, docs, metrics=["mutual_knn"])
+    alignment.wait(timeout_s=20)
+    assert alignment.id in there("jobs", "list", "--status", "succeeded").out
+    page = JobPage.model_validate_json(there("jobs", "list", "--json", "--limit", 1).out)
+    assert page.data[0].id == alignment.id
+    assert "1.0000" in there("jobs", "show", alignment.id).out
+    assert there("jobs", "watch", alignment.id).status == 0
+
+
+def test_an_unknown_job_is_bad_input(there: Command) -> None:
+    assert there("jobs", "show", "job_" + "0" * 32).status == 2

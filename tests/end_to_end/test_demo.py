@@ -1,0 +1,22 @@
+"""`make demo`, as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from consilience.contract.scores import ScoreDocument
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+
+
+def test_the_demo_shows_scores_leaves_its_document_and_stops_everything(tmp_path: Path) -> None:
+    before = set(psutil.pids())
+    ran = subprocess.run([sys.executable, DEMO], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    for word in ("mutual_knn k=10", "0.2107", "< 1e-12", "6 / 6", "out/demo.json", "Everything is stopped"):
+        assert word in ran.stdout
+    document = ScoreDocument.model_validate_json((tmp_path / "out" / "demo.json").read_text())
+    assert len(document.scores) == 3
+    left = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in before]
+    assert not [process for process in left if "consilience-demo-" in " ".join(process.info["cmdline"] or ())]

@@ -1,0 +1,184 @@
+"""Every bad request is refused with a problem that names the value and what is allowed, and leaves nothing behind."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.service.servers import Server, assert_problem, npy, rows, upload
+
+INLINE = rows(12).tolist()
+UNKNOWN_ID = "emb_" + "0" * 32
+JSON = {"content-type": "application/json"}
+
+
+def request(**members: Any) -> dict[str, Any]:
+    return {"a": {"vectors": INLINE}, "b": {"vectors": INLINE}, **members}
+
+
+BAD_REQUESTS = {
+    "unknown metric": (request(metrics=["mutual_nn"]), 422, "invalid-request", "/metrics/0", "mutual_nn", "mutual_knn, cka"),
+    "unknown metric alone": (request(metrics="kca"), 422, "invalid-request", "/metrics", "kca", "mutual_knn, cka"),
+    "unknown option": (
+        request(metrics=[{"metric": "mutual_knn", "kk": 3}]),
+        422, "invalid-request", "/metrics/0/kk", "kk", "allowed: metric, k. Did you mean `k`?",
+    ),
+    "option of another metric": (
+        request(metrics=[{"metric": "cka", "k": 3}]), 422, "invalid-request", "/metrics/0/k", "k", "debiased",
+    ),
+    "unknown field": (request(metric="cka"), 422, "invalid-request", "/metric", "metric", "Did you mean `metrics`?"),
+    "unknown field of a side": (
+        request(a={"vectors": INLINE, "nam": 1}), 422, "invalid-request", "/a/nam", "nam", "embedding, vectors",
+    ),
+    "k of n": (
+        request(metrics=[{"metric": "mutual_knn", "k": [3, 12]}]), 422, "invalid-request", "/metrics/0/k", "12", "n = 12",
+    ),
+    "k of zero": (request(metrics=[{"metric": "mutual_knn", "k": 0}]), 422, "invalid-request", "/metrics/0/k", "0", "greater"),
+    "k of a half": (
+        request(metrics=[{"metric": "mutual_knn", "k": 1.5}]), 422, "invalid-request", "/metrics/0/k", "1.5", "integer",
+    ),
+    "unequal rows": (request(b={"vectors": INLINE[:9]}), 422, "unpaired-sides", "/b", "12 and 9 rows", "same item"),
+    "unknown layer": (request(layers={"a": ["7"]}), 422, "unknown-layer", "/layers/a", "7", "no layer"),
+    "unknown id": (request(a={"embedding": UNKNOWN_ID}), 404, "not-found", "/a/embedding", UNKNOWN_ID, "no such"),
+    "an id of no kind": (request(a={"embedding": "../etc"}), 422, "invalid-request", "/a/embedding", "../etc", "pattern"),
+    "both sources": (
+        request(a={"embedding": UNKNOWN_ID, "vectors": INLINE}), 422, "invalid-request", "/a", None, "exactly one",
+    ),
+    "no source": (request(a={}), 422, "invalid-request", "/a", "{}", "exactly one"),
+    "a side missing": ({"a": {"vectors": INLINE}}, 422, "invalid-request", "/b", None, "required"),
+    "three rows": (request(a={"vectors": INLINE[:3]}), 422, "too-few-rows", "/a", "(3, 8)", "3 rows"),
+    "ragged rows": (request(a={"vectors": [*INLINE, [1.0]]}), 422, "invalid-shape", "/a/vectors/12", "[1.0]", "ragged"),
+    "no numbers": (request(a={"vectors": [["x"]] * 5}), 422, "unsupported-dtype", "/a/vectors/0/0", "x", "not a number"),
+    "a list": ([], 422, "invalid-request", "", "[]", "object"),
+    "metrics without end": (request(metrics=["cka"] * 100_000), 422, "invalid-request", None, None, "10000 values"),
+    "fields without end": (request(**{f"f{i}": 1 for i in range(20_000)}), 422, "invalid-request", None, None, "10000"),
+    "a bottomless request": (request(metrics=eval("[" * 90 + "]" * 90)), 422, "invalid-request", None, None, "32 levels"),  # noqa: S307 - brackets only
+    "bottomless metadata": (
+        request(metadata={"x": eval("[" * 31 + "]" * 31)}), 422, "invalid-request", None, None, "32 levels",  # noqa: S307 - brackets only
+    ),
+    "heavy metadata": (request(metadata={"x": "y" * 9000}), 413, "too-large", "/metadata", "9008 bytes", "8192"),
+    "NUL in metadata": (request(metadata={"x": ["\0"]}), 422, "invalid-request", "/metadata", None, "NUL"),
+    "a seed beyond 64 bits": (request(seed=2**70), 422, "invalid-request", "/seed", None, "maximum size"),
+    "too expensive": (
+        request(a={"vectors": [[1, 2]] * 5000}, b={"vectors": [[1, 2]] * 5000}, metrics="mutual_knn"),
+        422, "too-expensive", None, None, "operations",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_a_bad_request_names_the_value_and_what_is_allowed(server: Server, client: httpx2.Client, name: str) -> None:
+    body, status, code, pointer, value, word = BAD_REQUESTS[name]
+    before = server.contents()
+
+    answer = client.post("/v1/alignments", json=body)
+
+    document = assert_problem(answer, status, code, pointer=pointer)
+    assert value is None or document["value"] == value
+    assert word in document["detail"] + document.get("hint", "")
+    assert server.contents() == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": {"vectors": [[NaN]]}}',
+        b'{"seed": NaN}',
+        b'{"interval": {"level": Infinity}}',
+        b'{"interval": {"level": 1e999}}',
+        b'{"metadata": {"x": "\\ud800"}}',
+        b"\xff\xfe",
+        b"",
+        b"{",
+        b"[" * 5000,
+    ],
+)
+def test_what_is_no_json_is_refused_and_never_echoed_as_json(
+    server: Server, client: httpx2.Client, body: bytes
+) -> None:
+    before = server.contents()
+
+    answer = client.post("/v1/alignments", content=body, headers=JSON)
+
+    assert_problem(answer, 422, "invalid-request")
+    assert server.contents() == before
+
+
+def test_faults_come_together_each_with_its_place(client: httpx2.Client) -> None:
+    body = request(metrics=[{"metric": "mutual_knn", "k": 0}], layers=7, seed=-1)
+
+    document = assert_problem(client.post("/v1/alignments", json=body), 422, "invalid-request")
+
+    assert [fault["pointer"] for fault in document["errors"]] == ["/metrics/0/k", "/layers", "/seed"]
+
+
+def test_a_body_of_another_type_is_refused_with_the_types_allowed(client: httpx2.Client) -> None:
+    answer = client.post("/v1/alignments", content=b"a,b", headers={"content-type": "text/csv"})
+
+    assert_problem(
+        answer, 415, "unsupported-format", value="text/csv", limit=["application/json", "multipart/form-data"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "not-found"),
+        ("GET", "/v1/embeddings/", 404, "not-found"),
+        ("GET", "/../../etc/passwd", 404, "not-found"),
+        ("PUT", "/v1/jobs", 405, "method-not-allowed"),
+        ("GET", "/v1/jobs/job_1", 404, "not-found"),
+        ("GET", f"/v1/jobs/job_{'0' * 32}", 404, "not-found"),
+        ("GET", f"/v1/jobs/job_{'0' * 32}/events", 404, "not-found"),
+        ("POST", f"/v1/jobs/job_{'0' * 32}/cancel", 404, "not-found"),
+        ("GET", "/v1/jobs/%00", 404, "not-found"),
+        ("GET", f"/v1/embeddings/{UNKNOWN_ID}", 404, "not-found"),
+        ("DELETE", f"/v1/embeddings/{UNKNOWN_ID}", 404, "not-found"),
+        ("GET", "/v1/jobs?limit=0", 422, "invalid-request"),
+        ("GET", "/v1/jobs?limit=NaN", 422, "invalid-request"),
+        ("GET", "/v1/jobs?status=lost", 422, "invalid-request"),
+        ("GET", "/v1/jobs?cursor=%00", 422, "invalid-request"),
+        ("GET", "/v1/embeddings?cursor=bogus", 422, "invalid-request"),
+        ("GET", "/v1/embeddings?name=%00", 422, "invalid-request"),
+        ("GET", "/v1/embeddings?metadata=7", 422, "invalid-request"),
+        ("GET", '/v1/embeddings?metadata={"x":', 422, "invalid-request"),
+        ("GET", '/v1/embeddings?metadata={"x":"%00"}', 422, "invalid-request"),
+        ("GET", '/v1/embeddings?metadata={"x":"%5Cu0000"}', 422, "invalid-request"),
+        ("GET", "/v1/embeddings?metadata=%ff", 422, "invalid-request"),
+        ("POST", "/v1/embeddings?name=../x", 422, "invalid-request"),
+        ("POST", "/v1/embeddings?metadata=[]", 422, "invalid-request"),
+        ("POST", "/v1/alignments?dry_run=perhaps", 422, "invalid-request"),
+    ],
+)
+def test_bad_addresses_and_parameters_are_problems_too(
+    client: httpx2.Client, method: str, path: str, status: int, code: str
+) -> None:
+    assert_problem(client.request(method, path), status, code)
+
+
+def test_a_bad_parameter_is_named_with_its_value(client: httpx2.Client) -> None:
+    assert_problem(client.get("/v1/jobs?limit=1000"), 422, "invalid-request", pointer="limit", value="1000")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "with space", "\x7f"])
+def test_a_bad_idempotency_key_is_refused(server: Server, client: httpx2.Client, key: str) -> None:
+    before = server.contents()
+
+    answer = client.post("/v1/alignments", json=request(), headers={"idempotency-key": key})
+
+    assert_problem(answer, 422, "invalid-request", pointer="idempotency-key")
+    assert server.contents() == before
+
+
+def test_sides_of_unequal_length_are_refused_for_files_and_for_stored_sets(
+    server: Server, client: httpx2.Client
+) -> None:
+    a, b = upload(client, rows(20)), upload(client, rows(30))
+    before = server.contents()
+
+    stored = client.post("/v1/alignments", json={"a": {"embedding": a["id"]}, "b": {"embedding": b["id"]}})
+    files = client.post("/v1/alignments", files={"a": npy(rows(21)), "b": npy(rows(31))})
+
+    assert_problem(stored, 422, "unpaired-sides", value="20 and 30 rows")
+    assert_problem(files, 422, "unpaired-sides", value="21 and 31 rows")
+    assert server.contents() == before

@@ -1,0 +1,52 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from consilience.contract.jobs import AlignmentRequest
+from service.faults import allowed_fields, explain, find_pointer
+
+
+def faults_of(body: Any) -> dict[str, str]:
+    with pytest.raises(ValidationError) as caught:
+        AlignmentRequest.model_validate(body)
+    return {fault.pointer: fault.detail for fault in explain(caught.value, body, AlignmentRequest).faults}
+
+
+SIDES = {"a": {"embedding": "emb_" + "0" * 32}, "b": {"embedding": "emb_" + "1" * 32}}
+
+
+def test_a_pointer_leads_through_the_body_as_the_user_wrote_it() -> None:
+    assert list(faults_of({**SIDES, "metrics": [{"metric": "mutual_knn", "k": [3, 0]}]})) == ["/metrics/0/k/1"]
+    assert list(faults_of({**SIDES, "metrics": {"metric": "mutual_knn", "k": 0}})) == ["/metrics/k"]
+
+
+def test_a_pointer_escapes_slash_and_tilde() -> None:
+    assert list(faults_of({**SIDES, "a/b~c": 1})) == ["/a~1b~0c"]
+
+
+def test_a_missing_field_is_pointed_at() -> None:
+    assert faults_of({"a": SIDES["a"]}) == {"/b": "Field required."}
+
+
+def test_the_members_of_a_union_complain_once() -> None:
+    assert len(faults_of({**SIDES, "layers": {"a": 7}})) == 1
+
+
+def test_steps_that_the_body_does_not_have_are_left_out() -> None:
+    assert find_pointer(("metrics", 0, "cka", "debiased"), {"metrics": [{"debiased": 3}]}, missing=False) == (
+        "/metrics/0/debiased"
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "fields"),
+    [
+        (("a",), ("embedding", "vectors")),
+        (("layers", "Layers"), ("a", "b")),
+        (("metrics", 0, "cka"), ("metric", "kernel", "debiased", "definition")),
+        (("interval",), ("level", "target")),
+    ],
+)
+def test_the_fields_allowed_are_found_wherever_the_fault_is(location: tuple[str, ...], fields: tuple[str, ...]) -> None:
+    assert allowed_fields(AlignmentRequest, location) == fields

@@ -1,0 +1,63 @@
+from collections.abc import Iterator
+
+from starlette.testclient import TestClient
+
+from consilience.contract.problems import PROBLEM_MEDIA_TYPE
+from consilience.errors import ConsilienceError, InputError, NonFiniteValues, StateError, Unavailable
+from service.app import create_app
+from service.problems import describe, status_of
+from service.settings import Settings
+from tests.service.servers import assert_problem
+
+
+def tree(root: type[ConsilienceError] = ConsilienceError) -> Iterator[type[ConsilienceError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def test_what_the_caller_can_mend_is_4xx_and_everything_else_5xx() -> None:
+    for kind in tree():
+        assert (status_of(kind) < 500) == issubclass(kind, InputError | StateError), kind
+
+
+def test_codes_are_unique_but_for_subclasses_of_one_error() -> None:
+    own = [kind.code for kind in tree() if "code" in vars(kind)]
+
+    assert len(own) == len(set(own))
+
+
+def test_a_route_documents_its_problems_by_status() -> None:
+    documented = describe(NonFiniteValues, Unavailable)
+
+    assert list(documented) == [422, 503]
+    assert "non-finite-values" in documented[422]["description"]
+    assert PROBLEM_MEDIA_TYPE in documented[422]["content"]
+
+
+def test_an_unforeseen_error_is_a_problem_without_a_trace() -> None:
+    app = create_app(Settings())
+
+    @app.get("/broken")
+    def break_down() -> None:
+        raise RuntimeError("secret words")
+
+    answer = TestClient(app, raise_server_exceptions=False).get("/broken")
+
+    document = answer.json()
+    assert (answer.status_code, document["type"].rsplit("/", 1)[-1]) == (500, "internal-error")
+    assert document["request_id"]
+    assert "secret" not in answer.text
+
+
+def test_what_may_work_later_says_when_to_ask_again() -> None:
+    app = create_app(Settings())
+
+    @app.get("/down")
+    def fail() -> None:
+        raise Unavailable("The database does not answer.")
+
+    answer = TestClient(app).get("/down")
+
+    assert_problem(answer, 503, "unavailable", retryable=True)
+    assert answer.headers["retry-after"] == "1"

@@ -1,0 +1,66 @@
+import pytest
+
+from consilience.errors import StartupError
+from service.settings import Settings, is_loopback, read_settings
+
+
+def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSILIENCE_PORT", "9000")
+    monkeypatch.setenv("CONSILIENCE_UPLOAD_LIMIT_BYTES", "1000")
+
+    settings = read_settings()
+
+    assert (settings.port, settings.upload_limit_bytes) == (9000, 1000)
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    settings = Settings()
+
+    assert (settings.host, settings.upload_limit_bytes, settings.queue_limit) == ("127.0.0.1", 8 * 2**30, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PORT", "70000"), ("PORT", "http"), ("UPLOAD_LIMIT_BYTES", "8GB"), ("WAIT_LIMIT_S", "nan"), ("QUEUE_LIMIT", "0")],
+)
+def test_a_bad_value_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(f"CONSILIENCE_{variable}", value)
+
+    with pytest.raises(StartupError, match=f"CONSILIENCE_{variable}='{value}'"):
+        read_settings()
+
+
+def test_all_bad_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSILIENCE_PORT", "x")
+    monkeypatch.setenv("CONSILIENCE_LOG_LEVEL", "loud")
+
+    with pytest.raises(StartupError, match=r"CONSILIENCE_PORT.*CONSILIENCE_LOG_LEVEL"):
+        read_settings()
+
+
+def test_secrets_are_masked() -> None:
+    settings = Settings(redis_url="redis://:hunter2@h/0", database_url="postgresql://u:hunter2@h/d")
+
+    assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump()}"
+    assert settings.database == "postgresql://u:hunter2@h/d"
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::", "example.org"])  # noqa: S104 - refused below
+def test_other_than_loopback_needs_permission(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("CONSILIENCE_HOST", host)
+
+    with pytest.raises(StartupError, match="CONSILIENCE_ALLOW_UNAUTHENTICATED=true"):
+        read_settings()
+
+    monkeypatch.setenv("CONSILIENCE_ALLOW_UNAUTHENTICATED", "true")
+    assert read_settings().host == host
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
+def test_loopback_is_known(host: str) -> None:
+    assert is_loopback(host)

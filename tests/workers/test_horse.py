@@ -1,0 +1,126 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.workers.yard import is_alive, wait_until_dead
+from workers.horse import Death, Horse
+
+
+def end_of(horse: Horse) -> Death:
+    death = horse.wait(10)
+    assert death is not None
+    return death
+
+
+def test_the_status_of_the_work_is_the_status_of_the_process() -> None:
+    assert end_of(Horse(lambda: 0)).status == 0
+    assert str(end_of(Horse(lambda: 7))) == "exit status 7"
+
+
+def test_an_error_is_a_status_and_never_returns_into_the_worker(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise ValueError("boom")
+
+    assert end_of(Horse(fail)).status == 1
+    assert "ValueError: boom" in capfd.readouterr().err
+
+
+def test_even_an_exit_ends_the_process() -> None:
+    assert end_of(Horse(lambda: sys.exit(0))).status == 1
+
+
+def test_waiting_ends_in_time() -> None:
+    horse = Horse(lambda: time.sleep(60) or 0)
+    began = time.monotonic()
+    assert horse.wait(0.05) is None
+    assert horse.wait(-1) is None
+    assert time.monotonic() - began < 1
+    assert horse.kill().status == -signal.SIGKILL
+
+
+def test_a_kill_takes_what_the_work_has_started() -> None:
+    read_end, write_end = os.pipe()
+
+    def work() -> int:
+        child = subprocess.Popen(["sleep", "60"])
+        os.write(write_end, str(child.pid).encode())
+        time.sleep(60)
+        return 0
+
+    horse = Horse(work)
+    grandchild = int(os.read(read_end, 10))
+    assert str(horse.kill()) == "SIGKILL"
+    wait_until_dead(grandchild)
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_a_kill_right_after_the_fork_spares_the_parent() -> None:
+    for _ in range(20):
+        assert Horse(lambda: time.sleep(60) or 0).kill().status == -signal.SIGKILL
+
+
+def test_a_kill_of_one_that_has_just_ended_is_its_end() -> None:
+    horse = Horse(lambda: 0)
+    time.sleep(0.1)
+    assert horse.kill().status == 0
+
+
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_descriptor_is_left() -> None:
+    before = count_descriptors()
+    end_of(Horse(lambda: 0))
+    Horse(lambda: time.sleep(60) or 0).kill()
+    assert count_descriptors() == before
+
+
+def test_it_dies_with_its_parent() -> None:
+    code = """
+import time
+from workers.horse import Horse
+print(Horse(lambda: time.sleep(60) or 0).pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    horse = int(parent.stdout.readline())
+    assert is_alive(horse)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_until_dead(horse)
+
+
+def test_random_numbers_differ_between_two_of_them() -> None:
+    import random
+
+    read_end, write_end = os.pipe()
+    for _ in range(2):
+        end_of(Horse(lambda: os.write(write_end, f"{random.random()}\n".encode()) and 0))  # noqa: S311 - what is tested
+    one, two = os.read(read_end, 100).split()
+    assert one != two
+    os.close(read_end)
+    os.close(write_end)
+
+
+@pytest.mark.parametrize(
+    ("status", "starved", "expected"), [(-9, True, True), (-9, False, False), (-11, True, False), (1, True, False)]
+)
+def test_only_a_sigkill_beside_a_memory_kill_counts_as_out_of_memory(
+    status: int, starved: bool, expected: bool
+) -> None:
+    assert Death(status=status, peak_bytes=1, starved=starved).out_of_memory is expected
+
+
+def test_the_peak_of_memory_is_known() -> None:
+    assert end_of(Horse(lambda: 0 if len(b"x" * 50_000_000) else 1)).peak_bytes > 50_000_000
+    assert threading.active_count() >= 1
