@@ -225,6 +225,8 @@ class KernelGrid:
         runs = [(of_a, of_b) for of_a in self._runs(a, self._defined[0]) for of_b in self._runs(b, self._defined[1])]
         for done, (of_a, of_b) in enumerate(runs):
             matrices = [self._matrix(a, i) for i in of_a] + [self._paired(j, permutation) for j in of_b]
+            if not matrices:
+                continue
             sums, products = find_sums(matrices, self._step(done, len(runs)) if permutation is None else None)
             out[np.ix_(of_a, of_b)] = products[: len(of_a), len(of_a) :]
             if permutation is None:
@@ -240,7 +242,7 @@ class KernelGrid:
         return lambda rows, n: self.comparison.report("matrices", done * n + rows, runs * n)
 
     def _runs(self, side: Side, layers: Sequence[int]) -> Iterator[list[int]]:
-        """Layers whose points fit in memory together."""
+        """Layers whose points fit in memory together; one run of none where there are none: the other side has sums too."""
         run: list[int] = []
         held = 0
         for index in layers:
@@ -250,8 +252,7 @@ class KernelGrid:
                 run, held = [], 0
             run.append(index)
             held += size
-        if run:
-            yield run
+        yield run
 
     def _through_stored(self, permutation: Permutation) -> Float64Array:
         of_a, of_b = self._defined

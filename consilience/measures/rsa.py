@@ -210,6 +210,8 @@ class PairGrid:
             left = [self._matrices(a, i) for i in of_a]
             for of_b in self._runs(self._defined[1]):
                 right = [self._paired(j, permutation) for j in of_b]
+                if not left and not right:
+                    continue
                 shared, own = _compare(left, right)
                 products[np.ix_(of_a, of_b)] = shared
                 names = [("a", i) for i in of_a] + [("b", j) for j in of_b]
@@ -235,7 +237,8 @@ class PairGrid:
         return products, self._squares
 
     def _runs(self, layers: Sequence[int]) -> Iterator[Sequence[int]]:
-        for start in range(0, len(layers), self._layers_max):
+        # One run of none where there are none: the other side has squares too.
+        for start in range(0, max(1, len(layers)), self._layers_max):
             yield layers[start : start + self._layers_max]
 
 

@@ -17,6 +17,8 @@ from consilience.numerics.permutations import Permutation
 
 #: What the reference implementation adds to the denominator.
 PRH_EPSILON = 1e-6
+#: Rounding of a sum of float64 terms, of the sum of their sizes.
+_DIGITS = 1e-14
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ def self_hsic(a: MatrixSums, *, debiased: bool) -> float:
     0 where it is no more than rounding makes of equal entries.
     """
     own = hsic(a.square, a, a, debiased=debiased)
-    noise = a.noise / (a.n * (a.n - 3)) if debiased else a.noise
-    return own if abs(own) > noise else 0.0
+    # The terms of the debiased sum may cancel, and leave the last digits of the largest.
+    noise = a.noise + _DIGITS * (a.square + float(a.rows @ a.rows) / a.n)
+    return own if abs(own) > (noise / (a.n * (a.n - 3)) if debiased else a.noise) else 0.0
 
 
 def cka(
