@@ -58,6 +58,11 @@ class Metric(Request):
         return self.symmetric
 
     @property
+    def is_rotation_invariant(self) -> bool:
+        """Whether rotating one side leaves the value, under the options in force."""
+        return self.rotation_invariant
+
+    @property
     def ceiling(self) -> float | None:
         """The largest value under the options in force."""
         return self.high

@@ -42,6 +42,7 @@ class Svcca(Metric):
     title = "Singular vector canonical correlation"
     summary = "The mean canonical correlation of the two spaces' leading principal components."
     formula = "mean singular value of U_A,r' U_B,r, U the leading left singular vectors"
+    rotation_invariant = False
     cost = COST
     reference = "Raghu et al. 2017, arXiv 1706.05806; the reference's svcca is random, this one is exact"
 
@@ -54,6 +55,11 @@ class Svcca(Metric):
         default="zscore", description="zscore: columns scaled to variance 1, as platonic-rep has it"
     )
 
+    @property
+    def is_rotation_invariant(self) -> bool:
+        """Only without the scaling of columns it is."""
+        return self.scaling == "centre"
+
 
 class Pwcca(Metric):
     """Canonical correlations weighted by what they explain of side a."""
@@ -62,6 +68,7 @@ class Pwcca(Metric):
     summary = "Canonical correlations weighted by how much of the first space their directions account for."
     formula = "sum_i w_i rho_i, w_i proportional to sum_j |<h_i, x_j>|, h the canonical variates of a"
     symmetric = False
+    rotation_invariant = False
     cost = COST
     reference = "Morcos et al. 2018, arXiv 1806.05759, eq. 4"
 
@@ -91,7 +98,7 @@ class LinearPredictivity(Metric):
     symmetric = False
     low = None
     chance = "at or below 0"
-    cost = "O(folds (n p^2 + p^3 + n p q)) a pair"
+    cost = "O(folds (n p^2 + p^3)) a layer, O(folds n p q) a pair and a draw"
     reference = "Kornblith et al. 2019, arXiv 1905.00414, R^2_LR, cross-validated as in Schrimpf et al. 2018"
 
     metric: Literal["linear_predictivity"] = "linear_predictivity"
