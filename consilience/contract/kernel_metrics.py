@@ -33,7 +33,9 @@ class Cka(Metric):
         default="standard", description="prh adds the reference implementation's 1e-6 to the denominator"
     )
     sigma: Sigma = Field(
-        default="median", description="width of the rbf kernel: a number, or the median distance between rows"
+        default="median",
+        description="width of the rbf kernel: a number, or the median of the distances between two different rows "
+        "(of all pairs of at most 2048 rows drawn with the seed)",
     )
 
     def options(self) -> dict[str, Any]:
@@ -122,6 +124,7 @@ class Rsa(Metric):
     formula = "corr(d_A(i, j), d_B(i, j)) over i < j; spearman: of their ranks"
     low = -1.0
     chance = "0"
+    rotation_invariant = False
     nulls = ("analytic", "permutation")
     cost = "O(n^2 (p + q)) with all pairs; O(pairs (p + q)) with sampled ones"
     reference = "Kriegeskorte et al. 2008, Frontiers in Systems Neuroscience 2:4; null: Mantel 1967"
@@ -131,5 +134,11 @@ class Rsa(Metric):
     distance: Literal["cosine", "euclidean", "correlation"] = "correlation"
     pairs: Literal["auto", "all"] | Annotated[int, Field(ge=1000, le=100_000_000)] = Field(
         default="auto",
-        description="all, a number of pairs drawn with the seed, or auto: all up to n = 4096, else 4 million",
+        description="all (up to n = 8192); a number of pairs, of which at least so many are taken: items are dealt to groups "
+        "with the seed, and all pairs within a group count; auto: all up to n = 4096, else 4 million",
     )
+
+    @property
+    def is_rotation_invariant(self) -> bool:
+        """The correlation of two rows depends on their means over the features."""
+        return self.distance != "correlation"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol, TypeVar, cast
+from weakref import proxy
 
 import numpy as np
 
@@ -95,7 +96,8 @@ class Side:
 
     def moments(self, index: int) -> Moments:
         """Centred second moments of a layer, found once; they hold no rows."""
-        return self.keep(index, "moments", lambda: find_moments(self.rows(index), lambda: self.rows(index)))
+        side = proxy(self)  # a circle would keep all rows until the next full collection of garbage
+        return self.keep(index, "moments", lambda: find_moments(self.rows(index), lambda: side.rows(index)))
 
     def graph(self, index: int, k: int) -> tuple[NeighbourGraph, bool]:
         """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache."""

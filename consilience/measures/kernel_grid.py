@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from consilience.contract.scores import Reason
-from consilience.measures.comparison import Comparison, Side
+from consilience.measures.comparison import Report, Side
 from consilience.numerics import compiled_dense, pairwise
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cka import jackknife_weights
@@ -56,7 +56,10 @@ class KernelGrid:
     layer and O(n^2) a pair, whichever is less work for the grid; other kernels always through blocks.
     """
 
-    comparison: Comparison
+    a: Side
+    b: Side
+    seed: int
+    report: Report
     kernel: Kernel
     _found: dict[tuple[str, int], MatrixSums] = field(default_factory=dict)
 
@@ -91,7 +94,7 @@ class KernelGrid:
         """What the skew of a law needs of a layer: see `triangle_share`; from at most 1024 rows drawn with the seed."""
 
         def find() -> float:
-            rows = pairwise.draw_rows(self.comparison.n, SKEW_ROWS, self.comparison.seed)
+            rows = pairwise.draw_rows(self.a.n, SKEW_ROWS, self.seed)
             if self.kernel.entry == "inner":
                 points = side.moments(index).centred(rows, np.dtype(np.float32))
                 return triangle_share(pairwise.pair_matrix(points, "inner"))
@@ -101,7 +104,7 @@ class KernelGrid:
 
     def pair_rows(self, cell: Cell, *, debiased: bool) -> tuple[PairRows, PairRows, PairRows]:
         """Row sums of one layer pair and of each layer with itself, for the jackknife."""
-        a, b = self.comparison.a, self.comparison.b
+        a, b = self.a, self.b
         weights = tuple(
             jackknife_weights(self.sums(side, index), debiased=debiased)
             for side, index in zip((a, b), cell, strict=True)
@@ -120,14 +123,14 @@ class KernelGrid:
     # How it is found.
 
     def _letter(self, side: Side) -> str:
-        return "a" if side is self.comparison.a else "b"
+        return "a" if side is self.a else "b"
 
     @cached_property
     def _defined(self) -> tuple[list[int], list[int]]:
         """The layers of each side that have a matrix."""
         a, b = (
             [index for index in range(len(side.layers)) if self.reason(side, index) is None]
-            for side in (self.comparison.a, self.comparison.b)
+            for side in (self.a, self.b)
         )
         return a, b
 
@@ -139,8 +142,8 @@ class KernelGrid:
         """Whether the features are the shorter way to the values of the whole grid."""
         if self.kernel.entry != "inner":
             return False
-        n, (of_a, of_b) = self.comparison.n, self._defined
-        p, q = self._dims(self.comparison.a, of_a), self._dims(self.comparison.b, of_b)
+        n, (of_a, of_b) = self.a.n, self._defined
+        p, q = self._dims(self.a, of_a), self._dims(self.b, of_b)
         features = n * (sum(d * d for d in p + q) + sum(p) * sum(q))
         blocks = n**2 * (_BLOCK_COST * (sum(p) + sum(q)) + _ENTRY_COST / 2 * (len(p) + len(q)) ** 2)
         return features <= blocks
@@ -149,29 +152,29 @@ class KernelGrid:
     def _room(self) -> bool:
         """Whether the n x n matrices of all layers may be kept."""
         of_a, of_b = self._defined
-        return 4 * self.comparison.n**2 * (len(of_a) + len(of_b)) <= WHOLE_BYTES
+        return 4 * self.a.n**2 * (len(of_a) + len(of_b)) <= WHOLE_BYTES
 
     @cached_property
     def _stored(self) -> bool:
         """Whether values come from kept matrices: where they are smaller than the rows themselves."""
         of_a, of_b = self._defined
-        dims = self._dims(self.comparison.a, of_a) + self._dims(self.comparison.b, of_b)
-        return not self._by_features and self._room and self.comparison.n * len(dims) < sum(dims)
+        dims = self._dims(self.a, of_a) + self._dims(self.b, of_b)
+        return not self._by_features and self._room and self.a.n * len(dims) < sum(dims)
 
     @cached_property
     def _relabels(self) -> bool:
         """Whether draws relabel kept matrices: where there is room and, for features, n^2 <= 4 p q on average."""
         if not self._by_features:
             return self._room
-        n, (of_a, of_b) = self.comparison.n, self._defined
-        p, q = self._dims(self.comparison.a, of_a), self._dims(self.comparison.b, of_b)
+        n, (of_a, of_b) = self.a.n, self._defined
+        p, q = self._dims(self.a, of_a), self._dims(self.b, of_b)
         return self._room and n * n * len(p) * len(q) <= 4 * sum(p) * sum(q)
 
     def _sigma(self, side: Side, index: int) -> float:
         """The width of a layer's kernel."""
         if self.kernel.sigma != "median":
             return self.kernel.sigma
-        seed = self.comparison.seed
+        seed = self.seed
         return side.keep(index, "median distance", lambda: pairwise.median_distance(side.moments(index), seed))
 
     def _matrix(self, side: Side, index: int) -> LowerMatrix:
@@ -180,31 +183,31 @@ class KernelGrid:
 
     def _made(self, side: Side, index: int) -> PairMatrix:
         points = pairwise.centre_rows(side.rows(index), side.moments(index).mean)
-        return pairwise.pair_matrix(points, self.kernel.entry, self._sigma(side, index), seed=self.comparison.seed)
+        return pairwise.pair_matrix(points, self.kernel.entry, self._sigma(side, index), seed=self.seed)
 
     @cached_property
     def _stacks(self) -> dict[str, tuple[FloatArray, dict[int, StoredMatrix]]]:
         """The kept n x n matrices of both sides, those of a side in one array, and each of them by its layer."""
-        sides = {"a": self.comparison.a, "b": self.comparison.b}
+        sides = {"a": self.a, "b": self.b}
         return {
             letter: self._stack(side, layers)
             for (letter, side), layers in zip(sides.items(), self._defined, strict=True)
         }
 
     def _stack(self, side: Side, layers: Sequence[int]) -> tuple[FloatArray, dict[int, StoredMatrix]]:
-        n = self.comparison.n
+        n = self.a.n
         stack = np.empty((len(layers), n, n), np.float64 if n <= EXACT_ROWS else np.float32)
         stored = {}
         for place, index in enumerate(layers):
-            self.comparison.report("matrices", place, len(layers))
+            self.report("matrices", place, len(layers))
             stored[index] = self._made(side, index).store(stack[place])
         return stack, stored
 
     def _empty(self) -> Float64Array:
-        return np.full((len(self.comparison.a.layers), len(self.comparison.b.layers)), np.nan)
+        return np.full((len(self.a.layers), len(self.b.layers)), np.nan)
 
     def _through_features(self, permutation: Permutation | None = None) -> Float64Array:
-        a, b = self.comparison.a, self.comparison.b
+        a, b = self.a, self.b
         of_a, of_b = self._defined
         if permutation is None:
             for letter, side, layers in (("a", a, of_a), ("b", b, of_b)):
@@ -214,13 +217,13 @@ class KernelGrid:
         cells = [(i, j) for i in of_a for j in of_b]
         for done, (i, j) in enumerate(cells):
             if permutation is None:
-                self.comparison.report("cross-products", done, len(cells))
+                self.report("cross-products", done, len(cells))
             out[i, j] = linear_product(a.moments(i), b.moments(j), permutation)
         return out
 
     def _through_blocks(self, permutation: Permutation | None) -> Float64Array:
         """Find sums and products by passes over blocks of as many layers as there is room for."""
-        a, b = self.comparison.a, self.comparison.b
+        a, b = self.a, self.b
         out = self._empty()
         runs = [(of_a, of_b) for of_a in self._runs(a, self._defined[0]) for of_b in self._runs(b, self._defined[1])]
         for done, (of_a, of_b) in enumerate(runs):
@@ -235,18 +238,18 @@ class KernelGrid:
         return out
 
     def _paired(self, index: int, permutation: Permutation | None) -> LowerMatrix:
-        side = self.comparison.b
+        side = self.b
         return self._matrix(side, index) if permutation is None else self._made(side, index).take(permutation)
 
     def _step(self, done: int, runs: int) -> Step:
-        return lambda rows, n: self.comparison.report("matrices", done * n + rows, runs * n)
+        return lambda rows, n: self.report("matrices", done * n + rows, runs * n)
 
     def _runs(self, side: Side, layers: Sequence[int]) -> Iterator[list[int]]:
         """Layers whose points fit in memory together; one run of none where there are none: the other side has sums too."""
         run: list[int] = []
         held = 0
         for index in layers:
-            size = 0 if self._stored else 4 * self.comparison.n * side.layers[index].dim
+            size = 0 if self._stored else 4 * self.a.n * side.layers[index].dim
             if run and held + size > POINTS_BYTES:
                 yield run
                 run, held = [], 0

@@ -66,8 +66,10 @@ def measure_distance_correlation(metric: DistanceCorrelation, comparison: Compar
 
 
 def _measure(comparison: Comparison, kernel: Kernel, options: CkaOptions, reading: Reading) -> Measurement:
-    matrices = comparison.keep(f"matrices {kernel.name}", lambda: KernelGrid(comparison, kernel))
     a, b = comparison.a, comparison.b
+    matrices = comparison.keep(
+        f"matrices {kernel.name}", lambda: KernelGrid(a, b, comparison.seed, comparison.report, kernel)
+    )
     reasons = find_reasons(comparison, lambda side, index: _layer_reason(matrices, side, index, options))
 
     def read(products: Float64Array, permutation: Permutation | None = None) -> Float64Array:
@@ -95,10 +97,10 @@ def _measure(comparison: Comparison, kernel: Kernel, options: CkaOptions, readin
 
 
 def _bounds(matrices: KernelGrid, options: CkaOptions, cell: Cell, level: float) -> Bounds | Reason:
-    if matrices.comparison.n < 5:
+    if matrices.a.n < 5:
         return Reason(code="too-few-rows", detail="Leaving a row out of 4 leaves the score undefined.")
     product = float(matrices.products[cell])
-    sides = matrices.sums(matrices.comparison.a, cell[0]), matrices.sums(matrices.comparison.b, cell[1])
+    sides = matrices.sums(matrices.a, cell[0]), matrices.sums(matrices.b, cell[1])
     without_each = jackknife(product, sides, matrices.pair_rows(cell, debiased=options.debiased), options)
     found = jackknife_bounds(cka(product, *sides, options), without_each, level)
     if found is None:

@@ -38,7 +38,7 @@ def measure_rsa(metric: Rsa, comparison: Comparison) -> Measurement:
         All pairs of more than 8192 rows.
     """
     name = f"dissimilarities {metric.method} {metric.distance} {metric.pairs}"
-    pairs = comparison.keep(name, lambda: PairGrid(comparison, metric, name))
+    pairs = comparison.keep(name, lambda: PairGrid(comparison.a, comparison.b, comparison.seed, metric, name))
     reasons = find_reasons(comparison, pairs.reason)
     return Measurement(
         grid=pairs.read(reasons),
@@ -68,7 +68,9 @@ def choose_pairs(metric: Rsa, n: int) -> int | None:
 class PairGrid:
     """The dissimilarities of all layers of both sides, within the same groups of items."""
 
-    comparison: Comparison
+    a: Side
+    b: Side
+    seed: int
     metric: Rsa
     name: str
     _squares: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
@@ -76,8 +78,8 @@ class PairGrid:
     @cached_property
     def groups(self) -> list[rsa.Ids]:
         """The items whose pairs count: one group of all, or groups dealt with the seed."""
-        pairs = choose_pairs(self.metric, self.comparison.n)
-        return rsa.deal_groups(self.comparison.n, pairs, self.comparison.seed)
+        pairs = choose_pairs(self.metric, self.a.n)
+        return rsa.deal_groups(self.a.n, pairs, self.seed)
 
     def reason(self, side: Side, index: int) -> Reason | None:
         """Why a layer has no dissimilarities, or none that vary."""
@@ -103,15 +105,15 @@ class PairGrid:
 
     def law(self, i: int, j: int) -> NullLaw:
         """The null law of one layer pair."""
-        return mantel_law(self._counts(self.comparison.a, i), self._counts(self.comparison.b, j))
+        return mantel_law(self._counts(self.a, i), self._counts(self.b, j))
 
     def bounds(self, i: int, j: int, level: float) -> Bounds | Reason:
         """The population interval of one layer pair, by leaving out items; ranks are kept as they are."""
-        n = self.comparison.n
+        n = self.a.n
         if n < 5:
             return Reason(code="too-few-rows", detail="Leaving a row out of 4 leaves too few pairs.")
         products, rows, pairs = np.zeros((3, n)), np.zeros((2, n)), np.zeros(n)
-        of_a, of_b = self._matrices(self.comparison.a, i), self._matrices(self.comparison.b, j)
+        of_a, of_b = self._matrices(self.a, i), self._matrices(self.b, j)
         for ids, left, right in zip(self.groups, of_a, of_b, strict=True):
             nothing = np.zeros(len(ids))
             for place, found in enumerate(find_pair_rows((left, right), (nothing, nothing))):
@@ -134,7 +136,7 @@ class PairGrid:
     # How it is found.
 
     def _letter(self, side: Side) -> str:
-        return "a" if side is self.comparison.a else "b"
+        return "a" if side is self.a else "b"
 
     def _pointless(self, side: Side, index: int) -> Reason | None:
         def find() -> Reason | None:
@@ -153,13 +155,13 @@ class PairGrid:
     def _defined(self) -> tuple[list[int], list[int]]:
         a, b = (
             [index for index in range(len(side.layers)) if self._pointless(side, index) is None]
-            for side in (self.comparison.a, self.comparison.b)
+            for side in (self.a, self.b)
         )
         return a, b
 
     @cached_property
     def _dtype(self) -> type[np.float32] | type[np.float64]:
-        return np.float64 if self.comparison.n <= EXACT_ROWS else np.float32
+        return np.float64 if self.a.n <= EXACT_ROWS else np.float32
 
     @cached_property
     def _layers_max(self) -> int:
@@ -180,7 +182,7 @@ class PairGrid:
         """One matrix a group, of one layer."""
         if not self._kept:
             return self._make(side, index, self.groups, self._fresh())
-        which = 0 if side is self.comparison.a else 1
+        which = 0 if side is self.a else 1
         place = self._defined[which].index(index)
         out = [stack[place] for stack in self._stacks[which]]
         return side.keep(index, self.name, lambda: self._make(side, index, self.groups, out))
@@ -192,18 +194,18 @@ class PairGrid:
         points = rsa.find_points(side.rows(index), self.metric.distance)
         if points is None:
             raise AssertionError("a layer without points is left out")
-        matrix = pair_matrix(points, _ENTRIES[self.metric.distance], seed=self.comparison.seed)
+        matrix = pair_matrix(points, _ENTRIES[self.metric.distance], seed=self.seed)
         return rsa.fill_pairs(matrix, groups, out, ranked=self.metric.method == "spearman")
 
     def _counts(self, side: Side, index: int) -> MantelCounts:
-        n, seed = self.comparison.n, self.comparison.seed
+        n, seed = self.a.n, self.seed
         return side.keep(index, f"counts {self.name}", lambda: count_matrix(n, self._matrices(side, index), seed))
 
     def _through_groups(
         self, permutation: Permutation | None
     ) -> tuple[Float64Array, dict[tuple[str, int], tuple[float, float]]]:
         """Find products, and squares with their rounding, for as many layers at once as there is room for."""
-        a, b = self.comparison.a, self.comparison.b
+        a, b = self.a, self.b
         products = np.full((len(a.layers), len(b.layers)), np.nan)
         squares: dict[tuple[str, int], tuple[float, float]] = {}
         for of_a in self._runs(self._defined[0]):
@@ -220,7 +222,7 @@ class PairGrid:
         return products, squares
 
     def _paired(self, index: int, permutation: Permutation | None) -> list[StoredMatrix]:
-        side = self.comparison.b
+        side = self.b
         if permutation is None:
             return self._matrices(side, index)
         return self._make(side, index, [permutation[ids] for ids in self.groups], self._fresh())

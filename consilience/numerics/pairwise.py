@@ -99,10 +99,8 @@ class PairMatrix:
     def store(self, out: FloatArray) -> "StoredMatrix":
         """Write the full matrix, with a diagonal of 0, to an (n, n) array."""
         for start, stop in blocks(self.n, BLOCK_ROWS_MAX):
-            block = self.lower(start, stop)
-            out[start:stop, :stop] = block
-            out[:start, start:stop] = block[:, :start].T
-            out[start:stop, start:stop] += block[:, start:].T
+            out[start:stop, :stop] = self.lower(start, stop)
+        mirror(out)
         return StoredMatrix(out, self.diagonal, centred=self.centred, noise=self.noise)
 
     def whole(self) -> FloatArray:
@@ -147,6 +145,14 @@ class StoredMatrix:
         block = self.entries[start:stop, :stop].copy()
         block[:, start:][np.triu_indices(stop - start)] = 0.0
         return block
+
+
+def mirror(entries: FloatArray) -> None:
+    """Copy what lies below the diagonal of a square array to above it, and set the diagonal to 0."""
+    for start, stop in blocks(len(entries), BLOCK_ROWS_MAX):
+        entries[:start, start:stop] = entries[start:stop, :start].T
+        below = np.tril(entries[start:stop, start:stop], -1)
+        entries[start:stop, start:stop] = below + below.T
 
 
 def blocks(n: int, rows: int) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from consilience.numerics import compiled_dense
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
 from consilience.numerics.moments import FloatArray, working_dtype
-from consilience.numerics.pairwise import PairMatrix, StoredMatrix, rounding_square
+from consilience.numerics.pairwise import PairMatrix, StoredMatrix, mirror, rounding_square
 
 Distance = Literal["cosine", "euclidean", "correlation"]
 Ids = npt.NDArray[np.intp]
@@ -110,8 +110,8 @@ def _unpack(values: FloatArray, entries: list[FloatArray]) -> None:
     for group in entries:
         for i in range(1, len(group)):
             group[i, :i] = values[start : start + i]
-            group[:i, i] = values[start : start + i]
             start += i
+        mirror(group)
 
 
 def rsa(product: float, square_a: float, square_b: float) -> float:
