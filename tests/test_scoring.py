@@ -181,7 +181,7 @@ def test_repeated_rows_are_counted_and_warned_of() -> None:
 def test_progress_is_reported_by_stage() -> None:
     seen: list[tuple[str, int, int]] = []
     score(*views(), layers="all", report=lambda *step: seen.append(step))
-    assert {stage for stage, _, _ in seen} == {"preparation", "neighbours", "cka"}
+    assert {stage for stage, _, _ in seen} == {"preparation", "neighbours", "kernels"}
     assert all(0 <= done <= total for _, done, total in seen)
 
 

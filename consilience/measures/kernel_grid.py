@@ -1,8 +1,6 @@
 """The sums that every metric of centred matrices needs, for all layer pairs at once, and again under relabelling."""
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -11,12 +9,20 @@ import numpy as np
 
 from consilience.contract.scores import Reason
 from consilience.measures.comparison import Report, Side
-from consilience.numerics import compiled_dense, pairwise
+from consilience.numerics import pairwise
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cka import jackknife_weights
 from consilience.numerics.linear import linear_pair_rows, linear_product, linear_sums
 from consilience.numerics.moments import FloatArray
-from consilience.numerics.pair_sums import MatrixSums, PairRows, Step, find_pair_rows, find_sums, triangle_share
+from consilience.numerics.pair_sums import (
+    MatrixSums,
+    PairRows,
+    Step,
+    find_pair_rows,
+    find_sums,
+    relabel,
+    triangle_share,
+)
 from consilience.numerics.pairwise import LowerMatrix, PairMatrix, StoredMatrix
 from consilience.numerics.permutations import Permutation
 
@@ -199,7 +205,7 @@ class KernelGrid:
         stack = np.empty((len(layers), n, n), np.float64 if n <= EXACT_ROWS else np.float32)
         stored = {}
         for place, index in enumerate(layers):
-            self.report("matrices", place, len(layers))
+            self.report("kernels", place, len(layers))
             stored[index] = self._made(side, index).store(stack[place])
         return stack, stored
 
@@ -217,7 +223,7 @@ class KernelGrid:
         cells = [(i, j) for i in of_a for j in of_b]
         for done, (i, j) in enumerate(cells):
             if permutation is None:
-                self.report("cross-products", done, len(cells))
+                self.report("kernels", done, len(cells))
             out[i, j] = linear_product(a.moments(i), b.moments(j), permutation)
         return out
 
@@ -242,7 +248,7 @@ class KernelGrid:
         return self._matrix(side, index) if permutation is None else self._made(side, index).take(permutation)
 
     def _step(self, done: int, runs: int) -> Step:
-        return lambda rows, n: self.report("matrices", done * n + rows, runs * n)
+        return lambda rows, n: self.report("kernels", done * n + rows, runs * n)
 
     def _runs(self, side: Side, layers: Sequence[int]) -> Iterator[list[int]]:
         """Layers whose points fit in memory together; one run of none where there are none: the other side has sums too."""
@@ -263,18 +269,3 @@ class KernelGrid:
         if of_a and of_b:
             out[np.ix_(of_a, of_b)] = relabel(self._stacks["a"][0], self._stacks["b"][0], permutation)
         return out
-
-
-def relabel(a: FloatArray, b: FloatArray, permutation: Permutation) -> Float64Array:
-    """Sum A_s[i, j] B_t[p(i), p(j)] over i != j for all matrices of both sides, on all processors: O(n^2) a pair.
-
-    Shapes (L_A, n, n) and (L_B, n, n), of one type, to (L_A, L_B).
-    """
-    order = permutation.astype(np.int32)
-    threads = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as pool:
-        parts = [
-            [pool.submit(compiled_dense.relabelled_products, a, other, order, t, threads) for t in range(threads)]
-            for other in b
-        ]
-    return 2.0 * np.array([sum(part.result() for part in column) for column in parts]).T

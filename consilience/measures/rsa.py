@@ -9,8 +9,8 @@ import numpy as np
 from consilience.contract.kernel_metrics import Rsa
 from consilience.contract.scores import Reason
 from consilience.errors import InvalidRequest
-from consilience.measures.comparison import Comparison, Side
-from consilience.measures.kernel_grid import EXACT_ROWS, WHOLE_BYTES, Cell, relabel
+from consilience.measures.comparison import Comparison, Report, Side
+from consilience.measures.kernel_grid import EXACT_ROWS, WHOLE_BYTES, Cell
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics import rsa
 from consilience.numerics.arrays import Float64Array
@@ -18,7 +18,7 @@ from consilience.numerics.intervals import Bounds, jackknife_bounds
 from consilience.numerics.mantel import MantelCounts, count_matrix, mantel_law
 from consilience.numerics.moments import FloatArray
 from consilience.numerics.nulls import NullLaw
-from consilience.numerics.pair_sums import find_pair_rows, find_sums
+from consilience.numerics.pair_sums import find_pair_rows, find_sums, relabel
 from consilience.numerics.pairwise import Entry, StoredMatrix, pair_matrix
 from consilience.numerics.permutations import Permutation
 
@@ -38,7 +38,9 @@ def measure_rsa(metric: Rsa, comparison: Comparison) -> Measurement:
         All pairs of more than 8192 rows.
     """
     name = f"dissimilarities {metric.method} {metric.distance} {metric.pairs}"
-    pairs = comparison.keep(name, lambda: PairGrid(comparison.a, comparison.b, comparison.seed, metric, name))
+    pairs = comparison.keep(
+        name, lambda: PairGrid(comparison.a, comparison.b, comparison.seed, comparison.report, metric, name)
+    )
     reasons = find_reasons(comparison, pairs.reason)
     return Measurement(
         grid=pairs.read(reasons),
@@ -71,6 +73,7 @@ class PairGrid:
     a: Side
     b: Side
     seed: int
+    report: Report
     metric: Rsa
     name: str
     _squares: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
@@ -208,17 +211,18 @@ class PairGrid:
         a, b = self.a, self.b
         products = np.full((len(a.layers), len(b.layers)), np.nan)
         squares: dict[tuple[str, int], tuple[float, float]] = {}
-        for of_a in self._runs(self._defined[0]):
-            left = [self._matrices(a, i) for i in of_a]
-            for of_b in self._runs(self._defined[1]):
-                right = [self._paired(j, permutation) for j in of_b]
-                if not left and not right:
-                    continue
-                shared, own = _compare(left, right)
-                products[np.ix_(of_a, of_b)] = shared
-                names = [("a", i) for i in of_a] + [("b", j) for j in of_b]
-                noise = [sum(group.noise for group in layer) for layer in left + right]
-                squares.update(zip(names, zip(own, noise, strict=True), strict=True))
+        runs = [(of_a, of_b) for of_a in self._runs(self._defined[0]) for of_b in self._runs(self._defined[1])]
+        for done, (of_a, of_b) in enumerate(runs):
+            if permutation is None:
+                self.report("dissimilarities", done, len(runs))
+            layers = [self._matrices(a, i) for i in of_a] + [self._paired(j, permutation) for j in of_b]
+            if not layers:
+                continue
+            found = _compare(layers)
+            products[np.ix_(of_a, of_b)] = found[: len(of_a), len(of_a) :]
+            names = [("a", i) for i in of_a] + [("b", j) for j in of_b]
+            noise = [sum(group.noise for group in layer) for layer in layers]
+            squares.update(zip(names, zip(np.diagonal(found).tolist(), noise, strict=True), strict=True))
         return products, squares
 
     def _paired(self, index: int, permutation: Permutation | None) -> list[StoredMatrix]:
@@ -244,8 +248,6 @@ class PairGrid:
             yield layers[start : start + self._layers_max]
 
 
-def _compare(left: list[list[StoredMatrix]], right: list[list[StoredMatrix]]) -> tuple[Float64Array, list[float]]:
-    """Products of each layer of one side with each of the other, and all their squares, over all groups."""
-    total = sum(find_sums(group)[1] for group in zip(*left, *right, strict=True))
-    products = np.asarray(total)
-    return products[: len(left), len(left) :], np.diagonal(products).tolist()
+def _compare(layers: list[list[StoredMatrix]]) -> Float64Array:
+    """Products of each layer with each, summed over all groups: (L, L)."""
+    return np.asarray(sum(find_sums(group)[1] for group in zip(*layers, strict=True)))

@@ -29,23 +29,27 @@ def _square(kind: nb.types.Type) -> nb.types.Type:
     # Sums may be taken in any order, which lets the processor take eight at a time; nothing else is loosened.
     fastmath={"reassoc", "contract"},
 )
-def relabelled_products(a: FloatArray, b: FloatArray, permutation: IdArray, first: int, step: int) -> Float64Array:
-    """Sum A_s[i, j] B[p(i), p(j)] over j < i, for rows i = first, first + step, ... and each matrix s of a.
+def relabelled_products(a: FloatArray, b: FloatArray, permutation: IdArray, start: int, stop: int) -> Float64Array:
+    """Sum A_s[i, j] B[p(i), p(j)] over j < i for each matrix s of a, for rows i and n - 1 - i with start <= i < stop.
 
-    Shapes (L, n, n), (n, n), (n,) to (L,). A row of b is gathered once for all matrices of a.
+    Shapes (L, n, n), (n, n), (n,) to (L,). A long row comes with a short one, so that equal parts of 0 to (n + 1) / 2 are equal
+    work. A row of b is gathered once for all matrices of a.
     """
     layers, n = a.shape[:2]
     total = np.zeros(layers)
     gathered = np.empty(n, b.dtype)
-    for i in range(first, n, step):
-        row = permutation[i]
-        for j in range(i):
-            gathered[j] = b[row, permutation[j]]
-        for s in range(layers):
-            part = 0.0
+    for first in range(start, stop):
+        for i in (first, n - 1 - first):
+            row = permutation[i]
             for j in range(i):
-                part += np.float64(a[s, i, j]) * np.float64(gathered[j])
-            total[s] += part
+                gathered[j] = b[row, permutation[j]]
+            for s in range(layers):
+                part = 0.0
+                for j in range(i):
+                    part += np.float64(a[s, i, j]) * np.float64(gathered[j])
+                total[s] += part
+            if 2 * first == n - 1:
+                break
     return total
 
 

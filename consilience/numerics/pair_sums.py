@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from consilience.numerics.arrays import Float64Array
+from consilience.numerics import compiled_dense
+from consilience.numerics.arrays import Float64Array, IdArray
+from consilience.numerics.moments import FloatArray
 from consilience.numerics.pairwise import BLOCK_ROWS_MAX, LowerMatrix, PairMatrix, blocks
+from consilience.numerics.permutations import Permutation
+from consilience.numerics.threads import map_rows
 
 #: Told the rows done and their number.
 Step = Callable[[int, int], None]
@@ -75,6 +80,24 @@ def find_sums(matrices: Sequence[LowerMatrix], step: Step | None = None) -> tupl
         MatrixSums(matrix.diagonal, -matrix.diagonal if matrix.centred else row, square, matrix.noise)
         for matrix, row, square in zip(matrices, rows, squares, strict=True)
     ], products
+
+
+def relabel(a: FloatArray, b: FloatArray, permutation: Permutation) -> Float64Array:
+    """Sum A_s[i, j] B_t[p(i), p(j)] over i != j for all kept matrices of both sides, on all threads: O(n^2) a pair.
+
+    Shapes (L_A, n, n) and (L_B, n, n), of one type, to (L_A, L_B).
+    """
+    layers, n = a.shape[:2]
+    order = permutation.astype(np.int32)
+    columns = []
+    for other in b:
+        task = partial(_relabel_rows, a, other, order)
+        columns.append(sum(map_rows(task, (n + 1) // 2, n * (1 + layers))))
+    return 2.0 * np.array(columns).T
+
+
+def _relabel_rows(a: FloatArray, b: FloatArray, order: IdArray, rows: slice) -> Float64Array:
+    return np.asarray(compiled_dense.relabelled_products(a, b, order, rows.start, rows.stop))
 
 
 def block_rows(n: int, layers: int) -> int:
