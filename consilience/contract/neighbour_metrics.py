@@ -82,7 +82,7 @@ class SecondOrderCosine(NeighbourMetric):
     summary = "How alike the two spaces see the similarities of an item to all neighbours that either space lists."
     formula = "(1/n) sum_i cos(s_A(i, U_i), s_B(i, U_i)), U_i = N_A(i) | N_B(i), s the similarity (ReSi's code: 1 - s)"
     low = -1.0
-    chance = "found by permutation; far above 0"
+    chance = "found by permutation; far above 0 where the rows have a mean"
     reference = f"{RESI}; Hamilton et al. 2016, arXiv 1606.02821, eq. 4"
 
     metric: Literal["second_order_cosine"] = "second_order_cosine"

@@ -130,7 +130,8 @@ def _list_layers(comparison: Comparison, graphs: Sequence[NeighbourGraph], *, sq
 
 def _open_space(side: Side, index: int, *, squared: bool) -> Space:
     """Give access to a layer's rows, and to all of its similarities where they are asked for and fit."""
-    space = side.keep(index, "space", lambda: Space(partial(side.rows, index)))
+    # The side keeps what is known, not the space: that holds the side, and a circle would keep both after the request.
+    space = Space(partial(side.rows, index), known=side.keep(index, "known", dict))
     if not squared or 4 * side.n**2 * len(side.layers) > SQUARE_BYTES:
         return space
 

@@ -196,7 +196,8 @@ def second_order_cosine(a: Lists, b: Lists) -> float:
     """Mean cosine between each item's similarities, in both spaces, to all neighbours that either space lists.
 
     s = (1/n) sum_i cos(s_A(i, U_i), s_B(i, U_i)), U_i = N_A(i) | N_B(i), s the inner product of prepared rows, which is the
-    cosine for rows of length 1. Symmetric, in [-1, 1], far above 0 at chance. The code of ReSi takes 1 - s in place of s.
+    cosine for rows of length 1. Symmetric, in [-1, 1]; at chance far above 0 where the rows have a mean. The code of ReSi takes
+    1 - s in place of s.
 
     Parameters
     ----------
