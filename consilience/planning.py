@@ -10,21 +10,31 @@ from typing import Self
 
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
-from consilience.contract.metric import NeighbourMetric
+from consilience.contract.metric import Metric, NeighbourMetric
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 
-#: Multiply-adds a second of a flat float32 search on two cores, and of a float64 product; measured on a 2-core Xeon.
+#: Operations a second of a flat float32 search on two cores, of products, and of compiled loops; measured on a 2-core Xeon.
 SEARCH_FLOPS_PER_S = 1.0e11
 PRODUCT_FLOPS_PER_S = 5.0e10
+STEPS_PER_S = 3.0e8
 #: Seconds that a job costs whatever its size.
 JOB_S = 0.05
 #: Bytes of a job's process before it holds any rows.
 PROCESS_BYTES = 200_000_000
+FLOAT32_BYTES = 4
 #: An id and a similarity.
 NEIGHBOUR_BYTES = 8
 #: Neighbours kept per row for each one asked for, because the interval needs them.
 LIST_FACTOR = 5
 LIST_MIN = 48
+#: Operations a pair of rows, in the metrics that look at every pair; bytes of the matrices that they keep at most.
+PAIR_STEPS = 20.0
+MATRICES_BYTES = 600_000_000
+#: Operations for each entry and singular value of a cross-product; fits of a layer that a held-out interval makes.
+FIT_STEPS = 15.0
+REFITS = 12
+#: Passes over a cross-product that a score with its interval makes.
+MOMENT_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -123,23 +133,86 @@ def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits
 
 
 def _cost(options: ScoringOptions, n: int, dims_a: list[int], dims_b: list[int]) -> Plan:
-    k_max = max((max(m.k) for m in options.metrics if isinstance(m, NeighbourMetric)), default=0)
-    searches = 2.0 * n * n * (sum(dims_a) + sum(dims_b)) if k_max else 0.0
-    products = 2.0 * n * sum(dims_a) * sum(dims_b) * sum(not isinstance(m, NeighbourMetric) for m in options.metrics)
-    products *= 1 + (options.null.draws if options.null.method == "permutation" else 3)
-    lists = min(n, max(LIST_MIN, LIST_FACTOR * k_max)) if k_max else 0
-    rows = 4 * n * (sum(dims_a) + sum(dims_b))
-    graphs = NEIGHBOUR_BYTES * n * lists * (len(dims_a) + len(dims_b))
-    squares = 8 * sum(d * d for d in dims_a + dims_b)
+    grid = _Grid(n, dims_a, dims_b)
+    works = [_work(metric, options, grid) for metric in options.metrics]
+    works += [_search(options, grid)]
+    rows = FLOAT32_BYTES * n * (sum(dims_a) + sum(dims_b))
     return Plan(
         n=n,
         dim_a=max(dims_a),
         dim_b=max(dims_b),
-        cells=len(dims_a) * len(dims_b),
-        flops=searches + products,
-        bytes=PROCESS_BYTES + rows + graphs + squares,
-        seconds=round(JOB_S + searches / SEARCH_FLOPS_PER_S + products / PRODUCT_FLOPS_PER_S, 3),
+        cells=grid.cells,
+        flops=sum(work.flops for work in works),
+        bytes=PROCESS_BYTES + rows + sum(work.bytes for work in works),
+        seconds=round(JOB_S + sum(work.flops / work.flops_per_s for work in works), 3),
     )
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Rows, and the columns of each layer that takes part."""
+
+    n: int
+    dims_a: list[int]
+    dims_b: list[int]
+
+    @property
+    def layers(self) -> int:
+        return len(self.dims_a) + len(self.dims_b)
+
+    @property
+    def cells(self) -> int:
+        return len(self.dims_a) * len(self.dims_b)
+
+    @property
+    def cross(self) -> float:
+        """Entries of all cross-products."""
+        return float(sum(self.dims_a) * sum(self.dims_b))
+
+
+@dataclass(frozen=True)
+class _Work:
+    flops: float
+    bytes: int = 0
+    flops_per_s: float = PRODUCT_FLOPS_PER_S
+
+
+def _search(options: ScoringOptions, grid: _Grid) -> _Work:
+    """One search a layer serves every neighbour metric, k and null."""
+    k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
+    if k_max == 0:
+        return _Work(0.0)
+    lists = min(grid.n, max(LIST_MIN, LIST_FACTOR * k_max))
+    flops = 2.0 * grid.n**2 * (sum(grid.dims_a) + sum(grid.dims_b))
+    return _Work(flops, NEIGHBOUR_BYTES * grid.n * lists * grid.layers, SEARCH_FLOPS_PER_S)
+
+
+def _work(metric: Metric, options: ScoringOptions, grid: _Grid) -> _Work:
+    """What one metric costs beyond the search, its null and interval included."""
+    n, draws = float(grid.n), _draws(metric, options)
+    if isinstance(metric, NeighbourMetric):
+        steps = n * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
+        return _Work(steps * (1 + draws) * (grid.cells if metric.k_squared else grid.layers), 0, STEPS_PER_S)
+    if metric.work_kind == "pairs":
+        each = n * n * (2.0 * (sum(grid.dims_a) + sum(grid.dims_b)) + PAIR_STEPS * (1 + draws) * grid.cells)
+        return _Work(each, int(min(8 * n * n * grid.layers, MATRICES_BYTES)))
+    if metric.work_kind == "fit":
+        kept = getattr(metric, "components", None) or grid.n
+        smaller = min(max(grid.dims_a), max(grid.dims_b), grid.n, kept)
+        cross = min(grid.cross, float(kept) ** 2 * grid.cells)
+        layers = sum(2 * n * d * d + 10.0 * min(d, grid.n) ** 3 for d in (*grid.dims_a, *grid.dims_b))
+        each = cross * (2 * n + FIT_STEPS * smaller)
+        return _Work(
+            layers * REFITS + each * (1 + draws), 16 * sum(grid.n * min(d, grid.n) for d in grid.dims_a + grid.dims_b)
+        )
+    gram = n * n * grid.cells if n * n <= 4 * max(grid.dims_a) * max(grid.dims_b) else 2 * n * grid.cross
+    return _Work(2 * n * grid.cross * MOMENT_PASSES + gram * draws, int(8 * min(grid.cross, 4 * n * n)))
+
+
+def _draws(metric: Metric, options: ScoringOptions) -> int:
+    """Relabellings that the null takes: none where it has a closed form."""
+    method = metric.nulls[0] if options.null.method == "auto" else options.null.method
+    return options.null.draws if method == "permutation" else 0
 
 
 def _check_cost(result: Plan, limits: CostLimits) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from consilience.contract.jobs import ScoringOptions
+from consilience.contract.metrics import METRICS
 from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 from consilience.planning import CostLimits, SideShape, choose_layers, plan
 
@@ -16,7 +17,7 @@ def options(**fields: object) -> ScoringOptions:
 def test_a_plan_says_how_many_cells_and_what_they_cost() -> None:
     found = plan(options(layers="all", metrics="mutual_knn"), shape(), shape(layers=2, dim=32))
     assert (found.n, found.dim_a, found.dim_b, found.cells) == (1000, 64, 32, 6)
-    assert found.flops == 2 * 1000 * 1000 * (3 * 64 + 2 * 32)
+    assert found.flops == pytest.approx(2 * 1000 * 1000 * (3 * 64 + 2 * 32), rel=0.01)
 
 
 def test_cost_grows_with_rows_layers_and_draws() -> None:
@@ -64,3 +65,22 @@ def test_a_job_over_a_limit_is_refused_with_the_limit() -> None:
 
 def test_a_job_within_the_limits_is_planned() -> None:
     assert plan(options(), shape(), shape(), CostLimits(flops=1e12, bytes=10**10)).n == 1000
+
+
+def test_a_metric_whose_null_has_no_closed_form_costs_its_relabellings() -> None:
+    one, many = (plan(options(metrics="procrustes", null={"draws": draws}), shape(), shape()) for draws in (20, 200))
+    assert many.flops > 4 * one.flops
+    none = plan(options(metrics="procrustes", null={"method": "none"}), shape(), shape())
+    assert none.flops < one.flops
+
+
+def test_metrics_of_all_pairs_grow_with_the_square_of_the_rows() -> None:
+    small, large = (plan(options(metrics="distance_correlation"), shape(n), shape(n)) for n in (1000, 4000))
+    assert large.flops == pytest.approx(16 * small.flops, rel=0.01)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_has_a_cost(metric: str) -> None:
+    found = plan(options(metrics=metric, layers="all"), shape(), shape())
+    assert found.flops > 0
+    assert 0 < found.seconds < 10_000

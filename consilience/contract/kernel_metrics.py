@@ -38,6 +38,11 @@ class Cka(Metric):
         "(of all pairs of at most 2048 rows drawn with the seed)",
     )
 
+    @property
+    def work_kind(self) -> str:
+        """The rbf kernel looks at every pair of rows."""
+        return "pairs" if self.kernel == "rbf" else self.work
+
     def options(self) -> dict[str, Any]:
         """Without the width where the kernel has none."""
         options = super().options()
@@ -83,6 +88,7 @@ class DistanceCorrelation(Metric):
     low = -1.0
     chance = "0 (bias-corrected)"
     nulls = ("analytic", "permutation")
+    work = "pairs"
     cost = "O(n^2 (p + q)) a pair of layers, blocks of rows in memory"
     reference = "Szekely and Rizzo 2014, Annals of Statistics 42:2382-2412; biased: Szekely et al. 2007"
 
@@ -126,6 +132,7 @@ class Rsa(Metric):
     chance = "0"
     rotation_invariant = False
     nulls = ("analytic", "permutation")
+    work = "pairs"
     cost = "O(n^2 (p + q)) with all pairs; O(pairs (p + q)) with sampled ones"
     reference = "Kriegeskorte et al. 2008, Frontiers in Systems Neuroscience 2:4; null: Mantel 1967"
 

@@ -40,6 +40,8 @@ class Metric(Request):
     rotation_invariant: ClassVar[bool] = True
     scale_invariant: ClassVar[bool] = True
     cost: ClassVar[str]
+    #: What the cost is made of, for planning: passes over the features, over all pairs of rows, or fits.
+    work: ClassVar[Literal["features", "pairs", "fit"]] = "features"
     reference: ClassVar[str]
 
     metric: str
@@ -51,6 +53,11 @@ class Metric(Request):
     def options(self) -> dict[str, Any]:
         """The options in force, without the name."""
         return self.model_dump(exclude={"metric"})
+
+    @property
+    def work_kind(self) -> str:
+        """The kind of work under the options in force."""
+        return self.work
 
     @property
     def is_symmetric(self) -> bool:
@@ -72,6 +79,8 @@ class NeighbourMetric(Metric):
     """A metric of neighbour graphs: k neighbours per row, one number or a list that gives one entry each."""
 
     cost = "one exact search a layer, O(n^2 d); then O(n k) to O(n k^2) a pair of layers"
+    #: Whether a row costs k^2 steps and not k.
+    k_squared: ClassVar[bool] = False
 
     k: KSweep = Field(
         default=(10,), description="neighbours per row: one number, or a list that gives one score entry each"

@@ -54,6 +54,7 @@ class LcsKnn(NeighbourMetric):
     summary = "The mean length of the longest sequence of neighbours that both lists hold in the same order, over k."
     formula = "(1/nk) sum_i LCS(list_A(i), list_B(i)); raw: not divided by k"
     reference = f"{PRH}, where it is not divided by k in the code"
+    k_squared = True
 
     metric: Literal["lcs_knn"] = "lcs_knn"
     raw: bool = Field(default=False, description="the mean length itself, as the reference implementation has it")
@@ -71,6 +72,7 @@ class EditDistanceKnn(NeighbourMetric):
     summary = "One minus the mean number of edits that turn one neighbour list into the other, over k."
     formula = "1 - (1/nk) sum_i Levenshtein(list_A(i), list_B(i))"
     reference = PRH
+    k_squared = True
 
     metric: Literal["edit_distance_knn"] = "edit_distance_knn"
 

@@ -17,6 +17,7 @@ class CcaMean(Metric):
     formula = "(1/r) sum_i rho_i, rho the singular values of U_A' U_B, r = min(rank A, rank B)"
     chance = "found by permutation; near 1 as d nears n"
     cost = COST
+    work = "fit"
     reference = "Raghu et al. 2017, SVCCA, arXiv 1706.05806; Kornblith et al. 2019, arXiv 1905.00414, table 1"
 
     metric: Literal["cca_mean"] = "cca_mean"
@@ -31,6 +32,7 @@ class CcaR2(Metric):
     chance = "max(rank A, rank B) / (n - 1)"
     nulls = ("analytic", "permutation")
     cost = COST
+    work = "fit"
     reference = "Kornblith et al. 2019, arXiv 1905.00414, table 1, R^2_CCA"
 
     metric: Literal["cca_r2"] = "cca_r2"
@@ -44,6 +46,7 @@ class Svcca(Metric):
     formula = "mean singular value of U_A,r' U_B,r, U the leading left singular vectors"
     rotation_invariant = False
     cost = COST
+    work = "fit"
     reference = "Raghu et al. 2017, arXiv 1706.05806; the reference's svcca is random, this one is exact"
 
     metric: Literal["svcca"] = "svcca"
@@ -70,6 +73,7 @@ class Pwcca(Metric):
     symmetric = False
     rotation_invariant = False
     cost = COST
+    work = "fit"
     reference = "Morcos et al. 2018, arXiv 1806.05759, eq. 4"
 
     metric: Literal["pwcca"] = "pwcca"
@@ -84,6 +88,7 @@ class EigenspaceOverlap(Metric):
     chance = "[ab + (p - a)(q - b) / (n - 1)] / max(p, q), a = |U_A' 1|^2 / n, b = |U_B' 1|^2 / n"
     nulls = ("permutation", "analytic")
     cost = COST
+    work = "fit"
     reference = "May et al. 2019, On the Downstream Performance of Compressed Word Embeddings, arXiv 1909.01264, def. 2"
 
     metric: Literal["eigenspace_overlap"] = "eigenspace_overlap"
@@ -98,6 +103,7 @@ class LinearPredictivity(Metric):
     symmetric = False
     low = None
     chance = "at or below 0"
+    work = "fit"
     cost = "O(folds (n p^2 + p^3)) a layer, O(folds n p q) a pair and a draw"
     reference = "Kornblith et al. 2019, arXiv 1905.00414, R^2_LR, cross-validated as in Schrimpf et al. 2018"
 
@@ -122,6 +128,7 @@ class Procrustes(Metric):
     summary = "The cosine between the two spaces after the best rotation; also called normalised Bures similarity."
     formula = "|Xc' Yc|_* / (|Xc| |Yc|), _* the nuclear norm"
     cost = COST
+    work = "fit"
     reference = "Harvey et al. 2024, arXiv 2312.03045; Ding et al. 2021, arXiv 2108.01661"
 
     metric: Literal["procrustes"] = "procrustes"
@@ -136,6 +143,7 @@ class AngularShape(Metric):
     score_direction = "distance"
     high = 1.5707963267948966
     cost = COST
+    work = "fit"
     reference = "Williams et al. 2021, Generalized Shape Metrics, arXiv 2110.14739, eq. 7 and 11"
 
     metric: Literal["angular_shape"] = "angular_shape"
@@ -153,6 +161,7 @@ class Bures(Metric):
     score_direction = "distance"
     high = 1.4142135623730951
     cost = COST
+    work = "fit"
     reference = "Harvey et al. 2024, arXiv 2312.03045; Bures 1969"
 
     metric: Literal["bures"] = "bures"
@@ -169,6 +178,7 @@ class Gulp(Metric):
     score_direction = "distance"
     high = None
     cost = COST
+    work = "fit"
     reference = "Boix-Adsera et al. 2022, GULP, arXiv 2210.06545, eq. 6"
 
     metric: Literal["gulp"] = "gulp"
