@@ -120,9 +120,9 @@ def pwcca(a: Factor, b: Factor, permutation: Permutation | None = None) -> float
     """Canonical correlations weighted by how much of the first layer their directions account for.
 
     sum_i w_i rho_i, w_i proportional to sum_j |<h_i, x_j>|, h = U_A P the canonical variates of a, x_j the centred columns of
-    a. Not symmetric, in [0, 1]; the value at chance is found by permutation. Where rank A + rank B exceeds n - 1 by two or more,
-    as many correlations are 1 together, and the weights of equal correlations depend on the basis that the decomposition
-    happens to give: the value is then determined to about 1e-4 only.
+    a. Not symmetric, in [0, 1]; the value at chance is found by permutation. Where rank A + rank B exceeds n - 1 by two or
+    more, as many correlations are 1 together, and the weights of equal correlations depend on the basis that the
+    decomposition happens to give: the value is then determined to about 1e-4 only.
 
     Parameters
     ----------
