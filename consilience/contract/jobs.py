@@ -66,7 +66,7 @@ class NullChoice(Request):
     """How the chance level is found. `auto`: the closed form where there is one, else permutation."""
 
     method: Literal["auto", "analytic", "permutation", "none"] = "auto"
-    draws: Annotated[int, Field(ge=20, le=100_000)] = 200
+    draws: Annotated[int, Field(strict=True, ge=20, le=100_000)] = 200
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
     correction: Literal["none", "holm", "benjamini_hochberg"] = Field(
         default="none", description="of the p-values over all scores of the document"
@@ -108,7 +108,7 @@ class ScoringOptions(Request):
     estimate: Literal["all"] = "all"
     builder: Literal["auto", "faiss"] = "auto"
     pairing: Literal["row", "id"] = "row"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     metadata: Metadata = Field(default={})
 
 

@@ -70,6 +70,7 @@ class AngularCka(Metric):
     summary = "The angle whose cosine is biased linear CKA: a distance that obeys the triangle inequality."
     formula = "arccos(CKA), in radians"
     score_direction = "distance"
+    triangle = True
     high = 1.5707963267948966
     chance = "arccos of the RV coefficient's"
     nulls = ("analytic", "permutation")

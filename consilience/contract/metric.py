@@ -10,7 +10,7 @@ from consilience.contract.base import Request, as_many
 Direction = Literal["similarity", "distance"]
 NullMethod = Literal["analytic", "bonferroni", "permutation", "none"]
 #: Neighbours per row; the upper bound is that of the graphs kept.
-K = Annotated[int, Field(ge=1, le=10_000)]
+K = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 KSweep = Annotated[
     tuple[K, ...],
     BeforeValidator(as_many, json_schema_input_type=K | tuple[K, ...]),
@@ -34,6 +34,8 @@ class Metric(Request):
     high: ClassVar[float | None] = 1.0
     #: The value expected when the pairing is random, in words.
     chance: ClassVar[str] = "found by permutation"
+    #: Whether a distance obeys the triangle inequality.
+    triangle: ClassVar[bool] = False
     #: How its chance level can be had, the default first.
     nulls: ClassVar[tuple[NullMethod, ...]] = ("permutation",)
     #: Whether rotating or scaling one side leaves the value, rows scaled to length 1.

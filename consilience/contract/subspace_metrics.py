@@ -141,6 +141,7 @@ class AngularShape(Metric):
     summary = "The angle between the two spaces after the best rotation: a distance that obeys the triangle inequality."
     formula = "arccos |Z_A' Z_B|_*, Z = Xc (alpha I + (1 - alpha) (Xc' Xc)^(-1/2)) scaled to norm 1; in radians"
     score_direction = "distance"
+    triangle = True
     high = 1.5707963267948966
     cost = COST
     work = "fit"
@@ -159,6 +160,7 @@ class Bures(Metric):
     summary = "The distance left after the best rotation of two spaces of the same size."
     formula = "sqrt(2 - 2 |Xc' Yc|_* / (|Xc| |Yc|))"
     score_direction = "distance"
+    triangle = True
     high = 1.4142135623730951
     cost = COST
     work = "fit"
@@ -176,6 +178,7 @@ class Gulp(Metric):
     )
     formula = "sqrt(T_AA + T_BB - 2 T_AB), T_AB = tr((S_A + l I)^-1 S_AB (S_B + l I)^-1 S_BA)"
     score_direction = "distance"
+    triangle = True
     high = None
     cost = COST
     work = "fit"

@@ -14,7 +14,7 @@ from consilience.measures.list_scores import Grid, ListScore, Report, find_score
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics.arrays import ROWS_MIN, Float32Array, Float64Array
 from consilience.numerics.compiled import BoolArray
-from consilience.numerics.intervals import Bounds, list_length, resampled_bounds
+from consilience.numerics.intervals import Bounds, list_length, resampled_bounds, subsample_rows
 from consilience.numerics.lists import Lists, Space
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.permutations import Permutation
@@ -93,8 +93,12 @@ def _find_bounds(
     )
     if found is not None:
         return found
-    if n // 2 <= max(k, ROWS_MIN - 1):
-        return Reason(code="too-few-rows", detail=f"Half of the {n} rows are too few for lists of {k} neighbours.")
+    subsample = subsample_rows(n)
+    if subsample <= max(2 * k, ROWS_MIN - 1):
+        return Reason(
+            code="too-few-rows",
+            detail=f"It is taken from subsamples of {subsample} rows, and k = {k} needs more than {2 * k} in each.",
+        )
     return Reason(code="undefined-without-some-rows", detail="Leaving out some of the rows makes the score undefined.")
 
 

@@ -41,6 +41,15 @@ def list_length(n: int, k: int) -> int:
     return min(n - 1, wanted)
 
 
+def subsample_rows(n: int) -> int:
+    """Rows of each subsample; the interval of a k-neighbour score needs more than 2 k of them.
+
+    With fewer, chance alone fills most of each list, and with k + 1 every list is the same: the spread over the subsamples
+    then says nothing. Coverage of the 0.95 interval at k = 10 was 0 with 11 rows, 0.77 with 15, 0.95 with 21.
+    """
+    return n // 2 if n <= HALVES_ROWS_MAX else n - -(-n // BLOCKS)
+
+
 def resampled_bounds(
     value: float,
     within: Callable[[BoolArray], float],
@@ -73,13 +82,12 @@ def resampled_bounds(
 
     Returns
     -------
-    Bounds, or None where half of the rows are fewer than 4 or have no k neighbours among them, or the score of some part is
-    undefined.
+    Bounds, or None where a subsample has too few rows (see `subsample_rows`), or the score of some part is undefined.
     """
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if subsample_rows(n) <= max(2 * k, ROWS_MIN - 1):
+        return None
     if n <= HALVES_ROWS_MAX:
-        if n // 2 <= max(k, ROWS_MIN - 1):
-            return None
         se, method = _halves_se(within, unit, seed), "delete-half"
     else:
         se, method = _blocks_se(within, unit, seed), "block-jackknife"

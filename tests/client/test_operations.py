@@ -11,7 +11,7 @@ import pytest
 from consilience.client.operations import result_of
 from consilience.contract.jobs import Job, JobStatus, ScoringOptions
 from consilience.contract.metrics import Cka, MutualKnn
-from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, WaitTimedOut
+from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, NotFound, WaitTimedOut
 from tests.client.conftest import Call
 from tests.client.documents import JOB_ID, SET_ID, embedding_set, job, problem
 from tests.client.scripted import Answer, Script, serving
@@ -146,3 +146,9 @@ def test_a_failed_jobs_error_is_raised_by_its_code() -> None:
 def test_a_canceled_job_has_no_result() -> None:
     with pytest.raises(JobCanceled, match="canceled"):
         result_of(Job.model_validate(job("canceled")))
+
+
+def test_an_id_stays_one_step_of_the_path_whatever_it_holds(call: Call) -> None:
+    with serving(Script(Answer(404, problem("not-found", 404)))) as script, pytest.raises(NotFound):
+        call(script.url, lambda client: client.cancel("../../v1/x?y"))
+    assert script.seen[0].path == "/v1/jobs/..%2F..%2Fv1%2Fx%3Fy/cancel"

@@ -5,7 +5,15 @@ import pytest
 
 from consilience.numerics import overlap
 from consilience.numerics.compiled import BoolArray
-from consilience.numerics.intervals import BLOCKS, HALVES, HALVES_ROWS_MAX, Bounds, list_length, resampled_bounds
+from consilience.numerics.intervals import (
+    BLOCKS,
+    HALVES,
+    HALVES_ROWS_MAX,
+    Bounds,
+    list_length,
+    resampled_bounds,
+    subsample_rows,
+)
 from tests import twins_neighbours as slow
 
 N, K = 200, 10
@@ -92,8 +100,21 @@ def test_a_higher_level_gives_a_wider_interval_around_the_same_value() -> None:
     assert broad.low < narrow.low < value(x, y) < narrow.high < broad.high
 
 
-def test_there_is_none_where_half_of_the_rows_has_no_k_neighbours() -> None:
-    assert bounds(*slow.views(20)) is None
+@pytest.mark.parametrize("n", [4, 20, 22, 30, 41])
+def test_halves_of_at_most_twice_k_rows_give_no_interval_rather_than_a_false_one(n: int) -> None:
+    assert bounds(*slow.views(n)) is None
+
+
+def test_halves_of_one_row_more_than_twice_k_cover_the_mean_of_fresh_galleries() -> None:
+    draws = [slow.views(2 * (2 * K + 1), seed) for seed in range(150)]
+    centre = np.mean([value(x, y) for x, y in draws])
+    found = [bounds(x, y, seed=1) for x, y in draws]
+    assert 0.91 <= np.mean([bound is not None and bound.low <= centre <= bound.high for bound in found]) <= 0.995
+
+
+def test_blocks_leave_nine_tenths_of_the_rows() -> None:
+    assert subsample_rows(HALVES_ROWS_MAX) == HALVES_ROWS_MAX // 2
+    assert subsample_rows(10_001) == 9_000
 
 
 def test_there_is_none_where_a_part_is_undefined() -> None:

@@ -61,3 +61,11 @@ def test_rows_of_one_group_are_never_neighbours(groups: int) -> None:
     similarity[owner[:, None] == owner] = -np.inf
     expected = np.lexsort((np.broadcast_to(np.arange(90), (90, 90)), -similarity), axis=1)[:, :k]
     np.testing.assert_array_equal(build_exact(x, k, owner).ids, expected)
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e18, 1e30, 1e37])
+def test_rows_whose_products_leave_float32_have_the_neighbours_of_the_same_rows_in_range(scale: float) -> None:
+    x = np.random.default_rng(4).normal(size=(60, 8)).astype(np.float32)
+    scaled = (x * np.float64(scale)).astype(np.float32)
+    np.testing.assert_array_equal(build_exact(scaled, 7).ids, twins.neighbours(scaled, 7))
+    np.testing.assert_array_equal(build_exact(scaled, 7).ids, build_exact(x, 7).ids)
