@@ -16,7 +16,7 @@ from consilience.scoring import score_sources
 from consilience.stores.blobs import Blobs
 
 #: Raised when the bytes of a graph or the way it is built change.
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ class MetricCard(Document):
     formula: str
     direction: Direction
     symmetric: bool
+    triangle: bool
+    """Whether it is a distance that obeys the triangle inequality."""
     low: float | None
     high: float | None
     chance: str

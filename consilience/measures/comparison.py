@@ -99,16 +99,19 @@ class Side:
         side = proxy(self)  # a circle would keep all rows until the next full collection of garbage
         return self.keep(index, "moments", lambda: find_moments(self.rows(index), lambda: side.rows(index)))
 
-    def graph(self, index: int, k: int) -> tuple[NeighbourGraph, bool]:
-        """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache."""
+    def graph(self, index: int, k: int, report: Callable[[int], None] | None = None) -> tuple[NeighbourGraph, bool]:
+        """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache.
+
+        `report` is told how many rows have been searched.
+        """
         found = self._graphs.get(index)
         if found is None or found[0].k_max < k:
-            found = self.graphs.graph(self._key(index), k, self._build(index))
+            found = self.graphs.graph(self._key(index), k, self._build(index, report))
             self._graphs[index] = found
         return found
 
-    def _build(self, index: int) -> Callable[[int], NeighbourGraph]:
-        return lambda k_max: build_exact(self.rows(index), k_max, self.groups)
+    def _build(self, index: int, report: Callable[[int], None] | None) -> Callable[[int], NeighbourGraph]:
+        return lambda k_max: build_exact(self.rows(index), k_max, self.groups, report)
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""

@@ -104,12 +104,16 @@ def _find_bounds(
 
 def _find_graphs(comparison: Comparison) -> tuple[list[NeighbourGraph], NeighboursRecord]:
     """Find the graph of every layer, a's layers first."""
-    sides = _layers(comparison)
+    sides, n = _layers(comparison), comparison.n
     found = []
-    for done, (side, index) in enumerate(sides):
-        comparison.report("neighbours", done, len(sides))
-        found.append(side.graph(index, comparison.list_length))
-    comparison.report("neighbours", len(sides), len(sides))
+    for number, (side, index) in enumerate(sides):
+
+        def report(rows: int, before: int = number * n) -> None:
+            comparison.report("neighbours", before + rows, len(sides) * n)
+
+        report(0)
+        found.append(side.graph(index, comparison.list_length, report))
+    comparison.report("neighbours", len(sides) * n, len(sides) * n)
     graphs, hits = [graph for graph, _ in found], {hit for _, hit in found}
     cached = "mixed" if len(hits) == 2 else "hit" if hits == {True} else "miss"
     return graphs, NeighboursRecord(builder=graphs[0].builder, recall=1.0, cache=cached)

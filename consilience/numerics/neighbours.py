@@ -5,6 +5,7 @@ Similarity is the inner product, which is the cosine for rows of length 1. The r
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +18,11 @@ from consilience.numerics.arrays import Float32Array, IdArray
 SLACK = 8
 #: Values up to 2 to this power, or no smaller than 2 to minus it, are multiplied and summed in float32 as they are.
 EXPONENT_MAX = 32
+
+
+#: Rows are searched in blocks of about so many multiply-adds (a second or so), so that progress can be told.
+BLOCK_STEPS = 1e11
+MIN_BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,9 @@ class NeighbourGraph:
         return cls(ids, similarities, builder)
 
 
-def build_exact(x: Float32Array, k_max: int, groups: IdArray | None = None) -> NeighbourGraph:
+def build_exact(
+    x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
+) -> NeighbourGraph:
     """Build the exact graph of the rows of x by a flat FAISS search.
 
     Parameters
@@ -70,6 +78,8 @@ def build_exact(x: Float32Array, k_max: int, groups: IdArray | None = None) -> N
     k_max : int, 1 <= k_max <= n - 1, or n less the size of the largest group
     groups : array of shape (n,), int32, optional
         Rows of one group are never each other's neighbours. None: every row is a group of its own.
+    report : callable, optional
+        Told after each block of rows how many rows have been searched.
 
     Returns
     -------
@@ -80,15 +90,18 @@ def build_exact(x: Float32Array, k_max: int, groups: IdArray | None = None) -> N
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     excluded = 1 if groups is None else int(np.bincount(groups).max())
     width = min(n, k_max + excluded + SLACK)
-    found, labels = faiss.knn(x, x, width, metric=faiss.METRIC_INNER_PRODUCT)
-    similarities, ids = _without_own(found, labels.astype(np.int32), owner, excluded)
-    order = np.lexsort((ids, -similarities), axis=1)
-    ids, similarities = np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1)
-    if width < n:
-        _settle_ties(x, ids, similarities, k_max, owner)
-    return NeighbourGraph(
-        np.ascontiguousarray(ids[:, :k_max]), np.ascontiguousarray(similarities[:, :k_max]), "faiss_flat"
-    )
+    ids, similarities = np.empty((n, k_max), np.int32), np.empty((n, k_max), np.float32)
+    step = max(MIN_BLOCK_ROWS, int(BLOCK_STEPS / x.size))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        found, labels = faiss.knn(x[rows], x, width, metric=faiss.METRIC_INNER_PRODUCT)
+        best, near = _sorted_others(found, labels.astype(np.int32), owner, rows, excluded)
+        if width < n:
+            _settle_ties(x, best, near, k_max, owner, start)
+        ids[rows], similarities[rows] = best[:, :k_max], near[:, :k_max]
+        if report is not None:
+            report(rows.stop)
+    return NeighbourGraph(ids, similarities, "faiss_flat")
 
 
 def _in_range(x: Float32Array) -> Float32Array:
@@ -97,22 +110,27 @@ def _in_range(x: Float32Array) -> Float32Array:
     return x if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else np.ldexp(x, -exponent)
 
 
-def _without_own(
-    similarities: Float32Array, ids: IdArray, owner: IdArray, excluded: int
-) -> tuple[Float32Array, IdArray]:
-    """Drop the ids of each row's own group, and as many of the last ones as make every row lose the same number."""
-    n, width = ids.shape
-    own = owner[ids] == owner[:, None]
+def _sorted_others(
+    similarities: Float32Array, ids: IdArray, owner: IdArray, rows: slice, excluded: int
+) -> tuple[IdArray, Float32Array]:
+    """Drop the ids of each row's own group, and as many of the last ones as make every row lose the same number; sort."""
+    count, width = ids.shape
+    own = owner[ids] == owner[rows, None]
     last_first = np.cumsum(~own[:, ::-1], axis=1)[:, ::-1]
     drop = own | (last_first <= excluded - own.sum(axis=1, keepdims=True))
-    return similarities[~drop].reshape(n, width - excluded), ids[~drop].reshape(n, width - excluded)
+    others = ids[~drop].reshape(count, width - excluded)
+    near = similarities[~drop].reshape(count, width - excluded)
+    order = np.lexsort((others, -near), axis=1)
+    return np.take_along_axis(others, order, axis=1), np.take_along_axis(near, order, axis=1)
 
 
-def _settle_ties(x: Float32Array, ids: IdArray, similarities: Float32Array, k_max: int, owner: IdArray) -> None:
+def _settle_ties(
+    x: Float32Array, ids: IdArray, similarities: Float32Array, k_max: int, owner: IdArray, start: int
+) -> None:
     """Search anew, in place, the rows whose ties at rank k_max run on past the end of what was found."""
     for i in np.flatnonzero(similarities[:, k_max - 1] == similarities[:, -1]):
-        row = x @ x[i]
-        row[owner == owner[i]] = -np.inf
+        row = x @ x[start + i]
+        row[owner == owner[start + i]] = -np.inf
         best = _best(row, ids.shape[1])
         ids[i], similarities[i] = best, row[best]
 

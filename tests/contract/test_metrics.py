@@ -6,7 +6,7 @@ from consilience.contract.metrics import METRICS, Cka, Metric, MetricChoice, Mut
 
 CHOICE: TypeAdapter[Metric] = TypeAdapter(MetricChoice)
 FACTS = (
-    "title summary formula direction symmetric low high chance nulls rotation_invariant scale_invariant cost reference"
+    "title summary formula score_direction symmetric low high chance nulls rotation_invariant scale_invariant work cost reference"
 )
 
 
@@ -25,7 +25,7 @@ def test_a_bare_name_is_the_metric_with_its_defaults(name: str) -> None:
 def test_the_catalogue_lists_every_metric_with_its_options() -> None:
     cards = {card.name: card for card in catalogue().data}
     assert list(cards) == list(METRICS)
-    assert set(cards["cka"].options) == {"kernel", "debiased", "definition"}
+    assert set(cards["cka"].options) == {"kernel", "debiased", "definition", "sigma"}
 
 
 def test_a_list_of_k_is_one_metric_each() -> None:

@@ -69,3 +69,14 @@ def test_rows_whose_products_leave_float32_have_the_neighbours_of_the_same_rows_
     scaled = (x * np.float64(scale)).astype(np.float32)
     np.testing.assert_array_equal(build_exact(scaled, 7).ids, twins.neighbours(scaled, 7))
     np.testing.assert_array_equal(build_exact(scaled, 7).ids, build_exact(x, 7).ids)
+
+
+def test_blocks_of_queries_change_nothing_and_tell_how_far_the_search_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from consilience.numerics import neighbours
+
+    x = np.repeat(np.random.default_rng(5).normal(size=(100, 4)).astype(np.float32), 3, axis=0)
+    whole, told = build_exact(x, 12), []
+    monkeypatch.setattr(neighbours, "BLOCK_STEPS", 1.0)
+    monkeypatch.setattr(neighbours, "MIN_BLOCK_ROWS", 64)
+    np.testing.assert_array_equal(build_exact(x, 12, report=told.append).ids, whole.ids)
+    assert told == [64, 128, 192, 256, 300]
