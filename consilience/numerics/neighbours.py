@@ -97,7 +97,7 @@ def build_exact(
         found, labels = faiss.knn(x[rows], x, width, metric=faiss.METRIC_INNER_PRODUCT)
         best, near = _sorted_others(found, labels.astype(np.int32), owner, rows, excluded)
         if width < n:
-            _settle_ties(x, best, near, k_max, owner, start)
+            _settle_ties(x, owner, start, best, near)
         ids[rows], similarities[rows] = best[:, :k_max], near[:, :k_max]
         if report is not None:
             report(rows.stop)
@@ -124,11 +124,9 @@ def _sorted_others(
     return np.take_along_axis(others, order, axis=1), np.take_along_axis(near, order, axis=1)
 
 
-def _settle_ties(
-    x: Float32Array, ids: IdArray, similarities: Float32Array, k_max: int, owner: IdArray, start: int
-) -> None:
+def _settle_ties(x: Float32Array, owner: IdArray, start: int, ids: IdArray, similarities: Float32Array) -> None:
     """Search anew, in place, the rows whose ties at rank k_max run on past the end of what was found."""
-    for i in np.flatnonzero(similarities[:, k_max - 1] == similarities[:, -1]):
+    for i in np.flatnonzero(similarities[:, -SLACK - 1] == similarities[:, -1]):
         row = x @ x[start + i]
         row[owner == owner[start + i]] = -np.inf
         best = _best(row, ids.shape[1])
