@@ -6,7 +6,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -17,7 +17,8 @@ from consilience import __version__
 from consilience.contract.jobs import Preparation, ScoringOptions
 from consilience.contract.metrics import MutualKnn
 from consilience.contract.scores import Pairing, PreparationRecord, Score, ScoreDocument, SideSummary
-from consilience.formats.files import read_layers
+from consilience.formats.columns import check_length, parse_column
+from consilience.formats.files import load_layers, open_path
 from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Layer, Report, Side
 from consilience.measures.registry import measure
 from consilience.measures.results import result
@@ -28,6 +29,8 @@ from consilience.planning import check_neighbours, check_pairing, choose_layers
 
 #: Packages whose version can change a number.
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
+#: Strings or integers for a and for b, one a row.
+Columns = tuple[Sequence[str | int] | None, Sequence[str | int] | None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Source:
     name: str
     layers: Sequence[Layer]
     id: str | None = None
+    ids: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
 
     @property
     def n(self) -> int:
@@ -80,6 +85,8 @@ def score(
     b: object,
     options: ScoringOptions | None = None,
     *,
+    ids: Columns = (None, None),
+    groups: Columns = (None, None),
     report: Report = ignore_progress,
     **fields: object,
 ) -> ScoreDocument:
@@ -92,6 +99,9 @@ def score(
         safetensors or JSON.
     options : ScoringOptions, optional
         Or its fields as keywords: ``score(a, b, metrics=["cka"], layers="all", preparation="prh")``.
+    ids, groups : pairs of sequences of n strings or integers, optional
+        For a and for b: which item each row is (for ``pairing="id"``), and which rows belong together, such as captions of one
+        image. A JSON file may hold its own.
     report : callable, optional
         Called with a stage, what is done and what there is to do.
 
@@ -114,16 +124,36 @@ def score(
     1.0
     """
     chosen = options if options is not None else ScoringOptions.model_validate(fields)
-    return score_sources(chosen, open_source(a, "a"), open_source(b, "b"), FreshGraphs(), report)
+    side_a = _with_columns(open_source(a, "a"), ids[0], groups[0], "a")
+    side_b = _with_columns(open_source(b, "b"), ids[1], groups[1], "b")
+    return score_sources(chosen, side_a, side_b, FreshGraphs(), report)
 
 
 def open_source(value: object, side: str) -> Source:
     """Read one side of a local call: an array, a mapping of arrays, or a path."""
     if isinstance(value, str | Path):
         path = Path(value)
-        return Source(path.stem, [ArrayLayer(name, array) for name, array in read_layers(path)])
+        with open_path(path) as file:
+            layers_read = [ArrayLayer(name, array) for name, array in load_layers(file)]
+            return Source(path.stem, layers_read, ids=file.ids, groups=file.groups)
     layers = split_layers(value, side)
     return Source(side, [ArrayLayer(name, array) for name, array in layers.items()])
+
+
+def _with_columns(source: Source, ids: object, groups: object, side: str) -> Source:
+    return replace(
+        source,
+        ids=_column(ids, f"ids_{side}", source.n) or source.ids,
+        groups=_column(groups, f"groups_{side}", source.n) or source.groups,
+    )
+
+
+def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    column = parse_column(values, name)
+    check_length(column, n, name)
+    return column
 
 
 def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSource, report: Report) -> ScoreDocument:

@@ -24,7 +24,7 @@ class SideSummary(Document):
 class Pairing(Document):
     """How the rows of the two sides were matched."""
 
-    by: Literal["row"] = "row"
+    by: Literal["row", "id"] = "row"
     matched: int
     dropped_a: int = 0
     dropped_b: int = 0
