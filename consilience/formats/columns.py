@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from consilience.contract.base import LABEL_LENGTH
-from consilience.errors import InvalidRequest, UnreadableFile
+from consilience.errors import InvalidRequest
 
 _TYPE_NAMES = {
     float: "a number that is no integer",
@@ -43,12 +43,12 @@ def parse_column(values: object, name: str) -> tuple[str, ...]:
 
 
 def load_column(path: Path, name: str) -> tuple[str, ...]:
-    """The strings of a JSON list in a file. Raises UnreadableFile (not JSON), InvalidRequest (as in `parse_column`)."""
+    """The strings of a JSON list in a file. Raises InvalidRequest (not JSON, or as in `parse_column`)."""
     try:
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise UnreadableFile(
-            f"`{name}` is not JSON: {error}.", hint='Send a list: ["first", "second", ...].', pointer=f"/{name}"
+        raise InvalidRequest(
+            f"`{name}` is not JSON: {error}.", hint='Give a list: ["first", "second", ...].', pointer=f"/{name}"
         ) from None
     return parse_column(values, name)
 
@@ -58,10 +58,8 @@ def read_column(path: Path, name: str) -> tuple[str, ...]:
 
     Raises
     ------
-    UnreadableFile
-        Neither JSON nor UTF-8 text.
     InvalidRequest
-        As in `parse_column`.
+        Neither JSON nor UTF-8 text, or as in `parse_column`.
     """
     with path.open("rb") as file:
         head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -70,7 +68,7 @@ def read_column(path: Path, name: str) -> tuple[str, ...]:
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableFile(f"`{name}` is not UTF-8 text: {error}.", value=path) from None
+        raise InvalidRequest(f"`{name}` is not UTF-8 text: {error}.", value=path, pointer=f"/{name}") from None
     # Not `splitlines`, which would also part a line at characters that are merely unprintable.
     return parse_column(text.removesuffix("\n").split("\n"), name)
 
