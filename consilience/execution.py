@@ -15,7 +15,7 @@ from consilience.scoring import Source, score_sources
 from consilience.stores.blobs import Blobs
 
 #: Raised when the bytes of a graph or the way it is built change.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 
 
 @dataclass(frozen=True)

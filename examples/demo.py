@@ -100,4 +100,7 @@ def show(console: Console, document: ScoreDocument) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; everything is stopped.")

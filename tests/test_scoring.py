@@ -163,8 +163,8 @@ def test_debiased_cka_of_a_negative_self_similarity_is_undefined() -> None:
 
 def test_four_rows_are_enough_for_a_value_and_say_why_there_is_no_interval() -> None:
     a, b = views(4)
-    document = score(a, b, metrics=[{"metric": "mutual_knn", "k": 2}, "cka"])
-    assert [entry.interval for entry in document.scores] == [None, None]
+    document = score(a, b, metrics=[{"metric": "mutual_knn", "k": [1, 2]}, "cka"])
+    assert [entry.interval for entry in document.scores] == [None, None, None]
     assert all("No interval" in entry.warnings[0] for entry in document.scores if entry.status == "defined")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import Any
 
 from rich.console import RenderableType
@@ -48,8 +49,8 @@ def parse_bar(word: str) -> Bar:
     try:
         least = float(text)
     except ValueError:
-        least = float("nan")
-    if not equals or least != least:  # noqa: PLR0124 -- NaN is the one value that differs from itself
+        least = nan
+    if not equals or not isfinite(least):
         raise InvalidRequest(f"{word!r} is no bar.", value=word, hint="Write NAME=NUMBER, such as mutual_knn=0.3.")
     return Bar(parse_metric(metric), least)
 

@@ -12,7 +12,9 @@ def serve(
     port: Annotated[
         int, typer.Option(envvar="CONSILIENCE_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Jobs that run at the same time.")] = 1,
+    workers: Annotated[
+        int, typer.Option(envvar="CONSILIENCE_WORKERS", min=1, help="Jobs that run at the same time.")
+    ] = 1,
     data_dir: Annotated[
         Path | None,
         typer.Option(

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from consilience.client.exchange import Operation, Request, check, error_of, fetch, read
 from consilience.client.forms import FormBody, Labels, column_json
@@ -47,7 +48,7 @@ def upload(
 
 def embedding(embedding_id: str) -> Operation[EmbeddingSet]:
     """One stored set."""
-    return fetch(Request("GET", f"/v1/embeddings/{embedding_id}"), EmbeddingSet)
+    return fetch(Request("GET", _path("embeddings", embedding_id)), EmbeddingSet)
 
 
 def embeddings(name: str | None, cursor: str | None, limit: int) -> Operation[EmbeddingPage]:
@@ -57,7 +58,7 @@ def embeddings(name: str | None, cursor: str | None, limit: int) -> Operation[Em
 
 def delete(embedding_id: str) -> Operation[None]:
     """Forget a stored set."""
-    check((yield Request("DELETE", f"/v1/embeddings/{embedding_id}")))
+    check((yield Request("DELETE", _path("embeddings", embedding_id))))
 
 
 def align(a: Source, b: Source, options: ScoringOptions) -> Operation[Job]:
@@ -76,7 +77,7 @@ def plan(a: Source, b: Source, options: ScoringOptions) -> Operation[Plan]:
 
 def job(job_id: str) -> Operation[Job]:
     """One job as it stands."""
-    return fetch(Request("GET", f"/v1/jobs/{job_id}"), Job)
+    return fetch(Request("GET", _path("jobs", job_id)), Job)
 
 
 def jobs(status: JobStatus | None, cursor: str | None, limit: int) -> Operation[JobPage]:
@@ -86,7 +87,7 @@ def jobs(status: JobStatus | None, cursor: str | None, limit: int) -> Operation[
 
 def cancel(job_id: str) -> Operation[Job]:
     """Ask for a job's end; a finished job stays as it is."""
-    return fetch(Request("POST", f"/v1/jobs/{job_id}/cancel"), Job)
+    return fetch(Request("POST", _path("jobs", job_id, "cancel")), Job)
 
 
 def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operation[Job]:
@@ -95,7 +96,7 @@ def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operati
     Raises WaitTimedOut when `timeout_s` seconds have passed first.
     """
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    request, delay_s = Request("GET", f"/v1/jobs/{job_id}"), POLL_FIRST_S
+    request, delay_s = Request("GET", _path("jobs", job_id)), POLL_FIRST_S
     while True:
         response = check((yield request))
         if response.status_code != NOT_MODIFIED:
@@ -164,3 +165,8 @@ def _timed_out(job_id: str, timeout_s: float | None) -> WaitTimedOut:
         limit=timeout_s,
         hint="It goes on; look at it later under its id.",
     )
+
+
+def _path(*steps: str) -> str:
+    """The address of a resource; an id with a slash in it is no way to another one."""
+    return "/".join(["/v1", *(quote(step, safe="") for step in steps)])

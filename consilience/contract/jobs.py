@@ -26,7 +26,7 @@ LayerChoice = Literal["last", "all"] | LayerNames
 
 
 #: An item's or a group's name; an integer stands for its decimal digits.
-Label = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | int
+Label = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | Annotated[int, Field(strict=True)]
 
 
 class Side(Request):
@@ -77,7 +77,7 @@ class NullChoice(Request):
     """How the chance level is found. `auto`: the closed form where there is one, else permutation."""
 
     method: Literal["auto", "analytic", "permutation", "none"] = "auto"
-    draws: Annotated[int, Field(ge=20, le=100_000)] = 200
+    draws: Annotated[int, Field(strict=True, ge=20, le=100_000)] = 200
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
 
 
@@ -110,7 +110,7 @@ class ScoringOptions(Request):
     estimate: Literal["all"] = "all"
     builder: Literal["auto", "faiss"] = "auto"
     pairing: Literal["row", "id"] = "row"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     metadata: Metadata = Field(default={})
 
 

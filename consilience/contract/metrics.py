@@ -14,7 +14,7 @@ from consilience.contract.base import Document, Request, as_many
 Direction = Literal["similarity", "distance"]
 NullMethod = Literal["analytic", "bonferroni", "permutation", "none"]
 #: Neighbours per row; the upper bound is that of the graphs kept.
-K = Annotated[int, Field(ge=1, le=10_000)]
+K = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 KSweep = Annotated[
     tuple[K, ...],
     BeforeValidator(as_many, json_schema_input_type=K | tuple[K, ...]),

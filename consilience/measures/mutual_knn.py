@@ -10,7 +10,7 @@ from consilience.measures.comparison import Comparison, Side
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics import overlap
 from consilience.numerics.arrays import IdArray
-from consilience.numerics.intervals import Bounds, mutual_knn_bounds
+from consilience.numerics.intervals import Bounds, mutual_knn_bounds, subsample_rows
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.nulls import NullLaw, count_graph, mutual_knn_law
 
@@ -33,8 +33,10 @@ def measure_mutual_knn(metric: MutualKnn, comparison: Comparison) -> Measurement
 
     def bounds(i: int, j: int, level: float) -> Bounds | Reason:
         found = mutual_knn_bounds(graphs_a[i].ids, graphs_b[j].ids, k, level, comparison.seed)
+        subsample = subsample_rows(comparison.n)
         return found or Reason(
-            code="too-few-rows", detail=f"Half of the {comparison.n} rows leaves no {k} neighbours for each of them."
+            code="too-few-rows",
+            detail=f"It is taken from subsamples of {subsample} rows, and k = {k} needs more than {2 * k} in each.",
         )
 
     return Measurement(

@@ -39,6 +39,15 @@ def list_length(n: int, k: int) -> int:
     return min(n - 1, wanted)
 
 
+def subsample_rows(n: int) -> int:
+    """Rows of each subsample; the interval of a k-neighbour score needs more than 2 k of them.
+
+    With fewer, chance alone fills most of each list, and with k + 1 every list is the same: the spread over the subsamples
+    then says nothing. Coverage of the 0.95 interval at k = 10 was 0 with 11 rows, 0.77 with 15, 0.95 with 21.
+    """
+    return n // 2 if n <= HALVES_ROWS_MAX else n - -(-n // BLOCKS)
+
+
 def mutual_knn_bounds(a: IdArray, b: IdArray, k: int, level: float, seed: int) -> Bounds | None:
     """Population interval of mutual_knn from lists longer than k: no search is made again.
 
@@ -53,13 +62,13 @@ def mutual_knn_bounds(a: IdArray, b: IdArray, k: int, level: float, seed: int) -
 
     Returns
     -------
-    Bounds cut to [0, 1], or None where half of the rows have no k neighbours among them.
+    Bounds cut to [0, 1], or None where a subsample has too few rows: see `subsample_rows`.
     """
     n = len(a)
+    if subsample_rows(n) <= 2 * k:
+        return None
     value = float(compiled.count_overlaps(a, b, k).sum(dtype=np.int64) / (n * k))
     if n <= HALVES_ROWS_MAX:
-        if n // 2 <= k:
-            return None
         se, method = _halves_se(a, b, k, seed), "delete-half"
     else:
         se, method = _blocks_se(a, b, k, seed), "block-jackknife"

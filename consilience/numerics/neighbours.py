@@ -15,6 +15,8 @@ from consilience.numerics.arrays import Float32Array, IdArray
 
 #: Neighbours searched beyond those kept, so that ties at the end of a list can be broken by id.
 SLACK = 8
+#: Values up to 2 to this power, or no smaller than 2 to minus it, are multiplied and summed in float32 as they are.
+EXPONENT_MAX = 32
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class NeighbourGraph:
     Attributes
     ----------
     ids : array of shape (n, k_max), int32
-    similarities : array of shape (n, k_max), float32, descending in each row
+    similarities : array of shape (n, k_max), float32, descending in each row; of the rows as they were searched, which are
+        scaled down or up where their products would leave float32's range
     builder : str
         How it was made: "faiss_flat" is exact.
     """
@@ -71,6 +74,7 @@ def build_exact(x: Float32Array, k_max: int) -> NeighbourGraph:
     NeighbourGraph, O(n^2 d) time, O(n (k_max + d)) memory
     """
     n = len(x)
+    x = _in_range(x)
     width = min(n, k_max + 1 + SLACK)
     found, labels = faiss.knn(x, x, width, metric=faiss.METRIC_INNER_PRODUCT)
     similarities, ids = _without_self(found, labels.astype(np.int32))
@@ -81,6 +85,12 @@ def build_exact(x: Float32Array, k_max: int) -> NeighbourGraph:
     return NeighbourGraph(
         np.ascontiguousarray(ids[:, :k_max]), np.ascontiguousarray(similarities[:, :k_max]), "faiss_flat"
     )
+
+
+def _in_range(x: Float32Array) -> Float32Array:
+    """Scale all rows by one power of two where their products would leave float32's range; no neighbour changes by it."""
+    exponent = int(np.frexp(max(x.max(), -x.min()))[1])
+    return x if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else np.ldexp(x, -exponent)
 
 
 def _without_self(similarities: Float32Array, ids: IdArray) -> tuple[Float32Array, IdArray]:
@@ -96,5 +106,13 @@ def _settle_ties(x: Float32Array, ids: IdArray, similarities: Float32Array, k_ma
     for i in np.flatnonzero(similarities[:, k_max - 1] == similarities[:, -1]):
         row = x @ x[i]
         row[i] = -np.inf
-        best = np.lexsort((np.arange(len(x)), -row))[: ids.shape[1]]
+        best = _best(row, ids.shape[1])
         ids[i], similarities[i] = best, row[best]
+
+
+def _best(row: Float32Array, count: int) -> IdArray:
+    """Ids of the largest values, largest first, of equal ones the smaller id first; only they are sorted."""
+    least = np.partition(row, -count)[-count]
+    above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
+    found = np.concatenate([above, equal[: count - len(above)]]).astype(np.int32)
+    return found[np.lexsort((found, -row[found]))]

@@ -101,3 +101,11 @@ def test_an_interruption_is_status_130(long_work: list[str]) -> None:
 )
 def test_each_kind_of_error_has_its_status(error: type[ConsilienceError], status: int) -> None:
     assert status_of(error("x")) == ExitStatus(status)
+
+
+def test_serve_takes_its_settings_from_the_environment_too(
+    consilience: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIENCE_WORKERS", "0")
+    ran = consilience("serve", "--port", "0")
+    assert (ran.status, "CONSILIENCE_WORKERS" in ran.err) == (2, True)

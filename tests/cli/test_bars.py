@@ -33,7 +33,7 @@ def test_a_bar_that_concerns_no_score_is_an_error_and_never_a_pass() -> None:
         judge(document(score()), [parse_bar("cka=0.1")])
 
 
-@pytest.mark.parametrize("word", ["mutual_knn", "mutual_knn=", "mutual_knn=high", "mutual_knn=nan"])
+@pytest.mark.parametrize("word", ["mutual_knn", "mutual_knn=", "mutual_knn=high", "mutual_knn=nan", "mutual_knn=-inf"])
 def test_a_bar_needs_a_number(word: str) -> None:
     with pytest.raises(InvalidRequest, match="no bar"):
         parse_bar(word)

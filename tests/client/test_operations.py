@@ -14,7 +14,7 @@ import pytest
 from consilience.client.operations import result_of
 from consilience.contract.jobs import Job, JobStatus, ScoringOptions
 from consilience.contract.metrics import Cka, MutualKnn
-from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, WaitTimedOut
+from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, NotFound, WaitTimedOut
 from tests.client.conftest import Call
 from tests.client.documents import JOB_ID, SET_ID, embedding_set, job, problem
 from tests.client.scripted import Answer, Script, Seen, serving
@@ -181,3 +181,9 @@ def test_ids_that_json_cannot_hold_are_refused_before_anything_is_sent(call: Cal
     with serving(Script(Answer())) as script, pytest.raises(InvalidRequest) as caught:
         call(script.url, lambda client: client.upload(np.ones((3, 2), np.float32), ids=labels))
     assert (caught.value.pointer, script.seen) == ("/ids", [])
+
+
+def test_an_id_stays_one_step_of_the_path_whatever_it_holds(call: Call) -> None:
+    with serving(Script(Answer(404, problem("not-found", 404)))) as script, pytest.raises(NotFound):
+        call(script.url, lambda client: client.cancel("../../v1/x?y"))
+    assert script.seen[0].path == "/v1/jobs/..%2F..%2Fv1%2Fx%3Fy/cancel"

@@ -1,5 +1,7 @@
 """`make demo`, as a user runs it."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from consilience.contract.scores import ScoreDocument
+from tests.serving import gone, until
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
@@ -20,3 +23,19 @@ def test_the_demo_shows_scores_leaves_its_document_and_stops_everything(tmp_path
     assert len(document.scores) == 3
     left = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in before]
     assert not [process for process in left if "consilience-demo-" in " ".join(process.info["cmdline"] or ())]
+
+
+def test_ctrl_c_ends_the_demo_with_a_sentence_and_stops_everything(tmp_path: Path) -> None:
+    command = [sys.executable, DEMO]
+    demo = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        until(lambda: len(psutil.Process(demo.pid).children(recursive=True)) > 1)
+        descendants = psutil.Process(demo.pid).children(recursive=True)
+        os.killpg(demo.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        _, told = demo.communicate(timeout=30)
+    finally:
+        demo.kill()
+    assert (demo.returncode, told) == (1, "Interrupted; everything is stopped.\n")
+    until(lambda: gone(descendants))

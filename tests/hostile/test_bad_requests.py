@@ -37,6 +37,10 @@ BAD_REQUESTS = {
     "k of a half": (
         request(metrics=[{"metric": "mutual_knn", "k": 1.5}]), 422, "invalid-request", "/metrics/0/k", "1.5", "integer",
     ),
+    "k of true": (
+        request(metrics=[{"metric": "mutual_knn", "k": True}]), 422, "invalid-request", "/metrics/0/k", "True", "integer",
+    ),
+    "a seed in quotes": (request(seed="7"), 422, "invalid-request", "/seed", "7", "integer"),
     "unequal rows": (request(b={"vectors": INLINE[:9]}), 422, "unpaired-sides", "/b", "12 and 9 rows", "same item"),
     "unknown layer": (request(layers={"a": ["7"]}), 422, "unknown-layer", "/layers/a", "7", "no layer"),
     "unknown id": (request(a={"embedding": UNKNOWN_ID}), 404, "not-found", "/a/embedding", UNKNOWN_ID, "no such"),
@@ -58,7 +62,7 @@ BAD_REQUESTS = {
     ),
     "heavy metadata": (request(metadata={"x": "y" * 9000}), 413, "too-large", "/metadata", "9008 bytes", "8192"),
     "NUL in metadata": (request(metadata={"x": ["\0"]}), 422, "invalid-request", "/metadata", None, "NUL"),
-    "a seed beyond 64 bits": (request(seed=2**70), 422, "invalid-request", "/seed", None, "maximum size"),
+    "a seed beyond 64 bits": (request(seed=2**70), 422, "invalid-request", "/seed", None, "integer"),
     "too expensive": (
         request(a={"vectors": [[1, 2]] * 5000}, b={"vectors": [[1, 2]] * 5000}, metrics="mutual_knn"),
         422, "too-expensive", None, None, "operations",

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from consilience.numerics.cka import CkaOptions, cka, jackknife
-from consilience.numerics.intervals import HALVES_ROWS_MAX, jackknife_bounds, list_length, mutual_knn_bounds
+from consilience.numerics.intervals import (
+    HALVES_ROWS_MAX,
+    jackknife_bounds,
+    list_length,
+    mutual_knn_bounds,
+    subsample_rows,
+)
 from consilience.numerics.moments import find_moments
 from consilience.numerics.neighbours import build_exact
 from consilience.numerics.overlap import mutual_knn
@@ -101,3 +107,22 @@ def test_a_perfect_agreement_has_a_bound_of_1() -> None:
 
 def test_there_is_none_where_leaving_a_row_out_is_undefined() -> None:
     assert jackknife_bounds(0.5, np.array([0.4, np.nan, 0.5]), 0.95) is None
+
+
+@pytest.mark.parametrize(("n", "k"), [(4, 1), (22, 10), (30, 10), (41, 10)])
+def test_halves_of_at_most_twice_k_rows_give_no_interval_rather_than_a_false_one(n: int, k: int) -> None:
+    x, y = sample(np.random.default_rng(7), n)
+    assert mutual_knn_bounds(lists(x, k), lists(y, k), k, 0.95, seed=0) is None
+
+
+def test_halves_of_one_row_more_than_twice_k_cover_the_mean_of_fresh_galleries() -> None:
+    rng, n = np.random.default_rng(8), 2 * (2 * K + 1)
+    draws = [tuple(lists(view, K) for view in sample(rng, n)) for _ in range(150)]
+    centre = np.mean([mutual_knn(x, y, K) for x, y in draws])
+    bounds = [mutual_knn_bounds(x, y, K, 0.95, seed=1) for x, y in draws]
+    assert 0.91 <= np.mean([found is not None and found.low <= centre <= found.high for found in bounds]) <= 0.995
+
+
+def test_blocks_leave_nine_tenths_of_the_rows() -> None:
+    assert subsample_rows(HALVES_ROWS_MAX) == HALVES_ROWS_MAX // 2
+    assert subsample_rows(10_001) == 9_000

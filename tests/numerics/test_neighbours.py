@@ -49,3 +49,11 @@ def test_a_graph_survives_its_bytes() -> None:
     read = NeighbourGraph.from_bytes(graph.to_bytes(), graph.builder)
     np.testing.assert_array_equal(read.ids, graph.ids)
     np.testing.assert_array_equal(read.similarities, graph.similarities)
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e18, 1e30, 1e37])
+def test_rows_whose_products_leave_float32_have_the_neighbours_of_the_same_rows_in_range(scale: float) -> None:
+    x = np.random.default_rng(4).normal(size=(60, 8)).astype(np.float32)
+    scaled = (x * np.float64(scale)).astype(np.float32)
+    np.testing.assert_array_equal(build_exact(scaled, 7).ids, twins.neighbours(scaled, 7))
+    np.testing.assert_array_equal(build_exact(scaled, 7).ids, build_exact(x, 7).ids)
