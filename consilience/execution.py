@@ -56,9 +56,17 @@ def run_alignment(
     InputError
         What only the numbers can tell, such as a null that a metric does not have.
     """
-    return score_sources(request, _open(a, blobs), _open(b, blobs), CachedGraphs(blobs), report)
+    by_id = request.pairing == "id"
+    side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
+    return score_sources(request, side_a, side_b, CachedGraphs(blobs), report)
 
 
-def _open(embeddings: EmbeddingSet, blobs: Blobs) -> Source:
-    layers = [blobs.open(layer, embeddings.n) for layer in embeddings.layers]
-    return Source(embeddings.name, layers, embeddings.id)
+def open_set(embeddings: EmbeddingSet, blobs: Blobs, *, with_ids: bool) -> Source:
+    """A stored set as a side; its ids are read only where they are asked for."""
+    return Source(
+        name=embeddings.name,
+        layers=[blobs.open(layer, embeddings.n) for layer in embeddings.layers],
+        id=embeddings.id,
+        ids=blobs.read_column(embeddings.ids.digest) if with_ids and embeddings.ids else None,
+        groups=blobs.read_column(embeddings.groups.digest) if embeddings.groups else None,
+    )

@@ -6,7 +6,7 @@ contract only, so that the API process stays small.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
@@ -44,12 +44,21 @@ class SideShape:
     n: int
     layers: tuple[tuple[str, int], ...]
     item_bytes: int = 4
+    unique_ids: int | None = None
+    """How many different ids its rows have; None where they have none."""
+    has_groups: bool = False
 
     @classmethod
     def of(cls, embeddings: EmbeddingSet) -> Self:
         """Take the shape of a stored set."""
         widest = max(DTYPE_BYTES[layer.dtype] for layer in embeddings.layers)
-        return cls(embeddings.n, tuple((layer.name, layer.dim) for layer in embeddings.layers), widest)
+        return cls(
+            n=embeddings.n,
+            layers=tuple((layer.name, layer.dim) for layer in embeddings.layers),
+            item_bytes=widest,
+            unique_ids=embeddings.ids.unique if embeddings.ids else None,
+            has_groups=embeddings.groups is not None,
+        )
 
     def dims(self, names: Sequence[str]) -> list[int]:
         """Columns of the named layers."""
@@ -97,8 +106,58 @@ def check_pairing(n_a: int, n_b: int) -> None:
             hint="Embed the same items in the same order with both models.",
             pointer="/b",
         )
-    if n_a < ROWS_MIN:
-        raise TooFewRows(f"There are {n_a} rows.", value=n_a, limit=ROWS_MIN, hint="A score needs at least 4 rows.")
+    _check_rows(n_a)
+
+
+def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape) -> int:
+    """How many rows the paired sides have: exactly, by row; at most, by id, since ids are not compared here.
+
+    Raises
+    ------
+    UnpairedSides
+        By row: different numbers of rows. By id: an id comes twice on a side without groups.
+    InvalidRequest
+        By id: a side has no ids.
+    TooFewRows
+    """
+    if pairing == "row":
+        check_pairing(a.n, b.n)
+        return a.n
+    repeats_a, repeats_b = _count_repeats(a, "a"), _count_repeats(b, "b")
+    # A row is paired with each row of its id on the other side, and no id may come twice on both.
+    if repeats_a and repeats_b:
+        n = a.n + b.n
+    elif repeats_a or repeats_b:
+        n = a.n if repeats_a else b.n
+    else:
+        n = min(a.n, b.n)
+    _check_rows(n)
+    return n
+
+
+def _count_repeats(side: SideShape, name: str) -> int:
+    """How many rows of a side have the id of an earlier row."""
+    if side.unique_ids is None:
+        raise InvalidRequest(
+            f"Pairing by id needs ids on both sides, and {name} has none.",
+            value="id",
+            hint="Upload the side with `ids`, or pair by row.",
+            pointer="/pairing",
+        )
+    repeats = side.n - side.unique_ids
+    if repeats and not side.has_groups:
+        raise UnpairedSides(
+            f"{repeats} of {side.n} rows of {name} have the id of an earlier row.",
+            value=f"{side.n} rows, {side.unique_ids} different ids",
+            hint="Ids must be unique, unless `groups` says which rows are one item with several captions.",
+            pointer=f"/{name}",
+        )
+    return repeats
+
+
+def _check_rows(n: int) -> None:
+    if n < ROWS_MIN:
+        raise TooFewRows(f"There are {n} rows.", value=n, limit=ROWS_MIN, hint="A score needs at least 4 rows.")
 
 
 def check_neighbours(options: ScoringOptions, neighbours_max: int) -> None:
@@ -122,11 +181,11 @@ def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits
     ------
     UnpairedSides, TooFewRows, UnknownLayer, InvalidRequest (k >= n), TooExpensive
     """
-    check_pairing(a.n, b.n)
-    check_neighbours(options, a.n - 1)
+    n = count_pairs(options.pairing, a, b)
+    check_neighbours(options, n - 1)
     names_a = choose_layers(options.layers.a, [name for name, _ in a.layers], "a")
     names_b = choose_layers(options.layers.b, [name for name, _ in b.layers], "b")
-    result = _cost(options, a.n, a.dims(names_a), b.dims(names_b))
+    result = _cost(options, n, a.dims(names_a), b.dims(names_b))
     if limits is not None:
         _check_cost(result, limits)
     return result

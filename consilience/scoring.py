@@ -18,7 +18,8 @@ from consilience import __version__
 from consilience.contract.jobs import Preparation, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
-from consilience.formats.files import read_layers
+from consilience.formats.columns import check_length, parse_column
+from consilience.formats.files import load_layers, open_path
 from consilience.measures.chance import correct
 from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Report, Side
 from consilience.measures.pairing import Paired, pair
@@ -32,10 +33,8 @@ from consilience.planning import check_neighbours, check_pairing, choose_layers
 
 #: Packages whose version can change a number.
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
-
-
-#: Strings for a and for b, one a row.
-Columns = tuple[Sequence[str] | None, Sequence[str] | None]
+#: Strings or integers for a and for b, one a row.
+Columns = tuple[Sequence[str | int] | None, Sequence[str | int] | None]
 
 
 def ignore_progress(stage: str, done: int, total: int) -> None:
@@ -61,8 +60,9 @@ def score(
         safetensors or JSON.
     options : ScoringOptions, optional
         Or its fields as keywords: ``score(a, b, metrics=["cka"], layers="all", preparation="prh")``.
-    ids, groups : pairs of sequences of n strings, optional
-        For a and for b: what item each row is (for ``pairing="id"``), and which rows belong together (captions of one image).
+    ids, groups : pairs of sequences of n strings or integers, optional
+        For a and for b: which item each row is (for ``pairing="id"``), and which rows belong together, such as captions of one
+        image. A JSON file may hold its own.
     report : callable, optional
         Called with a stage, what is done and what there is to do.
 
@@ -85,8 +85,8 @@ def score(
     1.0
     """
     chosen = options if options is not None else ScoringOptions.model_validate(fields)
-    side_a = replace(open_source(a, "a"), ids=ids[0], groups=groups[0])
-    side_b = replace(open_source(b, "b"), ids=ids[1], groups=groups[1])
+    side_a = _with_columns(open_source(a, "a"), ids[0], groups[0], "a")
+    side_b = _with_columns(open_source(b, "b"), ids[1], groups[1], "b")
     return score_sources(chosen, side_a, side_b, FreshGraphs(), report)
 
 
@@ -94,9 +94,27 @@ def open_source(value: object, side: str) -> Source:
     """Read one side of a local call: an array, a mapping of arrays, or a path."""
     if isinstance(value, str | Path):
         path = Path(value)
-        return Source(path.stem, [ArrayLayer(name, array) for name, array in read_layers(path)])
+        with open_path(path) as file:
+            layers_read = [ArrayLayer(name, array) for name, array in load_layers(file)]
+            return Source(path.stem, layers_read, ids=file.ids, groups=file.groups)
     layers = split_layers(value, side)
     return Source(side, [ArrayLayer(name, array) for name, array in layers.items()])
+
+
+def _with_columns(source: Source, ids: object, groups: object, side: str) -> Source:
+    return replace(
+        source,
+        ids=_column(ids, f"ids_{side}", source.n) or source.ids,
+        groups=_column(groups, f"groups_{side}", source.n) or source.groups,
+    )
+
+
+def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    column = parse_column(values, name)
+    check_length(column, n, name)
+    return column
 
 
 def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSource, report: Report) -> ScoreDocument:
@@ -104,6 +122,8 @@ def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSo
     stopwatch = Stopwatch()
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
+        if options.pairing == "row":
+            check_pairing(a.n, b.n)
         paired = pair(a, b, options.pairing)
         check_pairing(paired.a.n, paired.b.n)
         check_neighbours(options, _neighbours_max(paired))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from consilience.contract.base import LABEL_LENGTH
 from consilience.contract.problems import Problem
 
 #: Stands for a stored set in the examples.
@@ -13,9 +14,15 @@ CIRCLE = [
     [-1.0, 0.0], [-0.87, -0.5], [-0.5, -0.87], [0.0, -1.0], [0.5, -0.87], [0.87, -0.5],
 ]  # fmt: skip
 TURNED = [[-y, x] for x, y in CIRCLE]
+#: Names for the twelve points.
+HOURS = [f"{hour} o'clock" for hour in (3, 2, 1, 12, 11, 10, 9, 8, 7, 6, 5, 4)]
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+LABELS: dict[str, Any] = {
+    "type": "array",
+    "items": {"anyOf": [{"type": "string", "minLength": 1, "maxLength": LABEL_LENGTH}, {"type": "integer"}]},
+}
 JSON_PART = {"contentType": "application/json"}
 FILE_PART = {"contentType": "application/octet-stream"}
 
@@ -27,8 +34,15 @@ UPLOAD_BODY: dict[str, Any] = {
         "application/x-safetensors": BINARY,
         "application/octet-stream": BINARY,
         "application/json": {
-            "schema": {"type": "object", "required": ["vectors"], "properties": {"vectors": NUMBERS}},
-            "examples": {"vectors": {"summary": "Twelve vectors of two dimensions", "value": {"vectors": CIRCLE}}},
+            "schema": {
+                "type": "object",
+                "required": ["vectors"],
+                "properties": {"vectors": NUMBERS, "ids": LABELS, "groups": LABELS},
+            },
+            "examples": {
+                "vectors": {"summary": "Twelve vectors of two dimensions", "value": {"vectors": CIRCLE}},
+                "ids": {"summary": "The same, with their names", "value": {"vectors": CIRCLE, "ids": HOURS}},
+            },
         },
         "multipart/form-data": {
             "schema": {
@@ -38,9 +52,11 @@ UPLOAD_BODY: dict[str, Any] = {
                     "file": {"type": "string", "format": "binary"},
                     "name": {"type": "string"},
                     "metadata": {"type": "object"},
+                    "ids": LABELS,
+                    "groups": LABELS,
                 },
             },
-            "encoding": {"file": FILE_PART, "metadata": JSON_PART},
+            "encoding": {"file": FILE_PART, "metadata": JSON_PART, "ids": JSON_PART, "groups": JSON_PART},
         },
     },
 }
@@ -57,6 +73,15 @@ ALIGNMENT_BODY: dict[str, Any] = {
                         "a": {"vectors": CIRCLE},
                         "b": {"vectors": TURNED},
                         "metrics": [{"metric": "mutual_knn", "k": [2, 4]}, "cka"],
+                    },
+                },
+                "by_id": {
+                    "summary": "The same items in another order, paired by their ids",
+                    "value": {
+                        "a": {"vectors": CIRCLE, "ids": HOURS},
+                        "b": {"vectors": TURNED[::-1], "ids": HOURS[::-1]},
+                        "pairing": "id",
+                        "metrics": {"metric": "mutual_knn", "k": 4},
                     },
                 },
                 "stored": {
@@ -90,9 +115,17 @@ ALIGNMENT_BODY: dict[str, Any] = {
                     "a": {"type": "string", "format": "binary"},
                     "b": {"type": "string", "format": "binary"},
                     "request": {"$ref": "#/components/schemas/ScoringOptions"},
+                    "ids_a": LABELS,
+                    "ids_b": LABELS,
+                    "groups_a": LABELS,
+                    "groups_b": LABELS,
                 },
             },
-            "encoding": {"a": FILE_PART, "b": FILE_PART, "request": JSON_PART},
+            "encoding": {
+                "a": FILE_PART,
+                "b": FILE_PART,
+                **dict.fromkeys(("request", "ids_a", "ids_b", "groups_a", "groups_b"), JSON_PART),
+            },
         },
     },
 }

@@ -22,26 +22,55 @@ PARTS_LIMIT = 8
 OpenIncoming = Callable[[], IncomingFile]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The parts that a form may have, by name; any other is refused."""
+
+    files: frozenset[str]
+    """Must all be there; written to disk."""
+    columns: frozenset[str]
+    """May be there; JSON lists of one entry a row, written to disk because they can be large."""
+    fields: frozenset[str]
+    """May be there; short, kept in memory."""
+    column_limit_bytes: int
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        return self.files | self.columns | self.fields
+
+    def limit_of(self, name: str) -> int | None:
+        """Bytes of a part; files are bounded by the body alone."""
+        if name in self.files:
+            return None
+        return self.column_limit_bytes if name in self.columns else FIELD_LIMIT_BYTES
+
+
 @dataclass
 class Part:
     """One part: a file's place, or a field's text."""
 
+    name: str
     media_type: str | None
+    limit: int | None
     file: IncomingFile | None = None
     text: bytearray = field(default_factory=bytearray)
+    size: int = 0
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
+        self.size += len(data)
+        if self.limit is not None and self.size > self.limit:
+            raise TooLarge(
+                f"The part `{self.name}` has more than {self.limit} bytes.",
+                value=f"more than {self.limit} bytes",
+                limit=self.limit,
+                pointer=f"/{self.name}",
+            )
         if self.file is not None:
             self.file.write(data)
-            return
-        if len(self.text) + len(data) > FIELD_LIMIT_BYTES:
-            raise TooLarge(
-                f"A form field has more than {FIELD_LIMIT_BYTES} bytes.",
-                value=f"more than {FIELD_LIMIT_BYTES} bytes",
-                limit=FIELD_LIMIT_BYTES,
-            )
-        self.text += data
+        else:
+            self.text += data
 
 
 class Form:
@@ -51,18 +80,16 @@ class Form:
     ----------
     boundary : bytes
         From the Content-Type.
-    files : mapping
-        The names of the parts that are files.
-    fields : frozenset
-        The names of all others; any other part is refused.
+    shape : Shape
+        The parts that it may have.
     open_file : callable
         Opens the place of the next file.
     """
 
-    def __init__(self, boundary: bytes, files: frozenset[str], fields: frozenset[str], open_file: OpenIncoming) -> None:
+    def __init__(self, boundary: bytes, shape: Shape, open_file: OpenIncoming) -> None:
         self.parts: dict[str, Part] = {}
         self.complete = False
-        self._files, self._fields, self._open_file = files, fields, open_file
+        self._shape, self._open_file = shape, open_file
         self._headers: dict[bytes, bytes] = {}
         self._name, self._value = b"", b""
         self._current: Part | None = None
@@ -102,14 +129,14 @@ class Form:
     def _open_part(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        if name not in self._files | self._fields:
-            allowed = ", ".join(sorted(self._files | self._fields))
+        if name not in self._shape.names:
+            allowed = ", ".join(sorted(self._shape.names))
             raise InvalidRequest(f"There is no part {name[:100]!r} in this form; allowed: {allowed}.", value=name)
         if name in self.parts:
             raise InvalidRequest(f"The part {name!r} comes twice.", value=name, pointer=f"/{name}")
         media_type = clean_media_type(self._headers.get(b"content-type", b"").decode("latin-1"))
-        self._current = Part(media_type, self._open_file() if name in self._files else None)
-        self.parts[name] = self._current
+        file = None if name in self._shape.fields else self._open_file()
+        self._current = self.parts[name] = Part(name, media_type, self._shape.limit_of(name), file)
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         assert self._current is not None  # noqa: S101 - the parser calls in order
@@ -119,9 +146,7 @@ class Form:
         self.complete = True
 
 
-async def receive_form(
-    request: Request, files: frozenset[str], fields: frozenset[str], open_file: OpenIncoming, bounds: Bounds
-) -> Mapping[str, Part]:
+async def receive_form(request: Request, shape: Shape, open_file: OpenIncoming, bounds: Bounds) -> Mapping[str, Part]:
     """The parts of a multipart body, files on disk.
 
     Raises
@@ -133,12 +158,12 @@ async def receive_form(
     if not options.get(b"boundary"):
         raise InvalidRequest("The Content-Type names no boundary.", value=request.headers.get("content-type"))
     try:
-        form = Form(options[b"boundary"], files, fields, open_file)
+        form = Form(options[b"boundary"], shape, open_file)
     except FormParserError as error:
         raise InvalidRequest(f"The boundary cannot be used: {error}.") from None
     await receive(request, form.feed, bounds)
     if not form.complete:
         raise InvalidRequest("The multipart body ends before its closing boundary.")
-    for name in sorted(files - form.parts.keys()):
+    for name in sorted(shape.files - form.parts.keys()):
         raise InvalidRequest(f"The form has no part `{name}`.", pointer=f"/{name}", hint="Send it as a file.")
     return form.parts

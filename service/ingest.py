@@ -29,23 +29,25 @@ def format_limits(settings: Settings) -> FormatLimits:
 def store(
     stores: Stores, root: Path, file: OpenFile, name: str, metadata: Mapping[str, Any]
 ) -> tuple[EmbeddingSet, bool]:
-    """Keep a file's layers and record the set; False where it was there already."""
+    """Keep a file's layers and columns and record the set; False where it was there already."""
     with _locked(root, fcntl.LOCK_SH):
         layers = stores.blobs.put(file)
         n = file.layers[0].n
         size = sum(n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in layers)
-        return stores.embeddings.add(name, n, layers, set_digest(layers), metadata, size)
+        ids, groups = (None if each is None else stores.blobs.put_column(each) for each in (file.ids, file.groups))
+        digest = set_digest(layers, ids, groups)
+        return stores.embeddings.add(name, n, layers, digest, metadata, size, ids=ids, groups=groups)
 
 
 def remove(stores: Stores, root: Path, embedding_id: str) -> None:
-    """Forget a set and the layers that no other set uses.
+    """Forget a set and the layers and columns that no other set uses.
 
     Layers are shared by content: a new one may belong to an upload whose set is about to be recorded. So new ones are
     removed only while no upload is under way in any process on this folder; otherwise they wait for the collector.
     """
     with _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
         for digest in stores.embeddings.delete(embedding_id):
-            stores.blobs.delete_layer(digest, 0.0 if alone else DELETE_GRACE_S)
+            stores.blobs.delete(digest, 0.0 if alone else DELETE_GRACE_S)
 
 
 @contextmanager

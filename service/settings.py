@@ -20,6 +20,8 @@ class Settings(Surroundings):
 
     upload_limit_bytes: Count = 8 * 2**30
     inline_limit_bytes: Count = 8 * 2**20
+    column_limit_bytes: Count = 64 * 2**20
+    """The JSON list of a set's `ids` or `groups`: parsed in memory, at up to ten times its size."""
     rows_limit: Count = 20_000_000
     dim_limit: Count = 65_536
     layers_limit: Count = 1024

@@ -1,10 +1,9 @@
 """From an alignment request to a job row and a message to the workers. Runs in threads."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
@@ -21,6 +20,7 @@ from service.ingest import NewSets, format_limits, new_sets
 from service.metadata import DEPTH_LIMIT, check_metadata, walk
 from service.settings import Settings
 from service.stores import Stores
+from service.uploads import Upload
 
 #: Values in a request besides its vectors; far more than the largest sensible one has.
 VALUES_LIMIT = 10_000
@@ -52,21 +52,20 @@ class Submissions:
 
     def read_json(self, body: object, key: str | None) -> Submission:
         """A submission whose sides are named or spelled out in JSON."""
-        vectors = take_vectors(body)
+        inline = take_vectors(body)
         request = read_model(AlignmentRequest, body)
         a, b = (
-            self._open_vectors(side, vectors[side])
-            if side in vectors
+            self._open_vectors(side, inline[side])
+            if side in inline
             else self._find(side, getattr(request, side).embedding)
             for side in ("a", "b")
         )
         return Submission(request, a, b, key)
 
-    def read_form(
-        self, request: object, a: tuple[Path, str | None], b: tuple[Path, str | None], key: str | None
-    ) -> Submission:
+    def read_form(self, request: object, upload: Upload, key: str | None) -> Submission:
         """A submission whose sides came as files."""
-        return Submission(read_model(ScoringOptions, request), self._open_file("a", *a), self._open_file("b", *b), key)
+        options = read_model(ScoringOptions, request)
+        return Submission(options, self._open_file("a", upload), self._open_file("b", upload), key)
 
     def plan(self, submission: Submission) -> Plan:
         """What the job would cost; nothing is stored."""
@@ -123,28 +122,32 @@ class Submissions:
 
         return opener
 
-    def _open_vectors(self, side: str, vectors: object) -> Opener:
+    def _open_vectors(self, side: str, inline: Mapping[str, object]) -> Opener:
         def opener(_stack: ExitStack) -> Source:
             with placed(f"/{side}"):
-                return from_vectors(vectors, self._limits)
+                return from_vectors(inline["vectors"], self._limits, ids=inline.get("ids"), groups=inline.get("groups"))
 
         return opener
 
-    def _open_file(self, side: str, path: Path, media_type: str | None) -> Opener:
+    def _open_file(self, side: str, upload: Upload) -> Opener:
+        path, media_type = upload.files[side]
+        names = f"ids_{side}", f"groups_{side}"
+
         def opener(stack: ExitStack) -> Source:
             with placed(f"/{side}"):
-                return stack.enter_context(open_file(path, media_type, self._limits))
+                file = stack.enter_context(open_file(path, media_type, self._limits))
+            return file.with_columns(upload.column(names[0]), upload.column(names[1]), names)
 
         return opener
 
 
-def take_vectors(body: object) -> dict[str, object]:
-    """Take inline vectors out of the request, leaving `[]`: the format's own checks are stricter and leaner."""
+def take_vectors(body: object) -> dict[str, dict[str, object]]:
+    """Take inline sides out of the request, leaving `[]` as vectors: the format's own checks are stricter and leaner."""
     taken = {}
     for side in ("a", "b"):
         value = body.get(side) if isinstance(body, dict) else None
         if isinstance(value, dict) and isinstance(value.get("vectors"), list) and "embedding" not in value:
-            taken[side] = value["vectors"]
+            taken[side] = {name: value.pop(name) for name in ("vectors", "ids", "groups") if name in value}
             value["vectors"] = []
     return taken
 
@@ -178,7 +181,13 @@ def shape_of(source: Source) -> SideShape:
     if isinstance(source, EmbeddingSet):
         return SideShape.of(source)
     widest = max(DTYPE_BYTES[layer.dtype] for layer in source.layers)
-    return SideShape(source.layers[0].n, tuple((layer.name, layer.dim) for layer in source.layers), widest)
+    return SideShape(
+        n=source.n,
+        layers=tuple((layer.name, layer.dim) for layer in source.layers),
+        item_bytes=widest,
+        unique_ids=None if source.ids is None else len(set(source.ids)),
+        has_groups=source.groups is not None,
+    )
 
 
 @contextmanager

@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.requests import Request
 
 from consilience.errors import UnsupportedFormat
+from consilience.formats.columns import load_column
 from consilience.formats.files import MEDIA_TYPES, UNNAMED_MEDIA_TYPE
 from service.bodies import Bounds, media_type_of, receive
 from service.deps import Service
-from service.forms import receive_form
+from service.forms import Shape, receive_form
 
 MULTIPART = "multipart/form-data"
 JSON = "application/json"
@@ -24,25 +25,32 @@ class Upload:
 
     files: Mapping[str, tuple[Path, str | None]]
     """Path and media type."""
-    fields: Mapping[str, bytes]
+    columns: Mapping[str, Path] = field(default_factory=dict)
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+
+    def column(self, name: str) -> tuple[str, ...] | None:
+        """The strings of a column; None where it did not come. Errors as in `load_column`."""
+        return load_column(self.columns[name], name) if name in self.columns else None
 
 
 @asynccontextmanager
 async def receive_files(
-    request: Request, service: Service, files: frozenset[str], fields: frozenset[str]
+    request: Request, service: Service, files: frozenset[str], columns: frozenset[str], fields: frozenset[str]
 ) -> AsyncIterator[Upload]:
     """The files of a multipart body; whatever happens, nothing of them is left afterwards."""
     settings, blobs = service.settings, service.stores.blobs
     async with contextmanager_in_threadpool(ExitStack()) as stack:
         parts = await receive_form(
             request,
-            files,
-            fields,
+            Shape(files, columns, fields, settings.column_limit_bytes),
             lambda: stack.enter_context(blobs.incoming()),
             Bounds(settings.upload_limit_bytes, settings.upload_idle_limit_s),
         )
         yield Upload(
-            files={name: (part.file.path, part.media_type) for name, part in parts.items() if part.file},
+            files={
+                name: (part.file.path, part.media_type) for name, part in parts.items() if part.file and name in files
+            },
+            columns={name: part.file.path for name, part in parts.items() if part.file and name in columns},
             fields={name: bytes(part.text) for name, part in parts.items() if not part.file},
         )
 
@@ -62,4 +70,4 @@ async def receive_file(request: Request, service: Service) -> AsyncIterator[Uplo
     limit = settings.inline_limit_bytes if media_type == JSON else settings.upload_limit_bytes
     async with contextmanager_in_threadpool(service.stores.blobs.incoming()) as file:
         await receive(request, file.write, Bounds(limit, settings.upload_idle_limit_s))
-        yield Upload(files={"file": (file.path, media_type)}, fields={})
+        yield Upload(files={"file": (file.path, media_type)})

@@ -84,3 +84,42 @@ def test_every_metric_has_a_cost(metric: str) -> None:
     found = plan(options(metrics=metric, layers="all"), shape(), shape())
     assert found.flops > 0
     assert 0 < found.seconds < 10_000
+
+
+def by_id(n: int, unique: int | None, *, groups: bool = False) -> SideShape:
+    return SideShape(n, (("0", 8),), unique_ids=unique, has_groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "n"),
+    [
+        (by_id(20, 20), by_id(30, 30), 20),
+        (by_id(30, 30), by_id(20, 20), 20),
+        (by_id(20, 20), by_id(100, 20, groups=True), 100),
+        (by_id(100, 20, groups=True), by_id(500, 500), 100),
+        (by_id(100, 90, groups=True), by_id(50, 40, groups=True), 150),
+    ],
+)
+def test_by_id_sides_may_differ_and_the_plan_is_for_the_most_rows_that_may_come(
+    a: SideShape, b: SideShape, n: int
+) -> None:
+    assert plan(options(pairing="id"), a, b).n == n
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "error", "pointer"),
+    [
+        (by_id(20, None), by_id(20, 20), InvalidRequest, "/pairing"),
+        (by_id(20, 20), by_id(20, None, groups=True), InvalidRequest, "/pairing"),
+        (by_id(20, 19), by_id(20, 20), UnpairedSides, "/a"),
+        (by_id(20, 20, groups=True), by_id(20, 1), UnpairedSides, "/b"),
+        (by_id(3, 3), by_id(20, 20), TooFewRows, None),
+        (by_id(10, 10), by_id(20, 20), InvalidRequest, "/metrics/0/k"),
+    ],
+)
+def test_what_cannot_be_paired_by_id_is_refused(
+    a: SideShape, b: SideShape, error: type[ConsilienceError], pointer: str | None
+) -> None:
+    with pytest.raises(error) as caught:
+        plan(options(pairing="id"), a, b)
+    assert caught.value.pointer == pointer

@@ -336,3 +336,8 @@ def test_groups_that_contradict_each_other_are_refused() -> None:
     a, b = views()
     with pytest.raises(UnpairedSides, match="differently, first at row 1"):
         score(a, b, groups=(["x"] * 120, ["x", "y"] * 60))
+
+
+def test_sides_of_different_length_with_groups_are_refused_for_their_length() -> None:
+    with pytest.raises(UnpairedSides, match="a has 50 rows and b has 49"):
+        score(views(50)[0], views(49)[1], groups=(["x"] * 50, ["x"] * 49))

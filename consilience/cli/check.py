@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from consilience.cli.bars import judge, parse_bar, verdict_table
+from consilience.cli.columns import read_columns
 from consilience.cli.consoles import remarks, results
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.options import (
+    ColumnFile,
     Draws,
     Json,
     K,
@@ -15,6 +17,7 @@ from consilience.cli.options import (
     Metrics,
     NullMethod,
     Out,
+    Pairing,
     Profile,
     Seed,
     Server,
@@ -45,6 +48,11 @@ def check(
     null: NullMethod = "auto",
     draws: Draws = 200,
     seed: Seed = 0,
+    pairing: Pairing = "row",
+    ids_a: ColumnFile = None,
+    ids_b: ColumnFile = None,
+    groups_a: ColumnFile = None,
+    groups_b: ColumnFile = None,
     out: Out = None,
     as_json: Json = False,
     server: Server = None,
@@ -56,8 +64,11 @@ def check(
     """
     bars = [parse_bar(word) for word in least]
     metrics = [parse_metric(word) for word in metric] if metric else [bar.choice for bar in bars]
-    options = read_options(metrics, k=k, profile=profile, layers=layers, null=null, draws=draws, seed=seed)
-    document = obtain_scores(a, b, options, server, timeout)
+    options = read_options(
+        metrics, k=k, profile=profile, layers=layers, null=null, draws=draws, seed=seed, pairing=pairing
+    )
+    columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
+    document = obtain_scores(a, b, options, columns, server, timeout)
     verdicts = judge(document, bars)
     show(document, as_json=as_json, out=out)
     (remarks() if as_json else results()).print(verdict_table(verdicts))

@@ -13,7 +13,7 @@ from consilience.errors import InvalidRequest
 SERVER_VARIABLE = "CONSILIENCE_SERVER"
 
 SideA = Annotated[str, Argument(metavar="A", help="A file (npy, npz, safetensors, json); with --server also an id.")]
-SideB = Annotated[str, Argument(metavar="B", help="The other side: the same items in the same order.")]
+SideB = Annotated[str, Argument(metavar="B", help="The other side: the same items in the same order, or with ids.")]
 Metrics = Annotated[
     list[str] | None,
     Option("--metric", metavar="NAME[:OPTION=VALUE,...]", help="Repeatable. `consilience metrics` lists them."),
@@ -31,6 +31,11 @@ Draws = Annotated[int, Option(help="Draws of a permutation null.")]
 Seed = Annotated[int, Option(help="Seed of everything random.")]
 Out = Annotated[Path | None, Option(metavar="FILE", dir_okay=False, help="Write the score document (JSON) here.")]
 Json = Annotated[bool, Option("--json", help="Print the score document alone; everything else to standard error.")]
+Pairing = Annotated[Literal["row", "id"], Option(help="Row i is row i, or rows of the same id belong together.")]
+ColumnFile = Annotated[
+    Path | None,
+    Option(metavar="FILE", exists=True, dir_okay=False, help="One a row: a JSON list, or one a line."),
+]
 Server = Annotated[
     str | None,
     Option(metavar="URL", envvar=SERVER_VARIABLE, help="Let this service do it, instead of this process."),
@@ -47,6 +52,7 @@ def read_options(
     null: str,
     draws: int,
     seed: int,
+    pairing: str = "row",
 ) -> ScoringOptions:
     """The contract's options; InvalidRequest says which word cannot be used."""
     chosen = metrics or [parse_metric(metric.metric) for metric in ScoringOptions().metrics]
@@ -56,6 +62,7 @@ def read_options(
         "preparation": profile,
         "null": {"method": null, "draws": draws},
         "seed": seed,
+        "pairing": pairing,
     }
     return options_of(None, fields)
 

@@ -1,7 +1,9 @@
 """`consilience score A B`."""
 
+from consilience.cli.columns import read_columns
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.options import (
+    ColumnFile,
     Draws,
     Json,
     K,
@@ -9,6 +11,7 @@ from consilience.cli.options import (
     Metrics,
     NullMethod,
     Out,
+    Pairing,
     Profile,
     Seed,
     Server,
@@ -32,6 +35,11 @@ def score(
     null: NullMethod = "auto",
     draws: Draws = 200,
     seed: Seed = 0,
+    pairing: Pairing = "row",
+    ids_a: ColumnFile = None,
+    ids_b: ColumnFile = None,
+    groups_a: ColumnFile = None,
+    groups_b: ColumnFile = None,
     out: Out = None,
     as_json: Json = False,
     server: Server = None,
@@ -42,5 +50,8 @@ def score(
     An undefined score (a constant column, say) is an answer: the status is 0.
     """
     metrics = [parse_metric(word) for word in metric or ()]
-    options = read_options(metrics, k=k, profile=profile, layers=layers, null=null, draws=draws, seed=seed)
-    show(obtain_scores(a, b, options, server, timeout), as_json=as_json, out=out)
+    options = read_options(
+        metrics, k=k, profile=profile, layers=layers, null=null, draws=draws, seed=seed, pairing=pairing
+    )
+    columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
+    show(obtain_scores(a, b, options, columns, server, timeout), as_json=as_json, out=out)

@@ -7,25 +7,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
 from consilience.cli.consoles import remarks
 from consilience.cli.progress import follow, progress_bar
 from consilience.client.operations import result_of
 from consilience.client.sources import EMBEDDING_ID
+from consilience.client.sync import Client
+from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InputError, JobError, MissingExtra, WaitTimedOut
 
 
-def obtain_scores(
-    a: str, b: str, options: ScoringOptions, server: str | None, timeout_s: float | None
+def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
+    a: str, b: str, options: ScoringOptions, columns: Columns, server: str | None, timeout_s: float | None
 ) -> ScoreDocument:
     """The score document of two files, or of two stored sets where there is a server."""
     for side in (a, b):
         _require_source(side, server)
     if server is None:
-        return _score_here(a, b, options, timeout_s)
-    return _score_there(a, b, options, server, timeout_s)
+        return _score_here(a, b, options, columns, timeout_s)
+    return _score_there(a, b, options, columns, server, timeout_s)
 
 
 def _require_source(side: str, server: str | None) -> None:
@@ -36,7 +39,7 @@ def _require_source(side: str, server: str | None) -> None:
         raise InputError(f"There is no file {side}.", value=side)
 
 
-def _score_here(a: str, b: str, options: ScoringOptions, timeout_s: float | None) -> ScoreDocument:
+def _score_here(a: str, b: str, options: ScoringOptions, columns: Columns, timeout_s: float | None) -> ScoreDocument:
     try:
         from consilience.scoring import score  # noqa: PLC0415 -- numpy and faiss, only for those who score here
     except ModuleNotFoundError as error:
@@ -46,12 +49,15 @@ def _score_here(a: str, b: str, options: ScoringOptions, timeout_s: float | None
             hint="Run: pip install 'consilience[compute]', or let a service do it with --server.",
         ) from error
     with _alarm(timeout_s), progress_bar("reading") as report:
-        return score(Path(a), Path(b), options, report=report)
+        return score(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, report=report)
 
 
-def _score_there(a: str, b: str, options: ScoringOptions, server: str, timeout_s: float | None) -> ScoreDocument:
+def _score_there(  # noqa: PLR0917 - as above
+    a: str, b: str, options: ScoringOptions, columns: Columns, server: str, timeout_s: float | None
+) -> ScoreDocument:
     with connect(server) as client, progress_bar("uploading") as report:
-        alignment = client.align(a, b, options)
+        sides = [_store(client, side, columns, number) for number, side in enumerate((a, b))]
+        alignment = client.align(sides[0], sides[1], options)
         try:
             job = client.wait(alignment.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
         except KeyboardInterrupt:
@@ -63,6 +69,18 @@ def _score_there(a: str, b: str, options: ScoringOptions, server: str, timeout_s
         raise
     except Exception as error:  # the job's own error, of whatever kind: what failed is the job
         raise JobError(f"Job {job.id} failed: {error}", value=job.id) from error
+
+
+def _store(client: Client, side: str, columns: Columns, number: int) -> EmbeddingSet | str:
+    """A file with columns as a stored set; without, the client uploads it itself."""
+    ids, groups = columns.ids[number], columns.groups[number]
+    if ids is None and groups is None:
+        return side
+    if re.fullmatch(EMBEDDING_ID, side):
+        raise InputError(
+            f"{side} is a stored set, which has its own ids and groups.", value=side, hint="Upload it with --ids."
+        )
+    return client.upload(side, ids=ids, groups=groups)
 
 
 @contextmanager

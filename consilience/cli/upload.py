@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from consilience.cli.columns import read_optional
 from consilience.cli.connection import Address, connect
 from consilience.cli.consoles import results
+from consilience.cli.options import ColumnFile
 from consilience.cli.progress import progress_bar
 from consilience.cli.tables import new_table
 from consilience.client.sync import DEFAULT_URL
@@ -16,16 +18,23 @@ def upload(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="npy, npz, safetensors, json.")
     ],
+    *,
     server: Address = DEFAULT_URL,
     name: Annotated[str | None, typer.Option(help="The label; otherwise the file's name.")] = None,
+    ids: ColumnFile = None,
+    groups: ColumnFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
-    """Store embedding sets on a service and print their ids."""
+    """Store embedding sets on a service and print their ids.
+
+    --ids says which item each row is, --groups which rows belong together; several files share them.
+    """
+    its_ids, its_groups = read_optional(ids, "ids"), read_optional(groups, "groups")
     with connect(server) as client, progress_bar("uploading") as report:
         stored = []
         for done, file in enumerate(files):
             report(f"uploading {file.name}", done, len(files))
-            stored.append(client.upload(file, name=name))
+            stored.append(client.upload(file, name=name, ids=its_ids, groups=its_groups))
     if as_json:
         for embedding_set in stored:
             typer.echo(embedding_set.model_dump_json())

@@ -17,6 +17,7 @@ import stamina
 
 from consilience.client import operations
 from consilience.client.exchange import Body, Operation, Request, Result
+from consilience.client.forms import Labels
 from consilience.client.operations import Watcher
 from consilience.client.options import options_of
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable
@@ -59,10 +60,19 @@ class AsyncClient:
         self._retries = retries(patience_s)
 
     async def upload(
-        self, source: Source, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ids: Labels | None = None,
+        groups: Labels | None = None,
     ) -> EmbeddingSet:
-        """Store a file (by its path) or an array (n, d) or (n, L, d); the same content and name: the same set."""
-        return await self._run(operations.upload(source, name, metadata))
+        """Store a file (by its path) or an array (n, d) or (n, L, d); the same content and name: the same set.
+
+        `ids` says which item each row is, `groups` which rows belong together: n strings or integers each.
+        """
+        return await self._run(operations.upload(source, name, metadata, ids, groups))
 
     async def embedding(self, embedding_id: str) -> EmbeddingSet:
         """One stored set."""

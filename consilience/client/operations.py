@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from consilience.client.exchange import Operation, Request, check, error_of, fetch, read
+from consilience.client.forms import FormBody, Labels, column_json
 from consilience.client.sources import Source, body_of, name_of, stored_id
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.info import Info
@@ -29,12 +30,20 @@ NOT_MODIFIED = 304
 Watcher = Callable[[Job], None]
 
 
-def upload(source: Source, name: str | None, metadata: Mapping[str, Any] | None) -> Operation[EmbeddingSet]:
+def upload(
+    source: Source,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    ids: Labels | None = None,
+    groups: Labels | None = None,
+) -> Operation[EmbeddingSet]:
     """Send a file or an array; equal content under an equal name is the same set."""
     params = {"name": name or name_of(source)}
     if metadata:
         params["metadata"] = json.dumps(metadata)
-    return (yield from fetch(Request("POST", "/v1/embeddings", params, body=body_of(source)), EmbeddingSet))
+    columns = _given_columns(ids=ids, groups=groups)
+    body = FormBody(body_of(source), columns) if columns else body_of(source)
+    return (yield from fetch(Request("POST", "/v1/embeddings", params, body=body), EmbeddingSet))
 
 
 def embedding(embedding_id: str) -> Operation[EmbeddingSet]:
@@ -131,7 +140,7 @@ def _request(a: Source, b: Source, options: ScoringOptions) -> Operation[dict[st
 
 def _side(source: Source) -> Operation[Side]:
     stored = stored_id(source)
-    return Side(embedding=stored or (yield from upload(source, None, None)).id)
+    return Side(embedding=stored or (yield from upload(source)).id)
 
 
 def _next_look(path: str, tag: str | None, delay_s: float, left_s: float) -> Request:
@@ -139,6 +148,10 @@ def _next_look(path: str, tag: str | None, delay_s: float, left_s: float) -> Req
     hold_s = int(min(LONG_POLL_S, left_s))
     headers = {"if-none-match": tag, "prefer": f"wait={hold_s}"} if tag else {}
     return Request("GET", path, headers=headers, after_s=min(delay_s, left_s))
+
+
+def _given_columns(**columns: Labels | None) -> dict[str, bytes]:
+    return {name: column_json(labels, name) for name, labels in columns.items() if labels is not None}
 
 
 def _given(**params: object) -> dict[str, str]:

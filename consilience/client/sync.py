@@ -17,6 +17,7 @@ import stamina
 
 from consilience.client import operations
 from consilience.client.exchange import Operation, Request, Result
+from consilience.client.forms import Labels
 from consilience.client.operations import Watcher
 from consilience.client.options import options_of
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable
@@ -60,10 +61,19 @@ class Client:
         self._retries = retries(patience_s)
 
     def upload(
-        self, source: Source, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ids: Labels | None = None,
+        groups: Labels | None = None,
     ) -> EmbeddingSet:
-        """Store a file (by its path) or an array (n, d) or (n, L, d); the same content and name: the same set."""
-        return self._run(operations.upload(source, name, metadata))
+        """Store a file (by its path) or an array (n, d) or (n, L, d); the same content and name: the same set.
+
+        `ids` says which item each row is, `groups` which rows belong together: n strings or integers each.
+        """
+        return self._run(operations.upload(source, name, metadata, ids, groups))
 
     def embedding(self, embedding_id: str) -> EmbeddingSet:
         """One stored set."""

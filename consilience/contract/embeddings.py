@@ -21,6 +21,15 @@ class Layer(Document):
     """SHA-256 over the header (dtype, shape) and the stored bytes: the blob's address."""
 
 
+class Column(Document):
+    """A string for each row, kept like a layer; the strings themselves are never in a document."""
+
+    digest: Digest
+    """SHA-256 over the strings as a JSON list: the blob's address."""
+    unique: int
+    """How many different ones there are."""
+
+
 class EmbeddingSet(Document):
     """Layers over the same n items."""
 
@@ -29,7 +38,11 @@ class EmbeddingSet(Document):
     n: int
     layers: tuple[Layer, ...]
     digest: Digest
-    """SHA-256 over the layers' names and digests: equal for equal content."""
+    """SHA-256 over the layers' names and digests, and those of ids and groups: equal for equal content."""
+    ids: Column | None = None
+    """Which item each row is, where the upload said so."""
+    groups: Column | None = None
+    """Which rows belong together (captions of one image, say), where the upload said so."""
     source: Literal["upload"] = "upload"
     metadata: Metadata
     bytes: int

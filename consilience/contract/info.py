@@ -9,6 +9,8 @@ class Limits(Document):
     upload_limit_bytes: int
     inline_limit_bytes: int
     """A JSON body, vectors included."""
+    column_limit_bytes: int
+    """The `ids` or the `groups` of a multipart upload."""
     metadata_limit_bytes: int
     rows_limit: int
     dim_limit: int

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from consilience.contract.base import Document, EmbeddingId, Finite, JobId, Metadata, Request, Timestamp, as_many
+from consilience.contract.base import (
+    LABEL_LENGTH,
+    Document,
+    EmbeddingId,
+    Finite,
+    JobId,
+    Metadata,
+    Request,
+    Timestamp,
+    as_many,
+)
 from consilience.contract.kernel_metrics import Cka
 from consilience.contract.metrics import MetricChoice
 from consilience.contract.neighbour_metrics import MutualKnn
@@ -17,16 +27,26 @@ LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
 LayerChoice = Literal["last", "all"] | LayerNames
 
 
+#: An item's or a group's name; an integer stands for its decimal digits.
+Label = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | Annotated[int, Field(strict=True)]
+
+
 class Side(Request):
     """One side of a comparison: a stored set by id, or a few vectors in the request itself."""
 
     embedding: EmbeddingId | None = None
     vectors: list[list[Finite]] | None = Field(default=None, description="n rows of d numbers; for small sets")
+    ids: list[Label] | None = Field(default=None, description="beside vectors: which item each row is, n of them")
+    groups: list[Label] | None = Field(
+        default=None, description="beside vectors: which rows belong together, such as captions of one image"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.embedding is None) == (self.vectors is None):
             raise ValueError("give exactly one of `embedding` and `vectors`")
+        if self.embedding is not None and (self.ids is not None or self.groups is not None):
+            raise ValueError("`ids` and `groups` stand beside `vectors`; a stored set has its own")
         return self
 
 
@@ -123,6 +143,7 @@ class Plan(Document):
     """What a job will cost, known before it is queued."""
 
     n: int
+    """Rows; at most so many where they are paired by id."""
     dim_a: int
     dim_b: int
     cells: int

@@ -4,7 +4,7 @@ The one entry to this room:
 
 * `open_file` for an upload, by its media type;
 * `open_path` for a local file, by its content;
-* `read_layers` for a local file's layers as arrays.
+* `load_layers` for an open file's layers as arrays, `read_layers` for a local file's.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ __all__ = [
     "LayerHeader",
     "OpenFile",
     "from_vectors",
+    "load_layers",
     "open_file",
     "open_path",
     "read_layers",
@@ -83,12 +84,17 @@ def open_path(path: str | Path, limits: FormatLimits | None = None) -> AbstractC
 def read_layers(path: str | Path, limits: FormatLimits | None = None) -> list[tuple[str, Array]]:
     """All layers of a local file in memory: (name, array (n, dim)) in the dtype that the store would keep."""
     with open_path(path, limits) as file:
-        arrays = [np.empty((layer.n, layer.dim), NUMPY_DTYPES[layer.dtype]) for layer in file.layers]
-        filled = [0] * len(arrays)
-        for index, rows in file.blocks():
-            arrays[index][filled[index] : filled[index] + len(rows)] = rows
-            filled[index] += len(rows)
-        return [(layer.name, array) for layer, array in zip(file.layers, arrays, strict=True)]
+        return load_layers(file)
+
+
+def load_layers(file: OpenFile) -> list[tuple[str, Array]]:
+    """All layers of an open file in memory, as in `read_layers`."""
+    arrays = [np.empty((layer.n, layer.dim), NUMPY_DTYPES[layer.dtype]) for layer in file.layers]
+    filled = [0] * len(arrays)
+    for index, rows in file.blocks():
+        arrays[index][filled[index] : filled[index] + len(rows)] = rows
+        filled[index] += len(rows)
+    return [(layer.name, array) for layer, array in zip(file.layers, arrays, strict=True)]
 
 
 def sniff(path: Path) -> str:

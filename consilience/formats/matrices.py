@@ -1,15 +1,16 @@
 """A parsed upload: layers over the same n rows, read block by block."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import ml_dtypes
 import numpy as np
 
 from consilience.contract.embeddings import LayerDtype
-from consilience.errors import NonFiniteValues
+from consilience.errors import InvalidRequest, NonFiniteValues
+from consilience.formats.columns import check_length
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -70,11 +71,38 @@ class OpenFile:
 
     layers: tuple[LayerHeader, ...]
     tensors: tuple[Tensor, ...]
+    ids: tuple[str, ...] | None = None
+    """Which item each row is, where it was said."""
+    groups: tuple[str, ...] | None = None
+    """Which rows belong together, where it was said."""
 
     @property
     def n(self) -> int:
         """The rows of every layer."""
         return self.layers[0].n
+
+    def with_columns(
+        self, ids: tuple[str, ...] | None, groups: tuple[str, ...] | None, names: tuple[str, str] = ("ids", "groups")
+    ) -> Self:
+        """The same file with ids and groups from beside it; `names` are what an error calls them.
+
+        Raises InvalidRequest where one has not n entries, or stands in the file as well.
+        """
+        return replace(
+            self,
+            ids=self._choose_column(self.ids, ids, names[0]),
+            groups=self._choose_column(self.groups, groups, names[1]),
+        )
+
+    def _choose_column(
+        self, own: tuple[str, ...] | None, given: tuple[str, ...] | None, name: str
+    ) -> tuple[str, ...] | None:
+        if given is None:
+            return own
+        if own is not None:
+            raise InvalidRequest(f"The file has `{name}` inside, and they stand beside it too.", pointer=f"/{name}")
+        check_length(given, self.n, name)
+        return given
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
         """Each layer's rows in order, as (index into `layers`, rows (b, dim)).

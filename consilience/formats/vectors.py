@@ -1,4 +1,7 @@
-"""Vectors in JSON: `{"vectors": [[...]]}`, three levels deep for (n, L, d), or `{"layers": {"name": [[...]]}}`."""
+"""Vectors in JSON: `{"vectors": [[...]]}`, three levels deep for (n, L, d), or `{"layers": {"name": [[...]]}}`.
+
+Beside them may stand `ids` and `groups`, a string or an integer for each row.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +12,12 @@ import numpy as np
 import orjson
 
 from consilience.errors import InvalidRequest, InvalidShape, TooLarge, UnreadableFile, UnsupportedDtype
+from consilience.formats.columns import parse_column
 from consilience.formats.gate import check_limit, check_shape, gather
 from consilience.formats.matrices import BLOCK_BYTES, Array, FormatLimits, OpenFile, Tensor
 
 _NUMBERS = {int, float}
+_COLUMNS = {"ids", "groups"}
 _TYPE_NAMES = {str: "a string", bool: "a boolean", type(None): "null", list: "a list", dict: "an object"}
 
 
@@ -35,19 +40,30 @@ def open_vectors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
         document = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise UnreadableFile(f"The body is not JSON: {error}.", value=f"position {error.pos}") from error
-    yield gather(_tensors(document, limits), limits)
+    yield _with_columns(gather(_tensors(document, limits), limits), document)
 
 
-def from_vectors(vectors: object, limits: FormatLimits | None = None) -> OpenFile:
+def from_vectors(
+    vectors: object, limits: FormatLimits | None = None, *, ids: object = None, groups: object = None
+) -> OpenFile:
     """Nested lists of numbers, (n, d) or (n, L, d), as a file; kept as float32. Errors as in `open_vectors`."""
-    return gather([_tensor("0", vectors, "/vectors")], limits or FormatLimits())
+    file = gather([_tensor("0", vectors, "/vectors")], limits or FormatLimits())
+    return _with_columns(file, {"ids": ids, "groups": groups})
+
+
+def _with_columns(file: OpenFile, document: Any) -> OpenFile:
+    """The file with the columns that the document has; null is none."""
+    ids, groups = (
+        None if document.get(name) is None else parse_column(document[name], name) for name in ("ids", "groups")
+    )
+    return file.with_columns(ids, groups)
 
 
 def _tensors(document: object, limits: FormatLimits) -> list[Tensor]:
     match document:
-        case {"vectors": vectors, **rest} if not rest:
+        case {"vectors": vectors, **rest} if rest.keys() <= _COLUMNS:
             return [_tensor("0", vectors, "/vectors")]
-        case {"layers": dict() as layers, **rest} if not rest:
+        case {"layers": dict() as layers, **rest} if rest.keys() <= _COLUMNS:
             check_limit("layers", len(layers), limits.layers)
             return [
                 _tensor(name, rows, "/layers/" + name.replace("~", "~0").replace("/", "~1"))
@@ -55,7 +71,7 @@ def _tensors(document: object, limits: FormatLimits) -> list[Tensor]:
             ]
     keys = list(document) if isinstance(document, dict) else type(document).__name__
     raise InvalidRequest(
-        "The JSON document has the one field `vectors`, or the one field `layers`.",
+        "The JSON document has the field `vectors` or the field `layers`; `ids` and `groups` may stand beside it.",
         value=keys,
         hint='Send {"vectors": [[0.1, 0.2], ...]}, one row an item.',
     )

@@ -1,24 +1,26 @@
-"""Layers and neighbour graphs in a local folder, each at the address of its content.
+"""Layers, columns and neighbour graphs in a local folder, each at the address of its content.
 
 layers/ab/abcdef...   the raw rows of one layer: C order, little-endian; dtype and shape stand in the record
+columns/ab/abcdef...  the ids or the groups of a set: a JSON list of strings
 graphs/12/123456...   a cached neighbour graph: a checksum, then the bytes
 incoming/             uploads and drafts; whatever is old here was left by a crash
 """
 
 import hashlib
+import json
 import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from consilience.contract.embeddings import DTYPE_BYTES, Layer
+from consilience.contract.embeddings import DTYPE_BYTES, Column, Layer
 from consilience.errors import StorageFull, Unavailable
 from consilience.formats.matrices import OpenFile
 from consilience.stores import disk
 from consilience.stores.layers import Draft, StoredLayer, canonical
 
-#: A layer that was put this short a time ago is not deleted: its set's record may be about to be written.
+#: A layer or column that was put this short a time ago is not deleted: its set's record may be about to be written.
 DELETE_GRACE_S = 10.0
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -41,12 +43,13 @@ class IncomingFile:
 
 
 class Blobs:
-    """The folder of layers, graphs and uploads under way. Safe from several processes and threads at once."""
+    """The folder of layers, columns, graphs and uploads under way. Safe from several processes and threads at once."""
 
     def __init__(self, root: Path) -> None:
-        self._layers, self._graphs, self._incoming = (root / name for name in ("layers", "graphs", "incoming"))
+        self._layers, self._columns = root / "layers", root / "columns"
+        self._graphs, self._incoming = root / "graphs", root / "incoming"
         with disk.storage_faults():
-            for folder in (self._layers, self._graphs, self._incoming):
+            for folder in (self._layers, self._columns, self._graphs, self._incoming):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
@@ -92,19 +95,47 @@ class Blobs:
             raise Unavailable(f"A stored layer has {size} bytes, not {expected}.", value=layer.digest, limit=expected)
         return StoredLayer(layer.name, n, layer.dim, layer.dtype, layer.digest, path)
 
+    def put_column(self, values: Sequence[str]) -> Column:
+        """Keeps the strings of a column; one that is already there is kept as it is.
+
+        It is on the disk when this returns, or it raises and cannot be seen: StorageFull, Unavailable.
+        """
+        data = canonical(list(values))
+        column = Column(digest=hashlib.sha256(data).hexdigest(), unique=len(set(values)))
+        draft, target = self._draft_path(), self._column_path(column.digest)
+        try:
+            with disk.storage_faults():
+                if not disk.refresh(target, len(data)):
+                    disk.create(draft)
+                    disk.append(draft, data)
+                    disk.sync(draft)
+                    disk.publish(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+        return column
+
+    def read_column(self, digest: str) -> tuple[str, ...]:
+        """The strings of a column. Raises Unavailable where they are missing or damaged."""
+        with disk.storage_faults():
+            data = self._column_path(digest).read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Unavailable("A stored column is damaged.", value=digest)
+        return tuple(json.loads(data))
+
     def digests(self) -> Iterator[str]:
-        """The digest of every stored layer, for a comparison with the records."""
-        return (path.name for path in self._layers.glob("*/*") if _DIGEST.fullmatch(path.name))
+        """The digest of every stored layer and column, for a comparison with the records."""
+        folders = (self._layers, self._columns)
+        return (path.name for folder in folders for path in folder.glob("*/*") if _DIGEST.fullmatch(path.name))
 
-    def delete_layer(self, digest: str, grace_s: float = DELETE_GRACE_S) -> bool:
-        """Deletes a layer that no set refers to; whether it did.
+    def delete(self, digest: str, grace_s: float = DELETE_GRACE_S) -> bool:
+        """Deletes a layer or a column that no set refers to; whether it did.
 
-        A layer put within the last `grace_s` is spared: another upload of the same content may just have found
+        One put within the last `grace_s` is spared: another upload of the same content may just have found
         it here and be about to record it. A collector that compares `digests` with the records gets it later;
         it passes a grace that is longer than its own round.
         """
         with disk.storage_faults():
-            return disk.remove_old(self._layer_path(digest), grace_s)
+            return any(disk.remove_old(path(digest), grace_s) for path in (self._layer_path, self._column_path))
 
     def read_graph(self, key: str) -> bytes | None:
         """A cached graph; None where there is none, or where its bytes are damaged."""
@@ -150,14 +181,20 @@ class Blobs:
     def _layer_path(self, digest: str) -> Path:
         return self._layers / digest[:2] / digest
 
+    def _column_path(self, digest: str) -> Path:
+        return self._columns / digest[:2] / digest
+
     def _graph_path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
         return self._graphs / name[:2] / name
 
 
-def set_digest(layers: Sequence[Layer]) -> str:
-    """SHA-256 over the layers' names and digests: equal for equal content."""
-    return hashlib.sha256(canonical([[layer.name, layer.digest] for layer in layers])).hexdigest()
+def set_digest(layers: Sequence[Layer], ids: Column | None = None, groups: Column | None = None) -> str:
+    """SHA-256 over the layers' names and digests, and the digests of the columns: equal for equal content."""
+    content: object = [[layer.name, layer.digest] for layer in layers]
+    if ids or groups:
+        content = {"layers": content, "ids": ids and ids.digest, "groups": groups and groups.digest}
+    return hashlib.sha256(canonical(content)).hexdigest()
 
 
 def _checksum(key: str, data: bytes) -> bytes:

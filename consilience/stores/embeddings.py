@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet, Layer
+from consilience.contract.embeddings import Column, EmbeddingPage, EmbeddingSet, Layer
 from consilience.contract.jobs import JobStatus
 from consilience.errors import InUse, NotFound
 from consilience.stores import tables
@@ -22,6 +22,7 @@ from consilience.stores.pages import read_page
 
 EMBEDDING_ID = re.compile(r"emb_[0-9a-f]{32}")
 UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
+COLUMN_DIGESTS = (tables.embeddings.c.ids_digest, tables.embeddings.c.groups_digest)
 
 
 class EmbeddingRecords:
@@ -38,6 +39,9 @@ class EmbeddingRecords:
         digest: str,
         metadata: Mapping[str, Any],
         bytes: int,  # noqa: A002 - the word of the contract
+        *,
+        ids: Column | None = None,
+        groups: Column | None = None,
     ) -> tuple[EmbeddingSet, bool]:
         """Record a set; the same content under the same name and metadata is the set that is there already.
 
@@ -58,6 +62,8 @@ class EmbeddingRecords:
             "metadata": dict(metadata),
             "bytes": bytes,
             "created_at": datetime.now(UTC),
+            **_column_values("ids", ids),
+            **_column_values("groups", groups),
         }
         with self._database.write() as connection:
             insert = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
@@ -111,7 +117,7 @@ class EmbeddingRecords:
         Returns
         -------
         tuple of str
-            The digests of its layers that no other set refers to: their blobs may go.
+            The digests of its layers and columns that no other set refers to: their blobs may go.
 
         Raises
         ------
@@ -122,18 +128,16 @@ class EmbeddingRecords:
         """
         with self._database.write() as connection:
             # The lock keeps a job from being added between this look and the deletion.
-            query = (
-                sa.select(tables.embeddings.c.id)
-                .where(tables.embeddings.c.id == _checked(embedding_id))
-                .with_for_update()
-            )
-            if connection.execute(query).scalar() is None:
+            query = sa.select(*COLUMN_DIGESTS).where(tables.embeddings.c.id == _checked(embedding_id)).with_for_update()
+            columns = connection.execute(query).first()
+            if columns is None:
                 raise _not_found(embedding_id)
             _refuse_if_used(connection, embedding_id)
             own = sa.select(tables.layers.c.digest).where(tables.layers.c.embedding_id == embedding_id).distinct()
-            digests = set(connection.execute(own).scalars())
+            digests = {*connection.execute(own).scalars(), *filter(None, columns)}
             connection.execute(sa.delete(tables.embeddings).where(tables.embeddings.c.id == embedding_id))
-            shared = sa.select(tables.layers.c.digest).where(tables.layers.c.digest.in_(digests))
+            places = (tables.layers.c.digest, *COLUMN_DIGESTS)
+            shared = sa.union_all(*(sa.select(place).where(place.in_(digests)) for place in places))
             return tuple(sorted(digests - set(connection.execute(shared).scalars())))
 
 
@@ -179,7 +183,14 @@ def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet
 def _to_set(row: Row[Any], own_layers: Iterable[Layer]) -> EmbeddingSet:
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
     del fields["identity"]
+    for name in ("ids", "groups"):
+        digest, unique = fields.pop(f"{name}_digest"), fields.pop(f"{name}_unique")
+        fields[name] = digest and Column(digest=digest, unique=unique)
     return EmbeddingSet(**fields, layers=tuple(own_layers), links={"self": f"/v1/embeddings/{row.id}"})
+
+
+def _column_values(name: str, column: Column | None) -> dict[str, object]:
+    return {f"{name}_digest": column and column.digest, f"{name}_unique": column and column.unique}
 
 
 def _labels(metadata: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -51,6 +51,11 @@ embeddings = Table(
     Column("metadata", Json, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
+    # The columns `ids` and `groups`, each NULL where the set has none.
+    Column("ids_digest", String(64), index=True),
+    Column("ids_unique", BigInteger),
+    Column("groups_digest", String(64), index=True),
+    Column("groups_unique", BigInteger),
     Index(None, "created_at", "id"),
 )
 

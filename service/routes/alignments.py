@@ -28,6 +28,8 @@ ERRORS = (
 )
 #: A JSON body up to this size names its sides; it need not wait behind uploads that are being parsed.
 LIGHT_BYTES = 65_536
+FILES, FIELDS = frozenset("ab"), frozenset({"request"})
+COLUMNS = frozenset({"ids_a", "ids_b", "groups_a", "groups_b"})
 DRY_RUN = Query(description="Answer the plan alone: nothing is stored, nothing runs.")
 
 
@@ -53,6 +55,7 @@ async def create_alignment(
 ) -> Job | Response:
     """Score two sets: named by id or spelled out as vectors in JSON, or sent as the files `a` and `b` of a form.
 
+    With `pairing: id` the sides are joined by ids: of the stored sets, beside the vectors, or the form's `ids_a` and `ids_b`.
     202 with the job, which is then polled at `Location`; with `Prefer: wait=N` 200 with the finished job, if in time.
     """
     answer = await _receive(request, service, idempotency_key, dry_run)
@@ -75,9 +78,9 @@ async def _receive(request: Request, service: Service, key: str | None, dry_run:
     settings, media_type = service.settings, media_type_of(request)
     submissions = Submissions(settings, service.stores)
     if media_type == MULTIPART:
-        async with receive_files(request, service, frozenset("ab"), frozenset({"request"})) as upload:
+        async with receive_files(request, service, FILES, COLUMNS, FIELDS) as upload:
             options = parse_json(upload.fields.get("request", b"{}"), "/request")
-            submission = submissions.read_form(options, upload.files["a"], upload.files["b"], key)
+            submission = submissions.read_form(options, upload, key)
             return await run_sync(_act, submissions, submission, dry_run, limiter=service.ingests)
     if media_type not in (None, JSON):
         raise errors.UnsupportedFormat(

@@ -45,6 +45,7 @@ UPLOAD_ERRORS = (
     errors.StorageFull,
 )
 FILES = frozenset({"file"})
+COLUMNS = frozenset({"ids", "groups"})
 FIELDS = frozenset({"name", "metadata"})
 SAME: dict[int | str, dict[str, Any]] = {
     200: {"description": "The same content under the same name and metadata was there already.", "model": EmbeddingSet}
@@ -65,13 +66,14 @@ async def create_embedding(
     name: NameQuery = "unnamed",
     metadata: MetadataQuery = None,
 ) -> EmbeddingSet:
-    """Upload a set: the file itself as the body, or a form with the part `file` (and `name`, `metadata`).
+    """Upload a set: the file itself as the body, or a form with the part `file` (and `name`, `metadata`, `ids`, `groups`).
 
+    `ids` says which item each row is, `groups` which rows belong together: a JSON list of one string or integer a row.
     (n, d) is one layer "0"; (n, L, d) is the layers "0", "1", ...; several named tensors are layers in natural order.
     """
     label = Label(name, parse_metadata(metadata))
     is_form = media_type_of(request) == MULTIPART
-    receiving = receive_files(request, service, FILES, FIELDS) if is_form else receive_file(request, service)
+    receiving = receive_files(request, service, FILES, COLUMNS, FIELDS) if is_form else receive_file(request, service)
     async with receiving as upload:
         keeping = partial(_keep, service, upload, label)
         stored, created = await run_sync(keeping, limiter=service.ingests)
@@ -83,7 +85,8 @@ async def create_embedding(
 def _keep(service: Service, upload: Upload, label: Label) -> tuple[EmbeddingSet, bool]:
     settings, (path, media_type) = service.settings, upload.files["file"]
     label = read_label(upload.fields, label)
-    with open_file(path, media_type, ingest.format_limits(settings)) as file:
+    with open_file(path, media_type, ingest.format_limits(settings)) as bare:
+        file = bare.with_columns(upload.column("ids"), upload.column("groups"))
         return ingest.store(service.stores, settings.data_dir, file, label.name, label.metadata)
 
 

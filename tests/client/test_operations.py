@@ -1,8 +1,11 @@
 """Every call once: what is asked, and what comes of the answer."""
 
+import email
+import email.policy
 import io
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -14,7 +17,7 @@ from consilience.contract.metrics import Cka, MutualKnn
 from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, NotFound, WaitTimedOut
 from tests.client.conftest import Call
 from tests.client.documents import JOB_ID, SET_ID, embedding_set, job, problem
-from tests.client.scripted import Answer, Script, serving
+from tests.client.scripted import Answer, Script, Seen, serving
 
 
 def test_a_file_arrives_byte_for_byte_with_its_length_and_its_name(call: Call, tmp_path: Path) -> None:
@@ -146,6 +149,38 @@ def test_a_failed_jobs_error_is_raised_by_its_code() -> None:
 def test_a_canceled_job_has_no_result() -> None:
     with pytest.raises(JobCanceled, match="canceled"):
         result_of(Job.model_validate(job("canceled")))
+
+
+@pytest.mark.parametrize("labels", [["a", 2, "ü"], ("a", 2, "ü"), np.array(["a", 2, "ü"], dtype=object)])
+def test_ids_and_groups_travel_beside_the_file_in_one_form(call: Call, tmp_path: Path, labels: Any) -> None:
+    content = np.random.default_rng(0).bytes(2_500_000)
+    file = tmp_path / "a.npy"
+    file.write_bytes(content)
+    with serving(Script(Answer(break_off=True), Answer(201, embedding_set()))) as script:
+        call(script.url, lambda client: client.upload(file, name="x", ids=labels, groups=range(3)))
+    first, seen = script.seen
+    assert first.body == seen.body
+    parts = parse_form(seen)
+    assert json.loads(parts["ids"]) == ["a", 2, "ü"]
+    assert json.loads(parts["groups"]) == [0, 1, 2]
+    assert parts["file"] == content
+    assert parse_qs(urlsplit(seen.path).query)["name"] == ["x"]
+
+
+def parse_form(seen: Seen) -> dict[str, bytes]:
+    head = f"Content-Type: {seen.headers['content-type']}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + seen.body, policy=email.policy.HTTP)
+    return {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+        for part in message.iter_parts()
+    }
+
+
+@pytest.mark.parametrize("labels", ["abc", [b"x"], 7, [{1}]])
+def test_ids_that_json_cannot_hold_are_refused_before_anything_is_sent(call: Call, labels: Any) -> None:
+    with serving(Script(Answer())) as script, pytest.raises(InvalidRequest) as caught:
+        call(script.url, lambda client: client.upload(np.ones((3, 2), np.float32), ids=labels))
+    assert (caught.value.pointer, script.seen) == ("/ids", [])
 
 
 def test_an_id_stays_one_step_of_the_path_whatever_it_holds(call: Call) -> None:

@@ -68,3 +68,26 @@ def test_jobs_are_listed_and_shown_with_their_scores(there: Command, client: Cli
 
 def test_an_unknown_job_is_bad_input(there: Command) -> None:
     assert there("jobs", "show", "job_" + "0" * 32).status == 2
+
+
+def test_ids_and_groups_are_uploaded_and_score_takes_them_along(there: Command, client: Client, tmp_path: Path) -> None:
+    rows = np.random.default_rng(2).standard_normal((32, 4)).astype(np.float32)
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", rows)
+    (tmp_path / "ids.txt").write_text("".join(f"{i}\n" for i in range(32)))
+    (tmp_path / "groups.json").write_text(json.dumps([i // 2 for i in range(32)]))
+    a, b, ids, groups = (tmp_path / name for name in ("a.npy", "b.npy", "ids.txt", "groups.json"))
+
+    ran = there("upload", a, "--ids", ids, "--groups", groups, "--json")
+    stored = client.embedding(json.loads(ran.out)["id"])
+    assert stored.ids is not None
+    assert stored.groups is not None
+    assert (stored.ids.unique, stored.groups.unique) == (32, 16)
+
+    words = ("--pairing", "id", "--ids-b", ids, "--metric", "cka", "--json")
+    scored = there("score", stored.id, b, *words)
+    assert scored.status == 0, scored.err
+    assert ScoreDocument.model_validate_json(scored.out).scores[0].value == pytest.approx(1.0)
+    refused = there("score", stored.id, b, "--ids-a", ids, *words)
+    assert (refused.status, "its own ids" in " ".join(refused.err.split())) == (2, True)
+    assert there("score", a, b, *words).status == 2

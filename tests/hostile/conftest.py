@@ -9,6 +9,7 @@ from tests.service.servers import Server, running_service
 
 UPLOAD_LIMIT_BYTES = 3_000_000
 INLINE_LIMIT_BYTES = 1_000_000
+COLUMN_LIMIT_BYTES = 600_000
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,7 @@ def server(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     limits = {
         "upload_limit_bytes": UPLOAD_LIMIT_BYTES,
         "inline_limit_bytes": INLINE_LIMIT_BYTES,
+        "column_limit_bytes": COLUMN_LIMIT_BYTES,
         "job_flops_limit": 1e7,
         "upload_idle_limit_s": 0.3,
     }

@@ -42,7 +42,7 @@ def test_steps_that_the_body_does_not_have_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("location", "fields"),
     [
-        (("a",), ("embedding", "vectors")),
+        (("a",), ("embedding", "vectors", "ids", "groups")),
         (("layers", "Layers"), ("a", "b")),
         (("metrics", 0, "cka"), ("metric", "kernel", "debiased", "definition")),
         (("interval",), ("level", "target")),

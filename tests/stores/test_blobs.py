@@ -156,7 +156,7 @@ def test_a_delete_beside_an_upload_of_the_same_content_never_takes_the_new_layer
 
     def delete_old() -> None:
         while not done.is_set():
-            blobs.delete_layer(layer.digest, grace_s=5)
+            blobs.delete(layer.digest, grace_s=5)
 
     with ThreadPoolExecutor(1) as pool:
         deletions = pool.submit(delete_old)
@@ -170,10 +170,10 @@ def test_a_delete_beside_an_upload_of_the_same_content_never_takes_the_new_layer
 
 def test_a_layer_is_deleted_once_its_grace_is_over(blobs: Blobs, tmp_path: Path) -> None:
     (layer,) = put(blobs, tmp_path, ROWS)
-    assert not blobs.delete_layer(layer.digest)
+    assert not blobs.delete(layer.digest)
     age(tmp_path, 11)
-    assert blobs.delete_layer(layer.digest)
-    assert not blobs.delete_layer(layer.digest)
+    assert blobs.delete(layer.digest)
+    assert not blobs.delete(layer.digest)
     assert list(blobs.digests()) == []
     with pytest.raises(Unavailable):
         blobs.open(layer, 5000)
