@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import latency, memory, start
+from benchmarks import engine, latency, memory, start
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
     "latency": latency.measure,
     "memory": memory.measure,
+    "engine": engine.measure,
 }
 OUT = Path("out") / "benchmarks.json"
 

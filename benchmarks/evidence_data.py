@@ -91,7 +91,9 @@ def _rows(rng: np.random.Generator, components: int | None = None, *, shuffled: 
 UNRELATED = (
     Data("gaussian 32", "independent Gaussian rows, d = 32", lambda rng: _gaussian(rng, 32), 32),
     Data("gaussian 256", "independent Gaussian rows, d = 256", lambda rng: _gaussian(rng, 256), 256),
-    Data("power law 32", "variances 1/i^2 along random axes and a mean row, d = 32", lambda rng: _power_law(rng, 32), 32),
+    Data(
+        "power law 32", "variances 1/i^2 along random axes and a mean row, d = 32", lambda rng: _power_law(rng, 32), 32
+    ),
     Data("power law 256", "the same, d = 256", lambda rng: _power_law(rng, 256), 256),
     Data("real", "real embeddings, d = 384, the pairing shuffled", lambda rng: _rows(rng, shuffled=True), 384),
     Data(
@@ -103,7 +105,12 @@ UNRELATED = (
     ),
 )
 RELATED = (
-    Data("shared latent", "8 shared dimensions seen through two maps, as much noise, d = 32", lambda rng: _shared_latent(rng, 32), 32),
+    Data(
+        "shared latent",
+        "8 shared dimensions seen through two maps, as much noise, d = 32",
+        lambda rng: _shared_latent(rng, 32),
+        32,
+    ),
     Data("real", "real embeddings, d = 384", _rows, 384),
     Data("real 32", "their 32 leading principal components", lambda rng: _rows(rng, COMPONENTS), COMPONENTS, FITS_ALL),
 )
