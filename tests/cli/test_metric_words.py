@@ -26,7 +26,7 @@ def test_a_word_is_a_metric_of_the_contract(word: str, choice: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("mutal_knn", "no metric 'mutal_knn'.*mutual_knn, cka.*Did you mean mutual_knn"),
+        ("mutal_knn", "no metric 'mutal_knn'.*mutual_knn, jaccard_knn.*Did you mean mutual_knn"),
         ("", "no metric ''"),
         ("cka:k=5", "no option of cka 'k'.*kernel, debiased, definition"),
         ("cka:metric=x", "no option of cka 'metric'"),

@@ -215,7 +215,7 @@ def test_the_cached_kernels_serve_a_worker_whose_image_is_mounted_read_only(
         "NUMBA_CPU_NAME": worker_image.environment["NUMBA_CPU_NAME"],
         "NUMBA_CACHE_DIR": f"{tmp_path}{cache}",
     }
-    program = "from consilience.numerics.compiled import count_overlaps as f; print(dict(f.stats.cache_misses))"
+    program = "from consilience.numerics.compiled import count_grid_overlaps as f; print(dict(f.stats.cache_misses))"
     begun = moved(start.replace("exec python -m workers", f"exec python -c {shlex.quote(program)}"), tmp_path)
     assert run(begun, environment).strip() == "{}", "nothing was compiled anew"
 

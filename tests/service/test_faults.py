@@ -44,7 +44,7 @@ def test_steps_that_the_body_does_not_have_are_left_out() -> None:
     [
         (("a",), ("embedding", "vectors", "ids", "groups")),
         (("layers", "Layers"), ("a", "b")),
-        (("metrics", 0, "cka"), ("metric", "kernel", "debiased", "definition")),
+        (("metrics", 0, "cka"), ("metric", "kernel", "debiased", "definition", "sigma")),
         (("interval",), ("level", "target")),
     ],
 )
