@@ -10,6 +10,8 @@ from pathlib import Path
 
 from consilience.standalone import tether
 
+#: The status by which our own programs say that no further start will help: a setting is wrong.
+HOPELESS_STATUS = 3
 #: A process that lived shorter than this was not really up.
 SOUND_LIFE_S = 5.0
 PAUSE_FIRST_S = 0.25
@@ -25,11 +27,14 @@ class Child:
         What people call it.
     false_starts : int
         How often in a row it died right after its start.
+    hopeless : bool
+        Whether it said that another start will not help.
     """
 
     def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
         self.name = name
         self.false_starts = 0
+        self.hopeless = False
         self._argv = argv
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,6 +70,7 @@ class Child:
         if self._process is None or self._process.poll() is None:
             return None
         ending = _describe(self._process.returncode)
+        self.hopeless = self._process.returncode == HOPELESS_STATUS
         self._process = None
         now = time.monotonic()
         sound = now - self._started_at >= SOUND_LIFE_S

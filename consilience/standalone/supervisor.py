@@ -49,9 +49,9 @@ class Supervisor:
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
-            self._tend()
+            self._tend(starting=True)
             for child in self._children():
-                if child.false_starts >= FALSE_STARTS_LIMIT:
+                if child.hopeless or child.false_starts >= FALSE_STARTS_LIMIT:
                     raise StartupError(f"{child.name} does not start.", hint="Its own messages are above.")
             if time.monotonic() >= deadline:
                 raise StartupError(f"{what} is not ready after {timeout_s:g} s.", hint="Its messages are above.")
@@ -66,13 +66,15 @@ class Supervisor:
         for group in reversed(self._groups):
             self._stop_group(group)
 
-    def _tend(self) -> None:
-        """Wait for a signal or a tick, then see to the dead."""
+    def _tend(self, *, starting: bool = False) -> None:
+        """Wait for a signal or a tick, then see to the dead; while all start, those that see no hope stay dead."""
         received = signal.sigtimedwait(SIGNALS, TICK_S)
         if received is not None and received.si_signo in STOP_SIGNALS:
             raise Stopped
         for child in self._children():
             ending = child.bury()
+            if starting and child.hopeless:
+                continue
             if ending:
                 self._announce(f"{child.name} has died ({ending}); it is started again.")
             if child.due:

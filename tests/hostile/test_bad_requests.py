@@ -17,7 +17,9 @@ def request(**members: Any) -> dict[str, Any]:
 
 
 BAD_REQUESTS = {
-    "unknown metric": (request(metrics=["mutual_nn"]), 422, "invalid-request", "/metrics/0", "mutual_nn", "mutual_knn, jaccard_knn"),
+    "unknown metric": (
+        request(metrics=["mutual_nn"]), 422, "invalid-request", "/metrics/0", "mutual_nn", "mutual_knn, jaccard_knn",
+    ),
     "unknown metric alone": (request(metrics="kca"), 422, "invalid-request", "/metrics", "kca", "mutual_knn, jaccard_knn"),
     "unknown option": (
         request(metrics=[{"metric": "mutual_knn", "kk": 3}]),
@@ -31,7 +33,8 @@ BAD_REQUESTS = {
         request(a={"vectors": INLINE, "nam": 1}), 422, "invalid-request", "/a/nam", "nam", "embedding, vectors",
     ),
     "k of n": (
-        request(metrics=[{"metric": "mutual_knn", "k": [3, 12]}]), 422, "invalid-request", "/metrics/0/k", "12", "only 11 neighbours",
+        request(metrics=[{"metric": "mutual_knn", "k": [3, 12]}]),
+        422, "invalid-request", "/metrics/0/k", "12", "only 11 neighbours",
     ),
     "k of zero": (request(metrics=[{"metric": "mutual_knn", "k": 0}]), 422, "invalid-request", "/metrics/0/k", "0", "greater"),
     "k of a half": (

@@ -80,3 +80,14 @@ def test_a_child_that_never_comes_up_ends_the_start_and_is_named() -> None:
 def test_what_is_never_ready_ends_the_start() -> None:
     with signals_held(), pytest.raises(StartupError, match=r"It is not ready after 0.2 s"):
         Supervisor(print).wait_until(lambda: False, "It", timeout_s=0.2)
+
+
+def test_a_child_that_sees_no_hope_is_not_started_again_while_all_start() -> None:
+    told: list[str] = []
+    supervisor = Supervisor(told.append)
+    with signals_held():
+        supervisor.add(Child("The part", ["/bin/sh", "-c", "exit 3"], {}))
+        with pytest.raises(StartupError, match="The part does not start"):
+            supervisor.wait_until(lambda: False, "It", timeout_s=30)
+        supervisor.stop()
+    assert told == []
