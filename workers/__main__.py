@@ -9,7 +9,7 @@ import structlog
 from consilience.errors import ConsilienceError
 from workers.settings import Settings, read_settings
 
-EXIT_STARTUP_FAILED = 3
+EXIT_STARTUP_FAILED = 2
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from consilience.standalone import tether
 
 #: The status by which our own programs say that no further start will help: a setting is wrong.
-HOPELESS_STATUS = 3
+HOPELESS_STATUS = 2
 #: A process that lived shorter than this was not really up.
 SOUND_LIFE_S = 5.0
 PAUSE_FIRST_S = 0.25

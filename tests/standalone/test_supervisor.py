@@ -86,7 +86,7 @@ def test_a_child_that_sees_no_hope_is_not_started_again_while_all_start() -> Non
     told: list[str] = []
     supervisor = Supervisor(told.append)
     with signals_held():
-        supervisor.add(Child("The part", ["/bin/sh", "-c", "exit 3"], {}))
+        supervisor.add(Child("The part", ["/bin/sh", "-c", "exit 2"], {}))
         with pytest.raises(StartupError, match="The part does not start"):
             supervisor.wait_until(lambda: False, "It", timeout_s=30)
         supervisor.stop()

@@ -139,7 +139,7 @@ def start(environment: dict[str, str]) -> tuple[int, dict[str, Any]]:
 
 def test_a_wrong_setting_is_named(environment: dict[str, str]) -> None:
     status, line = start({**environment, "CONSILIENCE_LEASE_S": "soon"})
-    assert status == 3
+    assert status == 2
     assert "CONSILIENCE_LEASE_S='soon'" in line["detail"]
 
 
@@ -147,7 +147,7 @@ def test_a_worker_waits_for_the_services_migration_and_not_for_ever(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     status, line = start({**environment, "CONSILIENCE_DATABASE_URL": f"sqlite:///{tmp_path / 'empty.db'}"})
-    assert status == 3
+    assert status == 2
     assert "Start the service" in line["detail"]
 
 
