@@ -11,16 +11,18 @@ from rich.text import Text
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.numbers import metric_label
 from consilience.cli.tables import new_table, value_text
+from consilience.contract.metric import Direction
+from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score, ScoreDocument
 from consilience.errors import InvalidRequest
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The least value of the scores of one metric, with these options where some are given."""
+    """What the scores of one metric must reach: a similarity at least, a distance at most."""
 
     choice: dict[str, Any]
-    least: float
+    value: float
 
     def concerns(self, score: Score) -> bool:
         """Whether this score must reach it."""
@@ -32,34 +34,41 @@ class Bar:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A score against a bar. An undefined score is below every bar."""
+    """A score against a bar. An undefined score reaches none."""
 
     score: Score
-    least: float
+    bar: float
 
     @property
     def passed(self) -> bool:
         """Whether the score reaches the bar."""
-        return self.score.value is not None and self.score.value >= self.least
+        if self.score.value is None:
+            return False
+        return self.score.value <= self.bar if self.score.direction == "distance" else self.score.value >= self.bar
 
 
-def parse_bar(word: str) -> Bar:
-    """`mutual_knn=0.3`, or with options `cka:debiased=false=0.4`."""
+def parse_bar(word: str, direction: Direction = "similarity") -> Bar:
+    """`mutual_knn=0.3`, or with options `cka:debiased=false=0.4`; for a metric of this direction."""
     metric, equals, text = word.rpartition("=")
     try:
-        least = float(text)
+        value = float(text)
     except ValueError:
-        least = nan
-    if not equals or not isfinite(least):
+        value = nan
+    if not equals or not isfinite(value):
         raise InvalidRequest(f"{word!r} is no bar.", value=word, hint="Write NAME=NUMBER, such as mutual_knn=0.3.")
-    return Bar(parse_metric(metric), least)
+    choice = parse_metric(metric)
+    found = METRICS[choice["metric"]].score_direction
+    if found != direction:
+        option = "--max" if found == "distance" else "--min"
+        raise InvalidRequest(f"{choice['metric']} is a {found}: use {option}.", value=word)
+    return Bar(choice, value)
 
 
 def judge(document: ScoreDocument, bars: Sequence[Bar]) -> list[Verdict]:
     """Every score that a bar concerns, against it; InvalidRequest for a bar that concerns none."""
     verdicts: list[Verdict] = []
     for bar in bars:
-        found = [Verdict(score, bar.least) for score in document.scores if bar.concerns(score)]
+        found = [Verdict(score, bar.value) for score in document.scores if bar.concerns(score)]
         if not found:
             label = metric_label(bar.choice["metric"], {k: v for k, v in bar.choice.items() if k != "metric"})
             raise InvalidRequest(f"No score of {label} was asked for, so its bar means nothing.", value=label)
@@ -71,7 +80,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
     """One line a score: its value, its bar, and whether it passed."""
     table = new_table("metric", "value", "bar", "verdict", left=("metric", "verdict"))
     for verdict in verdicts:
-        word = Text("passed", "green") if verdict.passed else Text("below", "bold red")
+        word = Text("passed", "green") if verdict.passed else Text("failed", "bold red")
         label = metric_label(verdict.score.metric, verdict.score.options)
-        table.add_row(label, value_text(verdict.score), f"{verdict.least:g}", word)
+        table.add_row(label, value_text(verdict.score), f"{verdict.bar:g}", word)
     return table

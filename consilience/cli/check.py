@@ -1,4 +1,4 @@
-"""`consilience check A B --min NAME=VALUE`: the gate of a pipeline."""
+"""`consilience check A B --min NAME=VALUE --max NAME=VALUE`: the gate of a pipeline."""
 
 from typing import Annotated
 
@@ -9,7 +9,10 @@ from consilience.cli.columns import read_columns
 from consilience.cli.consoles import remarks, results
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.options import (
+    Aggregate,
     ColumnFile,
+    Concat,
+    Correction,
     Draws,
     Json,
     K,
@@ -29,10 +32,15 @@ from consilience.cli.options import (
 from consilience.cli.output import show
 from consilience.cli.scoring import obtain_scores
 from consilience.cli.statuses import ExitStatus
+from consilience.errors import InvalidRequest
 
-Bars = Annotated[
-    list[str],
-    typer.Option("--min", metavar="NAME=VALUE", help="The least value of a metric. Repeatable; all must hold."),
+Least = Annotated[
+    list[str] | None,
+    typer.Option("--min", metavar="NAME=VALUE", help="The least value of a similarity. Repeatable; all must hold."),
+]
+Most = Annotated[
+    list[str] | None,
+    typer.Option("--max", metavar="NAME=VALUE", help="The largest value of a distance. Repeatable; all must hold."),
 ]
 
 
@@ -40,13 +48,17 @@ def check(
     a: SideA,
     b: SideB,
     *,
-    least: Bars,
+    least: Least = None,
+    most: Most = None,
     metric: Metrics = None,
     k: K = None,
     profile: Profile = "l2",
     layers: Layers = None,
+    aggregate: Aggregate = "max",
+    concat: Concat = False,
     null: NullMethod = "auto",
     draws: Draws = 200,
+    correction: Correction = "none",
     seed: Seed = 0,
     pairing: Pairing = "row",
     ids_a: ColumnFile = None,
@@ -60,12 +72,24 @@ def check(
 ) -> None:
     """Pass (status 0) if every score reaches its bar, else status 1.
 
-    An undefined score is below the bar. Without --metric the metrics are those that have a bar.
+    An undefined score reaches no bar. Without --metric the metrics are those that have a bar.
     """
-    bars = [parse_bar(word) for word in least]
+    bars = [parse_bar(word) for word in least or ()] + [parse_bar(word, "distance") for word in most or ()]
+    if not bars:
+        raise InvalidRequest("There is no bar.", hint="Say what must be reached: --min mutual_knn=0.3.")
     metrics = [parse_metric(word) for word in metric] if metric else [bar.choice for bar in bars]
     options = read_options(
-        metrics, k=k, profile=profile, layers=layers, null=null, draws=draws, seed=seed, pairing=pairing
+        metrics,
+        k=k,
+        profile=profile,
+        layers=layers,
+        aggregate=aggregate,
+        concat=concat,
+        null=null,
+        draws=draws,
+        correction=correction,
+        seed=seed,
+        pairing=pairing,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
     document = obtain_scores(a, b, options, columns, server, timeout)

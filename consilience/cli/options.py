@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from consilience.cli.metric_words import parse_metric, with_k
 from consilience.client.options import options_of
+from consilience.contract import jobs as contract
 from consilience.contract.jobs import ScoringOptions
 from consilience.errors import InvalidRequest
 
@@ -19,7 +20,12 @@ Metrics = Annotated[
     Option("--metric", metavar="NAME[:OPTION=VALUE,...]", help="Repeatable. `consilience metrics` lists them."),
 ]
 K = Annotated[list[int] | None, Option("--k", min=1, help="Neighbours, for every metric that has a k. Repeatable.")]
-Profile = Annotated[Literal["none", "l2", "prh"], Option(help="What is done to the rows first.")]
+Profile = Annotated[contract.Profile, Option(help="What is done to the rows first.")]
+Aggregate = Annotated[contract.Aggregate, Option(help="How a grid of layer pairs becomes one number.")]
+Concat = Annotated[bool, Option("--concat", help="Add all layers side by side as one more layer.")]
+Correction = Annotated[
+    Literal["none", "holm", "benjamini_hochberg"], Option(help="Of the p-values for the number of scores.")
+]
 Layers = Annotated[
     list[str] | None,
     Option(metavar="last|all|NAME,...", help="Layers that take part; a=... and b=... choose for one side."),
@@ -53,6 +59,9 @@ def read_options(
     draws: int,
     seed: int,
     pairing: str = "row",
+    aggregate: str = "max",
+    concat: bool = False,
+    correction: str = "none",
 ) -> ScoringOptions:
     """The contract's options; InvalidRequest says which word cannot be used."""
     chosen = metrics or [parse_metric(metric.metric) for metric in ScoringOptions().metrics]
@@ -60,7 +69,9 @@ def read_options(
         "metrics": [with_k(choice, k) for choice in chosen],
         "layers": parse_layers(layers or ["last"]),
         "preparation": profile,
-        "null": {"method": null, "draws": draws},
+        "null": {"method": null, "draws": draws, "correction": correction},
+        "aggregate": aggregate,
+        "concat": concat,
         "seed": seed,
         "pairing": pairing,
     }

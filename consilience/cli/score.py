@@ -3,7 +3,10 @@
 from consilience.cli.columns import read_columns
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.options import (
+    Aggregate,
     ColumnFile,
+    Concat,
+    Correction,
     Draws,
     Json,
     K,
@@ -32,8 +35,11 @@ def score(
     k: K = None,
     profile: Profile = "l2",
     layers: Layers = None,
+    aggregate: Aggregate = "max",
+    concat: Concat = False,
     null: NullMethod = "auto",
     draws: Draws = 200,
+    correction: Correction = "none",
     seed: Seed = 0,
     pairing: Pairing = "row",
     ids_a: ColumnFile = None,
@@ -51,7 +57,17 @@ def score(
     """
     metrics = [parse_metric(word) for word in metric or ()]
     options = read_options(
-        metrics, k=k, profile=profile, layers=layers, null=null, draws=draws, seed=seed, pairing=pairing
+        metrics,
+        k=k,
+        profile=profile,
+        layers=layers,
+        aggregate=aggregate,
+        concat=concat,
+        null=null,
+        draws=draws,
+        correction=correction,
+        seed=seed,
+        pairing=pairing,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
     show(obtain_scores(a, b, options, columns, server, timeout), as_json=as_json, out=out)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from consilience.cli.numbers import ABSENT, figure, interval, layers_label, metric_label, p_value
 from consilience.contract.jobs import Job
-from consilience.contract.metrics import Catalogue
+from consilience.contract.metrics import Catalogue, MetricCard
 from consilience.contract.scores import Score, ScoreDocument
 
 
@@ -45,13 +45,31 @@ def job_table(jobs: Sequence[Job]) -> RenderableType:
 
 
 def metric_table(catalogue: Catalogue) -> RenderableType:
-    """The catalogue: what each metric says, its range, its value at chance, and its options."""
-    table = new_table("metric", "range", "at chance", "options", left=("metric", "range", "at chance", "options"))
+    """The catalogue: each metric's range and what it says."""
+    table = new_table("metric", "range", "what it says", left=("metric", "range", "what it says"))
     for card in catalogue.data:
-        span = f"{_bound(card.low)} to {_bound(card.high)}"
-        options = ", ".join(f"{name}={schema.get('default')}" for name, schema in card.options.items())
-        table.add_row(card.name, span, card.chance, options)
+        table.add_row(card.name, _span(card), Text(card.summary))
     return table
+
+
+def metric_card(card: MetricCard) -> RenderableType:
+    """Everything that one metric declares about itself."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    facts = {
+        "formula": card.formula,
+        "range": f"{_span(card)}, a {card.direction}, {'' if card.symmetric else 'not '}symmetric",
+        "at chance": card.chance,
+        "null": ", ".join(card.nulls),
+        "cost": card.cost,
+        "source": card.reference,
+    }
+    for name, fact in facts.items():
+        table.add_row(name, Text(fact))
+    for name, schema in card.options.items():
+        table.add_row(f"  {name}", Text(f"{schema.get('default')}  {schema.get('description', '')}".rstrip()))
+    return Group(Text(f"{card.name}: {card.title}", "bold"), Text(card.summary), Text(), table)
 
 
 def value_text(score: Score) -> Text:
@@ -70,6 +88,10 @@ def _undefined(scores: Sequence[Score]) -> list[Text]:
         for score in scores
         if score.reason is not None
     ]
+
+
+def _span(card: MetricCard) -> str:
+    return f"{_bound(card.low)} to {_bound(card.high)}"
 
 
 def _bound(value: float | None) -> str:

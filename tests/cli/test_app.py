@@ -109,3 +109,15 @@ def test_serve_takes_its_settings_from_the_environment_too(
     monkeypatch.setenv("CONSILIENCE_WORKERS", "0")
     ran = consilience("serve", "--port", "0")
     assert (ran.status, "CONSILIENCE_WORKERS" in ran.err) == (2, True)
+
+
+def test_everything_about_one_metric_is_shown_as_it_is_written(consilience: Command) -> None:
+    ran = consilience("metrics", "eigenspace_overlap")
+    assert ran.status == 0
+    assert "[ab + (p - a)(q - b) / (n - 1)]" in ran.out
+
+
+def test_a_gate_without_a_bar_is_bad_usage(consilience: Command, tmp_path: Path) -> None:
+    ran = consilience("check", str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
+    assert ran.status == 2
+    assert "--min mutual_knn=0.3" in ran.err

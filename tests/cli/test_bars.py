@@ -3,6 +3,7 @@
 import pytest
 
 from consilience.cli.bars import judge, parse_bar
+from consilience.contract.metric import Direction
 from consilience.errors import InvalidRequest
 from tests.cli.documents import document, score, undefined
 
@@ -37,3 +38,17 @@ def test_a_bar_that_concerns_no_score_is_an_error_and_never_a_pass() -> None:
 def test_a_bar_needs_a_number(word: str) -> None:
     with pytest.raises(InvalidRequest, match="no bar"):
         parse_bar(word)
+
+
+def test_a_distance_must_not_be_above_its_bar() -> None:
+    far = document(score(metric="angular_cka", options={}, direction="distance", value=1.2))
+    assert judge(far, [parse_bar("angular_cka=1.2", "distance")])[0].passed
+    assert not judge(far, [parse_bar("angular_cka=1.1", "distance")])[0].passed
+
+
+@pytest.mark.parametrize(
+    ("word", "direction", "option"), [("angular_cka=1", "similarity", "--max"), ("cka=0.3", "distance", "--min")]
+)
+def test_a_bar_is_on_the_side_of_its_metric(word: str, direction: Direction, option: str) -> None:
+    with pytest.raises(InvalidRequest, match=option):
+        parse_bar(word, direction)

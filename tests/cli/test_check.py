@@ -20,7 +20,7 @@ def test_one_score_below_its_bar_fails(consilience: Command, pair: Pair) -> None
     ran = consilience("check", *pair, "--min", "mutual_knn=0.3", "--min", "cka=0.99999")
     assert ran.status == 1
     assert ran.out.count("passed") == 1
-    assert ran.out.count("below") == 1
+    assert ran.out.count("failed") == 1
 
 
 def test_only_metrics_with_a_bar_are_measured(consilience: Command, pair: Pair) -> None:
