@@ -24,7 +24,7 @@ class Recipe:
     value : the score of two factors, with b's rows permuted where asked
     held_out : the score of other rows under a fit; None: the interval is that of the block jackknife
     law : the closed-form null, where there is one
-    centre, zscore : how the spectrum is taken
+    centre, zscore, leading : how the spectrum is taken, and how many of its directions where not all are needed
     spare : a layer of rank n - spare or more makes the value the same whatever the pairing; None where no rank does
     """
 
@@ -35,21 +35,26 @@ class Recipe:
     law: Callable[[Factor, Factor], Law] | None = None
     centre: bool = True
     zscore: bool = False
+    leading: int | None = None
     spare: int | None = None
 
     def find_factor(self, side: Side, index: int) -> Factor:
         """A layer's factor; metrics that weigh layers alike share it, and all share the spectrum."""
 
-        def find() -> Spectrum:
-            return find_spectrum(side.rows(index), centre=self.centre, zscore=self.zscore)
+        spectrum = f"spectrum centre={self.centre} zscore={self.zscore} leading={self.leading}"
 
-        spectrum = f"spectrum centre={self.centre} zscore={self.zscore}"
-        return side.keep(index, f"factor {self.kind}", lambda: self.weigh(side.keep(index, spectrum, find)))
+        def find() -> Factor:
+            return self.weigh(side.keep(index, spectrum, lambda: self._decompose(side.rows(index))))
+
+        return side.keep(index, f"factor {self.kind}", find)
 
     def fit(self, rows: Float32Array) -> Factor | None:
         """The factor of some of a layer's rows, None where it leaves the value undefined."""
-        factor = self.weigh(find_spectrum(rows, centre=self.centre, zscore=self.zscore))
+        factor = self.weigh(self._decompose(rows))
         return None if factor.rank == 0 or self.fills(factor) else factor
+
+    def _decompose(self, rows: Float32Array) -> Spectrum:
+        return find_spectrum(rows, centre=self.centre, zscore=self.zscore, leading=self.leading)
 
     def fills(self, factor: Factor) -> bool:
         """Whether a layer spans all that its rows have room for, where that settles the value."""

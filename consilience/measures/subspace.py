@@ -42,6 +42,7 @@ def measure_svcca(metric: Svcca, comparison: Comparison) -> Measurement:
         canonical.cca_mean,
         held_out.held_out_cca_mean,
         zscore=metric.scaling == "zscore",
+        leading=metric.components,
         spare=1,
     )
     return measure_fit(metric, recipe, comparison)

@@ -85,7 +85,9 @@ class Factor:
         return (rows - self.mean) @ self.mapping
 
 
-def find_spectrum(x: Float32Array, *, centre: bool = True, zscore: bool = False) -> Spectrum:
+def find_spectrum(
+    x: Float32Array, *, centre: bool = True, zscore: bool = False, leading: int | None = None
+) -> Spectrum:
     """Decompose a layer's rows exactly: O(n d min(n, d)), the n x n matrix taking the place of the d x d one where n < d.
 
     The rank is the number of singular values above what rounding the rows to float32 alone makes, eps |X| (n^-1/2 + d^-1/2),
@@ -98,6 +100,8 @@ def find_spectrum(x: Float32Array, *, centre: bool = True, zscore: bool = False)
         Subtract the mean row.
     zscore : bool
         Divide columns by their standard deviations; a column that does not vary is left out.
+    leading : int, optional
+        Find only so many of the strongest directions, which takes a fraction of the time.
 
     Examples
     --------
@@ -111,7 +115,7 @@ def find_spectrum(x: Float32Array, *, centre: bool = True, zscore: bool = False)
     scale = _column_scale(rows, sizes) if zscore else np.ones(d)
     rows *= scale
     rounding = _EPS32 * float(np.linalg.norm(sizes * scale)) * (n**-0.5 + d**-0.5)
-    left, values, mapping = _by_columns(rows, rounding) if d <= n else _by_rows(rows, rounding)
+    left, values, mapping = (_by_columns if d <= n else _by_rows)(rows, rounding, leading)
     return Spectrum(left, values, mean, scale[:, None] * mapping)
 
 
@@ -122,13 +126,25 @@ def _column_scale(rows: Float64Array, sizes: Float64Array) -> Float64Array:
     return np.where(varies, np.sqrt(len(rows)) / np.where(varies, lengths, 1.0), 0.0)
 
 
-def _by_columns(rows: Float64Array, rounding: float) -> tuple[Float64Array, Float64Array, Float64Array]:
-    _, basis = eigh(rows.T @ rows, driver="evd", overwrite_a=True, check_finite=False)
-    scores = rows @ basis[:, ::-1]
+def _find_basis(gram: Float64Array, leading: int | None) -> Float64Array:
+    """Eigenvectors, the strongest first: all, or the leading ones."""
+    size = len(gram)
+    if leading is None or leading >= size:
+        _, basis = eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+    else:
+        _, basis = eigh(gram, subset_by_index=(size - leading, size - 1), overwrite_a=True, check_finite=False)
+    return np.asarray(basis[:, ::-1])
+
+
+def _by_columns(
+    rows: Float64Array, rounding: float, leading: int | None
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    basis = _find_basis(rows.T @ rows, leading)
+    scores = rows @ basis
     lengths = np.linalg.norm(scores, axis=0)
     kept = _order(lengths, rounding, len(rows))
     values = lengths[kept]
-    left, mapping = scores[:, kept] / values, basis[:, ::-1][:, kept] / values
+    left, mapping = scores[:, kept] / values, basis[:, kept] / values
     # Directions far below the strongest one are orthogonal only to eps (s_1 / s)^2: once more makes it eps.
     overlap = left.T @ left
     if np.abs(overlap - np.eye(len(values))).max(initial=0.0) > 1e-14:
@@ -138,13 +154,15 @@ def _by_columns(rows: Float64Array, rounding: float) -> tuple[Float64Array, Floa
     return np.ascontiguousarray(left), values, np.ascontiguousarray(mapping)
 
 
-def _by_rows(rows: Float64Array, rounding: float) -> tuple[Float64Array, Float64Array, Float64Array]:
-    _, basis = eigh(rows @ rows.T, driver="evd", overwrite_a=True, check_finite=False)
-    loadings = rows.T @ basis[:, ::-1]
+def _by_rows(
+    rows: Float64Array, rounding: float, leading: int | None
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    basis = _find_basis(rows @ rows.T, leading)
+    loadings = rows.T @ basis
     lengths = np.linalg.norm(loadings, axis=0)
     kept = _order(lengths, rounding, rows.shape[1])
     values = lengths[kept]
-    return np.ascontiguousarray(basis[:, ::-1][:, kept]), values, loadings[:, kept] / values**2
+    return np.ascontiguousarray(basis[:, kept]), values, loadings[:, kept] / values**2
 
 
 def _order(lengths: Float64Array, rounding: float, longest: int) -> Permutation:

@@ -209,9 +209,9 @@ def test_metrics_of_one_request_share_one_decomposition_a_layer(monkeypatch: pyt
     taken = []
     exact = recipe.find_spectrum
 
-    def counted(rows: np.ndarray, *, centre: bool = True, zscore: bool = False) -> object:
+    def counted(rows: np.ndarray, *, centre: bool, zscore: bool, leading: int | None) -> object:
         taken.append((centre, zscore))
-        return exact(rows, centre=centre, zscore=zscore)
+        return exact(rows, centre=centre, zscore=zscore, leading=leading)
 
     monkeypatch.setattr(recipe, "find_spectrum", counted)
     a, b = views()

@@ -77,3 +77,13 @@ def test_a_permutation_moves_the_rows_of_b() -> None:
     np.testing.assert_allclose(
         singular_values(find_cross(a, b, order)), singular_values(find_cross(a, moved)), atol=1e-12
     )
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
+def test_the_leading_directions_alone_are_those_of_the_whole_spectrum(shape: tuple[int, int]) -> None:
+    x = rows(*shape)
+    whole, some = find_spectrum(x, zscore=True), find_spectrum(x, zscore=True, leading=5)
+    signs = np.sign(np.sum(whole.left[:, :5] * some.left, axis=0))
+    np.testing.assert_allclose(some.values, whole.values[:5], rtol=1e-12)
+    np.testing.assert_allclose(some.left * signs, whole.left[:, :5], atol=1e-9)
+    np.testing.assert_allclose(some.whitening * signs, whole.whitening[:, :5], atol=1e-9)
