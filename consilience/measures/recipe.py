@@ -40,7 +40,6 @@ class Recipe:
 
     def find_factor(self, side: Side, index: int) -> Factor:
         """A layer's factor; metrics that weigh layers alike share it, and all share the spectrum."""
-
         spectrum = f"spectrum centre={self.centre} zscore={self.zscore} leading={self.leading}"
 
         def find() -> Factor:
