@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo serve check test format openapi bench clean
+.PHONY: install demo serve check test format openapi bench evidence docs clean
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -42,6 +42,12 @@ openapi: install ## write openapi/openapi.json anew
 
 bench: install ## the figures of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+evidence: install ## docs/evidence.md anew: a quarter of an hour on two cores
+	$(BIN)/python -m benchmarks.evidence --write
+
+docs: install ## docs/metrics.md anew, from the contract
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .numba .mypy_cache .ruff_cache .pytest_cache build dist

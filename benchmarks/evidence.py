@@ -8,15 +8,21 @@ import argparse
 import json
 import multiprocessing
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evidence_data import BY_NAME, N, RELATED, UNRELATED, Data
+from benchmarks.evidence_data import BY_NAME, Data, N
 from benchmarks.evidence_page import render
+from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
 from consilience.scoring import score
 
@@ -24,7 +30,6 @@ ROOT = Path(__file__).parents[1]
 OUT, KEPT, PAGE = ROOT / "out" / "evidence.json", ROOT / "docs" / "evidence.json", ROOT / "docs" / "evidence.md"
 PAIRS, PAIRS_QUICK = 1000, 100
 BLOCK = 20
-LEVEL = 0.95
 Z = 1.959964
 #: What one sample says of one metric: p and its draws, or value, low and high, or why there is none.
 Finding = dict[str, object]
@@ -108,31 +113,47 @@ def sum_up_coverage(data: Data, found: list[dict[str, Finding]]) -> Iterator[dic
         }
 
 
-def _work(task: tuple[str, str, range]) -> list[dict[str, Finding]]:
-    kind, name, indices = task
-    measure = level_of if kind == "level" else coverage_of
-    return measure(BY_NAME[kind][name], indices)
-
-
-def measure(pairs: int) -> dict[str, object]:
-    """Measure everything with some number of samples of each kind of data."""
-    # One thread a process: samples are small, and there are many.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    started = time.perf_counter()
+def measure(pairs: int, metrics: tuple[str, ...] = tuple(METRICS)) -> dict[str, object]:
+    """Measure some metrics on some number of samples of each kind of data, in as many processes as there are cores."""
+    started, workers = time.perf_counter(), len(os.sched_getaffinity(0))
     results: dict[str, object] = {"n": N, "pairs": pairs, "level": [], "coverage": []}
-    workers = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for kind, kinds, sum_up in (
-            ("level", UNRELATED, sum_up_level),
-            ("coverage", RELATED, sum_up_coverage),
-        ):
-            for data in kinds:
-                begun = time.perf_counter()
-                blocks = [range(start, min(pairs, start + BLOCK)) for start in range(0, pairs, BLOCK)]
-                found = sum(pool.map(_work, [(kind, data.name, block) for block in blocks]), start=[])
-                results[kind] += sum_up(data, found)  # type: ignore[operator]  # a list
-                print(f"{kind}, {data.name}: {time.perf_counter() - begun:.0f} s", flush=True)
+    with _single_threads(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for kind, task, sum_up in (("level", level_of, sum_up_level), ("coverage", coverage_of, sum_up_coverage)):
+            for whole in BY_NAME[kind].values():
+                data = replace(whole, metrics=tuple(name for name in whole.metrics if name in metrics))
+                if data.metrics:
+                    begun = time.perf_counter()
+                    blocks = [range(start, min(pairs, start + BLOCK)) for start in range(0, pairs, BLOCK)]
+                    found = list(
+                        chain.from_iterable(pool.map(partial(_work, task, kind, data.name, data.metrics), blocks))
+                    )
+                    results[kind] += sum_up(data, found)  # type: ignore[operator]  # a list
+                    print(f"{kind}, {data.name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     return results | {"minutes": round((time.perf_counter() - started) / 60, 1), "processes": workers}
+
+
+def _work(
+    task: Callable[[Data, range], list[dict[str, Finding]]],
+    kind: str,
+    name: str,
+    metrics: tuple[str, ...],
+    indices: range,
+) -> list[dict[str, Finding]]:
+    """Run in a process, which knows kinds of data by name."""
+    return task(replace(BY_NAME[kind][name], metrics=metrics), indices)
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """One thread for each process started here: samples are small, and there are many."""
+    before = os.environ.copy()
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        yield
+    finally:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            del os.environ[name]
+        os.environ |= before
 
 
 def main() -> None:
