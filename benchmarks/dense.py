@@ -8,10 +8,13 @@ run on `LOOPED` rows only, and their time is scaled to all rows.
 import time
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 LOOPED = 256
 Tensor = torch.Tensor
+Ids = npt.NDArray[np.int64]
 
 
 def neighbours(x: Tensor, k: int) -> Tensor:
@@ -40,7 +43,7 @@ def cycle_knn(a: Tensor, b: Tensor, k: int) -> float:
     return float((reached == torch.arange(len(a))[:, None]).any(dim=1).float().mean())
 
 
-def lcs(x: list[int], y: list[int]) -> int:
+def lcs(x: Ids, y: Ids) -> int:
     """Length of the longest common subsequence."""
     table = [[0] * (len(y) + 1) for _ in range(len(x) + 1)]
     for i, one in enumerate(x):
@@ -49,7 +52,7 @@ def lcs(x: list[int], y: list[int]) -> int:
     return table[-1][-1]
 
 
-def levenshtein(x: list[int], y: list[int]) -> int:
+def levenshtein(x: Ids, y: Ids) -> int:
     """Fewest insertions, deletions and substitutions."""
     above = list(range(len(y) + 1))
     for i, one in enumerate(x):
@@ -90,13 +93,15 @@ def debiased_cka(a: Tensor, b: Tensor) -> float:
 
 
 def cknna(a: Tensor, b: Tensor, k: int) -> float:
-    """Kernel alignment where both spaces list a neighbour."""
-    kernels = a @ a.T, b @ b.T
-    masks = mask(neighbours(a, k)), mask(neighbours(b, k))
-    shared = masks[0] * masks[1]
-    cross = unbiased_hsic(shared * kernels[0], shared * kernels[1])
-    own = [unbiased_hsic(m * kernel, m * kernel) for m, kernel in zip(masks, kernels, strict=True)]
-    return float(cross / (torch.sqrt(own[0] * own[1]) + 1e-6))
+    """Kernel alignment where both kernels list a neighbour; each of the three terms finds the neighbours of both."""
+
+    def masked(p: Tensor, q: Tensor) -> Tensor:
+        hidden = (kernel.clone().fill_diagonal_(-torch.inf) for kernel in (p, q))
+        of_p, of_q = (mask(kernel.topk(k, dim=1).indices) for kernel in hidden)
+        shared = of_p * of_q
+        return unbiased_hsic(shared * p, shared * q)
+
+    return ratio(masked, a @ a.T, b @ b.T)
 
 
 def svcca(a: Tensor, b: Tensor, components: int = 10) -> float:
@@ -118,9 +123,9 @@ def measure(a: Tensor, b: Tensor, k: int) -> dict[str, tuple[float, float]]:
     run("cycle_knn", lambda: cycle_knn(a, b, k))
     for name, compare in (("lcs_knn", lcs), ("edit_distance_knn", levenshtein)):
         started = time.perf_counter()
-        ids_a, ids_b = neighbours(a, k), neighbours(b, k)
+        ids_a, ids_b = (neighbours(side, k).numpy() for side in (a, b))
         searched = time.perf_counter()
-        mean = sum(compare(ids_a[i].tolist(), ids_b[i].tolist()) for i in range(LOOPED)) / LOOPED
+        mean = sum(compare(ids_a[i], ids_b[i]) for i in range(LOOPED)) / LOOPED
         looped = (time.perf_counter() - searched) * len(a) / LOOPED
         found[name] = (mean / k if compare is lcs else 1 - mean / k), searched - started + looped
     run("cka", lambda: cka(a, b))

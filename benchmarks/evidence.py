@@ -8,6 +8,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -115,7 +116,7 @@ def sum_up_coverage(data: Data, found: list[dict[str, Finding]]) -> Iterator[dic
 
 def measure(pairs: int, metrics: tuple[str, ...] = tuple(METRICS)) -> dict[str, object]:
     """Measure some metrics on some number of samples of each kind of data, in as many processes as there are cores."""
-    started, workers = time.perf_counter(), len(os.sched_getaffinity(0))
+    workers = len(os.sched_getaffinity(0))
     results: dict[str, object] = {"n": N, "pairs": pairs, "level": [], "coverage": []}
     with _single_threads(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for kind, task, sum_up in (("level", level_of, sum_up_level), ("coverage", coverage_of, sum_up_coverage)):
@@ -129,7 +130,8 @@ def measure(pairs: int, metrics: tuple[str, ...] = tuple(METRICS)) -> dict[str, 
                     )
                     results[kind] += sum_up(data, found)  # type: ignore[operator]  # a list
                     print(f"{kind}, {data.name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-    return results | {"minutes": round((time.perf_counter() - started) / 60, 1), "processes": workers}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return results | {"processor_minutes": round((used.ru_utime + used.ru_stime) / 60, 1), "processes": workers}
 
 
 def _work(

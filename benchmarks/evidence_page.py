@@ -12,7 +12,7 @@ TOP = """# Are the p-values and intervals right?
 
 Measured, not assumed: `make evidence` draws {pairs} samples of {n} paired rows of each kind of data below, scores each by every
 metric with its default options, and counts. This page is what it found; the figures are in
-[evidence.json](evidence.json). It took {minutes} minutes on {processes} cores.
+[evidence.json](evidence.json). It took {minutes} minutes of processor time in {processes} processes of one thread.
 
 The real rows are 2048 functions of Python's standard library, docstrings on one side and code on the other, embedded by
 one small text model ([examples/data](../examples/data/README.md)).
@@ -22,8 +22,8 @@ LEVEL = """## How often unrelated spaces are called related
 
 The share of samples with p at most 0.05 where the pairing is random: it should be 0.05. Over {pairs} samples it is known to
 about {error:.3f} (one standard error); figures more than three of them off are **bold**. `analytic` is a closed form,
-`permutation` is {draws} relabellings, {costly_draws} for {costly} at d = 256 and more, where each takes a decomposition or a
-regression (a permutation test keeps its level at any number of draws). No value: the metric says that it is undefined there,
+`permutation` is {draws} relabellings, and {costly_draws} where each takes a decomposition or a regression of many dimensions
+(d = 256 and more: {costly}); a permutation test keeps its level at any number of draws. No value: the metric says that it is undefined there,
 because there are as many dimensions as rows.
 """
 
@@ -50,7 +50,7 @@ def render(results: dict[str, Any]) -> str:
     facts = {
         "pairs": pairs,
         "n": N,
-        "minutes": f"{results['minutes']:.0f}",
+        "minutes": f"{results['processor_minutes']:.0f}",
         "processes": results["processes"],
         "error": _error(0.05, pairs),
         "draws": DRAWS,
@@ -148,7 +148,7 @@ def _words_on_coverage(coverage: Sequence[Row]) -> str:
         [
             "### In words",
             "",
-            f"Too narrow, do not rely on these: {low or 'none by more than three standard errors'}.",
+            f"Too narrow, so rougher than they say: {low or 'none by more than three standard errors'}.",
             "",
             f"Too wide, which is safe: {high or 'none by more than three standard errors'}.",
         ]

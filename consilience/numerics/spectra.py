@@ -111,7 +111,7 @@ def find_spectrum(
     n, d = x.shape
     mean = x.mean(axis=0, dtype=np.float64) if centre else np.zeros(d)
     rows = x - mean
-    sizes = np.sqrt(np.einsum("ij,ij->j", x, x, dtype=np.float64))
+    sizes = _find_lengths(x)
     scale = _column_scale(rows, sizes) if zscore else np.ones(d)
     rows *= scale
     rounding = _EPS32 * float(np.linalg.norm(sizes * scale)) * (n**-0.5 + d**-0.5)
@@ -119,9 +119,14 @@ def find_spectrum(
     return Spectrum(left, values, mean, scale[:, None] * mapping)
 
 
+def _find_lengths(columns: Float32Array | Float64Array) -> Float64Array:
+    """Lengths of columns, in one pass: `np.linalg.norm` makes two more arrays of that size on its way."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->j", columns, columns, dtype=np.float64)))
+
+
 def _column_scale(rows: Float64Array, sizes: Float64Array) -> Float64Array:
     """1 / standard deviation of each column, 0 for a column that varies by rounding alone."""
-    lengths = np.linalg.norm(rows, axis=0)
+    lengths = _find_lengths(rows)
     varies = lengths > _EPS32 * sizes
     return np.where(varies, np.sqrt(len(rows)) / np.where(varies, lengths, 1.0), 0.0)
 
@@ -141,7 +146,7 @@ def _by_columns(
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     basis = _find_basis(rows.T @ rows, leading)
     scores = rows @ basis
-    lengths = np.linalg.norm(scores, axis=0)
+    lengths = _find_lengths(scores)
     kept = _order(lengths, rounding, len(rows))
     values = lengths[kept]
     left, mapping = scores[:, kept] / values, basis[:, kept] / values
@@ -159,7 +164,7 @@ def _by_rows(
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     basis = _find_basis(rows @ rows.T, leading)
     loadings = rows.T @ basis
-    lengths = np.linalg.norm(loadings, axis=0)
+    lengths = _find_lengths(loadings)
     kept = _order(lengths, rounding, rows.shape[1])
     values = lengths[kept]
     return np.ascontiguousarray(basis[:, kept]), values, loadings[:, kept] / values**2
