@@ -117,7 +117,7 @@ class Side:
         """Why no metric of this layer is defined, where none is."""
         if index not in self._reasons:
             rows = self.rows(index)
-            if index not in self._reasons and bool((rows == rows[0]).all()):
+            if index not in self._reasons and bool((rows[1] == rows[0]).all() and (rows == rows[0]).all()):
                 self._reasons[index] = Reason(
                     code="constant-rows", detail=f"All rows of layer {self.layers[index].name} are equal."
                 )
