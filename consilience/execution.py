@@ -25,9 +25,11 @@ class CachedGraphs:
 
     blobs: Blobs
 
-    def graph(self, key: str, k: int, build: Callable[[int], NeighbourGraph]) -> tuple[NeighbourGraph, bool]:
+    def graph(
+        self, key: Callable[[], str], k: int, build: Callable[[int], NeighbourGraph]
+    ) -> tuple[NeighbourGraph, bool]:
         """Read the graph of a key where it answers k; else build it and write it in the old one's place."""
-        address = sha256(f"graph {GRAPH_VERSION} {key}".encode()).hexdigest()
+        address = sha256(f"graph {GRAPH_VERSION} {key()}".encode()).hexdigest()
         stored = self.blobs.read_graph(address)
         if stored is not None:
             graph = NeighbourGraph.from_bytes(stored, "faiss_flat")

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Protocol, TypeVar, cast
 from weakref import proxy
@@ -29,14 +30,18 @@ Report = Callable[[str, int, int], None]
 class GraphSource(Protocol):
     """Where neighbour graphs come from: built here, or out of a cache."""
 
-    def graph(self, key: str, k: int, build: Callable[[int], NeighbourGraph]) -> tuple[NeighbourGraph, bool]:
+    def graph(
+        self, key: Callable[[], str], k: int, build: Callable[[int], NeighbourGraph]
+    ) -> tuple[NeighbourGraph, bool]:
         """Give the graph of a key with k_max of at least k, and whether it was there already."""
 
 
 class FreshGraphs:
     """Builds every graph, keeps none."""
 
-    def graph(self, key: str, k: int, build: Callable[[int], NeighbourGraph]) -> tuple[NeighbourGraph, bool]:  # noqa: ARG002 - a cache needs the key
+    def graph(
+        self, key: Callable[[], str], k: int, build: Callable[[int], NeighbourGraph]
+    ) -> tuple[NeighbourGraph, bool]:  # noqa: ARG002 - a cache needs the key
         """Build it."""
         return build(k), False
 
@@ -106,7 +111,7 @@ class Side:
         """
         found = self._graphs.get(index)
         if found is None or found[0].k_max < k:
-            found = self.graphs.graph(self._key(index), k, self._build(index, report))
+            found = self.graphs.graph(partial(self._key, index), k, self._build(index, report))
             self._graphs[index] = found
         return found
 

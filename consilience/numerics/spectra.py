@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 
-from consilience.numerics.arrays import Float32Array, Float64Array
+from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
+from consilience.numerics.moments import working_dtype
 from consilience.numerics.permutations import Permutation
 
 _EPS32, _EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
@@ -144,7 +145,7 @@ def _find_basis(gram: Float64Array, leading: int | None) -> Float64Array:
 def _by_columns(
     rows: Float64Array, rounding: float, leading: int | None
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
-    basis = _find_basis(rows.T @ rows, leading)
+    basis = _find_basis(_second_moment(rows, leading), leading)
     scores = rows @ basis
     lengths = _find_lengths(scores)
     kept = _order(lengths, rounding, len(rows))
@@ -157,6 +158,17 @@ def _by_columns(
         left = solve_triangular(root, left.T, lower=True, check_finite=False).T
         mapping = solve_triangular(root, mapping.T, lower=True, check_finite=False).T
     return np.ascontiguousarray(left), values, np.ascontiguousarray(mapping)
+
+
+def _second_moment(rows: Float64Array, leading: int | None) -> Float64Array:
+    """X'X; where only the leading directions are wanted, large ones as in `moments`: float32 blocks summed in float64."""
+    n, d = rows.shape
+    dtype = np.dtype(np.float64) if leading is None else working_dtype(float(n) * d * d)
+    total = np.zeros((d, d))
+    for start in range(0, n, BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS].astype(dtype)
+        total += block.T @ block
+    return total
 
 
 def _by_rows(
