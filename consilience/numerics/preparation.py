@@ -123,10 +123,10 @@ def prepare(
     zero_rows = 0
     for start in range(0, layer.n, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, layer.n)
-        block = layer.rows(start, stop).astype(np.float32)
+        block = out[start:stop]
+        block[:] = layer.rows(start, stop)
         if clamp is not None:
             np.clip(block, -clamp, clamp, out=block)
-        out[start:stop] = block
     if centre:
         out -= out.mean(axis=0, dtype=np.float64).astype(np.float32)
     for start in range(0, layer.n if normalise else 0, BLOCK_ROWS):
@@ -139,11 +139,9 @@ def prepare(
 def _scale_to_unit(block: Float32Array) -> int:
     """Scale each row to length 1 in place; the number of zero rows, which stay as they are.
 
-    Dividing by the largest value first keeps the squares of very large and very small rows in range.
+    Lengths are float64, in which the square of every float32 has room.
     """
-    largest = np.abs(block).max(axis=1, keepdims=True)
-    zero = largest == 0
-    block /= np.where(zero, 1, largest)
     lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))[:, None]
+    zero = lengths == 0
     block /= np.where(zero, 1, lengths)
     return int(zero.sum())
