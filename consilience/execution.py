@@ -1,6 +1,5 @@
 """Where a job's parts run: in this process. Holds the cache of neighbour graphs."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,7 +8,7 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import StorageFull
-from consilience.measures.comparison import Report
+from consilience.measures.comparison import Address, Builder, Report
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.sources import Source
 from consilience.scoring import score_sources
@@ -25,9 +24,7 @@ class CachedGraphs:
 
     blobs: Blobs
 
-    def graph(
-        self, key: Callable[[], str], k: int, build: Callable[[int], NeighbourGraph]
-    ) -> tuple[NeighbourGraph, bool]:
+    def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
         """Read the graph of a key where it answers k; else build it and write it in the old one's place."""
         address = sha256(f"graph {GRAPH_VERSION} {key()}".encode()).hexdigest()
         stored = self.blobs.read_graph(address)

@@ -23,6 +23,11 @@ PREPARED_BYTES = 512_000_000
 
 T = TypeVar("T")
 
+#: What a graph depends on, in words; found only where graphs are kept.
+Address = Callable[[], str]
+#: Makes a graph of so many neighbours per row.
+Builder = Callable[[int], NeighbourGraph]
+
 #: Called with a stage, what is done and what there is to do.
 Report = Callable[[str, int, int], None]
 
@@ -30,18 +35,14 @@ Report = Callable[[str, int, int], None]
 class GraphSource(Protocol):
     """Where neighbour graphs come from: built here, or out of a cache."""
 
-    def graph(
-        self, key: Callable[[], str], k: int, build: Callable[[int], NeighbourGraph]
-    ) -> tuple[NeighbourGraph, bool]:
+    def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
         """Give the graph of a key with k_max of at least k, and whether it was there already."""
 
 
 class FreshGraphs:
     """Builds every graph, keeps none."""
 
-    def graph(
-        self, key: Callable[[], str], k: int, build: Callable[[int], NeighbourGraph]
-    ) -> tuple[NeighbourGraph, bool]:  # noqa: ARG002 - a cache needs the key
+    def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:  # noqa: ARG002 - a cache needs it
         """Build it."""
         return build(k), False
 
@@ -115,7 +116,7 @@ class Side:
             self._graphs[index] = found
         return found
 
-    def _build(self, index: int, report: Callable[[int], None] | None) -> Callable[[int], NeighbourGraph]:
+    def _build(self, index: int, report: Callable[[int], None] | None) -> Builder:
         return lambda k_max: build_exact(self.rows(index), k_max, self.groups, report)
 
     def reason(self, index: int) -> Reason | None:
