@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from consilience.stores.database import Database
 
 NUMBERS = itertools.count(1)
+
+# A shell that starts the suite in the background lets it ignore SIGINT, and so would every program that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start_redis(socket: Path) -> subprocess.Popen[bytes]:

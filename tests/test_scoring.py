@@ -341,3 +341,13 @@ def test_groups_that_contradict_each_other_are_refused() -> None:
 def test_sides_of_different_length_with_groups_are_refused_for_their_length() -> None:
     with pytest.raises(UnpairedSides, match="a has 50 rows and b has 49"):
         score(views(50)[0], views(49)[1], groups=(["x"] * 50, ["x"] * 49))
+
+
+@pytest.mark.parametrize("metric", ["mutual_knn", "second_order_cosine", "cka", "procrustes", "rsa"])
+def test_values_whose_products_leave_float32_are_undefined_unless_rows_are_scaled(metric: str) -> None:
+    a, b = views(40)
+    huge = a.astype(np.float64) * 1e30
+    found = only(score(huge, b, metrics=metric, preparation="none"))
+    assert found.reason is not None
+    assert found.reason.code == "values-too-large"
+    assert only(score(huge, b, metrics=metric)).status == "defined"

@@ -23,6 +23,9 @@ PREPARED_BYTES = 512_000_000
 
 T = TypeVar("T")
 
+#: Values above it have squares whose sums leave float32.
+VALUE_MAX = 2.0**60
+
 #: What a graph depends on, in words; found only where graphs are kept.
 Address = Callable[[], str]
 #: Makes a graph of so many neighbours per row.
@@ -69,7 +72,7 @@ class Side:
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
     _kept: dict[tuple[int, str], object] = field(default_factory=dict)
-    _reasons: dict[int, Reason] = field(default_factory=dict)
+    _zero_rows: dict[int, int] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -84,7 +87,7 @@ class Side:
                 clamp=self.clamps[index],
                 centre=self.centre,
                 normalise=self.normalise,
-                warn=lambda count: self._note_zero_rows(index, count),
+                warn=lambda count: self._zero_rows.update({index: count}),
             )
         self._rows.move_to_end(index)
         while len(self._rows) > 1 and sum(rows.nbytes for rows in self._rows.values()) > PREPARED_BYTES:
@@ -121,20 +124,22 @@ class Side:
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""
-        if index not in self._reasons:
-            rows = self.rows(index)
-            if index not in self._reasons and bool((rows[1] == rows[0]).all() and (rows == rows[0]).all()):
-                self._reasons[index] = Reason(
-                    code="constant-rows", detail=f"All rows of layer {self.layers[index].name} are equal."
-                )
-        return self._reasons.get(index)
+        return self.keep(index, "reason", lambda: self._find_reason(self.rows(index), self.layers[index].name, index))
 
-    def _note_zero_rows(self, index: int, count: int) -> None:
-        rows = "row is" if count == 1 else "rows are"
-        self._reasons[index] = Reason(
-            code="zero-rows",
-            detail=f"{count} {rows} zero in layer {self.layers[index].name} and cannot be scaled to length 1.",
-        )
+    def _find_reason(self, rows: Float32Array, layer: str, index: int) -> Reason | None:
+        if count := self._zero_rows.get(index, 0):
+            some = "row is" if count == 1 else "rows are"
+            return Reason(
+                code="zero-rows", detail=f"{count} {some} zero in layer {layer} and cannot be scaled to length 1."
+            )
+        if bool((rows[1] == rows[0]).all() and (rows == rows[0]).all()):
+            return Reason(code="constant-rows", detail=f"All rows of layer {layer} are equal.")
+        if not self.normalise and float(max(rows.max(), -rows.min())) > VALUE_MAX:
+            return Reason(
+                code="values-too-large",
+                detail=f"Values of layer {layer} are above 2^60: without scaling, sums of their products leave float32.",
+            )
+        return None
 
     def _key(self, index: int) -> str:
         """What the graph depends on: the numbers and rows, their preparation, the groups, the kind of search."""

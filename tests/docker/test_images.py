@@ -222,9 +222,9 @@ def test_the_cached_kernels_serve_a_worker_whose_image_is_mounted_read_only(
 
 def moved(command: str, folder: Path) -> str:
     """A command of an image with its absolute paths under a folder, and this Python in the image's Python's place."""
+    command = re.sub(r"(?<=[ =])/(?=opt/numba|tmp/)", f"{folder}/", command)
     command = command.replace("/opt/venv/bin/python", shlex.quote(sys.executable))
-    command = re.sub(r"\bpython -c", f"{shlex.quote(sys.executable)} -c", command)
-    return re.sub(r"(?<=[ =])/(?=opt/numba|tmp/)", f"{folder}/", command)
+    return re.sub(r"\bpython -c", f"{shlex.quote(sys.executable)} -c", command)
 
 
 def run(command: str, environment: dict[str, str]) -> str:
