@@ -17,7 +17,14 @@ AnyArray = npt.NDArray[np.generic]
 ROWS_MIN = 4
 #: Rows looked at in one step, so that temporary arrays stay small.
 BLOCK_ROWS = 4096
+#: Values of a block that stays in a processor's cache.
+CACHED_VALUES = 1 << 17
 _DTYPES = (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
+
+
+def cached_rows(dim: int) -> int:
+    """Rows of so many columns that stay in a processor's cache while they are gone over more than once."""
+    return max(1, CACHED_VALUES // dim)
 
 
 def split_layers(values: object, side: str) -> dict[str, AnyArray]:
@@ -68,9 +75,10 @@ def check_matrix(array: AnyArray, what: str) -> None:
 
 def check_finite(array: AnyArray, what: str) -> None:
     """Refuse NaN and infinity, also those that appear when float64 becomes float32."""
-    for start in range(0, len(array), BLOCK_ROWS):
+    step = cached_rows(array.shape[1])
+    for start in range(0, len(array), step):
         with np.errstate(over="ignore"):
-            finite = np.isfinite(array[start : start + BLOCK_ROWS].astype(np.float32))
+            finite = np.isfinite(array[start : start + step].astype(np.float32))
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             value = array[start + row, column]
@@ -88,7 +96,8 @@ def count_duplicates(array: AnyArray) -> int:
     """
     weights = np.random.default_rng(0).integers(1, 2**63, size=array.shape[1], dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(array), dtype=np.uint64)
-    for start in range(0, len(array), BLOCK_ROWS):
-        bits = np.ascontiguousarray(array[start : start + BLOCK_ROWS], dtype=np.float32).view(np.uint32)
-        hashes[start : start + BLOCK_ROWS] = (bits * weights).sum(axis=1)
+    step = cached_rows(array.shape[1])
+    for start in range(0, len(array), step):
+        bits = np.ascontiguousarray(array[start : start + step], dtype=np.float32).view(np.uint32)
+        hashes[start : start + step] = (bits * weights).sum(axis=1)
     return len(array) - len(np.unique(hashes))

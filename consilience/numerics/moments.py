@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
+from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array, cached_rows
 from consilience.numerics.permutations import Permutation
 
 Dtype = np.dtype[np.floating[Any]]
@@ -19,8 +19,6 @@ FloatArray = npt.NDArray[np.floating[Any]]
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: Multiply-adds up to which products are made in float64: they cost nothing there.
 EXACT_WORK = 1 << 27
-#: Values of a float64 block that stays in a processor's cache.
-_CACHED_VALUES = 1 << 17
 
 
 def working_dtype(work: float) -> Dtype:
@@ -91,7 +89,7 @@ def find_moments(x: Float32Array, load: Callable[[], Float32Array] | None = None
     """
     origin = x[0].astype(np.float64)
     total = np.zeros_like(origin)
-    step = max(1, _CACHED_VALUES // x.shape[1])
+    step = cached_rows(x.shape[1])
     for start in range(0, len(x), step):
         total += (x[start : start + step] - origin).sum(axis=0)
     mean = origin + total / len(x)

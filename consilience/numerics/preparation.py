@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array
+from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array, cached_rows
 
 
 class Matrix(Protocol):
@@ -121,6 +121,7 @@ def prepare(
     """
     out = np.empty((layer.n, layer.dim), dtype=np.float32)
     zero_rows = 0
+    step = cached_rows(layer.dim)
     for start in range(0, layer.n, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, layer.n)
         block = out[start:stop]
@@ -129,8 +130,8 @@ def prepare(
             np.clip(block, -clamp, clamp, out=block)
     if centre:
         out -= out.mean(axis=0, dtype=np.float64).astype(np.float32)
-    for start in range(0, layer.n if normalise else 0, BLOCK_ROWS):
-        zero_rows += _scale_to_unit(out[start : start + BLOCK_ROWS])
+    for start in range(0, layer.n if normalise else 0, step):
+        zero_rows += _scale_to_unit(out[start : start + step])
     if zero_rows and warn is not None:
         warn(zero_rows)
     return out

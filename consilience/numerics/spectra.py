@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
+from consilience.numerics.moments import centre as subtract_mean
 from consilience.numerics.moments import working_dtype
 from consilience.numerics.permutations import Permutation
 
@@ -116,7 +117,12 @@ def find_spectrum(
     scale = _column_scale(rows, sizes) if zscore else np.ones(d)
     rows *= scale
     rounding = _EPS32 * float(np.linalg.norm(sizes * scale)) * (n**-0.5 + d**-0.5)
-    left, values, mapping = (_by_columns if d <= n else _by_rows)(rows, rounding, leading)
+    if d <= n:
+        left, values, mapping = _by_columns(
+            rows, rounding, _find_basis(_second_moment(x, mean, scale, leading), leading)
+        )
+    else:
+        left, values, mapping = _by_rows(rows, rounding, _find_basis(rows @ rows.T, leading))
     return Spectrum(left, values, mean, scale[:, None] * mapping)
 
 
@@ -143,9 +149,8 @@ def _find_basis(gram: Float64Array, leading: int | None) -> Float64Array:
 
 
 def _by_columns(
-    rows: Float64Array, rounding: float, leading: int | None
+    rows: Float64Array, rounding: float, basis: Float64Array
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
-    basis = _find_basis(_second_moment(rows, leading), leading)
     scores = rows @ basis
     lengths = _find_lengths(scores)
     kept = _order(lengths, rounding, len(rows))
@@ -160,21 +165,21 @@ def _by_columns(
     return np.ascontiguousarray(left), values, np.ascontiguousarray(mapping)
 
 
-def _second_moment(rows: Float64Array, leading: int | None) -> Float64Array:
+def _second_moment(x: Float32Array, mean: Float64Array, scale: Float64Array, leading: int | None) -> Float64Array:
     """X'X; where only the leading directions are wanted, large ones as in `moments`: float32 blocks summed in float64."""
-    n, d = rows.shape
+    n, d = x.shape
     dtype = np.dtype(np.float64) if leading is None else working_dtype(float(n) * d * d)
     total = np.zeros((d, d))
     for start in range(0, n, BLOCK_ROWS):
-        block = rows[start : start + BLOCK_ROWS].astype(dtype)
+        block = subtract_mean(x[start : start + BLOCK_ROWS], mean, dtype)
+        block *= scale.astype(dtype)
         total += block.T @ block
     return total
 
 
 def _by_rows(
-    rows: Float64Array, rounding: float, leading: int | None
+    rows: Float64Array, rounding: float, basis: Float64Array
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
-    basis = _find_basis(rows @ rows.T, leading)
     loadings = rows.T @ basis
     lengths = _find_lengths(loadings)
     kept = _order(lengths, rounding, rows.shape[1])
