@@ -5,7 +5,6 @@ Linear kernels need nothing else: with K = Xc Xc' the n x n matrix never exists,
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def working_dtype(work: float) -> Dtype:
 
 @dataclass(frozen=True)
 class Moments:
-    """What linear metrics need to know of one layer. Small: rows and covariance are made when asked for.
+    """What linear metrics need to know of one layer. Small: rows are loaded when asked for.
 
     Attributes
     ----------
@@ -61,11 +60,6 @@ class Moments:
     def dim(self) -> int:
         """Number of columns."""
         return len(self.mean)
-
-    @cached_property
-    def covariance(self) -> Float64Array:
-        """Xc'Xc (d, d), not divided by n; made at the first use and kept."""
-        return find_cross(self, self)
 
     def centred(self, rows: slice | Permutation, dtype: Dtype = _FLOAT64) -> FloatArray:
         """Some rows, centred."""

@@ -47,10 +47,6 @@ class NeighbourGraph:
         """The largest k that it answers."""
         return int(self.ids.shape[1])
 
-    def prefix(self, k: int) -> IdArray:
-        """Return the first k neighbours of each row as a contiguous (n, k) array."""
-        return np.ascontiguousarray(self.ids[:, :k])
-
     def to_bytes(self) -> bytes:
         """Write it for the cache: two npy arrays, one after the other."""
         out = io.BytesIO()
