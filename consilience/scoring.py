@@ -194,7 +194,7 @@ def _list_length(options: ScoringOptions, n: int, neighbours_max: int) -> int:
     wanted = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
     if not wanted:
         return 0
-    population = options.interval is not None and options.interval.target == "population"
+    population = options.interval is not None and options.interval.target != "gallery"
     return min(list_length(n, max(wanted)), neighbours_max) if population else max(wanted)
 
 

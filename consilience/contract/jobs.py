@@ -21,6 +21,7 @@ from consilience.contract.metrics import MetricChoice
 from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.problems import Problem
 from consilience.contract.scores import ScoreDocument
+from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryChoice
 
 LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
 #: `last`, `all`, or names in the order wanted.
@@ -94,10 +95,15 @@ class NullChoice(Request):
 
 
 class IntervalChoice(Request):
-    """Which interval is wanted. `population`: as if the items were drawn anew; `gallery`: for these items."""
+    """Which interval is wanted.
+
+    population: as if the items were drawn anew. gallery: the score of these very items, of which some were asked.
+    """
 
     level: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    target: Literal["population", "gallery"] = "population"
+    target: Literal["auto", "population", "gallery"] = Field(
+        default="auto", description="auto: population for an exact score, gallery for an estimated one"
+    )
 
 
 MetricChoices = Annotated[
@@ -106,6 +112,9 @@ MetricChoices = Annotated[
     Field(min_length=1, max_length=32),
 ]
 
+
+#: The least budget that a job can be planned with: its process alone takes about 200 MB.
+MEMORY_BUDGET_MIN_BYTES = 512_000_000
 
 #: How a grid of layer pairs becomes one number.
 Aggregate = Literal["max", "row_max_mean", "column_max_mean", "top_k_mean", "hungarian_mean"]
@@ -125,8 +134,15 @@ class ScoringOptions(Request):
     ] = Preparation()
     null: NullChoice = NullChoice()
     interval: IntervalChoice | None = IntervalChoice()
-    estimate: Literal["all"] = "all"
-    builder: Literal["auto", "faiss"] = "auto"
+    estimate: EstimateChoice = "all"
+    builder: BuilderChoice = "auto"
+    gallery_sizes: GalleryChoice | None = Field(
+        default=None,
+        description="also score galleries of fewer rows: a curve for every neighbour score of single layers",
+    )
+    memory_budget_bytes: Annotated[int, Field(strict=True, ge=MEMORY_BUDGET_MIN_BYTES)] | None = Field(
+        default=None, description="peak memory that the job may plan with; null, and at most: the operator's limit"
+    )
     pairing: Literal["row", "id"] = "row"
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     metadata: Metadata = Field(default={})
@@ -151,6 +167,10 @@ class Plan(Document):
     flops: Finite
     bytes: int
     """Peak memory of the job's process, estimated."""
+    memory_budget_bytes: int | None = None
+    """What the job may plan with; layers that do not fit are read by blocks."""
+    streamed: bool = False
+    """Whether some layer is read by blocks, because its rows do not fit the budget."""
     seconds: Finite
     """Estimated on two cores."""
 

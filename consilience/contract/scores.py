@@ -91,8 +91,32 @@ class NeighboursRecord(Document):
     """How the neighbour graphs came about."""
 
     builder: str
+    """`faiss_flat`, `symmetric` and `certified_bf16` are exact, as is `queries`; else the index-factory string."""
     recall: Share
+    """Share of the true neighbours that were found: 1 for an exact builder, else measured, of the worst layer."""
+    recall_queries: int | None = None
+    """Rows on which the recall was measured; null for an exact builder."""
+    certified: Share | None = None
+    """Share of rows that bfloat16 and the rounding bound settled; the others were searched in float32."""
+    device: str = "cpu"
     cache: Literal["hit", "miss", "mixed"]
+
+
+class GalleryPoint(Document):
+    """The score in a gallery of fewer rows, drawn at random, each inside the next."""
+
+    n: int
+    value: Finite
+    low: Finite
+    high: Finite
+    """Interval over the rows that asked, at the interval's level."""
+
+
+class GraphUse(Document):
+    """Neighbour graphs that the job took from the cache, and those that it had to build."""
+
+    hits: int
+    misses: int
 
 
 class Score(Document):
@@ -115,9 +139,12 @@ class Score(Document):
     calibrated: Finite | None = None
     """(value - threshold) / (1 - threshold), not below 0; null for distances and without a threshold."""
     interval: Interval | None = None
-    estimator: Literal["exact", "estimated"] = "exact"
+    estimator: Literal["exact", "estimated", "approximate"] = "exact"
+    """estimated: from some of the rows as queries; approximate: from graphs that miss some neighbours."""
     queries: int
+    """Rows that asked."""
     neighbours: NeighboursRecord | None = None
+    gallery_curve: tuple[GalleryPoint, ...] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -131,6 +158,8 @@ class ScoreDocument(Document):
     pairing: Pairing
     preparation: PreparationRecord
     scores: tuple[Score, ...]
+    graphs: GraphUse | None = None
+    """Null where no metric needs neighbours."""
     seed: int
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
