@@ -15,11 +15,14 @@ from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.moments import Moments, find_moments
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
 from consilience.numerics.permutations import Permutation, draw_permutation
-from consilience.numerics.preparation import prepare
+from consilience.numerics.rows import ArrayRows, PreparedRows, Rows, Scan, scan
 from consilience.numerics.sources import Layer
 
 #: Bytes of prepared rows kept on each side, so that a grid does not prepare each layer for every cell.
 PREPARED_BYTES = 512_000_000
+#: Bytes of a layer's prepared rows above which it is read by blocks, where no budget says otherwise.
+ROWS_BYTES = 4_000_000_000
+FLOAT32_BYTES = 4
 
 T = TypeVar("T")
 
@@ -61,6 +64,7 @@ class Side:
     centre : whether the mean row is subtracted
     normalise : whether rows are scaled to length 1
     groups : the group number of each row; rows of one group are never each other's neighbours
+    rows_bytes : a layer whose prepared rows take more is read by blocks
     """
 
     layers: Sequence[Layer]
@@ -69,10 +73,10 @@ class Side:
     normalise: bool
     graphs: GraphSource
     groups: IdArray | None = None
+    rows_bytes: int = ROWS_BYTES
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
     _kept: dict[tuple[int, str], object] = field(default_factory=dict)
-    _zero_rows: dict[int, int] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -80,19 +84,30 @@ class Side:
         return self.layers[0].n
 
     def rows(self, index: int) -> Float32Array:
-        """Prepared rows (n, d) of a layer."""
+        """All prepared rows (n, d) of a layer, in memory."""
         if index not in self._rows:
-            self._rows[index] = prepare(
-                self.layers[index],
-                clamp=self.clamps[index],
-                centre=self.centre,
-                normalise=self.normalise,
-                warn=lambda count: self._zero_rows.update({index: count}),
-            )
+            self._rows[index] = self.prepared(index).load().array
         self._rows.move_to_end(index)
         while len(self._rows) > 1 and sum(rows.nbytes for rows in self._rows.values()) > PREPARED_BYTES:
             self._rows.popitem(last=False)
         return self._rows[index]
+
+    def prepared(self, index: int) -> PreparedRows:
+        """How the rows of a layer are read and prepared, wherever that is done."""
+        return self.keep(
+            index,
+            "prepared",
+            lambda: PreparedRows.of(
+                self.layers[index], clamp=self.clamps[index], centre=self.centre, normalise=self.normalise
+            ),
+        )
+
+    def reader(self, index: int) -> Rows:
+        """Access to the prepared rows of a layer: in memory where they fit, else read by blocks each time."""
+        layer = self.layers[index]
+        if FLOAT32_BYTES * layer.n * layer.dim > self.rows_bytes:
+            return self.prepared(index)
+        return ArrayRows(self.rows(index))
 
     def keep(self, index: int, name: str, build: Callable[[], T]) -> T:
         """Whatever a metric derives from one layer alone, built once and kept for the whole request.
@@ -106,7 +121,7 @@ class Side:
     def moments(self, index: int) -> Moments:
         """Centred second moments of a layer, found once; they hold no rows."""
         side = proxy(self)  # a circle would keep all rows until the next full collection of garbage
-        return self.keep(index, "moments", lambda: find_moments(self.rows(index), lambda: side.rows(index)))
+        return self.keep(index, "moments", lambda: find_moments(self.reader(index), lambda: side.reader(index)))
 
     def graph(self, index: int, k: int, report: Callable[[int], None] | None = None) -> tuple[NeighbourGraph, bool]:
         """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache.
@@ -124,17 +139,17 @@ class Side:
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""
-        return self.keep(index, "reason", lambda: self._find_reason(self.rows(index), self.layers[index].name, index))
+        return self.keep(index, "reason", lambda: self._find_reason(scan(self.reader(index)), self.layers[index].name))
 
-    def _find_reason(self, rows: Float32Array, layer: str, index: int) -> Reason | None:
-        if count := self._zero_rows.get(index, 0):
+    def _find_reason(self, found: Scan, layer: str) -> Reason | None:
+        if self.normalise and (count := found.zero_rows):
             some = "row is" if count == 1 else "rows are"
             return Reason(
                 code="zero-rows", detail=f"{count} {some} zero in layer {layer} and cannot be scaled to length 1."
             )
-        if bool((rows[1] == rows[0]).all() and (rows == rows[0]).all()):
+        if found.constant:
             return Reason(code="constant-rows", detail=f"All rows of layer {layer} are equal.")
-        if not self.normalise and float(max(rows.max(), -rows.min())) > VALUE_MAX:
+        if not self.normalise and found.largest > VALUE_MAX:
             return Reason(
                 code="values-too-large",
                 detail=f"Values of layer {layer} are above 2^60: without scaling, sums of their products leave float32.",

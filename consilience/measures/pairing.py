@@ -9,7 +9,7 @@ from consilience.contract.scores import Pairing
 from consilience.errors import InvalidRequest, UnpairedSides
 from consilience.numerics.arrays import IdArray, count_duplicates
 from consilience.numerics.pairing import number_groups, pair_by_id
-from consilience.numerics.sources import Source
+from consilience.numerics.sources import Source, raw_blocks
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def _record(a: Source, b: Source, by: Literal["row", "id"], dropped: tuple[int, 
         dropped_a=dropped[0],
         dropped_b=dropped[1],
         groups=None if groups is None else int(groups.max()) + 1,
-        duplicates_a=count_duplicates(first_a.rows(0, a.n)),
-        duplicates_b=count_duplicates(first_b.rows(0, b.n)),
+        duplicates_a=count_duplicates(raw_blocks(first_a)),
+        duplicates_b=count_duplicates(raw_blocks(first_b)),
     )
     return Paired(a, b, groups, record)
 

@@ -1,6 +1,7 @@
 """The one gate for arrays of a caller: after it, numerics trust what they get."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -12,6 +13,8 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 IdArray = npt.NDArray[np.int32]
 AnyArray = npt.NDArray[np.generic]
+#: Numbers of rows, of any integer type.
+RowIndex = npt.NDArray[np.integer[Any]]
 
 #: Debiased HSIC divides by n - 3.
 ROWS_MIN = 4
@@ -89,15 +92,20 @@ def check_finite(array: AnyArray, what: str) -> None:
             )
 
 
-def count_duplicates(array: AnyArray) -> int:
-    """Count the rows of a (n, d) array that equal an earlier row, bit for bit.
+def count_duplicates(blocks: Iterable[AnyArray]) -> int:
+    """Count the rows that equal an earlier row, bit for bit, of a layer that comes in blocks of rows.
 
     Rows are told apart by a random 64-bit linear hash of their bits: a false match has probability below n^2 / 2^64.
     """
+    hashes = np.concatenate([_hash_rows(block) for block in blocks])
+    return len(hashes) - len(np.unique(hashes))
+
+
+def _hash_rows(array: AnyArray) -> npt.NDArray[np.uint64]:
     weights = np.random.default_rng(0).integers(1, 2**63, size=array.shape[1], dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(array), dtype=np.uint64)
     step = cached_rows(array.shape[1])
     for start in range(0, len(array), step):
         bits = np.ascontiguousarray(array[start : start + step], dtype=np.float32).view(np.uint32)
         hashes[start : start + step] = (bits * weights).sum(axis=1)
-    return len(array) - len(np.unique(hashes))
+    return hashes

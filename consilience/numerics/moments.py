@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array, cached_rows
 from consilience.numerics.permutations import Permutation
+from consilience.numerics.rows import Rows, blocks
 
 Dtype = np.dtype[np.floating[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -36,20 +37,15 @@ class Moments:
     Attributes
     ----------
     load : callable
-        Gives the prepared rows, (n, d) float32; they are not kept here, so that whoever caches them can let go of them.
+        Gives access to the prepared rows; they are not kept here, so that whoever caches them can let go of them.
     mean : array of shape (d,), float64
     norms : array of shape (n,), float64
         Squared length of each centred row: the diagonal of the centred kernel.
     """
 
-    load: Callable[[], Float32Array]
+    load: Callable[[], Rows]
     mean: Float64Array
     norms: Float64Array
-
-    @property
-    def x(self) -> Float32Array:
-        """The prepared rows (n, d)."""
-        return self.load()
 
     @property
     def n(self) -> int:
@@ -62,8 +58,11 @@ class Moments:
         return len(self.mean)
 
     def centred(self, rows: slice | Permutation, dtype: Dtype = _FLOAT64) -> FloatArray:
-        """Some rows, centred."""
-        return centre(self.x[rows], self.mean, dtype)
+        """Some rows, centred; a slice has a start and a stop."""
+        source = self.load()
+        if isinstance(rows, slice):
+            return centre(source.read(rows.start, min(rows.stop, source.n)), self.mean, dtype)
+        return centre(source.take(rows), self.mean, dtype)
 
 
 def centre(x: Float32Array, mean: Float64Array, dtype: Dtype) -> FloatArray:
@@ -71,8 +70,8 @@ def centre(x: Float32Array, mean: Float64Array, dtype: Dtype) -> FloatArray:
     return np.asarray(np.subtract(x, mean.astype(dtype), dtype=dtype))
 
 
-def find_moments(x: Float32Array, load: Callable[[], Float32Array] | None = None) -> Moments:
-    """Find mean and norms of a (n, d) layer: O(n d).
+def find_moments(rows: Rows, load: Callable[[], Rows] | None = None) -> Moments:
+    """Find mean and norms of a layer: O(n d), two passes.
 
     Rows are shifted by the first one before they are summed, so that a constant layer has norms of exactly 0.
 
@@ -81,17 +80,19 @@ def find_moments(x: Float32Array, load: Callable[[], Float32Array] | None = None
     load : callable, optional
         Where the rows can be had again; without it they are held.
     """
-    origin = x[0].astype(np.float64)
+    origin = rows.read(0, 1)[0].astype(np.float64)
     total = np.zeros_like(origin)
-    step = cached_rows(x.shape[1])
-    for start in range(0, len(x), step):
-        total += (x[start : start + step] - origin).sum(axis=0)
-    mean = origin + total / len(x)
-    norms = np.empty(len(x))
-    for start in range(0, len(x), step):
-        block = x[start : start + step] - mean
-        norms[start : start + step] = np.einsum("ij,ij->i", block, block)
-    return Moments(load or (lambda: x), mean, norms)
+    step = cached_rows(rows.dim)
+    for _, block in blocks(rows):
+        for start in range(0, len(block), step):
+            total += (block[start : start + step] - origin).sum(axis=0)
+    mean = origin + total / rows.n
+    norms = np.empty(rows.n)
+    for first, block in blocks(rows):
+        for start in range(0, len(block), step):
+            part = block[start : start + step] - mean
+            norms[first + start : first + start + len(part)] = np.einsum("ij,ij->i", part, part)
+    return Moments(load or (lambda: rows), mean, norms)
 
 
 def find_cross(a: Moments, b: Moments, permutation: Permutation | None = None) -> Float64Array:

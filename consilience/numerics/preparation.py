@@ -1,16 +1,16 @@
-"""What is done to rows before any metric sees them.
+"""Clamp thresholds: what is done to single values before any metric sees a row.
 
 The `prh` profile is that of the reference implementation of The Platonic Representation Hypothesis: clamp every value to
 [-t, t], t being the mean over rows of the row's 0.95 quantile of absolute values, then scale each row to length 1.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array, cached_rows
+from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, RowIndex
 
 
 class Matrix(Protocol):
@@ -30,6 +30,9 @@ class Matrix(Protocol):
 
     def rows(self, start: int, stop: int) -> AnyArray:
         """Rows start to stop as a (stop - start, dim) array of any float type."""
+
+    def take(self, ids: RowIndex) -> AnyArray:
+        """The rows of some ids as a (len(ids), dim) array, in the ids' order."""
 
 
 def find_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[float, ...]:
@@ -99,50 +102,3 @@ def _absolute_bits(layers: Sequence[Matrix]) -> Iterator[npt.NDArray[np.uint32]]
         for start in range(0, layer.n, BLOCK_ROWS):
             block = np.abs(layer.rows(start, min(start + BLOCK_ROWS, layer.n)).astype(np.float32))
             yield block.view(np.uint32).ravel()
-
-
-def prepare(
-    layer: Matrix,
-    *,
-    clamp: float | None = None,
-    centre: bool = False,
-    normalise: bool = True,
-    warn: Callable[[int], None] | None = None,
-) -> Float32Array:
-    """Read a layer as float32: values clamped to [-clamp, clamp], the mean row subtracted, rows scaled to length 1.
-
-    Each step where asked, in this order.
-
-    A row of zeros has no direction: it stays zero, and `warn` is called with the number of such rows.
-
-    Returns
-    -------
-    array of shape (n, d), float32, C order
-    """
-    out = np.empty((layer.n, layer.dim), dtype=np.float32)
-    zero_rows = 0
-    step = cached_rows(layer.dim)
-    for start in range(0, layer.n, BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, layer.n)
-        block = out[start:stop]
-        block[:] = layer.rows(start, stop)
-        if clamp is not None:
-            np.clip(block, -clamp, clamp, out=block)
-    if centre:
-        out -= out.mean(axis=0, dtype=np.float64).astype(np.float32)
-    for start in range(0, layer.n if normalise else 0, step):
-        zero_rows += _scale_to_unit(out[start : start + step])
-    if zero_rows and warn is not None:
-        warn(zero_rows)
-    return out
-
-
-def _scale_to_unit(block: Float32Array) -> int:
-    """Scale each row to length 1 in place; the number of zero rows, which stay as they are.
-
-    Lengths are float64, in which the square of every float32 has room.
-    """
-    lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))[:, None]
-    zero = lengths == 0
-    block /= np.where(zero, 1, lengths)
-    return int(zero.sum())

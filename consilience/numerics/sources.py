@@ -1,6 +1,6 @@
 """Where rows come from: layers in memory, selected rows, layers side by side. Stored layers look the same from here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Protocol, Self
@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.arrays import AnyArray
+from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, RowIndex
 from consilience.numerics.preparation import Matrix
 
 
@@ -46,6 +46,10 @@ class ArrayLayer:
         """Rows start to stop."""
         return self.array[start:stop]
 
+    def take(self, ids: RowIndex) -> AnyArray:
+        """The rows of some ids."""
+        return self.array[ids]
+
 
 @dataclass(frozen=True)
 class SelectedLayer:
@@ -80,7 +84,11 @@ class SelectedLayer:
         first, last = int(wanted.min()), int(wanted.max()) + 1
         if last - first <= 4 * len(wanted):
             return self.layer.rows(first, last)[wanted - first]
-        return np.concatenate([self.layer.rows(int(row), int(row) + 1) for row in wanted])
+        return self.layer.take(wanted)
+
+    def take(self, ids: RowIndex) -> AnyArray:
+        """The selected rows of some ids."""
+        return self.layer.take(self.index[ids])
 
 
 @dataclass(frozen=True)
@@ -109,11 +117,24 @@ class ConcatLayer:
 
     def rows(self, start: int, stop: int) -> AnyArray:
         """Rows start to stop of every layer, side by side, as float32."""
-        blocks = [layer.rows(start, stop).astype(np.float32) for layer in self.layers]
+        return self._join([layer.rows(start, stop) for layer in self.layers])
+
+    def take(self, ids: RowIndex) -> AnyArray:
+        """The rows of some ids of every layer, side by side, as float32."""
+        return self._join([layer.take(ids) for layer in self.layers])
+
+    def _join(self, parts: Sequence[AnyArray]) -> AnyArray:
+        blocks = [part.astype(np.float32) for part in parts]
         for block, clamp in zip(blocks, self.clamps, strict=True):
             if clamp is not None:
                 np.clip(block, -clamp, clamp, out=block)
         return np.concatenate(blocks, axis=1)
+
+
+def raw_blocks(layer: Matrix) -> Iterator[AnyArray]:
+    """All rows of a layer as they are stored, by blocks."""
+    for start in range(0, layer.n, BLOCK_ROWS):
+        yield layer.rows(start, min(start + BLOCK_ROWS, layer.n))
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,17 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from consilience.contract.embeddings import DTYPE_BYTES, Layer, LayerDtype
 from consilience.formats.matrices import NUMPY_DTYPES, Array, LayerHeader
 from consilience.formats.reading import fill_at
 from consilience.stores import disk
+
+RowIds = npt.NDArray[np.integer[Any]]
 
 
 class Draft:
@@ -67,6 +70,16 @@ class StoredLayer:
         with disk.storage_faults(), self.path.open("rb", buffering=0) as file:
             fill_at(file.fileno(), 0)(raw.data, start * row_bytes)
         return raw.view(NUMPY_DTYPES[self.dtype]).reshape(stop - start, self.dim)
+
+    def take(self, ids: RowIds) -> Array:
+        """The rows of some ids, in the ids' order; read one by one, in the order in which they lie."""
+        row_bytes = self.dim * DTYPE_BYTES[self.dtype]
+        raw = np.empty((len(ids), row_bytes), np.uint8)
+        with disk.storage_faults(), self.path.open("rb", buffering=0) as file:
+            fill = fill_at(file.fileno(), 0)
+            for place in np.argsort(ids, kind="stable"):
+                fill(raw[place].data, int(ids[place]) * row_bytes)
+        return raw.view(NUMPY_DTYPES[self.dtype])
 
 
 def canonical(value: object) -> bytes:
