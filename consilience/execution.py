@@ -1,18 +1,16 @@
 """Where a job's parts run: in this process. Holds the cache of neighbour graphs."""
 
-from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.scores import ScoreDocument
-from consilience.errors import StorageFull
 from consilience.measures.comparison import Address, Builder, Report
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.sources import Source
 from consilience.scoring import score_sources
 from consilience.stores.blobs import Blobs
+from consilience.stores.graphs import Graphs
 
 #: Raised when the bytes of a graph or the way it is built change.
 GRAPH_VERSION = 3
@@ -20,26 +18,36 @@ GRAPH_VERSION = 3
 
 @dataclass(frozen=True)
 class CachedGraphs:
-    """Neighbour graphs in the blob store, by the content that they were made of."""
+    """Neighbour graphs by the content that they were made of, shared with all other jobs."""
 
-    blobs: Blobs
+    store: Graphs
+    report: Report
 
     def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
-        """Read the graph of a key where it answers k; else build it and write it in the old one's place."""
-        address = sha256(f"graph {GRAPH_VERSION} {key()}".encode()).hexdigest()
-        stored = self.blobs.read_graph(address)
-        if stored is not None:
-            graph = NeighbourGraph.from_bytes(stored, "faiss_flat")
-            if graph.k_max >= k:
-                return graph, True
-        graph = build(k)
-        with suppress(StorageFull):  # the score does not need the cache
-            self.blobs.write_graph(address, graph.to_bytes())
-        return graph, False
+        """Read the graph of a key where it answers k; else build it, or wait for the job that does, and keep it."""
+        address = f"graph {GRAPH_VERSION} {key()}"
+        found = self._read(address, k)
+        if found is None:
+            with self.store.claim(address, self._wait) as keep:
+                found = self._read(address, k)  # somebody may have built it since
+                if found is None:
+                    self.store.count(hit=False)
+                    graph = build(k)
+                    keep(lambda file: file.write(graph.to_bytes()))
+                    return graph, False
+        self.store.count(hit=True)
+        return found, True
+
+    def _read(self, address: str, k: int) -> NeighbourGraph | None:
+        graph = self.store.read(address, lambda file: NeighbourGraph.from_bytes(file.read(), "faiss_flat"))
+        return graph if graph is not None and graph.k_max >= k else None
+
+    def _wait(self) -> None:
+        self.report("neighbours: waiting for another job", 0, 1)
 
 
 def run_alignment(
-    request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, blobs: Blobs, report: Report
+    request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, blobs: Blobs, graphs: Graphs, *, report: Report
 ) -> ScoreDocument:
     """Score two stored sets.
 
@@ -57,7 +65,7 @@ def run_alignment(
     """
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
-    return score_sources(request, side_a, side_b, CachedGraphs(blobs), report)
+    return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report)
 
 
 def open_set(embeddings: EmbeddingSet, blobs: Blobs, *, with_ids: bool) -> Source:

@@ -22,6 +22,7 @@ from consilience.formats.columns import check_length, parse_column
 from consilience.formats.files import load_layers, open_path
 from consilience.measures.chance import correct
 from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Report, Side
+from consilience.measures.graph_use import CountedGraphs
 from consilience.measures.pairing import Paired, pair
 from consilience.measures.registry import measure
 from consilience.measures.results import result
@@ -119,7 +120,7 @@ def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
 
 def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSource, report: Report) -> ScoreDocument:
     """Score two sides whose layers can be read, with graphs from wherever they come."""
-    stopwatch = Stopwatch()
+    stopwatch, counted = Stopwatch(), CountedGraphs(graphs)
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
         if options.pairing == "row":
@@ -127,7 +128,7 @@ def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSo
         paired = pair(a, b, options.pairing)
         check_pairing(paired.a.n, paired.b.n)
         check_neighbours(options, _neighbours_max(paired))
-        side_a, side_b = (_open_side(options, paired, side, graphs) for side in ("a", "b"))
+        side_a, side_b = (_open_side(options, paired, side, counted) for side in ("a", "b"))
     length = _list_length(options, paired.a.n, _neighbours_max(paired))
     comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
@@ -138,6 +139,7 @@ def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSo
         pairing=paired.record,
         preparation=_record(options.preparation, side_a, side_b),
         scores=scores,
+        graphs=counted.use,
         seed=options.seed,
         warnings=paired.warnings(),
         versions=find_versions(),

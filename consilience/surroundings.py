@@ -31,6 +31,8 @@ class Surroundings(BaseSettings):
     database_url: SecretStr | None = None
     """None: a SQLite file in the data folder."""
     data_dir: Path = Path("consilience-data")
+    graph_cache_bytes: Annotated[int, Field(ge=0)] = 8 * 2**30
+    """What the neighbour graphs that are kept may take together; 0: none is kept."""
     job_timeout_s: Seconds = 3600.0
     """No job runs longer."""
     max_crashes: Count = 3

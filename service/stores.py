@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases
 from consilience.stores.queue import JobQueue
@@ -23,6 +24,7 @@ class Stores:
 
     database: Database
     blobs: Blobs
+    graphs: Graphs
     embeddings: EmbeddingRecords
     jobs: JobRecords
     queue: JobQueue
@@ -46,4 +48,5 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         reconciler = Reconciler(Leases(database), queue, _pace(settings))
         reconciler.start()
         stack.callback(reconciler.stop)
-        yield Stores(database, blobs, EmbeddingRecords(database), JobRecords(database), queue)
+        graphs = Graphs(settings.data_dir, settings.graph_cache_bytes)
+        yield Stores(database, blobs, graphs, EmbeddingRecords(database), JobRecords(database), queue)

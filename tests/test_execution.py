@@ -1,5 +1,6 @@
 """What a worker makes of stored sets."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.errors import Unavailable
-from consilience.execution import open_set
+from consilience.execution import CachedGraphs, open_set
 from consilience.formats.files import from_vectors
+from consilience.numerics.neighbours import NeighbourGraph, build_exact
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.graphs import Graphs
 
 ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)
 NAMES = tuple("abcdef")
@@ -49,3 +52,33 @@ def test_ids_that_are_lost_are_an_error_and_not_a_pairing_without_them(stored: E
     assert blobs.delete(stored.ids.digest, grace_s=0)
     with pytest.raises(Unavailable):
         open_set(stored, blobs, with_ids=True)
+
+
+@dataclass
+class Builds:
+    """Builds graphs, and remembers how long their lists were."""
+
+    done: list[int] = field(default_factory=list)
+
+    def __call__(self, k: int) -> NeighbourGraph:
+        self.done.append(k)
+        return build_exact(np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32), k)
+
+
+def test_a_kept_graph_answers_every_smaller_k_and_a_larger_one_replaces_it(tmp_path: Path) -> None:
+    graphs, build = CachedGraphs(Graphs(tmp_path, 10**6), print), Builds()
+    asked = [(5, False), (5, True), (3, True), (9, False), (5, True), (9, True)]
+    found = [(k, *graphs.graph(lambda: "key", k, build)) for k, _ in asked]
+    assert [(k, hit) for k, _, hit in found] == asked
+    assert build.done == [5, 9]
+    for k, graph, _ in found:
+        np.testing.assert_array_equal(graph.ids[:, :k], found[3][1].ids[:, :k])
+        np.testing.assert_array_equal(graph.similarities[:, :k], found[3][1].similarities[:, :k])
+    described = Graphs(tmp_path, 10**6).describe()
+    assert (described.graphs, described.hits, described.misses) == (1, 4, 2)
+
+
+def test_without_a_cache_every_graph_is_built(tmp_path: Path) -> None:
+    graphs, build = CachedGraphs(Graphs(tmp_path, 0), print), Builds()
+    assert [graphs.graph(lambda: "key", 5, build)[1] for _ in range(2)] == [False, False]
+    assert build.done == [5, 5]

@@ -51,10 +51,16 @@ def _serve(settings: Settings) -> int:
     from consilience.stores.blobs import Blobs  # noqa: PLC0415 - as the line above says
     from consilience.stores.database import Database  # noqa: PLC0415 - the same
     from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
+    from consilience.stores.graphs import Graphs  # noqa: PLC0415 - the same
     from workers import runtime, tasks  # noqa: PLC0415 - the same
 
     database = Database(settings.database)
-    task = functools.partial(tasks.run, embeddings=EmbeddingRecords(database), blobs=Blobs(settings.data_dir))
+    task = functools.partial(
+        tasks.run,
+        embeddings=EmbeddingRecords(database),
+        blobs=Blobs(settings.data_dir),
+        graphs=Graphs(settings.data_dir, settings.graph_cache_bytes),
+    )
     return runtime.serve(settings, database, task)
 
 

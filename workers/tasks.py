@@ -7,10 +7,11 @@ from consilience.errors import InvalidRequest
 from consilience.execution import run_alignment
 from consilience.stores.blobs import Blobs
 from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.graphs import Graphs
 from workers.attempts import Report
 
 
-def run(job: Job, report: Report, *, embeddings: EmbeddingRecords, blobs: Blobs) -> ScoreDocument:
+def run(job: Job, report: Report, *, embeddings: EmbeddingRecords, blobs: Blobs, graphs: Graphs) -> ScoreDocument:
     """The score of an alignment job.
 
     Raises
@@ -19,7 +20,8 @@ def run(job: Job, report: Report, *, embeddings: EmbeddingRecords, blobs: Blobs)
         Why there is none: it becomes the job's error.
     """
     request = AlignmentRequest.model_validate(job.request)
-    return run_alignment(request, _read(request.a, embeddings), _read(request.b, embeddings), blobs, report)
+    a, b = (_read(side, embeddings) for side in (request.a, request.b))
+    return run_alignment(request, a, b, blobs, graphs, report=report)
 
 
 def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:

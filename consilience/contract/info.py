@@ -23,6 +23,21 @@ class Limits(Document):
     queue_limit: int
 
 
+class GraphCache(Document):
+    """The cache of neighbour graphs, which all workers share. The counts only grow, unless the folder is deleted."""
+
+    limit_bytes: int
+    """What the kept graphs may take together; 0: none is kept."""
+    bytes: int
+    graphs: int
+    hits: int
+    """Graphs that jobs took from the cache."""
+    misses: int
+    """Graphs that jobs had to build."""
+    evictions: int
+    """Graphs that made room for others."""
+
+
 class Info(Document):
     """What the service is and what it allows."""
 
@@ -33,3 +48,4 @@ class Info(Document):
     """Media types of an upload."""
     metrics: tuple[str, ...]
     limits: Limits
+    graph_cache: GraphCache

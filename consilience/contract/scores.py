@@ -159,7 +159,7 @@ class ScoreDocument(Document):
     preparation: PreparationRecord
     scores: tuple[Score, ...]
     graphs: GraphUse | None = None
-    """Null where no metric needs neighbours."""
+    """Null where no graph was needed."""
     seed: int
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]

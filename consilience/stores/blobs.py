@@ -1,8 +1,7 @@
-"""Layers, columns and neighbour graphs in a local folder, each at the address of its content.
+"""Layers and columns in a local folder, each at the address of its content.
 
 layers/ab/abcdef...   the raw rows of one layer: C order, little-endian; dtype and shape stand in the record
 columns/ab/abcdef...  the ids or the groups of a set: a JSON list of strings
-graphs/12/123456...   a cached neighbour graph: a checksum, then the bytes
 incoming/             uploads and drafts; whatever is old here was left by a crash
 """
 
@@ -22,7 +21,6 @@ from consilience.stores.layers import Draft, StoredLayer, canonical
 
 #: A layer or column that was put this short a time ago is not deleted: its set's record may be about to be written.
 DELETE_GRACE_S = 10.0
-_CHECKSUM_BYTES = hashlib.sha256().digest_size
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -43,13 +41,12 @@ class IncomingFile:
 
 
 class Blobs:
-    """The folder of layers, columns, graphs and uploads under way. Safe from several processes and threads at once."""
+    """The folder of layers, columns and uploads under way. Safe from several processes and threads at once."""
 
     def __init__(self, root: Path) -> None:
-        self._layers, self._columns = root / "layers", root / "columns"
-        self._graphs, self._incoming = root / "graphs", root / "incoming"
+        self._layers, self._columns, self._incoming = root / "layers", root / "columns", root / "incoming"
         with disk.storage_faults():
-            for folder in (self._layers, self._columns, self._graphs, self._incoming):
+            for folder in (self._layers, self._columns, self._incoming):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
@@ -137,31 +134,6 @@ class Blobs:
         with disk.storage_faults():
             return any(disk.remove_old(path(digest), grace_s) for path in (self._layer_path, self._column_path))
 
-    def read_graph(self, key: str) -> bytes | None:
-        """A cached graph; None where there is none, or where its bytes are damaged."""
-        path = self._graph_path(key)
-        if not path.exists():
-            return None
-        with disk.storage_faults(), path.open("rb") as file:
-            checksum, data = file.read(_CHECKSUM_BYTES), file.read()
-        return data if checksum == _checksum(key, data) else None
-
-    def write_graph(self, key: str, data: bytes) -> None:
-        """Caches a graph under any key, in place of an older one. Raises StorageFull, Unavailable.
-
-        Not synced: after a power loss the checksum tells a damaged graph, which is then built again.
-        """
-        draft, target = self._draft_path(), self._graph_path(key)
-        try:
-            with disk.storage_faults():
-                disk.create(draft)
-                disk.append(draft, _checksum(key, data))
-                disk.append(draft, data)
-                target.parent.mkdir(mode=0o700, exist_ok=True)
-                draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-
     def sweep(self, older_than_s: float) -> int:
         """Removes temporary files that nobody wrote to for so long; how many."""
         with disk.storage_faults():
@@ -184,10 +156,6 @@ class Blobs:
     def _column_path(self, digest: str) -> Path:
         return self._columns / digest[:2] / digest
 
-    def _graph_path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self._graphs / name[:2] / name
-
 
 def set_digest(layers: Sequence[Layer], ids: Column | None = None, groups: Column | None = None) -> str:
     """SHA-256 over the layers' names and digests, and the digests of the columns: equal for equal content."""
@@ -195,7 +163,3 @@ def set_digest(layers: Sequence[Layer], ids: Column | None = None, groups: Colum
     if ids or groups:
         content = {"layers": content, "ids": ids and ids.digest, "groups": groups and groups.digest}
     return hashlib.sha256(canonical(content)).hexdigest()
-
-
-def _checksum(key: str, data: bytes) -> bytes:
-    return hashlib.sha256(key.encode() + b"\n" + data).digest()

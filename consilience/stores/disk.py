@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +26,13 @@ def storage_faults() -> Iterator[None]:
                 "The store has no room left.", value=error.strerror, hint="Delete sets that are no longer needed."
             ) from error
         raise Unavailable(f"The blob store does not answer: {error.strerror}.", value=error.filename) from error
+
+
+def make_folder(folder: Path) -> None:
+    """The folder and those above it, for this user alone where they are new."""
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def create(path: Path) -> None:
@@ -83,6 +90,54 @@ def remove_old(path: Path, age_s: float) -> bool:
             path.unlink()
             return True
     return False
+
+
+@contextmanager
+def claimed(path: Path, wait: Callable[[], None]) -> Iterator[int]:
+    """The one draft of this name, empty or as a killed process left it; gone afterwards unless it was renamed.
+
+    Nobody else has it meanwhile, in any process on any host that shares the folder. The kernel ends the claim where this
+    process dies. `wait` is called again and again while another has the claim. Raises OSError.
+    """
+    while True:
+        make_folder(path.parent)
+        # For writing too: NFS gives an exclusive lock on nothing less.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not try_lock(descriptor):
+                wait()
+            if stands_at(descriptor, path):
+                try:
+                    yield descriptor
+                finally:
+                    discard(descriptor, path)
+                return
+            # Whoever had it has renamed or removed it: the lock is on a file that nobody else will find.
+        finally:
+            os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Whether the file is now locked for this descriptor alone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def stands_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one at the path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def discard(descriptor: int, path: Path) -> None:
+    """Removes the locked file, if it is still at the path; a later round tries again where that fails."""
+    with suppress(OSError):
+        if stands_at(descriptor, path):
+            path.unlink()
 
 
 @contextmanager

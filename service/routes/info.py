@@ -7,16 +7,22 @@ from consilience.contract.base import METADATA_LIMIT_BYTES
 from consilience.contract.info import Info, Limits
 from consilience.contract.metrics import METRICS
 from consilience.formats.files import MEDIA_TYPES
-from service.deps import SettingsDep
+from service.deps import SettingsDep, StoresDep
 from service.settings import Settings
 
 router = APIRouter(tags=["service"])
 
 
 @router.get("/v1/info", operation_id="get_info")
-async def get_info(settings: SettingsDep) -> Info:
-    """The version, the formats, and every limit that a request can meet."""
-    return Info(version=__version__, formats=tuple(MEDIA_TYPES), metrics=tuple(METRICS), limits=limits_of(settings))
+def get_info(settings: SettingsDep, stores: StoresDep) -> Info:
+    """The version, the formats, every limit that a request can meet, and the cache of neighbour graphs."""
+    return Info(
+        version=__version__,
+        formats=tuple(MEDIA_TYPES),
+        metrics=tuple(METRICS),
+        limits=limits_of(settings),
+        graph_cache=stores.graphs.describe(),
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -192,24 +192,7 @@ def test_an_upload_is_read_by_its_path_and_gone_afterwards(blobs: Blobs, tmp_pat
 
 def test_files_are_for_this_user_alone(blobs: Blobs, tmp_path: Path) -> None:
     put(blobs, tmp_path, ROWS)
-    blobs.write_graph("key", b"graph")
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "data").rglob("*")} == {0}
-
-
-def test_a_graph_comes_back_under_its_key_and_a_newer_one_replaces_it(blobs: Blobs) -> None:
-    assert blobs.read_graph("../a key of any kind") is None
-    for data in (b"", b"old", b"newer"):
-        blobs.write_graph("../a key of any kind", data)
-        assert blobs.read_graph("../a key of any kind") == data
-    assert blobs.read_graph("another") is None
-
-
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw[:0], lambda raw: raw[:-1] + b"?"])
-def test_a_damaged_graph_counts_as_absent(blobs: Blobs, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    blobs.write_graph("key", b"a graph")
-    (path,) = left_over(tmp_path)
-    path.write_bytes(damage(path.read_bytes()))
-    assert blobs.read_graph("key") is None
 
 
 def test_a_sweep_takes_what_is_old_and_leaves_uploads_under_way(blobs: Blobs, tmp_path: Path) -> None:
@@ -272,7 +255,6 @@ def upload():
 with open_path(sys.argv[2]) as file:
     attempt(lambda: blobs.put(file))
 attempt(upload)
-attempt(lambda: blobs.write_graph("key", bytes(2_000_000)))
 """
 
 
@@ -281,7 +263,7 @@ def test_without_room_everything_is_refused_and_nothing_is_left(blobs: Blobs, tm
     np.save(tmp_path / "a.npy", ROWS)
     command = [sys.executable, "-c", FULL, str(tmp_path / "data"), str(tmp_path / "a.npy")]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path.cwd())
-    assert done.stdout.splitlines() == ["full: File too large"] * 3
+    assert done.stdout.splitlines() == ["full: File too large"] * 2
     assert left_over(tmp_path) == []
 
 

@@ -116,11 +116,13 @@ from consilience.contract.jobs import Job
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.graphs import Graphs
 database = Database({f"sqlite:///{data_dir.parent / 'consilience.db'}"!r})
 job = Job.model_validate_json(sys.argv[1])
 def work():
-    before = set(sys.modules)
-    tasks.run(job, lambda *_: None, embeddings=EmbeddingRecords(database), blobs=Blobs(Path({str(data_dir)!r})))
+    before, folder = set(sys.modules), Path({str(data_dir)!r})
+    graphs = Graphs(folder, 2**20)
+    tasks.run(job, lambda *_: None, embeddings=EmbeddingRecords(database), blobs=Blobs(folder), graphs=graphs)
     print(*sorted(set(sys.modules) - before), flush=True)
     return 0
 print(runtime.Horse(work).wait(60).status)

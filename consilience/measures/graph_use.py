@@ -1,0 +1,27 @@
+"""How many graphs a request took from a cache, and how many it had to build."""
+
+from dataclasses import dataclass
+
+from consilience.contract.scores import GraphUse
+from consilience.measures.comparison import Address, Builder, GraphSource
+from consilience.numerics.neighbours import NeighbourGraph
+
+
+@dataclass
+class CountedGraphs:
+    """The graphs of another source, counted."""
+
+    source: GraphSource
+    hits: int = 0
+    misses: int = 0
+
+    def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
+        """Give the source's graph."""
+        graph, hit = self.source.graph(key, k, build)
+        self.hits, self.misses = self.hits + hit, self.misses + (not hit)
+        return graph, hit
+
+    @property
+    def use(self) -> GraphUse | None:
+        """What the document says; None where no graph was needed."""
+        return GraphUse(hits=self.hits, misses=self.misses) if self.hits or self.misses else None

@@ -1,0 +1,228 @@
+"""The cache of neighbour graphs: built once for all processes, bounded in size, the least recently used leave first.
+
+graphs/12/123456...        a graph: a checksum, then its bytes; its time of change is that of its last use
+graphs/12/123456....draft  one that is being built: its builder holds a lock on it
+graphs/books               hits, misses and evictions so far; whoever changes what is kept holds a lock on it
+
+Nothing here is needed: what cannot be read, written or locked is built, and no error of the disk's is raised.
+"""
+
+import fcntl
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+
+from consilience.contract.info import GraphCache
+from consilience.stores import disk
+
+#: Whoever waits for another's graph looks this often whether it is there.
+WAIT_S = 0.1
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+_BOOKS = struct.Struct("<QQQ")
+_DRAFT = ".draft"
+
+T = TypeVar("T")
+
+
+class Writable(Protocol):
+    """What a graph is written to."""
+
+    def write(self, data: bytes, /) -> int:
+        """Appends the data."""
+
+
+#: Writes a graph to what it is given.
+Save = Callable[[Writable], object]
+#: Keeps the graph that the function writes, if there is room.
+Keep = Callable[[Save], None]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What happened since the folder was made."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+
+
+class Graphs:
+    """Neighbour graphs by the words of what they depend on. Safe from several processes, threads and hosts at once.
+
+    Parameters
+    ----------
+    root : Path
+        The data folder.
+    limit_bytes : int
+        What the kept graphs may take together; 0: none is kept, and none is read.
+    """
+
+    def __init__(self, root: Path, limit_bytes: int) -> None:
+        self._folder = root / "graphs"
+        self._limit = limit_bytes
+
+    def read(self, key: str, load: Callable[[BinaryIO], T]) -> T | None:
+        """What `load` makes of a graph's bytes; None where there is none, or a damaged one. It counts as just used.
+
+        A graph that is evicted meanwhile is read to its end all the same.
+        """
+        if not self._limit:
+            return None
+        with suppress(OSError), self._path(key).open("rb") as file:
+            checksum = file.read(_CHECKSUM_BYTES)
+            if hashlib.file_digest(file, partial(_begin, key)).digest() == checksum:
+                os.utime(file.fileno())
+                file.seek(_CHECKSUM_BYTES)
+                return load(file)
+        return None
+
+    @contextmanager
+    def claim(self, key: str, wait: Callable[[], None]) -> Iterator[Keep]:
+        """The right to build a graph: nobody else has it meanwhile, and it ends with this process, however that ends.
+
+        It gives the function that keeps the graph. `wait` is called now and then while another has the right.
+        Where the cache is off or the folder cannot be used, everyone has it.
+        """
+
+        def pause() -> None:
+            wait()
+            time.sleep(WAIT_S)
+
+        with ExitStack() as claim:
+            draft = None
+            if self._limit:
+                with suppress(OSError):
+                    draft = claim.enter_context(disk.claimed(self._path(key).with_suffix(_DRAFT), pause))
+            yield partial(self._keep, key, draft)
+
+    def count(self, *, hit: bool) -> None:
+        """Enters a hit or a miss in the books."""
+        with suppress(OSError), self._books() as books:
+            counts = _read(books)
+            _write(books, replace(counts, hits=counts.hits + hit, misses=counts.misses + (not hit)))
+
+    def describe(self) -> GraphCache:
+        """What is kept and what happened so far. It looks at every file's size, and into none."""
+        sizes = [status.st_size for _, status in self._kept()]
+        counts = Counts()
+        with suppress(OSError), (self._folder / "books").open("rb") as books:
+            counts = _read(books.fileno())
+        return GraphCache(
+            limit_bytes=self._limit,
+            bytes=sum(sizes),
+            graphs=len(sizes),
+            hits=counts.hits,
+            misses=counts.misses,
+            evictions=counts.evictions,
+        )
+
+    def _keep(self, key: str, draft: int | None, save: Save) -> None:
+        if draft is None:
+            return
+        with suppress(OSError):
+            os.ftruncate(draft, 0)
+            sink = Sink(draft, key, self._limit)
+            save(sink)
+            sink.seal()
+            # Not synced: after a power loss the checksum tells a damaged graph, which is then built again.
+            self._publish(self._path(key), sink.size)
+
+    def _publish(self, target: Path, size: int) -> None:
+        with self._books() as books:
+            evicted = self._make_room(size, target)
+            target.with_suffix(_DRAFT).replace(target)
+            counts = _read(books)
+            _write(books, replace(counts, evictions=counts.evictions + evicted))
+
+    def _make_room(self, size: int, target: Path) -> int:
+        """Removes the least recently used graphs, and drafts whose builders are dead; how many graphs."""
+        for draft in self._folder.glob(f"??/*{_DRAFT}"):
+            _sweep(draft)
+        kept = sorted((status.st_mtime_ns, path, status.st_size) for path, status in self._kept() if path != target)
+        excess = size + sum(size for _, _, size in kept) - self._limit
+        evicted = 0
+        for _, path, freed in kept:
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess, evicted = excess - freed, evicted + 1
+        return evicted
+
+    def _kept(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._folder.glob("??/*"):
+            if path.suffix != _DRAFT:
+                with suppress(FileNotFoundError):
+                    yield path, path.stat()
+
+    @contextmanager
+    def _books(self) -> Iterator[int]:
+        disk.make_folder(self._folder)
+        descriptor = os.open(self._folder / "books", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self._folder / name[:2] / name
+
+
+class Sink:
+    """A graph's draft, hashed as it is written."""
+
+    def __init__(self, descriptor: int, key: str, limit_bytes: int) -> None:
+        self.size = 0
+        self._descriptor, self._limit = descriptor, limit_bytes
+        self._hash = _begin(key)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        self._append(bytes(_CHECKSUM_BYTES))
+
+    def write(self, data: bytes, /) -> int:
+        """Appends the data. Raises OSError, also where the graph is larger than all that may be kept."""
+        self._hash.update(data)
+        self._append(data)
+        return len(data)
+
+    def seal(self) -> None:
+        """Nothing more comes: the checksum is written in its place."""
+        os.pwrite(self._descriptor, self._hash.digest(), 0)
+
+    def _append(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > self._limit:
+            raise OSError(f"a graph of more than {self._limit} bytes")
+        disk.write_all(self._descriptor, data)
+
+
+def _begin(key: str) -> "hashlib._Hash":
+    """A graph under another's name is damaged too."""
+    return hashlib.sha256(key.encode() + b"\n")
+
+
+def _sweep(draft: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(draft, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if disk.try_lock(descriptor):
+                disk.discard(descriptor, draft)
+        finally:
+            os.close(descriptor)
+
+
+def _read(books: int) -> Counts:
+    raw = os.pread(books, _BOOKS.size, 0)
+    return Counts(*_BOOKS.unpack(raw)) if len(raw) == _BOOKS.size else Counts()
+
+
+def _write(books: int, counts: Counts) -> None:
+    """In one call, so that a process that dies leaves the old ones or the new ones."""
+    os.pwrite(books, _BOOKS.pack(counts.hits, counts.misses, counts.evictions), 0)
