@@ -12,7 +12,7 @@ import numpy as np
 
 from consilience.contract.scores import Reason
 from consilience.numerics.arrays import Float32Array, IdArray
-from consilience.numerics.moments import Moments, find_moments
+from consilience.numerics.moments import CentredRows
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
 from consilience.numerics.permutations import Permutation, draw_permutation
 from consilience.numerics.rows import ArrayRows, PreparedRows, Rows, Scan, scan
@@ -118,10 +118,14 @@ class Side:
             self._kept[index, name] = build()
         return cast("T", self._kept[index, name])
 
-    def moments(self, index: int) -> Moments:
-        """Centred second moments of a layer, found once; they hold no rows."""
+    def scan(self, index: int) -> Scan:
+        """What one look at every row tells of a layer."""
+        return self.keep(index, "scan", lambda: scan(self.reader(index)))
+
+    def centred(self, index: int) -> CentredRows:
+        """Access to a layer's rows, and their mean; it holds no rows."""
         side = proxy(self)  # a circle would keep all rows until the next full collection of garbage
-        return self.keep(index, "moments", lambda: find_moments(self.reader(index), lambda: side.reader(index)))
+        return CentredRows(lambda: side.reader(index), self.n, self.scan(index).mean)
 
     def graph(self, index: int, k: int, report: Callable[[int], None] | None = None) -> tuple[NeighbourGraph, bool]:
         """Neighbour graph of a layer with k_max of at least k, and whether it came out of the cache.
@@ -139,7 +143,7 @@ class Side:
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""
-        return self.keep(index, "reason", lambda: self._find_reason(scan(self.reader(index)), self.layers[index].name))
+        return self.keep(index, "reason", lambda: self._find_reason(self.scan(index), self.layers[index].name))
 
     def _find_reason(self, found: Scan, layer: str) -> Reason | None:
         if self.normalise and (count := found.zero_rows):

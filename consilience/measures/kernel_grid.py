@@ -13,7 +13,7 @@ from consilience.numerics import pairwise
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cka import jackknife_weights
 from consilience.numerics.linear import linear_pair_rows, linear_product, linear_sums
-from consilience.numerics.moments import FloatArray
+from consilience.numerics.moments import FloatArray, PairMoments, find_moments, find_own
 from consilience.numerics.pair_sums import (
     MatrixSums,
     PairRows,
@@ -68,6 +68,7 @@ class KernelGrid:
     report: Report
     kernel: Kernel
     _found: dict[tuple[str, int], MatrixSums] = field(default_factory=dict)
+    _pair: tuple[Cell, PairMoments] | None = None
 
     def reason(self, side: Side, index: int) -> Reason | None:
         """Why a layer has no such matrix."""
@@ -102,7 +103,7 @@ class KernelGrid:
         def find() -> float:
             rows = pairwise.draw_rows(self.a.n, SKEW_ROWS, self.seed)
             if self.kernel.entry == "inner":
-                points = side.moments(index).centred(rows, np.dtype(np.float32))
+                points = side.centred(index).take(rows, np.dtype(np.float32))
                 return triangle_share(pairwise.pair_matrix(points, "inner"))
             return triangle_share(self._made(side, index).take(rows))
 
@@ -111,20 +112,16 @@ class KernelGrid:
     def pair_rows(self, cell: Cell, *, debiased: bool) -> tuple[PairRows, PairRows, PairRows]:
         """Row sums of one layer pair and of each layer with itself, for the jackknife."""
         a, b = self.a, self.b
-        weights = tuple(
+        if self._by_features:
+            x, y = a.centred(cell[0]), b.centred(cell[1])
+            kept = self._pair
+            moments = kept[1] if kept and kept[0] == cell else find_moments(x, y, step=self._step(0, 2))
+            return linear_pair_rows(x, y, moments, debiased=debiased, step=self._step(1, 2))
+        w_a, w_b = (
             jackknife_weights(self.sums(side, index), debiased=debiased)
             for side, index in zip((a, b), cell, strict=True)
         )
-        w_a, w_b = weights
-        if not self._by_features:
-            matrices = self._matrix(a, cell[0]), self._matrix(b, cell[1])
-            return find_pair_rows(matrices, (w_a, w_b))
-        x, y = a.moments(cell[0]), b.moments(cell[1])
-        return (
-            linear_pair_rows(x, y, (w_a, w_b)),
-            linear_pair_rows(x, x, (w_a, w_a)),
-            linear_pair_rows(y, y, (w_b, w_b)),
-        )
+        return find_pair_rows((self._matrix(a, cell[0]), self._matrix(b, cell[1])), (w_a, w_b))
 
     # How it is found.
 
@@ -181,14 +178,14 @@ class KernelGrid:
         if self.kernel.sigma != "median":
             return self.kernel.sigma
         seed = self.seed
-        return side.keep(index, "median distance", lambda: pairwise.median_distance(side.moments(index), seed))
+        return side.keep(index, "median distance", lambda: pairwise.median_distance(side.centred(index), seed))
 
     def _matrix(self, side: Side, index: int) -> LowerMatrix:
         """The matrix of one layer, kept where all are."""
         return self._stacks[self._letter(side)][1][index] if self._stored else self._made(side, index)
 
     def _made(self, side: Side, index: int) -> PairMatrix:
-        points = pairwise.centre_rows(side.rows(index), side.moments(index).mean)
+        points = pairwise.centre_rows(side.rows(index), side.centred(index).mean)
         return pairwise.pair_matrix(points, self.kernel.entry, self._sigma(side, index), seed=self.seed)
 
     @cached_property
@@ -213,19 +210,32 @@ class KernelGrid:
         return np.full((len(self.a.layers), len(self.b.layers)), np.nan)
 
     def _through_features(self, permutation: Permutation | None = None) -> Float64Array:
-        a, b = self.a, self.b
-        of_a, of_b = self._defined
-        if permutation is None:
-            for letter, side, layers in (("a", a, of_a), ("b", b, of_b)):
-                for index in layers:
-                    self._found[letter, index] = linear_sums(side.moments(index))
+        """Go over the features of every layer pair; the first pair of a layer finds its own sums in the same pass."""
         out = self._empty()
+        of_a, of_b = self._defined
         cells = [(i, j) for i in of_a for j in of_b]
         for done, (i, j) in enumerate(cells):
-            if permutation is None:
-                self.report("kernels", done, len(cells))
-            out[i, j] = linear_product(a.moments(i), b.moments(j), permutation)
+            step = self._step(done, len(cells)) if permutation is None else None
+            moments = self._find_pair((i, j), permutation, step)
+            norms = self._found["a", i].diagonal, self._found["b", j].diagonal
+            out[i, j] = linear_product(moments.cross, norms, permutation)
+        for letter, side, index in [("a", self.a, i) for i in of_a] + [("b", self.b, j) for j in of_b]:
+            if (letter, index) not in self._found:  # the other side has no layer to go over it with
+                rows = side.centred(index)
+                self._found[letter, index] = linear_sums(find_own(rows))
         return out
+
+    def _find_pair(self, cell: Cell, permutation: Permutation | None, step: Step | None) -> PairMoments:
+        places = ("a", cell[0]), ("b", cell[1])
+        own = places[0] not in self._found, places[1] not in self._found
+        x, y = self.a.centred(cell[0]), self.b.centred(cell[1])
+        moments = find_moments(x, y, own=own, order=permutation, step=step)
+        for place, found in zip(places, (moments.a, moments.b), strict=True):
+            if found is not None:
+                self._found[place] = linear_sums(found)
+        if all(own):
+            self._pair = cell, moments
+        return moments
 
     def _through_blocks(self, permutation: Permutation | None) -> Float64Array:
         """Find sums and products by passes over blocks of as many layers as there is room for."""

@@ -1,21 +1,26 @@
-"""Centred second moments of a layer and of a pair of layers: sums over rows, found by blocks of rows.
+"""Centred second moments of a layer and of a pair of layers: sums over rows, found in one pass over blocks of rows.
 
 Linear kernels need nothing else: with K = Xc Xc' the n x n matrix never exists, since tr(KL) = |Xc'Yc|^2.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array, cached_rows
+from consilience.numerics.ahead import read_ahead
+from consilience.numerics.arrays import Float32Array, Float64Array, cached_rows
+from consilience.numerics.parts import HERE, Parts, block_rows, split_rows
 from consilience.numerics.permutations import Permutation
-from consilience.numerics.rows import Rows, blocks
+from consilience.numerics.rows import Rows, scan
 
 Dtype = np.dtype[np.floating[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
+#: Told the rows done and their number.
+Step = Callable[[int, int], None]
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: Multiply-adds up to which products are made in float64: they cost nothing there.
 EXACT_WORK = 1 << 27
@@ -31,38 +36,30 @@ def working_dtype(work: float) -> Dtype:
 
 
 @dataclass(frozen=True)
-class Moments:
-    """What linear metrics need to know of one layer. Small: rows are loaded when asked for.
+class CentredRows:
+    """Access to the prepared rows of a layer, and their mean. Small: rows are loaded when asked for.
 
     Attributes
     ----------
     load : callable
         Gives access to the prepared rows; they are not kept here, so that whoever caches them can let go of them.
+    n : int
+        Number of rows.
     mean : array of shape (d,), float64
-    norms : array of shape (n,), float64
-        Squared length of each centred row: the diagonal of the centred kernel.
     """
 
     load: Callable[[], Rows]
+    n: int
     mean: Float64Array
-    norms: Float64Array
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.norms)
 
     @property
     def dim(self) -> int:
         """Number of columns."""
         return len(self.mean)
 
-    def centred(self, rows: slice | Permutation, dtype: Dtype = _FLOAT64) -> FloatArray:
-        """Some rows, centred; a slice has a start and a stop."""
-        source = self.load()
-        if isinstance(rows, slice):
-            return centre(source.read(rows.start, min(rows.stop, source.n)), self.mean, dtype)
-        return centre(source.take(rows), self.mean, dtype)
+    def take(self, ids: Permutation, dtype: Dtype = _FLOAT64) -> FloatArray:
+        """The rows of some ids, centred."""
+        return centre(self.load().take(ids), self.mean, dtype)
 
 
 def centre(x: Float32Array, mean: Float64Array, dtype: Dtype) -> FloatArray:
@@ -70,44 +67,189 @@ def centre(x: Float32Array, mean: Float64Array, dtype: Dtype) -> FloatArray:
     return np.asarray(np.subtract(x, mean.astype(dtype), dtype=dtype))
 
 
-def find_moments(rows: Rows, load: Callable[[], Rows] | None = None) -> Moments:
-    """Find mean and norms of a layer: O(n d), two passes.
+def centre_layer(rows: Rows, load: Callable[[], Rows] | None = None) -> CentredRows:
+    """Find the mean of a layer: O(n d), one pass; without `load` the rows are held."""
+    return CentredRows(load or (lambda: rows), rows.n, scan(rows).mean)
 
-    Rows are shifted by the first one before they are summed, so that a constant layer has norms of exactly 0.
 
-    Parameters
+@dataclass(frozen=True)
+class OwnMoments:
+    """Centred second moments of one layer.
+
+    Attributes
     ----------
-    load : callable, optional
-        Where the rows can be had again; without it they are held.
+    square : array of shape (d, d), float64
+        Xc'Xc.
+    norms : array of shape (n,), float64
+        Squared length of each centred row: the diagonal of the centred kernel.
     """
-    origin = rows.read(0, 1)[0].astype(np.float64)
-    total = np.zeros_like(origin)
-    step = cached_rows(rows.dim)
-    for _, block in blocks(rows):
-        for start in range(0, len(block), step):
-            total += (block[start : start + step] - origin).sum(axis=0)
-    mean = origin + total / rows.n
-    norms = np.empty(rows.n)
-    for first, block in blocks(rows):
-        for start in range(0, len(block), step):
-            part = block[start : start + step] - mean
-            norms[first + start : first + start + len(part)] = np.einsum("ij,ij->i", part, part)
-    return Moments(load or (lambda: rows), mean, norms)
+
+    square: FloatArray
+    norms: Float64Array
 
 
-def find_cross(a: Moments, b: Moments, permutation: Permutation | None = None) -> Float64Array:
-    """Xc'Yc of two layers over the same rows, with b's rows in another order where a permutation is given.
+@dataclass(frozen=True)
+class PairMoments:
+    """Centred second moments of a pair of layers over the same rows, and of each of them where they were asked for.
+
+    Attributes
+    ----------
+    cross : array of shape (d_a, d_b), float64
+        Xc'Yc.
+    a, b : of each alone
+    chains : arrays of shape (d_a, 2) and (d_b, 2), float64
+        Xc' and Yc' times the norms of a and of b; where both own moments are there.
+    """
+
+    cross: FloatArray
+    a: OwnMoments | None
+    b: OwnMoments | None
+    chains: tuple[Float64Array, Float64Array]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of a pair of layers, b's in another order where one is given."""
+
+    a: Rows
+    b: Rows
+    means: tuple[Float64Array, Float64Array]
+    own: tuple[bool, bool]
+    dtypes: tuple[Dtype, Dtype, Dtype]
+    span: slice
+    order: Permutation | None
+
+
+def find_moments(
+    a: CentredRows,
+    b: CentredRows,
+    *,
+    own: tuple[bool, bool] = (True, True),
+    order: Permutation | None = None,
+    parts: Parts = HERE,
+    step: Step | None = None,
+) -> PairMoments:
+    """Find Xc'Yc of two layers over the same rows, and in the same pass what is asked for of each alone.
 
     O(n d_a d_b) time, O(d_a d_b + block d) memory; see `working_dtype` for the accuracy.
 
-    Returns
-    -------
-    array of shape (d_a, d_b), float64
+    Parameters
+    ----------
+    own : whether a's and b's own moments are found too
+    order : array of n row numbers, optional
+        Pairs row i of a with row order[i] of b; b's own moments are then in that order.
+    step : callable, optional
+        Told the rows done and their number.
     """
-    dtype = working_dtype(float(a.n) * a.dim * b.dim)
-    cross = np.zeros((a.dim, b.dim))
-    for start in range(0, a.n, BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        # Never one buffer on both sides: numpy would take another routine, whose last digits differ from a pair's.
-        cross += a.centred(rows, dtype).T @ b.centred(rows if permutation is None else permutation[rows], dtype)
-    return cross
+    n, dims = a.n, (a.dim, b.dim)
+    dtypes = [working_dtype(float(n) * p * q) for p, q in ((dims[0], dims[1]), (dims[0], dims[0]), (dims[1], dims[1]))]
+    rows, means = (a.load(), b.load()), (a.mean, b.mean)
+    spans = split_rows(n, max(dims))
+    todo = [
+        _Part(*rows, means, own, (dtypes[0], dtypes[1], dtypes[2]), span, None if order is None else order[span])
+        for span in spans
+    ]
+    total = _Total(n, dims, own)
+    for span, found in zip(spans, parts.map(_add_up, todo), strict=True):
+        total.add(span, found)
+        if step is not None:
+            step(span.stop, n)
+    return total.moments()
+
+
+def find_own(side: CentredRows) -> OwnMoments:
+    """Find the moments of one layer that has no partner."""
+    found = find_moments(side, side).a
+    if found is None:
+        raise AssertionError("they were asked for")
+    return found
+
+
+class _Total:
+    """Sums over rows on their way."""
+
+    def __init__(self, n: int, dims: tuple[int, int], own: tuple[bool, bool]) -> None:
+        self.cross = np.zeros(dims)
+        self.own = [
+            OwnMoments(np.zeros((d, d)), np.empty(n)) if wanted else None for d, wanted in zip(dims, own, strict=True)
+        ]
+        self.chains = np.zeros((dims[0], 2)), np.zeros((dims[1], 2))
+
+    def add(self, span: slice, found: PairMoments) -> None:
+        """Add the sums over some rows."""
+        self.cross += found.cross
+        for mine, more in zip(self.own, (found.a, found.b), strict=True):
+            if mine is not None and more is not None:
+                np.add(mine.square, more.square, out=mine.square)
+                mine.norms[span] = more.norms
+        for chain, more_chain in zip(self.chains, found.chains, strict=True):
+            np.add(chain, more_chain, out=chain)
+
+    def moments(self) -> PairMoments:
+        """What has been added up."""
+        return PairMoments(self.cross, self.own[0], self.own[1], self.chains)
+
+
+def _add_up(part: _Part) -> PairMoments:
+    """Sum over the blocks of one part."""
+    total = _Total(part.span.stop - part.span.start, (part.a.dim, part.b.dim), part.own)
+    for block, found in read_ahead(partial(_read, part), part.span, block_rows(max(part.a.dim, part.b.dim))):
+        local = slice(block.start - part.span.start, block.stop - part.span.start)
+        total.add(local, _multiply(part, found))
+    return total.moments()
+
+
+def _multiply(part: _Part, blocks: "tuple[_Block, _Block]") -> PairMoments:
+    """The products of one block."""
+    a, b = blocks
+    cross = a.rows[part.dtypes[0]].T @ b.rows[part.dtypes[0]]
+    own = [
+        OwnMoments(_square(block.rows[dtype]), block.norms) if wanted else None
+        for block, dtype, wanted in zip(blocks, part.dtypes[1:], part.own, strict=True)
+    ]
+    if not all(part.own):
+        return PairMoments(cross, own[0], own[1], (np.zeros((part.a.dim, 2)), np.zeros((part.b.dim, 2))))
+    norms = np.stack([a.norms, b.norms], axis=1)
+    chains = [block.rows[dtype].T @ norms.astype(dtype) for block, dtype in zip(blocks, part.dtypes[1:], strict=True)]
+    return PairMoments(cross, own[0], own[1], (chains[0].astype(np.float64), chains[1].astype(np.float64)))
+
+
+def _square(x: FloatArray) -> FloatArray:
+    """X'X as a product of two: of one buffer numpy makes it by another routine, whose last digits differ from a pair's."""
+    return np.asarray(x.T @ x.copy())
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of centred rows, in every type that a product needs, and the squared lengths of the rows."""
+
+    rows: dict[Dtype, FloatArray]
+    norms: Float64Array
+
+
+def _read(part: _Part, start: int, stop: int) -> tuple[_Block, _Block]:
+    cross, own_a, own_b = part.dtypes
+    raw_a = part.a.read(start, stop)
+    if part.order is None:
+        raw_b = part.b.read(start, stop)
+    else:
+        raw_b = part.b.take(part.order[start - part.span.start : stop - part.span.start])
+    return (
+        _centre_block(raw_a, part.means[0], {cross, own_a} if part.own[0] else {cross}, own=part.own[0]),
+        _centre_block(raw_b, part.means[1], {cross, own_b} if part.own[1] else {cross}, own=part.own[1]),
+    )
+
+
+def _centre_block(raw: Float32Array, mean: Float64Array, dtypes: set[Dtype], *, own: bool) -> _Block:
+    rows = {dtype: centre(raw, mean, dtype) for dtype in dtypes}
+    return _Block(rows, find_norms(raw, mean) if own else np.empty(0))
+
+
+def find_norms(raw: Float32Array, mean: Float64Array) -> Float64Array:
+    """Squared distance of each row from the mean."""
+    norms = np.empty(len(raw))
+    step = cached_rows(raw.shape[1])
+    for start in range(0, len(raw), step):
+        part = raw[start : start + step] - mean
+        norms[start : start + len(part)] = np.einsum("ij,ij->i", part, part)
+    return norms

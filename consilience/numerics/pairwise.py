@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.numerics.arrays import Float32Array, Float64Array
-from consilience.numerics.moments import FloatArray, Moments, centre, working_dtype
+from consilience.numerics.moments import CentredRows, FloatArray, centre, working_dtype
 
 #: inner: x.y; gaussian: exp(-|x - y|^2 / 2 sigma^2) - 1; distance: |x - y|; angle: 1 - x.y.
 Entry = Literal["inner", "gaussian", "distance", "angle"]
@@ -184,13 +184,13 @@ def centre_rows(x: Float32Array, mean: Float64Array) -> FloatArray:
     return centre(x, mean, working_dtype(0.5 * len(x) * x.size))
 
 
-def median_distance(side: Moments, seed: int) -> float:
+def median_distance(side: CentredRows, seed: int) -> float:
     """The median Euclidean distance between two different rows: over all pairs of at most 2048 rows drawn with the seed.
 
     Up to 2048 rows it is that of all pairs i < j. (Aristotelian's is the root of the median over all n^2 squared distances,
     those of rows to themselves included: smaller by about 1 / n of a distribution's width.)
     """
-    rows = side.centred(draw_rows(side.n, SAMPLE_ROWS, seed))
+    rows = side.take(draw_rows(side.n, SAMPLE_ROWS, seed))
     distances = replace(pair_matrix(rows, "distance"), shift=0.0).lower(0, len(rows))
     return float(np.median(distances[np.tril_indices(len(rows), -1)]))
 

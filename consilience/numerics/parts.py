@@ -8,6 +8,13 @@ it runs, and however many run at once.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from consilience.numerics.arrays import BLOCK_ROWS
+
+#: Values of one layer that a part goes over: 256 MB as float32, about a second of products.
+PART_VALUES = 1 << 26
+#: Values of a block of rows that is read at once: 16 MB as float32.
+BLOCK_VALUES = 1 << 22
+
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -25,3 +32,18 @@ class Here:
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
         """Apply the function when its result is asked for."""
         return map(function, parts)
+
+
+HERE = Here()
+
+
+def block_rows(dim: int) -> int:
+    """Rows of a block that is read at once: at most 4096, and 16 MB of them as float32 where they are wide."""
+    return max(1, min(BLOCK_ROWS, BLOCK_VALUES // dim))
+
+
+def split_rows(n: int, dim: int) -> list[slice]:
+    """Split n rows of the widest layer's columns into parts of whole blocks: by size alone."""
+    block = block_rows(dim)
+    step = max(1, PART_VALUES // dim // block) * block
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]

@@ -4,16 +4,15 @@ A stored layer is never mapped: pages of a mapped file count as resident memory.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
 
-from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array, RowIndex, cached_rows
+from consilience.numerics.ahead import read_ahead
+from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array, Float64Array, RowIndex, cached_rows
+from consilience.numerics.parts import BLOCK_VALUES, HERE, Parts, block_rows, split_rows
 from consilience.numerics.preparation import Matrix
-
-#: Values of a block that is read ahead of a long computation: 16 MB as float32.
-BLOCK_VALUES = 1 << 22
 
 
 class Rows(Protocol):
@@ -147,27 +146,54 @@ def _scale_to_unit(block: Float32Array) -> None:
 
 @dataclass(frozen=True)
 class Scan:
-    """What makes a layer unfit for scoring.
+    """What one look at every row tells of a layer.
 
     Attributes
     ----------
     zero_rows : number of rows of zeros
     constant : whether all rows are equal
     largest : the largest absolute value
+    mean : array of shape (d,), float64, the mean row
     """
 
     zero_rows: int
     constant: bool
     largest: float
+    mean: Float64Array = field(compare=False, default_factory=lambda: np.empty(0))
 
 
-def scan(rows: Rows) -> Scan:
+@dataclass(frozen=True)
+class _Look:
+    """Some rows of a layer, and its first row: sums are of distances from it, so that equal rows have exactly their mean."""
+
+    rows: Rows
+    span: slice
+    origin: Float32Array
+
+
+def scan(rows: Rows, parts: Parts = HERE) -> Scan:
     """Look at every row once."""
-    first = rows.read(0, 1)[0]
+    origin = rows.read(0, 1)[0]
+    looks = [_Look(rows, span, origin) for span in split_rows(rows.n, rows.dim)]
+    zero_rows, constant, largest, total = 0, True, 0.0, np.zeros(rows.dim)
+    for found in parts.map(_look, looks):
+        zero_rows += found.zero_rows
+        constant = constant and found.constant
+        largest = max(largest, found.largest)
+        total += found.mean
+    return Scan(zero_rows, constant, largest, origin + total / rows.n)
+
+
+def _look(part: _Look) -> Scan:
+    """Scan a part; in the mean's place stands the sum of the distances from the origin."""
     zero_rows, constant, largest = 0, True, 0.0
-    for _, block in blocks(rows):
+    total, origin = np.zeros(part.rows.dim), part.origin.astype(np.float64)
+    step = cached_rows(part.rows.dim)
+    for _, block in read_ahead(part.rows.read, part.span, block_rows(part.rows.dim)):
         suspects = block[block[:, 0] == 0]
         zero_rows += int((~suspects.any(axis=1)).sum())
-        constant = constant and bool((block[0] == first).all() and (block == first).all())
+        constant = constant and bool((block[0] == part.origin).all() and (block == part.origin).all())
         largest = max(largest, float(block.max()), -float(block.min()))
-    return Scan(zero_rows, constant, largest)
+        for start in range(0, len(block), step):
+            total += (block[start : start + step] - origin).sum(axis=0)
+    return Scan(zero_rows, constant, largest, total)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from consilience.numerics import moments as moments_module
+from consilience.numerics import parts as parts_module
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cka import CkaOptions, cka, jackknife, jackknife_weights, self_hsic
 from consilience.numerics.linear import linear_pair_rows, linear_product, linear_sums
-from consilience.numerics.moments import find_moments
+from consilience.numerics.moments import centre_layer, find_moments, find_own
 from consilience.numerics.pair_sums import find_pair_rows, find_sums
 from consilience.numerics.pairwise import Entry, PairMatrix, centre_rows, median_distance, pair_matrix
 from consilience.numerics.rows import ArrayRows
@@ -37,7 +38,7 @@ def pair(n: int = 60, p: int = 9, q: int = 14, offset: float = 0.0) -> tuple[np.
 
 
 def matrix(x: np.ndarray, entry: Entry) -> PairMatrix:
-    return pair_matrix(centre_rows(x, find_moments(ArrayRows(x)).mean), entry, 0.7)
+    return pair_matrix(centre_rows(x, centre_layer(ArrayRows(x)).mean), entry, 0.7)
 
 
 def by_blocks(x: np.ndarray, y: np.ndarray, options: CkaOptions, entry: Entry = "inner") -> float:
@@ -46,8 +47,10 @@ def by_blocks(x: np.ndarray, y: np.ndarray, options: CkaOptions, entry: Entry = 
 
 
 def by_features(x: np.ndarray, y: np.ndarray, options: CkaOptions, order: np.ndarray | None = None) -> float:
-    a, b = find_moments(ArrayRows(x)), find_moments(ArrayRows(y))
-    return cka(linear_product(a, b, order), linear_sums(a), linear_sums(b), options, order)
+    a, b = centre_layer(ArrayRows(x)), centre_layer(ArrayRows(y))
+    sums = linear_sums(find_own(a)), linear_sums(find_own(b))
+    cross = find_moments(a, b, own=(False, False), order=order).cross
+    return cka(linear_product(cross, (sums[0].diagonal, sums[1].diagonal), order), *sums, options, order)
 
 
 def epsilon(options: CkaOptions) -> float:
@@ -69,7 +72,7 @@ def test_features_in_many_blocks_of_rows_give_what_one_block_gives(monkeypatch: 
     x, y = pair()
     order = np.random.default_rng(2).permutation(len(x))
     whole = by_features(x, y, CkaOptions(), order)
-    monkeypatch.setattr(moments_module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(parts_module, "BLOCK_ROWS", 7)
     assert by_features(x, y, CkaOptions(), order) == pytest.approx(whole, abs=1e-14)
 
 
@@ -134,7 +137,7 @@ def test_rows_far_from_the_origin_cost_no_accuracy(way: Way) -> None:
 def test_a_very_wide_gaussian_kernel_tends_to_the_linear_one() -> None:
     """1 - |x - y|^2 / 2 sigma^2 has the centred kernel x.y / sigma^2: nothing is lost to the 1."""
     x, y = pair()
-    wide = [pair_matrix(centre_rows(side, find_moments(ArrayRows(side)).mean), "gaussian", 1e5) for side in (x, y)]
+    wide = [pair_matrix(centre_rows(side, centre_layer(ArrayRows(side)).mean), "gaussian", 1e5) for side in (x, y)]
     (a, b), products = find_sums(wide)
     found = cka(float(products[0, 1]), a, b, CkaOptions())
     assert found == pytest.approx(twins.cka(x, y, debiased=True), abs=1e-6)
@@ -170,10 +173,10 @@ def test_the_jackknife_equals_leaving_each_row_out(entry: Entry, options: CkaOpt
 @pytest.mark.parametrize("debiased", [True, False])
 def test_the_features_give_the_same_row_sums_as_the_matrices(debiased: bool) -> None:
     x, y = pair(40)
-    a, b = find_moments(ArrayRows(x)), find_moments(ArrayRows(y))
-    w_a, w_b = (jackknife_weights(linear_sums(side), debiased=debiased) for side in (a, b))
+    a, b = centre_layer(ArrayRows(x)), centre_layer(ArrayRows(y))
+    w_a, w_b = (jackknife_weights(linear_sums(find_own(side)), debiased=debiased) for side in (a, b))
     expected = find_pair_rows((matrix(x, "inner"), matrix(y, "inner")), (w_a, w_b))
-    found = linear_pair_rows(a, b, (w_a, w_b)), linear_pair_rows(a, a, (w_a, w_a)), linear_pair_rows(b, b, (w_b, w_b))
+    found = linear_pair_rows(a, b, find_moments(a, b), debiased=debiased)
     for of_features, of_matrices in zip(found, expected, strict=True):
         for name in ("product", "left", "right"):
             np.testing.assert_allclose(getattr(of_features, name), getattr(of_matrices, name), atol=1e-12)
@@ -183,7 +186,7 @@ def test_the_features_give_the_same_row_sums_as_the_matrices(debiased: bool) -> 
 def test_a_constant_layer_has_a_self_similarity_of_exactly_0(debiased: bool) -> None:
     constant = np.full((300, 5), 0.1, np.float32)
     (blocks,), _ = find_sums([matrix(constant, "gaussian")])
-    assert self_hsic(linear_sums(find_moments(ArrayRows(constant))), debiased=debiased) == 0.0
+    assert self_hsic(linear_sums(find_own(centre_layer(ArrayRows(constant)))), debiased=debiased) == 0.0
     assert self_hsic(blocks, debiased=debiased) == 0.0
 
 
@@ -211,11 +214,11 @@ def test_in_float32_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_median_distance_is_that_of_all_pairs_of_different_rows() -> None:
     x, _ = pair(501)
-    assert median_distance(find_moments(ArrayRows(x)), 0) == pytest.approx(slow.median_distance(x), rel=1e-12)
+    assert median_distance(centre_layer(ArrayRows(x)), 0) == pytest.approx(slow.median_distance(x), rel=1e-12)
 
 
 def test_the_median_distance_of_many_rows_is_close_to_that_of_all_and_follows_the_seed() -> None:
     x, _ = pair(5000, 6)
-    side = find_moments(ArrayRows(x))
+    side = centre_layer(ArrayRows(x))
     assert median_distance(side, 0) == pytest.approx(slow.median_distance(x), rel=0.01)
     assert median_distance(side, 0) == median_distance(side, 0) != median_distance(side, 1)

@@ -8,7 +8,7 @@ from scipy.stats import skew
 
 from consilience.numerics.cka import CkaOptions, cka, cka_law
 from consilience.numerics.mantel import count_matrix, mantel_law
-from consilience.numerics.moments import find_moments
+from consilience.numerics.moments import centre_layer
 from consilience.numerics.nulls import NullLaw
 from consilience.numerics.pair_sums import MatrixSums, find_sums, triangle_share
 from consilience.numerics.pairwise import Entry, PairMatrix, StoredMatrix, centre_rows, pair_matrix
@@ -22,7 +22,7 @@ ENTRIES: tuple[Entry, ...] = ("inner", "gaussian", "distance")
 def matrix(seed: int, n: int = 7, d: int = 4, spread: float = 1.0, entry: Entry = "inner") -> PairMatrix:
     rng = np.random.default_rng(seed)
     x = (rng.normal(size=(n, d)) * spread ** np.arange(d)).astype(np.float32)
-    return pair_matrix(centre_rows(x, find_moments(ArrayRows(x)).mean), entry, 1.3)
+    return pair_matrix(centre_rows(x, centre_layer(ArrayRows(x)).mean), entry, 1.3)
 
 
 def products(a: np.ndarray, b: np.ndarray, orders: np.ndarray) -> np.ndarray:

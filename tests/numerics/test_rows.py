@@ -6,7 +6,8 @@ import numpy.typing as npt
 import pytest
 
 from consilience.numerics.arrays import AnyArray, Float32Array
-from consilience.numerics.rows import BLOCK_VALUES, ArrayRows, PreparedRows, Scan, blocks, scan
+from consilience.numerics.parts import BLOCK_VALUES
+from consilience.numerics.rows import ArrayRows, PreparedRows, Scan, blocks, scan
 from consilience.numerics.sources import ArrayLayer
 
 
