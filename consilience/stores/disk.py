@@ -101,7 +101,6 @@ def claimed(path: Path, wait: Callable[[], None]) -> Iterator[int]:
     """
     while True:
         make_folder(path.parent)
-        # For writing too: NFS gives an exclusive lock on nothing less.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while not try_lock(descriptor):
@@ -142,7 +141,8 @@ def discard(descriptor: int, path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path, kind: int) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # For writing too: NFS gives an exclusive lock on nothing less.
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, kind)
         yield descriptor

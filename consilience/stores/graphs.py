@@ -7,25 +7,22 @@ graphs/books               hits, misses and evictions so far; whoever changes wh
 Nothing here is needed: what cannot be read, written or locked is built, and no error of the disk's is raised.
 """
 
-import fcntl
 import hashlib
 import os
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from consilience.contract.info import GraphCache
 from consilience.stores import disk
+from consilience.stores.graph_books import Books, Counts, add
 
 #: Whoever waits for another's graph looks this often whether it is there.
 WAIT_S = 0.1
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
-_BOOKS = struct.Struct("<QQQ")
 _DRAFT = ".draft"
 
 T = TypeVar("T")
@@ -44,15 +41,6 @@ Save = Callable[[Writable], object]
 Keep = Callable[[Save], None]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What happened since the folder was made."""
-
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
-
-
 class Graphs:
     """Neighbour graphs by the words of what they depend on. Safe from several processes, threads and hosts at once.
 
@@ -67,6 +55,7 @@ class Graphs:
     def __init__(self, root: Path, limit_bytes: int) -> None:
         self._folder = root / "graphs"
         self._limit = limit_bytes
+        self._books = Books(self._folder / "books")
 
     def read(self, key: str, load: Callable[[BinaryIO], T]) -> T | None:
         """What `load` makes of a graph's bytes; None where there is none, or a damaged one. It counts as just used.
@@ -78,7 +67,8 @@ class Graphs:
         with suppress(OSError), self._path(key).open("rb") as file:
             checksum = file.read(_CHECKSUM_BYTES)
             if hashlib.file_digest(file, partial(_begin, key)).digest() == checksum:
-                os.utime(file.fileno())
+                with suppress(OSError):  # a folder that is only read has no order of use
+                    os.utime(file.fileno())
                 file.seek(_CHECKSUM_BYTES)
                 return load(file)
         return None
@@ -104,16 +94,13 @@ class Graphs:
 
     def count(self, *, hit: bool) -> None:
         """Enters a hit or a miss in the books."""
-        with suppress(OSError), self._books() as books:
-            counts = _read(books)
-            _write(books, replace(counts, hits=counts.hits + hit, misses=counts.misses + (not hit)))
+        with suppress(OSError):
+            self._books.add(Counts(hits=int(hit), misses=int(not hit)))
 
     def describe(self) -> GraphCache:
         """What is kept and what happened so far. It looks at every file's size, and into none."""
         sizes = [status.st_size for _, status in self._kept()]
-        counts = Counts()
-        with suppress(OSError), (self._folder / "books").open("rb") as books:
-            counts = _read(books.fileno())
+        counts = self._books.read()
         return GraphCache(
             limit_bytes=self._limit,
             bytes=sum(sizes),
@@ -135,11 +122,10 @@ class Graphs:
             self._publish(self._path(key), sink.size)
 
     def _publish(self, target: Path, size: int) -> None:
-        with self._books() as books:
+        with self._books.opened() as books:
             evicted = self._make_room(size, target)
             target.with_suffix(_DRAFT).replace(target)
-            counts = _read(books)
-            _write(books, replace(counts, evictions=counts.evictions + evicted))
+            add(books, Counts(evictions=evicted))
 
     def _make_room(self, size: int, target: Path) -> int:
         """Removes the least recently used graphs, and drafts whose builders are dead; how many graphs."""
@@ -160,16 +146,6 @@ class Graphs:
             if path.suffix != _DRAFT:
                 with suppress(FileNotFoundError):
                     yield path, path.stat()
-
-    @contextmanager
-    def _books(self) -> Iterator[int]:
-        disk.make_folder(self._folder)
-        descriptor = os.open(self._folder / "books", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
@@ -216,13 +192,3 @@ def _sweep(draft: Path) -> None:
                 disk.discard(descriptor, draft)
         finally:
             os.close(descriptor)
-
-
-def _read(books: int) -> Counts:
-    raw = os.pread(books, _BOOKS.size, 0)
-    return Counts(*_BOOKS.unpack(raw)) if len(raw) == _BOOKS.size else Counts()
-
-
-def _write(books: int, counts: Counts) -> None:
-    """In one call, so that a process that dies leaves the old ones or the new ones."""
-    os.pwrite(books, _BOOKS.pack(counts.hits, counts.misses, counts.evictions), 0)

@@ -338,7 +338,7 @@ def test_the_bound_holds_while_many_write(tmp_path: Path) -> None:
             builder.begin()
         most = 0
         while any(builder.process.poll() is None for builder in crowd):
-            with graphs._books():  # nobody changes the folder while it is measured
+            with graphs._books.opened():  # nobody changes the folder while it is measured
                 most = max(most, graphs.describe().bytes)
         assert {builder.process.wait() for builder in crowd} == {0}
     found = graphs.describe()
