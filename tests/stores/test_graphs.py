@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -173,6 +173,23 @@ def test_a_claim_that_ends_without_a_graph_leaves_nothing(tmp_path: Path) -> Non
     with pytest.raises(ZeroDivisionError), graphs.claim("key", never):
         raise ZeroDivisionError
     assert left_over(tmp_path) == []
+
+
+def test_whoever_waits_is_not_misled_by_the_lock_of_a_draft_that_is_gone(tmp_path: Path) -> None:
+    """The first gives up, and a newcomer is faster than the one that has waited for it."""
+    graphs = Graphs(tmp_path, 1000)
+    holders = [ExitStack(), ExitStack()]
+    holders[0].enter_context(graphs.claim("key", never))
+
+    def wait() -> None:
+        holders.pop(0).close()
+        if len(holders) == 1:
+            holders[0].enter_context(graphs.claim("key", never))
+
+    with graphs.claim("key", wait) as keep_it:
+        assert holders == []
+        keep_it(lambda file: file.write(b"graph"))
+    assert graphs.read("key", load) == b"graph"
 
 
 def test_the_folder_may_be_deleted_at_any_time(tmp_path: Path) -> None:
