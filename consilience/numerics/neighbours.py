@@ -82,7 +82,8 @@ def build_exact(
     NeighbourGraph, O(n^2 d) time, O(n (k_max + d)) memory
     """
     n = len(x)
-    x = _in_range(x)
+    if exponent := find_exponent(x):
+        x = np.ldexp(x, exponent)
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     excluded = 1 if groups is None else int(np.bincount(groups).max())
     width = min(n, k_max + excluded + SLACK)
@@ -100,10 +101,13 @@ def build_exact(
     return NeighbourGraph(ids, similarities, "faiss_flat")
 
 
-def _in_range(x: Float32Array) -> Float32Array:
-    """Scale all rows by one power of two where their products would leave float32's range; no neighbour changes by it."""
+def find_exponent(x: Float32Array) -> int:
+    """The power of two by which all rows are scaled before they are searched; no neighbour changes by it.
+
+    0 but where products of rows would leave float32's range.
+    """
     exponent = int(np.frexp(max(x.max(), -x.min()))[1])
-    return x if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else np.ldexp(x, -exponent)
+    return 0 if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else -exponent
 
 
 def _sorted_others(

@@ -1,0 +1,80 @@
+"""Comparing 64 values at once: the few vector instructions that numba has no words for, on whatever processor there is.
+
+A tile is an array of float32, or of the bits of bfloat16 as uint16, which widen to float32 by a shift.
+"""
+
+from typing import Any
+
+import numba as nb
+from llvmlite import ir
+from numba.extending import intrinsic
+
+#: Values that are compared at once: the bits of a mask.
+LANES = 64
+
+_WORD = ir.IntType(32)
+
+
+def _load(builder: Any, array: Any, address: Any, lanes: int = LANES) -> Any:
+    """So many values from an address on, which need not be aligned, as float32."""
+    halves = array.dtype == nb.uint16
+    stored = ir.VectorType(ir.IntType(16) if halves else ir.FloatType(), lanes)
+    values = builder.load(builder.inttoptr(address, stored.as_pointer()))
+    values.align = 1
+    if not halves:
+        return values
+    words = ir.VectorType(_WORD, lanes)
+    high = builder.shl(builder.zext(values, words), ir.Constant(words, [16] * lanes))
+    return builder.bitcast(high, ir.VectorType(ir.FloatType(), lanes))
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """One float32 in all lanes."""
+    empty = ir.Constant(ir.VectorType(ir.FloatType(), LANES), ir.Undefined)
+    first = builder.insert_element(empty, value, _WORD(0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES))
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba is partly typed
+def find_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _limit: Any) -> Any:
+    """Which of a tile's values from an address on, plus a shift, are not below a limit: a bit each, the first the lowest."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        _, address, shift, limit = arguments
+        values = builder.fadd(_load(builder, tile, address), _spread(builder, shift))
+        return builder.bitcast(builder.fcmp_ordered(">=", values, _spread(builder, limit)), ir.IntType(LANES))
+
+    return nb.uint64(tile, nb.uintp, nb.float32, nb.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # the same
+def find_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, limits: Any, _limit_address: Any) -> Any:
+    """The same, with a limit of its own for each value: float32 from another address on."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        _, address, shift, _, limit_address = arguments
+        values = builder.fadd(_load(builder, tile, address), _spread(builder, shift))
+        bounds = _load(builder, limits, limit_address)
+        return builder.bitcast(builder.fcmp_ordered(">=", values, bounds), ir.IntType(LANES))
+
+    return nb.uint64(tile, nb.uintp, nb.float32, limits, nb.uintp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # the same
+def read_value(_context: Any, tile: Any, _address: Any) -> Any:
+    """One of a tile's values as float32."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.extract_element(_load(builder, tile, arguments[1], 1), _WORD(0))
+
+    return nb.float32(tile, nb.uintp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # the same
+def lowest_bit(_context: Any, _mask: Any) -> Any:
+    """Number of the lowest bit that is set."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return nb.int64(nb.uint64), generate

@@ -1,0 +1,160 @@
+"""Compiled selection of neighbours from tiles of similarities.
+
+What a row has found so far is a row of keys. A key holds a similarity and an id in one integer, so that a larger key is a
+better neighbour: a larger similarity, and of equal ones the smaller id. The keys of a row all differ, and so its best k are the
+same in whatever order tiles come, and however what was found is merged.
+"""
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from consilience.numerics.arrays import AnyArray, Float32Array, IdArray
+from consilience.numerics.compiled import CountArray
+from consilience.numerics.compiled_lanes import LANES, find_reaching, find_reaching_each, lowest_bit, read_value
+
+KeyArray = npt.NDArray[np.uint64]
+
+_KEYS = nb.uint64[:, ::1]
+_ANY_KEYS = nb.types.Array(nb.uint64, 2, "A", readonly=True)
+_FOUND = (_KEYS, nb.int64[::1], nb.float32[::1], nb.int64)
+_CONSTANT_IDS = nb.types.Array(nb.int32, 1, "C", readonly=True)
+_CONSTANT_SINGLES = nb.types.Array(nb.float32, 1, "C", readonly=True)
+_CORNERS = (nb.int64, nb.int64, nb.boolean)
+_SIGN, _ALL, _ONE = np.uint32(1 << 31), np.uint32(0xFFFFFFFF), np.uint64(1)
+_WORD = np.uint64(32)
+
+
+@nb.njit(nb.uint64(nb.float32, nb.int64), cache=True, nogil=True)
+def make_key(value: np.float32, item: int) -> int:
+    """The key of a similarity and an id."""
+    bits = np.float32(value + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    ordered = bits ^ (_ALL if bits & _SIGN else _SIGN)
+    return np.uint64(ordered) << _WORD | np.uint64(_ALL - np.uint32(item))  # type: ignore[no-any-return]  # numba's integers
+
+
+@nb.njit(nb.float32(nb.uint64), cache=True, nogil=True)
+def key_value(key: int) -> float:
+    """The similarity that a key holds."""
+    ordered = np.uint32(np.uint64(key) >> _WORD)
+    return np.uint32(ordered ^ (_SIGN if ordered & _SIGN else _ALL)).view(np.float32)  # type: ignore[return-value]  # numba's
+
+
+@nb.njit(nb.void(_KEYS, nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
+def _partition(keys: KeyArray, row: int, count: int, k: int) -> None:
+    """Bring the k largest of a row's first `count` keys to the front, the least of them last: Hoare's selection."""
+    low, high = 0, count - 1
+    while low < high:
+        first, middle, last = keys[row, low], keys[row, (low + high) >> 1], keys[row, high]
+        pivot = max(min(first, middle), min(max(first, middle), last))
+        i, j = low, high
+        while i <= j:
+            while keys[row, i] > pivot:
+                i += 1
+            while keys[row, j] < pivot:
+                j -= 1
+            if i <= j:
+                keys[row, i], keys[row, j] = keys[row, j], keys[row, i]
+                i += 1
+                j -= 1
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            return
+
+
+@nb.njit(
+    [
+        nb.void(tile, *_CORNERS, _CONSTANT_SINGLES, _CONSTANT_IDS, _CONSTANT_IDS, *_FOUND)
+        for tile in (nb.float32[:, ::1], nb.uint16[:, ::1])
+    ],
+    cache=True,
+    nogil=True,
+)
+def select(  # noqa: C901, PLR0912 - one loop in one place: what is called with arrays counts references at every call
+    tile: AnyArray,
+    first_row: int,
+    first_column: int,
+    mirrored: bool,
+    shifts: Float32Array,
+    items: IdArray,
+    owner: IdArray,
+    keys: KeyArray,
+    counts: CountArray,
+    limits: Float32Array,
+    k: int,
+) -> None:
+    """Add a tile's similarities to what its rows have found, and to what its columns have.
+
+    A row collects keys beyond its best k until it has no room; then it is cut to its best k, and their least similarity becomes
+    its limit. Values under a limit are skipped 64 at a time.
+
+    Parameters
+    ----------
+    tile : array of shape (h, w), float32, or uint16 with the bits of bfloat16
+        What follows it in memory up to the next 64 values must be readable.
+    first_row, first_column : places of the tile's first row and column in the arrays below
+    mirrored : whether the columns take part; not where a tile lies on the diagonal
+    shifts : array of shape (m,), float32, added to all values of a tile's row
+    items, owner : arrays of shape (m,), int32: id and group of each place; nobody finds its own group
+    keys : array of shape (m, room), room > k
+    counts : array of shape (m,), how many keys each place has
+    limits : array of shape (m + 64,), float32, minus infinity at first
+    """
+    height, width = tile.shape
+    room = keys.shape[1]
+    values, bounds = tile.ctypes.data, limits.ctypes.data
+    for r in range(height):
+        i = first_row + r
+        shift = shifts[i]
+        for c in range(0, width, LANES):
+            at = values + tile.itemsize * (r * width + c)
+            rows = find_reaching(tile, at, shift, limits[i])
+            columns = np.uint64(0)
+            if mirrored:
+                columns = find_reaching_each(tile, at, shift, limits, bounds + 4 * (first_column + c))
+            if not rows | columns:
+                continue
+            inside = (_ONE << np.uint64(width - c)) - _ONE if width - c < LANES else ~np.uint64(0)
+            for turn in range(2):
+                found = inside & (columns if turn else rows)
+                while found:
+                    lane = lowest_bit(found)
+                    found &= found - _ONE
+                    j = first_column + c + lane
+                    if owner[i] == owner[j]:
+                        continue
+                    place, other = (j, i) if turn else (i, j)
+                    key = make_key(read_value(tile, at + tile.itemsize * lane) + shift, items[other])
+                    if limits[place] > -np.inf and key < keys[place, k - 1]:
+                        continue  # as similar as the k-th, but of a larger id
+                    count = counts[place]
+                    keys[place, count] = key
+                    counts[place] = count + 1
+                    if count + 1 == room:
+                        _partition(keys, place, room, k)
+                        limits[place] = key_value(keys[place, k - 1])
+                        counts[place] = k
+
+
+@nb.njit(nb.void(_KEYS, nb.types.Array(nb.int64, 1, "C", readonly=True), nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
+def sort_best(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> None:
+    """Bring the best k keys of some rows to the front, best first; 0 where there are fewer."""
+    for row in range(start, stop):
+        count = counts[row]
+        if count > k:
+            _partition(keys, row, count, k)
+        kept = min(k, count)
+        keys[row, :kept] = np.sort(keys[row, :kept])[::-1]
+        keys[row, kept:k] = 0
+
+
+@nb.njit(nb.void(_ANY_KEYS, nb.int64, nb.int64, nb.int32[:, ::1], nb.float32[:, ::1]), cache=True, nogil=True)
+def read_keys(keys: KeyArray, start: int, stop: int, ids: IdArray, similarities: Float32Array) -> None:
+    """Write the ids and similarities that the keys of some rows hold."""
+    for row in range(start, stop):
+        for t in range(ids.shape[1]):
+            ids[row, t] = np.int64(_ALL - np.uint32(keys[row, t]))
+            similarities[row, t] = key_value(keys[row, t])

@@ -1,0 +1,166 @@
+"""Exact neighbour graphs from half of the similarity matrix: each tile of it serves its rows and its columns.
+
+A graph can be searched in parts, each a set of tiles, here or elsewhere. What the parts find is merged to the same bits
+however they were cut, because the tiles depend on the number of rows alone and the best of a row on no order.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from consilience.numerics.arrays import Float32Array, IdArray
+from consilience.numerics.compiled_lanes import LANES
+from consilience.numerics.compiled_tiles import KeyArray, read_keys, select, sort_best
+from consilience.numerics.neighbours import NeighbourGraph, find_exponent
+from consilience.numerics.rows import ArrayRows, Rows
+from consilience.numerics.threads import map_rows, serial_products
+from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, run_pairs
+
+BUILDER = "symmetric"
+#: Keys collected beyond the best k before a row is cut: as many as k, and not below this.
+ROOM_MIN = 32
+
+
+class Found:
+    """What some rows have found so far: the arrays that `compiled_tiles.select` writes to.
+
+    Parameters
+    ----------
+    items : array of shape (m,), int32, ascending
+        The rows' ids.
+    owner : array of shape (n,), int32
+        The group of every row, of one row alone where there are no groups.
+    k : neighbours wanted
+    """
+
+    def __init__(self, items: IdArray, owner: IdArray, k: int) -> None:
+        self.items, self.owner, self.k = items, owner[items], k
+        room = max(k + 1, min(len(owner), k + max(k, ROOM_MIN)))
+        self.keys = np.empty((len(items), room), np.uint64)
+        self.counts = np.zeros(len(items), np.int64)
+        self.limits = np.full(len(items) + LANES, -np.inf, np.float32)
+
+    def add(self, tile: Float32Array, row: int, column: int, shifts: Float32Array) -> None:
+        """Add the similarities of a tile whose first row and column stand at these places, each row shifted."""
+        found = (self.keys, self.counts, self.limits, self.k)
+        select(tile, row, column, row != column, shifts, self.items, self.owner, *found)
+
+    def best(self) -> KeyArray:
+        """The best k keys of each row, best first, 0 where there are fewer: a view, and the end of the search."""
+
+        def sort(part: slice) -> None:
+            sort_best(self.keys, self.counts, self.k, part.start, part.stop)
+
+        map_rows(sort, len(self.items), 4 * self.k)
+        return self.keys[:, : self.k]
+
+
+@dataclass(frozen=True)
+class TilePart:
+    """Some tiles of a search: all that is needed to do them, in this process or in another one.
+
+    Attributes
+    ----------
+    rows : access to the prepared rows; each block is read once, and all blocks of the part are held
+    pairs : the tiles, by the numbers of their blocks
+    k : neighbours wanted
+    groups : array of shape (n,), int32; rows of one group are never each other's neighbours
+    exponent : rows are scaled by 2 to this power, all parts by the same (see `find_exponent`)
+    """
+
+    rows: Rows
+    pairs: Sequence[Pair]
+    k: int
+    groups: IdArray | None = None
+    exponent: int = 0
+
+
+@dataclass(frozen=True)
+class PartialGraph:
+    """What a part found, for the rows of its blocks.
+
+    Attributes
+    ----------
+    items : array of shape (m,), int32, ascending
+        The rows' ids.
+    keys : array of shape (m, k), uint64
+        Similarities and ids (see `compiled_tiles`), best first; 0 where a row has found fewer.
+    """
+
+    items: IdArray
+    keys: KeyArray
+
+
+def build_symmetric(
+    x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
+) -> NeighbourGraph:
+    """Build the exact graph of the rows of x; the parameters are those of `neighbours.build_exact`.
+
+    Returns
+    -------
+    NeighbourGraph, n^2 d multiply-adds and half of a flat search's time, O(n (k_max + d)) memory
+    """
+    pairs = all_pairs(len(block_edges(len(x))) - 1)
+    part = TilePart(ArrayRows(x), pairs, k_max, groups, find_exponent(x))
+    keys = _search(part, report).best()
+    if report is not None:
+        report(len(x))
+    return read_graph(keys, BUILDER)
+
+
+def search_part(part: TilePart) -> PartialGraph:
+    """Do the tiles of a part."""
+    found = _search(part, None)
+    return PartialGraph(found.items, np.ascontiguousarray(found.best()))
+
+
+def merge(partials: Iterable[PartialGraph], n: int, k_max: int) -> NeighbourGraph:
+    """Make one graph of parts that hold every tile once, in whatever order they come.
+
+    Each row must have k_max neighbours or more: n - 1, or n less the size of the largest group.
+    """
+    best = np.zeros((n, k_max), np.uint64)
+    for partial in partials:
+        both = np.concatenate([best[partial.items], partial.keys], axis=1)
+        both.sort(axis=1)
+        best[partial.items] = both[:, : -k_max - 1 : -1]
+    return read_graph(best, BUILDER)
+
+
+def read_graph(keys: KeyArray, builder: str) -> NeighbourGraph:
+    """The graph whose neighbours are keys, best first."""
+    ids, similarities = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
+    map_rows(lambda part: read_keys(keys, part.start, part.stop, ids, similarities), len(keys), keys.shape[1])
+    return NeighbourGraph(ids, similarities, builder)
+
+
+def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
+    n, edges = part.rows.n, block_edges(part.rows.n)
+    touched = sorted({block for pair in part.pairs for block in pair})
+    spans = [np.arange(edges[block], edges[block + 1], dtype=np.int32) for block in touched]
+    places = dict(zip(touched, np.cumsum([0, *map(len, spans)]).tolist(), strict=False))
+    owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
+    found = Found(np.concatenate(spans), owner, part.k)
+    unshifted = np.zeros(len(found.items), np.float32)
+    values = {block: _read(part, edges[block], edges[block + 1]) for block in touched}
+
+    def open_worker() -> Callable[[Pair], None]:
+        buffer = np.empty(max(map(len, spans)) ** 2 + LANES, np.float32)
+
+        def work(pair: Pair) -> None:
+            left, right = (values[block] for block in pair)
+            tile = buffer[: len(left) * len(right)].reshape(len(left), len(right))
+            np.matmul(left, right.T, out=tile)
+            found.add(tile, *(places[block] for block in pair), unshifted)
+
+        return work
+
+    with serial_products():
+        run_pairs(part.pairs, open_worker, lambda share: report and report(int(share * n)))
+    return found
+
+
+def _read(part: TilePart, start: int, stop: int) -> Float32Array:
+    rows = part.rows.read(start, stop)
+    return np.ldexp(rows, part.exponent) if part.exponent else rows
