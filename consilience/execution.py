@@ -13,7 +13,7 @@ from consilience.stores.blobs import Blobs
 from consilience.stores.graphs import Graphs
 
 #: Raised when the bytes of a graph or the way it is built change.
-GRAPH_VERSION = 3
+GRAPH_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CachedGraphs:
         return found, True
 
     def _read(self, address: str, k: int) -> NeighbourGraph | None:
-        graph = self.store.read(address, lambda file: NeighbourGraph.from_bytes(file.read(), "faiss_flat"))
+        graph = self.store.read(address, lambda file: NeighbourGraph.from_bytes(file.read()))
         return graph if graph is not None and graph.k_max >= k else None
 
     def _wait(self) -> None:

@@ -180,6 +180,7 @@ def _open_side(options: ScoringOptions, paired: Paired, side: str, graphs: Graph
         normalise=options.preparation.profile != "none",
         graphs=graphs,
         groups=paired.groups,
+        builder=options.builder if isinstance(options.builder, str) else "auto",
     )
 
 

@@ -10,6 +10,7 @@ from consilience.cli.consoles import remarks, results
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.options import (
     Aggregate,
+    Builder,
     ColumnFile,
     Concat,
     Correction,
@@ -61,6 +62,7 @@ def check(
     correction: Correction = "none",
     seed: Seed = 0,
     pairing: Pairing = "row",
+    builder: Builder = "auto",
     ids_a: ColumnFile = None,
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
@@ -90,6 +92,7 @@ def check(
         correction=correction,
         seed=seed,
         pairing=pairing,
+        builder=builder,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
     document = obtain_scores(a, b, options, columns, server, timeout)

@@ -38,6 +38,10 @@ Seed = Annotated[int, Option(help="Seed of everything random.")]
 Out = Annotated[Path | None, Option(metavar="FILE", dir_okay=False, help="Write the score document (JSON) here.")]
 Json = Annotated[bool, Option("--json", help="Print the score document alone; everything else to standard error.")]
 Pairing = Annotated[Literal["row", "id"], Option(help="Row i is row i, or rows of the same id belong together.")]
+Builder = Annotated[
+    Literal["auto", "faiss", "symmetric", "certified_bf16"],
+    Option(help="How neighbours are searched, all exactly; auto: the fastest here."),
+]
 ColumnFile = Annotated[
     Path | None,
     Option(metavar="FILE", exists=True, dir_okay=False, help="One a row: a JSON list, or one a line."),
@@ -59,6 +63,7 @@ def read_options(
     draws: int,
     seed: int,
     pairing: str = "row",
+    builder: str = "auto",
     aggregate: str = "max",
     concat: bool = False,
     correction: str = "none",
@@ -74,6 +79,7 @@ def read_options(
         "concat": concat,
         "seed": seed,
         "pairing": pairing,
+        "builder": builder,
     }
     return options_of(None, fields)
 

@@ -4,6 +4,7 @@ from consilience.cli.columns import read_columns
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.options import (
     Aggregate,
+    Builder,
     ColumnFile,
     Concat,
     Correction,
@@ -42,6 +43,7 @@ def score(
     correction: Correction = "none",
     seed: Seed = 0,
     pairing: Pairing = "row",
+    builder: Builder = "auto",
     ids_a: ColumnFile = None,
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
@@ -68,6 +70,7 @@ def score(
         correction=correction,
         seed=seed,
         pairing=pairing,
+        builder=builder,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
     show(obtain_scores(a, b, options, columns, server, timeout), as_json=as_json, out=out)

@@ -12,8 +12,9 @@ import numpy as np
 
 from consilience.contract.scores import Reason
 from consilience.numerics.arrays import Float32Array, IdArray
+from consilience.numerics.graphs import ExactBuilder, build_graph
 from consilience.numerics.moments import CentredRows
-from consilience.numerics.neighbours import NeighbourGraph, build_exact
+from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.permutations import Permutation, draw_permutation
 from consilience.numerics.rows import ArrayRows, PreparedRows, Rows, Scan, scan
 from consilience.numerics.sources import Layer
@@ -64,6 +65,7 @@ class Side:
     centre : whether the mean row is subtracted
     normalise : whether rows are scaled to length 1
     groups : the group number of each row; rows of one group are never each other's neighbours
+    builder : how graphs are built
     rows_bytes : a layer whose prepared rows take more is read by blocks
     """
 
@@ -73,6 +75,7 @@ class Side:
     normalise: bool
     graphs: GraphSource
     groups: IdArray | None = None
+    builder: ExactBuilder = "auto"
     rows_bytes: int = ROWS_BYTES
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
@@ -139,7 +142,7 @@ class Side:
         return found
 
     def _build(self, index: int, report: Callable[[int], None] | None) -> Builder:
-        return lambda k_max: build_exact(self.rows(index), k_max, self.groups, report)
+        return lambda k_max: build_graph(self.rows(index), k_max, self.groups, report, self.builder)
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""

@@ -116,7 +116,10 @@ def _find_graphs(comparison: Comparison) -> tuple[list[NeighbourGraph], Neighbou
     comparison.report("neighbours", len(sides) * n, len(sides) * n)
     graphs, hits = [graph for graph, _ in found], {hit for _, hit in found}
     cached = "mixed" if len(hits) == 2 else "hit" if hits == {True} else "miss"
-    return graphs, NeighboursRecord(builder=graphs[0].builder, recall=1.0, cache=cached)
+    certified = [graph.certified for graph in graphs if graph.certified is not None]
+    return graphs, NeighboursRecord(
+        builder=graphs[0].builder, recall=1.0, certified=min(certified, default=None), cache=cached
+    )
 
 
 def _layers(comparison: Comparison) -> list[tuple[Side, int]]:

@@ -3,6 +3,7 @@
 A tile is an array of float32, or of the bits of bfloat16 as uint16, which widen to float32 by a shift.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numba as nb
@@ -13,6 +14,11 @@ from numba.extending import intrinsic
 LANES = 64
 
 _WORD = ir.IntType(32)
+
+
+def _instruction(function: Callable[..., Any]) -> Any:
+    """A function that kernels can call: given the types of what it is called with, it says how it is generated."""
+    return intrinsic(function)
 
 
 def _load(builder: Any, array: Any, address: Any, lanes: int = LANES) -> Any:
@@ -35,7 +41,7 @@ def _spread(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES))
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba is partly typed
+@_instruction
 def find_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _limit: Any) -> Any:
     """Which of a tile's values from an address on, plus a shift, are not below a limit: a bit each, the first the lowest."""
 
@@ -47,7 +53,7 @@ def find_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _limit: 
     return nb.uint64(tile, nb.uintp, nb.float32, nb.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # the same
+@_instruction
 def find_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, limits: Any, _limit_address: Any) -> Any:
     """The same, with a limit of its own for each value: float32 from another address on."""
 
@@ -60,7 +66,7 @@ def find_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, lim
     return nb.uint64(tile, nb.uintp, nb.float32, limits, nb.uintp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # the same
+@_instruction
 def read_value(_context: Any, tile: Any, _address: Any) -> Any:
     """One of a tile's values as float32."""
 
@@ -70,7 +76,7 @@ def read_value(_context: Any, tile: Any, _address: Any) -> Any:
     return nb.float32(tile, nb.uintp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # the same
+@_instruction
 def lowest_bit(_context: Any, _mask: Any) -> Any:
     """Number of the lowest bit that is set."""
 

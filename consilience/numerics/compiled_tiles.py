@@ -26,18 +26,18 @@ _WORD = np.uint64(32)
 
 
 @nb.njit(nb.uint64(nb.float32, nb.int64), cache=True, nogil=True)
-def make_key(value: np.float32, item: int) -> int:
+def make_key(value: np.float32, item: int) -> np.uint64:
     """The key of a similarity and an id."""
     bits = np.float32(value + np.float32(0)).view(np.uint32)  # -0 becomes 0
     ordered = bits ^ (_ALL if bits & _SIGN else _SIGN)
-    return np.uint64(ordered) << _WORD | np.uint64(_ALL - np.uint32(item))  # type: ignore[no-any-return]  # numba's integers
+    return np.uint64(ordered) << _WORD | np.uint64(_ALL - np.uint32(item))
 
 
 @nb.njit(nb.float32(nb.uint64), cache=True, nogil=True)
-def key_value(key: int) -> float:
+def key_value(key: np.uint64) -> np.float32:
     """The similarity that a key holds."""
-    ordered = np.uint32(np.uint64(key) >> _WORD)
-    return np.uint32(ordered ^ (_SIGN if ordered & _SIGN else _ALL)).view(np.float32)  # type: ignore[return-value]  # numba's
+    ordered = np.uint32(key >> _WORD)
+    return np.uint32(ordered ^ (_SIGN if ordered & _SIGN else _ALL)).view(np.float32)
 
 
 @nb.njit(nb.void(_KEYS, nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
@@ -73,7 +73,7 @@ def _partition(keys: KeyArray, row: int, count: int, k: int) -> None:
     cache=True,
     nogil=True,
 )
-def select(  # noqa: C901, PLR0912 - one loop in one place: what is called with arrays counts references at every call
+def select(  # noqa: PLR0917 - numba takes arguments by position
     tile: AnyArray,
     first_row: int,
     first_column: int,
@@ -89,7 +89,8 @@ def select(  # noqa: C901, PLR0912 - one loop in one place: what is called with 
     """Add a tile's similarities to what its rows have found, and to what its columns have.
 
     A row collects keys beyond its best k until it has no room; then it is cut to its best k, and their least similarity becomes
-    its limit. Values under a limit are skipped 64 at a time.
+    its limit. Values under a limit are skipped 64 at a time. All in one loop, because a function of arrays counts references
+    at every call.
 
     Parameters
     ----------
@@ -139,7 +140,11 @@ def select(  # noqa: C901, PLR0912 - one loop in one place: what is called with 
                         counts[place] = k
 
 
-@nb.njit(nb.void(_KEYS, nb.types.Array(nb.int64, 1, "C", readonly=True), nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
+@nb.njit(
+    nb.void(_KEYS, nb.types.Array(nb.int64, 1, "C", readonly=True), nb.int64, nb.int64, nb.int64),
+    cache=True,
+    nogil=True,
+)
 def sort_best(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> None:
     """Bring the best k keys of some rows to the front, best first; 0 where there are fewer."""
     for row in range(start, stop):

@@ -5,6 +5,7 @@ Similarity is the inner product, which is the cosine for rows of length 1. The r
 """
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -35,12 +36,15 @@ class NeighbourGraph:
     similarities : array of shape (n, k_max), float32, descending in each row; of the rows as they were searched, which are
         scaled down or up where their products would leave float32's range
     builder : str
-        How it was made: "faiss_flat" is exact.
+        How it was made: "faiss_flat", "symmetric" and "certified_bf16" are exact.
+    certified : float, optional
+        Share of rows that bfloat16 and its rounding bound settled.
     """
 
     ids: IdArray
     similarities: Float32Array
     builder: str
+    certified: float | None = None
 
     @property
     def k_max(self) -> int:
@@ -48,18 +52,20 @@ class NeighbourGraph:
         return int(self.ids.shape[1])
 
     def to_bytes(self) -> bytes:
-        """Write it for the cache: two npy arrays, one after the other."""
+        """Write it for the cache: a line of JSON, and two npy arrays."""
         out = io.BytesIO()
+        out.write(json.dumps({"builder": self.builder, "certified": self.certified}).encode() + b"\n")
         np.save(out, self.ids, allow_pickle=False)
         np.save(out, self.similarities, allow_pickle=False)
         return out.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, builder: str) -> Self:
+    def from_bytes(cls, data: bytes) -> Self:
         """Read what `to_bytes` wrote."""
         source = io.BytesIO(data)
+        made = json.loads(source.readline())
         ids, similarities = np.load(source, allow_pickle=False), np.load(source, allow_pickle=False)
-        return cls(ids, similarities, builder)
+        return cls(ids, similarities, **made)
 
 
 def build_exact(

@@ -21,8 +21,13 @@ BLOCKS_MIN = 16
 
 def block_edges(n: int) -> list[int]:
     """Where the blocks of n rows begin, and the last one's end; by n alone, so that every product is the same everywhere."""
-    blocks = max(ceil(n / TILE_ROWS), min(BLOCKS_MIN, ceil(n / TILE_ROWS_MIN)))
+    blocks = count_blocks(n)
     return [n * block // blocks for block in range(blocks + 1)]
+
+
+def count_blocks(n: int) -> int:
+    """Number of blocks of n rows."""
+    return max(ceil(n / TILE_ROWS), min(BLOCKS_MIN, ceil(n / TILE_ROWS_MIN)))
 
 
 def all_pairs(blocks: int) -> list[Pair]:

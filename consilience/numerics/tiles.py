@@ -15,11 +15,11 @@ from consilience.numerics.compiled_tiles import KeyArray, read_keys, select, sor
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
 from consilience.numerics.rows import ArrayRows, Rows
 from consilience.numerics.threads import map_rows, serial_products
-from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, run_pairs
+from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, count_blocks, run_pairs
 
 BUILDER = "symmetric"
-#: Keys collected beyond the best k before a row is cut: as many as k, and not below this.
-ROOM_MIN = 32
+#: Keys collected beyond the best k before a row is cut: as many as k, within these limits.
+ROOM_MIN, ROOM_MAX = 32, 512
 
 
 class Found:
@@ -36,7 +36,7 @@ class Found:
 
     def __init__(self, items: IdArray, owner: IdArray, k: int) -> None:
         self.items, self.owner, self.k = items, owner[items], k
-        room = max(k + 1, min(len(owner), k + max(k, ROOM_MIN)))
+        room = max(k + 1, min(len(owner), k + min(max(k, ROOM_MIN), ROOM_MAX)))
         self.keys = np.empty((len(items), room), np.uint64)
         self.counts = np.zeros(len(items), np.int64)
         self.limits = np.full(len(items) + LANES, -np.inf, np.float32)
@@ -101,7 +101,7 @@ def build_symmetric(
     -------
     NeighbourGraph, n^2 d multiply-adds and half of a flat search's time, O(n (k_max + d)) memory
     """
-    pairs = all_pairs(len(block_edges(len(x))) - 1)
+    pairs = all_pairs(count_blocks(len(x)))
     part = TilePart(ArrayRows(x), pairs, k_max, groups, find_exponent(x))
     keys = _search(part, report).best()
     if report is not None:
@@ -149,10 +149,10 @@ def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
         buffer = np.empty(max(map(len, spans)) ** 2 + LANES, np.float32)
 
         def work(pair: Pair) -> None:
-            left, right = (values[block] for block in pair)
-            tile = buffer[: len(left) * len(right)].reshape(len(left), len(right))
-            np.matmul(left, right.T, out=tile)
-            found.add(tile, *(places[block] for block in pair), unshifted)
+            i, j = pair
+            tile = buffer[: len(values[i]) * len(values[j])].reshape(len(values[i]), len(values[j]))
+            np.matmul(values[i], values[j].T, out=tile)
+            found.add(tile, places[i], places[j], unshifted)
 
         return work
 

@@ -46,9 +46,10 @@ def test_similarities_descend_and_belong_to_their_ids() -> None:
 
 def test_a_graph_survives_its_bytes() -> None:
     graph = build_exact(np.random.default_rng(3).normal(size=(20, 4)).astype(np.float32), 5)
-    read = NeighbourGraph.from_bytes(graph.to_bytes(), graph.builder)
+    read = NeighbourGraph.from_bytes(graph.to_bytes())
     np.testing.assert_array_equal(read.ids, graph.ids)
     np.testing.assert_array_equal(read.similarities, graph.similarities)
+    assert (read.builder, read.certified) == (graph.builder, graph.certified) == ("faiss_flat", None)
 
 
 @pytest.mark.parametrize("groups", [25, 40, 3])
