@@ -11,6 +11,7 @@ from typing import Literal, Self
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
 from consilience.contract.metric import Metric, NeighbourMetric
+from consilience.contract.search import QUERIES_PILOT
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 
 #: Operations a second of a flat float32 search on two cores, of products, and of compiled loops; measured on a 2-core Xeon.
@@ -174,6 +175,30 @@ def check_neighbours(options: ScoringOptions, neighbours_max: int) -> None:
                 )
 
 
+def check_subset(options: ScoringOptions, n: int) -> None:
+    """Refuse what cannot be had where only some of n rows ask.
+
+    Raises
+    ------
+    InvalidRequest
+        A null by relabelling, which needs the neighbours of every row.
+    """
+    if (
+        options.estimate == "all"
+        or (options.estimate.queries or QUERIES_PILOT) >= n
+        or options.null.method != "permutation"
+    ):
+        return
+    for metric in options.metrics:
+        if isinstance(metric, NeighbourMetric):
+            raise InvalidRequest(
+                f"A permutation null of {metric.metric} needs the neighbours of every row, and only some are to ask.",
+                value="permutation",
+                hint="Use `null: auto`, which gives the mean where it is known, or `estimate: all`.",
+                pointer="/null/method",
+            )
+
+
 def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits | None = None) -> Plan:
     """Check a request against its two sides and say what it will cost.
 
@@ -183,6 +208,7 @@ def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits
     """
     n = count_pairs(options.pairing, a, b)
     check_neighbours(options, n - 1)
+    check_subset(options, n)
     names_a = choose_layers(options.layers.a, [name for name, _ in a.layers], "a")
     names_b = choose_layers(options.layers.b, [name for name, _ in b.layers], "b")
     result = _cost(options, n, a.dims(names_a), b.dims(names_b))

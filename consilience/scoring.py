@@ -22,6 +22,7 @@ from consilience.formats.columns import check_length, parse_column
 from consilience.formats.files import load_layers, open_path
 from consilience.measures.chance import correct
 from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Report, Side
+from consilience.measures.drawing import draw_survey
 from consilience.measures.graph_use import CountedGraphs
 from consilience.measures.pairing import Paired, pair
 from consilience.measures.registry import measure
@@ -30,7 +31,7 @@ from consilience.numerics.arrays import split_layers
 from consilience.numerics.intervals import list_length
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
 from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, Source
-from consilience.planning import check_neighbours, check_pairing, choose_layers
+from consilience.planning import check_neighbours, check_pairing, check_subset, choose_layers
 
 #: Packages whose version can change a number.
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
@@ -128,6 +129,7 @@ def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSo
         paired = pair(a, b, options.pairing)
         check_pairing(paired.a.n, paired.b.n)
         check_neighbours(options, _neighbours_max(paired))
+        check_subset(options, paired.a.n)
         side_a, side_b = (_open_side(options, paired, side, counted) for side in ("a", "b"))
     length = _list_length(options, paired.a.n, _neighbours_max(paired))
     comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
@@ -148,10 +150,12 @@ def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSo
 
 
 def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Stopwatch") -> Iterator[Score]:
+    with stopwatch.time("queries"):
+        survey = draw_survey(options, comparison)
     for choice in options.metrics:
         for metric in choice.each():
             with stopwatch.time(metric.metric):
-                measurement = measure(metric, comparison)
+                measurement = measure(metric, comparison, survey)
             with stopwatch.time("null_and_interval"):
                 yield result(metric, measurement, comparison, options)
 

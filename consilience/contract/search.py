@@ -23,6 +23,8 @@ INDEX_PATTERN = rf"^(?:auto|{_TURN}(?:{_LISTS}|{_LINKS}|{_CODE}))$"
 RECALL_QUERIES_MIN = 1000
 #: Queries from which a standard error can be taken seriously.
 QUERIES_MIN = 100
+#: Rows that ask first where intervals must become narrow; fewer tell too little of the variance.
+QUERIES_PILOT = 1000
 #: Sizes of a gallery-size curve.
 CURVE_SIZES_MAX = 32
 

@@ -32,10 +32,29 @@ def find_null(
     method = choose_method(metric, options.null, grouped=comparison.grouped)
     if method == "none":
         return Null(method="none", cells=measurement.grid.size)
+    if measurement.asked is not None:
+        return _mean_alone(measurement, selected)
     if method == "permutation":
         return _permutation(metric, measurement, comparison, options, selected.value)
-    cells = int((~np.isnan(measurement.grid)).sum())
-    return _closed_form(measurement.law(*selected.cell), options, selected.value, cells)
+    law = measurement.law(*selected.cell)
+    if law is None:
+        raise LookupError(f"{metric.metric} names a closed form and has none")
+    return _closed_form(law, options, selected.value, _count_cells(measurement))
+
+
+def _count_cells(measurement: Measurement) -> int:
+    return int((~np.isnan(measurement.grid)).sum())
+
+
+def _mean_alone(measurement: Measurement, selected: Selected) -> Null:
+    """The mean where it is known without the list of every row; nothing else is."""
+    cells, law = _count_cells(measurement), measurement.law(*selected.cell)
+    reason = Reason(
+        code="query-subset", detail="The chance level needs the neighbours of every row, and only some asked."
+    )
+    if not isinstance(law, MeanLaw):
+        return Null(method="none", cells=cells, reason=reason)
+    return Null(method="analytic" if cells == 1 else "bonferroni", cells=cells, mean=law.mean, reason=reason)
 
 
 def choose_method(metric: Metric, choice: NullChoice, *, grouped: bool) -> NullMethod:
@@ -89,7 +108,7 @@ def _permutation(
     null = PermutationNull(draws)
     return Null(
         method="permutation",
-        cells=int((~np.isnan(measurement.grid)).sum()),
+        cells=_count_cells(measurement),
         mean=sign * float(draws.mean()),
         sd=float(draws.std(ddof=1)),
         threshold=sign * null.threshold(sign * value, options.null.alpha),

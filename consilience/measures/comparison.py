@@ -112,6 +112,13 @@ class Side:
             return self.prepared(index)
         return ArrayRows(self.rows(index))
 
+    def stream(self, index: int) -> Rows:
+        """Access to the prepared rows for one pass: in memory where they are, or are soon read, else by blocks."""
+        layer = self.layers[index]
+        if index in self._rows or FLOAT32_BYTES * layer.n * layer.dim <= PREPARED_BYTES:
+            return self.reader(index)
+        return self.prepared(index)
+
     def keep(self, index: int, name: str, build: Callable[[], T]) -> T:
         """Whatever a metric derives from one layer alone, built once and kept for the whole request.
 
@@ -164,10 +171,14 @@ class Side:
         return None
 
     def _key(self, index: int) -> str:
-        """What the graph depends on: the numbers and rows, their preparation, the groups, the kind of search."""
+        """What the graph of all rows depends on."""
+        return f"{self.address(index)} exact"
+
+    def address(self, index: int) -> str:
+        """What every graph of a layer depends on: the numbers and rows, their preparation, the groups."""
         preparation = f"clamp={self.clamps[index]!r} centre={self.centre} l2={self.normalise}"
         groups = "none" if self.groups is None else sha256(self.groups.tobytes()).hexdigest()
-        return f"{self.layers[index].digest} {preparation} groups={groups} exact"
+        return f"{self.layers[index].digest} {preparation} groups={groups}"
 
 
 @dataclass

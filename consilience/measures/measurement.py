@@ -20,17 +20,21 @@ class Measurement:
     grid : array of shape (L_A, L_B), float64
         NaN exactly where `reasons` has an entry.
     reasons : why a cell is undefined, by cell
-    law : the closed-form null law of a cell; called only where the metric's `nulls` name `analytic`
+    law : the closed-form null law of a cell; called only where the metric's `nulls` name `analytic`, or some rows ask; None
+        where it needs the lists of all rows
     permuted : the grid with b's items permuted; NaN where the grid is
-    bounds : the population interval of a cell (i, j) at a level, or the reason why there is none
+    bounds : the interval of a cell (i, j) at a level, or the reason why there is none: that of the population, of the gallery
+        where only some rows have asked
+    asked : how many rows asked; None: all of them
     """
 
     grid: Float64Array
     reasons: Mapping[tuple[int, int], Reason]
-    law: Callable[[int, int], Law]
+    law: Callable[[int, int], Law | None]
     permuted: Callable[[Permutation], Float64Array]
     bounds: Callable[[int, int, float], Bounds | Reason]
     neighbours: NeighboursRecord | None = None
+    asked: int | None = None
     warnings: tuple[str, ...] = field(default=())
 
 

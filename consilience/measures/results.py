@@ -4,7 +4,7 @@ from math import isnan
 
 import numpy as np
 
-from consilience.contract.jobs import IntervalChoice, ScoringOptions
+from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metric import Metric
 from consilience.contract.scores import Interval, Null, Reason, Score
 from consilience.measures.chance import find_null
@@ -55,20 +55,19 @@ def _find_interval(
     measurement: Measurement, selected: Selected, options: ScoringOptions
 ) -> tuple[Interval | None, tuple[str, ...]]:
     """Find the interval of the best pair, or a warning that says why there is none."""
-    choice = options.interval
-    if choice is None or choice.target == "gallery":  # an exact score has no sampling error in its own gallery
-        return None, ()
+    choice, target = options.interval, "population" if measurement.asked is None else "gallery"
+    if choice is None or (choice.target == "gallery" and target == "population"):
+        return None, ()  # an exact score has no sampling error in its own gallery
+    if choice.target == "population" and target == "gallery":
+        return None, ("No interval: that of the population needs the neighbours of every row, and only some asked.",)
     if options.aggregate != "max" and measurement.grid.size > 1:
         return None, (f"No interval: there is none for the aggregate {options.aggregate}.",)
     bounds = measurement.bounds(*selected.cell, choice.level)
     if isinstance(bounds, Reason):
         return None, (f"No interval: {bounds.detail}",)
     note = "The interval is that of the selected layer pair; it does not allow for the selection."
-    return _interval(choice, bounds.low, bounds.high, bounds.method), (note,) if measurement.grid.size > 1 else ()
-
-
-def _interval(choice: IntervalChoice, low: float, high: float, method: str) -> Interval:
-    return Interval(low=low, high=high, level=choice.level, target="population", method=method)
+    interval = Interval(low=bounds.low, high=bounds.high, level=choice.level, target=target, method=bounds.method)
+    return interval, (note,) if measurement.grid.size > 1 else ()
 
 
 def _undefined(metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions) -> Score:
@@ -96,6 +95,7 @@ def _facts(
         "direction": metric.score_direction,
         "aggregate": options.aggregate,
         "grid": tuple(tuple(None if isnan(v) else float(v) for v in row) for row in measurement.grid),
-        "queries": comparison.n,
+        "estimator": "exact" if measurement.asked is None else "estimated",
+        "queries": measurement.asked or comparison.n,
         "neighbours": measurement.neighbours,
     }

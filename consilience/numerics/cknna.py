@@ -50,16 +50,24 @@ def weigh(lists: Lists, k: int, variant: Variant) -> Weighted:
     if variant == "paper":
         values -= cut.space.means(cut.items)[:, None]
     elif variant == "biased":
-        ids, values = _enter_self(cut, values)
+        ids, values = enter_self(ids, values, np.arange(cut.n, dtype=np.int32), cut.space.lengths(cut.items))
     own = _alignment(ids, values, ids, values, variant)
     return Weighted(ids, values, own)
 
 
-def _enter_self(lists: Lists, values: Float64Array) -> tuple[IdArray, Float64Array]:
-    """Put each item into its own list, after the neighbours more similar than itself, and drop the last of the list."""
-    n, k = lists.ids.shape
-    ids = np.concatenate([lists.ids, np.arange(n, dtype=np.int32)[:, None]], axis=1)
-    values = np.concatenate([values, lists.space.lengths(lists.items)[:, None]], axis=1)
+def enter_self(
+    ids: IdArray, values: Float64Array, items: IdArray, lengths: Float64Array
+) -> tuple[IdArray, Float64Array]:
+    """Put each item into its own list, after the neighbours more similar than itself, and drop the last of the list.
+
+    Parameters
+    ----------
+    ids, values : arrays of shape (m, k), neighbours and similarities
+    items, lengths : arrays of shape (m,), whose lists they are, and the similarity of each to itself
+    """
+    k = ids.shape[1]
+    ids = np.concatenate([ids, items[:, None]], axis=1)
+    values = np.concatenate([values, lengths[:, None]], axis=1)
     key = np.where(ids < 0, -np.inf, values)
     order = np.argsort(-key, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(values, order, axis=1)
@@ -107,7 +115,7 @@ def cknna(a: Weighted, b: Weighted, variant: Variant = "prh") -> float:
 
 def _alignment(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float64Array, variant: Variant) -> float:
     """sim(K, L) over the shared edges; see `cknna`."""
-    starts, columns, p, q = compiled_sparse.share_edges(a, values_a, b, values_b)
+    starts, columns, p, q = compiled_sparse.share_edges(a, values_a, b, values_b, len(a))
     if variant == "paper":
         return float((p * q).sum())
     n = len(a)

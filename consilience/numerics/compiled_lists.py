@@ -1,4 +1,4 @@
-"""Compiled row scores of neighbour lists: every kernel gives one number a row, for two (n, k) arrays of ids.
+"""Compiled row scores of neighbour lists: every kernel gives one number a row, for two (n, k) arrays of ids below `gallery`.
 
 An id of -1 marks a list that ran out (see `lists.Lists.within`): it stands in rows that are left out of every mean, and the
 kernels that look at a row's neighbours from elsewhere skip it.
@@ -24,7 +24,7 @@ def match_ranks(a: IdArray, b: IdArray, i: int, scratch: IdArray, matches: IdArr
 
     Parameters
     ----------
-    scratch : array of shape (2, n), int32
+    scratch : array of shape (2, gallery), int32
         For each item the last row whose list in a held it, and at which rank; starts at -1.
     matches : array of shape (2, k), int32
         Ranks from 0: in a in the first row, in b in the second.
@@ -41,22 +41,22 @@ def match_ranks(a: IdArray, b: IdArray, i: int, scratch: IdArray, matches: IdArr
     return found
 
 
-@nb.njit(_ROWS(_IDS, _IDS), cache=True, nogil=True)
-def overlap_rows(a: IdArray, b: IdArray) -> Float64Array:
+@nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
+def overlap_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
     """Share of k that both lists hold."""
     n, k = a.shape
-    scratch, matches = np.full((2, n), -1, np.int32), np.empty((2, k), np.int32)
+    scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     scores = np.empty(n)
     for i in range(n):
         scores[i] = match_ranks(a, b, i, scratch, matches) / k
     return scores
 
 
-@nb.njit(_ROWS(_IDS, _IDS), cache=True, nogil=True)
-def jaccard_rows(a: IdArray, b: IdArray) -> Float64Array:
+@nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
+def jaccard_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
     """Shared neighbours over all neighbours: m / (2k - m)."""
     n, k = a.shape
-    scratch, matches = np.full((2, n), -1, np.int32), np.empty((2, k), np.int32)
+    scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     scores = np.empty(n)
     for i in range(n):
         shared = match_ranks(a, b, i, scratch, matches)
@@ -64,11 +64,11 @@ def jaccard_rows(a: IdArray, b: IdArray) -> Float64Array:
     return scores
 
 
-@nb.njit(_ROWS(_IDS, _IDS), cache=True, nogil=True)
-def rank_rows(a: IdArray, b: IdArray) -> Float64Array:
+@nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
+def rank_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
     """Sum over shared neighbours of 2 / ((1 + |r_A - r_B|)(r_A + r_B)), ranks from 1, over H_m; 0 where m = 0."""
     n, k = a.shape
-    scratch, matches = np.full((2, n), -1, np.int32), np.empty((2, k), np.int32)
+    scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     scores = np.zeros(n)
     for i in range(n):
         harmonic = 0.0
@@ -81,15 +81,15 @@ def rank_rows(a: IdArray, b: IdArray) -> Float64Array:
     return scores
 
 
-@nb.njit(_ROWS(_IDS, _IDS), cache=True, nogil=True)
-def lcs_rows(a: IdArray, b: IdArray) -> Float64Array:
+@nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
+def lcs_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
     """Length of the longest common subsequence.
 
     An id stands once in a list, so it is the longest increasing run of a's ranks in b's order: O(k + m log m) a row by
     patience sorting, where `tails[l]` is the least rank that ends a run of length l + 1.
     """
     n, k = a.shape
-    scratch, matches = np.full((2, n), -1, np.int32), np.empty((2, k), np.int32)
+    scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     tails = np.empty(k, np.int32)
     scores = np.empty(n)
     for i in range(n):
@@ -108,15 +108,15 @@ def lcs_rows(a: IdArray, b: IdArray) -> Float64Array:
     return scores
 
 
-@nb.njit(_ROWS(_IDS, _IDS), cache=True, nogil=True)
-def edit_rows(a: IdArray, b: IdArray) -> Float64Array:
+@nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
+def edit_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
     """One minus the Levenshtein distance over k.
 
     Edits keep a chain of shared ids, rising in both lists; between two kept ids that lie x and y apart, max(x, y) - 1 edits
     are needed. The cheapest chain is found over the m shared ids, in O(k + m^2) a row and not O(k^2).
     """
     n, k = a.shape
-    scratch, matches = np.full((2, n), -1, np.int32), np.empty((2, k), np.int32)
+    scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     costs = np.empty(k, np.int32)
     scores = np.empty(n)
     for i in range(n):
@@ -151,16 +151,22 @@ def cycle_rows(a: IdArray, b: IdArray) -> Float64Array:
     return scores
 
 
-@nb.njit(_ROWS(_IDS, _SINGLES, _SINGLES, _IDS, _SINGLES, _SINGLES), cache=True, nogil=True)
+@nb.njit(_ROWS(_IDS, _SINGLES, _SINGLES, _IDS, _SINGLES, _SINGLES, nb.int64), cache=True, nogil=True)
 def second_order_rows(  # noqa: PLR0917 - compiled code takes no keywords
-    a: IdArray, a_in_a: Float32Array, a_in_b: Float32Array, b: IdArray, b_in_a: Float32Array, b_in_b: Float32Array
+    a: IdArray,
+    a_in_a: Float32Array,
+    a_in_b: Float32Array,
+    b: IdArray,
+    b_in_a: Float32Array,
+    b_in_b: Float32Array,
+    gallery: int,
 ) -> Float64Array:
     """Cosine of the similarities in both spaces to the union of both lists; NaN where one side's are all 0.
 
     `a_in_b` holds the similarities in space b to the ids that a lists, and so on.
     """
     n, k = a.shape
-    owner = np.full(n, -1, np.int32)
+    owner = np.full(gallery, -1, np.int32)
     scores = np.empty(n)
     for i in range(n):
         dot, square_a, square_b = 0.0, 0.0, 0.0

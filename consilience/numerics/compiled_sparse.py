@@ -17,11 +17,14 @@ _VALUES = nb.types.Array(nb.float64, 1, "C", readonly=True)
 Edges = tuple[CountArray, IdArray, Float64Array, Float64Array]
 
 
-@nb.njit(_EDGES(_IDS, _DOUBLES, _IDS, _DOUBLES), cache=True, nogil=True)
-def share_edges(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float64Array) -> Edges:
-    """Find the edges (i, j) with j in both N_A(i) and N_B(i), and their values P_ij and Q_ij; an id of -1 is none."""
+@nb.njit(_EDGES(_IDS, _DOUBLES, _IDS, _DOUBLES, nb.int64), cache=True, nogil=True)
+def share_edges(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float64Array, gallery: int) -> Edges:
+    """Find the edges (i, j) with j in both N_A(i) and N_B(i), and their values P_ij and Q_ij.
+
+    Ids are below `gallery`; an id of -1 is none.
+    """
     n, k = a.shape
-    owner, slot = np.full(n, -1, np.int32), np.empty(n, np.int32)
+    owner, slot = np.full(gallery, -1, np.int32), np.empty(gallery, np.int32)
     starts, columns = np.zeros(n + 1, np.int64), np.empty(n * k, np.int32)
     p, q = np.empty(n * k), np.empty(n * k)
     found = 0
@@ -37,6 +40,20 @@ def share_edges(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float6
                 found += 1
         starts[i + 1] = found
     return starts, columns[:found].copy(), p[:found].copy(), q[:found].copy()
+
+
+@nb.njit(nb.float64[::1](_COLUMNS, _STARTS, _STARTS, _COLUMNS, _VALUES), cache=True, nogil=True)
+def reverse_values(
+    sources: IdArray, rows: CountArray, starts: CountArray, columns: IdArray, values: Float64Array
+) -> Float64Array:
+    """Give, for each edge from a source to the end whose edges stand in a row, the value of the reverse edge, 0 for none."""
+    found = np.zeros(len(sources))
+    for e in range(len(sources)):
+        for s in range(starts[rows[e]], starts[rows[e] + 1]):
+            if columns[s] == sources[e]:
+                found[e] = values[s]
+                break
+    return found
 
 
 @nb.njit(nb.float64(_STARTS, _COLUMNS, _VALUES, _VALUES), cache=True, nogil=True)

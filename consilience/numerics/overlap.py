@@ -189,7 +189,11 @@ def cycle_knn(a: Lists, b: Lists, direction: str = "ab") -> float:
     """
     if direction == "mean":
         return (cycle_knn(a, b, "ab") + cycle_knn(a, b, "ba")) / 2
-    return _mean(compiled_lists.cycle_rows, *((a, b) if direction == "ab" else (b, a)))
+    return _mean(_cycle_rows, *((a, b) if direction == "ab" else (b, a)))
+
+
+def _cycle_rows(a: IdArray, b: IdArray, _gallery: int) -> Float64Array:
+    return compiled_lists.cycle_rows(a, b)
 
 
 def second_order_cosine(a: Lists, b: Lists) -> float:
@@ -221,14 +225,14 @@ def second_order_cosine(a: Lists, b: Lists) -> float:
     1.0
     """
 
-    def rows(ids_a: IdArray, ids_b: IdArray) -> Float64Array:
+    def rows(ids_a: IdArray, ids_b: IdArray, gallery: int) -> Float64Array:
         a_in_b, b_in_a = b.similarities_to(a), a.similarities_to(b)
-        return compiled_lists.second_order_rows(ids_a, a.similarities, a_in_b, ids_b, b_in_a, b.similarities)
+        return compiled_lists.second_order_rows(ids_a, a.similarities, a_in_b, ids_b, b_in_a, b.similarities, gallery)
 
     return _mean(rows, a, b)
 
 
-def _mean(rows: Callable[[IdArray, IdArray], Float64Array], a: Lists, b: Lists) -> float:
+def _mean(rows: Callable[[IdArray, IdArray, int], Float64Array], a: Lists, b: Lists) -> float:
     """Mean of the row scores over the items whose lists are complete; NaN where there are none."""
     complete = a.complete & b.complete
-    return float(rows(a.ids, b.ids)[complete].mean()) if complete.any() else float("nan")
+    return float(rows(a.ids, b.ids, a.n)[complete].mean()) if complete.any() else float("nan")

@@ -1,0 +1,269 @@
+"""The exact neighbours of some rows among all rows, which are gone through by blocks and never held at once.
+
+Rows that lie in galleries of fewer rows, each inside the next, can be told apart on the way: one pass gives the neighbours in
+every one of them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from consilience.numerics.ahead import read_ahead
+from consilience.numerics.arrays import Float32Array, IdArray
+from consilience.numerics.compiled_queries import KeyArray, keep_best
+from consilience.numerics.neighbours import EXPONENT_MAX
+from consilience.numerics.parts import HERE, Parts, block_rows
+from consilience.numerics.rows import Rows
+from consilience.numerics.threads import map_rows
+
+#: Which gallery each row is first in: 0 the smallest.
+RingArray = npt.NDArray[np.uint8]
+
+#: Queries multiplied with a block at a time, so that their similarities stay in a processor's cache.
+TILE_QUERIES = 1024
+#: Values of the queries, and candidates of them, that one part holds.
+PART_VALUES = 1 << 23
+#: Multiply-adds of one part, a second or so, so that progress can be told and a lost part costs little.
+PART_STEPS = 1e11
+#: Blocks of the gallery in one part, at least.
+PART_BLOCKS = 4
+#: Candidates collected for each query beyond the k that are kept.
+SLACK_MIN, SLACK_MAX = 16, 1024
+
+
+@dataclass(frozen=True)
+class Found:
+    """Neighbours of m queries in each of S galleries, nearest first.
+
+    Attributes
+    ----------
+    ids : array of shape (S, m, k), int32
+        Row numbers, without the query's own; of equal similarities the smaller id first; -1 where a list ran out.
+    similarities : array of shape (S, m, k), float32
+        Of the rows as they were searched; 0 where a list ran out.
+    """
+
+    ids: IdArray
+    similarities: Float32Array
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some queries against some rows of the gallery: all that is needed to search it anywhere.
+
+    Attributes
+    ----------
+    gallery : access to all rows
+    queries : ids of the rows that ask
+    start, stop : the rows that answer
+    k : neighbours kept for each query and ring
+    own, groups : the group of each query, and of each row that answers; None: every row is a group of its own
+    rings : the ring of each row that answers; None: there is one
+    ring_count : number of rings
+    exponent : rows are scaled by 2 to minus it
+    """
+
+    gallery: Rows
+    queries: IdArray
+    start: int
+    stop: int
+    k: int
+    own: IdArray | None
+    groups: IdArray | None
+    rings: RingArray | None
+    ring_count: int
+    exponent: int
+
+
+def search_queries(
+    queries: IdArray,
+    gallery: Rows,
+    k: int,
+    *,
+    groups: IdArray | None = None,
+    rings: RingArray | None = None,
+    exponent: int = 0,
+    parts: Parts = HERE,
+    report: Callable[[int], None] | None = None,
+) -> Found:
+    """Find the exact k nearest other rows of each query, by inner product.
+
+    Parameters
+    ----------
+    queries : array of shape (m,), int32
+        Ids of the rows that ask.
+    gallery : Rows
+        All n rows; they are read by blocks, each block while the one before it is multiplied.
+    k : int, k >= 1
+    groups : array of shape (n,), int32, optional
+        Rows of one group are never each other's neighbours. None: every row is a group of its own.
+    rings : array of shape (n,), uint8, optional
+        Galleries: gallery s holds the rows whose ring is at most s. None: there is one, of all rows.
+    exponent : int
+        Rows are scaled by 2 to minus it, where products would leave float32.
+    parts : Parts
+        Where the search runs.
+    report : callable, optional
+        Told how many rows have been gone through.
+
+    Returns
+    -------
+    Found, for S galleries; O(m n d) time, O(m S (d + k)) memory beside the blocks
+    """
+    count = 1 if rings is None else int(rings.max()) + 1
+    best = np.zeros((count, len(queries), k), np.uint64)
+    places, split = _split(queries, gallery, k, groups, rings, count, exponent)
+    for done, (place, keys) in enumerate(zip(places, parts.map(search_part, split), strict=True), 1):
+        best[:, place] = _best_of(best[:, place], keys, k)
+        if report is not None:
+            report(gallery.n * done // len(split))
+    for inner, outer in pairwise(range(count)):
+        best[outer] = _best_of(best[inner], best[outer], k)
+    return _decode(best)
+
+
+def _split(  # noqa: PLR0917 - what every part is told
+    queries: IdArray,
+    gallery: Rows,
+    k: int,
+    groups: IdArray | None,
+    rings: RingArray | None,
+    count: int,
+    exponent: int,
+) -> tuple[list[slice], list[Part]]:
+    """Cut queries and gallery into parts by their sizes alone; say which queries each part is about."""
+    held = min(len(queries), max(1, PART_VALUES // max(gallery.dim, count * _width(k))))
+    block = block_rows(gallery.dim)
+    length = block * max(PART_BLOCKS, int(PART_STEPS / (held * gallery.dim * block)))
+    places, split = [], []
+    for first in range(0, len(queries), held):
+        place = slice(first, min(first + held, len(queries)))
+        for start in range(0, gallery.n, length):
+            rows = slice(start, min(start + length, gallery.n))
+            places.append(place)
+            split.append(
+                Part(
+                    gallery=gallery,
+                    queries=queries[place],
+                    start=rows.start,
+                    stop=rows.stop,
+                    k=k,
+                    own=None if groups is None else groups[queries[place]],
+                    groups=None if groups is None else groups[rows],
+                    rings=None if rings is None else rings[rows],
+                    ring_count=count,
+                    exponent=exponent,
+                )
+            )
+    return places, split
+
+
+def _width(k: int) -> int:
+    """Candidates collected for each query before they are cut to the best k."""
+    return k + min(max(k, SLACK_MIN), SLACK_MAX)
+
+
+def search_part(part: Part) -> KeyArray:
+    """Find the keys of the best k of a part, per ring and query: shape (rings, queries, k), largest first, 0 for none."""
+    asking = _scale(_take_sorted(part.gallery, part.queries), part.exponent)
+    own = part.queries if part.own is None else part.own
+    shape = (part.ring_count, len(asking))
+    keys, counts = np.zeros((*shape, _width(part.k)), np.uint64), np.zeros(shape, np.int64)
+    floors = np.zeros(shape, np.uint64)
+    tile = np.empty(TILE_QUERIES * min(block_rows(part.gallery.dim), part.stop - part.start), np.float32)
+    for _, block in read_ahead(partial(_read, part), slice(part.start, part.stop), block_rows(part.gallery.dim)):
+        for first in range(0, len(asking), TILE_QUERIES):
+            rows = slice(first, min(first + TILE_QUERIES, len(asking)))
+            shape = (rows.stop - rows.start, len(block.ids))
+            products = np.matmul(asking[rows], block.rows.T, out=tile[: shape[0] * shape[1]].reshape(shape))
+            _keep(products, block, own[rows], keys[:, rows], counts[:, rows], floors[:, rows], part.k)
+    return _first(keys, counts, part.k)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rows of the gallery; those of one ring lie side by side, from one edge to the next."""
+
+    rows: Float32Array
+    ids: IdArray
+    groups: IdArray
+    edges: Sequence[int]
+
+
+def _read(part: Part, start: int, stop: int) -> _Block:
+    rows = _scale(part.gallery.read(start, stop), part.exponent)
+    ids = np.arange(start, stop, dtype=np.int32)
+    here = slice(start - part.start, stop - part.start)
+    groups = ids if part.groups is None else part.groups[here]
+    if part.rings is None:
+        return _Block(rows, ids, groups, (0, len(rows)))
+    rings = part.rings[here]
+    order = np.argsort(rings, kind="stable")
+    edges = np.searchsorted(rings[order], np.arange(part.ring_count + 1))
+    return _Block(rows[order], ids[order], groups[order], edges.tolist())
+
+
+def _take_sorted(gallery: Rows, ids: IdArray) -> Float32Array:
+    """Rows in the ids' order, read in the order in which they lie."""
+    order = np.argsort(ids, kind="stable")
+    taken = np.empty((len(ids), gallery.dim), np.float32)
+    taken[order] = gallery.take(ids[order])
+    return taken
+
+
+def scale_exponent(largest: float) -> int:
+    """By which power of two rows are scaled down, where products of values so large, or so small, would leave float32."""
+    exponent = int(np.frexp(largest)[1])
+    return 0 if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else exponent
+
+
+def _scale(rows: Float32Array, exponent: int) -> Float32Array:
+    return np.ldexp(rows, -exponent) if exponent else rows
+
+
+def _keep(  # noqa: PLR0917 - what a kernel is told
+    products: Float32Array,
+    block: _Block,
+    own: IdArray,
+    keys: KeyArray,
+    counts: npt.NDArray[np.int64],
+    floors: KeyArray,
+    k: int,
+) -> None:
+    """Put a tile's best similarities beside the best so far, ring by ring, on several threads."""
+
+    def keep(rows: slice) -> None:
+        for ring, (start, stop) in enumerate(pairwise(block.edges)):
+            if start < stop:
+                kept = (keys[ring, rows], counts[ring, rows], floors[ring, rows])
+                keep_best(products[rows], start, stop, block.ids, block.groups, own[rows], *kept, k)
+
+    map_rows(keep, len(products), products.shape[1])
+
+
+def _first(keys: KeyArray, counts: npt.NDArray[np.int64], k: int) -> KeyArray:
+    """Sort the candidates of each row and cut them to k, largest first."""
+    keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = 0
+    keys.sort(axis=2)
+    return np.ascontiguousarray(keys[:, :, : -k - 1 : -1])
+
+
+def _best_of(one: KeyArray, other: KeyArray, k: int) -> KeyArray:
+    """The best k of two sets of keys, largest first: whichever of them came first."""
+    both = np.concatenate([one, other], axis=-1)
+    both.sort(axis=-1)
+    return both[..., : -k - 1 : -1]
+
+
+def _decode(keys: KeyArray) -> Found:
+    """Ids and similarities of keys."""
+    ids = (~(keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)).view(np.int32)
+    ordered = (keys >> np.uint64(32)).astype(np.uint32)
+    negative = ordered < np.uint32(0x80000000)
+    similarities = np.where(negative, ~ordered, ordered ^ np.uint32(0x80000000)).astype(np.uint32).view(np.float32)
+    none = keys == 0
+    return Found(np.where(none, np.int32(-1), ids), np.where(none, np.float32(0), similarities))
