@@ -130,7 +130,7 @@ class Side:
 
     def scan(self, index: int) -> Scan:
         """What one look at every row tells of a layer."""
-        return self.keep(index, "scan", lambda: scan(self.reader(index)))
+        return self.keep(index, "scan", lambda: scan(self.stream(index)))
 
     def centred(self, index: int) -> CentredRows:
         """Access to a layer's rows, and their mean; it holds no rows."""
