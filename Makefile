@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := compute,service,worker,local,postgres,dev
+EXTRAS := compute,service,worker,local,postgres,parquet,dev
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

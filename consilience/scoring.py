@@ -59,12 +59,12 @@ def score(
     ----------
     a, b : array of shape (n, d) or (n, L, d), mapping of layer name to (n, d) array, or path of a file
         Paired rows: row i of both is the same item. float16, bfloat16, float32 or float64, finite, n >= 4. A file is npy, npz,
-        safetensors or JSON.
+        safetensors, JSON, Parquet or Arrow.
     options : ScoringOptions, optional
         Or its fields as keywords: ``score(a, b, metrics=["cka"], layers="all", preparation="prh")``.
     ids, groups : pairs of sequences of n strings or integers, optional
         For a and for b: which item each row is (for ``pairing="id"``), and which rows belong together, such as captions of one
-        image. A JSON file may hold its own.
+        image. A JSON file or a table may hold its own.
     report : callable, optional
         Called with a stage, what is done and what there is to do.
 

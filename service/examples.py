@@ -32,6 +32,9 @@ UPLOAD_BODY: dict[str, Any] = {
         "application/x-npy": BINARY,
         "application/x-npz": BINARY,
         "application/x-safetensors": BINARY,
+        "application/vnd.apache.parquet": BINARY,
+        "application/vnd.apache.arrow.file": BINARY,
+        "application/vnd.apache.arrow.stream": BINARY,
         "application/octet-stream": BINARY,
         "application/json": {
             "schema": {

@@ -23,6 +23,7 @@ def format_limits(settings: Settings) -> FormatLimits:
         layers=settings.layers_limit,
         inline_bytes=settings.inline_limit_bytes,
         unpacked_bytes=settings.upload_limit_bytes,
+        column_bytes=settings.column_limit_bytes,
     )
 
 

@@ -13,7 +13,9 @@ from consilience.errors import InvalidRequest
 
 SERVER_VARIABLE = "CONSILIENCE_SERVER"
 
-SideA = Annotated[str, Argument(metavar="A", help="A file (npy, npz, safetensors, json); with --server also an id.")]
+SideA = Annotated[
+    str, Argument(metavar="A", help="A file (npy, npz, safetensors, json, parquet, arrow); with --server also an id.")
+]
 SideB = Annotated[str, Argument(metavar="B", help="The other side: the same items in the same order, or with ids.")]
 Metrics = Annotated[
     list[str] | None,

@@ -16,7 +16,10 @@ from consilience.client.sync import DEFAULT_URL
 
 def upload(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="npy, npz, safetensors, json.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", exists=True, dir_okay=False, help="npy, npz, safetensors, json, parquet, arrow."
+        ),
     ],
     *,
     server: Address = DEFAULT_URL,

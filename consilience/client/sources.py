@@ -20,6 +20,10 @@ MEDIA_TYPES = {
     ".npz": "application/x-npz",
     ".safetensors": "application/x-safetensors",
     ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".feather": "application/vnd.apache.arrow.file",
+    ".arrows": "application/vnd.apache.arrow.stream",
 }
 
 

@@ -10,7 +10,7 @@ class Limits(Document):
     inline_limit_bytes: int
     """A JSON body, vectors included."""
     column_limit_bytes: int
-    """The `ids` or the `groups` of a multipart upload."""
+    """The `ids` or the `groups` of an upload, in a form or a table."""
     metadata_limit_bytes: int
     rows_limit: int
     dim_limit: int

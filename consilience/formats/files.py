@@ -19,6 +19,8 @@ from consilience.formats.matrices import NUMPY_DTYPES, Array, FormatLimits, Laye
 from consilience.formats.npy import open_npy
 from consilience.formats.npz import open_npz
 from consilience.formats.safetensors import open_safetensors
+from consilience.formats.tables import ends
+from consilience.formats.tables.opening import open_arrow_file, open_arrow_stream, open_parquet
 from consilience.formats.vectors import from_vectors, open_vectors
 
 __all__ = [
@@ -40,6 +42,9 @@ MEDIA_TYPES: dict[str, str] = {
     "application/x-npz": "npz",
     "application/x-safetensors": "safetensors",
     "application/json": "json",
+    "application/vnd.apache.parquet": "parquet",
+    "application/vnd.apache.arrow.file": "arrow-file",
+    "application/vnd.apache.arrow.stream": "arrow-stream",
 }
 #: Says nothing about the bytes: the format is told by them.
 UNNAMED_MEDIA_TYPE = "application/octet-stream"
@@ -50,6 +55,17 @@ _OPENERS: dict[str, _Opener] = {
     "npz": open_npz,
     "safetensors": open_safetensors,
     "json": open_vectors,
+    "parquet": open_parquet,
+    "arrow-file": open_arrow_file,
+    "arrow-stream": open_arrow_stream,
+}
+#: How the formats begin that have a mark.
+_MAGICS = {
+    npy.MAGIC: "npy",
+    npz.MAGIC: "npz",
+    ends.PARQUET_MAGIC: "parquet",
+    ends.ARROW_FILE_MAGIC: "arrow-file",
+    ends.ARROW_STREAM_MAGIC: "arrow-stream",
 }
 _SNIFFED_BYTES = 64
 
@@ -103,17 +119,16 @@ def sniff(path: Path) -> str:
         head = file.read(_SNIFFED_BYTES)
     if not head:
         raise UnreadableFile("The file is empty.", value="0 bytes")
-    if head.startswith(npy.MAGIC):
-        return "npy"
-    if head.startswith(npz.MAGIC):
-        return "npz"
+    for magic, name in _MAGICS.items():
+        if head.startswith(magic):
+            return name
     # The eight bytes of a header's length hold zeros, which no JSON does.
     if head[8:9] == b"{" and b"\0" in head[:8]:
         return "safetensors"
     if head.lstrip()[:1] in (b"{", b"["):
         return "json"
     raise UnsupportedFormat(
-        "The file is none of the formats that are read: npy, npz, safetensors, JSON.",
+        "The file is none of the formats that are read: npy, npz, safetensors, JSON, Parquet, Arrow.",
         value=head[:16],
         hint="Save it with numpy.save. Pickles (.pkl, .pt, .joblib) can run code and are never read.",
     )

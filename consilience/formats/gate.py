@@ -15,6 +15,9 @@ from consilience.formats.matrices import FormatLimits, LayerHeader, OpenFile, Te
 #: Bytes of one row, over all layers of a 3-D array: a block holds at least one.
 ROW_LIMIT_BYTES = 16 * 1024 * 1024
 NAME_LENGTH = 128
+#: A compressed file may unpack to this many times its own size, and to a small allowance beside it.
+RATIO_LIMIT = 200
+RATIO_ALLOWANCE_BYTES = 1024 * 1024
 READ_DTYPES = ("F16", "BF16", "F32", "F64")
 
 
@@ -60,6 +63,11 @@ def check_size(shape: tuple[int, ...], dtype: np.dtype[Any], actual: int, where:
             value=f"shape {shape} of {dtype}: {expected} bytes expected, {actual} found",
             hint="The file is truncated or damaged: write or send it again.",
         )
+
+
+def unpacked_limit(packed: int, limits: FormatLimits) -> int:
+    """Bytes that a compressed file of `packed` bytes may hold once unpacked."""
+    return min(limits.unpacked_bytes, RATIO_LIMIT * packed + RATIO_ALLOWANCE_BYTES)
 
 
 def gather(tensors: Sequence[Tensor], limits: FormatLimits) -> OpenFile:

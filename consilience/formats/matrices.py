@@ -35,6 +35,8 @@ class FormatLimits:
     inline_bytes: int = 8 * 1024 * 1024
     #: Bytes that a compressed file may hold once unpacked.
     unpacked_bytes: int = 8 * 1024**3
+    #: Bytes of the `id` or the `group` column of a table, as JSON.
+    column_bytes: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,12 @@ from consilience.errors import (
     UnreadableFile,
     UnsupportedFormat,
 )
-from consilience.formats.gate import check_limit, check_size, gather
+from consilience.formats.gate import RATIO_LIMIT, check_limit, check_size, gather, unpacked_limit
 from consilience.formats.matrices import Array, FormatLimits, OpenFile, Tensor
 from consilience.formats.npy import read_header
 from consilience.formats.reading import fill_from, read_rows
 
 MAGIC = b"PK"
-#: A file may unpack to this many times its own size, and to a small allowance beside it.
-RATIO_LIMIT = 200
-RATIO_ALLOWANCE_BYTES = 1024 * 1024
 #: Bytes of one read: bounds the central directory too, and with it the number of members.
 PIECE_BYTES = 1024 * 1024
 
@@ -66,7 +63,7 @@ def _open_archive(file: _BoundedFile) -> ZipFile:
 def _check_unpacked(members: list[ZipInfo], packed: int, limits: FormatLimits) -> None:
     """Declared sizes are binding: no more than that is ever unpacked of a member, and less is an error."""
     total = sum(member.file_size for member in members)
-    allowed = min(limits.unpacked_bytes, RATIO_LIMIT * packed + RATIO_ALLOWANCE_BYTES)
+    allowed = unpacked_limit(packed, limits)
     if total > allowed:
         raise TooLarge(
             f"The npz file has {packed} bytes and unpacks to {total}; "

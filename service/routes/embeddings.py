@@ -43,6 +43,7 @@ UPLOAD_ERRORS = (
     errors.TooLarge,
     errors.Unavailable,
     errors.StorageFull,
+    errors.MissingExtra,
 )
 FILES = frozenset({"file"})
 COLUMNS = frozenset({"ids", "groups"})
@@ -70,6 +71,7 @@ async def create_embedding(
 
     `ids` says which item each row is, `groups` which rows belong together: a JSON list of one string or integer a row.
     (n, d) is one layer "0"; (n, L, d) is the layers "0", "1", ...; several named tensors are layers in natural order.
+    Of a Parquet or Arrow table each column of lists of floats is a layer; its columns `id` and `group` are the ids and groups.
     """
     label = Label(name, parse_metadata(metadata))
     is_form = media_type_of(request) == MULTIPART

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from consilience.contract.scores import ScoreDocument
 from consilience.scoring import score
 from tests.cli.conftest import Command
+from tests.formats.tables.writing import vectors, write
 
 Pair = tuple[Path, Path]
 
@@ -38,6 +41,15 @@ def test_every_option_reaches_the_document(consilience: Command, pair: Pair) -> 
     assert (document.scores[0].null.method, document.scores[0].null.draws) == ("permutation", 40)
     assert document.seed == 9
     assert document.scores[0].options["debiased"] is False
+
+
+def test_tables_are_scored_as_files_are(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+    tables = [tmp_path / "a.parquet", tmp_path / "b.arrow"]
+    for path, source, kind in zip(tables, pair, ("parquet", "arrow-file"), strict=True):
+        path.write_bytes(write(kind, pa.table({"id": range(64), "x": vectors(np.load(source))})))
+    ran = consilience("score", *tables, "--json", "--pairing", "id")
+    document = ScoreDocument.model_validate_json(ran.out)
+    assert [s.value for s in document.scores] == [s.value for s in score(*pair).scores]
 
 
 def test_out_writes_the_document_and_keeps_the_table(consilience: Command, pair: Pair, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from consilience.client.sources import body_of, name_of, stored_id
+from consilience.client.sources import MEDIA_TYPES, body_of, name_of, stored_id
 from consilience.contract.base import Name
+from consilience.formats import files
 from tests.client.documents import SET_ID
 
 
@@ -21,6 +22,10 @@ def test_an_id_is_told_from_a_path() -> None:
     assert stored_id(SET_ID) == SET_ID
     assert stored_id(SET_ID + ".npy") is None
     assert stored_id(Path(SET_ID)) is None
+
+
+def test_every_type_that_the_client_names_is_one_that_files_have() -> None:
+    assert set(MEDIA_TYPES.values()) == set(files.MEDIA_TYPES)
 
 
 def test_a_file_that_is_not_there_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:

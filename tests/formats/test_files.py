@@ -5,11 +5,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
 from consilience.errors import UnreadableFile, UnsupportedFormat
 from consilience.formats.files import MEDIA_TYPES, FormatLimits, open_file, open_path, read_layers
+from tests.formats.tables.writing import KINDS, vectors, write
 
 ARRAY = np.arange(12, dtype="f4").reshape(4, 3)
 
@@ -22,6 +24,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
         with paths[name].open("wb") as file:
             save(file, ARRAY)
     save_file({"a": ARRAY}, paths["safetensors"])
+    for kind in KINDS:
+        paths[kind].write_bytes(write(kind, pa.table({"a": vectors(ARRAY)})))
     paths["json"].write_text(f'\n {{"vectors": {ARRAY.tolist()}}}')
     return paths
 
@@ -56,7 +60,7 @@ def test_another_media_type_is_refused_with_those_that_are_read(files: dict[str,
 
 
 @pytest.mark.parametrize(
-    "content", [pickle.dumps([1.0]), b"PAR1....", b"\x89HDF\r\n\x1a\n", b"1,2,3\n4,5,6\n", bytes(99)]
+    "content", [pickle.dumps([1.0]), b"PARE....", b"FEA1....", b"\x89HDF\r\n\x1a\n", b"1,2,3\n4,5,6\n", bytes(99)]
 )
 def test_other_bytes_are_refused_by_how_they_begin(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(content)

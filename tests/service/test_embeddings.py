@@ -1,11 +1,14 @@
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from tests.formats.tables.writing import KINDS, MEDIA_TYPES, vectors, write
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
 NPY = {"content-type": "application/x-npy"}
@@ -78,6 +81,20 @@ def test_vectors_in_json_are_an_upload_too(client: httpx2.Client) -> None:
     answer = client.post("/v1/embeddings", json={"vectors": rows(6, 2).tolist()})
 
     assert (answer.status_code, answer.json()["n"]) == (201, 6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_is_a_set_with_its_ids_and_the_same_layers_as_any_file(client: httpx2.Client, kind: str) -> None:
+    array, names = rows(6, 3, seed=7), list("abcdef")
+    table = write(kind, pa.table({"id": names, "0": vectors(array)}))
+
+    said = client.post("/v1/embeddings", content=table, headers={"content-type": MEDIA_TYPES[kind]})
+    sniffed = client.post("/v1/embeddings", content=table)
+
+    columns = {"file": npy(array), "ids": json.dumps(names), "name": "unnamed"}
+    assert said.status_code in {200, 201}
+    assert said.json() == sniffed.json() == client.post("/v1/embeddings", files=columns).json()
+    assert MEDIA_TYPES[kind] in client.get("/v1/info").json()["formats"]
 
 
 def test_sets_are_listed_newest_first_page_by_page(client: httpx2.Client) -> None:
