@@ -29,6 +29,7 @@ from consilience.measures.registry import measure
 from consilience.measures.results import result
 from consilience.numerics.arrays import split_layers
 from consilience.numerics.intervals import list_length
+from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
 from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, Source
 from consilience.planning import check_neighbours, check_pairing, check_subset, choose_layers
@@ -119,8 +120,10 @@ def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
     return column
 
 
-def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSource, report: Report) -> ScoreDocument:
-    """Score two sides whose layers can be read, with graphs from wherever they come."""
+def score_sources(
+    options: ScoringOptions, a: Source, b: Source, graphs: GraphSource, report: Report, *, parts: Parts = HERE
+) -> ScoreDocument:
+    """Score two sides whose layers can be read, with graphs from wherever they come and parts wherever they run."""
     stopwatch, counted = Stopwatch(), CountedGraphs(graphs)
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
@@ -130,7 +133,7 @@ def score_sources(options: ScoringOptions, a: Source, b: Source, graphs: GraphSo
         check_pairing(paired.a.n, paired.b.n)
         check_neighbours(options, _neighbours_max(paired))
         check_subset(options, paired.a.n)
-        side_a, side_b = (_open_side(options, paired, side, counted) for side in ("a", "b"))
+        side_a, side_b = (_open_side(options, paired, side, counted, parts) for side in ("a", "b"))
     length = _list_length(options, paired.a.n, _neighbours_max(paired))
     comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
@@ -166,7 +169,7 @@ def _neighbours_max(paired: Paired) -> int:
     return paired.a.n - own
 
 
-def _open_side(options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource) -> Side:
+def _open_side(options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource, parts: Parts) -> Side:
     """Choose the layers of one side and find how their rows are prepared."""
     source = paired.a if side == "a" else paired.b
     names = [layer.name for layer in source.layers]
@@ -185,6 +188,7 @@ def _open_side(options: ScoringOptions, paired: Paired, side: str, graphs: Graph
         graphs=graphs,
         groups=paired.groups,
         builder=options.builder if isinstance(options.builder, str) else "auto",
+        parts=parts,
     )
 
 

@@ -3,6 +3,7 @@
 A process adds its own settings in a subclass and reads them once, at its start.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -46,6 +47,16 @@ class Surroundings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir.resolve() / 'consilience.db'}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 Settings = TypeVar("Settings", bound=Surroundings)

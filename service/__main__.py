@@ -6,9 +6,10 @@ import structlog
 import uvicorn
 
 from consilience.errors import ConsilienceError
+from consilience.surroundings import is_loopback
 from service.app import create_app
 from service.logs import configure_logging
-from service.settings import Settings, is_loopback, read_settings
+from service.settings import Settings, read_settings
 
 #: The exit status of a start that failed for a reason that the operator can mend.
 BAD_START = 2

@@ -1,11 +1,10 @@
 """What the operator decides about the API, read once from the environment (`CONSILIENCE_...`)."""
 
-import ipaddress
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from consilience.surroundings import PREFIX, Count, Seconds, Surroundings, read_environment
+from consilience.surroundings import PREFIX, Count, Seconds, Surroundings, is_loopback, read_environment
 
 
 class Settings(Surroundings):
@@ -44,16 +43,6 @@ class Settings(Surroundings):
                 f"set {PREFIX}ALLOW_UNAUTHENTICATED=true if everyone who reaches it may use it"
             )
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_settings() -> Settings:

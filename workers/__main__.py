@@ -48,6 +48,7 @@ def limit_threads(threads: int) -> None:
 
 def _serve(settings: Settings) -> int:
     # These load numpy, FAISS and the compiled kernels: after the threads are limited, before any fork.
+    from consilience.execution import places  # noqa: PLC0415 - the same
     from consilience.stores.blobs import Blobs  # noqa: PLC0415 - as the line above says
     from consilience.stores.database import Database  # noqa: PLC0415 - the same
     from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
@@ -55,11 +56,16 @@ def _serve(settings: Settings) -> int:
     from workers import runtime, tasks  # noqa: PLC0415 - the same
 
     database = Database(settings.database)
+    if settings.cluster:
+        places.load_cluster()
+    # Others read the same files by the same paths, whatever folder they started in.
+    data_dir = settings.data_dir.resolve()
     task = functools.partial(
         tasks.run,
         embeddings=EmbeddingRecords(database),
-        blobs=Blobs(settings.data_dir),
-        graphs=Graphs(settings.data_dir, settings.graph_cache_bytes),
+        blobs=Blobs(data_dir),
+        graphs=Graphs(data_dir, settings.graph_cache_bytes),
+        cluster=settings.cluster,
     )
     return runtime.serve(settings, database, task)
 

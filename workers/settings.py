@@ -2,11 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, FilePath, model_validator
 
-from consilience.surroundings import Count, Seconds, Surroundings, read_environment
+from consilience.execution.addresses import Certificate, ClusterAddress
+from consilience.surroundings import PREFIX, Count, Seconds, Surroundings, is_loopback, read_environment
+
+#: The files of a certificate, as settings call them.
+CERTIFICATE = ("ca_file", "cert_file", "key_file")
 
 
 class Settings(Surroundings):
@@ -21,6 +26,39 @@ class Settings(Surroundings):
     """A worker that is asked to stop lets its job finish for this long, then hands it back."""
     schema_timeout_s: Seconds = 60.0
     """How long a worker waits for the service to migrate the database."""
+    cluster_url: str | None = None
+    """A Dask scheduler (`tls://host:port`); None: a job computes everything itself."""
+    cluster_ca_file: FilePath | None = None
+    cluster_cert_file: FilePath | None = None
+    cluster_key_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _reach_the_cluster_safely(self) -> Self:
+        """Dask's messages are code: beyond this machine both ends must show who they are."""
+        if self.cluster_url is None:
+            return self
+        url = urlsplit(self.cluster_url)
+        shown = f"{PREFIX}CLUSTER_URL={self.cluster_url!r}"
+        if url.scheme == "tls":
+            missing = [name for name in CERTIFICATE if getattr(self, f"cluster_{name}") is None]
+            if missing:
+                names = ", ".join(f"{PREFIX}CLUSTER_{name.upper()}" for name in missing)
+                raise ValueError(f"{shown} needs certificates: set {names} too")
+        elif url.scheme != "tcp":
+            raise ValueError(f"{shown} is neither tls://host:port nor tcp://127.0.0.1:port")
+        elif not is_loopback(url.hostname or ""):
+            raise ValueError(
+                f"{shown} is not a loopback address, and whoever reaches a scheduler without TLS can run code: use tls://"
+            )
+        return self
+
+    @property
+    def cluster(self) -> ClusterAddress | None:
+        """Where the parts of a job run, where it is not the job's own process."""
+        if self.cluster_url is None:
+            return None
+        files = [getattr(self, f"cluster_{name}") for name in CERTIFICATE]
+        return ClusterAddress(self.cluster_url, Certificate(*files) if self.cluster_url.startswith("tls:") else None)
 
     @property
     def threads(self) -> int:

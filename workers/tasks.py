@@ -4,14 +4,23 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest, Job, Side
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InvalidRequest
-from consilience.execution import run_alignment
+from consilience.execution.addresses import ClusterAddress
+from consilience.execution.alignment import run_alignment
 from consilience.stores.blobs import Blobs
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
 from workers.attempts import Report
 
 
-def run(job: Job, report: Report, *, embeddings: EmbeddingRecords, blobs: Blobs, graphs: Graphs) -> ScoreDocument:
+def run(
+    job: Job,
+    report: Report,
+    *,
+    embeddings: EmbeddingRecords,
+    blobs: Blobs,
+    graphs: Graphs,
+    cluster: ClusterAddress | None = None,
+) -> ScoreDocument:
     """The score of an alignment job.
 
     Raises
@@ -21,7 +30,7 @@ def run(job: Job, report: Report, *, embeddings: EmbeddingRecords, blobs: Blobs,
     """
     request = AlignmentRequest.model_validate(job.request)
     a, b = (_read(side, embeddings) for side in (request.a, request.b))
-    return run_alignment(request, a, b, blobs, graphs, report=report)
+    return run_alignment(request, a, b, blobs, graphs, report=report, cluster=cluster)
 
 
 def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:

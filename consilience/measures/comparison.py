@@ -12,11 +12,14 @@ import numpy as np
 
 from consilience.contract.scores import Reason
 from consilience.numerics.arrays import Float32Array, IdArray
+from consilience.numerics.graph_parts import GraphTask, build_in_parts
 from consilience.numerics.graphs import ExactBuilder, build_graph
 from consilience.numerics.moments import CentredRows
 from consilience.numerics.neighbours import NeighbourGraph
+from consilience.numerics.parts import HERE, STEPS_MIN, Parts
 from consilience.numerics.permutations import Permutation, draw_permutation
-from consilience.numerics.rows import ArrayRows, PreparedRows, Rows, Scan, scan
+from consilience.numerics.queries import scale_exponent
+from consilience.numerics.rows import KeptRows, PreparedRows, Rows, Scan, scan
 from consilience.numerics.sources import Layer
 
 #: Bytes of prepared rows kept on each side, so that a grid does not prepare each layer for every cell.
@@ -67,6 +70,7 @@ class Side:
     groups : the group number of each row; rows of one group are never each other's neighbours
     builder : how graphs are built
     rows_bytes : a layer whose prepared rows take more is read by blocks
+    parts : where long computations run
     """
 
     layers: Sequence[Layer]
@@ -77,6 +81,7 @@ class Side:
     groups: IdArray | None = None
     builder: ExactBuilder = "auto"
     rows_bytes: int = ROWS_BYTES
+    parts: Parts = HERE
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
     _kept: dict[tuple[int, str], object] = field(default_factory=dict)
@@ -110,7 +115,7 @@ class Side:
         layer = self.layers[index]
         if FLOAT32_BYTES * layer.n * layer.dim > self.rows_bytes:
             return self.prepared(index)
-        return ArrayRows(self.rows(index))
+        return KeptRows(self.rows(index), self.prepared(index))
 
     def stream(self, index: int) -> Rows:
         """Access to the prepared rows for one pass: in memory where they are, or are soon read, else by blocks."""
@@ -130,7 +135,7 @@ class Side:
 
     def scan(self, index: int) -> Scan:
         """What one look at every row tells of a layer."""
-        return self.keep(index, "scan", lambda: scan(self.stream(index)))
+        return self.keep(index, "scan", lambda: scan(self.stream(index), self.parts))
 
     def centred(self, index: int) -> CentredRows:
         """Access to a layer's rows, and their mean; it holds no rows."""
@@ -149,7 +154,18 @@ class Side:
         return found
 
     def _build(self, index: int, report: Callable[[int], None] | None) -> Builder:
-        return lambda k_max: build_graph(self.rows(index), k_max, self.groups, report, self.builder)
+        def build(k_max: int) -> NeighbourGraph:
+            if not self.sends(index):
+                return build_graph(self.rows(index), k_max, self.groups, report, self.builder)
+            exponent = 0 if self.normalise else -scale_exponent(self.scan(index).largest)
+            task = GraphTask(self.prepared(index), k_max, self.groups, exponent, self.builder)
+            return build_in_parts(task, self.parts, report)
+
+        return build
+
+    def sends(self, index: int) -> bool:
+        """Whether the graph of a layer is built elsewhere: where parts run elsewhere, and it is worth the way."""
+        return self.parts.elsewhere and float(self.n) ** 2 * self.layers[index].dim >= STEPS_MIN
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""
@@ -205,6 +221,11 @@ class Comparison:
     def n(self) -> int:
         """Number of paired items."""
         return self.a.n
+
+    @property
+    def parts(self) -> Parts:
+        """Where long computations run."""
+        return self.a.parts
 
     @property
     def grouped(self) -> bool:

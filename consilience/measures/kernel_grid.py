@@ -115,8 +115,8 @@ class KernelGrid:
         if self._by_features:
             x, y = a.centred(cell[0]), b.centred(cell[1])
             kept = self._pair
-            moments = kept[1] if kept and kept[0] == cell else find_moments(x, y, step=self._step(0, 2))
-            return linear_pair_rows(x, y, moments, debiased=debiased, step=self._step(1, 2))
+            moments = kept[1] if kept and kept[0] == cell else find_moments(x, y, parts=a.parts, step=self._step(0, 2))
+            return linear_pair_rows(x, y, moments, debiased=debiased, parts=a.parts, step=self._step(1, 2))
         w_a, w_b = (
             jackknife_weights(self.sums(side, index), debiased=debiased)
             for side, index in zip((a, b), cell, strict=True)
@@ -229,7 +229,7 @@ class KernelGrid:
         places = ("a", cell[0]), ("b", cell[1])
         own = places[0] not in self._found, places[1] not in self._found
         x, y = self.a.centred(cell[0]), self.b.centred(cell[1])
-        moments = find_moments(x, y, own=own, order=permutation, step=step)
+        moments = find_moments(x, y, own=own, order=permutation, parts=self.a.parts, step=step)
         for place, found in zip(places, (moments.a, moments.b), strict=True):
             if found is not None:
                 self._found[place] = linear_sums(found)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from consilience.numerics.compiled import BoolArray
 from consilience.numerics.intervals import Bounds, list_length, resampled_bounds, subsample_rows
 from consilience.numerics.lists import Lists, Space
 from consilience.numerics.neighbours import NeighbourGraph
+from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.permutations import Permutation
 
 #: Bytes of n x n similarities kept on each side while items are relabelled or left out. Only metrics that ask for more than the
@@ -103,23 +105,48 @@ def _find_bounds(
 
 
 def _find_graphs(comparison: Comparison) -> tuple[list[NeighbourGraph], NeighboursRecord]:
-    """Find the graph of every layer, a's layers first."""
+    """Find the graph of every layer, a's layers first; side by side, where their parts run elsewhere."""
     sides, n = _layers(comparison), comparison.n
-    found = []
-    for number, (side, index) in enumerate(sides):
+    searched = _Searched(len(sides) * n, comparison.report)
 
-        def report(rows: int, before: int = number * n) -> None:
-            comparison.report("neighbours", before + rows, len(sides) * n)
+    def find(number: int, side: Side, index: int) -> tuple[NeighbourGraph, bool]:
+        found = side.graph(index, comparison.list_length, partial(searched.note, number))
+        searched.note(number, n)
+        return found
 
-        report(0)
-        found.append(side.graph(index, comparison.list_length, report))
-    comparison.report("neighbours", len(sides) * n, len(sides) * n)
+    calls = [partial(find, number, *layer) for number, layer in enumerate(sides)]
+    found = _place(sides).overlap(calls)
     graphs, hits = [graph for graph, _ in found], {hit for _, hit in found}
     cached = "mixed" if len(hits) == 2 else "hit" if hits == {True} else "miss"
     certified = [graph.certified for graph in graphs if graph.certified is not None]
     return graphs, NeighboursRecord(
         builder=graphs[0].builder, recall=1.0, certified=min(certified, default=None), cache=cached
     )
+
+
+def _place(layers: Sequence[tuple[Side, int]]) -> Parts:
+    """Side by side where all of them only wait: the rows of a layer are not for two threads."""
+    if not all(side.sends(index) for side, index in layers):
+        return HERE
+    for side, index in layers:
+        side.scan(index)
+    return layers[0][0].parts
+
+
+class _Searched:
+    """How many rows of all layers have been searched, told as they come, from whichever thread."""
+
+    def __init__(self, total: int, report: Callable[[str, int, int], None]) -> None:
+        self._total, self._report = total, report
+        self._rows: dict[int, int] = {}
+        self._telling = Lock()
+        report("neighbours", 0, total)
+
+    def note(self, layer: int, rows: int) -> None:
+        """So many rows of a layer have been searched."""
+        with self._telling:
+            self._rows[layer] = rows
+            self._report("neighbours", sum(self._rows.values()), self._total)
 
 
 def _layers(comparison: Comparison) -> list[tuple[Side, int]]:

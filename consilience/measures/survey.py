@@ -90,6 +90,7 @@ class Survey:
                 k,
                 groups=side.groups,
                 rings=self.rings,
+                parts=side.parts,
                 exponent=0 if side.normalise else scale_exponent(side.scan(index).largest),
                 report=report,
             )

@@ -3,7 +3,7 @@
 A stored layer is never mapped: pages of a mapped file count as resident memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -142,6 +142,21 @@ def _scale_to_unit(block: Float32Array) -> None:
     """Scale each row to length 1 in place; lengths are float64, in which the square of every float32 has room."""
     lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))[:, None]
     block /= np.where(lengths == 0, 1, lengths)
+
+
+@dataclass(frozen=True)
+class KeptRows(ArrayRows):
+    """Prepared rows in memory, which know where they come from: another process is sent that, and reads them again."""
+
+    origin: PreparedRows
+
+    def __reduce__(self) -> tuple[Callable[[PreparedRows], PreparedRows], tuple[PreparedRows]]:
+        """What is pickled: the origin."""
+        return _arrive, (self.origin,)
+
+
+def _arrive(origin: PreparedRows) -> PreparedRows:
+    return origin
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 from consilience.numerics.arrays import AnyArray, Float32Array
 from consilience.numerics.parts import BLOCK_VALUES
-from consilience.numerics.rows import ArrayRows, PreparedRows, Scan, blocks, scan
+from consilience.numerics.rows import ArrayRows, KeptRows, PreparedRows, Scan, blocks, scan
 from consilience.numerics.sources import ArrayLayer
 
 
@@ -88,3 +88,11 @@ def test_centring_subtracts_the_mean_row_before_scaling(stack: npt.NDArray[np.fl
     centred = rows - rows.mean(axis=0)
     prepared = prepare(rows, centre=True)
     np.testing.assert_allclose(prepared, centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=2e-6)
+
+
+def test_rows_in_memory_travel_as_where_they_come_from(stack: npt.NDArray[np.float32]) -> None:
+    origin = PreparedRows.of(ArrayLayer("0", stack[:, 0].copy()), centre=True)
+    kept = KeptRows(origin.load().array, origin)
+    arrived = pickle.loads(pickle.dumps(kept))  # noqa: S301 - our own
+    assert isinstance(arrived, PreparedRows)
+    np.testing.assert_array_equal(arrived.read(10, 20), kept.read(10, 20))

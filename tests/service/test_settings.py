@@ -1,7 +1,8 @@
 import pytest
 
 from consilience.errors import StartupError
-from service.settings import Settings, is_loopback, read_settings
+from consilience.surroundings import is_loopback
+from service.settings import Settings, read_settings
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from consilience.errors import StartupError
+from consilience.execution.addresses import Certificate, ClusterAddress
 from workers.settings import Settings, count_cores, read_settings
 
 
@@ -42,6 +43,55 @@ def test_an_error_names_the_variable_and_its_value(monkeypatch: pytest.MonkeyPat
         read_settings()
     assert "CONSILIENCE_BEAT_S='-1': Input should be greater than 0" in str(caught.value)
     assert "CONSILIENCE_WORKERS='many'" in str(caught.value)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> dict[str, Path]:
+    """Three files that stand for a certificate."""
+    files = {f"cluster_{name}_file": tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
+    for file in files.values():
+        file.touch()
+    return files
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786"])
+def test_a_cluster_on_this_machine_needs_no_certificate(url: str) -> None:
+    assert Settings(cluster_url=url).cluster == ClusterAddress(url)
+    assert Settings().cluster is None
+
+
+def test_a_cluster_elsewhere_is_reached_with_a_certificate(certificate: dict[str, Path]) -> None:
+    found = Settings.model_validate({"cluster_url": "tls://scheduler:8786", **certificate}).cluster
+    assert found == ClusterAddress("tls://scheduler:8786", Certificate(*certificate.values()))
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("tcp://scheduler:8786", "is not a loopback address"),
+        ("tcp://10.0.0.1:8786", "is not a loopback address"),
+        ("tcp://:8786", "is not a loopback address"),
+        ("tls://scheduler:8786", "set CONSILIENCE_CLUSTER_CERT_FILE, CONSILIENCE_CLUSTER_KEY_FILE too"),
+        ("ucx://127.0.0.1:8786", "is neither tls://"),
+        ("127.0.0.1:8786", "is neither tls://"),
+        ("inproc://1", "is neither tls://"),
+    ],
+)
+def test_a_cluster_that_anybody_could_give_code_to_is_refused(
+    monkeypatch: pytest.MonkeyPatch, certificate: dict[str, Path], url: str, complaint: str
+) -> None:
+    monkeypatch.setenv("CONSILIENCE_CLUSTER_URL", url)
+    monkeypatch.setenv("CONSILIENCE_CLUSTER_CA_FILE", str(certificate["cluster_ca_file"]))
+    with pytest.raises(StartupError) as caught:
+        read_settings()
+    assert complaint in str(caught.value)
+    assert f"CONSILIENCE_CLUSTER_URL={url!r}" in str(caught.value)
+
+
+def test_a_certificate_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSILIENCE_CLUSTER_CA_FILE", "/nowhere/ca.pem")
+    with pytest.raises(StartupError, match="CONSILIENCE_CLUSTER_CA_FILE='/nowhere/ca.pem'"):
+        read_settings()
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
-"""Where a job's parts run: in this process. Holds the cache of neighbour graphs."""
+"""What a job does with its two stored sets. Holds the cache of neighbour graphs."""
 
 from dataclasses import dataclass
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.scores import ScoreDocument
+from consilience.execution.addresses import ClusterAddress
+from consilience.execution.places import open_parts
 from consilience.measures.comparison import Address, Builder, Report
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.sources import Source
@@ -47,7 +49,14 @@ class CachedGraphs:
 
 
 def run_alignment(
-    request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, blobs: Blobs, graphs: Graphs, *, report: Report
+    request: AlignmentRequest,
+    a: EmbeddingSet,
+    b: EmbeddingSet,
+    blobs: Blobs,
+    graphs: Graphs,
+    *,
+    report: Report,
+    cluster: ClusterAddress | None = None,
 ) -> ScoreDocument:
     """Score two stored sets.
 
@@ -57,15 +66,20 @@ def run_alignment(
         Its sides are `a` and `b`.
     report : callable
         Called with a stage, what is done and what there is to do.
+    cluster : ClusterAddress, optional
+        Where long computations run; by default in this process. The result is the same.
 
     Raises
     ------
+    Unavailable
+        The cluster does not answer, has no workers, or was lost.
     InputError
         What only the numbers can tell, such as a null that a metric does not have.
     """
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
-    return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report)
+    with open_parts(cluster) as parts:
+        return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, parts=parts)
 
 
 def open_set(embeddings: EmbeddingSet, blobs: Blobs, *, with_ids: bool) -> Source:

@@ -8,7 +8,7 @@ import pytest
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.errors import Unavailable
-from consilience.execution import CachedGraphs, open_set
+from consilience.execution.alignment import CachedGraphs, open_set
 from consilience.formats.files import from_vectors
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
 from consilience.stores.blobs import Blobs, set_digest

@@ -1,0 +1,35 @@
+"""Where the parts of a job run: in its own process, or on a cluster."""
+
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from importlib.util import find_spec
+
+from consilience.errors import MissingExtra
+from consilience.execution.addresses import ClusterAddress
+from consilience.numerics.parts import HERE, Parts
+
+
+def load_cluster() -> None:
+    """Import what a cluster needs, so that every process forked later has it; this starts no thread.
+
+    Raises
+    ------
+    MissingExtra
+        Dask is not installed.
+    """
+    if find_spec("distributed") is None:
+        raise MissingExtra(
+            "The packages of cluster are not installed.",
+            value="cluster",
+            hint="Run: pip install 'consilience[cluster]', or unset CONSILIENCE_CLUSTER_URL.",
+        )
+    import_module("consilience.execution.cluster")
+
+
+def open_parts(address: ClusterAddress | None) -> AbstractContextManager[Parts]:
+    """Where a job's parts run while the context lasts: on the cluster at the address, or here. In the job's own process."""
+    if address is None:
+        return nullcontext(HERE)
+    from consilience.execution.cluster import DaskParts  # noqa: PLC0415 - Dask is an extra
+
+    return DaskParts(address)

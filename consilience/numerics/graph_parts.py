@@ -1,0 +1,81 @@
+"""An exact neighbour graph in parts that can be built elsewhere: tiles where the builder has tiles, else all in one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, isqrt
+
+from consilience.numerics.arrays import IdArray
+from consilience.numerics.graphs import ExactBuilder, build_graph, choose_builder
+from consilience.numerics.neighbours import NeighbourGraph
+from consilience.numerics.parts import Parts
+from consilience.numerics.rows import PreparedRows
+from consilience.numerics.tile_pairs import Pair, block_edges, count_blocks
+from consilience.numerics.tiles import PartialGraph, TilePart, merge, search_part
+
+#: Multiply-adds of one part, less than a second on one core: what it reads and sends back is little beside.
+PART_STEPS = 2e10
+#: Stripes that the blocks of rows are dealt to, at most: what is sent back and merged grows with them.
+STRIPES_MAX = 64
+
+
+@dataclass(frozen=True)
+class GraphTask:
+    """The exact graph of one layer.
+
+    Attributes
+    ----------
+    rows : where its rows are, (n, d)
+    k_max : neighbours of each row
+    groups : array of shape (n,), int32; rows of one group are never each other's neighbours
+    exponent : rows are scaled by 2 to this power (see `neighbours.find_exponent`)
+    builder : how it is built
+    """
+
+    rows: PreparedRows
+    k_max: int
+    groups: IdArray | None = None
+    exponent: int = 0
+    builder: ExactBuilder = "auto"
+
+
+def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] | None = None) -> NeighbourGraph:
+    """Build a graph, bit for bit the one that `graphs.build_graph` builds in this process.
+
+    `report` is told how many rows have been searched, or what comes to as much.
+    """
+    n, builder = task.rows.n, choose_builder(task.rows.n) if task.builder == "auto" else task.builder
+    if builder != "symmetric":
+        (graph,) = parts.map(_build_whole, [replace(task, builder=builder)])
+        return graph
+    split = [
+        TilePart(task.rows, pairs, task.k_max, task.groups, task.exponent) for pairs in split_pairs(n, task.rows.dim)
+    ]
+    done, total = 0, sum(len(part.pairs) for part in split)
+
+    def found() -> Iterator[PartialGraph]:
+        nonlocal done
+        for part, partial in zip(split, parts.map(search_part, split), strict=True):
+            yield partial
+            done += len(part.pairs)
+            if report is not None:
+                report(n * done // total)
+
+    return merge(found(), n, task.k_max)
+
+
+def split_pairs(n: int, dim: int) -> list[list[Pair]]:
+    """Deal all tiles of n rows to parts, each a square of tiles, or half of one at the diagonal: by the sizes alone."""
+    blocks = count_blocks(n)
+    block_rows = block_edges(n)[1]
+    width = max(1, isqrt(int(PART_STEPS / dim)) // block_rows, ceil(blocks / STRIPES_MAX))
+    stripes = [range(start, min(start + width, blocks)) for start in range(0, blocks, width)]
+    return [
+        [(i, j) for i, j in product(stripes[first], stripes[last]) if i <= j]
+        for first in range(len(stripes))
+        for last in range(first, len(stripes))
+    ]
+
+
+def _build_whole(task: GraphTask) -> NeighbourGraph:
+    return build_graph(task.rows.load().array, task.k_max, task.groups, None, task.builder)
