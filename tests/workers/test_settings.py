@@ -90,7 +90,7 @@ def test_a_cluster_that_anybody_could_give_code_to_is_refused(
 
 def test_a_certificate_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIENCE_CLUSTER_CA_FILE", "/nowhere/ca.pem")
-    with pytest.raises(StartupError, match="CONSILIENCE_CLUSTER_CA_FILE='/nowhere/ca.pem'"):
+    with pytest.raises(StartupError, match=r"CONSILIENCE_CLUSTER_CA_FILE='/nowhere/ca.pem'"):
         read_settings()
 
 
