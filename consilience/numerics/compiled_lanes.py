@@ -21,9 +21,9 @@ def _instruction(function: Callable[..., Any]) -> Any:
     return intrinsic(function)
 
 
-def _load(builder: Any, array: Any, address: Any, lanes: int = LANES) -> Any:
+def _load(builder: Any, dtype: Any, address: Any, lanes: int = LANES) -> Any:
     """So many values from an address on, which need not be aligned, as float32."""
-    halves = array.dtype == nb.uint16
+    halves = dtype == nb.uint16
     stored = ir.VectorType(ir.IntType(16) if halves else ir.FloatType(), lanes)
     values = builder.load(builder.inttoptr(address, stored.as_pointer()))
     values.align = 1
@@ -41,29 +41,40 @@ def _spread(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES))
 
 
+def _similarities(builder: Any, tile: Any, address: Any, shift: Any, shifts: Any) -> Any:
+    return builder.fadd(
+        builder.fadd(_load(builder, tile.dtype, address), _spread(builder, shift)),
+        _load(builder, nb.float32, shifts),
+    )
+
+
 @_instruction
-def find_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _limit: Any) -> Any:
-    """Which of a tile's values from an address on, plus a shift, are not below a limit: a bit each, the first the lowest."""
+def find_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limit: Any) -> Any:
+    """Which similarities are not below a limit: a bit each, the first the lowest.
+
+    A similarity is a tile's value, from an address on, plus the row's shift, plus the column's, float32 from another
+    address on.
+    """
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        _, address, shift, limit = arguments
-        values = builder.fadd(_load(builder, tile, address), _spread(builder, shift))
+        _, address, shift, shifts, limit = arguments
+        values = _similarities(builder, tile, address, shift, shifts)
         return builder.bitcast(builder.fcmp_ordered(">=", values, _spread(builder, limit)), ir.IntType(LANES))
 
-    return nb.uint64(tile, nb.uintp, nb.float32, nb.float32), generate
+    return nb.uint64(tile, nb.uintp, nb.float32, nb.uintp, nb.float32), generate
 
 
 @_instruction
-def find_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, limits: Any, _limit_address: Any) -> Any:
-    """The same, with a limit of its own for each value: float32 from another address on."""
+def find_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limits: Any) -> Any:
+    """The same, with a limit of its own for each column, float32 from an address on."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        _, address, shift, _, limit_address = arguments
-        values = builder.fadd(_load(builder, tile, address), _spread(builder, shift))
-        bounds = _load(builder, limits, limit_address)
+        _, address, shift, shifts, limits = arguments
+        values = _similarities(builder, tile, address, shift, shifts)
+        bounds = _load(builder, nb.float32, limits)
         return builder.bitcast(builder.fcmp_ordered(">=", values, bounds), ir.IntType(LANES))
 
-    return nb.uint64(tile, nb.uintp, nb.float32, limits, nb.uintp), generate
+    return nb.uint64(tile, nb.uintp, nb.float32, nb.uintp, nb.uintp), generate
 
 
 @_instruction
@@ -71,7 +82,7 @@ def read_value(_context: Any, tile: Any, _address: Any) -> Any:
     """One of a tile's values as float32."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.extract_element(_load(builder, tile, arguments[1], 1), _WORD(0))
+        return builder.extract_element(_load(builder, tile.dtype, arguments[1], 1), _WORD(0))
 
     return nb.float32(tile, nb.uintp), generate
 

@@ -98,7 +98,8 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
         What follows it in memory up to the next 64 values must be readable.
     first_row, first_column : places of the tile's first row and column in the arrays below
     mirrored : whether the columns take part; not where a tile lies on the diagonal
-    shifts : array of shape (m,), float32, added to all values of a tile's row
+    shifts : array of shape (m + 64,), float32
+        A similarity is a tile's value plus its row's shift plus its column's.
     items, owner : arrays of shape (m,), int32: id and group of each place; nobody finds its own group
     keys : array of shape (m, room), room > k
     counts : array of shape (m,), how many keys each place has
@@ -106,16 +107,15 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
     """
     height, width = tile.shape
     room = keys.shape[1]
-    values, bounds = tile.ctypes.data, limits.ctypes.data
+    values, column_shifts, bounds = tile.ctypes.data, shifts.ctypes.data, limits.ctypes.data
     for r in range(height):
         i = first_row + r
         shift = shifts[i]
         for c in range(0, width, LANES):
             at = values + tile.itemsize * (r * width + c)
-            rows = find_reaching(tile, at, shift, limits[i])
-            columns = np.uint64(0)
-            if mirrored:
-                columns = find_reaching_each(tile, at, shift, limits, bounds + 4 * (first_column + c))
+            above, below = column_shifts + 4 * (first_column + c), bounds + 4 * (first_column + c)
+            rows = find_reaching(tile, at, shift, above, limits[i])
+            columns = find_reaching_each(tile, at, shift, above, below) if mirrored else np.uint64(0)
             if not rows | columns:
                 continue
             inside = (_ONE << np.uint64(width - c)) - _ONE if width - c < LANES else ~np.uint64(0)
@@ -128,7 +128,7 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
                     if owner[i] == owner[j]:
                         continue
                     place, other = (j, i) if turn else (i, j)
-                    key = make_key(read_value(tile, at + tile.itemsize * lane) + shift, items[other])
+                    key = make_key(read_value(tile, at + tile.itemsize * lane) + shift + shifts[j], items[other])
                     if limits[place] > -np.inf and key < keys[place, k - 1]:
                         continue  # as similar as the k-th, but of a larger id
                     count = counts[place]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from consilience.numerics.arrays import Float32Array, IdArray
+from consilience.numerics.arrays import AnyArray, Float32Array, IdArray
 from consilience.numerics.compiled_lanes import LANES
 from consilience.numerics.compiled_tiles import KeyArray, read_keys, select, sort_best
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
@@ -32,19 +32,24 @@ class Found:
     owner : array of shape (n,), int32
         The group of every row, of one row alone where there are no groups.
     k : neighbours wanted
+    shifts : array of shape (m,), float32, optional
+        What each row adds to all of its similarities.
     """
 
-    def __init__(self, items: IdArray, owner: IdArray, k: int) -> None:
+    def __init__(self, items: IdArray, owner: IdArray, k: int, shifts: Float32Array | None = None) -> None:
         self.items, self.owner, self.k = items, owner[items], k
         room = max(k + 1, min(len(owner), k + min(max(k, ROOM_MIN), ROOM_MAX)))
         self.keys = np.empty((len(items), room), np.uint64)
         self.counts = np.zeros(len(items), np.int64)
         self.limits = np.full(len(items) + LANES, -np.inf, np.float32)
+        self.shifts = np.zeros(len(items) + LANES, np.float32)
+        if shifts is not None:
+            self.shifts[: len(items)] = shifts
 
-    def add(self, tile: Float32Array, row: int, column: int, shifts: Float32Array) -> None:
-        """Add the similarities of a tile whose first row and column stand at these places, each row shifted."""
+    def add(self, tile: AnyArray, row: int, column: int) -> None:
+        """Add the similarities of a tile whose first row and column stand at these places."""
         found = (self.keys, self.counts, self.limits, self.k)
-        select(tile, row, column, row != column, shifts, self.items, self.owner, *found)
+        select(tile, row, column, row != column, self.shifts, self.items, self.owner, *found)
 
     def best(self) -> KeyArray:
         """The best k keys of each row, best first, 0 where there are fewer: a view, and the end of the search."""
@@ -142,7 +147,6 @@ def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
     places = dict(zip(touched, np.cumsum([0, *map(len, spans)]).tolist(), strict=False))
     owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
     found = Found(np.concatenate(spans), owner, part.k)
-    unshifted = np.zeros(len(found.items), np.float32)
     values = {block: _read(part, edges[block], edges[block + 1]) for block in touched}
 
     def open_worker() -> Callable[[Pair], None]:
@@ -152,7 +156,7 @@ def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
             i, j = pair
             tile = buffer[: len(values[i]) * len(values[j])].reshape(len(values[i]), len(values[j]))
             np.matmul(values[i], values[j].T, out=tile)
-            found.add(tile, places[i], places[j], unshifted)
+            found.add(tile, places[i], places[j])
 
         return work
 

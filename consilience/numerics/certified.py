@@ -1,0 +1,179 @@
+"""Exact neighbour graphs whose candidates are found in bfloat16, several times faster where the processor has such products.
+
+How far a product of rounded rows can be off is bounded. A row whose k-th true similarity exceeds by more than that whatever is
+no candidate is certified; the few others are searched in float32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from llvmlite import binding
+
+from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.compiled_certified import BitsArray, decide_rows, round_rows
+from consilience.numerics.compiled_lanes import LANES
+from consilience.numerics.neighbours import NeighbourGraph, find_exponent, search_rows
+from consilience.numerics.threads import map_rows
+from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, run_pairs
+from consilience.numerics.tiles import Found, build_symmetric, read_graph
+
+BUILDER = "certified_bf16"
+#: Candidates beyond the k wanted: as many as k, within these limits.
+BEYOND_MIN, BEYOND_MAX = 54, 512
+#: Rows whose mean is the centre.
+CENTRE_ROWS = 4096
+#: Largest share of rows that are searched one by one; beyond it half of all products is less.
+SINGLE_MAX = 0.5
+
+#: Half of the spacing of bfloat16 at 1: relative error of rounding to it.
+ROUNDING = 2.0**-8
+#: The same of float32, twice, for processors that cut sums off.
+SUMMING = 2.0**-23
+#: The least normal float32: below it, a processor may take 0.
+TINY = 2.0**-126
+#: The spacing of float64 at 1.
+EPSILON = 2.0**-52
+
+
+def build_certified(
+    x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
+) -> NeighbourGraph:
+    """Build the exact graph of the rows of x; the parameters are those of `neighbours.build_exact`.
+
+    Returns
+    -------
+    NeighbourGraph, with the share of rows that were certified; O(n (k_max + d)) memory
+
+    Notes
+    -----
+    With any vector c, y_i = x_i - c has s_ij = x_i . x_j = y_i . y_j + t_i + t_j for t_i = x_i . c - c . c / 2. Let z_i be y_i
+    rounded to bfloat16, r_i = y_i - z_i what that leaves (|r_i| <= 2^-8 |y_i|), and v_ij what is found: z_i . z_j in float32,
+    rounded to bfloat16, plus t_i + t_j. Then, for every j,
+
+        |s_ij - v_ij| <= |r_i| max |y| + |z_i| max |r|      operands: y_i y_j - z_i z_j = r_i y_j + z_i r_j;
+                                                            never above (2^-7 + 2^-16) |y_i| max |y|
+                       + d 2^-23 |z_i| max |z|              sums in float32, in whatever order (Higham 2002, 3.1)
+                       + 2^-8 |v_ij - t_i - t_j|            the product, rounded to bfloat16
+                       + 2^-21 (|v_ij| + |t_i| + max |t|)   t and its sums in float32; s_ij rounded to float32
+                       + d 2^-126 (2 + 2 max |z|)           what underflows
+
+    and float64's rounding of what is measured. v - (2^-8 + 2^-21) |v - t| grows with v, and so the bound at the last candidate
+    holds, with v there, for everything behind it; between two v it is below the larger of their bounds.
+    """
+    n = len(x)
+    if exponent := find_exponent(x):
+        x = np.ldexp(x, exponent)
+    kept = min(k_max + min(max(k_max, BEYOND_MIN), BEYOND_MAX), n)
+    rounded = _round(x)
+    found = _search(rounded, np.arange(n, dtype=np.int32) if groups is None else groups, kept, report)
+    errors, certified = rounded.errors(_ends(found)), np.empty(n, np.bool_)
+
+    def decide(part: slice) -> None:
+        decide_rows(x, found.keys, found.counts, errors, k_max, kept, part.start, part.stop, certified)
+
+    map_rows(decide, n, 2 * k_max * x.shape[1])
+    graph = read_graph(found.keys[:, :k_max], BUILDER)
+    _search_others(x, groups, graph, np.flatnonzero(~certified).astype(np.int32))
+    if report is not None:
+        report(n)
+    return replace(graph, certified=float(certified.mean()))
+
+
+def is_native() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 (AMX): without, float32 is faster."""
+    return bool(binding.get_host_cpu_features().get("amx-bf16", False))
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """Centred rows in bfloat16.
+
+    Attributes
+    ----------
+    bits : array of shape (n, d), uint16
+    whole, rounded, left : arrays of shape (n,): |y|, |z| and |r| (see `build_certified`), not below the true ones
+    shifts : array of shape (n,): t
+    centre : |c|
+    """
+
+    bits: BitsArray
+    whole: Float64Array
+    rounded: Float64Array
+    left: Float64Array
+    shifts: Float64Array
+    centre: float
+
+    def errors(self, ends: Float32Array) -> Float64Array:
+        """How far each row's similarities can be off, from the first candidate on, where `ends` has the first and the last."""
+        d, t = self.bits.shape[1], self.shifts
+        largest = np.abs(ends).max(axis=1).astype(np.float64)
+        furthest = np.max([np.abs(ends[:, end] - t - shift) for end in (0, 1) for shift in (t.min(), t.max())], axis=0)
+        terms = (
+            self.left * self.whole.max() + self.rounded * self.left.max(),
+            d * SUMMING * self.rounded * self.rounded.max(),
+            ROUNDING * furthest,
+            4 * SUMMING * (largest + np.abs(t) + np.abs(t).max()),
+            d * TINY * (2 + 2 * self.rounded.max()),
+            4 * d * EPSILON * (self.whole.max() + self.centre) ** 2,
+        )
+        total: Float64Array = np.sum(np.broadcast_arrays(*terms), axis=0)
+        return total
+
+
+def _round(x: Float32Array) -> _Rounded:
+    """Centre rows and round them."""
+    n, d = x.shape
+    centre = x[:: max(1, n // CENTRE_ROWS)].mean(axis=0, dtype=np.float64)
+    bits, measures = np.empty((n, d), np.uint16), np.empty((4, n))
+    map_rows(lambda part: round_rows(x, centre, part.start, part.stop, bits, measures), n, d)
+    whole, rounded, left = np.sqrt(measures[:3]) * (1 + d * EPSILON)
+    shifts = measures[3] - centre @ centre / 2
+    return _Rounded(bits, whole, rounded, left, shifts, float(np.linalg.norm(centre)))
+
+
+def _search(rounded: _Rounded, owner: IdArray, kept: int, report: Callable[[int], None] | None) -> Found:
+    """Find the candidates of all rows."""
+    import torch  # noqa: PLC0415 - it takes a second, and the float32 search must not need it
+
+    n, edges = len(rounded.bits), block_edges(len(rounded.bits))
+    found = Found(np.arange(n, dtype=np.int32), owner, kept, rounded.shifts.astype(np.float32))
+    values = torch.from_numpy(rounded.bits.view(np.int16)).view(torch.bfloat16)
+    blocks = [values[start:stop] for start, stop in pairwise(edges)]
+
+    def open_worker() -> Callable[[Pair], None]:
+        torch.set_num_threads(1)
+        buffer = torch.empty(max(map(len, blocks)) ** 2 + LANES, dtype=torch.bfloat16)
+        bits = buffer.view(torch.int16).numpy().view(np.uint16)
+
+        def work(pair: Pair) -> None:
+            left, right = (blocks[block] for block in pair)
+            size, shape = len(left) * len(right), (len(left), len(right))
+            torch.mm(left, right.T, out=buffer[:size].view(shape))
+            found.add(bits[:size].reshape(shape), edges[pair[0]], edges[pair[1]])
+
+        return work
+
+    threads = torch.get_num_threads()
+    try:
+        run_pairs(all_pairs(len(blocks)), open_worker, lambda share: report and report(int(share * n)))
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def _ends(found: Found) -> Float32Array:
+    """The similarities of each row's first candidate and of its last."""
+    best = found.best()
+    last = np.minimum(found.counts, found.k) - 1
+    return read_graph(np.stack([best[:, 0], best[np.arange(len(best)), last]], axis=1), BUILDER).similarities
+
+
+def _search_others(x: Float32Array, groups: IdArray | None, graph: NeighbourGraph, rows: IdArray) -> None:
+    """Search some rows in float32, in place."""
+    if len(rows) > SINGLE_MAX * len(x):
+        whole = build_symmetric(x, graph.k_max, groups)
+        graph.ids[rows], graph.similarities[rows] = whole.ids[rows], whole.similarities[rows]
+    elif len(rows):
+        graph.ids[rows], graph.similarities[rows] = search_rows(x, rows, graph.k_max, groups)
