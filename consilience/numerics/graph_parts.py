@@ -44,13 +44,12 @@ def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] 
 
     `report` is told how many rows have been searched, or what comes to as much.
     """
-    n, builder = task.rows.n, choose_builder(task.rows.n) if task.builder == "auto" else task.builder
+    n, dim = task.rows.n, task.rows.dim
+    builder = choose_builder(n, dim) if task.builder == "auto" else task.builder
     if builder != "symmetric":
         (graph,) = parts.map(_build_whole, [replace(task, builder=builder)])
         return graph
-    split = [
-        TilePart(task.rows, pairs, task.k_max, task.groups, task.exponent) for pairs in split_pairs(n, task.rows.dim)
-    ]
+    split = [TilePart(task.rows, pairs, task.k_max, task.groups, task.exponent) for pairs in split_pairs(n, dim)]
     done, total = 0, sum(len(part.pairs) for part in split)
 
     def found() -> Iterator[PartialGraph]:
