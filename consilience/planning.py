@@ -11,7 +11,7 @@ from typing import Literal, Self
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
 from consilience.contract.metric import Metric, NeighbourMetric
-from consilience.contract.search import QUERIES_PILOT
+from consilience.contract.search import QUERIES_PILOT, Approximate
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 
 #: Operations a second of a flat float32 search on two cores, of products, and of compiled loops; measured on a 2-core Xeon.
@@ -181,22 +181,51 @@ def check_subset(options: ScoringOptions, n: int) -> None:
     Raises
     ------
     InvalidRequest
-        A null by relabelling, which needs the neighbours of every row.
+        A null by relabelling, which needs the neighbours of every row; an approximate graph of all rows.
     """
-    if (
-        options.estimate == "all"
-        or (options.estimate.queries or QUERIES_PILOT) >= n
-        or options.null.method != "permutation"
-    ):
+    asks = any(isinstance(metric, NeighbourMetric) for metric in options.metrics)
+    if options.estimate == "all" or not asks or (options.estimate.queries or QUERIES_PILOT) >= n:
         return
-    for metric in options.metrics:
-        if isinstance(metric, NeighbourMetric):
+    if isinstance(options.builder, Approximate):
+        raise InvalidRequest(
+            "Rows that ask are told their exact neighbours, and an approximate graph has others.",
+            value=options.builder.index,
+            hint="Leave out `builder`, or use `estimate: all`.",
+            pointer="/builder",
+        )
+    if options.null.method == "permutation":
+        raise InvalidRequest(
+            "A permutation null needs the neighbours of every row, and only some are to ask.",
+            value="permutation",
+            hint="Use `null: auto`, which gives the mean where it is known, or `estimate: all`.",
+            pointer="/null/method",
+        )
+
+
+def choose_sizes(options: ScoringOptions, n: int) -> tuple[int, ...]:
+    """The galleries that are scored, ascending; none where no curve is asked for. `auto`: 1000, 3000, 10000, ... and all rows.
+
+    Raises
+    ------
+    InvalidRequest
+        A gallery of more rows than there are, or of too few for k neighbours.
+    """
+    ks = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
+    if options.gallery_sizes is None or not ks:
+        return ()
+    if options.gallery_sizes == "auto":
+        steps = (size for power in range(3, len(str(n))) for size in (10**power, 3 * 10**power))
+        return (*(size for size in steps if max(ks) < size < n), n)
+    for index, size in enumerate(options.gallery_sizes):
+        if not max(ks) < size <= n:
             raise InvalidRequest(
-                f"A permutation null of {metric.metric} needs the neighbours of every row, and only some are to ask.",
-                value="permutation",
-                hint="Use `null: auto`, which gives the mean where it is known, or `estimate: all`.",
-                pointer="/null/method",
+                f"A gallery of {size} rows cannot be scored with k = {max(ks)} and {n} rows in all.",
+                value=size,
+                limit=n,
+                hint=f"Ask for sizes from {max(ks) + 1} to {n}.",
+                pointer=f"/gallery_sizes/{index}",
             )
+    return tuple(sorted(set(options.gallery_sizes)))
 
 
 def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits | None = None) -> Plan:
@@ -209,6 +238,7 @@ def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits
     n = count_pairs(options.pairing, a, b)
     check_neighbours(options, n - 1)
     check_subset(options, n)
+    choose_sizes(options, n)
     names_a = choose_layers(options.layers.a, [name for name, _ in a.layers], "a")
     names_b = choose_layers(options.layers.b, [name for name, _ in b.layers], "b")
     result = _cost(options, n, a.dims(names_a), b.dims(names_b))

@@ -22,17 +22,16 @@ from consilience.formats.columns import check_length, parse_column
 from consilience.formats.files import load_layers, open_path
 from consilience.measures.chance import correct
 from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Report, Side
-from consilience.measures.drawing import draw_survey
+from consilience.measures.drawing import draw
 from consilience.measures.graph_use import CountedGraphs
 from consilience.measures.pairing import Paired, pair
-from consilience.measures.registry import measure
 from consilience.measures.results import result
 from consilience.numerics.arrays import split_layers
 from consilience.numerics.intervals import list_length
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
 from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, Source
-from consilience.planning import check_neighbours, check_pairing, check_subset, choose_layers
+from consilience.planning import check_neighbours, check_pairing, check_subset, choose_layers, choose_sizes
 
 #: Packages whose version can change a number.
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
@@ -154,11 +153,11 @@ def score_sources(
 
 def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Stopwatch") -> Iterator[Score]:
     with stopwatch.time("queries"):
-        survey = draw_survey(options, comparison)
+        drawn = draw(options, comparison, choose_sizes(options, comparison.n))
     for choice in options.metrics:
         for metric in choice.each():
             with stopwatch.time(metric.metric):
-                measurement = measure(metric, comparison, survey)
+                measurement = drawn.measure(metric, comparison)
             with stopwatch.time("null_and_interval"):
                 yield result(metric, measurement, comparison, options)
 

@@ -138,7 +138,7 @@ class ScoringOptions(Request):
     builder: BuilderChoice = "auto"
     gallery_sizes: GalleryChoice | None = Field(
         default=None,
-        description="also score galleries of fewer rows: a curve for every neighbour score of single layers",
+        description="also score galleries of fewer rows: a curve for every neighbour score, of its best layer pair",
     )
     memory_budget_bytes: Annotated[int, Field(strict=True, ge=MEMORY_BUDGET_MIN_BYTES)] | None = Field(
         default=None, description="peak memory that the job may plan with; null, and at most: the operator's limit"

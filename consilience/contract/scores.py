@@ -103,13 +103,13 @@ class NeighboursRecord(Document):
 
 
 class GalleryPoint(Document):
-    """The score in a gallery of fewer rows, drawn at random, each inside the next."""
+    """The score in a gallery of fewer rows, drawn at random, each inside the next; its own rows ask, as far as they do."""
 
     n: int
     value: Finite
     low: Finite
     high: Finite
-    """Interval over the rows that asked, at the interval's level."""
+    """Interval for the score of this gallery, at the interval's level; a point where all its rows asked."""
 
 
 class GraphUse(Document):

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from typing import Protocol, TypeVar, cast
@@ -20,7 +20,7 @@ from consilience.numerics.parts import HERE, STEPS_MIN, Parts
 from consilience.numerics.permutations import Permutation, draw_permutation
 from consilience.numerics.queries import scale_exponent
 from consilience.numerics.rows import KeptRows, PreparedRows, Rows, Scan, scan
-from consilience.numerics.sources import Layer
+from consilience.numerics.sources import Layer, SelectedLayer
 
 #: Bytes of prepared rows kept on each side, so that a grid does not prepare each layer for every cell.
 PREPARED_BYTES = 512_000_000
@@ -166,6 +166,23 @@ class Side:
     def sends(self, index: int) -> bool:
         """Whether the graph of a layer is built elsewhere: where parts run elsewhere, and it is worth the way."""
         return self.parts.elsewhere and float(self.n) ** 2 * self.layers[index].dim >= STEPS_MIN
+
+    def select(self, members: IdArray) -> "Side":
+        """Some of the rows as a side of their own, prepared as here: less the mean of all rows, where one is subtracted."""
+        selected = Side(
+            layers=[SelectedLayer(layer, members.astype(np.intp)) for layer in self.layers],
+            clamps=self.clamps,
+            centre=self.centre,
+            normalise=self.normalise,
+            graphs=FreshGraphs(),  # an address does not say of which rows the mean is
+            groups=None if self.groups is None else self.groups[members],
+            builder=self.builder,
+            rows_bytes=self.rows_bytes,
+            parts=self.parts,
+        )
+        for index, layer in enumerate(selected.layers):
+            selected._kept[index, "prepared"] = replace(self.prepared(index), layer=layer)
+        return selected
 
     def reason(self, index: int) -> Reason | None:
         """Why no metric of this layer is defined, where none is."""

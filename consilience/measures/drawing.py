@@ -1,43 +1,69 @@
 """How many rows ask: as many as the request says, or as many as make every interval narrow enough."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from consilience.contract.jobs import ScoringOptions
-from consilience.contract.metric import NeighbourMetric
+from consilience.contract.metric import Metric, NeighbourMetric
 from consilience.contract.search import QUERIES_PILOT, Estimate
 from consilience.measures.comparison import Comparison
 from consilience.measures.estimated import estimate_cell, find_limits, measure_estimated
+from consilience.measures.gallery_curve import open_galleries, trace_curve
+from consilience.measures.measurement import Measurement
+from consilience.measures.registry import measure
 from consilience.measures.survey import Survey
 from consilience.numerics import estimates
-from consilience.numerics.arrays import IdArray
 
 #: Draws after the pilot.
 DRAWS_MAX = 3
 
 
-def draw_survey(options: ScoringOptions, comparison: Comparison) -> Survey | None:
-    """Let rows ask for the neighbours that the request's metrics need; None where all rows are to ask.
+@dataclass(frozen=True)
+class Drawn:
+    """Who was asked, for all neighbour metrics of a request.
+
+    Attributes
+    ----------
+    survey : what the rows that ask were told; None: all rows are asked, by graphs
+    galleries : what rows were told in galleries of fewer rows; None where there are none
+    sizes : rows of the galleries of a curve; none where there is none
+    """
+
+    survey: Survey | None = None
+    galleries: Survey | None = None
+    sizes: tuple[int, ...] = ()
+
+    def measure(self, metric: Metric, comparison: Comparison) -> Measurement:
+        """Measure one metric: one of neighbours on what the rows were told, any other on all rows."""
+        if not isinstance(metric, NeighbourMetric):
+            return measure(metric, comparison)
+        measured = measure(metric, comparison) if self.survey is None else measure_estimated(metric, self.survey)
+        return replace(
+            measured, curve=trace_curve(metric, measured, self.galleries, self.sizes) if self.sizes else None
+        )
+
+
+def draw(options: ScoringOptions, comparison: Comparison, sizes: tuple[int, ...]) -> Drawn:
+    """Ask as many rows as the request says, in galleries of some sizes too, for the neighbours that its metrics need.
 
     With a half width a pilot asks first. Its variances say how many rows are needed; if these are more than half of all rows,
-    all of them ask, since an exact graph costs no more than that. The variance that is found then may be larger than the
+    all of them are asked, since an exact graph costs no more than that. The variance that is found then may be larger than the
     pilot's, and up to two more draws follow.
     """
     metrics = [each for metric in options.metrics if isinstance(metric, NeighbourMetric) for each in metric.each()]
-    choice, n = options.estimate, comparison.n
-    if not metrics or choice == "all":
-        return None
-    first = choice.queries or QUERIES_PILOT
-    if first >= n:
-        return None
-    survey = Survey(comparison, max(metric.k[0] for metric in metrics), (n,), _order(comparison))
-    survey.ask(first)
-    return survey if choice.half_width is None or _extend(survey, metrics, choice) else None
-
-
-def _order(comparison: Comparison) -> IdArray:
-    return estimates.order_rows(comparison.n, comparison.seed).astype(np.int32)
+    if not metrics:
+        return Drawn()
+    k, n = max(metric.k[0] for metric in metrics), comparison.n
+    order = estimates.order_rows(n, comparison.seed).astype(np.int32)
+    choice = options.estimate
+    if choice != "all" and (first := choice.queries or QUERIES_PILOT) < n:
+        survey = Survey(comparison, k, (*(size for size in sizes if size < n), n), order)
+        survey.ask(first)
+        if choice.half_width is None or _extend(survey, metrics, choice):
+            return Drawn(survey, survey, sizes)
+    return Drawn(None, open_galleries(comparison, k, sizes, order), sizes)
 
 
 def _extend(survey: Survey, metrics: Sequence[NeighbourMetric], choice: Estimate) -> bool:

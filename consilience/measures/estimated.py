@@ -56,7 +56,7 @@ def measure_estimated(metric: NeighbourMetric, survey: Survey) -> Measurement:
         reasons=reasons,
         law=partial(_law, metric, survey),
         permuted=_no_draws,
-        bounds=lambda i, j, level: _bounds(metric, found[i, j], level),
+        bounds=lambda i, j, level: find_bounds(metric, found[i, j], level),
         neighbours=NeighboursRecord(builder="queries", recall=1.0, cache=_cached(survey.hits)),
         asked=survey.asked,
     )
@@ -67,7 +67,8 @@ def find_limits(metric: NeighbourMetric) -> Limits:
     return metric.low, metric.ceiling
 
 
-def _bounds(metric: NeighbourMetric, found: Estimate, level: float) -> Bounds | Reason:
+def find_bounds(metric: NeighbourMetric, found: Estimate, level: float) -> Bounds | Reason:
+    """Find the interval of an estimate for the score of its gallery, or the reason why there is none."""
     limits = find_limits(metric)
     if None in limits and found.variance <= VARIANCE_MIN:
         return Reason(

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from consilience.contract.scores import NeighboursRecord, Reason
+from consilience.contract.scores import GalleryPoint, NeighboursRecord, Reason
 from consilience.measures.comparison import Comparison, Side
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.intervals import Bounds
 from consilience.numerics.nulls import Law
 from consilience.numerics.permutations import Permutation
+
+#: The points of a gallery-size curve of a cell, their intervals at a level.
+Curve = Callable[[tuple[int, int], float], tuple[GalleryPoint, ...]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Measurement:
     bounds : the interval of a cell (i, j) at a level, or the reason why there is none: that of the population, of the gallery
         where only some rows have asked
     asked : how many rows asked; None: all of them
+    curve : the score in galleries of fewer rows, where it is asked for
     """
 
     grid: Float64Array
@@ -35,6 +39,7 @@ class Measurement:
     bounds: Callable[[int, int, float], Bounds | Reason]
     neighbours: NeighboursRecord | None = None
     asked: int | None = None
+    curve: Curve | None = None
     warnings: tuple[str, ...] = field(default=())
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from consilience.contract.metric import Metric, NeighbourMetric
+from consilience.contract.metric import Metric
 from consilience.contract.metrics import METRICS
 from consilience.measures.comparison import Comparison
-from consilience.measures.estimated import measure_estimated
 from consilience.measures.kernels import measure_angular_cka, measure_cka, measure_distance_correlation, measure_rv
 from consilience.measures.measurement import Measurement
 from consilience.measures.neighbours import measure_neighbours
@@ -23,7 +22,6 @@ from consilience.measures.subspace import (
     measure_pwcca,
     measure_svcca,
 )
-from consilience.measures.survey import Survey
 
 #: Each function takes the metric class of its own name.
 MEASURES: dict[str, Callable[[Any, Comparison], Measurement]] = {
@@ -56,8 +54,6 @@ if MEASURES.keys() != METRICS.keys():  # pragma: no cover - a slip while adding 
     raise AssertionError(f"metrics without a measure, or measures without a metric: {MEASURES.keys() ^ METRICS.keys()}")
 
 
-def measure(metric: Metric, comparison: Comparison, survey: Survey | None = None) -> Measurement:
-    """Measure one metric with single options on a comparison; with a survey, metrics of neighbours are estimated from it."""
-    if survey is not None and isinstance(metric, NeighbourMetric):
-        return measure_estimated(metric, survey)
+def measure(metric: Metric, comparison: Comparison) -> Measurement:
+    """Measure one metric with single options on a comparison."""
     return MEASURES[metric.metric](metric, comparison)

@@ -6,11 +6,14 @@ import numpy as np
 
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metric import Metric
-from consilience.contract.scores import Interval, Null, Reason, Score
+from consilience.contract.scores import GalleryPoint, Interval, Null, Reason, Score
 from consilience.measures.chance import find_null
 from consilience.measures.comparison import Comparison
 from consilience.measures.measurement import Measurement, Selected
 from consilience.numerics.layers import aggregate
+
+#: Of the intervals of a curve, where the score is to have none.
+CURVE_LEVEL = 0.95
 
 
 def result(metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions) -> Score:
@@ -20,6 +23,7 @@ def result(metric: Metric, measurement: Measurement, comparison: Comparison, opt
         return _undefined(metric, measurement, comparison, options)
     null = find_null(metric, measurement, comparison, options, selected)
     interval, warnings = _find_interval(measurement, selected, options)
+    curve, more_warnings = _find_curve(measurement, selected, options)
     return Score(
         **_facts(metric, measurement, comparison, options),
         status="defined",
@@ -29,7 +33,8 @@ def result(metric: Metric, measurement: Measurement, comparison: Comparison, opt
         null=null,
         calibrated=_calibrate(metric, selected.value, null.threshold),
         interval=interval,
-        warnings=(*measurement.warnings, *warnings),
+        gallery_curve=curve,
+        warnings=(*measurement.warnings, *warnings, *more_warnings),
     )
 
 
@@ -68,6 +73,17 @@ def _find_interval(
     note = "The interval is that of the selected layer pair; it does not allow for the selection."
     interval = Interval(low=bounds.low, high=bounds.high, level=choice.level, target=target, method=bounds.method)
     return interval, (note,) if measurement.grid.size > 1 else ()
+
+
+def _find_curve(
+    measurement: Measurement, selected: Selected, options: ScoringOptions
+) -> tuple[tuple[GalleryPoint, ...] | None, tuple[str, ...]]:
+    """Find the gallery-size curve of the best pair, where one is asked for."""
+    if measurement.curve is None:
+        return None, ()
+    if options.aggregate != "max" and measurement.grid.size > 1:
+        return None, (f"No gallery-size curve: there is none for the aggregate {options.aggregate}.",)
+    return measurement.curve(selected.cell, options.interval.level if options.interval else CURVE_LEVEL), ()
 
 
 def _undefined(metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions) -> Score:

@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from consilience.contract.kernel_metrics import Cknna
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import Score, ScoreDocument
 from consilience.errors import InvalidRequest
@@ -188,3 +189,27 @@ def test_what_is_undefined_of_all_rows_is_undefined_of_some() -> None:
     found = only(score(np.ones_like(a), b, metrics="mutual_knn", estimate={"half_width": 0.01}))
     assert found.reason is not None
     assert found.reason.code == "constant-rows"
+
+
+@pytest.mark.parametrize("variant", ["prh", "paper", "biased"])
+def test_estimates_of_cknna_spread_about_the_exact_score_as_their_errors_say(variant: str) -> None:
+    metric = Cknna(variant=variant)  # type: ignore[arg-type]  # one of its variants
+    comparison = Comparison(*(open_side([x]) for x in pair(400)), 10, 0, ignore_progress)
+    exact, rng = measure(metric, comparison).grid[0, 0], np.random.default_rng(0)
+    found = [ask(comparison, metric, rng.permutation(400)[:100].tolist()) for _ in range(30)]
+    values, errors = (np.array([getattr(each, name) for each in found]) for name in ("value", "se"))
+    assert values.mean() == pytest.approx(exact, abs=4 * values.std() / np.sqrt(30))
+    assert errors.mean() == pytest.approx(values.std(), rel=0.4)
+
+
+def test_an_estimate_of_identical_sides_without_limits_has_no_interval_and_says_why() -> None:
+    a, _ = pair(3000)
+    found = only(score(a, a, metrics={"metric": "cknna", "variant": "paper"}, estimate={"half_width": 0.01}))
+    assert (found.value, found.queries, found.interval) == (pytest.approx(1.0, abs=1e-4), 1000, None)
+    assert any("score the same" in warning for warning in found.warnings)
+
+
+def test_an_approximate_graph_cannot_be_asked_by_some_rows() -> None:
+    with pytest.raises(InvalidRequest, match="exact neighbours") as caught:
+        ask_for(estimate={"queries": 200}, builder={"index": "HNSW32"})
+    assert caught.value.pointer == "/builder"
