@@ -6,6 +6,7 @@ contract only, so that the API process stays small.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal, Self
 
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
@@ -34,6 +35,9 @@ MATRICES_BYTES = 600_000_000
 #: Operations for each entry and singular value of a cross-product; fits of a layer that a held-out interval makes.
 FIT_STEPS = 15.0
 REFITS = 12
+#: Standard deviation of row scores, and the normal quantile of the interval, by which a half width is turned into queries.
+ROW_SCORE_SD = 0.25
+QUANTILE = 2.0
 #: Passes over a cross-product that a score with its interval makes.
 MOMENT_PASSES = 4
 
@@ -297,16 +301,45 @@ def _search(options: ScoringOptions, grid: _Grid) -> _Work:
     k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
     if k_max == 0:
         return _Work(0.0)
-    lists = min(grid.n, max(LIST_MIN, LIST_FACTOR * k_max))
-    flops = 2.0 * grid.n**2 * (sum(grid.dims_a) + sum(grid.dims_b))
-    return _Work(flops, NEIGHBOUR_BYTES * grid.n * lists * grid.layers, SEARCH_FLOPS_PER_S)
+    products = 2.0 * (sum(grid.dims_a) + sum(grid.dims_b))
+    inner = [size for size in choose_sizes(options, grid.n) if size < grid.n]
+    if (asked := count_queries(options, grid.n)) < grid.n:
+        told = asked + _count_second(options, asked, grid.n)
+        lists = NEIGHBOUR_BYTES * told * k_max * (1 + len(inner)) * grid.layers
+        return _Work(products * told * grid.n, lists, SEARCH_FLOPS_PER_S)
+    told = sum(inner[-1:]) + _count_second(options, sum(inner[-1:]), sum(inner[-1:]))
+    lists = (
+        NEIGHBOUR_BYTES
+        * grid.layers
+        * (grid.n * min(grid.n, max(LIST_MIN, LIST_FACTOR * k_max)) + told * k_max * len(inner))
+    )
+    return _Work(products * (grid.n**2 + told * sum(inner[-1:])), lists, SEARCH_FLOPS_PER_S)
+
+
+def count_queries(options: ScoringOptions, n: int) -> int:
+    """How many of n rows ask for their neighbours: as many as the request says, or as a half width is likely to need."""
+    choice = options.estimate
+    if choice == "all":
+        return n
+    if choice.half_width is None:
+        return min(n, choice.queries or n)
+    wanted = max(QUERIES_PILOT, ceil((QUANTILE * ROW_SCORE_SD / choice.half_width) ** 2))
+    return n if 2 * wanted >= n else wanted
+
+
+def _count_second(options: ScoringOptions, asked: int, n: int) -> int:
+    """Rows that are searched because others named them: the neighbours' own neighbours, for the metrics that look there."""
+    ks = [max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric) and metric.returns]
+    return min(n, asked * max(ks, default=0))
 
 
 def _work(metric: Metric, options: ScoringOptions, grid: _Grid) -> _Work:
     """What one metric costs beyond the search, its null and interval included."""
     n, draws = float(grid.n), _draws(metric, options)
     if isinstance(metric, NeighbourMetric):
-        steps = n * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
+        asked = count_queries(options, grid.n)
+        draws = draws if asked == grid.n else 0
+        steps = float(asked) * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
         return _Work(steps * (1 + draws) * (grid.cells if metric.k_squared else grid.layers), 0, STEPS_PER_S)
     if metric.work_kind == "pairs":
         each = n * n * (2.0 * (sum(grid.dims_a) + sum(grid.dims_b)) + PAIR_STEPS * (1 + draws) * grid.cells)

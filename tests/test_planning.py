@@ -3,7 +3,7 @@ import pytest
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metrics import METRICS
 from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
-from consilience.planning import CostLimits, SideShape, choose_layers, plan
+from consilience.planning import CostLimits, SideShape, choose_layers, choose_sizes, plan
 
 
 def shape(n: int = 1000, layers: int = 3, dim: int = 64) -> SideShape:
@@ -123,3 +123,61 @@ def test_what_cannot_be_paired_by_id_is_refused(
     with pytest.raises(error) as caught:
         plan(options(pairing="id"), a, b)
     assert caught.value.pointer == pointer
+
+
+def seconds(n: int, **fields: object) -> float:
+    return plan(options(metrics="mutual_knn", **fields), shape(n), shape(n)).seconds
+
+
+def test_queries_cost_their_share_of_a_search() -> None:
+    found = plan(options(metrics="mutual_knn", estimate={"queries": 1000}), shape(100_000), shape(100_000))
+    assert found.flops == pytest.approx(2 * 1000 * 100_000 * 128, rel=0.01)
+    assert seconds(100_000, estimate={"queries": 2000}) < seconds(100_000, estimate={"queries": 8000})
+    assert seconds(100_000, estimate={"half_width": 0.01}) < seconds(100_000, estimate={"half_width": 0.005})
+    assert seconds(5000, estimate={"half_width": 0.001}) == seconds(5000)
+    assert seconds(5000, estimate={"queries": 9000}) == seconds(5000)
+
+
+def test_metrics_that_look_at_the_neighbours_lists_ask_them_too() -> None:
+    cycle = plan(options(metrics="cycle_knn", estimate={"queries": 1000}), shape(100_000), shape(100_000))
+    assert cycle.flops == pytest.approx(11 * 2 * 1000 * 100_000 * 128, rel=0.01)
+
+
+def test_a_curve_costs_a_search_of_its_largest_gallery_unless_queries_are_asked_anyway() -> None:
+    plain = plan(options(metrics="mutual_knn"), shape(100_000), shape(100_000))
+    curve = plan(options(metrics="mutual_knn", gallery_sizes=[1000, 30_000]), shape(100_000), shape(100_000))
+    assert curve.flops - plain.flops == pytest.approx(2 * 30_000**2 * 128, rel=0.01)
+    with_queries = {"estimate": {"queries": 1000}}
+    assert seconds(100_000, gallery_sizes=[1000], **with_queries) == seconds(100_000, **with_queries)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"estimate": {"queries": 200}, "null": {"method": "permutation"}}, "/null/method"),
+        ({"estimate": {"queries": 200}, "builder": {"index": "HNSW32"}}, "/builder"),
+        ({"gallery_sizes": [100, 1001]}, "/gallery_sizes/1"),
+        ({"gallery_sizes": [10]}, "/gallery_sizes/0"),
+    ],
+)
+def test_what_queries_and_galleries_cannot_give_is_refused_before_anything_is_queued(
+    fields: dict[str, object], pointer: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        plan(options(**fields), shape(), shape())
+    assert caught.value.pointer == pointer
+
+
+def test_what_needs_no_queries_is_planned_all_the_same() -> None:
+    plan(options(metrics="cka", estimate={"queries": 200}, null={"method": "permutation"}), shape(), shape())
+    plan(options(metrics="cka", gallery_sizes=[5000]), shape(), shape())
+    plan(options(estimate={"queries": 1000}, null={"method": "permutation"}), shape(), shape())
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [(600, (600,)), (1000, (1000,)), (9999, (1000, 3000, 9999)), (100_000, (1000, 3000, 10_000, 30_000, 100_000))],
+)
+def test_auto_sizes_go_up_by_threes_to_all_rows(n: int, sizes: tuple[int, ...]) -> None:
+    assert choose_sizes(options(gallery_sizes="auto"), n) == sizes
+    assert choose_sizes(options(), n) == ()

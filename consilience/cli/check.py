@@ -15,6 +15,7 @@ from consilience.cli.options import (
     Concat,
     Correction,
     Draws,
+    Estimate,
     Json,
     K,
     Layers,
@@ -63,6 +64,7 @@ def check(
     seed: Seed = 0,
     pairing: Pairing = "row",
     builder: Builder = "auto",
+    estimate: Estimate = "all",
     ids_a: ColumnFile = None,
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
@@ -93,6 +95,7 @@ def check(
         seed=seed,
         pairing=pairing,
         builder=builder,
+        estimate=estimate,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
     document = obtain_scores(a, b, options, columns, server, timeout)

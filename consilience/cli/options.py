@@ -1,5 +1,6 @@
 """The options that `score` and `check` share, and what they mean in the contract."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from consilience.cli.metric_words import parse_metric, with_k
 from consilience.client.options import options_of
 from consilience.contract import jobs as contract
 from consilience.contract.jobs import ScoringOptions
+from consilience.contract.search import QUERIES_MIN
 from consilience.errors import InvalidRequest
 
 SERVER_VARIABLE = "CONSILIENCE_SERVER"
@@ -44,6 +46,17 @@ Builder = Annotated[
     Literal["auto", "faiss", "symmetric", "certified_bf16"],
     Option(help="How neighbours are searched, all exactly; auto: the fastest here."),
 ]
+Estimate = Annotated[
+    str,
+    Option(
+        metavar="all|ROWS|HALF_WIDTH",
+        help="How many rows ask for neighbours; a number below 1: as many as make every interval so narrow each way.",
+    ),
+]
+GallerySizes = Annotated[
+    str | None,
+    Option(metavar="auto|ROWS,...", help="Also score galleries of fewer rows, drawn at random, each inside the next."),
+]
 ColumnFile = Annotated[
     Path | None,
     Option(metavar="FILE", exists=True, dir_okay=False, help="One a row: a JSON list, or one a line."),
@@ -66,6 +79,8 @@ def read_options(
     seed: int,
     pairing: str = "row",
     builder: str = "auto",
+    estimate: str = "all",
+    gallery_sizes: str | None = None,
     aggregate: str = "max",
     concat: bool = False,
     correction: str = "none",
@@ -82,8 +97,43 @@ def read_options(
         "seed": seed,
         "pairing": pairing,
         "builder": builder,
+        "estimate": parse_estimate(estimate),
+        "gallery_sizes": parse_sizes(gallery_sizes),
     }
     return options_of(None, fields)
+
+
+def parse_estimate(word: str) -> str | dict[str, float]:
+    """`all`, a number of rows, or a half width, which is below 1."""
+    if word == "all":
+        return word
+    number = _number(word)
+    if number is None or number <= 0 or (number >= 1 and not number.is_integer()):
+        raise InvalidRequest(
+            f"{word!r} says of no rows that they ask.",
+            value=word,
+            hint="Write all, 4096 (rows) or 0.005 (a half width).",
+        )
+    if 1 <= number < QUERIES_MIN:
+        raise InvalidRequest(f"{word} rows are too few to ask.", value=word, hint=f"Let {QUERIES_MIN} ask, or more.")
+    return {"half_width": number} if number < 1 else {"queries": int(number)}
+
+
+def parse_sizes(word: str | None) -> str | list[int] | None:
+    """`auto`, or numbers of rows."""
+    if word is None or word == "auto":
+        return word
+    if not all(size.strip().isdecimal() for size in word.split(",")):
+        raise InvalidRequest(f"{word!r} are no numbers of rows.", value=word, hint="Write auto, or 1000,3000,10000.")
+    return [int(size) for size in word.split(",")]
+
+
+def _number(word: str) -> float | None:
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
 
 
 def parse_layers(words: list[str]) -> dict[str, str | list[str]]:

@@ -9,6 +9,8 @@ from consilience.cli.options import (
     Concat,
     Correction,
     Draws,
+    Estimate,
+    GallerySizes,
     Json,
     K,
     Layers,
@@ -44,6 +46,8 @@ def score(
     seed: Seed = 0,
     pairing: Pairing = "row",
     builder: Builder = "auto",
+    estimate: Estimate = "all",
+    gallery_sizes: GallerySizes = None,
     ids_a: ColumnFile = None,
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
@@ -71,6 +75,8 @@ def score(
         seed=seed,
         pairing=pairing,
         builder=builder,
+        estimate=estimate,
+        gallery_sizes=gallery_sizes,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
     show(obtain_scores(a, b, options, columns, server, timeout), as_json=as_json, out=out)

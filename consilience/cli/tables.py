@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from consilience.cli.curve import curve_table
 from consilience.cli.numbers import ABSENT, figure, interval, layers_label, metric_label, p_value
 from consilience.contract.jobs import Job
 from consilience.contract.metrics import Catalogue, MetricCard
@@ -33,7 +34,8 @@ def score_table(document: ScoreDocument) -> RenderableType:
             interval(score.interval),
             layers_label(score),
         )
-    return Group(_heading(document), table, *_undefined(document.scores))
+    curves = [curve_table(score) for score in document.scores if score.gallery_curve]
+    return Group(_heading(document), table, *_undefined(document.scores), *curves)
 
 
 def job_table(jobs: Sequence[Job]) -> RenderableType:
@@ -73,13 +75,20 @@ def metric_card(card: MetricCard) -> RenderableType:
 
 
 def value_text(score: Score) -> Text:
-    """The value, or that there is none."""
-    return Text(figure(score.value), "bold") if score.status == "defined" else Text("undefined", "yellow")
+    """The value, or that there is none; where some rows alone asked, with the half width of its interval."""
+    if score.status != "defined":
+        return Text("undefined", "yellow")
+    value = Text(figure(score.value), "bold")
+    if score.estimator == "estimated" and score.interval is not None:
+        value.append(f" ±{figure((score.interval.high - score.interval.low) / 2)}", "not bold")
+    return value
 
 
 def _heading(document: ScoreDocument) -> Text:
     a, b, profile = document.a, document.b, document.preparation.profile
-    return Text(f"{a.name} and {b.name}: {document.n} items, profile {profile}", "bold")
+    asked = {score.queries for score in document.scores if score.estimator == "estimated"}
+    some = "".join(f", {count} of them asked" for count in sorted(asked))
+    return Text(f"{a.name} and {b.name}: {document.n} items{some}, profile {profile}", "bold")
 
 
 def _undefined(scores: Sequence[Score]) -> list[Text]:

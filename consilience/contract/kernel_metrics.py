@@ -106,6 +106,7 @@ class Cknna(NeighbourMetric):
     symmetric = False
     low = None
     high = None
+    returns = True
     rotation_invariant = True
     reference = "Huh et al. 2024, The Platonic Representation Hypothesis, arXiv 2405.07987, appendix A, eq. 14"
 

@@ -83,6 +83,8 @@ class NeighbourMetric(Metric):
     cost = "one exact search a layer, O(n^2 d); then O(n k) to O(n k^2) a pair of layers"
     #: Whether a row costs k^2 steps and not k.
     k_squared: ClassVar[bool] = False
+    #: Whether a row's score needs the lists of its neighbours too.
+    returns: ClassVar[bool] = False
 
     k: KSweep = Field(
         default=(10,), description="neighbours per row: one number, or a list that gives one score entry each"

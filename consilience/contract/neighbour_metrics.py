@@ -97,6 +97,7 @@ class CycleKnn(NeighbourMetric):
     summary = "The share of items that have a neighbour in one space of which they are a neighbour in the other."
     formula = "ab: (1/n) sum_i 1[N_B(i) & {j : i in N_A(j)} is not empty]; ba: A and B swapped; mean: of the two"
     symmetric = False
+    returns = True
     chance = "(1/n) sum_i [1 - C(n - 1 - c_i, k) / C(n - 1, k)], c_i the in-degree; about 1 - (1 - k/n)^k"
     nulls = ("permutation", "analytic")
     reference = PRH

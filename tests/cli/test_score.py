@@ -43,6 +43,17 @@ def test_every_option_reaches_the_document(consilience: Command, pair: Pair) -> 
     assert document.scores[0].options["debiased"] is False
 
 
+def test_some_rows_ask_and_a_curve_is_drawn(consilience: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    files = (tmp_path / "a.npy", tmp_path / "b.npy")
+    for file in files:
+        np.save(file, rng.normal(size=(400, 8)).astype(np.float32))
+    ran = consilience("score", *files, "--metric", "mutual_knn", "--estimate", 150, "--gallery-sizes", "100,300,400")
+    assert ran.status == 0
+    for part in ("400 items, 150 of them asked", "±", "mutual_knn k=10 by gallery size", "━"):
+        assert part in ran.out
+
+
 def test_tables_are_scored_as_files_are(consilience: Command, pair: Pair, tmp_path: Path) -> None:
     tables = [tmp_path / "a.parquet", tmp_path / "b.arrow"]
     for path, source, kind in zip(tables, pair, ("parquet", "arrow-file"), strict=True):

@@ -32,6 +32,27 @@ def test_a_score_is_shown_with_all_that_it_takes_to_read_it() -> None:
         assert part in text
 
 
+def estimated(**fields: object) -> dict[str, object]:
+    points = [{"n": 10**power, "value": 0.6 / power, "low": 0.5 / power, "high": 0.7 / power} for power in range(3, 9)]
+    points[0] |= {"low": 0.2, "high": 0.2}
+    return score(estimator="estimated", queries=128, gallery_curve=points, **fields)
+
+
+def test_an_estimated_score_is_shown_with_its_half_width_and_how_many_rows_asked() -> None:
+    text = render(score_table(document(estimated())))
+    for part in ("0.2107 ±0.0224", "512 items, 128 of them asked"):
+        assert part in text
+
+
+def test_a_gallery_curve_is_a_line_a_gallery_with_a_bar() -> None:
+    lines = render(score_table(document(estimated()))).splitlines()
+    bars = [(line, line.count("━")) for line in lines if "━" in line]
+    assert [count for _, count in bars] == [30, 23, 18, 15, 13, 11]
+    assert bars[0][0].split()[:3] == ["1000", "0.2000", "-"]
+    assert "[0.125, 0.175]" in bars[1][0]
+    assert any("mutual_knn k=10 by gallery size" in line for line in lines)
+
+
 def test_an_undefined_score_says_why() -> None:
     text = render(score_table(document(undefined())))
     assert "undefined" in text
@@ -44,6 +65,7 @@ def test_an_undefined_score_says_why() -> None:
         lambda: score_table(document(score(layer_a=LAYERS[0], layer_b=LAYERS[13]), score(metric="cka", options={
             "kernel": "linear", "debiased": False, "definition": "prh"}))),
         lambda: heat_map(document(score(grid=[[0.1] * 14] * 14), layers=LAYERS).scores[0], *sides(LAYERS)),
+        lambda: score_table(document(estimated(layer_a=LAYERS[0], layer_b=LAYERS[13]))),
         lambda: metric_table(catalogue()),
         lambda: job_table([Job.model_validate(job())]),
         lambda: verdict_table(judge(document(score()), [parse_bar("mutual_knn=0.3")])),
