@@ -15,6 +15,7 @@ from consilience.measures.comparison import Comparison, Side
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.compiled_lists import inner_products
 from consilience.numerics.neighbours import NeighbourGraph
+from consilience.numerics.parts import HERE, STEPS_MIN
 from consilience.numerics.queries import Found, RingArray, scale_exponent, search_queries
 from consilience.numerics.rows import Rows, blocks
 
@@ -90,8 +91,8 @@ class Survey:
                 k,
                 groups=side.groups,
                 rings=self.rings,
-                parts=side.parts,
                 exponent=0 if side.normalise else scale_exponent(side.scan(index).largest),
+                parts=side.parts if float(self.n) * len(queries) * side.layers[index].dim >= STEPS_MIN else HERE,
                 report=report,
             )
             return NeighbourGraph(found.ids.reshape(-1, k), found.similarities.reshape(-1, k), "queries")

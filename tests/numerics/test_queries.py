@@ -9,6 +9,7 @@ import pytest
 from consilience.numerics import queries as module
 from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.neighbours import build_exact
+from consilience.numerics.parts import Here
 from consilience.numerics.queries import search_queries
 from consilience.numerics.rows import ArrayRows, PreparedRows
 from consilience.numerics.sources import ArrayLayer
@@ -96,8 +97,10 @@ def test_any_k_up_to_all_other_rows_is_found(k: int) -> None:
     np.testing.assert_array_equal(search_queries(asking, ArrayRows(x), k).ids[0], build_exact(x, k).ids[asking])
 
 
-class Sent:
+class Sent(Here):
     """Parts that are done in another order than they are given back in, as those of a cluster are."""
+
+    elsewhere = True
 
     def __init__(self) -> None:
         self.count = 0
