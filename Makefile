@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo serve check test format openapi bench evidence docs clean
+.PHONY: install demo serve check test hostile format openapi bench evidence docs clean
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -32,6 +32,9 @@ check: install ## lint, format, types, import rules
 
 test: check ## everything: the checks and the whole test suite
 	$(BIN)/pytest -n 2 --dist loadfile
+
+hostile: install ## hostile files and requests against a real service, and what the worst of them cost
+	$(BIN)/pytest tests/hostile/test_corpus.py -q
 
 format: install
 	$(BIN)/ruff format .

@@ -8,6 +8,7 @@ import uvicorn
 from consilience.errors import ConsilienceError
 from consilience.surroundings import is_loopback
 from service.app import create_app
+from service.connections import Connection
 from service.logs import configure_logging
 from service.settings import Settings, read_settings
 
@@ -38,6 +39,9 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=Connection,
+        # uvicorn hands it to a timer, which takes fractions too.
+        timeout_keep_alive=settings.connection_idle_limit_s,  # type: ignore[arg-type]
         timeout_graceful_shutdown=settings.shutdown_limit_s,
     )
     server = uvicorn.Server(config)

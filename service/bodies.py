@@ -5,6 +5,7 @@ and here every error is a problem document that names the limit and the size.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
@@ -39,6 +40,12 @@ class Bounds:
     """Bytes: a larger declared length is refused before anything is read, a larger real one in mid-stream."""
     idle_s: float
     """Seconds that may pass without a byte."""
+    floor: int = 1024
+    """Bytes a second, on average once `idle_s` has passed: what comes slower only holds a connection."""
+
+    def patience(self, elapsed: float, total: int) -> float:
+        """Seconds until the next byte must be there, `elapsed` after the start and `total` bytes later."""
+        return max(0.0, min(self.idle_s, self.idle_s + total / self.floor - elapsed))
 
 
 async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
@@ -51,9 +58,9 @@ async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
     """
     refuse_encoding(request)
     refuse_length(request, bounds.limit)
-    batch, total = bytearray(), 0
+    batch, total, started = bytearray(), 0, time.monotonic()
     stream = request.stream()
-    while chunk := await _next_chunk(stream, bounds.idle_s):
+    while chunk := await _next_chunk(stream, bounds.patience(time.monotonic() - started, total)):
         total += len(chunk)
         if total > bounds.limit:
             raise _too_large(f"more than {bounds.limit} bytes", bounds.limit)
@@ -65,12 +72,12 @@ async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
         await run_in_threadpool(sink, bytes(batch))
 
 
-async def _next_chunk(stream: AsyncGenerator[bytes, None], idle_s: float) -> bytes:
+async def _next_chunk(stream: AsyncGenerator[bytes, None], patience_s: float) -> bytes:
     try:
-        async with asyncio.timeout(idle_s):
+        async with asyncio.timeout(patience_s):
             return await anext(stream, b"")
     except TimeoutError:
-        raise HTTPException(408, f"no byte of the body came for {idle_s:g} s") from None
+        raise HTTPException(408, "the body came too slowly, or no more of it came") from None
 
 
 def refuse_encoding(request: Request) -> None:

@@ -30,6 +30,8 @@ class Settings(Surroundings):
     queue_limit: Count = 10_000
     upload_idle_limit_s: Seconds = 30.0
     """An upload that sends nothing for this long is given up."""
+    connection_idle_limit_s: Seconds = 10.0
+    """A connection that has not sent the whole head of a request for this long is closed."""
     concurrent_ingests: Count = 4
     """Uploads that are parsed at the same time; the rest wait for their turn."""
     shutdown_limit_s: Count = 3

@@ -5,6 +5,7 @@ Beside them may stand `ids` and `groups`, a string or an integer for each row.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,25 +102,28 @@ def _shape(vectors: object, pointer: str) -> tuple[int, ...]:
 
 def _check_rows(rows: Any, shape: tuple[int, ...], pointer: str) -> None:
     """Every row is a list of the same length, every entry of the innermost a number."""
+    # A million rows are looked at in one call each; only a bad one is looked for.
     for i, row in enumerate(rows):
-        where = f"{pointer}/{i}"
         if not isinstance(row, list) or len(row) != shape[1]:
             found = f"{len(row)} entries" if isinstance(row, list) else _TYPE_NAMES.get(type(row), "a number")
             raise InvalidShape(
                 f"Row {i} of {pointer} is ragged: {found}, where the first row has {shape[1]} entries.",
                 value=row,
                 limit=shape[1],
-                pointer=where,
+                pointer=f"{pointer}/{i}",
             )
-        if len(shape) > 2:
-            _check_rows(row, shape[1:], where)
-        elif not set(map(type, row)) <= _NUMBERS:
-            column = next(j for j, entry in enumerate(row) if type(entry) not in _NUMBERS)
-            raise UnsupportedDtype(
-                f"Row {i} of {pointer}, column {column}: {_TYPE_NAMES[type(row[column])]} is not a number.",
-                value=row[column],
-                pointer=f"{where}/{column}",
-            )
+    if len(shape) > 2:
+        for i, row in enumerate(rows):
+            _check_rows(row, shape[1:], f"{pointer}/{i}")
+    elif not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
+        i, column, entry = next(
+            (i, j, entry) for i, row in enumerate(rows) for j, entry in enumerate(row) if type(entry) not in _NUMBERS
+        )
+        raise UnsupportedDtype(
+            f"Row {i} of {pointer}, column {column}: {_TYPE_NAMES[type(entry)]} is not a number.",
+            value=entry,
+            pointer=f"{pointer}/{i}/{column}",
+        )
 
 
 def _slices(array: Array) -> Iterator[Array]:

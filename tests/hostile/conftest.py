@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.hostile.ledger import Ledger
 from tests.service.servers import Server, running_service
+
+LEDGER = pytest.StashKey[Ledger]()
 
 UPLOAD_LIMIT_BYTES = 3_000_000
 INLINE_LIMIT_BYTES = 1_000_000
@@ -29,3 +32,15 @@ def server(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def client(server: Server) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=server.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def ledger(pytestconfig: pytest.Config) -> Ledger:
+    """What each attack cost."""
+    return pytestconfig.stash.setdefault(LEDGER, Ledger())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The worst cases, where the corpus ran in this process."""
+    if ledger := config.stash.get(LEDGER, None):
+        ledger.write(terminalreporter)

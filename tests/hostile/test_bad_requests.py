@@ -86,20 +86,20 @@ def test_a_bad_request_names_the_value_and_what_is_allowed(server: Server, clien
     assert server.contents() == before
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"a": {"vectors": [[NaN]]}}',
-        b'{"seed": NaN}',
-        b'{"interval": {"level": Infinity}}',
-        b'{"interval": {"level": 1e999}}',
-        b'{"metadata": {"x": "\\ud800"}}',
-        b"\xff\xfe",
-        b"",
-        b"{",
-        b"[" * 5000,
-    ],
-)
+NO_JSON = [
+    b'{"a": {"vectors": [[NaN]]}}',
+    b'{"seed": NaN}',
+    b'{"interval": {"level": Infinity}}',
+    b'{"interval": {"level": 1e999}}',
+    b'{"metadata": {"x": "\\ud800"}}',
+    b"\xff\xfe",
+    b"",
+    b"{",
+    b"[" * 5000,
+]
+
+
+@pytest.mark.parametrize("body", NO_JSON)
 def test_what_is_no_json_is_refused_and_never_echoed_as_json(
     server: Server, client: httpx2.Client, body: bytes
 ) -> None:
@@ -127,36 +127,36 @@ def test_a_body_of_another_type_is_refused_with_the_types_allowed(client: httpx2
     )
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/v1/nothing", 404, "not-found"),
-        ("GET", "/v1/embeddings/", 404, "not-found"),
-        ("GET", "/../../etc/passwd", 404, "not-found"),
-        ("PUT", "/v1/jobs", 405, "method-not-allowed"),
-        ("GET", "/v1/jobs/job_1", 404, "not-found"),
-        ("GET", f"/v1/jobs/job_{'0' * 32}", 404, "not-found"),
-        ("GET", f"/v1/jobs/job_{'0' * 32}/events", 404, "not-found"),
-        ("POST", f"/v1/jobs/job_{'0' * 32}/cancel", 404, "not-found"),
-        ("GET", "/v1/jobs/%00", 404, "not-found"),
-        ("GET", f"/v1/embeddings/{UNKNOWN_ID}", 404, "not-found"),
-        ("DELETE", f"/v1/embeddings/{UNKNOWN_ID}", 404, "not-found"),
-        ("GET", "/v1/jobs?limit=0", 422, "invalid-request"),
-        ("GET", "/v1/jobs?limit=NaN", 422, "invalid-request"),
-        ("GET", "/v1/jobs?status=lost", 422, "invalid-request"),
-        ("GET", "/v1/jobs?cursor=%00", 422, "invalid-request"),
-        ("GET", "/v1/embeddings?cursor=bogus", 422, "invalid-request"),
-        ("GET", "/v1/embeddings?name=%00", 422, "invalid-request"),
-        ("GET", "/v1/embeddings?metadata=7", 422, "invalid-request"),
-        ("GET", '/v1/embeddings?metadata={"x":', 422, "invalid-request"),
-        ("GET", '/v1/embeddings?metadata={"x":"%00"}', 422, "invalid-request"),
-        ("GET", '/v1/embeddings?metadata={"x":"%5Cu0000"}', 422, "invalid-request"),
-        ("GET", "/v1/embeddings?metadata=%ff", 422, "invalid-request"),
-        ("POST", "/v1/embeddings?name=../x", 422, "invalid-request"),
-        ("POST", "/v1/embeddings?metadata=[]", 422, "invalid-request"),
-        ("POST", "/v1/alignments?dry_run=perhaps", 422, "invalid-request"),
-    ],
-)
+BAD_ADDRESSES = [
+    ("GET", "/v1/nothing", 404, "not-found"),
+    ("GET", "/v1/embeddings/", 404, "not-found"),
+    ("GET", "/../../etc/passwd", 404, "not-found"),
+    ("PUT", "/v1/jobs", 405, "method-not-allowed"),
+    ("GET", "/v1/jobs/job_1", 404, "not-found"),
+    ("GET", f"/v1/jobs/job_{'0' * 32}", 404, "not-found"),
+    ("GET", f"/v1/jobs/job_{'0' * 32}/events", 404, "not-found"),
+    ("POST", f"/v1/jobs/job_{'0' * 32}/cancel", 404, "not-found"),
+    ("GET", "/v1/jobs/%00", 404, "not-found"),
+    ("GET", f"/v1/embeddings/{UNKNOWN_ID}", 404, "not-found"),
+    ("DELETE", f"/v1/embeddings/{UNKNOWN_ID}", 404, "not-found"),
+    ("GET", "/v1/jobs?limit=0", 422, "invalid-request"),
+    ("GET", "/v1/jobs?limit=NaN", 422, "invalid-request"),
+    ("GET", "/v1/jobs?status=lost", 422, "invalid-request"),
+    ("GET", "/v1/jobs?cursor=%00", 422, "invalid-request"),
+    ("GET", "/v1/embeddings?cursor=bogus", 422, "invalid-request"),
+    ("GET", "/v1/embeddings?name=%00", 422, "invalid-request"),
+    ("GET", "/v1/embeddings?metadata=7", 422, "invalid-request"),
+    ("GET", '/v1/embeddings?metadata={"x":', 422, "invalid-request"),
+    ("GET", '/v1/embeddings?metadata={"x":"%00"}', 422, "invalid-request"),
+    ("GET", '/v1/embeddings?metadata={"x":"%5Cu0000"}', 422, "invalid-request"),
+    ("GET", "/v1/embeddings?metadata=%ff", 422, "invalid-request"),
+    ("POST", "/v1/embeddings?name=../x", 422, "invalid-request"),
+    ("POST", "/v1/embeddings?metadata=[]", 422, "invalid-request"),
+    ("POST", "/v1/alignments?dry_run=perhaps", 422, "invalid-request"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code"), BAD_ADDRESSES)
 def test_bad_addresses_and_parameters_are_problems_too(
     client: httpx2.Client, method: str, path: str, status: int, code: str
 ) -> None:

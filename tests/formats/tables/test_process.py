@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,10 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from consilience.errors import ConsilienceError, InvalidShape, TooLarge, Unavailable, UnreadableFile
+from consilience.errors import ConsilienceError, TooLarge, Unavailable, UnreadableFile
 from consilience.formats.files import open_path, read_layers
-from tests.formats.tables.writing import KINDS, lists, vectors, write
+from tests.formats.tables.bombs import BOMBS
+from tests.formats.tables.writing import KINDS, vectors, write
 
 ROWS = np.random.default_rng(0).standard_normal((40_000, 64)).astype("f4")
 ZEROS = [0.0] * 20_000_000
@@ -120,55 +120,6 @@ def test_one_that_cannot_start_is_no_fault_of_the_file(table: Path, monkeypatch:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(Unavailable, match="did not start"):
         read_layers(table)
-
-
-def huge_row() -> bytes:
-    """Four rows of one entry each, and one of twenty million zeros: 80 MB out of few bytes."""
-    return write(
-        "parquet", pa.table({"x": lists([[1.0], [1.0], ZEROS, [1.0]])}), compression="zstd", use_dictionary=False
-    )
-
-
-def huge_page() -> bytes:
-    """One page of a column of lists whose first row is short."""
-    rows = lists([[1.0], *([[0.0] * 4_000_000] * 5)])
-    return write("parquet", pa.table({"x": rows}), compression="zstd", use_dictionary=False, data_page_size=2**30)
-
-
-def huge_batch(codec: str) -> bytes:
-    return write("arrow-file", pa.table({"x": lists([[1.0], *([ZEROS] * 3)])}), compression=codec)
-
-
-def huge_label() -> bytes:
-    columns = {"id": pa.array(["y" * 30_000_000, "b", "c", "d"]), "x": vectors(np.ones((4, 3), "f4"))}
-    return write("parquet", pa.table(columns), compression="zstd", use_dictionary=False)
-
-
-def huge_dictionary() -> bytes:
-    """Every row says the same long word, which stands in the file once."""
-    words = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int32()), pa.array(["y" * 100_000]))
-    return write("arrow-file", pa.table({"group": words, "x": vectors(ROWS[:, :8].repeat(2, axis=0)[:50_000].copy())}))
-
-
-def endless_stream() -> bytes:
-    """Batches of zeros, one after the other."""
-    return write("arrow-stream", pa.table({"x": vectors(np.zeros((1_000_000, 64), "f4"))}), 20_000, compression="zstd")
-
-
-BOMBS: dict[str, tuple[Callable[[], bytes], tuple[type[ConsilienceError], ...]]] = {
-    "a huge row": (huge_row, (TooLarge, InvalidShape)),
-    "a huge page": (huge_page, (TooLarge, InvalidShape)),
-    "a huge batch, lz4": (lambda: huge_batch("lz4"), (TooLarge,)),
-    "a huge batch, zstd": (lambda: huge_batch("zstd"), (TooLarge,)),
-    "a huge label": (huge_label, (TooLarge,)),
-    "a huge dictionary": (huge_dictionary, (TooLarge,)),
-    "an endless stream": (endless_stream, (TooLarge,)),
-    "zeros by run length": (lambda: write("parquet", pa.table({"x": vectors(np.zeros((200_000, 64), "f4"))})), (TooLarge,)),
-    "zeros, compressed": (
-        lambda: write("arrow-file", pa.table({"x": vectors(np.zeros((200_000, 64), "f4"))}), compression="zstd"),
-        (TooLarge,),
-    ),
-}  # fmt: skip
 
 
 MEASURED = """

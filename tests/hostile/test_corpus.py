@@ -1,0 +1,117 @@
+"""Everything hostile that we can think of: refused soon, in little memory, and nothing is left of it.
+
+`make hostile` runs this file alone and prints the worst cases.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.hostile.corpus import arrays, forms, requests, tables, transfers
+from tests.hostile.corpus.attack import Attack
+from tests.hostile.ledger import Case, Ledger
+from tests.service.servers import Server, running_service
+
+CORPUS: dict[str, Attack] = {
+    **arrays.ATTACKS,
+    **tables.ATTACKS,
+    **forms.ATTACKS,
+    **requests.ATTACKS,
+    **transfers.ATTACKS,
+}
+#: What the service promises is 2 s and 200 MB on an idle machine; tests share theirs with others.
+SECONDS = 10.0
+GROWTH_BYTES = 200 * 1024 * 1024
+#: Made by the code in pickles, if ever one of them is run.
+TRACE = Path("/tmp/consilience-was-here")  # noqa: S108 - its very name is what is looked for
+
+
+class Watch:
+    """The resident memory of a process and its children, looked at again and again."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._stopped = pid, threading.Event()
+        self.first = self.most = _resident(pid)
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(0.003):
+            self.most = max(self.most, _resident(self._pid))
+
+
+def _resident(pid: int) -> int:
+    """Bytes of the process, and of its children as long as they live."""
+    total = 0
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text().split()
+        total = int(fields[1]) * 4096
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += sum(_resident(int(child)) for child in (task / "children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        pass
+    return total
+
+
+def _processor_s(pid: int) -> float:
+    """Seconds of processor time, those of children that have ended with it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture(scope="module")
+def target(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The limits of a real service, but for those that a test would have to wait for, or send gigabytes to reach."""
+    limits = {
+        "upload_limit_bytes": 64 * 1024 * 1024,
+        "job_flops_limit": 1e7,
+        "upload_idle_limit_s": 0.5,
+        "connection_idle_limit_s": 0.5,
+    }
+    with running_service(tmp_path_factory.mktemp("corpus"), f"{redis_server}?db=6", **limits) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_what_is_hostile_is_refused_soon_and_cheaply(target: Server, ledger: Ledger, name: str) -> None:
+    send = CORPUS[name].ready()
+    started, worked = time.monotonic(), _processor_s(target.process.pid)
+    with Watch(target.process.pid) as watch:
+        outcome = send(target.url)
+        seconds = time.monotonic() - started
+    worked = _processor_s(target.process.pid) - worked
+    ledger.add(Case(name, seconds, worked, watch.most - watch.first, outcome.status))
+
+    assert outcome.status == 0 or 400 <= outcome.status < 500, outcome
+    assert outcome.status == 0 or (outcome.media_type, bool(outcome.problem)) == ("application/problem+json", True)
+    assert seconds < SECONDS
+    assert watch.most - watch.first < GROWTH_BYTES
+    assert target.process.poll() is None
+    _wait_until_empty(target)
+    assert not TRACE.exists()
+
+
+def _wait_until_empty(server: Server) -> None:
+    """What a client left behind is removed when the server notices that it has gone."""
+    deadline = time.monotonic() + 5
+    while (left := server.contents())["files"] or any(
+        left["rows"][table] for table in ("embeddings", "layers", "jobs")
+    ):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CORPUS) >= 80
