@@ -26,13 +26,19 @@ def connect(server: Server) -> socket.socket:
     return socket.create_connection((address.hostname, address.port), timeout=10)
 
 
+def read(connection: socket.socket, end: bytes) -> bytes:
+    answer = b""
+    while not answer.endswith(end):
+        answer += connection.recv(1000)
+    return answer
+
+
 @pytest.mark.parametrize("head", [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
 def test_one_whose_head_does_not_come_is_closed(hasty: Server, head: bytes) -> None:
     started = time.monotonic()
     with connect(hasty) as connection:
         connection.sendall(head)
-        with pytest.raises(ConnectionResetError):
-            connection.recv(1)
+        assert connection.recv(1) == b""
     assert IDLE_S * 0.9 < time.monotonic() - started < 5
 
 
@@ -66,13 +72,13 @@ def test_a_connection_is_used_again(hasty: Server) -> None:
             connection.sendall(request[:20])
             time.sleep(IDLE_S / 2)
             connection.sendall(request[20:])
-            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+            assert read(connection, b"}").startswith(b"HTTP/1.1 200")
 
 
 def test_what_is_no_http_is_a_problem_too(hasty: Server) -> None:
     with connect(hasty) as connection:
         connection.sendall(b"hello\r\n\r\n")
-        answer = connection.recv(1000)
+        answer = read(connection, b"}")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
     assert b"https://consilience.dev/problems/bad-request" in answer

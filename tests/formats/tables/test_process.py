@@ -39,7 +39,8 @@ ATTEMPTS = {
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    """Those that read tables: servers of other tests may run beside them."""
+    return [child for child in psutil.Process().children() if "consilience.formats.tables.process" in child.cmdline()]
 
 
 @pytest.fixture
