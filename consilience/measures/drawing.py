@@ -7,7 +7,7 @@ import numpy as np
 
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metric import Metric, NeighbourMetric
-from consilience.contract.search import QUERIES_PILOT, Estimate
+from consilience.contract.search import QUERIES_PILOT, Estimate, EstimateChoice
 from consilience.measures.comparison import Comparison
 from consilience.measures.estimated import estimate_cell, find_limits, measure_estimated
 from consilience.measures.gallery_curve import open_galleries, trace_curve
@@ -29,19 +29,31 @@ class Drawn:
     survey : what the rows that ask were told; None: all rows are asked, by graphs
     galleries : what rows were told in galleries of fewer rows; None where there are none
     sizes : rows of the galleries of a curve; none where there is none
+    rule : how many rows were to ask
     """
 
     survey: Survey | None = None
     galleries: Survey | None = None
     sizes: tuple[int, ...] = ()
+    rule: EstimateChoice = "all"
 
     def measure(self, metric: Metric, comparison: Comparison) -> Measurement:
         """Measure one metric: one of neighbours on what the rows were told, any other on all rows."""
         if not isinstance(metric, NeighbourMetric):
             return measure(metric, comparison)
         measured = measure(metric, comparison) if self.survey is None else measure_estimated(metric, self.survey)
-        return replace(
-            measured, curve=trace_curve(metric, measured, self.galleries, self.sizes) if self.sizes else None
+        curve = trace_curve(metric, measured, self.galleries, self.sizes) if self.sizes else None
+        return replace(measured, curve=curve, warnings=(*measured.warnings, *self._shortfall(metric)))
+
+    def _shortfall(self, metric: NeighbourMetric) -> tuple[str, ...]:
+        """What the draws did not reach, if anything."""
+        if self.survey is None or self.rule == "all" or self.rule.half_width is None:
+            return ()
+        if (wanted := _wanted(metric, self.survey, self.rule)) <= self.survey.asked:
+            return ()
+        asked, width = self.survey.asked, self.rule.half_width
+        return (
+            f"The interval is wider than {width:g} each way: {asked} rows asked, and about {wanted} would be needed.",
         )
 
 
@@ -62,7 +74,7 @@ def draw(options: ScoringOptions, comparison: Comparison, sizes: tuple[int, ...]
         survey = Survey(comparison, k, (*(size for size in sizes if size < n), n), order)
         survey.ask(first)
         if choice.half_width is None or _extend(survey, metrics, choice):
-            return Drawn(survey, survey, sizes)
+            return Drawn(survey, survey, sizes, choice)
     return Drawn(None, open_galleries(comparison, k, sizes, order), sizes)
 
 

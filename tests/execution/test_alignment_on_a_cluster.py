@@ -96,6 +96,25 @@ def test_the_document_is_that_of_a_job_that_computed_all_by_itself(
     assert {score.status for score in here.scores} == {"defined"}
 
 
+def test_queries_are_told_the_same_by_a_cluster(
+    cluster: Cluster, rows: Any, add: Callable[..., EmbeddingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilience.measures.survey.STEPS_MIN", 0.0)
+    monkeypatch.setattr("consilience.numerics.queries.PART_STEPS", 1.0)
+    monkeypatch.setattr("consilience.numerics.queries.PART_BLOCKS", 1)
+    monkeypatch.setattr("consilience.numerics.parts.BLOCK_VALUES", 700 * DIM)
+    a, b = add("a", rows[0][None], range(N)), add("b", rows[0][None] + rows[1][None], range(N))
+    options = {
+        "metrics": ["mutual_knn", "cycle_knn", "cknna", "second_order_cosine"],
+        "estimate": {"queries": 150},
+        "gallery_sizes": [100, 1000, N],
+    }
+    pair = Pair(a, b, tmp_path / "data", options)
+    here = pair.score(None)
+    assert pair.score(cluster) == here
+    assert {(score.estimator, len(score.gallery_curve or ())) for score in here.scores} == {("estimated", 3)}
+
+
 def test_sums_over_many_rows_come_from_the_cluster_to_the_same_bits(cluster: Cluster, tmp_path: Path) -> None:
     n, dim = PART_VALUES // 64 + 5, 64
     few = np.random.default_rng(0).standard_normal((1 << 14, dim)).astype(np.float16)

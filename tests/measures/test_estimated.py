@@ -2,21 +2,26 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from consilience.contract.jobs import ScoringOptions
 from consilience.contract.kernel_metrics import Cknna
 from consilience.contract.metric import NeighbourMetric
-from consilience.contract.scores import Score, ScoreDocument
+from consilience.contract.scores import GraphUse, Score, ScoreDocument
 from consilience.errors import InvalidRequest
+from consilience.execution.alignment import CachedGraphs
 from consilience.measures.comparison import Comparison
 from consilience.measures.estimated import estimate_cell
 from consilience.measures.registry import measure
 from consilience.measures.survey import Survey
 from consilience.numerics.arrays import IdArray
 from consilience.numerics.estimates import Estimate
-from consilience.scoring import ignore_progress, score
+from consilience.numerics.sources import ArrayLayer, Source
+from consilience.scoring import ignore_progress, score, score_sources
+from consilience.stores.graphs import Graphs
 from tests.measures.test_neighbours import cases, layers, name, open_side
 
 every_metric = pytest.mark.parametrize("metric", list(cases()), ids=name)
@@ -213,3 +218,28 @@ def test_an_approximate_graph_cannot_be_asked_by_some_rows() -> None:
     with pytest.raises(InvalidRequest, match="exact neighbours") as caught:
         ask_for(estimate={"queries": 200}, builder={"index": "HNSW32"})
     assert caught.value.pointer == "/builder"
+
+
+def test_intervals_that_stay_too_wide_say_how_many_rows_would_be_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consilience.measures.drawing.DRAWS_MAX", 0)
+    found = only(ask_for(n=3000, estimate={"half_width": 0.003}))
+    assert found.queries == 1000
+    assert any("wider than 0.003 each way: 1000 rows asked" in warning for warning in found.warnings)
+
+
+def test_an_estimate_with_the_same_seed_finds_its_lists_in_the_cache(tmp_path: Path) -> None:
+    a, b = (Source(side, [ArrayLayer("0", x)]) for side, x in zip("ab", pair(), strict=True))
+
+    def run(**fields: object) -> ScoreDocument:
+        options = ScoringOptions.model_validate({"metrics": ["mutual_knn", "cycle_knn"], **fields})
+        return score_sources(options, a, b, CachedGraphs(Graphs(tmp_path, 10**8), ignore_progress), ignore_progress)
+
+    chosen: dict[str, object] = {"estimate": {"queries": 150}, "gallery_sizes": [100, 600]}
+    first, again, other = run(**chosen), run(**chosen), run(**chosen, seed=1)
+    assert first.graphs is not None
+    count = first.graphs.misses
+    assert first.graphs == other.graphs == GraphUse(hits=0, misses=count)
+    assert again.graphs == GraphUse(hits=count, misses=0)
+    assert [each.value for each in again.scores] == [each.value for each in first.scores]
+    assert again.scores[0].neighbours is not None
+    assert again.scores[0].neighbours.cache == "hit"
