@@ -18,6 +18,10 @@
         * Expired: it existed, its retention has passed
         * InUse: an unfinished job needs it
         * KeyReused: an idempotency key with another body
+        * Unauthenticated: no API key, or none that holds
+        * Forbidden: the API key does not allow it
+        * TooManyRequests: a limit that passes with time
+        * QuotaExceeded: the owner keeps too much already
     * JobError: why a job failed
         * JobCrashed: its process died too often
         * JobOutOfMemory: the system stopped its process for its memory
@@ -37,7 +41,7 @@ Each error carries data (the offending value, the limit, what to do), never a st
 """
 
 from reprlib import Repr
-from typing import ClassVar
+from typing import Any, ClassVar
 
 #: Characters of an offending value that an error quotes back.
 QUOTED_LENGTH = 200
@@ -215,6 +219,45 @@ class KeyReused(StateError):
 
     code = "idempotency-key-reused"
     title = "The idempotency key was used for another request"
+
+
+class Unauthenticated(StateError):
+    """No API key, or none that holds. It never carries the key."""
+
+    code = "unauthenticated"
+    title = "An API key is needed"
+
+
+class Forbidden(StateError):
+    """The API key does not allow it; `limit` is the scope that would."""
+
+    code = "forbidden"
+    title = "The API key does not allow it"
+
+
+class TooManyRequests(StateError):
+    """A limit that passes with time: requests a minute, jobs that wait.
+
+    Parameters
+    ----------
+    after_s : float
+        Seconds after which the same request may succeed.
+    """
+
+    code = "too-many-requests"
+    title = "A limit is reached for now"
+    retryable = True
+
+    def __init__(self, detail: str, *, after_s: float = 1.0, **members: Any) -> None:
+        super().__init__(detail, **members)
+        self.after_s = after_s
+
+
+class QuotaExceeded(StateError):
+    """The owner keeps too much already."""
+
+    code = "quota-exceeded"
+    title = "The owner's quota is used up"
 
 
 class JobError(ConsilienceError):

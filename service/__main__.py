@@ -5,8 +5,10 @@ import sys
 import structlog
 import uvicorn
 
-from consilience.errors import ConsilienceError
-from consilience.surroundings import is_loopback
+from consilience.errors import ConsilienceError, StartupError
+from consilience.stores.database import Database
+from consilience.stores.keys import KeyRecords
+from consilience.surroundings import PREFIX, is_loopback
 from service.app import create_app
 from service.connections import Connection
 from service.logs import configure_logging
@@ -20,14 +22,43 @@ def main() -> None:
     """Read the settings and serve until SIGINT or SIGTERM."""
     try:
         settings = read_settings()
+        configure_logging(settings.log_level)
+        refuse_strangers(settings)
     except ConsilienceError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(BAD_START)
-    configure_logging(settings.log_level)
-    log = structlog.get_logger()
-    if not is_loopback(settings.host):
-        log.warning("no_authentication", host=settings.host, detail="Whoever reaches this port can use the service.")
     serve(settings)
+
+
+def refuse_strangers(settings: Settings) -> None:
+    """Only this machine may reach a service without keys, unless the operator has said otherwise.
+
+    Raises
+    ------
+    StartupError
+        The address is not a loopback address, there is no key, and neither keys nor strangers were asked for.
+    """
+    if is_loopback(settings.host) or settings.require_keys or _has_keys(settings):
+        return
+    if not settings.allow_unauthenticated:
+        raise StartupError(
+            f"{PREFIX}HOST={settings.host!r} is not a loopback address and the service has no keys.",
+            value=settings.host,
+            hint=f"Make a key with `consilience keys create`, or set {PREFIX}REQUIRE_KEYS=true to make one later, "
+            f"or {PREFIX}ALLOW_UNAUTHENTICATED=true if everyone who reaches it may use it.",
+        )
+    structlog.get_logger().warning(
+        "no_authentication", host=settings.host, detail="Whoever reaches this port can use the service."
+    )
+
+
+def _has_keys(settings: Settings) -> bool:
+    database = Database(settings.database)
+    try:
+        database.migrate()
+        return KeyRecords(database).exist()
+    finally:
+        database.close()
 
 
 def serve(settings: Settings) -> None:

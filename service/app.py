@@ -11,6 +11,7 @@ from consilience import __version__
 from service import problems
 from service.deps import Service, State
 from service.document import complete
+from service.gate import Gate
 from service.logs import RequestLog
 from service.routes import alignments, embeddings, health, info, jobs, metrics
 from service.settings import Settings
@@ -54,6 +55,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
         redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
+    app.add_middleware(Gate, settings=settings)
     app.add_middleware(RequestLog)
     problems.install(app)
     for room in (embeddings, alignments, jobs, metrics, info, health):

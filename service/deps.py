@@ -1,12 +1,13 @@
 """What routes ask for, by type."""
 
-from dataclasses import dataclass
-from typing import Annotated, TypedDict, cast
+from dataclasses import dataclass, replace
+from typing import Annotated, Self, TypedDict, cast
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Header, Path, Query, Request
 
 from consilience.contract.base import EmbeddingId, JobId, Name
+from service.callers import Caller
 from service.settings import Settings
 from service.stores import Stores
 
@@ -19,6 +20,10 @@ class Service:
     stores: Stores
     ingests: CapacityLimiter
     """One token for each upload that is being parsed."""
+
+    def seen_by(self, caller: Caller) -> Self:
+        """The same service, whose records are those that this caller may see."""
+        return replace(self, stores=self.stores.seen_by(caller.access(self.settings)))
 
 
 class State(TypedDict):

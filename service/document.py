@@ -7,10 +7,16 @@ from pydantic.json_schema import models_json_schema
 
 from consilience.contract.jobs import AlignmentRequest, ScoringOptions
 from consilience.contract.problems import Problem
-from consilience.errors import InvalidRequest
+from consilience.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthenticated, Unavailable
 from service.examples import PROBLEM
+from service.gate import OPEN_PATHS
 from service.problems import describe
 
+SECURITY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, `csl_...`, from `consilience keys create`. GET needs its scope `read`, the rest `write`.",
+}
 #: What FastAPI documents for its own error format, which is not used here.
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
@@ -40,9 +46,21 @@ def _add_schemas(document: dict[str, Any]) -> None:
     for path in document["paths"].values():
         for operation in path.values():
             _drop_default_error(operation)
+    for path, operations in document["paths"].items():
+        if path not in OPEN_PATHS:
+            for operation in operations.values():
+                _add_keys(operation)
+    document["components"]["securitySchemes"] = {"ApiKey": SECURITY_SCHEME}
     for name in UNUSED_SCHEMAS:
         schemas.pop(name, None)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _add_keys(operation: dict[str, Any]) -> None:
+    """What the gate can answer before the route is reached. A service without keys needs none."""
+    operation["security"] = [{"ApiKey": []}, {}]
+    for status, response in describe(Unauthenticated, Forbidden, TooManyRequests, Unavailable).items():
+        operation["responses"].setdefault(str(status), response)
 
 
 def _drop_default_error(operation: dict[str, Any]) -> None:

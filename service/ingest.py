@@ -32,9 +32,10 @@ def store(
 ) -> tuple[EmbeddingSet, bool]:
     """Keep a file's layers and columns and record the set; False where it was there already."""
     with _locked(root, fcntl.LOCK_SH):
-        layers = stores.blobs.put(file)
         n = file.layers[0].n
-        size = sum(n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in layers)
+        size = sum(n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in file.layers)
+        stores.embeddings.check_quota(size)  # before anything is written
+        layers = stores.blobs.put(file)
         ids, groups = (None if each is None else stores.blobs.put_column(each) for each in (file.ids, file.groups))
         digest = set_digest(layers, ids, groups)
         return stores.embeddings.add(name, n, layers, digest, metadata, size, ids=ids, groups=groups)

@@ -83,6 +83,7 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", None)
     if route in QUIET_ROUTES and status < 400:
         return
+    key = {"key": scope["key_id"]} if "key_id" in scope else {}  # the key's public id
     structlog.get_logger().info(
-        "request", method=scope["method"], route=route, status=status, duration_ms=round(seconds * 1000, 2)
+        "request", method=scope["method"], route=route, status=status, duration_ms=round(seconds * 1000, 2), **key
     )

@@ -1,5 +1,6 @@
 """Errors on the wire: the one place that knows status codes."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -25,6 +26,10 @@ STATUS: dict[type[ConsilienceError], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Expired: HTTPStatus.GONE,
     errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ServiceError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.MissingExtra: HTTPStatus.NOT_IMPLEMENTED,
@@ -58,7 +63,7 @@ def describe(*kinds: type[ConsilienceError]) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
-    app.add_exception_handler(ConsilienceError, _answer_error)
+    app.add_exception_handler(ConsilienceError, answer_error)
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
@@ -73,14 +78,27 @@ def respond(request: Request, problem: Problem, headers: dict[str, str] | None =
     return Response(document, problem.status, headers={**extra, **(headers or {})}, media_type=PROBLEM_MEDIA_TYPE)
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
+async def answer_error(request: Request, error: Exception) -> Response:
+    """An error of ours as a problem document."""
     assert isinstance(error, ConsilienceError)  # noqa: S101 - Starlette's signature is wider than its promise
     problem = Problem.of(error, status_of(type(error)))
     if isinstance(error, InvalidFields):
         problem = problem.model_copy(update={"errors": error.faults})
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         structlog.get_logger().error("request_failed", code=error.code, detail=error.detail)
-    return respond(request, problem)
+    return respond(request, problem, _headers(request, error))
+
+
+def _headers(request: Request, error: ConsilienceError) -> dict[str, str]:
+    """What HTTP wants to be said of an error in header fields (RFC 6750 for keys)."""
+    if isinstance(error, errors.TooManyRequests):
+        return {"Retry-After": str(math.ceil(error.after_s))}
+    if isinstance(error, errors.Unauthenticated):
+        wrong = ', error="invalid_token"' if "authorization" in request.headers else ""
+        return {"WWW-Authenticate": f'Bearer realm="consilience"{wrong}'}
+    if isinstance(error, errors.Forbidden):
+        return {"WWW-Authenticate": f'Bearer realm="consilience", error="insufficient_scope", scope="{error.limit}"'}
+    return {}
 
 
 async def _answer_parameters(request: Request, error: Exception) -> Response:
@@ -88,7 +106,7 @@ async def _answer_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     details = error.errors()[:FAULTS_LIMIT]
     if any(detail["loc"][0] == "path" for detail in details):
-        return await _answer_error(request, NotFound("There is no such resource.", value=details[0]["input"]))
+        return await answer_error(request, NotFound("There is no such resource.", value=details[0]["input"]))
     faults = [
         Fault(
             pointer=str(detail["loc"][-1]),
@@ -97,7 +115,7 @@ async def _answer_parameters(request: Request, error: Exception) -> Response:
         )
         for detail in details
     ]
-    return await _answer_error(request, InvalidFields(faults))
+    return await answer_error(request, InvalidFields(faults))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

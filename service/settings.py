@@ -1,10 +1,10 @@
 """What the operator decides about the API, read once from the environment (`CONSILIENCE_...`)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from consilience.surroundings import PREFIX, Count, Seconds, Surroundings, is_loopback, read_environment
+from consilience.surroundings import Count, Seconds, Surroundings, read_environment
 
 
 class Settings(Surroundings):
@@ -13,8 +13,10 @@ class Settings(Surroundings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port; the log says which."""
+    require_keys: bool = False
+    """Refuse requests without an API key also before the first key is made; afterwards they are refused anyway."""
     allow_unauthenticated: bool = False
-    """Let the service, which has no keys yet, listen on other than loopback addresses."""
+    """Let a service without keys listen on other than loopback addresses."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     upload_limit_bytes: Count = 8 * 2**30
@@ -28,6 +30,12 @@ class Settings(Surroundings):
     job_flops_limit: Annotated[float, Field(gt=0.0)] = 1e15
     wait_limit_s: Seconds = 60.0
     queue_limit: Count = 10_000
+    owner_queue_limit: Count = 1000
+    """Jobs that wait of one owner of API keys."""
+    owner_bytes_limit: Count = 2**40
+    """Bytes that the sets of one owner of API keys may have; layers that sets share count for each."""
+    rate_limit_per_minute: Count = 6000
+    """Requests of one API key, in each API process."""
     upload_idle_limit_s: Seconds = 30.0
     """An upload that sends nothing for this long is given up."""
     connection_idle_limit_s: Seconds = 10.0
@@ -36,15 +44,6 @@ class Settings(Surroundings):
     """Uploads that are parsed at the same time; the rest wait for their turn."""
     shutdown_limit_s: Count = 3
     """Open requests have this long to finish when the service stops."""
-
-    @model_validator(mode="after")
-    def _stay_on_loopback(self) -> Self:
-        if not (self.allow_unauthenticated or is_loopback(self.host)):
-            raise ValueError(
-                f"{PREFIX}HOST={self.host!r} is not a loopback address and the service has no keys; "
-                f"set {PREFIX}ALLOW_UNAUTHENTICATED=true if everyone who reaches it may use it"
-            )
-        return self
 
 
 def read_settings() -> Settings:

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
+from consilience.stores.keys import KeyRecords
 from consilience.stores.leases import Leases
 from consilience.stores.queue import JobQueue
 from service.reconciler import Pace, Reconciler
@@ -28,6 +31,11 @@ class Stores:
     embeddings: EmbeddingRecords
     jobs: JobRecords
     queue: JobQueue
+    keys: KeyRecords
+
+    def seen_by(self, access: Access) -> Self:
+        """The same stores, with the records that this access lets be seen."""
+        return replace(self, embeddings=EmbeddingRecords(self.database, access), jobs=JobRecords(self.database, access))
 
 
 def _pace(settings: Settings) -> Pace:
@@ -49,4 +57,5 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         reconciler.start()
         stack.callback(reconciler.stop)
         graphs = Graphs(settings.data_dir, settings.graph_cache_bytes)
-        yield Stores(database, blobs, graphs, EmbeddingRecords(database), JobRecords(database), queue)
+        embeddings, jobs = EmbeddingRecords(database), JobRecords(database)
+        yield Stores(database, blobs, graphs, embeddings, jobs, queue, KeyRecords(database))

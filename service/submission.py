@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest, Job, Plan, ScoringOptions
-from consilience.errors import ConsilienceError, InvalidRequest, ServiceError, Unavailable
+from consilience.errors import ConsilienceError, InvalidRequest, ServiceError
 from consilience.formats.files import OpenFile, from_vectors, open_file
 from consilience.planning import CostLimits, SideShape, plan
 from service.faults import explain
@@ -73,15 +73,17 @@ class Submissions:
             return self._plan(submission, submission.a(stack), submission.b(stack))
 
     def submit(self, submission: Submission) -> Job:
-        """The job; the known one under a known key. Where anything fails, nothing is left behind."""
-        is_reachable = self._check_queue()
+        """The job; the known one under a known key. Where anything fails, nothing is left behind.
+
+        Redis being away is no failure.
+        """
         with ExitStack() as stack:
             sources = submission.a(stack), submission.b(stack)
             cost = self._plan(submission, *sources)
             with new_sets(self._stores, self._settings.data_dir) as sets:
                 a, b = (_keep(sets, source, side) for source, side in zip(sources, "ab", strict=True))
                 job, delivery, created = self._add(submission, cost, a, b)
-        if created and is_reachable:
+        if created:
             self._deliver(job.id, delivery)
         return job
 
@@ -99,21 +101,8 @@ class Submissions:
         try:
             self._stores.queue.push(job_id, delivery, self._settings.job_timeout_s)
         except ServiceError as error:
-            _postpone(error)
-
-    def _check_queue(self) -> bool:
-        """Refuse when too many jobs wait; False where Redis is down: then the job is accepted and delivered later."""
-        limit = self._settings.queue_limit
-        try:
-            waiting = self._stores.queue.length()
-        except ServiceError as error:
-            _postpone(error)
-            return False
-        if waiting >= limit:
-            raise Unavailable(
-                f"{waiting} jobs are waiting already.", value=waiting, limit=limit, hint="Ask again later."
-            )
-        return True
+            # The job's row is what counts: the reconciler finds that it was not delivered, and delivers it.
+            structlog.get_logger().warning("delivery_postponed", detail=error.detail)
 
     def _find(self, side: str, embedding_id: str) -> Opener:
         def opener(_stack: ExitStack) -> Source:
@@ -198,11 +187,6 @@ def placed(pointer: str) -> Iterator[None]:
     except ConsilienceError as error:
         error.pointer = pointer + (error.pointer or "")
         raise
-
-
-def _postpone(error: ServiceError) -> None:
-    """The job's row is what counts: the reconciler finds that it was not delivered, and delivers it."""
-    structlog.get_logger().warning("delivery_postponed", detail=error.detail)
 
 
 def _keep(sets: NewSets, source: Source, side: str) -> EmbeddingSet:

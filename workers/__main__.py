@@ -48,8 +48,9 @@ def limit_threads(threads: int) -> None:
 
 def _serve(settings: Settings) -> int:
     # These load numpy, FAISS and the compiled kernels: after the threads are limited, before any fork.
-    from consilience.execution import places  # noqa: PLC0415 - the same
-    from consilience.stores.blobs import Blobs  # noqa: PLC0415 - as the line above says
+    from consilience.execution import places  # noqa: PLC0415 - as the line above says
+    from consilience.stores.access import EVERYTHING  # noqa: PLC0415 - the same
+    from consilience.stores.blobs import Blobs  # noqa: PLC0415 - the same
     from consilience.stores.database import Database  # noqa: PLC0415 - the same
     from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
     from consilience.stores.graphs import Graphs  # noqa: PLC0415 - the same
@@ -62,7 +63,7 @@ def _serve(settings: Settings) -> int:
     data_dir = settings.data_dir.resolve()
     task = functools.partial(
         tasks.run,
-        embeddings=EmbeddingRecords(database),
+        embeddings=EmbeddingRecords(database, EVERYTHING),
         blobs=Blobs(data_dir),
         graphs=Graphs(data_dir, settings.graph_cache_bytes),
         cluster=settings.cluster,

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from consilience.contract.base import Digest, Document, EmbeddingId, Metadata, Timestamp
+from consilience.contract.keys import DEFAULT_OWNER
 
 #: How a stored layer's numbers are kept; F64 becomes F32 on the way in.
 LayerDtype = Literal["F16", "BF16", "F32"]
@@ -34,6 +35,8 @@ class EmbeddingSet(Document):
     """Layers over the same n items."""
 
     id: EmbeddingId
+    owner: str = DEFAULT_OWNER
+    """Whose key stored it; others cannot see it."""
     name: str
     n: int
     layers: tuple[Layer, ...]

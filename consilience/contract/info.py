@@ -21,6 +21,12 @@ class Limits(Document):
     wait_limit_s: Finite
     """The longest `Prefer: wait`."""
     queue_limit: int
+    owner_queue_limit: int
+    """Jobs that wait, of one owner of API keys."""
+    owner_bytes_limit: int
+    """Bytes of the sets of one owner of API keys."""
+    rate_limit_per_minute: int
+    """Requests of one API key."""
 
 
 class GraphCache(Document):

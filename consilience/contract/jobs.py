@@ -17,6 +17,7 @@ from consilience.contract.base import (
     as_many,
 )
 from consilience.contract.kernel_metrics import Cka
+from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.metrics import MetricChoice
 from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.problems import Problem
@@ -217,6 +218,8 @@ class Job(Document):
     """One piece of work and its outcome."""
 
     id: JobId
+    owner: str = DEFAULT_OWNER
+    """Whose key asked for it; others cannot see it."""
     kind: Literal["alignment"]
     status: JobStatus
     cancel_requested: bool = False

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import ColumnElement, Connection, Row
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from consilience.contract.embeddings import Column, EmbeddingPage, EmbeddingSet, Layer
 from consilience.contract.jobs import JobStatus
-from consilience.errors import InUse, NotFound
+from consilience.contract.keys import DEFAULT_OWNER
+from consilience.errors import InUse, NotFound, QuotaExceeded
 from consilience.stores import tables
+from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.pages import read_page
 
@@ -26,10 +28,10 @@ COLUMN_DIGESTS = (tables.embeddings.c.ids_digest, tables.embeddings.c.groups_dig
 
 
 class EmbeddingRecords:
-    """The rows of embedding sets; the bytes are in `Blobs`."""
+    """The rows of embedding sets, as one caller may see and add to them; the bytes are in `Blobs`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, access: Access | None = None) -> None:
+        self._database, self._access = database, access or Access()
 
     def add(  # noqa: PLR0917 - the fields of a set, in the contract's order
         self,
@@ -49,11 +51,19 @@ class EmbeddingRecords:
         -------
         tuple of EmbeddingSet and bool
             The set, and whether it is new.
+
+        Raises
+        ------
+        QuotaExceeded
+            The owner would keep too much.
         """
-        identity = _hash([digest, name, metadata])
+        owner = self._access.owner
+        # Sets without an owner in their identity are those of the time before keys.
+        identity = _hash([digest, name, metadata, *([owner] if owner != DEFAULT_OWNER else [])])
         embedding_id = f"emb_{secrets.token_hex(16)}"
         values = {
             "id": embedding_id,
+            "owner": owner,
             "identity": identity,
             "name": name,
             "n": n,
@@ -70,6 +80,7 @@ class EmbeddingRecords:
             statement = insert(tables.embeddings).values(values).on_conflict_do_nothing(index_elements=["identity"])
             created = connection.execute(statement.returning(tables.embeddings.c.id)).first() is not None
             if created:
+                self._refuse_over_quota(connection, 0)
                 _add_parts(connection, embedding_id, layers, metadata)
             query = sa.select(tables.embeddings).where(tables.embeddings.c.identity == identity)
             return _load(connection, connection.execute(query).all())[0], created
@@ -77,7 +88,7 @@ class EmbeddingRecords:
     def get(self, embedding_id: str) -> EmbeddingSet:
         """One set; NotFound where there is none."""
         with self._database.read() as connection:
-            query = sa.select(tables.embeddings).where(tables.embeddings.c.id == _checked(embedding_id))
+            query = sa.select(tables.embeddings).where(self._is(embedding_id))
             found = _load(connection, connection.execute(query).all())
         if not found:
             raise _not_found(embedding_id)
@@ -97,7 +108,7 @@ class EmbeddingRecords:
         InvalidRequest
             The cursor or the limit cannot be used.
         """
-        query = sa.select(tables.embeddings)
+        query = sa.select(tables.embeddings).where(self._access.sees(tables.embeddings.c.owner))
         if name is not None:
             query = query.where(tables.embeddings.c.name == name)
         for label in _labels(metadata or {}):
@@ -128,7 +139,7 @@ class EmbeddingRecords:
         """
         with self._database.write() as connection:
             # The lock keeps a job from being added between this look and the deletion.
-            query = sa.select(*COLUMN_DIGESTS).where(tables.embeddings.c.id == _checked(embedding_id)).with_for_update()
+            query = sa.select(*COLUMN_DIGESTS).where(self._is(embedding_id)).with_for_update()
             columns = connection.execute(query).first()
             if columns is None:
                 raise _not_found(embedding_id)
@@ -139,6 +150,28 @@ class EmbeddingRecords:
             places = (tables.layers.c.digest, *COLUMN_DIGESTS)
             shared = sa.union_all(*(sa.select(place).where(place.in_(digests)) for place in places))
             return tuple(sorted(digests - set(connection.execute(shared).scalars())))
+
+    def check_quota(self, more: int) -> None:
+        """Raise QuotaExceeded where `more` bytes would be more than the owner may keep."""
+        with self._database.read() as connection:
+            self._refuse_over_quota(connection, more)
+
+    def _refuse_over_quota(self, connection: Connection, more: int) -> None:
+        limit = self._access.owner_bytes_limit
+        if limit is None:
+            return
+        own = tables.embeddings.c.owner == self._access.owner
+        used = connection.execute(sa.select(sa.func.sum(tables.embeddings.c.bytes)).where(own)).scalar() or 0
+        if used + more > limit:
+            raise QuotaExceeded(
+                f"The sets of {self._access.owner} would have {used + more} bytes; at most {limit} are allowed.",
+                value=used + more,
+                limit=limit,
+                hint="Delete sets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
+            )
+
+    def _is(self, embedding_id: str) -> ColumnElement[bool]:
+        return sa.and_(tables.embeddings.c.id == _checked(embedding_id), self._access.sees(tables.embeddings.c.owner))
 
 
 def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer], metadata: Mapping[str, Any]) -> None:

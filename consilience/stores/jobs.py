@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import ColumnElement, Connection, Row
 
 from consilience.contract.jobs import Job, JobPage, JobStatus, Plan, Run
-from consilience.errors import InvalidRequest, KeyReused, NotFound
+from consilience.errors import InvalidRequest, KeyReused, NotFound, TooManyRequests
 from consilience.stores import tables
+from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.pages import read_page
 
@@ -35,10 +36,10 @@ class Versioned(NamedTuple):
 
 
 class JobRecords:
-    """The rows of jobs."""
+    """The rows of jobs, as one caller may see and add to them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, access: Access | None = None) -> None:
+        self._database, self._access = database, access or Access()
 
     def add(
         self,
@@ -67,20 +68,23 @@ class JobRecords:
             One of the sets is gone.
         KeyReused
             The key came before, with another body.
+        TooManyRequests
+            Too many jobs wait already.
         """
-        job_id = f"job_{secrets.token_hex(16)}"
+        job_id, owner = f"job_{secrets.token_hex(16)}", self._access.owner
         with self._database.write() as connection:
-            if idempotency and (known := _find_by_key(connection, *idempotency)):
+            if idempotency and (known := _find_by_key(connection, owner, *idempotency)):
                 return Added(*known, created=False)
-            _hold(connection, embeddings)
+            self._refuse_when_full(connection)
+            self._hold(connection, embeddings)
             row = {"id": job_id, "kind": kind, "request": request, "plan": plan.model_dump(mode="json")}
-            connection.execute(sa.insert(tables.jobs).values(**row, **_fresh()))
+            connection.execute(sa.insert(tables.jobs).values(**row, owner=owner, **_fresh()))
             uses = [{"job_id": job_id, "embedding_id": embedding} for embedding in set(embeddings)]
             if uses:
                 connection.execute(sa.insert(tables.job_embeddings), uses)
             if idempotency:
-                _keep_key(connection, idempotency, job_id)
-            return Added(read_job(connection, job_id).job, 1, created=True)
+                _keep_key(connection, owner, idempotency, job_id)
+            return Added(read_job(connection, job_id, self._access).job, 1, created=True)
 
     def get(self, job_id: str) -> Job:
         """One job; NotFound where there is none."""
@@ -89,12 +93,12 @@ class JobRecords:
     def versioned(self, job_id: str) -> Versioned:
         """One job and the version of just this state; NotFound where there is none."""
         with self._database.read() as connection:
-            return read_job(connection, job_id)
+            return read_job(connection, job_id, self._access)
 
     def version(self, job_id: str) -> int:
         """The job's version, +1 at every change that a user can see; NotFound where there is none."""
         with self._database.read() as connection:
-            query = sa.select(tables.jobs.c.version).where(tables.jobs.c.id == _checked(job_id))
+            query = sa.select(tables.jobs.c.version).where(_is(job_id, self._access))
             found = connection.execute(query).scalar()
         if found is None:
             raise _not_found(job_id)
@@ -102,7 +106,7 @@ class JobRecords:
 
     def page(self, cursor: str | None, limit: int, status: JobStatus | None = None) -> JobPage:
         """At most `limit` jobs, newest first; InvalidRequest where the cursor or the limit cannot be used."""
-        query = sa.select(tables.jobs)
+        query = sa.select(tables.jobs).where(self._access.sees(tables.jobs.c.owner))
         if status is not None:
             query = query.where(tables.jobs.c.status == status)
         with self._database.read() as connection:
@@ -117,7 +121,7 @@ class JobRecords:
         NotFound where there is none.
         """
         job = tables.jobs
-        this = sa.and_(job.c.id == _checked(job_id), job.c.cancel_requested.is_(False))
+        this = sa.and_(_is(job_id, self._access), job.c.cancel_requested.is_(False))
         with self._database.write() as connection:
             lock_job(connection, job_id)
             connection.execute(
@@ -130,7 +134,34 @@ class JobRecords:
                 .where(this, job.c.status == JobStatus.RUNNING)
                 .values(cancel_requested=True, version=job.c.version + 1)
             )
-            return read_job(connection, job_id).job
+            return read_job(connection, job_id, self._access).job
+
+    def check_room(self) -> None:
+        """Raise TooManyRequests where no further job may wait."""
+        with self._database.read() as connection:
+            self._refuse_when_full(connection)
+
+    def _refuse_when_full(self, connection: Connection) -> None:
+        limits = self._access
+        if limits.queue_limit is None and limits.owner_queue_limit is None:
+            return
+        own = sa.func.count().filter(tables.jobs.c.owner == limits.owner)
+        query = sa.select(sa.func.count(), own).where(tables.jobs.c.status == JobStatus.QUEUED)
+        waiting, waiting_own = connection.execute(query).one()
+        if limits.queue_limit is not None and waiting >= limits.queue_limit:
+            raise _too_many(f"{waiting} jobs are waiting", waiting, limits.queue_limit, "QUEUE_LIMIT")
+        if limits.owner_queue_limit is not None and waiting_own >= limits.owner_queue_limit:
+            jobs = f"{waiting_own} jobs of {limits.owner} are waiting"
+            raise _too_many(jobs, waiting_own, limits.owner_queue_limit, "OWNER_QUEUE_LIMIT")
+
+    def _hold(self, connection: Connection, embeddings: Sequence[str]) -> None:
+        """Keep the sets from being deleted until this transaction has committed the job that uses them."""
+        embedding = tables.embeddings.c
+        query = sa.select(embedding.id).where(embedding.id.in_(embeddings), self._access.sees(embedding.owner))
+        found = set(connection.execute(query.with_for_update(read=True)).scalars())
+        for each in embeddings:
+            if each not in found:
+                raise NotFound("There is no such embedding set.", value=each)
 
 
 def lock_job(connection: Connection, job_id: str) -> None:
@@ -138,9 +169,9 @@ def lock_job(connection: Connection, job_id: str) -> None:
     connection.execute(sa.select(tables.jobs.c.id).where(tables.jobs.c.id == job_id).with_for_update())
 
 
-def read_job(connection: Connection, job_id: str) -> Versioned:
+def read_job(connection: Connection, job_id: str, access: Access) -> Versioned:
     """One job as this transaction sees it; NotFound where there is none."""
-    rows = connection.execute(sa.select(tables.jobs).where(tables.jobs.c.id == _checked(job_id))).all()
+    rows = connection.execute(sa.select(tables.jobs).where(_is(job_id, access))).all()
     if not rows:
         raise _not_found(job_id)
     return Versioned(load_jobs(connection, rows)[0], rows[0].version)
@@ -174,27 +205,18 @@ def _fresh() -> dict[str, Any]:
     }
 
 
-def _hold(connection: Connection, embeddings: Sequence[str]) -> None:
-    """Keep the sets from being deleted until this transaction has committed the job that uses them."""
-    query = sa.select(tables.embeddings.c.id).where(tables.embeddings.c.id.in_(embeddings))
-    found = set(connection.execute(query.with_for_update(read=True)).scalars())
-    for embedding in embeddings:
-        if embedding not in found:
-            raise NotFound("There is no such embedding set.", value=embedding)
-
-
-def _find_by_key(connection: Connection, key: str, body_sha256: str) -> tuple[Job, int] | None:
+def _find_by_key(connection: Connection, owner: str, key: str, body_sha256: str) -> tuple[Job, int] | None:
     if len(key) > KEY_LENGTH_MAX:
         raise InvalidRequest(
             "The idempotency key is too long.", value=key, limit=KEY_LENGTH_MAX, pointer="Idempotency-Key"
         )
     if connection.dialect.name == "postgresql":
         # Two requests with one key take turns, so that the second finds the first one's job.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0))))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"{owner} {key}", 0))))
     known = connection.execute(
         sa.select(tables.idempotency_keys.c.body_sha256, tables.jobs.c.id, tables.jobs.c.delivery)
         .join(tables.jobs, tables.jobs.c.id == tables.idempotency_keys.c.job_id)
-        .where(tables.idempotency_keys.c.key == key)
+        .where(tables.idempotency_keys.c.owner == owner, tables.idempotency_keys.c.key == key)
     ).first()
     if known is None:
         return None
@@ -204,13 +226,22 @@ def _find_by_key(connection: Connection, key: str, body_sha256: str) -> tuple[Jo
             value=key,
             hint="Use a new key for a new request.",
         )
-    return read_job(connection, known.id).job, known.delivery
+    return read_job(connection, known.id, Access(owner)).job, known.delivery
 
 
-def _keep_key(connection: Connection, idempotency: tuple[str, str], job_id: str) -> None:
+def _keep_key(connection: Connection, owner: str, idempotency: tuple[str, str], job_id: str) -> None:
     key, body_sha256 = idempotency
-    row = {"key": key, "body_sha256": body_sha256, "job_id": job_id, "created_at": datetime.now(UTC)}
+    row = {"owner": owner, "key": key, "body_sha256": body_sha256, "job_id": job_id, "created_at": datetime.now(UTC)}
     connection.execute(sa.insert(tables.idempotency_keys).values(row))
+
+
+def _is(job_id: str, access: Access) -> ColumnElement[bool]:
+    return sa.and_(tables.jobs.c.id == _checked(job_id), access.sees(tables.jobs.c.owner))
+
+
+def _too_many(what: str, value: int, limit: int, variable: str) -> TooManyRequests:
+    hint = f"Ask again later, with the same Idempotency-Key; CONSILIENCE_{variable} is the limit."
+    return TooManyRequests(f"{what}; at most {limit} may.", value=value, limit=limit, hint=hint)
 
 
 def _checked(job_id: str) -> str:

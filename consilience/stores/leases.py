@@ -17,6 +17,7 @@ from consilience.contract.problems import Problem
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import ConsilienceError, InputError
 from consilience.stores import tables
+from consilience.stores.access import EVERYTHING
 from consilience.stores.database import Database
 from consilience.stores.jobs import lock_job, read_job
 
@@ -65,7 +66,7 @@ class Leases:
                 return None
             run = {"job_id": job_id, "delivery": delivery, "worker": worker, "started_at": now}
             connection.execute(sa.insert(tables.runs).values(run))
-            return read_job(connection, job_id).job
+            return read_job(connection, job_id, EVERYTHING).job
 
     def beat(self, job_id: str, delivery: int) -> Beat:
         """Show that the run is alive, and learn what is wanted of it."""

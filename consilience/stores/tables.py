@@ -7,8 +7,10 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, ForeignKey, 
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from consilience.contract.keys import DEFAULT_OWNER
+
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0002"
+SCHEMA = "0003"
 
 metadata = MetaData(
     naming_convention={
@@ -42,7 +44,8 @@ embeddings = Table(
     "embeddings",
     metadata,
     Column("id", String(36), primary_key=True),
-    # SHA-256 of content, name and metadata: the same upload again meets its own row.
+    Column("owner", String(64), nullable=False, server_default=DEFAULT_OWNER),
+    # SHA-256 of content, name, metadata and owner: the same upload again meets its own row.
     Column("identity", String(64), nullable=False, unique=True),
     Column("name", String(128), nullable=False, index=True),
     Column("n", BigInteger, nullable=False),
@@ -57,6 +60,9 @@ embeddings = Table(
     Column("groups_digest", String(64), index=True),
     Column("groups_unique", BigInteger),
     Index(None, "created_at", "id"),
+    Index(None, "owner", "created_at", "id"),
+    # What an owner keeps is added up from this index alone.
+    Index("ix_embeddings_owner_bytes", "owner", "bytes"),
 )
 
 layers = Table(
@@ -82,8 +88,9 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False, server_default=DEFAULT_OWNER),
     Column("kind", String(16), nullable=False),
-    Column("status", String(16), nullable=False, index=True),
+    Column("status", String(16), nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     # The fencing number: +1 at each enqueue; whoever writes with an older one writes nothing.
     Column("delivery", Integer, nullable=False),
@@ -102,6 +109,9 @@ jobs = Table(
     Column("started_at", Instant),
     Column("finished_at", Instant),
     Index(None, "created_at", "id"),
+    Index(None, "owner", "created_at", "id"),
+    # How many wait, in all and of one owner, is counted in this index alone.
+    Index("ix_jobs_status_owner", "status", "owner"),
 )
 
 runs = Table(
@@ -126,8 +136,23 @@ job_embeddings = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
+    Column("owner", String(64), primary_key=True, server_default=DEFAULT_OWNER),
     Column("key", String(255), primary_key=True),
     Column("body_sha256", String(64), nullable=False),
     Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_at", Instant, nullable=False),
+)
+
+# Rows are never deleted: a service that once had a key does not open itself again when the last one is revoked.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    # SHA-256 of the whole token. A slow hash guards what people can remember; nobody can try 2^256 secrets.
+    Column("digest", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
 )

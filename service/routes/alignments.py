@@ -25,6 +25,7 @@ ERRORS = (
     errors.UnknownLayer,
     errors.TooExpensive,
     errors.KeyReused,
+    errors.TooManyRequests,
 )
 #: A JSON body up to this size names its sides; it need not wait behind uploads that are being parsed.
 LIGHT_BYTES = 65_536
@@ -78,6 +79,8 @@ async def _receive(request: Request, service: Service, key: str | None, dry_run:
     settings, media_type = service.settings, media_type_of(request)
     submissions = Submissions(settings, service.stores)
     if media_type == MULTIPART:
+        if key is None:  # a known key may stand for a job that is there already
+            await run_sync(service.stores.jobs.check_room)
         async with receive_files(request, service, FILES, COLUMNS, FIELDS) as upload:
             options = parse_json(upload.fields.get("request", b"{}"), "/request")
             submission = submissions.read_form(options, upload, key)

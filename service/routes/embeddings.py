@@ -44,6 +44,7 @@ UPLOAD_ERRORS = (
     errors.Unavailable,
     errors.StorageFull,
     errors.MissingExtra,
+    errors.QuotaExceeded,
 )
 FILES = frozenset({"file"})
 COLUMNS = frozenset({"ids", "groups"})

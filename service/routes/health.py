@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Literal
 
-import structlog
 from fastapi import APIRouter
 
 from consilience.contract.base import Document
@@ -23,10 +22,9 @@ class Liveness(Document):
 class Readiness(Document):
     """Whether requests can be served."""
 
-    status: Literal["ready", "degraded"]
-    """`degraded`: jobs are accepted, but Redis does not answer, so they start only when it is back."""
-    checks: dict[str, str]
-    """`ok` or what is wrong, for each store."""
+    status: Literal["ready"] = "ready"
+    checks: dict[str, Literal["ok"]]
+    """Each store by its name."""
 
 
 @router.get("/livez", operation_id="get_liveness")
@@ -38,22 +36,20 @@ async def get_liveness() -> Liveness:
 @router.get("/healthz", operation_id="get_health", responses=describe(Unavailable))
 @router.get("/readyz", operation_id="get_readiness", responses=describe(Unavailable))
 def get_readiness(stores: StoresDep) -> Readiness:
-    """The database and the blob store answer; Redis is reported, but is no condition."""
-    checks = {
-        "database": _check(stores.database.ping),
-        "blobs": _check(stores.blobs.check),
-        "redis": _check(stores.queue.ping),
-    }
-    broken = [f"{name}: {found}" for name, found in checks.items() if name != "redis" and found != "ok"]
+    """The database, the blob store and Redis answer; otherwise the problem says which does not.
+
+    Without Redis, sets and jobs can still be read and jobs are still accepted: they start when it is back.
+    """
+    checks = {"database": stores.database.ping, "blobs": stores.blobs.check, "redis": stores.queue.ping}
+    broken = [f"{name}: {fault}" for name, ping in checks.items() if (fault := _fault(ping))]
     if broken:
-        raise Unavailable("The service is not ready.", value="; ".join(broken))
-    return Readiness(status="ready" if checks["redis"] == "ok" else "degraded", checks=checks)
+        raise Unavailable("The service is not ready.", value="; ".join(broken), hint="`value` says what is away.")
+    return Readiness(checks=dict.fromkeys(checks, "ok"))
 
 
-def _check(ping: Callable[[], object]) -> str:
+def _fault(ping: Callable[[], object]) -> str | None:
     try:
         ping()
     except ConsilienceError as error:
-        structlog.get_logger().warning("check_failed", detail=error.detail)
         return error.detail
-    return "ok"
+    return None

@@ -108,7 +108,7 @@ def test_jobs_are_accepted_while_redis_is_down(tmp_path: Path) -> None:
 
         assert (answer.status_code, answer.json()["status"]) == (202, "queued")
         assert time.monotonic() - started < 2
-        assert client.get("/readyz").json()["status"] == "degraded"
+        assert "redis" in assert_problem(client.get("/readyz"), 503, "unavailable")["value"]
         assert any(line["event"] == "delivery_postponed" for line in server.log())
 
 
@@ -117,8 +117,30 @@ def test_a_full_queue_refuses_and_says_so(redis_server: str, tmp_path: Path) -> 
         first, second = (httpx2.post(server.url + "/v1/alignments", json=inline()) for _ in range(2))
 
     assert first.status_code == 202
-    assert_problem(second, 503, "unavailable", limit=1, value="1", retryable=True)
+    assert_problem(second, 429, "too-many-requests", limit=1, value="1", retryable=True)
+    assert "CONSILIENCE_QUEUE_LIMIT" in second.json()["hint"]
     assert second.headers["retry-after"] == "1"
+
+
+def test_a_full_queue_refuses_files_before_they_are_read_and_a_known_key_gets_its_job(
+    redis_server: str, tmp_path: Path
+) -> None:
+    with (
+        running_service(tmp_path, f"{redis_server}?db=7", queue_limit=1) as server,
+        httpx2.Client(base_url=server.url) as client,
+    ):
+        known = {"idempotency-key": "known"}
+        first = client.post("/v1/alignments", json=inline(), headers=known)
+        before = server.contents()
+
+        refused = client.post("/v1/alignments", files={"a": npy(A), "b": b"not read"})
+        also_refused = client.post("/v1/alignments", files={"a": npy(A), "b": npy(B)}, headers={"idempotency-key": "new"})
+        again = client.post("/v1/alignments", json=inline(), headers=known)
+
+        for answer in (refused, also_refused):
+            assert_problem(answer, 429, "too-many-requests")
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+        assert server.contents() == before
 
 
 def test_it_all_works_on_postgresql_too(redis_server: str, tmp_path: Path, postgresql_server: object) -> None:

@@ -1,5 +1,8 @@
 from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE
@@ -35,14 +38,20 @@ def test_a_route_documents_its_problems_by_status() -> None:
     assert PROBLEM_MEDIA_TYPE in documented[422]["content"]
 
 
-def test_an_unforeseen_error_is_a_problem_without_a_trace() -> None:
-    app = create_app(Settings())
+@pytest.fixture
+def app(sqlite_url: str, tmp_path: Path) -> FastAPI:
+    """A service whose Redis is away."""
+    return create_app(Settings(data_dir=tmp_path, database_url=sqlite_url, redis_url=f"unix://{tmp_path}/nothing"))
+
+
+def test_an_unforeseen_error_is_a_problem_without_a_trace(app: FastAPI) -> None:
 
     @app.get("/broken")
     def break_down() -> None:
         raise RuntimeError("secret words")
 
-    answer = TestClient(app, raise_server_exceptions=False).get("/broken")
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/broken")
 
     document = answer.json()
     assert (answer.status_code, document["type"].rsplit("/", 1)[-1]) == (500, "internal-error")
@@ -50,14 +59,14 @@ def test_an_unforeseen_error_is_a_problem_without_a_trace() -> None:
     assert "secret" not in answer.text
 
 
-def test_what_may_work_later_says_when_to_ask_again() -> None:
-    app = create_app(Settings())
+def test_what_may_work_later_says_when_to_ask_again(app: FastAPI) -> None:
 
     @app.get("/down")
     def fail() -> None:
         raise Unavailable("The database does not answer.")
 
-    answer = TestClient(app).get("/down")
+    with TestClient(app) as client:
+        answer = client.get("/down")
 
     assert_problem(answer, 503, "unavailable", retryable=True)
     assert answer.headers["retry-after"] == "1"

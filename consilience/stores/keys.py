@@ -1,0 +1,92 @@
+"""API keys: made, looked up, revoked. Only the SHA-256 of a key is kept."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Row
+
+from consilience.contract.keys import TOKEN, ApiKey, IssuedKey, Scope
+from consilience.errors import NotFound, Unauthenticated
+from consilience.stores import tables
+from consilience.stores.database import Database
+
+_key = tables.api_keys
+#: What the digest of a token that nobody has is compared with.
+_NO_DIGEST = "0" * 64
+
+
+class KeyRecords:
+    """The rows of API keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, owner: str, scopes: Sequence[Scope], expires_days: float | None = None) -> IssuedKey:
+        """Make a key; the answer holds its token, which nobody can read again."""
+        now = datetime.now(UTC)
+        public, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        token = f"csl_{public}_{secret}"
+        row = {
+            "id": f"key_{public}",
+            "owner": owner,
+            "scopes": [scope.value for scope in dict.fromkeys(scopes)],
+            "created_at": now,
+            "expires_at": None if expires_days is None else now + timedelta(days=expires_days),
+        }
+        key = IssuedKey.model_validate({**row, "token": token})  # before the row: what it refuses is not stored
+        with self._database.write() as connection:
+            connection.execute(sa.insert(_key).values(**row, digest=_digest(token)))
+        return key
+
+    def all(self) -> list[ApiKey]:
+        """Every key that was ever made, the oldest first."""
+        with self._database.read() as connection:
+            return [_to_key(row) for row in connection.execute(sa.select(_key).order_by(_key.c.created_at, _key.c.id))]
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """End a key at once; a revoked one stays as it is. NotFound where there is none."""
+        with self._database.write() as connection:
+            active = sa.and_(_key.c.id == key_id, _key.c.revoked_at.is_(None))
+            connection.execute(sa.update(_key).where(active).values(revoked_at=datetime.now(UTC)))
+            row = connection.execute(sa.select(_key).where(_key.c.id == key_id)).first()
+        if row is None:
+            raise NotFound("There is no such key.", value=key_id, hint="`consilience keys list` lists them.")
+        return _to_key(row)
+
+    def exist(self) -> bool:
+        """Whether a key was ever made, even if it is revoked by now."""
+        with self._database.read() as connection:
+            return connection.execute(sa.select(_key.c.id).limit(1)).first() is not None
+
+    def authenticate(self, token: str) -> ApiKey:
+        """The key of this token; Unauthenticated, which never quotes it, where it does not hold."""
+        found = TOKEN.fullmatch(token)
+        row = self._find(f"key_{found[1]}") if found else None
+        if not hmac.compare_digest(row.digest if row else _NO_DIGEST, _digest(token)) or row is None:
+            raise Unauthenticated("The API key is not known here.", hint="`consilience keys create` makes one.")
+        key = _to_key(row)
+        # Only the holder of the secret learns why it no longer holds.
+        if key.revoked_at:
+            raise Unauthenticated("The API key was revoked.", hint="Ask for a new one.")
+        if key.expires_at and key.expires_at <= datetime.now(UTC):
+            raise Unauthenticated(
+                f"The API key expired at {key.expires_at:%Y-%m-%d %H:%M} UTC.", hint="Ask for a new one."
+            )
+        return key
+
+    def _find(self, key_id: str) -> Row[Any] | None:
+        with self._database.read() as connection:
+            return connection.execute(sa.select(_key).where(_key.c.id == key_id)).first()
+
+
+def _to_key(row: Row[Any]) -> ApiKey:
+    return ApiKey.model_validate(row, from_attributes=True)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""The gate before every route: nothing behind it is reached by someone who may not be there.
+
+It is middleware and not a dependency of routes, so that a new route is guarded before anybody thinks of it.
+"""
+
+from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from consilience.errors import ConsilienceError
+from service import problems
+from service.callers import Caller, identify, scope_of
+from service.deps import get_service
+from service.rates import RateExceeded, Rates, Standing
+from service.settings import Settings
+
+#: What everybody may ask: whether the service lives, and what its contract is.
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
+
+
+class Gate:
+    """ASGI middleware: finds the caller, counts the request, and lets routes see only what the caller may see."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self._required = settings.require_keys
+        self._rates = Rates(settings.rate_limit_per_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        service, standing = get_service(Request(scope)), None
+        try:
+            caller = await run_in_threadpool(
+                identify, service.stores.keys, Headers(scope=scope), required=self._required
+            )
+            standing = self._count(scope, caller)
+            caller.check(scope_of(scope["method"], scope["path"]))
+        except ConsilienceError as error:
+            standing = error.standing if isinstance(error, RateExceeded) else standing
+            refusal = await problems.answer_error(Request(scope), error)
+            await refusal(scope, receive, _with_headers(send, standing))
+            return
+        scope["state"]["service"] = service.seen_by(caller)
+        await self.app(scope, receive, _with_headers(send, standing))
+
+    def _count(self, scope: Scope, caller: Caller) -> Standing | None:
+        if caller.key is None:
+            return None
+        scope["key_id"] = caller.key.id  # for the log
+        return self._rates.take(caller.key.id)
+
+
+def _with_headers(send: Send, standing: Standing | None) -> Send:
+    if standing is None:
+        return send
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(standing.headers())
+        await send(message)
+
+    return send_with_headers
