@@ -9,7 +9,7 @@ import stamina.instrumentation
 import typer
 
 from consilience import __version__
-from consilience.cli import jobs
+from consilience.cli import jobs, keys
 from consilience.cli.check import check
 from consilience.cli.consoles import complain, warn
 from consilience.cli.metrics import metrics
@@ -30,6 +30,7 @@ app = typer.Typer(
 for command in (score, check, upload, serve, metrics):
     app.command()(command)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

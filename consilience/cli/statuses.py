@@ -2,7 +2,15 @@
 
 from enum import IntEnum
 
-from consilience.errors import ConsilienceError, JobError, MissingExtra, ServiceError, StartupError, WaitTimedOut
+from consilience.errors import (
+    ConsilienceError,
+    JobError,
+    MissingExtra,
+    ServiceError,
+    StartupError,
+    TooManyRequests,
+    WaitTimedOut,
+)
 
 
 class ExitStatus(IntEnum):
@@ -23,6 +31,7 @@ BY_KIND: tuple[tuple[type[ConsilienceError], ExitStatus], ...] = (
     (MissingExtra, ExitStatus.BAD_INPUT),
     (StartupError, ExitStatus.BAD_INPUT),
     (ServiceError, ExitStatus.UNREACHABLE),
+    (TooManyRequests, ExitStatus.UNREACHABLE),
     (JobError, ExitStatus.JOB_FAILED),
     (ConsilienceError, ExitStatus.BAD_INPUT),
 )

@@ -1,15 +1,20 @@
 """When to send a request again, and what it means when no answer comes."""
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import httpx2
 
 from consilience.client.exchange import Request
-from consilience.errors import Unreachable
+from consilience.contract.keys import TOKEN
+from consilience.errors import InvalidRequest, Unreachable
 
 #: Answers that say "later": too many requests, and a part that does not answer just now.
 LATER = frozenset({429, 503})
 CONNECT_TIMEOUT_S = 5.0
+#: Where an API key is taken from: never from the command line, which every user of a machine can read.
+KEY_VARIABLE = "CONSILIENCE_API_KEY"
 
 
 class Busy(Exception):
@@ -18,6 +23,24 @@ class Busy(Exception):
     def __init__(self, response: httpx2.Response) -> None:
         super().__init__(response.status_code)
         self.response = response
+
+
+def with_key(headers: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
+    """The headers with the API key, by default that of the environment.
+
+    Raises
+    ------
+    InvalidRequest
+        It cannot be a key: found here, because the error of whoever sends it would quote it.
+    """
+    key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
+    if not key:
+        return dict(headers or {})
+    if not TOKEN.fullmatch(key):
+        raise InvalidRequest(
+            "The API key is not one of Consilience's.", hint=f"It looks like csl_...; see {KEY_VARIABLE}."
+        )
+    return {**(headers or {}), "authorization": f"Bearer {key}"}
 
 
 def refuse_later(response: httpx2.Response) -> httpx2.Response:

@@ -20,7 +20,7 @@ from consilience.client.exchange import Operation, Request, Result
 from consilience.client.forms import Labels
 from consilience.client.operations import Watcher
 from consilience.client.options import options_of
-from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable
+from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import Source
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.info import Info
@@ -44,6 +44,8 @@ class Client:
         Seconds during which a connection that fails, or a service that asks to come back later, is tried again.
     headers : mapping, optional
         Sent with every request.
+    api_key : str, optional
+        The service's key, ``csl_...``; by default the environment's CONSILIENCE_API_KEY, where there is one.
 
     Every method raises the class of `consilience.errors` that matches the problem document, and Unreachable when
     no answer comes.
@@ -56,8 +58,9 @@ class Client:
         timeout_s: float = 120.0,
         patience_s: float = 10.0,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
     ) -> None:
-        self._http = httpx2.Client(base_url=url, timeout=timeouts(timeout_s), headers=headers)
+        self._http = httpx2.Client(base_url=url, timeout=timeouts(timeout_s), headers=with_key(headers, api_key))
         self._retries = retries(patience_s)
 
     def upload(

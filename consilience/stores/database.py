@@ -158,7 +158,7 @@ def _make_engine(url: str) -> Engine:
 
 
 def _make_sqlite_engine(url: sa.URL) -> Engine:
-    Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    Path(url.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # isolation_level None: the driver starts no transactions of its own, the hook below does.
     engine = sa.create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None}, pool_size=10, max_overflow=30

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row
 
-from consilience.contract.keys import TOKEN, ApiKey, IssuedKey, Scope
+from consilience.contract.keys import TOKEN, ApiKey, IssuedKey, Scope, check_owner
 from consilience.errors import NotFound, Unauthenticated
 from consilience.stores import tables
 from consilience.stores.database import Database
@@ -27,21 +27,20 @@ class KeyRecords:
         self._database = database
 
     def create(self, owner: str, scopes: Sequence[Scope], expires_days: float | None = None) -> IssuedKey:
-        """Make a key; the answer holds its token, which nobody can read again."""
+        """Make a key; the answer holds its token, which nobody can read again. InvalidRequest for a bad owner."""
         now = datetime.now(UTC)
         public, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         token = f"csl_{public}_{secret}"
         row = {
             "id": f"key_{public}",
-            "owner": owner,
-            "scopes": [scope.value for scope in dict.fromkeys(scopes)],
+            "owner": check_owner(owner),
+            "scopes": [scope.value for scope in scopes],
             "created_at": now,
             "expires_at": None if expires_days is None else now + timedelta(days=expires_days),
         }
-        key = IssuedKey.model_validate({**row, "token": token})  # before the row: what it refuses is not stored
         with self._database.write() as connection:
             connection.execute(sa.insert(_key).values(**row, digest=_digest(token)))
-        return key
+        return IssuedKey.model_validate({**row, "token": token})
 
     def all(self) -> list[ApiKey]:
         """Every key that was ever made, the oldest first."""
@@ -71,12 +70,8 @@ class KeyRecords:
             raise Unauthenticated("The API key is not known here.", hint="`consilience keys create` makes one.")
         key = _to_key(row)
         # Only the holder of the secret learns why it no longer holds.
-        if key.revoked_at:
-            raise Unauthenticated("The API key was revoked.", hint="Ask for a new one.")
-        if key.expires_at and key.expires_at <= datetime.now(UTC):
-            raise Unauthenticated(
-                f"The API key expired at {key.expires_at:%Y-%m-%d %H:%M} UTC.", hint="Ask for a new one."
-            )
+        if key.state != "active":
+            raise Unauthenticated(f"The API key {key.id} is {key.state}.", hint="Ask for a new one.")
         return key
 
     def _find(self, key_id: str) -> Row[Any] | None:

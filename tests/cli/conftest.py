@@ -25,7 +25,8 @@ def consilience(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     """`consilience("score", a, b)`; a terminal of 80 columns without colours."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.delenv("CONSILIENCE_SERVER", raising=False)
+    for name in ("CONSILIENCE_SERVER", "CONSILIENCE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(*words: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["consilience", *map(str, words)])

@@ -6,8 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -29,32 +32,48 @@ def steps() -> Iterator[tuple[str, str, str]]:
                 yield page.name, command, output
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Serve]:
-    with serve() as running:
-        yield running
+class Reader(NamedTuple):
+    """Who reads a page, with a service and a folder of their own."""
+
+    service: Serve
+    folder: Path
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("reader")
-    (place / "examples").symlink_to(ROOT / "examples")
-    return place
+def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Reader]]:
+    """The reader of a page: they do its steps in order, and keys made on one page close no other's service."""
+    with ExitStack() as stack:
+
+        @cache
+        def reader_of(_page: str) -> Reader:
+            folder = tmp_path_factory.mktemp("reader")
+            (folder / "examples").symlink_to(ROOT / "examples")
+            return Reader(stack.enter_context(serve()), folder)
+
+        yield reader_of
 
 
 STEPS = list(steps())
 
 
 @pytest.mark.parametrize(
-    ("page", "command", "output"), STEPS, ids=[f"{page}-{number}" for number, (page, _, _) in enumerate(STEPS)]
+    ("page", "command", "output"),
+    STEPS,
+    ids=[f"{page}-{number}" for number, (page, _, _) in enumerate(STEPS)],
 )
 def test_a_command_prints_what_stands_below_it(
-    page: str, command: str, output: str, service: Serve, folder: Path
+    page: str, command: str, output: str, readers: Callable[[str], Reader]
 ) -> None:
+    service, folder = readers(page)
     ran = subprocess.run(
         ["bash", "-c", command.replace("http://127.0.0.1:8000", service.url)],
         cwd=folder,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"},
+        env=os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COLUMNS": "80",
+            "CONSILIENCE_DATA_DIR": str(service.data_dir),
+        },
         capture_output=True,
         text=True,
         timeout=60,

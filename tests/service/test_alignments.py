@@ -134,7 +134,9 @@ def test_a_full_queue_refuses_files_before_they_are_read_and_a_known_key_gets_it
         before = server.contents()
 
         refused = client.post("/v1/alignments", files={"a": npy(A), "b": b"not read"})
-        also_refused = client.post("/v1/alignments", files={"a": npy(A), "b": npy(B)}, headers={"idempotency-key": "new"})
+        also_refused = client.post(
+            "/v1/alignments", files={"a": npy(A), "b": npy(B)}, headers={"idempotency-key": "new"}
+        )
         again = client.post("/v1/alignments", json=inline(), headers=known)
 
         for answer in (refused, also_refused):

@@ -1,0 +1,47 @@
+"""Which addresses a service listens on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.__main__ import refuse_strangers
+from service.settings import Settings
+from tests.service.keyed import make_key, opened_keys
+from tests.service.servers import environment_of
+
+ANYWHERE = "0.0.0.0"  # noqa: S104 - what is refused here
+
+
+def test_other_than_loopback_is_refused_without_keys_and_says_the_ways_out(tmp_path: Path) -> None:
+    environment = environment_of(tmp_path, "unix:///nothing", host=ANYWHERE)
+    command = [sys.executable, "-m", "service"]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+    assert finished.returncode == 2
+    assert "CONSILIENCE_HOST='0.0.0.0' is not a loopback address and the service has no keys" in finished.stderr
+    for way_out in (
+        "consilience keys create",
+        "CONSILIENCE_REQUIRE_KEYS=true",
+        "CONSILIENCE_ALLOW_UNAUTHENTICATED=true",
+    ):
+        assert way_out in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"host": "127.0.0.1"}, {"require_keys": True}, {"allow_unauthenticated": True}],
+    ids=lambda each: next(iter(each)),
+)
+def test_it_is_allowed_where_strangers_are_kept_out_or_asked_for(tmp_path: Path, settings: dict[str, object]) -> None:
+    refuse_strangers(Settings.model_validate({"host": ANYWHERE, "data_dir": tmp_path, **settings}))
+
+
+def test_it_is_allowed_once_there_was_a_key(tmp_path: Path) -> None:
+    make_key(tmp_path, "ana")
+    with opened_keys(tmp_path) as keys:
+        keys.revoke(keys.all()[0].id)
+
+    refuse_strangers(Settings(host=ANYWHERE, data_dir=tmp_path))
