@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from consilience.contract.base import Request
 
@@ -71,7 +71,14 @@ class Estimate(Request):
         return self
 
 
-EstimateChoice = Literal["all"] | Estimate
+def _kind(value: object) -> str:
+    """Errors are about what was meant: the word, or the rule."""
+    return "word" if isinstance(value, str) else "rule"
+
+
+EstimateChoice = Annotated[
+    Annotated[Literal["all"], Tag("word")] | Annotated[Estimate, Tag("rule")], Discriminator(_kind)
+]
 
 GallerySizes = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=4)], ...], Field(min_length=1, max_length=CURVE_SIZES_MAX)
