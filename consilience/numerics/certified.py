@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from llvmlite import binding
 
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
-from consilience.numerics.compiled_certified import BitsArray, decide_rows, round_rows
+from consilience.numerics.compiled_certified import BitsArray, decide_rows, round_rows, select_rounded
 from consilience.numerics.compiled_lanes import LANES
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent, search_rows
 from consilience.numerics.threads import map_rows
@@ -68,22 +67,21 @@ def build_certified(
     kept = min(k_max + min(max(k_max, BEYOND_MIN), BEYOND_MAX), n)
     rounded = _round(x)
     found = _search(rounded, np.arange(n, dtype=np.int32) if groups is None else groups, kept, report)
-    errors, certified = rounded.errors(_ends(found)), np.empty(n, np.bool_)
+    best, ends = found.best(), _ends(found)
+    errors = rounded.errors(ends)
 
     def decide(part: slice) -> None:
-        decide_rows(x, found.keys, found.counts, errors, k_max, kept, part.start, part.stop, certified)
+        decide_rows(x, found.keys, found.counts, errors, k_max, part.start, part.stop)
+        best[part].sort(axis=1)
 
     map_rows(decide, n, 2 * k_max * x.shape[1])
-    graph = read_graph(found.keys[:, :k_max], BUILDER)
+    graph = read_graph(best[:, :k_max], BUILDER)
+    # With room left among its candidates, a row has them all.
+    certified = (found.counts < kept) | (graph.similarities[:, -1] > ends[:, 1] + errors)
     _search_others(x, groups, graph, np.flatnonzero(~certified).astype(np.int32))
     if report is not None:
         report(n)
     return replace(graph, certified=float(certified.mean()))
-
-
-def is_native() -> bool:
-    """Whether the processor multiplies matrices of bfloat16 (AMX): without, float32 is faster."""
-    return bool(binding.get_host_cpu_features().get("amx-bf16", False))
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,8 @@ def _search(rounded: _Rounded, owner: IdArray, kept: int, report: Callable[[int]
     import torch  # noqa: PLC0415 - it takes a second, and the float32 search must not need it
 
     n, edges = len(rounded.bits), block_edges(len(rounded.bits))
-    found = Found(np.arange(n, dtype=np.int32), owner, kept, rounded.shifts.astype(np.float32))
+    found = Found(np.arange(n, dtype=np.int32), owner, kept)
+    found.shifts[:n] = rounded.shifts
     values = torch.from_numpy(rounded.bits.view(np.int16)).view(torch.bfloat16)
     blocks = [values[start:stop] for start, stop in pairwise(edges)]
 
@@ -151,7 +150,7 @@ def _search(rounded: _Rounded, owner: IdArray, kept: int, report: Callable[[int]
             left, right = (blocks[block] for block in pair)
             size, shape = len(left) * len(right), (len(left), len(right))
             torch.mm(left, right.T, out=buffer[:size].view(shape))
-            found.add(bits[:size].reshape(shape), edges[pair[0]], edges[pair[1]])
+            found.add(bits[:size].reshape(shape), edges[pair[0]], edges[pair[1]], select_rounded)
 
         return work
 
@@ -165,9 +164,8 @@ def _search(rounded: _Rounded, owner: IdArray, kept: int, report: Callable[[int]
 
 def _ends(found: Found) -> Float32Array:
     """The similarities of each row's first candidate and of its last."""
-    best = found.best()
-    last = np.minimum(found.counts, found.k) - 1
-    return read_graph(np.stack([best[:, 0], best[np.arange(len(best)), last]], axis=1), BUILDER).similarities
+    keys = np.stack([found.keys[:, 0], found.keys[np.arange(len(found.keys)), found.counts - 1]], axis=1)
+    return read_graph(keys, BUILDER).similarities
 
 
 def _search_others(x: Float32Array, groups: IdArray | None, graph: NeighbourGraph, rows: IdArray) -> None:

@@ -1,6 +1,6 @@
 """Compiled selection of neighbours from tiles of similarities.
 
-What a row has found so far is a row of keys. A key holds a similarity and an id in one integer, so that a larger key is a
+What a row has found so far is a row of keys. A key holds a similarity and an id in one integer, so that a smaller key is a
 better neighbour: a larger similarity, and of equal ones the smaller id. The keys of a row all differ, and so its best k are the
 same in whatever order tiles come, and however what was found is merged.
 """
@@ -15,43 +15,60 @@ from consilience.numerics.compiled_lanes import LANES, find_reaching, find_reach
 
 KeyArray = npt.NDArray[np.uint64]
 
+#: Worse than every key.
+NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
+
 _KEYS = nb.uint64[:, ::1]
 _ANY_KEYS = nb.types.Array(nb.uint64, 2, "A", readonly=True)
-_FOUND = (_KEYS, nb.int64[::1], nb.float32[::1], nb.int64)
 _CONSTANT_IDS = nb.types.Array(nb.int32, 1, "C", readonly=True)
 _CONSTANT_SINGLES = nb.types.Array(nb.float32, 1, "C", readonly=True)
-_CORNERS = (nb.int64, nb.int64, nb.boolean)
-_SIGN, _ALL, _ONE = np.uint32(1 << 31), np.uint32(0xFFFFFFFF), np.uint64(1)
+#: Types of what `select` is given beside the tile.
+SELECTION = (
+    *(nb.int64, nb.int64, nb.boolean),
+    *(_CONSTANT_SINGLES, _CONSTANT_IDS, _CONSTANT_IDS),
+    *(_KEYS, nb.int64[::1], nb.float32[::1], nb.int64),
+)
+_SIGN, _BELOW_SIGN = np.uint32(1 << 31), np.uint32((1 << 31) - 1)
+_ONE = np.uint64(1)
 _WORD = np.uint64(32)
 
 
-@nb.njit(nb.uint64(nb.float32, nb.int64), cache=True, nogil=True)
-def make_key(value: np.float32, item: int) -> np.uint64:
+# Helpers have no signature: they become part of the kernels, and are not loaded for themselves.
+
+
+@nb.njit(nogil=True)
+def make_key(value: np.float32, item: int | np.int64) -> np.uint64:
     """The key of a similarity and an id."""
     bits = np.float32(value + np.float32(0)).view(np.uint32)  # -0 becomes 0
-    ordered = bits ^ (_ALL if bits & _SIGN else _SIGN)
-    return np.uint64(ordered) << _WORD | np.uint64(_ALL - np.uint32(item))
+    descending = bits if bits & _SIGN else bits ^ _BELOW_SIGN
+    return np.uint64(descending) << _WORD | np.uint64(item)
 
 
-@nb.njit(nb.float32(nb.uint64), cache=True, nogil=True)
+@nb.njit(nogil=True)
 def key_value(key: np.uint64) -> np.float32:
     """The similarity that a key holds."""
-    ordered = np.uint32(key >> _WORD)
-    return np.uint32(ordered ^ (_SIGN if ordered & _SIGN else _ALL)).view(np.float32)
+    descending = np.uint32(key >> _WORD)
+    return np.uint32(descending if descending & _SIGN else descending ^ _BELOW_SIGN).view(np.float32)
 
 
-@nb.njit(nb.void(_KEYS, nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
+@nb.njit(nogil=True)
+def key_item(key: np.uint64) -> np.int64:
+    """The id that a key holds."""
+    return np.int64(np.uint32(key))
+
+
+@nb.njit(nogil=True)
 def _partition(keys: KeyArray, row: int, count: int, k: int) -> None:
-    """Bring the k largest of a row's first `count` keys to the front, the least of them last: Hoare's selection."""
+    """Bring the k smallest of a row's first `count` keys to the front, the largest of them last: Hoare's selection."""
     low, high = 0, count - 1
     while low < high:
         first, middle, last = keys[row, low], keys[row, (low + high) >> 1], keys[row, high]
         pivot = max(min(first, middle), min(max(first, middle), last))
         i, j = low, high
         while i <= j:
-            while keys[row, i] > pivot:
+            while keys[row, i] < pivot:
                 i += 1
-            while keys[row, j] < pivot:
+            while keys[row, j] > pivot:
                 j -= 1
             if i <= j:
                 keys[row, i], keys[row, j] = keys[row, j], keys[row, i]
@@ -65,14 +82,7 @@ def _partition(keys: KeyArray, row: int, count: int, k: int) -> None:
             return
 
 
-@nb.njit(
-    [
-        nb.void(tile, *_CORNERS, _CONSTANT_SINGLES, _CONSTANT_IDS, _CONSTANT_IDS, *_FOUND)
-        for tile in (nb.float32[:, ::1], nb.uint16[:, ::1])
-    ],
-    cache=True,
-    nogil=True,
-)
+@nb.njit(nb.void(nb.float32[:, ::1], *SELECTION), cache=True, nogil=True)
 def select(  # noqa: PLR0917 - numba takes arguments by position
     tile: AnyArray,
     first_row: int,
@@ -129,7 +139,7 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
                         continue
                     place, other = (j, i) if turn else (i, j)
                     key = make_key(read_value(tile, at + tile.itemsize * lane) + shift + shifts[j], items[other])
-                    if limits[place] > -np.inf and key < keys[place, k - 1]:
+                    if limits[place] > -np.inf and key > keys[place, k - 1]:
                         continue  # as similar as the k-th, but of a larger id
                     count = counts[place]
                     keys[place, count] = key
@@ -140,20 +150,15 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
                         counts[place] = k
 
 
-@nb.njit(
-    nb.void(_KEYS, nb.types.Array(nb.int64, 1, "C", readonly=True), nb.int64, nb.int64, nb.int64),
-    cache=True,
-    nogil=True,
-)
-def sort_best(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> None:
-    """Bring the best k keys of some rows to the front, best first; 0 where there are fewer."""
+@nb.njit(nb.void(_KEYS, nb.int64[::1], nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
+def cut(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> None:
+    """Bring the best k keys of some rows to the front, in any order; where there are fewer, `NO_KEY` follows them."""
     for row in range(start, stop):
-        count = counts[row]
-        if count > k:
-            _partition(keys, row, count, k)
-        kept = min(k, count)
-        keys[row, :kept] = np.sort(keys[row, :kept])[::-1]
-        keys[row, kept:k] = 0
+        if counts[row] > k:
+            _partition(keys, row, counts[row], k)
+            counts[row] = k
+        for t in range(counts[row], k):
+            keys[row, t] = NO_KEY
 
 
 @nb.njit(nb.void(_ANY_KEYS, nb.int64, nb.int64, nb.int32[:, ::1], nb.float32[:, ::1]), cache=True, nogil=True)
@@ -161,5 +166,5 @@ def read_keys(keys: KeyArray, start: int, stop: int, ids: IdArray, similarities:
     """Write the ids and similarities that the keys of some rows hold."""
     for row in range(start, stop):
         for t in range(ids.shape[1]):
-            ids[row, t] = np.int64(_ALL - np.uint32(keys[row, t]))
+            ids[row, t] = key_item(keys[row, t])
             similarities[row, t] = key_value(keys[row, t])

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Literal
 
+from llvmlite import binding
+
 from consilience.numerics.arrays import Float32Array, IdArray
-from consilience.numerics.certified import build_certified, is_native
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
 from consilience.numerics.threads import count_threads
 from consilience.numerics.tile_pairs import count_blocks
@@ -20,8 +21,6 @@ ROWS_MIN = 128
 #: than importing torch takes.
 CERTIFIED_STEPS = 1e12
 
-_BUILDERS = {"faiss": build_exact, "symmetric": build_symmetric, "certified_bf16": build_certified}
-
 
 def build_graph(
     x: Float32Array,
@@ -36,7 +35,12 @@ def build_graph(
     says of its builder tells which it was.
     """
     chosen = choose_builder(*x.shape) if builder == "auto" else builder
-    return _BUILDERS[chosen](x, k_max, groups, report)
+    if chosen == "certified_bf16":
+        from consilience.numerics.certified import build_certified  # noqa: PLC0415 - its kernels are for it alone
+
+        return build_certified(x, k_max, groups, report)
+    build = build_symmetric if chosen == "symmetric" else build_exact
+    return build(x, k_max, groups, report)
 
 
 def choose_builder(n: int, d: int) -> ExactBuilder:
@@ -48,3 +52,8 @@ def choose_builder(n: int, d: int) -> ExactBuilder:
     if is_native() and n * n * d >= CERTIFIED_STEPS * count_threads():
         return "certified_bf16"
     return "symmetric"
+
+
+def is_native() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 (AMX); without, float32 is faster."""
+    return bool(binding.get_host_cpu_features().get("amx-bf16", False))

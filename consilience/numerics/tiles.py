@@ -11,7 +11,7 @@ import numpy as np
 
 from consilience.numerics.arrays import AnyArray, Float32Array, IdArray
 from consilience.numerics.compiled_lanes import LANES
-from consilience.numerics.compiled_tiles import KeyArray, read_keys, select, sort_best
+from consilience.numerics.compiled_tiles import NO_KEY, KeyArray, cut, read_keys, select
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
 from consilience.numerics.rows import ArrayRows, Rows
 from consilience.numerics.threads import map_rows, serial_products
@@ -32,30 +32,27 @@ class Found:
     owner : array of shape (n,), int32
         The group of every row, of one row alone where there are no groups.
     k : neighbours wanted
-    shifts : array of shape (m,), float32, optional
-        What each row adds to all of its similarities.
     """
 
-    def __init__(self, items: IdArray, owner: IdArray, k: int, shifts: Float32Array | None = None) -> None:
+    def __init__(self, items: IdArray, owner: IdArray, k: int) -> None:
         self.items, self.owner, self.k = items, owner[items], k
         room = max(k + 1, min(len(owner), k + min(max(k, ROOM_MIN), ROOM_MAX)))
         self.keys = np.empty((len(items), room), np.uint64)
         self.counts = np.zeros(len(items), np.int64)
         self.limits = np.full(len(items) + LANES, -np.inf, np.float32)
         self.shifts = np.zeros(len(items) + LANES, np.float32)
-        if shifts is not None:
-            self.shifts[: len(items)] = shifts
 
-    def add(self, tile: AnyArray, row: int, column: int) -> None:
+    def add(self, tile: AnyArray, row: int, column: int, kernel: Callable[..., None] = select) -> None:
         """Add the similarities of a tile whose first row and column stand at these places."""
         found = (self.keys, self.counts, self.limits, self.k)
-        select(tile, row, column, row != column, self.shifts, self.items, self.owner, *found)
+        kernel(tile, row, column, row != column, self.shifts, self.items, self.owner, *found)
 
     def best(self) -> KeyArray:
-        """The best k keys of each row, best first, 0 where there are fewer: a view, and the end of the search."""
+        """The best k keys of each row, best first, `NO_KEY` where there are fewer: a view, and the end of the search."""
 
         def sort(part: slice) -> None:
-            sort_best(self.keys, self.counts, self.k, part.start, part.stop)
+            cut(self.keys, self.counts, self.k, part.start, part.stop)
+            self.keys[part, : self.k].sort(axis=1)
 
         map_rows(sort, len(self.items), 4 * self.k)
         return self.keys[:, : self.k]
@@ -90,7 +87,7 @@ class PartialGraph:
     items : array of shape (m,), int32, ascending
         The rows' ids.
     keys : array of shape (m, k), uint64
-        Similarities and ids (see `compiled_tiles`), best first; 0 where a row has found fewer.
+        Similarities and ids (see `compiled_tiles`), best first; `NO_KEY` where a row has found fewer.
     """
 
     items: IdArray
@@ -125,11 +122,11 @@ def merge(partials: Iterable[PartialGraph], n: int, k_max: int) -> NeighbourGrap
 
     Each row must have k_max neighbours or more: n - 1, or n less the size of the largest group.
     """
-    best = np.zeros((n, k_max), np.uint64)
+    best = np.full((n, k_max), NO_KEY)
     for partial in partials:
         both = np.concatenate([best[partial.items], partial.keys], axis=1)
         both.sort(axis=1)
-        best[partial.items] = both[:, : -k_max - 1 : -1]
+        best[partial.items] = both[:, :k_max]
     return read_graph(best, BUILDER)
 
 

@@ -117,8 +117,8 @@ def _found(x: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     n = len(x)
     rounded = certified._round(x)
     found = certified._search(rounded, np.arange(n, dtype=np.int32), n - 1, None)
+    graph = certified.read_graph(found.best(), "")
     errors = rounded.errors(certified._ends(found))
-    graph = certified.read_graph(found.keys[:, : n - 1], "")
     similarity = np.zeros((n, n))
     np.put_along_axis(similarity, graph.ids.astype(np.intp), graph.similarities.astype(np.float64), axis=1)
     return similarity, errors
