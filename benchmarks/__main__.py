@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import engine, latency, memory, start
+from benchmarks import engine, graphs, latency, memory, start
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "engine": engine.measure,
+    "graphs": graphs.measure,
 }
 OUT = Path("out") / "benchmarks.json"
 
