@@ -13,7 +13,9 @@ import numpy as np
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.compiled_certified import BitsArray, decide_rows, round_rows, select_rounded
 from consilience.numerics.compiled_lanes import LANES
-from consilience.numerics.neighbours import NeighbourGraph, find_exponent, search_rows
+from consilience.numerics.neighbours import NeighbourGraph, find_exponent
+from consilience.numerics.queries import search_queries
+from consilience.numerics.rows import ArrayRows
 from consilience.numerics.threads import map_rows
 from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, run_pairs
 from consilience.numerics.tiles import Found, build_symmetric, read_graph
@@ -174,4 +176,5 @@ def _search_others(x: Float32Array, groups: IdArray | None, graph: NeighbourGrap
         whole = build_symmetric(x, graph.k_max, groups)
         graph.ids[rows], graph.similarities[rows] = whole.ids[rows], whole.similarities[rows]
     elif len(rows):
-        graph.ids[rows], graph.similarities[rows] = search_rows(x, rows, graph.k_max, groups)
+        found = search_queries(rows, ArrayRows(x), graph.k_max, groups=groups)
+        graph.ids[rows], graph.similarities[rows] = found.ids[0], found.similarities[0]

@@ -87,37 +87,24 @@ def build_exact(
     -------
     NeighbourGraph, O(n^2 d) time, O(n (k_max + d)) memory
     """
+    n = len(x)
     if exponent := find_exponent(x):
         x = np.ldexp(x, exponent)
-    return NeighbourGraph(*search_rows(x, np.arange(len(x), dtype=np.int32), k_max, groups, report), "faiss_flat")
-
-
-def search_rows(
-    x: Float32Array,
-    rows: IdArray,
-    k_max: int,
-    groups: IdArray | None = None,
-    report: Callable[[int], None] | None = None,
-) -> tuple[IdArray, Float32Array]:
-    """Find the neighbours of some rows, by their ids, among all rows: ids and similarities, each of shape (m, k_max).
-
-    Products must stay within float32's range (see `find_exponent`).
-    """
-    owner = np.arange(len(x), dtype=np.int32) if groups is None else groups
+    owner = np.arange(n, dtype=np.int32) if groups is None else groups
     excluded = 1 if groups is None else int(np.bincount(groups).max())
-    width = min(len(x), k_max + excluded + SLACK)
-    ids, similarities = np.empty((len(rows), k_max), np.int32), np.empty((len(rows), k_max), np.float32)
+    width = min(n, k_max + excluded + SLACK)
+    ids, similarities = np.empty((n, k_max), np.int32), np.empty((n, k_max), np.float32)
     step = max(MIN_BLOCK_ROWS, int(BLOCK_STEPS / x.size))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        found, labels = faiss.knn(x[rows[part]], x, width, metric=faiss.METRIC_INNER_PRODUCT)
-        best, near = _sorted_others(found, labels.astype(np.int32), owner, rows[part], excluded)
-        if width < len(x):
-            _settle_ties(x, owner, rows[part], best, near)
-        ids[part], similarities[part] = best[:, :k_max], near[:, :k_max]
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        found, labels = faiss.knn(x[rows], x, width, metric=faiss.METRIC_INNER_PRODUCT)
+        best, near = _sorted_others(found, labels.astype(np.int32), owner, rows, excluded)
+        if width < n:
+            _settle_ties(x, owner, start, best, near)
+        ids[rows], similarities[rows] = best[:, :k_max], near[:, :k_max]
         if report is not None:
-            report(min(part.stop, len(rows)))
-    return ids, similarities
+            report(rows.stop)
+    return NeighbourGraph(ids, similarities, "faiss_flat")
 
 
 def find_exponent(x: Float32Array) -> int:
@@ -130,7 +117,7 @@ def find_exponent(x: Float32Array) -> int:
 
 
 def _sorted_others(
-    similarities: Float32Array, ids: IdArray, owner: IdArray, rows: IdArray, excluded: int
+    similarities: Float32Array, ids: IdArray, owner: IdArray, rows: slice, excluded: int
 ) -> tuple[IdArray, Float32Array]:
     """Drop the ids of each row's own group, and as many of the last ones as make every row lose the same number; sort."""
     count, width = ids.shape
@@ -143,11 +130,11 @@ def _sorted_others(
     return np.take_along_axis(others, order, axis=1), np.take_along_axis(near, order, axis=1)
 
 
-def _settle_ties(x: Float32Array, owner: IdArray, rows: IdArray, ids: IdArray, similarities: Float32Array) -> None:
+def _settle_ties(x: Float32Array, owner: IdArray, start: int, ids: IdArray, similarities: Float32Array) -> None:
     """Search anew, in place, the rows whose ties at rank k_max run on past the end of what was found."""
     for i in np.flatnonzero(similarities[:, -SLACK - 1] == similarities[:, -1]):
-        row = x @ x[rows[i]]
-        row[owner == owner[rows[i]]] = -np.inf
+        row = x @ x[start + i]
+        row[owner == owner[start + i]] = -np.inf
         best = _best(row, ids.shape[1])
         ids[i], similarities[i] = best, row[best]
 
