@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import engine, graphs, latency, memory, start
+from benchmarks import cluster, engine, graphs, latency, memory, start
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "memory": memory.measure,
     "engine": engine.measure,
     "graphs": graphs.measure,
+    "cluster": cluster.measure,
 }
 OUT = Path("out") / "benchmarks.json"
 

@@ -33,6 +33,7 @@ class Cluster:
     def __init__(self, folder: Path, **settings: str) -> None:
         self._folder, self._settings = folder, settings
         self._processes: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
         self._certificate = make_certificate(folder / "certificate") if OPENSSL else None
         self._scheme = "tls" if OPENSSL else "tcp"
         self._file = folder / "scheduler.json"
@@ -42,7 +43,9 @@ class Cluster:
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """One more process for parts."""
-        return self._start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
+        worker = self._start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
+        self.workers.append(worker)
+        return worker
 
     def log(self) -> str:
         """What all of them said."""
