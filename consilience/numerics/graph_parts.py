@@ -29,7 +29,7 @@ class GraphTask:
     k_max : neighbours of each row
     groups : array of shape (n,), int32; rows of one group are never each other's neighbours
     exponent : rows are scaled by 2 to this power (see `neighbours.find_exponent`)
-    builder : how it is built
+    builder : how it is built; auto: by tiles, whenever they are worth it
     """
 
     rows: PreparedRows
@@ -40,7 +40,7 @@ class GraphTask:
 
 
 def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] | None = None) -> NeighbourGraph:
-    """Build a graph, bit for bit the one that `graphs.build_graph` builds in this process.
+    """Build a graph, bit for bit the one that `graphs.build_graph` builds in this process with the same builder.
 
     `report` is told how many rows have been searched, or what comes to as much.
     """
