@@ -117,7 +117,7 @@ def test_a_cluster_without_workers_is_an_error_and_one_whose_workers_die_of_a_pa
 
 
 def test_a_cluster_that_goes_away_is_an_error_that_can_be_tried_again(frail: Cluster, tmp_path: Path) -> None:
-    with DaskParts(frail.address, patience_s=10.0) as parts:
+    with DaskParts(frail.address) as parts:
         coming = parts.map(work_slowly, [Slow(tmp_path / "log", 0.1)] * 50)
         next(coming)
         frail.scheduler.kill()
