@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from consilience.errors import InvalidRequest, TooLarge, UnsupportedFormat
+from consilience.errors import InvalidRequest, QuotaExceeded, TooLarge, UnsupportedFormat
 
 #: Bytes collected before they go to a thread: one hop a megabyte, not one a packet.
 BATCH_BYTES = 2**20
@@ -42,6 +42,8 @@ class Bounds:
     """Seconds that may pass without a byte."""
     floor: int = 1024
     """Bytes a second, on average once `idle_s` has passed: what comes slower only holds a connection."""
+    quota_left: int | None = None
+    """What the owner may still keep, where it is this that sets the limit."""
 
     def patience(self, elapsed: float, total: int) -> float:
         """Seconds until the next byte must be there, `elapsed` after the start and `total` bytes later."""
@@ -53,17 +55,17 @@ async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
 
     Raises
     ------
-    TooLarge, UnsupportedFormat
+    TooLarge, QuotaExceeded, UnsupportedFormat
         Over the limit; compressed.
     """
     refuse_encoding(request)
-    refuse_length(request, bounds.limit)
+    refuse_length(request, bounds)
     batch, total, started = bytearray(), 0, time.monotonic()
     stream = request.stream()
     while chunk := await _next_chunk(stream, bounds.patience(time.monotonic() - started, total)):
         total += len(chunk)
         if total > bounds.limit:
-            raise _too_large(f"more than {bounds.limit} bytes", bounds.limit)
+            raise _too_large(f"more than {bounds.limit} bytes", bounds)
         batch += chunk
         if len(batch) >= BATCH_BYTES:
             await run_in_threadpool(sink, bytes(batch))
@@ -89,18 +91,25 @@ def refuse_encoding(request: Request) -> None:
         )
 
 
-def refuse_length(request: Request, limit: int) -> None:
+def refuse_length(request: Request, bounds: Bounds) -> None:
     """Refuse by the declared length, before a byte is read."""
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(f"{int(declared)} bytes", limit)
+    if declared.isdecimal() and int(declared) > bounds.limit:
+        raise _too_large(f"{int(declared)} bytes", bounds)
 
 
-def _too_large(size: str, limit: int) -> TooLarge:
+def _too_large(size: str, bounds: Bounds) -> TooLarge | QuotaExceeded:
+    if bounds.quota_left is not None:
+        return QuotaExceeded(
+            f"The body has {size}; the owner may keep {bounds.quota_left} bytes more.",
+            value=size,
+            limit=bounds.quota_left,
+            hint="Delete sets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
+        )
     return TooLarge(
-        f"The body has {size}; at most {limit} are allowed.",
+        f"The body has {size}; at most {bounds.limit} are allowed.",
         value=size,
-        limit=limit,
+        limit=bounds.limit,
         hint="GET /v1/info lists the limits; float16 halves a file.",
     )
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastapi.concurrency import contextmanager_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 
 from consilience.errors import UnsupportedFormat
@@ -44,7 +44,7 @@ async def receive_files(
             request,
             Shape(files, columns, fields, settings.column_limit_bytes),
             lambda: stack.enter_context(blobs.incoming()),
-            Bounds(settings.upload_limit_bytes, settings.upload_idle_limit_s),
+            await _bounds(service, settings.upload_limit_bytes),
         )
         yield Upload(
             files={
@@ -69,5 +69,18 @@ async def receive_file(request: Request, service: Service) -> AsyncIterator[Uplo
         )
     limit = settings.inline_limit_bytes if media_type == JSON else settings.upload_limit_bytes
     async with contextmanager_in_threadpool(service.stores.blobs.incoming()) as file:
-        await receive(request, file.write, Bounds(limit, settings.upload_idle_limit_s))
+        await receive(request, file.write, await _bounds(service, limit))
         yield Upload(files={"file": (file.path, media_type)})
+
+
+async def _bounds(service: Service, limit: int) -> Bounds:
+    """At most `limit` bytes, and none that the owner's quota cannot hold.
+
+    What is kept has at least half the bytes of its file, since float64 becomes float32; only text shrinks further, and
+    its limits are small. What the file really holds is known from its head, once it is there.
+    """
+    settings, left = service.settings, await run_in_threadpool(service.stores.embeddings.quota_left)
+    text = settings.inline_limit_bytes + 2 * settings.column_limit_bytes
+    if left is None or limit <= 2 * left + text:
+        return Bounds(limit, settings.upload_idle_limit_s)
+    return Bounds(2 * left + text, settings.upload_idle_limit_s, quota_left=left)

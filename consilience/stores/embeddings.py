@@ -151,6 +151,14 @@ class EmbeddingRecords:
             shared = sa.union_all(*(sa.select(place).where(place.in_(digests)) for place in places))
             return tuple(sorted(digests - set(connection.execute(shared).scalars())))
 
+    def quota_left(self) -> int | None:
+        """Bytes that the owner may still keep, never less than 0; None where there is no limit."""
+        limit = self._access.owner_bytes_limit
+        if limit is None:
+            return None
+        with self._database.read() as connection:
+            return max(0, limit - self._used(connection))
+
     def check_quota(self, more: int) -> None:
         """Raise QuotaExceeded where `more` bytes would be more than the owner may keep."""
         with self._database.read() as connection:
@@ -160,8 +168,7 @@ class EmbeddingRecords:
         limit = self._access.owner_bytes_limit
         if limit is None:
             return
-        own = tables.embeddings.c.owner == self._access.owner
-        used = connection.execute(sa.select(sa.func.sum(tables.embeddings.c.bytes)).where(own)).scalar() or 0
+        used = self._used(connection)
         if used + more > limit:
             raise QuotaExceeded(
                 f"The sets of {self._access.owner} would have {used + more} bytes; at most {limit} are allowed.",
@@ -169,6 +176,10 @@ class EmbeddingRecords:
                 limit=limit,
                 hint="Delete sets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
             )
+
+    def _used(self, connection: Connection) -> int:
+        own = tables.embeddings.c.owner == self._access.owner
+        return int(connection.execute(sa.select(sa.func.sum(tables.embeddings.c.bytes)).where(own)).scalar() or 0)
 
     def _is(self, embedding_id: str) -> ColumnElement[bool]:
         return sa.and_(tables.embeddings.c.id == _checked(embedding_id), self._access.sees(tables.embeddings.c.owner))

@@ -159,6 +159,19 @@ def test_every_answer_to_a_key_says_how_much_is_left_of_its_minute(redis_server:
         assert other.get("/v1/info").status_code == ana.get("/readyz").status_code == 200
 
 
+def test_an_upload_that_the_quota_cannot_hold_is_cut_off(redis_server: str, tmp_path: Path) -> None:
+    limits = {"owner_bytes_limit": 10_000, "inline_limit_bytes": 1000, "column_limit_bytes": 1000}
+    token = make_key(tmp_path, "ana")
+    with running_service(tmp_path, f"{redis_server}?db=10", **limits) as server, client_of(server.url, token) as ana:
+        declared = ana.post("/v1/embeddings", content=bytes(30_000))
+        streamed = ana.post("/v1/embeddings", content=iter([bytes(1000)] * 30))  # its length is not known beforehand
+
+        for answer in (declared, streamed):
+            hint = assert_problem(answer, 413, "quota-exceeded", limit=10_000)["hint"]
+            assert "CONSILIENCE_OWNER_BYTES_LIMIT" in hint
+        assert not any(name.startswith("incoming") for name in server.contents()["files"])
+
+
 def test_an_owner_may_keep_and_queue_so_much(redis_server: str, tmp_path: Path) -> None:
     limits = {"owner_bytes_limit": A.nbytes + 100, "owner_queue_limit": 1}
     tokens = [make_key(tmp_path, owner) for owner in ("ana", "ana", "bob")]

@@ -100,6 +100,7 @@ def test_an_owner_keeps_no_more_bytes_than_allowed(database: Database) -> None:
     records = EmbeddingRecords(database, limited)
     add_set(database, limited, "one")
     records.check_quota(60)
+    assert (records.quota_left(), EmbeddingRecords(database, ANA).quota_left()) == (60, None)
     add_set(database, limited, "two")
 
     with pytest.raises(QuotaExceeded) as caught:
