@@ -1,6 +1,7 @@
 """How many graphs a request took from a cache, and how many it had to build."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 
 from consilience.contract.scores import GraphUse
 from consilience.measures.comparison import Address, Builder, GraphSource
@@ -14,11 +15,13 @@ class CountedGraphs:
     source: GraphSource
     hits: int = 0
     misses: int = 0
+    _counting: Lock = field(default_factory=Lock)
 
     def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
         """Give the source's graph."""
         graph, hit = self.source.graph(key, k, build)
-        self.hits, self.misses = self.hits + hit, self.misses + (not hit)
+        with self._counting:  # several layers may wait for a cluster at the same time
+            self.hits, self.misses = self.hits + hit, self.misses + (not hit)
         return graph, hit
 
     @property
