@@ -21,6 +21,7 @@ from consilience.numerics.permutations import Permutation, draw_permutation
 from consilience.numerics.queries import scale_exponent
 from consilience.numerics.rows import KeptRows, PreparedRows, Rows, Scan, scan
 from consilience.numerics.sources import Layer, SelectedLayer
+from consilience.numerics.streamed_layers import StreamedLayer
 
 #: Bytes of prepared rows kept on each side, so that a grid does not prepare each layer for every cell.
 PREPARED_BYTES = 512_000_000
@@ -112,10 +113,16 @@ class Side:
 
     def reader(self, index: int) -> Rows:
         """Access to the prepared rows of a layer: in memory where they fit, else read by blocks each time."""
+        return self.prepared(index) if self.streams(index) else KeptRows(self.rows(index), self.prepared(index))
+
+    def streams(self, index: int) -> bool:
+        """Whether a layer is read by blocks, because its rows do not fit."""
         layer = self.layers[index]
-        if FLOAT32_BYTES * layer.n * layer.dim > self.rows_bytes:
-            return self.prepared(index)
-        return KeptRows(self.rows(index), self.prepared(index))
+        return FLOAT32_BYTES * layer.n * layer.dim > self.rows_bytes
+
+    def streamed(self, index: int) -> StreamedLayer:
+        """A layer for fits that never hold its rows; what is found of it is kept."""
+        return self.keep(index, "streamed", lambda: StreamedLayer(self.centred(index), self.parts))
 
     def stream(self, index: int) -> Rows:
         """Access to the prepared rows for one pass: in memory where they are, or are soon read, else by blocks."""
@@ -227,6 +234,11 @@ class Comparison:
     #: The group number of each item, where items belong together.
     groups: IdArray | None = None
     _kept: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Pairs of a layer in memory and one that is read by blocks would need a third way of fitting.
+        if any(side.streams(index) for side in (self.a, self.b) for index in range(len(side.layers))):
+            self.a.rows_bytes = self.b.rows_bytes = 0
 
     def keep(self, name: str, build: Callable[[], T]) -> T:
         """Whatever several metrics derive from both sides, built once and kept for the whole request."""

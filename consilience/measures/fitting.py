@@ -23,6 +23,7 @@ FITTED = (
 
 def measure_fit(metric: Metric, recipe: Recipe, comparison: Comparison) -> Measurement:
     """Measure every layer pair by a recipe."""
+    _read_pairs(comparison)
     reasons = find_reasons(comparison, partial(_layer_reason, recipe))
     a, b = comparison.a, comparison.b
     shape = (len(a.layers), len(b.layers))
@@ -49,6 +50,19 @@ def measure_fit(metric: Metric, recipe: Recipe, comparison: Comparison) -> Measu
         bounds=lambda i, j, level: find_bounds(metric, recipe, comparison, (i, j), level),
         warnings=_find_warnings(recipe, comparison, cells),
     )
+
+
+def _read_pairs(comparison: Comparison) -> None:
+    """Go over the pairs of layers that are read by blocks: every metric of fitted directions shares what it finds."""
+    a, b = comparison.a, comparison.b
+    cells = list(np.ndindex(len(a.layers), len(b.layers)))
+    for done, (i, j) in enumerate(cells):
+        if a.streams(i) and b.streams(j):
+
+            def step(rows: int, n: int, before: int = done) -> None:
+                comparison.report("moments", before * n + rows, len(cells) * n)
+
+            a.streamed(i).meet(b.streamed(j), step)
 
 
 def _layer_reason(recipe: Recipe, side: Side, index: int) -> Reason | None:

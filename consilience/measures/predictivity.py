@@ -8,11 +8,21 @@ from consilience.contract.scores import Reason
 from consilience.contract.subspace_metrics import LinearPredictivity
 from consilience.measures.comparison import Comparison, Side
 from consilience.measures.measurement import Measurement, find_reasons
+from consilience.measures.refitting import streams
 from consilience.numerics.arrays import Float64Array
+from consilience.numerics.dealt_moments import find_dealt
 from consilience.numerics.intervals import Bounds
 from consilience.numerics.nulls import Law
 from consilience.numerics.permutations import Permutation
-from consilience.numerics.predictivity import Fold, find_folds, find_targets, fold_shares, linear_predictivity
+from consilience.numerics.predictivity import (
+    Fold,
+    deal_folds,
+    find_folds,
+    find_targets,
+    fold_shares,
+    linear_predictivity,
+)
+from consilience.numerics.predictivity_sums import FoldErrors, find_fold_errors
 from consilience.numerics.resampling import held_out_bounds
 
 #: Folds whose spread an interval is made of, at least.
@@ -64,8 +74,33 @@ def _value(
         order = permutation
         if permutation is not None and predictor[0] is comparison.b:
             order = np.argsort(permutation)
-        values.append(linear_predictivity(_keep_folds(metric, comparison, predictor), _keep_targets(target), order))
+        if streams(comparison, cell):
+            values.append(_stream_folds(metric, comparison, (predictor, target), 0, order).share)
+        else:
+            values.append(linear_predictivity(_keep_folds(metric, comparison, predictor), _keep_targets(target), order))
     return sum(values) / len(values)
+
+
+def _stream_folds(
+    metric: LinearPredictivity,
+    comparison: Comparison,
+    way: tuple[Place, Place],
+    dealing: int,
+    order: Permutation | None = None,
+) -> FoldErrors:
+    """What each fold of a dealing leaves unexplained, from one pass over predictor and target."""
+    (side, index), (other, target) = way
+    norms = side.streamed(index).own.norms
+    dealt = deal_folds(norms, metric.folds, comparison.seed + dealing, comparison.groups)
+
+    def find() -> FoldErrors:
+        folds = find_dealt(side.centred(index), other.centred(target), dealt, order=order, parts=side.parts)
+        return find_fold_errors(folds, None if metric.ridge == "auto" else metric.ridge)
+
+    if order is not None:
+        return find()
+    name = f"fold errors {metric.folds} {metric.ridge} {dealing} {side is comparison.a} {index} {target}"
+    return comparison.keep(name, find)
 
 
 def _keep_folds(metric: LinearPredictivity, comparison: Comparison, predictor: Place) -> tuple[Fold, ...]:
@@ -90,7 +125,7 @@ def _layer_reason(metric: LinearPredictivity, comparison: Comparison, side: Side
     reason = side.reason(index)
     if reason is not None:
         return reason
-    if not _keep_targets((side, index)).any():
+    if not side.streams(index) and not _keep_targets((side, index)).any():
         name = side.layers[index].name
         return Reason(code="constant-rows", detail=f"Rows of layer {name} differ by rounding alone.")
     items = comparison.n if comparison.groups is None else len(np.unique(comparison.groups))
@@ -116,6 +151,9 @@ def _shares(metric: LinearPredictivity, comparison: Comparison, cell: Cell, deal
     """What is predicted of each fold of a dealing, the mean over the ways."""
     ways = []
     for predictor, target in _ways(metric, comparison, cell):
+        if streams(comparison, cell):
+            ways.append(_stream_folds(metric, comparison, (predictor, target), dealing).shares)
+            continue
         known = dealing == 0
         folds = _keep_folds(metric, comparison, predictor) if known else _deal(metric, comparison, predictor, dealing)
         ways.append(fold_shares(folds, _keep_targets(target)))

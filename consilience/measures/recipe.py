@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 from consilience.measures.comparison import Side
 from consilience.numerics.arrays import Float32Array
+from consilience.numerics.dealt_moments import Sums
+from consilience.numerics.moments import FloatArray
 from consilience.numerics.nulls import Law
 from consilience.numerics.permutations import Permutation
-from consilience.numerics.spectra import Factor, Spectrum, find_spectrum
+from consilience.numerics.spectra import Factor, Spectrum, decompose_moments, find_spectrum
+from consilience.numerics.streamed_layers import Products, SumsLayer
 
-#: The score of other rows, paired, of two layers under a fit.
-HeldOut = Callable[[Factor, Factor, Float32Array, Float32Array], float]
+#: The score of other rows, paired, of two layers under a fit; from their sums along the fitted directions.
+HeldOut = Callable[[Factor, Factor, Sums], float]
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,29 @@ class Recipe:
         spectrum = f"spectrum centre={self.centre} zscore={self.zscore} leading={self.leading}"
 
         def find() -> Factor:
-            return self.weigh(side.keep(index, spectrum, lambda: self._decompose(side.rows(index))))
+            return self.weigh(side.keep(index, spectrum, lambda: self._find_spectrum(side, index)))
 
         return side.keep(index, f"factor {self.kind}", find)
 
-    def fit(self, rows: Float32Array) -> Factor | None:
-        """The factor of some of a layer's rows, None where it leaves the value undefined."""
-        factor = self.weigh(self._decompose(rows))
+    def fit(self, rows: Float32Array | SumsLayer) -> Factor | None:
+        """The factor of some of a layer's rows, or of their sums; None where it leaves the value undefined."""
+        if isinstance(rows, SumsLayer):
+            factor = self.weigh(self._decompose_moments(rows, rows.square))
+        else:
+            factor = self.weigh(self._decompose(rows))
         return None if factor.rank == 0 or self.fills(factor) else factor
+
+    def _find_spectrum(self, side: Side, index: int) -> Spectrum:
+        if not side.streams(index):
+            return self._decompose(side.rows(index))
+        layer = side.streamed(index)
+        return self._decompose_moments(layer, layer.own.square)
 
     def _decompose(self, rows: Float32Array) -> Spectrum:
         return find_spectrum(rows, centre=self.centre, zscore=self.zscore, leading=self.leading)
+
+    def _decompose_moments(self, products: Products, square: FloatArray) -> Spectrum:
+        return decompose_moments(products, square, centre=self.centre, zscore=self.zscore, leading=self.leading)
 
     def fills(self, factor: Factor) -> bool:
         """Whether a layer spans all that its rows have room for, where that settles the value."""

@@ -1,7 +1,7 @@
 """rsa on two sides: each layer's dissimilarities, ranked once, then compared and relabelled like any kernel."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,14 +13,15 @@ from consilience.measures.comparison import Comparison, Report, Side
 from consilience.measures.kernel_grid import EXACT_ROWS, WHOLE_BYTES, Cell
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics import rsa
-from consilience.numerics.arrays import Float64Array
+from consilience.numerics.arrays import Float32Array, Float64Array
 from consilience.numerics.intervals import Bounds, jackknife_bounds
 from consilience.numerics.mantel import MantelCounts, count_matrix, mantel_law
 from consilience.numerics.moments import FloatArray
 from consilience.numerics.nulls import NullLaw
 from consilience.numerics.pair_sums import find_pair_rows, find_sums, relabel
-from consilience.numerics.pairwise import Entry, StoredMatrix, pair_matrix
+from consilience.numerics.pairwise import SHIFT_ROWS, Entry, PairMatrix, StoredMatrix, draw_rows, pair_matrix
 from consilience.numerics.permutations import Permutation
+from consilience.numerics.rows import blocks
 
 #: Rows up to which `auto` takes all pairs, and the pairs it takes above.
 AUTO_ROWS, AUTO_PAIRS = 4096, 4_000_000
@@ -144,7 +145,7 @@ class PairGrid:
     def _pointless(self, side: Side, index: int) -> Reason | None:
         def find() -> Reason | None:
             reason = side.reason(index)
-            if reason is not None or rsa.find_points(side.rows(index), self.metric.distance) is not None:
+            if reason is not None or self._has_points(side, index):
                 return reason
             what = "zero" if self.metric.distance == "cosine" else "of equal values"
             return Reason(
@@ -193,12 +194,36 @@ class PairGrid:
     def _fresh(self) -> list[FloatArray]:
         return [np.empty((len(ids), len(ids)), self._dtype) for ids in self.groups]
 
-    def _make(self, side: Side, index: int, groups: list[rsa.Ids], out: list[FloatArray]) -> list[StoredMatrix]:
-        points = rsa.find_points(side.rows(index), self.metric.distance)
+    def _find_points(self, side: Side, index: int, rows: Float32Array) -> FloatArray | None:
+        return rsa.find_points(rows, self.metric.distance, side.scan(index).mean, side.n)
+
+    def _has_points(self, side: Side, index: int) -> bool:
+        return all(self._find_points(side, index, rows) is not None for _, rows in blocks(side.reader(index)))
+
+    def _points(self, side: Side, index: int, rows: Float32Array) -> FloatArray:
+        points = self._find_points(side, index, rows)
         if points is None:
             raise AssertionError("a layer without points is left out")
-        matrix = pair_matrix(points, _ENTRIES[self.metric.distance], seed=self.seed)
-        return rsa.fill_pairs(matrix, groups, out, ranked=self.metric.method == "spearman")
+        return points
+
+    def _matrix(self, side: Side, index: int, rows: Float32Array) -> PairMatrix:
+        return pair_matrix(self._points(side, index, rows), _ENTRIES[self.metric.distance], seed=self.seed)
+
+    def _make(self, side: Side, index: int, groups: list[rsa.Ids], out: list[FloatArray]) -> list[StoredMatrix]:
+        ranked = self.metric.method == "spearman"
+        if not side.streams(index):
+            return rsa.fill_pairs(self._matrix(side, index, side.rows(index)), groups, out, ranked=ranked)
+        rows = side.reader(index)
+        sample = self._matrix(side, index, rows.take(draw_rows(side.n, SHIFT_ROWS, self.seed)))
+        shift = 0.0 if ranked else sample.shift
+        dtype = rsa.points_dtype(side.n, rows.dim)
+
+        def of_some(taken: Float32Array) -> PairMatrix:
+            points = self._points(side, index, taken)
+            return replace(sample, points=points, norms=np.einsum("ij,ij->i", points, points), shift=shift)
+
+        rsa.take_pairs(rows, of_some, groups, out)
+        return rsa.centre_pairs(out, sample.shift, dtype, ranked=ranked)
 
     def _counts(self, side: Side, index: int) -> MantelCounts:
         n, seed = self.a.n, self.seed

@@ -90,7 +90,7 @@ def cca_r2_law(a: Factor, b: Factor) -> NullLaw:
 def _leverage_excess(factor: Factor) -> float:
     """Kazi-Aoual's tau of a projector: 0 where leverages are as even as those of Gaussian data."""
     n, p = factor.n, factor.rank
-    leverages = np.einsum("ij,ij->i", factor.scores, factor.scores)
+    leverages = factor.leverages()
     excess = n * (n + 1) * float(leverages @ leverages) / p - (n - 1) * (p + 2)
     return (n - 1) / ((n - 3) * (n - 1 - p)) * excess
 
@@ -198,6 +198,6 @@ def eigenspace_law(a: Factor, b: Factor) -> MeanLaw:
     spaces hold of the constant vector, which no relabelling moves.
     """
     n, p, q = a.n, a.rank, b.rank
-    sums_a, sums_b = a.scores.sum(axis=0), b.scores.sum(axis=0)
+    sums_a, sums_b = a.sums(), b.sums()
     e, f = float(sums_a @ sums_a) / n, float(sums_b @ sums_b) / n
     return MeanLaw((e * f + (p - e) * (q - f) / (n - 1)) / max(p, q))

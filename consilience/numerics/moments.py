@@ -126,6 +126,7 @@ def find_moments(
     *,
     own: tuple[bool, bool] = (True, True),
     order: Permutation | None = None,
+    exact: bool = False,
     parts: Parts = HERE,
     step: Step | None = None,
 ) -> PairMoments:
@@ -138,17 +139,16 @@ def find_moments(
     own : whether a's and b's own moments are found too
     order : array of n row numbers, optional
         Pairs row i of a with row order[i] of b; b's own moments are then in that order.
+    exact : whether products are made in float64 however large they are
     step : callable, optional
         Told the rows done and their number.
     """
     n, dims = a.n, (a.dim, b.dim)
-    dtypes = [working_dtype(float(n) * p * q) for p, q in ((dims[0], dims[1]), (dims[0], dims[0]), (dims[1], dims[1]))]
+    works = [0.0 if exact else float(n) * p * q for p, q in (dims, (dims[0], dims[0]), (dims[1], dims[1]))]
+    dtypes = working_dtype(works[0]), working_dtype(works[1]), working_dtype(works[2])
     rows, means = (a.load(), b.load()), (a.mean, b.mean)
     spans = split_rows(n, max(dims))
-    todo = [
-        _Part(*rows, means, own, (dtypes[0], dtypes[1], dtypes[2]), span, None if order is None else order[span])
-        for span in spans
-    ]
+    todo = [_Part(*rows, means, own, dtypes, span, None if order is None else order[span]) for span in spans]
     total = _Total(n, dims, own)
     for span, found in zip(spans, parts.map(_add_up, todo), strict=True):
         total.add(span, found)

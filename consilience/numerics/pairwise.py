@@ -18,8 +18,8 @@ from consilience.numerics.moments import CentredRows, FloatArray, centre, workin
 Entry = Literal["inner", "gaussian", "distance", "angle"]
 #: Rows of a block: more make the product no faster.
 BLOCK_ROWS_MAX = 512
-#: Rows from which the median distance and the constant taken off are found.
-SAMPLE_ROWS = 2048
+#: Rows from which the median distance is found, and the constant taken off.
+SAMPLE_ROWS, SHIFT_ROWS = 2048, 512
 
 
 class LowerMatrix(Protocol):
@@ -164,7 +164,7 @@ def blocks(n: int, rows: int) -> Iterator[tuple[int, int]]:
 def pair_matrix(points: FloatArray, entry: Entry, sigma: float = 1.0, *, seed: int = 0) -> PairMatrix:
     """Make the matrix of one layer's points: rows centred for distances and inner products, of length 1 for angles.
 
-    The shift is the mean entry of at most 2048 rows drawn with the seed; inner products of centred rows need none.
+    The shift is the mean entry of at most 512 rows drawn with the seed; inner products of centred rows need none.
     """
     n, d = points.shape
     dtype = working_dtype(0.5 * n * n * d)
@@ -173,7 +173,7 @@ def pair_matrix(points: FloatArray, entry: Entry, sigma: float = 1.0, *, seed: i
     matrix = PairMatrix(cast, norms, entry, sigma)
     if entry == "inner":
         return matrix
-    sample = matrix.take(draw_rows(n, SAMPLE_ROWS // 4, seed))
+    sample = matrix.take(draw_rows(n, SHIFT_ROWS, seed))
     values = sample.lower(0, sample.n)
     pairs = sample.n * (sample.n - 1) / 2
     return replace(matrix, shift=float(values.sum(dtype=np.float64) / pairs))

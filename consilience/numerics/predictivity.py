@@ -62,12 +62,22 @@ def find_folds(
     Folds; together they hold 8 folds n r bytes
     """
     distances = np.linalg.norm(x - x.mean(axis=0, dtype=np.float64), axis=1)
-    order = np.argsort(distances, kind="stable")[np.random.default_rng(seed).permutation(len(x))]
-    part = deal(order, folds, groups)
-    offered: Float64Array = PENALTIES if ridge is None else np.array([ridge])
+    part = deal_folds(distances, folds, seed, groups)
+    offered = offer_penalties(ridge)
     return tuple(
         _prepare(x, np.flatnonzero(part != fold), np.flatnonzero(part == fold), offered) for fold in range(folds)
     )
+
+
+def deal_folds(distances: Float64Array, folds: int, seed: int, groups: IdArray | None = None) -> IdArray:
+    """Deal rows to folds by the rank of their distance from the centre, or its square, shuffled by the seed: (n,)."""
+    order = np.argsort(distances, kind="stable")[np.random.default_rng(seed).permutation(len(distances))]
+    return deal(order, folds, groups)
+
+
+def offer_penalties(ridge: float | None) -> Float64Array:
+    """The penalties to choose from."""
+    return PENALTIES if ridge is None else np.array([ridge])
 
 
 def _prepare(x: Float32Array, fitted: Permutation, scored: Permutation, offered: Float64Array) -> Fold:
@@ -75,6 +85,8 @@ def _prepare(x: Float32Array, fitted: Permutation, scored: Permutation, offered:
     spectrum = find_spectrum(rows)
     variance = float(np.square(rows - spectrum.mean).sum()) / x.shape[1]
     ahead = (x[scored] - spectrum.mean) @ spectrum.whitening
+    if spectrum.left is None:
+        raise AssertionError("rows in memory have scores")
     return Fold(fitted, scored, spectrum.left, spectrum.values**2, ahead, offered * variance)
 
 
@@ -86,6 +98,8 @@ def find_targets(y: Float32Array) -> Float64Array:
     if y.shape[1] <= len(y):
         return np.asarray(y - y.mean(axis=0, dtype=np.float64))
     spectrum = find_spectrum(y)
+    if spectrum.left is None:
+        raise AssertionError("rows in memory have scores")
     return spectrum.left * spectrum.values
 
 
@@ -138,19 +152,34 @@ def find_errors(
         mean = y.mean(axis=0)
         y -= mean
         along = fold.left.T @ y
-        penalty = _choose_penalty(fold, along, float(np.vdot(y, y)))
+        penalty = choose_penalty(fold.penalties, fold.squares, len(fitted), along, float(np.vdot(y, y)))
         along *= (fold.squares / (fold.squares + penalty))[:, None]
         residual = targets[scored] - mean - fold.ahead @ along
         yield fold.scored, np.einsum("ij,ij->i", residual, residual)
 
 
-def _choose_penalty(fold: Fold, along: Float64Array, total: float) -> float:
-    """Choose the penalty by generalised cross-validation, the intercept counted as one degree of freedom."""
-    if len(fold.penalties) == 1:
-        return float(fold.penalties[0])
+def choose_penalty(
+    penalties: Float64Array, squares: Float64Array, rows: int, along: Float64Array, total: float
+) -> float:
+    """Choose the penalty by generalised cross-validation, the intercept counted as one degree of freedom.
+
+    Parameters
+    ----------
+    penalties : array of those offered
+    squares : array of shape (r,), float64
+        Squared singular values of the fitted rows.
+    rows : int
+        Number of fitted rows.
+    along : array of shape (r, q), float64
+        Targets along the left singular vectors.
+    total : float
+        Sum of the squares of the centred targets.
+    """
+    if len(penalties) == 1:
+        return float(penalties[0])
     energies = np.einsum("ij,ij->i", along, along)
-    room = len(fold.fitted) - 1 - len(fold.squares)
+    room = rows - 1 - len(squares)
     outside = max(0.0, total - float(energies.sum())) if room > 0 else 0.0
-    left_over = fold.penalties[:, None] / (fold.squares + fold.penalties[:, None])
+    left_over = penalties[:, None] / (squares + penalties[:, None])
     criterion = (outside + left_over**2 @ energies) / (room + left_over.sum(axis=1)) ** 2
-    return float(fold.penalties[np.argmin(criterion)])
+    return float(penalties[np.argmin(criterion)])

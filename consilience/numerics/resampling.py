@@ -51,11 +51,16 @@ def deal(order: Permutation, parts: int, groups: IdArray | None = None) -> IdArr
 
 def split(n: int, seed: int, groups: IdArray | None = None) -> Iterator[tuple[Permutation, Permutation]]:
     """Rows to fit on and rows to score on, ten times: twice five parts at random."""
-    rng = np.random.default_rng(seed)
-    for _ in range(REPEATS):
-        part = deal(rng.permutation(n), PARTS, groups)
+    for part in deal_repeatedly(n, seed, groups):
         for held_out in range(PARTS):
             yield np.flatnonzero(part != held_out), np.flatnonzero(part == held_out)
+
+
+def deal_repeatedly(n: int, seed: int, groups: IdArray | None = None) -> Iterator[IdArray]:
+    """The parts of `split`: five, twice at random."""
+    rng = np.random.default_rng(seed)
+    for _ in range(REPEATS):
+        yield deal(rng.permutation(n), PARTS, groups)
 
 
 def held_out_bounds(value: float, splits: Float64Array, parts: int, level: float, limits: Limits) -> Bounds:
@@ -96,9 +101,14 @@ def block_jackknife_bounds(value: float, without_each: Float64Array, level: floa
 
 def leave_out(n: int, seed: int, groups: IdArray | None = None) -> Iterator[Permutation]:
     """Rows left by each of ten blocks in turn, or by each item where there are fewer than ten."""
-    part = deal(np.random.default_rng(seed).permutation(n), BLOCKS, groups)
+    part = deal_blocks(n, seed, groups)
     for block in range(int(part.max()) + 1):
         yield np.flatnonzero(part != block)
+
+
+def deal_blocks(n: int, seed: int, groups: IdArray | None = None) -> IdArray:
+    """The blocks of `leave_out`."""
+    return deal(np.random.default_rng(seed).permutation(n), BLOCKS, groups)
 
 
 def _spread(value: float, se: float, count: int, level: float, limits: Limits) -> tuple[float, float]:

@@ -4,7 +4,9 @@ Where there are too many pairs, items are dealt at random to groups and every pa
 many pairs as any other, and a group costs one matrix product, where pairs drawn one by one would cost a gather each.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from math import ceil, sqrt
 from typing import Literal
 
@@ -13,8 +15,10 @@ import numpy.typing as npt
 
 from consilience.numerics import compiled_dense
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
-from consilience.numerics.moments import FloatArray, working_dtype
+from consilience.numerics.moments import Dtype, FloatArray, working_dtype
 from consilience.numerics.pairwise import PairMatrix, StoredMatrix, mirror, rounding_square
+from consilience.numerics.parts import block_rows
+from consilience.numerics.rows import Rows
 
 Distance = Literal["cosine", "euclidean", "correlation"]
 Ids = npt.NDArray[np.intp]
@@ -32,18 +36,29 @@ def deal_groups(n: int, pairs: int | None, seed: int) -> list[Ids]:
     return [np.sort(group) for group in np.array_split(np.random.default_rng(seed).permutation(n), count)]
 
 
-def find_points(x: Float32Array, distance: Distance) -> FloatArray | None:
+def find_points(
+    x: Float32Array, distance: Distance, mean: Float64Array | None = None, rows: int | None = None
+) -> FloatArray | None:
     """Turn rows into points whose angles or distances are the dissimilarities: see `pairwise.Entry`.
 
     cosine: rows scaled to length 1; correlation: after their own mean is taken off; euclidean: rows less the mean row.
+
+    Parameters
+    ----------
+    x : array of shape (n, d), float32
+    distance : "cosine", "euclidean" or "correlation"
+    mean : array of shape (d,), float64, optional
+        The mean row, where x are some rows of a layer.
+    rows : int, optional
+        The rows of the layer, where x are some of them.
 
     Returns
     -------
     array of shape (n, d), float32, or float64 where the work is small; None where a row has no direction
     """
     n, d = x.shape
-    out = np.empty((n, d), working_dtype(0.5 * n * n * d))
-    mean = x.mean(axis=0, dtype=np.float64)
+    out = np.empty((n, d), points_dtype(rows or n, d))
+    mean = x.mean(axis=0, dtype=np.float64) if mean is None else mean
     step = max(1, BLOCK_ROWS * 32 // d)
     for start in range(0, n, step):
         block = x[start : start + step].astype(np.float64)
@@ -61,6 +76,11 @@ def find_points(x: Float32Array, distance: Distance) -> FloatArray | None:
     return out
 
 
+def points_dtype(n: int, d: int) -> Dtype:
+    """Float64 where all pairs of a layer of that shape are little work."""
+    return working_dtype(0.5 * n * n * d)
+
+
 def fill_pairs(matrix: PairMatrix, groups: list[Ids], out: list[FloatArray], *, ranked: bool) -> list[StoredMatrix]:
     """Make each group's matrix of dissimilarities, or of their ranks over all groups' pairs, with a mean of 0 over pairs.
 
@@ -73,9 +93,32 @@ def fill_pairs(matrix: PairMatrix, groups: list[Ids], out: list[FloatArray], *, 
     plain = replace(matrix, shift=0.0) if ranked else matrix
     for ids, entries in zip(groups, out, strict=True):
         plain.take(ids).store(entries)
+    return centre_pairs(out, matrix.shift, matrix.points.dtype, ranked=ranked)
+
+
+def take_pairs(
+    rows: Rows, points: Callable[[Float32Array], PairMatrix], groups: list[Ids], out: list[FloatArray]
+) -> None:
+    """Write each group's dissimilarities, of rows that are read a few groups at a time.
+
+    Parameters
+    ----------
+    points : makes the matrix of some rows
+    """
+    most = max(1, block_rows(rows.dim) // len(groups[0]))
+    for start in range(0, len(groups), most):
+        some = groups[start : start + most]
+        matrix = points(rows.take(np.concatenate(some)))
+        edges = np.cumsum([0, *(len(ids) for ids in some)])
+        for place, (first, last) in enumerate(pairwise(edges.tolist())):
+            matrix.take(np.arange(first, last)).store(out[start + place])
+
+
+def centre_pairs(out: list[FloatArray], shift: float, dtype: Dtype, *, ranked: bool) -> list[StoredMatrix]:
+    """Rank dissimilarities over all groups where asked, and take off their mean, in place."""
     packed = _pack(out)
-    noise = 0.0 if ranked else len(packed) * rounding_square(2, matrix.shift, matrix.points.dtype)
-    centred = rank(packed, matrix.points.itemsize) if ranked else packed - packed.mean(dtype=np.float64)
+    noise = 0.0 if ranked else len(packed) * rounding_square(2, shift, dtype)
+    centred = rank(packed, dtype.itemsize) if ranked else packed - packed.mean(dtype=np.float64)
     _unpack(centred, out)
     return [StoredMatrix(entries, np.zeros(len(entries)), centred=False, noise=noise / len(out)) for entries in out]
 

@@ -1,10 +1,12 @@
 """How far two spaces are apart after the best rotation, or for the best linear predictor on each."""
 
+from collections.abc import Iterator
 from math import acos, asin, sqrt
 
 import numpy as np
 
 from consilience.numerics.arrays import Float64Array
+from consilience.numerics.parts import block_rows
 from consilience.numerics.permutations import Permutation
 from consilience.numerics.spectra import Factor, Spectrum, find_cross, singular_values, weigh
 
@@ -63,9 +65,8 @@ def bures(a: Factor, b: Factor, permutation: Permutation | None = None) -> float
     2.0
     """
     cosine = procrustes(a, b, permutation)
-    if cosine > _NEAR and permutation is None:
-        _, difference = _align(a, b)
-        return float(np.linalg.norm(difference))
+    if cosine > _NEAR and permutation is None and a.has_rows and b.has_rows:
+        return sqrt(sum(float(np.vdot(difference, difference)) for _, difference in _align(a, b)))
     return sqrt(2 - 2 * cosine)
 
 
@@ -134,7 +135,7 @@ def gulp(a: Factor, b: Factor, permutation: Permutation | None = None) -> float:
     cross = find_cross(a, b, permutation)
     own = float((a.weights**4).sum() + (b.weights**4).sum())
     square = own - 2 * float(np.vdot(cross, cross))
-    if square < (1 - _NEAR) * own and permutation is None:
+    if square < (1 - _NEAR) * own and permutation is None and a.has_rows and b.has_rows:
         return _gulp_residual(a, b)
     return sqrt(max(0.0, square))
 
@@ -145,17 +146,23 @@ def ridge_shape(spectrum: Spectrum, ridge: float) -> Factor:
     return weigh(spectrum, np.sqrt(squares / (squares + ridge)))
 
 
-def _align(a: Factor, b: Factor) -> tuple[Float64Array, Float64Array]:
-    """Rotate the factor of lower rank onto the other: their sum and difference, each (n, r)."""
+def _align(a: Factor, b: Factor) -> Iterator[tuple[Float64Array, Float64Array]]:
+    """Rotate the factor of lower rank onto the other: their sum and difference, (rows, r), by blocks of rows."""
     small, large = (a, b) if a.rank <= b.rank else (b, a)
     left, _, right = np.linalg.svd(find_cross(small, large), full_matrices=False)
-    turned = small.scores @ (left @ right)
-    return turned + large.scores, turned - large.scores
+    step = block_rows(max(len(small.mean), len(large.mean)))
+    for of_small, of_large in zip(small.blocks(step), large.blocks(step), strict=True):
+        turned = of_small @ (left @ right)
+        yield turned + of_large, turned - of_large
 
 
 def _gulp_residual(a: Factor, b: Factor) -> float:
     """|Z_A Z_A' - Z_B Z_B'| without cancellation: with sum S and difference E, it is |S E' + E S'| / 2."""
-    total, difference = _align(a, b)
-    mixed = total.T @ difference
-    square = np.vdot(total.T @ total, difference.T @ difference) + np.vdot(mixed.T, mixed)
+    r = max(a.rank, b.rank)
+    sums, differences, mixed = (np.zeros((r, r)) for _ in range(3))
+    for total, difference in _align(a, b):
+        sums += total.T @ total
+        differences += difference.T @ difference
+        mixed += total.T @ difference
+    square = np.vdot(sums, differences) + np.vdot(mixed.T, mixed)
     return sqrt(max(0.0, float(square) / 2))

@@ -5,15 +5,18 @@ same directions in its own way (`Factor`), and a pair of layers then needs the s
 items permutes rows of Z_B, and nothing is factorised again.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 
 from consilience.numerics.arrays import BLOCK_ROWS, Float32Array, Float64Array
+from consilience.numerics.moments import FloatArray, working_dtype
 from consilience.numerics.moments import centre as subtract_mean
-from consilience.numerics.moments import working_dtype
+from consilience.numerics.parts import block_rows
 from consilience.numerics.permutations import Permutation
+from consilience.numerics.streamed_layers import Products, StreamedLayer
 
 _EPS32, _EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
 
@@ -24,25 +27,25 @@ class Spectrum:
 
     Attributes
     ----------
+    n : int
+        Number of rows.
     left : array of shape (n, r), float64
-        U, orthonormal, the strongest direction first.
+        U, orthonormal, the strongest direction first; None where rows are read by blocks.
     values : array of shape (r,), float64
         Singular values.
     mean : array of shape (d,), float64
         What was subtracted from every row; 0 where nothing was.
     whitening : array of shape (d, r), float64
         (X - mean) @ whitening = U, for rows seen and unseen.
+    products : what stands in for the rows where there is no `left`
     """
 
-    left: Float64Array
+    n: int
+    left: Float64Array | None
     values: Float64Array
     mean: Float64Array
     whitening: Float64Array
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.left)
+    products: Products | None = None
 
     @property
     def rank(self) -> int:
@@ -56,26 +59,26 @@ class Factor:
 
     Attributes
     ----------
+    n : int
+        Number of rows.
     scores : array of shape (n, r), float64
-        Z, with columns orthogonal to each other.
+        Z, with columns orthogonal to each other; None where rows are read by blocks.
     weights : array of shape (r,), float64
         The length of each column of Z.
     values : array of shape (r,), float64
         The singular values of the rows along the same directions.
     mean, mapping : arrays of shape (d,) and (d, r), float64
         Z = (X - mean) @ mapping, for rows seen and unseen.
+    products : what stands in for the rows where there are no scores
     """
 
-    scores: Float64Array
+    n: int
+    scores: Float64Array | None
     weights: Float64Array
     values: Float64Array
     mean: Float64Array
     mapping: Float64Array
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.scores)
+    products: Products | None = None
 
     @property
     def rank(self) -> int:
@@ -85,6 +88,43 @@ class Factor:
     def project(self, rows: Float32Array) -> Float64Array:
         """Scores of other rows of the same layer: (m, d) to (m, r)."""
         return (rows - self.mean) @ self.mapping
+
+    def sums(self) -> Float64Array:
+        """Sum of each column of Z."""
+        if self.scores is not None:
+            return np.asarray(self.scores.sum(axis=0))
+        return self.n * (self._products().mean - self.mean) @ self.mapping
+
+    def leverages(self) -> Float64Array:
+        """Squared length of each row of Z (n,): one pass where rows are read by blocks."""
+        step = block_rows(len(self.mean))
+        return np.concatenate([np.einsum("ij,ij->i", block, block) for block in self.blocks(step)])
+
+    def blocks(self, step: int) -> Iterator[Float64Array]:
+        """Z by blocks of so many rows, or all at once where it is in memory."""
+        if self.scores is not None:
+            yield self.scores
+            return
+        if isinstance(self.products, StreamedLayer):  # sums over some rows have no rows any more
+            shift = (self.products.mean - self.mean) @ self.mapping
+            for _, block in self.products.blocks(step):
+                yield block @ self.mapping + shift
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether Z can be gone over row by row."""
+        return self.scores is not None or isinstance(self.products, StreamedLayer)
+
+    def cross(self, other: "Factor", permutation: Permutation | None) -> Float64Array:
+        """Z_A' Z_B, see `find_cross`, by the layers' moments."""
+        own, others = self._products(), other._products()  # noqa: SLF001 - of its own kind
+        product = own.cross(others, permutation) + self.n * np.outer(own.mean - self.mean, others.mean - other.mean)
+        return np.asarray(self.mapping.T @ product @ other.mapping)
+
+    def _products(self) -> Products:
+        if self.products is None:
+            raise AssertionError("a factor has scores, or what stands in for them")
+        return self.products
 
 
 def find_spectrum(
@@ -123,7 +163,41 @@ def find_spectrum(
         )
     else:
         left, values, mapping = _by_rows(rows, rounding, _find_basis(rows @ rows.T, leading))
-    return Spectrum(left, values, mean, scale[:, None] * mapping)
+    return Spectrum(n, left, values, mean, scale[:, None] * mapping)
+
+
+def decompose_moments(
+    products: Products,
+    square: FloatArray,
+    *,
+    centre: bool = True,
+    zscore: bool = False,
+    leading: int | None = None,
+) -> Spectrum:
+    """Decompose a layer of n >= d rows from its second moment alone: O(d^3), and no scores.
+
+    As `find_spectrum` does it, but that directions far below the strongest one are orthogonal only to eps (s_1 / s)^2.
+
+    Parameters
+    ----------
+    products : what stands in for the rows
+    square : array of shape (d, d), float64
+        Xc'Xc.
+    """
+    n, mean = products.n, products.mean
+    lengths = np.sqrt(np.maximum(np.diagonal(square), 0.0))
+    sizes = np.sqrt(lengths**2 + n * mean**2)
+    varies = lengths > _EPS32 * sizes
+    if not centre:
+        square = square + n * np.outer(mean, mean)
+    scale = np.where(varies, np.sqrt(n) / np.where(varies, lengths, 1.0), 0.0) if zscore else np.ones(len(mean))
+    rounding = _EPS32 * float(np.linalg.norm(sizes * scale)) * (n**-0.5 + len(mean) ** -0.5)
+    gram = square * np.outer(scale, scale)
+    basis = _find_basis(gram.copy(), leading)
+    values = np.sqrt(np.maximum(np.einsum("ij,ij->j", basis, gram @ basis), 0.0))
+    kept = _order(values, rounding, n)
+    whitening = scale[:, None] * basis[:, kept] / values[kept]
+    return Spectrum(n, None, values[kept], mean if centre else np.zeros(len(mean)), whitening, products)
 
 
 def _find_lengths(columns: Float32Array | Float64Array) -> Float64Array:
@@ -196,21 +270,19 @@ def _order(lengths: Float64Array, rounding: float, longest: int) -> Permutation:
 
 def weigh(spectrum: Spectrum, weights: Float64Array | None = None) -> Factor:
     """Scale a layer's leading directions by weights of shape (<= r,); None leaves U as it is (whitened)."""
+    s = spectrum
     if weights is None:
-        return Factor(spectrum.left, np.ones(spectrum.rank), spectrum.values, spectrum.mean, spectrum.whitening)
+        return Factor(s.n, s.left, np.ones(s.rank), s.values, s.mean, s.whitening, s.products)
     kept = len(weights)
-    return Factor(
-        spectrum.left[:, :kept] * weights,
-        weights,
-        spectrum.values[:kept],
-        spectrum.mean,
-        spectrum.whitening[:, :kept] * weights,
-    )
+    scores = None if s.left is None else s.left[:, :kept] * weights
+    return Factor(s.n, scores, weights, s.values[:kept], s.mean, s.whitening[:, :kept] * weights, s.products)
 
 
 def find_cross(a: Factor, b: Factor, permutation: Permutation | None = None) -> Float64Array:
     """Z_A' Z_B of shape (r_A, r_B), row i of a paired with row p(i) of b."""
-    return a.scores.T @ (b.scores if permutation is None else b.scores[permutation])
+    if a.scores is None or b.scores is None:
+        return a.cross(b, permutation)
+    return np.asarray(a.scores.T @ (b.scores if permutation is None else b.scores[permutation]))
 
 
 def singular_values(cross: Float64Array, *, drafted: bool = False) -> Float64Array:

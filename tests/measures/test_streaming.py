@@ -17,12 +17,28 @@ from consilience.numerics.sources import ArrayLayer
 from consilience.scoring import ignore_progress
 
 N = 900
+NULL = {"draws": 20}
 CASES: list[dict[str, Any]] = [
     {"metric": "cka"},
     {"metric": "cka", "debiased": False},
     {"metric": "cka", "definition": "prh"},
     {"metric": "rv"},
     {"metric": "angular_cka"},
+    {"metric": "cca_mean"},
+    {"metric": "cca_r2"},
+    {"metric": "svcca"},
+    {"metric": "svcca", "components": None, "variance": 0.9, "scaling": "zscore"},
+    {"metric": "pwcca"},
+    {"metric": "eigenspace_overlap"},
+    {"metric": "procrustes"},
+    {"metric": "angular_shape"},
+    {"metric": "angular_shape", "alpha": 0.0},
+    {"metric": "bures"},
+    {"metric": "gulp"},
+    {"metric": "rsa", "pairs": 20_000},
+    {"metric": "rsa", "pairs": 20_000, "method": "pearson", "distance": "euclidean"},
+    {"metric": "linear_predictivity"},
+    {"metric": "linear_predictivity", "direction": "ba", "ridge": 0.1, "folds": 3},
 ]
 
 
@@ -47,7 +63,9 @@ def find(kind: type[Side], rows_bytes: int, metric: dict[str, Any], dims: tuple[
         for found in (layers(1, dims), layers(2, dims[::-1]))
     ]
     comparison = Comparison(sides[0], sides[1], 0, 0, ignore_progress)
-    return result(chosen, measure(chosen, comparison), comparison, ScoringOptions(metrics=(chosen,), **fields))
+    return result(
+        chosen, measure(chosen, comparison), comparison, ScoringOptions(metrics=(chosen,), null=NULL, **fields)
+    )
 
 
 def assert_same(found: Score, expected: Score) -> None:

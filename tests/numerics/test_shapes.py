@@ -99,7 +99,7 @@ def test_small_distances_keep_their_digits(angle: float) -> None:
     basis, _ = np.linalg.qr(np.hstack([np.ones((40, 1)), np.random.default_rng(2).normal(size=(40, 3))]))
     one, two, out = basis[:, 1:].T
     a, b = (
-        Factor(scores / sqrt(2), np.full(2, sqrt(0.5)), np.ones(2), np.zeros(2), np.eye(2))
+        Factor(40, scores / sqrt(2), np.full(2, sqrt(0.5)), np.ones(2), np.zeros(2), np.eye(2))
         for scores in (np.stack([one, two], 1), np.stack([one, np.cos(angle) * two + np.sin(angle) * out], 1))
     )
     assert bures(a, b) == pytest.approx(sqrt(2) * np.sin(angle / 2), rel=1e-9)
