@@ -339,5 +339,3 @@ def _rsa(metric: Rsa, options: ScoringOptions, grid: Grid, *, streamed: bool) ->
         kept=FLOAT64_BYTES * 2 * pairs * len(grid.dims) + 200 * n * len(grid.dims),
         passing=points + RSA_PAIR_BYTES * pairs,
     )
-
-

@@ -6,40 +6,20 @@ contract only, so that the API process stays small.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import inf
 from typing import Literal, Self
 
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
-from consilience.contract.metric import Metric, NeighbourMetric
-from consilience.contract.search import QUERIES_PILOT, Approximate
+from consilience.contract.metric import NeighbourMetric
+from consilience.contract.search import QUERIES_PILOT, Estimate
+from consilience.costs import ROW_SCORE_SD_MAX, Grid, add_up, expect_queries, find_works
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 
-#: Operations a second of a flat float32 search on two cores, of products, and of compiled loops; measured on a 2-core Xeon.
-SEARCH_FLOPS_PER_S = 1.0e11
-PRODUCT_FLOPS_PER_S = 5.0e10
-STEPS_PER_S = 3.0e8
-#: Seconds that a job costs whatever its size.
-JOB_S = 0.05
-#: Bytes of a job's process before it holds any rows.
-PROCESS_BYTES = 200_000_000
-FLOAT32_BYTES = 4
-#: An id and a similarity.
-NEIGHBOUR_BYTES = 8
-#: Neighbours kept per row for each one asked for, because the interval needs them.
-LIST_FACTOR = 5
-LIST_MIN = 48
-#: Operations a pair of rows, in the metrics that look at every pair; bytes of the matrices that they keep at most.
-PAIR_STEPS = 20.0
-MATRICES_BYTES = 600_000_000
-#: Operations for each entry and singular value of a cross-product; fits of a layer that a held-out interval makes.
-FIT_STEPS = 15.0
-REFITS = 12
-#: Standard deviation of row scores, and the normal quantile of the interval, by which a half width is turned into queries.
-ROW_SCORE_SD = 0.25
-QUANTILE = 2.0
-#: Passes over a cross-product that a score with its interval makes.
-MOMENT_PASSES = 4
+_CHEAPER = (
+    "Let some rows ask (`estimate: {half_width: 0.005}`), score fewer layers or rows, ask for fewer draws or for "
+    "`null: none`; or ask the operator for a higher limit."
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +55,9 @@ class SideShape:
 class CostLimits:
     """What a single job may cost at most."""
 
-    flops: float
-    bytes: int
+    flops: float = inf
+    bytes: int | None = None
+    seconds: float = inf
 
 
 def choose_layers(choice: LayerChoice, names: Sequence[str], side: str) -> tuple[str, ...]:
@@ -235,147 +216,121 @@ def choose_sizes(options: ScoringOptions, n: int) -> tuple[int, ...]:
 def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits | None = None) -> Plan:
     """Check a request against its two sides and say what it will cost.
 
+    Rows are held in memory where that fits the budget, and read by blocks else.
+
     Raises
     ------
-    UnpairedSides, TooFewRows, UnknownLayer, InvalidRequest (k >= n), TooExpensive
+    UnpairedSides, TooFewRows, UnknownLayer
+    InvalidRequest
+        k >= n, or a memory budget above the limit.
+    TooExpensive
+        It takes more operations, seconds or bytes than a limit, read by blocks or not.
     """
     n = count_pairs(options.pairing, a, b)
     check_neighbours(options, n - 1)
     check_subset(options, n)
-    choose_sizes(options, n)
-    names_a = choose_layers(options.layers.a, [name for name, _ in a.layers], "a")
-    names_b = choose_layers(options.layers.b, [name for name, _ in b.layers], "b")
-    result = _cost(options, n, a.dims(names_a), b.dims(names_b))
-    if limits is not None:
-        _check_cost(result, limits)
+    return plan_rows(options, n, a, b, limits or CostLimits())
+
+
+def plan_rows(options: ScoringOptions, n: int, a: SideShape, b: SideShape, limits: CostLimits) -> Plan:
+    """Plan the same for sides of which n rows are paired.
+
+    Raises
+    ------
+    UnknownLayer, InvalidRequest, TooExpensive
+    """
+    budget = _choose_budget(options.memory_budget_bytes, limits.bytes)
+    result = _choose_way(options, _grid(options, n, a, b), budget)
+    _check_cost(result, limits)
     return result
 
 
-def _cost(options: ScoringOptions, n: int, dims_a: list[int], dims_b: list[int]) -> Plan:
-    grid = _Grid(n, dims_a, dims_b)
-    works = [_work(metric, options, grid) for metric in options.metrics]
-    works += [_search(options, grid)]
-    rows = FLOAT32_BYTES * n * (sum(dims_a) + sum(dims_b))
-    return Plan(
-        n=n,
-        dim_a=max(dims_a),
-        dim_b=max(dims_b),
-        cells=grid.cells,
-        flops=sum(work.flops for work in works),
-        bytes=PROCESS_BYTES + rows + sum(work.bytes for work in works),
-        seconds=round(JOB_S + sum(work.flops / work.flops_per_s for work in works), 3),
-    )
+def _grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Grid:
+    dims = []
+    for side, shape in (("a", a), ("b", b)):
+        names = [name for name, _ in shape.layers]
+        chosen = shape.dims(choose_layers(getattr(options.layers, side), names, side))
+        if options.concat and len(names) > 1:
+            chosen.append(sum(shape.dims(names)))
+        dims.append(tuple(chosen))
+    by_id = options.pairing == "id"
+    return Grid(n, dims[0], dims[1], labelled=by_id or a.has_groups or b.has_groups, gathered=by_id)
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Rows, and the columns of each layer that takes part."""
-
-    n: int
-    dims_a: list[int]
-    dims_b: list[int]
-
-    @property
-    def layers(self) -> int:
-        return len(self.dims_a) + len(self.dims_b)
-
-    @property
-    def cells(self) -> int:
-        return len(self.dims_a) * len(self.dims_b)
-
-    @property
-    def cross(self) -> float:
-        """Entries of all cross-products."""
-        return float(sum(self.dims_a) * sum(self.dims_b))
-
-
-@dataclass(frozen=True)
-class _Work:
-    flops: float
-    bytes: int = 0
-    flops_per_s: float = PRODUCT_FLOPS_PER_S
-
-
-def _search(options: ScoringOptions, grid: _Grid) -> _Work:
-    """One search a layer serves every neighbour metric, k and null."""
-    k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
-    if k_max == 0:
-        return _Work(0.0)
-    products = 2.0 * (sum(grid.dims_a) + sum(grid.dims_b))
-    inner = [size for size in choose_sizes(options, grid.n) if size < grid.n]
-    if (asked := count_queries(options, grid.n)) < grid.n:
-        told = asked + _count_second(options, asked, grid.n)
-        lists = NEIGHBOUR_BYTES * told * k_max * (1 + len(inner)) * grid.layers
-        return _Work(products * told * grid.n, lists, SEARCH_FLOPS_PER_S)
-    told = sum(inner[-1:]) + _count_second(options, sum(inner[-1:]), sum(inner[-1:]))
-    lists = (
-        NEIGHBOUR_BYTES
-        * grid.layers
-        * (grid.n * min(grid.n, max(LIST_MIN, LIST_FACTOR * k_max)) + told * k_max * len(inner))
-    )
-    return _Work(products * (grid.n**2 + told * sum(inner[-1:])), lists, SEARCH_FLOPS_PER_S)
-
-
-def count_queries(options: ScoringOptions, n: int) -> int:
-    """How many of n rows ask for their neighbours: as many as the request says, or as a half width is likely to need."""
-    choice = options.estimate
-    if choice == "all":
-        return n
-    if choice.half_width is None:
-        return min(n, choice.queries or n)
-    wanted = max(QUERIES_PILOT, ceil((QUANTILE * ROW_SCORE_SD / choice.half_width) ** 2))
-    return n if 2 * wanted >= n else wanted
-
-
-def _count_second(options: ScoringOptions, asked: int, n: int) -> int:
-    """Rows that are searched because others named them: the neighbours' own neighbours, for the metrics that look there."""
-    ks = [max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric) and metric.returns]
-    return min(n, asked * max(ks, default=0))
-
-
-def _work(metric: Metric, options: ScoringOptions, grid: _Grid) -> _Work:
-    """What one metric costs beyond the search, its null and interval included."""
-    n, draws = float(grid.n), _draws(metric, options)
-    if isinstance(metric, NeighbourMetric):
-        asked = count_queries(options, grid.n)
-        draws = draws if asked == grid.n else 0
-        steps = float(asked) * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
-        return _Work(steps * (1 + draws) * (grid.cells if metric.k_squared else grid.layers), 0, STEPS_PER_S)
-    if metric.work_kind == "pairs":
-        each = n * n * (2.0 * (sum(grid.dims_a) + sum(grid.dims_b)) + PAIR_STEPS * (1 + draws) * grid.cells)
-        return _Work(each, int(min(8 * n * n * grid.layers, MATRICES_BYTES)))
-    if metric.work_kind == "fit":
-        kept = getattr(metric, "components", None) or grid.n
-        smaller = min(max(grid.dims_a), max(grid.dims_b), grid.n, kept)
-        cross = min(grid.cross, float(kept) ** 2 * grid.cells)
-        layers = sum(2 * n * d * d + 10.0 * min(d, grid.n) ** 3 for d in (*grid.dims_a, *grid.dims_b))
-        each = cross * (2 * n + FIT_STEPS * smaller)
-        return _Work(
-            layers * REFITS + each * (1 + draws), 16 * sum(grid.n * min(d, grid.n) for d in grid.dims_a + grid.dims_b)
+def _choose_budget(asked: int | None, limit: int | None) -> int | None:
+    if asked is None or limit is None:
+        return limit if asked is None else asked
+    if asked > limit:
+        raise InvalidRequest(
+            f"A job may plan with {limit / 1e9:.3g} GB of memory at most.",
+            value=asked,
+            limit=limit,
+            hint="Leave `memory_budget_bytes` out, or ask for less.",
+            pointer="/memory_budget_bytes",
         )
-    gram = n * n * grid.cells if n * n <= 4 * max(grid.dims_a) * max(grid.dims_b) else 2 * n * grid.cross
-    return _Work(2 * n * grid.cross * MOMENT_PASSES + gram * draws, int(8 * min(grid.cross, 4 * n * n)))
+    return asked
 
 
-def _draws(metric: Metric, options: ScoringOptions) -> int:
-    """Relabellings that the null takes: none where it has a closed form."""
-    method = metric.nulls[0] if options.null.method == "auto" else options.null.method
-    return options.null.draws if method == "permutation" else 0
+def _choose_way(options: ScoringOptions, grid: Grid, budget: int | None) -> Plan:
+    """In memory where that fits, else by blocks; a job of small layers holds its rows either way."""
+    result = _cost(options, grid, budget, streamed=False)
+    if budget is not None and result.bytes > budget:
+        leaner = _cost(options, grid, budget, streamed=True)
+        if leaner.bytes < result.bytes:
+            return leaner
+    return result
+
+
+def _cost(options: ScoringOptions, grid: Grid, budget: int | None, *, streamed: bool) -> Plan:
+    flops, seconds, peak = add_up(find_works(options, grid, streamed=streamed))
+    queries = queries_max = None
+    if isinstance(options.estimate, Estimate) and any(isinstance(m, NeighbourMetric) for m in options.metrics):
+        queries = expect_queries(options.estimate, grid.n)
+        queries_max = expect_queries(options.estimate, grid.n, ROW_SCORE_SD_MAX)
+    return Plan(
+        n=grid.n,
+        dim_a=max(grid.dims_a),
+        dim_b=max(grid.dims_b),
+        cells=grid.cells,
+        flops=flops,
+        bytes=peak,
+        memory_budget_bytes=budget,
+        streamed=streamed,
+        seconds=round(seconds, 3),
+        queries=queries,
+        queries_max=queries_max,
+    )
 
 
 def _check_cost(result: Plan, limits: CostLimits) -> None:
-    hint = "Score fewer layers or fewer rows, or ask the operator for a higher limit."
     if result.flops > limits.flops:
         raise TooExpensive(
-            f"The job would take {result.flops:.2g} floating-point operations, about {result.seconds:.0f} s.",
+            f"The job would take {result.flops:.2g} floating-point operations, about {_minutes(result.seconds)}.",
             value=result.flops,
             limit=limits.flops,
-            hint=hint,
+            hint=_CHEAPER,
         )
-    if result.bytes > limits.bytes:
+    if result.seconds > limits.seconds:
         raise TooExpensive(
-            f"The job would need {result.bytes / 1e9:.1f} GB of memory.",
-            value=result.bytes,
-            limit=limits.bytes,
-            hint=hint,
+            f"The job would take about {_minutes(result.seconds)}, and may take {_minutes(limits.seconds)}.",
+            value=result.seconds,
+            limit=limits.seconds,
+            hint=_CHEAPER,
         )
+    budget = result.memory_budget_bytes
+    if budget is not None and result.bytes > budget:
+        raise TooExpensive(
+            f"The job would need {result.bytes / 1e9:.3g} GB of memory, even with its rows read by blocks; its budget is "
+            f"{budget / 1e9:.3g} GB.",
+            value=result.bytes,
+            limit=budget,
+            hint="Score fewer rows or layers, or metrics of the features (cka) instead of all pairs of rows (rbf, "
+            "distance_correlation, rsa); or raise `memory_budget_bytes` up to the operator's limit.",
+        )
+
+
+def _minutes(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("minutes", 60)):
+        if seconds >= 10 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -3,6 +3,7 @@
 `score` is the public call of the library.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from time import perf_counter
 import numpy as np
 
 from consilience import __version__
-from consilience.contract.jobs import Preparation, ScoringOptions
+from consilience.contract.jobs import Plan, Preparation, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.formats.columns import check_length, parse_column
@@ -26,12 +27,22 @@ from consilience.measures.drawing import draw
 from consilience.measures.graph_use import CountedGraphs
 from consilience.measures.pairing import Paired, pair
 from consilience.measures.results import result
+from consilience.memory import find_job_memory
 from consilience.numerics.arrays import split_layers
 from consilience.numerics.intervals import list_length
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
 from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, Source
-from consilience.planning import check_neighbours, check_pairing, check_subset, choose_layers, choose_sizes
+from consilience.planning import (
+    CostLimits,
+    SideShape,
+    check_neighbours,
+    check_pairing,
+    check_subset,
+    choose_layers,
+    choose_sizes,
+    plan_rows,
+)
 
 #: Packages whose version can change a number.
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
@@ -132,7 +143,8 @@ def score_sources(
         check_pairing(paired.a.n, paired.b.n)
         check_neighbours(options, _neighbours_max(paired))
         check_subset(options, paired.a.n)
-        side_a, side_b = (_open_side(options, paired, side, counted, parts) for side in ("a", "b"))
+        rows_bytes = 0 if _plan(options, paired).streamed else sys.maxsize
+        side_a, side_b = (_open_side(options, paired, side, counted, parts, rows_bytes) for side in ("a", "b"))
     length = _list_length(options, paired.a.n, _neighbours_max(paired))
     comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
@@ -168,7 +180,24 @@ def _neighbours_max(paired: Paired) -> int:
     return paired.a.n - own
 
 
-def _open_side(options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource, parts: Parts) -> Side:
+def _plan(options: ScoringOptions, paired: Paired) -> Plan:
+    """Plan with the budget of the request, or with what this machine has.
+
+    Raises
+    ------
+    TooExpensive
+    """
+    shapes = [
+        SideShape(side.n, tuple((layer.name, layer.dim) for layer in side.layers), has_groups=side.groups is not None)
+        for side in (paired.a, paired.b)
+    ]
+    limits = CostLimits(bytes=options.memory_budget_bytes or find_job_memory())
+    return plan_rows(options, paired.a.n, shapes[0], shapes[1], limits)
+
+
+def _open_side(
+    options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource, parts: Parts, rows_bytes: int
+) -> Side:
     """Choose the layers of one side and find how their rows are prepared."""
     source = paired.a if side == "a" else paired.b
     names = [layer.name for layer in source.layers]
@@ -188,6 +217,7 @@ def _open_side(options: ScoringOptions, paired: Paired, side: str, graphs: Graph
         groups=paired.groups,
         builder=options.builder if isinstance(options.builder, str) else "auto",
         parts=parts,
+        rows_bytes=rows_bytes,
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consilience.errors import StartupError
+from consilience.memory import find_job_memory
 
 PREFIX = "CONSILIENCE_"
 #: Variables whose value is never shown, not even in an error.
@@ -35,11 +36,18 @@ class Surroundings(BaseSettings):
     graph_cache_bytes: Annotated[int, Field(ge=0)] = 8 * 2**30
     """What the neighbour graphs that are kept may take together; 0: none is kept."""
     job_timeout_s: Seconds = 3600.0
-    """No job runs longer."""
+    """No job runs longer; one that is planned to is refused."""
+    job_memory_limit_bytes: Count | None = None
+    """What a job may plan with at most. None: half of this machine's memory, or of its container's."""
     max_crashes: Count = 3
     """A job whose process died this often has failed."""
     lease_s: Seconds = 6.0
     """A worker that is not heard for so long has lost its job, and stops it by then."""
+
+    @property
+    def job_memory_bytes(self) -> int:
+        """What a job may plan with at most."""
+        return self.job_memory_limit_bytes or find_job_memory()
 
     @property
     def database(self) -> str:

@@ -26,7 +26,6 @@ class Settings(Surroundings):
     rows_limit: Count = 20_000_000
     dim_limit: Count = 65_536
     layers_limit: Count = 1024
-    job_memory_limit_bytes: Count = 64 * 2**30
     job_flops_limit: Annotated[float, Field(gt=0.0)] = 1e15
     wait_limit_s: Seconds = 60.0
     queue_limit: Count = 10_000

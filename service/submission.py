@@ -88,7 +88,8 @@ class Submissions:
         return job
 
     def _plan(self, submission: Submission, a: Source, b: Source) -> Plan:
-        limits = CostLimits(flops=self._settings.job_flops_limit, bytes=self._settings.job_memory_limit_bytes)
+        settings = self._settings
+        limits = CostLimits(settings.job_flops_limit, settings.job_memory_bytes, settings.job_timeout_s)
         return plan(submission.options, shape_of(a), shape_of(b), limits)
 
     def _add(self, submission: Submission, cost: Plan, a: EmbeddingSet, b: EmbeddingSet) -> tuple[Job, int, bool]:

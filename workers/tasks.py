@@ -28,7 +28,10 @@ def run(
     ConsilienceError
         Why there is none: it becomes the job's error.
     """
-    request = AlignmentRequest.model_validate(job.request)
+    # What it was planned with, which the request may leave to the operator.
+    request = AlignmentRequest.model_validate(job.request).model_copy(
+        update={"memory_budget_bytes": job.plan.memory_budget_bytes}
+    )
     a, b = (_read(side, embeddings) for side in (request.a, request.b))
     return run_alignment(request, a, b, blobs, graphs, report=report, cluster=cluster)
 

@@ -169,11 +169,15 @@ class Plan(Document):
     bytes: int
     """Peak memory of the job's process, estimated."""
     memory_budget_bytes: int | None = None
-    """What the job may plan with; layers that do not fit are read by blocks."""
+    """What the job may plan with; rows that do not fit are read by blocks."""
     streamed: bool = False
-    """Whether some layer is read by blocks, because its rows do not fit the budget."""
+    """Whether rows are read by blocks, because they do not fit the budget."""
     seconds: Finite
     """Estimated on two cores."""
+    queries: int | None = None
+    """Rows that are expected to ask, where only some do."""
+    queries_max: int | None = None
+    """Rows that ask at most, however much their scores vary."""
 
 
 class JobStatus(StrEnum):

@@ -95,10 +95,12 @@ class Side:
     def rows(self, index: int) -> Float32Array:
         """All prepared rows (n, d) of a layer, in memory."""
         if index not in self._rows:
+            layer = self.layers[index]
+            kept = 0 if self.streams(index) else PREPARED_BYTES - FLOAT32_BYTES * layer.n * layer.dim
+            while self._rows and sum(rows.nbytes for rows in self._rows.values()) > kept:
+                self._rows.popitem(last=False)
             self._rows[index] = self.prepared(index).load().array
         self._rows.move_to_end(index)
-        while len(self._rows) > 1 and sum(rows.nbytes for rows in self._rows.values()) > PREPARED_BYTES:
-            self._rows.popitem(last=False)
         return self._rows[index]
 
     def prepared(self, index: int) -> PreparedRows:
@@ -163,7 +165,10 @@ class Side:
     def _build(self, index: int, report: Callable[[int], None] | None) -> Builder:
         def build(k_max: int) -> NeighbourGraph:
             if not self.sends(index):
-                return build_graph(self.rows(index), k_max, self.groups, report, self.builder)
+                graph = build_graph(self.rows(index), k_max, self.groups, report, self.builder)
+                if self.streams(index):  # a graph needs all rows of one layer; the others' have room after it
+                    self._rows.clear()
+                return graph
             exponent = 0 if self.normalise else -scale_exponent(self.scan(index).largest)
             task = GraphTask(self.prepared(index), k_max, self.groups, exponent, self.builder)
             return build_in_parts(task, self.parts, report)

@@ -27,7 +27,5 @@ def get_info(settings: SettingsDep, stores: StoresDep) -> Info:
 
 def limits_of(settings: Settings) -> Limits:
     """The limits in force; each has the setting's own name."""
-    return Limits(
-        metadata_limit_bytes=METADATA_LIMIT_BYTES,
-        **{name: getattr(settings, name) for name in Limits.model_fields if name != "metadata_limit_bytes"},
-    )
+    found = {"metadata_limit_bytes": METADATA_LIMIT_BYTES, "job_memory_limit_bytes": settings.job_memory_bytes}
+    return Limits(**{name: getattr(settings, name) for name in Limits.model_fields if name not in found}, **found)
