@@ -16,12 +16,12 @@ from consilience.contract.search import Estimate
 from consilience.contract.subspace_metrics import LinearPredictivity
 
 #: Operations a second of a search, of products in float32 and float64, and of compiled loops.
-SEARCH_FLOPS_PER_S = 1.5e11
+SEARCH_FLOPS_PER_S = 3.0e11
 PRODUCT_FLOPS_PER_S = 1.2e11
 EXACT_FLOPS_PER_S = 6.0e10
 STEPS_PER_S = 3.0e8
 #: Seconds that a job costs whatever its size, and each value that is read, prepared or centred once.
-JOB_S = 0.05
+JOB_S = 0.15
 VALUE_S = 5.0e-9
 #: Seconds to fetch a row by its number from a file.
 GATHER_S = 3.0e-6
@@ -35,7 +35,7 @@ FLOAT32_BYTES, FLOAT64_BYTES = 4, 8
 #: Prepared rows kept on each side beyond the layer in use, where rows are in memory.
 PREPARED_BYTES = 512_000_000
 #: Values of a block of rows, and how many float32 copies of one there are at a time: two sides, two blocks, raw and centred.
-BLOCK_VALUES, BLOCK_ROWS, BLOCK_COPIES = 1 << 22, 4096, 16
+BLOCK_VALUES, BLOCK_ROWS, BLOCK_COPIES = 1 << 22, 4096, 20
 #: An id and a similarity; lists are kept and cut to the request's length.
 NEIGHBOUR_BYTES, LIST_COPIES = 8, 3
 #: Neighbours kept per row for each one asked for, because the interval needs them.
@@ -44,11 +44,13 @@ LIST_FACTOR, LIST_MIN = 5, 48
 HALVES_ROWS_MAX, BLOCKS_FACTOR, BLOCKS_MIN = 8192, 2, 24
 #: Bytes of n x n similarities kept on both sides, and of a search's blocks.
 SQUARES_BYTES, SEARCH_BYTES = 256_000_000, 200_000_000
-#: Operations a pair of rows, in the metrics that look at every pair; bytes of kept matrices, and of blocks of pairs.
-PAIR_STEPS = 20.0
-MATRICES_BYTES, POINTS_BYTES, PAIR_BLOCKS_BYTES = 600_000_000, 256_000_000, 500_000_000
-#: Rows up to which rsa takes all pairs, and the pairs it takes above; bytes of a pair while it is ranked.
-RSA_ROWS, RSA_PAIRS, RSA_PAIR_BYTES = 4096, 4_000_000, 60
+#: Operations and seconds a pair of rows, where all pairs are looked at; bytes of kept matrices, and of blocks of pairs.
+PAIR_STEPS, PAIR_S = 20.0, 6.0e-9
+MATRICES_BYTES, POINTS_BYTES, PAIR_BLOCKS_BYTES = 600_000_000, 256_000_000, 300_000_000
+#: Rows up to which rsa takes all pairs, and the pairs it takes above; seconds to rank a pair, and bytes while it is ranked.
+RSA_ROWS, RSA_PAIRS, RSA_PAIR_S, RSA_PAIR_BYTES = 4096, 4_000_000, 1.0e-7, 60
+#: Subsamples of the interval of a neighbour score, up to so many rows and above.
+HALVES, BLOCKS = 64, 10
 #: Operations for each entry and singular value of a cross-product; of a decomposition, for each cubed dimension.
 VALUES_STEPS, DECOMPOSITION_STEPS = 15.0, 12.0
 #: Fits that an interval makes of parts of the rows, passes that it takes over streamed rows.
@@ -212,7 +214,12 @@ def _lists(metric: NeighbourMetric, options: ScoringOptions, grid: Grid) -> Work
     n, draws = float(grid.n), count_draws(metric, options)
     steps = n * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
     steps *= (1 + draws) * (grid.cells if metric.k_squared else len(grid.dims))
-    return Work(steps, steps / STEPS_PER_S, passing=NEIGHBOUR_BYTES * LIST_COPIES * n * max(metric.k))
+    bounds = 0.0
+    if _has_interval(options) and options.estimate == "all":
+        parts = HALVES if grid.n <= HALVES_ROWS_MAX else BLOCKS
+        widths = (2 * _list_length(options, grid) + k * (k if metric.k_squared else 1) for k in metric.k)
+        bounds = parts * n * sum(widths)
+    return Work(steps, (steps + bounds) / STEPS_PER_S, passing=NEIGHBOUR_BYTES * LIST_COPIES * n * max(metric.k))
 
 
 def _features(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool, known: bool) -> Work:
@@ -239,10 +246,10 @@ def _features(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: 
     return Work(flops, seconds, kept=FLOAT64_BYTES * 2 * n * len(grid.dims), passing=max(crosses, matrices * by_blocks))
 
 
-def _decompose(n: float, d: int) -> tuple[float, float]:
+def _decompose(n: float, d: int, rank: float | None = None) -> tuple[float, float]:
     """Operations in float64 of decomposing one layer in memory: products with the rows, and of the smaller square."""
     small = min(n, d)
-    return 2 * n * d * small * 4, DECOMPOSITION_STEPS * small**3
+    return 2 * n * d * (small + 3 * min(small, rank or small)), DECOMPOSITION_STEPS * small**3
 
 
 def _fit(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
@@ -267,10 +274,10 @@ def _fit(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool)
         mappings = FLOAT64_BYTES * 4 * sum(d * d for d in grid.dims)
         return Work(flops, seconds, kept=mappings, passing=sums)
     scores = sum(ranks_a) + sum(ranks_b)
-    layers = sum(sum(_decompose(n, d)) for d in grid.dims)
+    layers = sum(sum(_decompose(n, d, kept)) for d in grid.dims)
     flops = layers + (1 + draws) * (svd + sum(2 * n * r * s for r, s in pairs))
     if _has_interval(options):
-        flops += REFITS * (sum(_decompose(n, p)) + sum(_decompose(n, q))) + refits
+        flops += REFITS * (sum(_decompose(n, p, kept)) + sum(_decompose(n, q, kept))) + refits
     # The spectrum, and what each metric makes of it; while one is found, five arrays of that size.
     small = FLOAT64_BYTES * 8 * (min(p, grid.n) ** 2 + min(q, grid.n) ** 2)
     return Work(
@@ -306,15 +313,18 @@ def _pairs(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: boo
     """Blocks of all pairs of rows; the rows of a run of layers are in memory, read by blocks or not."""
     n, draws = float(grid.n), count_draws(metric, options)
     rounds = 1 + draws + (1 if _has_interval(options) else 0)
-    flops = n * n * (2.0 * sum(grid.dims) * (1 + (0 if _room(grid) else draws)) + PAIR_STEPS * rounds * grid.cells)
+    products = 2.0 * n * n * sum(grid.dims) * (1 + (0 if _room(grid) else draws))
+    flops = products + PAIR_STEPS * n * n * rounds * grid.cells
     points = sum(
         min(FLOAT64_BYTES * n * sum(dims), POINTS_BYTES + FLOAT64_BYTES * n * max(dims))
         for dims in (grid.dims_a, grid.dims_b)
     )
-    matrices = min(MATRICES_BYTES, FLOAT64_BYTES * n * n * len(grid.dims)) if _room(grid) else 0
+    whole = _room(grid) and (draws > 0 or n * len(grid.dims) < sum(grid.dims))
+    matrices = min(MATRICES_BYTES, FLOAT64_BYTES * n * n * len(grid.dims)) if whole else 0
     blocks = min(PAIR_BLOCKS_BYTES, 48 * n * n)
     rows = FLOAT32_BYTES * n * (max(grid.dims_a) + max(grid.dims_b)) if streamed else 0
-    return Work(flops, flops / PRODUCT_FLOPS_PER_S, kept=matrices + rows, passing=points + blocks)
+    seconds = products / PRODUCT_FLOPS_PER_S + PAIR_S * n * n * rounds * grid.cells
+    return Work(flops, seconds, kept=matrices + rows, passing=points + blocks)
 
 
 def _room(grid: Grid) -> bool:
@@ -330,6 +340,7 @@ def _rsa(metric: Rsa, options: ScoringOptions, grid: Grid, *, streamed: bool) ->
     makes = 1 + (draws if pairs < every else 0)
     flops = 4 * pairs * sum(grid.dims) * makes + PAIR_STEPS * 10 * pairs * len(grid.dims) * (1 + draws)
     seconds = flops / PRODUCT_FLOPS_PER_S + 3 * _value_s(grid, grid.dims, streamed=streamed)
+    seconds += RSA_PAIR_S * pairs * len(grid.dims) * makes
     if streamed:
         seconds += GATHER_S * n * len(grid.dims) * makes
     points = 0.0 if streamed else 2.0 * FLOAT64_BYTES * n * max(grid.dims)

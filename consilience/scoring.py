@@ -20,7 +20,8 @@ from consilience.contract.jobs import Plan, Preparation, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.formats.columns import check_length, parse_column
-from consilience.formats.files import load_layers, open_path
+from consilience.formats.file_layers import find_file_layers
+from consilience.formats.files import OpenFile, load_layers, open_path
 from consilience.measures.chance import correct
 from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Report, Side
 from consilience.measures.drawing import draw
@@ -46,6 +47,8 @@ from consilience.planning import (
 
 #: Packages whose version can change a number.
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
+#: A file of more bytes is read by blocks, each time that its rows are asked for.
+LOADED_BYTES = 32_000_000
 #: Strings or integers for a and for b, one a row.
 Columns = tuple[Sequence[str | int] | None, Sequence[str | int] | None]
 
@@ -108,10 +111,16 @@ def open_source(value: object, side: str) -> Source:
     if isinstance(value, str | Path):
         path = Path(value)
         with open_path(path) as file:
-            layers_read = [ArrayLayer(name, array) for name, array in load_layers(file)]
-            return Source(path.stem, layers_read, ids=file.ids, groups=file.groups)
+            return Source(path.stem, _open_layers(path, file), ids=file.ids, groups=file.groups)
     layers = split_layers(value, side)
     return Source(side, [ArrayLayer(name, array) for name, array in layers.items()])
+
+
+def _open_layers(path: Path, file: OpenFile) -> Sequence[Layer]:
+    """Large layers are read where they lie, where the format lets them; the others are loaded."""
+    if path.stat().st_size > LOADED_BYTES and (found := find_file_layers(path, file)) is not None:
+        return found
+    return [ArrayLayer(name, array) for name, array in load_layers(file)]
 
 
 def _with_columns(source: Source, ids: object, groups: object, side: str) -> Source:

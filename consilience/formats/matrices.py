@@ -53,13 +53,15 @@ class LayerHeader:
 class Tensor:
     """An array as it lies in a file: one layer (n, d), or L layers (n, L, d).
 
-    `read` yields blocks of whole rows, in order, in the file's own dtype; it can be called again.
+    `read` yields blocks of whole rows, in order, in the file's own dtype; it can be called again. `offset` is the position of
+    the first value in the file where all values lie there one after the other in C order.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], Iterator[Array]]
+    offset: int | None = None
 
     @property
     def row_bytes(self) -> int:

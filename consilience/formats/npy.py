@@ -59,7 +59,8 @@ def open_npy(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
                 limit=COLUMNS_LIMIT,
                 hint="Save it in C order: numpy.save(path, numpy.ascontiguousarray(array)).",
             )
-        yield gather([Tensor("0", header.shape, header.dtype, read)], limits)
+        offset = None if header.fortran_order else header.offset
+        yield gather([Tensor("0", header.shape, header.dtype, read, offset)], limits)
 
 
 def read_header(stream: Stream, where: str) -> NpyHeader:

@@ -120,4 +120,5 @@ def _tensor(descriptor: int, base: int, name: str, entry: dict[str, Any]) -> Ten
     check_shape(shape, where)
     begin, end = entry["data_offsets"]
     check_size(shape, dtype, end - begin, where)
-    return Tensor(name, shape, dtype, partial(read_rows, fill_at(descriptor, base + begin), shape, dtype))
+    read = partial(read_rows, fill_at(descriptor, base + begin), shape, dtype)
+    return Tensor(name, shape, dtype, read, base + begin)
