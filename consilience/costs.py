@@ -12,7 +12,7 @@ from statistics import NormalDist
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.kernel_metrics import Rsa
 from consilience.contract.metric import Metric, NeighbourMetric
-from consilience.contract.search import Estimate
+from consilience.contract.search import QUERIES_PILOT, Estimate
 from consilience.contract.subspace_metrics import LinearPredictivity
 
 #: Operations a second of a search, of products in float32 and float64, and of compiled loops.
@@ -27,15 +27,15 @@ VALUE_S = 5.0e-9
 GATHER_S = 3.0e-6
 
 #: Bytes of a job's process before it holds any rows, libraries and compiled kernels included.
-PROCESS_BYTES = 330_000_000
+PROCESS_BYTES = 280_000_000
 #: Bytes for each row, of the vectors that scores, nulls and intervals are made of; of its id and group where it has them.
-ROW_BYTES = 400
+ROW_BYTES = 350
 LABEL_BYTES = 300
 FLOAT32_BYTES, FLOAT64_BYTES = 4, 8
 #: Prepared rows kept on each side beyond the layer in use, where rows are in memory.
 PREPARED_BYTES = 512_000_000
 #: Values of a block of rows, and how many float32 copies of one there are at a time: two sides, two blocks, raw and centred.
-BLOCK_VALUES, BLOCK_ROWS, BLOCK_COPIES = 1 << 22, 4096, 20
+BLOCK_VALUES, BLOCK_ROWS, BLOCK_COPIES = 1 << 22, 4096, 14
 #: An id and a similarity; lists are kept and cut to the request's length.
 NEIGHBOUR_BYTES, LIST_COPIES = 8, 3
 #: Neighbours kept per row for each one asked for, because the interval needs them.
@@ -70,6 +70,8 @@ class Grid:
     """Whether rows have ids or groups that are looked at."""
     gathered: bool = False
     """Whether rows are paired by id, and so in an order of their own."""
+    galleries: tuple[int, ...] = ()
+    """Galleries of fewer rows that are scored too, ascending."""
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -140,12 +142,22 @@ def add_up(works: Sequence[Work]) -> tuple[float, float, int]:
 
 
 def expect_queries(estimate: Estimate, n: int, sd: float = ROW_SCORE_SD) -> int:
-    """How many of n rows ask until an interval is as narrow as wanted, where row scores vary by a standard deviation."""
+    """How many of n rows ask until an interval is as narrow as wanted, where row scores have a standard deviation."""
     if estimate.half_width is None:
         return min(n, estimate.queries or n)
     quantile = NormalDist().inv_cdf((1 + estimate.level) / 2)
-    endless = (quantile * sd / estimate.half_width) ** 2
-    return max(1, min(n, ceil(endless / (1 + endless / n))))
+    wanted = max(QUERIES_PILOT, ceil((quantile * sd / estimate.half_width) ** 2))
+    return n if 2 * wanted >= n else wanted
+
+
+def _count_queries(options: ScoringOptions, n: int) -> int:
+    return n if options.estimate == "all" else expect_queries(options.estimate, n)
+
+
+def _count_second(options: ScoringOptions, asked: int, n: int) -> int:
+    """Rows that are searched because others named them: the neighbours' own neighbours, for the metrics that look there."""
+    ks = [max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric) and metric.returns]
+    return min(n, asked * max(ks, default=0))
 
 
 def count_draws(metric: Metric, options: ScoringOptions) -> int:
@@ -191,31 +203,34 @@ def _list_length(options: ScoringOptions, grid: Grid) -> int:
 
 def _search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
     """One search a layer serves every neighbour metric, k and null."""
-    length = _list_length(options, grid)
-    if length == 0:
+    k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
+    if k_max == 0:
         return Work()
-    n, queries = grid.n, grid.n
-    if isinstance(options.estimate, Estimate):
-        queries = expect_queries(options.estimate, n)
-    flops = 2.0 * queries * n * sum(grid.dims)
-    rows = FLOAT32_BYTES * queries * max(grid.dims) if queries < n else 0
-    if queries == n and streamed:
-        rows = FLOAT32_BYTES * n * max(grid.dims)  # a graph is built of all rows of one layer
-    squares = min(SQUARES_BYTES, FLOAT32_BYTES * n * n * len(grid.dims))
-    return Work(
-        flops,
-        flops / SEARCH_FLOPS_PER_S + _value_s(grid, grid.dims, streamed=streamed),
-        kept=NEIGHBOUR_BYTES * LIST_COPIES * queries * length * len(grid.dims) + squares,
-        passing=SEARCH_BYTES + rows,
-    )
+    n, layers, widest = grid.n, len(grid.dims), max(grid.dims)
+    largest = max(grid.galleries, default=0)
+    if (asked := _count_queries(options, n)) < n:
+        told = asked + _count_second(options, asked, n)
+        entries, pairs = told * k_max * (1 + len(grid.galleries)), float(told) * n
+        passing = SEARCH_BYTES + FLOAT32_BYTES * told * widest
+    else:
+        told = largest + _count_second(options, largest, largest)
+        entries = n * _list_length(options, grid) + told * k_max * len(grid.galleries)
+        pairs = float(n) * n + float(told) * largest
+        # A graph is built of all rows of one layer.
+        passing = SEARCH_BYTES + (FLOAT32_BYTES * n * widest if streamed else 0)
+        passing += min(SQUARES_BYTES, FLOAT32_BYTES * n * n * layers)
+    flops = 2.0 * pairs * sum(grid.dims)
+    seconds = flops / SEARCH_FLOPS_PER_S + _value_s(grid, grid.dims, streamed=streamed)
+    return Work(flops, seconds, kept=float(NEIGHBOUR_BYTES * LIST_COPIES * entries * layers), passing=passing)
 
 
 def _lists(metric: NeighbourMetric, options: ScoringOptions, grid: Grid) -> Work:
-    n, draws = float(grid.n), count_draws(metric, options)
+    asked = _count_queries(options, grid.n)
+    n, draws = float(asked), count_draws(metric, options) if asked == grid.n else 0
     steps = n * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
     steps *= (1 + draws) * (grid.cells if metric.k_squared else len(grid.dims))
     bounds = 0.0
-    if _has_interval(options) and options.estimate == "all":
+    if _has_interval(options) and asked == grid.n:
         parts = HALVES if grid.n <= HALVES_ROWS_MAX else BLOCKS
         widths = (2 * _list_length(options, grid) + k * (k if metric.k_squared else 1) for k in metric.k)
         bounds = parts * n * sum(widths)

@@ -12,7 +12,7 @@ from typing import Literal, Self
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
-from consilience.contract.search import QUERIES_PILOT, Estimate
+from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
 from consilience.costs import ROW_SCORE_SD_MAX, Grid, add_up, expect_queries, find_works
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 
@@ -254,7 +254,14 @@ def _grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Grid:
             chosen.append(sum(shape.dims(names)))
         dims.append(tuple(chosen))
     by_id = options.pairing == "id"
-    return Grid(n, dims[0], dims[1], labelled=by_id or a.has_groups or b.has_groups, gathered=by_id)
+    return Grid(
+        n,
+        dims[0],
+        dims[1],
+        labelled=by_id or a.has_groups or b.has_groups,
+        gathered=by_id,
+        galleries=tuple(size for size in choose_sizes(options, n) if size < n),
+    )
 
 
 def _choose_budget(asked: int | None, limit: int | None) -> int | None:

@@ -153,7 +153,9 @@ def score_sources(
         check_neighbours(options, _neighbours_max(paired))
         check_subset(options, paired.a.n)
         rows_bytes = 0 if _plan(options, paired).streamed else sys.maxsize
-        side_a, side_b = (_open_side(options, paired, side, counted, parts, rows_bytes) for side in ("a", "b"))
+        side_a, side_b = (
+            _open_side(options, paired, side, counted, parts=parts, rows_bytes=rows_bytes) for side in ("a", "b")
+        )
     length = _list_length(options, paired.a.n, _neighbours_max(paired))
     comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
@@ -205,7 +207,7 @@ def _plan(options: ScoringOptions, paired: Paired) -> Plan:
 
 
 def _open_side(
-    options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource, parts: Parts, rows_bytes: int
+    options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource, *, parts: Parts, rows_bytes: int
 ) -> Side:
     """Choose the layers of one side and find how their rows are prepared."""
     source = paired.a if side == "a" else paired.b

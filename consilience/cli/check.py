@@ -19,6 +19,7 @@ from consilience.cli.options import (
     Json,
     K,
     Layers,
+    MemoryBudget,
     Metrics,
     NullMethod,
     Out,
@@ -65,6 +66,7 @@ def check(
     pairing: Pairing = "row",
     builder: Builder = "auto",
     estimate: Estimate = "all",
+    memory_budget: MemoryBudget = None,
     ids_a: ColumnFile = None,
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
@@ -96,6 +98,7 @@ def check(
         pairing=pairing,
         builder=builder,
         estimate=estimate,
+        memory_budget=memory_budget,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
     document = obtain_scores(a, b, options, columns, server, timeout)

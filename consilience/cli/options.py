@@ -1,5 +1,6 @@
 """The options that `score` and `check` share, and what they mean in the contract."""
 
+import re
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +40,11 @@ NullMethod = Annotated[
 ]
 Draws = Annotated[int, Option(help="Draws of a permutation null.")]
 Seed = Annotated[int, Option(help="Seed of everything random.")]
+MemoryBudget = Annotated[
+    str | None,
+    Option(metavar="SIZE", help="Peak memory to plan with, such as 2GB; rows that do not fit are read by blocks."),
+]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what it would cost, and do nothing.")]
 Out = Annotated[Path | None, Option(metavar="FILE", dir_okay=False, help="Write the score document (JSON) here.")]
 Json = Annotated[bool, Option("--json", help="Print the score document alone; everything else to standard error.")]
 Pairing = Annotated[Literal["row", "id"], Option(help="Row i is row i, or rows of the same id belong together.")]
@@ -81,6 +87,7 @@ def read_options(
     builder: str = "auto",
     estimate: str = "all",
     gallery_sizes: str | None = None,
+    memory_budget: str | None = None,
     aggregate: str = "max",
     concat: bool = False,
     correction: str = "none",
@@ -99,6 +106,7 @@ def read_options(
         "builder": builder,
         "estimate": parse_estimate(estimate),
         "gallery_sizes": parse_sizes(gallery_sizes),
+        "memory_budget_bytes": None if memory_budget is None else parse_bytes(memory_budget),
     }
     return options_of(None, fields)
 
@@ -134,6 +142,15 @@ def _number(word: str) -> float | None:
     except ValueError:
         return None
     return number if isfinite(number) else None
+
+
+def parse_bytes(word: str) -> int:
+    """Bytes from a number with a unit: 512MB, 2GB, 1.5GiB; without a unit they are bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", word.strip(), re.IGNORECASE)
+    if found is None or (found[3] and not found[2]):
+        raise InvalidRequest("This is no size.", value=word, hint="Write a number and a unit: 512MB, 2GB, 1.5GiB.")
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** " KMGT".index(found[2].upper() or " "))
 
 
 def parse_layers(words: list[str]) -> dict[str, str | list[str]]:

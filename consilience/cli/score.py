@@ -9,11 +9,13 @@ from consilience.cli.options import (
     Concat,
     Correction,
     Draws,
+    DryRun,
     Estimate,
     GallerySizes,
     Json,
     K,
     Layers,
+    MemoryBudget,
     Metrics,
     NullMethod,
     Out,
@@ -27,6 +29,7 @@ from consilience.cli.options import (
     read_options,
 )
 from consilience.cli.output import show
+from consilience.cli.plans import obtain_plan, show_plan
 from consilience.cli.scoring import obtain_scores
 
 
@@ -48,6 +51,7 @@ def score(
     builder: Builder = "auto",
     estimate: Estimate = "all",
     gallery_sizes: GallerySizes = None,
+    memory_budget: MemoryBudget = None,
     ids_a: ColumnFile = None,
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
@@ -56,6 +60,7 @@ def score(
     as_json: Json = False,
     server: Server = None,
     timeout: Timeout = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Measure how far two embedding spaces agree.
 
@@ -77,6 +82,10 @@ def score(
         builder=builder,
         estimate=estimate,
         gallery_sizes=gallery_sizes,
+        memory_budget=memory_budget,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
+    if dry_run:
+        show_plan(obtain_plan(a, b, options, columns, server), as_json=as_json)
+        return
     show(obtain_scores(a, b, options, columns, server, timeout), as_json=as_json, out=out)

@@ -25,13 +25,14 @@ def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
 ) -> ScoreDocument:
     """The score document of two files, or of two stored sets where there is a server."""
     for side in (a, b):
-        _require_source(side, server)
+        require_source(side, server)
     if server is None:
         return _score_here(a, b, options, columns, timeout_s)
     return _score_there(a, b, options, columns, server, timeout_s)
 
 
-def _require_source(side: str, server: str | None) -> None:
+def require_source(side: str, server: str | None) -> None:
+    """Refuse what is neither a file nor, where there is a server, an id."""
     stored = re.fullmatch(EMBEDDING_ID, side)
     if stored and server is None and not Path(side).is_file():
         raise InputError(f"{side} is an id of a stored set.", value=side, hint="Say which service with --server.")

@@ -1,6 +1,6 @@
 """Documents as tables that fit a terminal of 80 columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -51,6 +51,16 @@ def metric_table(catalogue: Catalogue) -> RenderableType:
     table = new_table("metric", "range", "what it says", left=("metric", "range", "what it says"))
     for card in catalogue.data:
         table.add_row(card.name, _span(card), Text(card.summary))
+    return table
+
+
+def fact_table(facts: Mapping[str, str]) -> RenderableType:
+    """A few facts by their names."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
     return table
 
 

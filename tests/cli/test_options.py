@@ -2,7 +2,7 @@
 
 import pytest
 
-from consilience.cli.options import parse_estimate, parse_layers, parse_sizes
+from consilience.cli.options import parse_bytes, parse_estimate, parse_layers, parse_sizes
 from consilience.errors import InvalidRequest
 
 
@@ -52,3 +52,11 @@ def test_gallery_sizes_are_numbers_of_rows(word: str | None, sizes: object) -> N
 def test_other_gallery_sizes_are_refused(word: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_sizes(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "size"),
+    [("1000", 1000), ("2GB", 2 * 10**9), ("1.5GiB", 3 * 2**29), ("512 mb", 512 * 10**6), ("3g", 3 * 10**9)],
+)
+def test_sizes_of_memory_have_units(word: str, size: int) -> None:
+    assert parse_bytes(word) == size

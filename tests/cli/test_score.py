@@ -123,3 +123,24 @@ def test_an_id_needs_a_server(consilience: Command, pair: Pair) -> None:
 def test_no_service_is_status_3(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", *pair, "--server", "http://127.0.0.1:1")
     assert (ran.status, "127.0.0.1:1" in ran.err, ran.out) == (3, True, "")
+
+
+def test_a_dry_run_says_what_it_would_cost_and_scores_nothing(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", *pair, "--dry-run", "--memory-budget", "600MB", "--json")
+    found = json.loads(ran.out)
+    assert (ran.status, found["n"], found["memory_budget_bytes"], found["streamed"]) == (0, 64, 600_000_000, False)
+    assert found["bytes"] > 100_000_000
+    assert "rows in memory" in consilience("score", *pair, "--dry-run").out
+
+
+def test_a_size_that_is_none_is_refused_with_the_word(consilience: Command, pair: Pair) -> None:
+    for word in ("much", "-1", "1XB", "1MB"):
+        ran = consilience("score", *pair, "--memory-budget", word)
+        assert ran.status == 2
+        assert word in ran.err or "1000000" in ran.err
+
+
+def test_a_dry_run_by_a_service_is_of_stored_sets(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", *pair, "--dry-run", "--server", "http://127.0.0.1:9")
+    assert ran.status == 2
+    assert "Upload it first" in ran.err

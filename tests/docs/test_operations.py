@@ -28,7 +28,7 @@ def test_every_setting_has_its_line_and_no_line_is_left_over() -> None:
 def test_the_default_is_the_one_that_holds(name: str, default: Any) -> None:
     shown = ROWS[name.upper()]
     if default is None:
-        assert shown in {"SQLite in the data folder", "none"}
+        assert shown in {"SQLite in the data folder", "half of the memory", "none"}
     elif hasattr(default, "get_secret_value"):
         assert shown == f"`{default.get_secret_value()}`"
     elif isinstance(default, bool):

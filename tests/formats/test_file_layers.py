@@ -37,7 +37,7 @@ def find(path: Path) -> tuple[list[FileLayer], list[tuple[str, Array]]]:
 def test_rows_read_where_they_lie_are_those_of_the_loaded_layer(tmp_path: Path, kind: str, dtype: str) -> None:
     shape = (50, 3, 7) if kind == "npy-3d" else (50, 7)
     array = np.random.default_rng(0).normal(size=shape).astype(dtype)
-    layers, loaded = find(save(tmp_path / "file", kind.partition("-")[0], array))
+    layers, loaded = find(save(tmp_path / "file.npy", kind.partition("-")[0], array))
     ids = np.array([3, 49, 0, 3])
     for layer, (name, whole) in zip(layers, loaded, strict=True):
         assert (layer.name, layer.n, layer.dim) == (name, *whole.shape)

@@ -1,0 +1,74 @@
+"""No job takes more memory than its plan says: each in a process of its own, measured by the kernel."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilience.contract.jobs import ScoringOptions
+from consilience.contract.search import Estimate
+from consilience.costs import expect_queries
+from consilience.planning import CostLimits, SideShape, plan
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from consilience.scoring import score
+a, b, options = sys.argv[1:]
+found = score(a, b, **json.loads(options)).scores
+(line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+print(json.dumps({"peak": int(line.split()[1]) * 1024, "values": [entry.value for entry in found]}))
+"""
+
+
+def run(folder: Path, n: int, dim: int, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """What the process measured, and the plan that it had."""
+    rng = np.random.default_rng(0)
+    paths = folder / "a.npy", folder / "b.npy"
+    shared = rng.standard_normal((n, 4), np.float32)
+    for path in paths:
+        rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n, dim))
+        mixing = rng.standard_normal((4, dim), np.float32)
+        for start in range(0, n, 4096):
+            part = shared[start : start + 4096]
+            rows[start : start + 4096] = part @ mixing + rng.random((len(part), dim), np.float32)
+    command = [sys.executable, "-c", SCRIPT, *map(str, paths), json.dumps(options)]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    shape = SideShape(n, (("0", dim),))
+    planned = plan(ScoringOptions.model_validate(options), shape, shape, CostLimits(bytes=16 * 10**9))
+    return json.loads(ran.stdout), planned
+
+
+def test_a_pair_of_layers_larger_than_the_budget_is_scored_within_it(tmp_path: Path) -> None:
+    budget = 512_000_000
+    options = {"metrics": "cka", "interval": None, "memory_budget_bytes": budget}
+    measured, planned = run(tmp_path, 140_000, 256, options)
+    assert budget < 4 * 140_000 * 256 * 2 + 250_000_000
+    assert planned.streamed
+    assert measured["peak"] < planned.bytes <= budget
+    assert measured["values"][0] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("n", "dim", "options"),
+    [
+        (3000, 64, {"metrics": ["mutual_knn", "cknna", "cka"]}),
+        (3000, 64, {"metrics": ["distance_correlation", "rsa"], "null": {"method": "none"}}),
+        (8000, 64, {"metrics": ["procrustes", "linear_predictivity"], "null": {"method": "none"}}),
+    ],
+)
+def test_no_job_takes_more_memory_than_planned(tmp_path: Path, n: int, dim: int, options: dict[str, Any]) -> None:
+    measured, planned = run(tmp_path, n, dim, options)
+    assert measured["peak"] <= planned.bytes
+
+
+def test_as_many_queries_are_expected_as_the_width_asks_for() -> None:
+    assert expect_queries(Estimate(queries=500), 10_000) == 500
+    assert expect_queries(Estimate(queries=500), 300) == 300
+    assert expect_queries(Estimate(half_width=0.005), 10**9) == pytest.approx((1.96 * 0.15 / 0.005) ** 2, rel=1e-3)
+    assert expect_queries(Estimate(half_width=0.005), 10**9, 0.5) == pytest.approx((1.96 * 100) ** 2, rel=1e-3)
+    assert expect_queries(Estimate(half_width=1e-9), 5000) == 5000
