@@ -60,8 +60,9 @@ def build_certified(
                        + 2^-21 (|v_ij| + |t_i| + max |t|)   t and its sums in float32; s_ij rounded to float32
                        + d 2^-126 (2 + 2 max |z|)           what underflows
 
-    and float64's rounding of what is measured. v - (2^-8 + 2^-21) |v - t| grows with v, and so the bound at the last candidate
-    holds, with v there, for everything behind it; between two v it is below the larger of their bounds.
+    and float64's rounding of what is measured. As a function of v it is convex: between the first candidate and the last one it
+    stays below the larger of its values there. And v plus it grows with v: what the last candidate may truly be, nothing behind
+    it can exceed.
     """
     n = len(x)
     if exponent := find_exponent(x):
