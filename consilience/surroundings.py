@@ -16,7 +16,7 @@ from consilience.memory import find_job_memory
 
 PREFIX = "CONSILIENCE_"
 #: Variables whose value is never shown, not even in an error.
-SECRET_FIELDS = frozenset({"redis_url", "database_url"})
+SECRET_FIELDS = frozenset({"redis_url", "database_url", "webhook_secret"})
 
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]

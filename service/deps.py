@@ -72,7 +72,7 @@ IdempotencyKey = Annotated[
     Header(
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="The same key with the same request is the same job; with another request it is refused.",
+        description="The same key with the same request is the same job or set; with another request it is refused.",
     ),
 ]
 IfNoneMatch = Annotated[str | None, Header(description="An ETag: 304 while the job has not changed.")]

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from consilience.contract.jobs import AlignmentRequest, ScoringOptions
+from consilience.contract.jobs import AlignmentRequest, JobOptions
 from consilience.contract.problems import Problem
 from consilience.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthenticated, Unavailable
 from service.examples import PROBLEM
@@ -36,7 +36,7 @@ def complete(app: FastAPI) -> None:
 def _add_schemas(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     _, requests = models_json_schema(
-        [(AlignmentRequest, "validation"), (ScoringOptions, "validation")], ref_template="#/components/schemas/{model}"
+        [(AlignmentRequest, "validation"), (JobOptions, "validation")], ref_template="#/components/schemas/{model}"
     )
     schemas.update(requests["$defs"])
     # A client takes a problem apart that it has received: what has a default may be absent.

@@ -117,7 +117,7 @@ ALIGNMENT_BODY: dict[str, Any] = {
                 "properties": {
                     "a": {"type": "string", "format": "binary"},
                     "b": {"type": "string", "format": "binary"},
-                    "request": {"$ref": "#/components/schemas/ScoringOptions"},
+                    "request": {"$ref": "#/components/schemas/JobOptions"},
                     "ids_a": LABELS,
                     "ids_b": LABELS,
                     "groups_a": LABELS,

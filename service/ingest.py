@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,12 @@ def format_limits(settings: Settings) -> FormatLimits:
 
 
 def store(
-    stores: Stores, root: Path, file: OpenFile, name: str, metadata: Mapping[str, Any]
+    stores: Stores, root: Path, file: OpenFile, name: str, metadata: Mapping[str, Any], *, key: str | None = None
 ) -> tuple[EmbeddingSet, bool]:
-    """Keep a file's layers and columns and record the set; False where it was there already."""
+    """Keep a file's layers and columns and record the set; False where it was there already.
+
+    What a refused record leaves behind, the collector finds.
+    """
     with _locked(root, fcntl.LOCK_SH):
         n = file.layers[0].n
         size = sum(n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in file.layers)
@@ -38,7 +41,8 @@ def store(
         layers = stores.blobs.put(file)
         ids, groups = (None if each is None else stores.blobs.put_column(each) for each in (file.ids, file.groups))
         digest = set_digest(layers, ids, groups)
-        return stores.embeddings.add(name, n, layers, digest, metadata, size, ids=ids, groups=groups)
+        columns = {"ids": ids, "groups": groups}
+        return stores.embeddings.add(name, n, layers, digest, metadata, size, **columns, idempotency_key=key)
 
 
 def remove(stores: Stores, root: Path, embedding_id: str) -> None:
@@ -47,9 +51,14 @@ def remove(stores: Stores, root: Path, embedding_id: str) -> None:
     Layers are shared by content: a new one may belong to an upload whose set is about to be recorded. So new ones are
     removed only while no upload is under way in any process on this folder; otherwise they wait for the collector.
     """
-    with _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+    with no_uploads(root) as alone:
         for digest in stores.embeddings.delete(embedding_id):
             stores.blobs.delete(digest, 0.0 if alone else DELETE_GRACE_S)
+
+
+def no_uploads(root: Path) -> AbstractContextManager[bool]:
+    """A time without an upload between its first blob and its record, in any process; False where one is under way."""
+    return _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

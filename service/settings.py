@@ -1,13 +1,54 @@
-"""What the operator decides about the API, read once from the environment (`CONSILIENCE_...`)."""
+"""What the operator decides about the API and deliveries, read once from the environment (`CONSILIENCE_...`)."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic_settings import NoDecode
 
 from consilience.surroundings import Count, Seconds, Surroundings, read_environment
+from service.outgoing import Destinations
+from service.signatures import parse_secret
 
 
-class Settings(Surroundings):
+def _check_secrets(secrets: SecretStr | None) -> SecretStr | None:
+    """Each must be one; a variable that is set to nothing is not set."""
+    words = secrets.get_secret_value().split() if secrets else []
+    for each in words:
+        parse_secret(each)
+    return secrets if words else None
+
+
+def _split(value: object) -> object:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+class DeliverySettings(Surroundings):
+    """What the API and deliveries must agree on: frozen, each with its unit in its name."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    webhook_secret: Annotated[SecretStr | None, AfterValidator(_check_secrets)] = None
+    """Signs webhooks; several, the newest first, sign side by side. None: requests may not name a webhook."""
+    webhook_allow: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Networks besides the public internet that webhooks may go to."""
+    webhook_timeout_s: Seconds = 15.0
+    """A receiver answers in this time."""
+    job_retention_days: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 90.0
+    """A finished job is deleted after so long; 0: never."""
+    collect_interval_s: Seconds = 600.0
+    """How often expired jobs and blobs that nobody uses are looked for."""
+
+    @property
+    def destinations(self) -> Destinations:
+        """Where webhooks may go."""
+        return Destinations(self.webhook_allow)
+
+    @property
+    def webhook_keys(self) -> tuple[bytes, ...]:
+        """The keys that sign webhooks."""
+        return tuple(map(parse_secret, self.webhook_secret.get_secret_value().split())) if self.webhook_secret else ()
+
+
+class Settings(DeliverySettings):
     """The service's settings: frozen, each with its unit in its name."""
 
     host: str = "127.0.0.1"
@@ -17,7 +58,6 @@ class Settings(Surroundings):
     """Refuse requests without an API key also before the first key is made; afterwards they are refused anyway."""
     allow_unauthenticated: bool = False
     """Let a service without keys listen on other than loopback addresses."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     upload_limit_bytes: Count = 8 * 2**30
     inline_limit_bytes: Count = 8 * 2**20

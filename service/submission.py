@@ -11,7 +11,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest, Job, Plan, ScoringOptions
+from consilience.contract.jobs import AlignmentRequest, Job, JobOptions, Plan
 from consilience.errors import ConsilienceError, InvalidRequest, ServiceError
 from consilience.formats.files import OpenFile, from_vectors, open_file
 from consilience.planning import CostLimits, SideShape, plan
@@ -37,7 +37,7 @@ Opener = Callable[[ExitStack], Source]
 class Submission:
     """A request, checked as far as it can be without looking at the data."""
 
-    options: ScoringOptions
+    options: JobOptions
     a: Opener
     b: Opener
     key: str | None = None
@@ -60,11 +60,13 @@ class Submissions:
             else self._find(side, getattr(request, side).embedding)
             for side in ("a", "b")
         )
+        self._check_webhook(request)
         return Submission(request, a, b, key)
 
     def read_form(self, request: object, upload: Upload, key: str | None) -> Submission:
         """A submission whose sides came as files."""
-        options = read_model(ScoringOptions, request)
+        options = read_model(JobOptions, request)
+        self._check_webhook(options)
         return Submission(options, self._open_file("a", upload), self._open_file("b", upload), key)
 
     def plan(self, submission: Submission) -> Plan:
@@ -93,7 +95,7 @@ class Submissions:
         return plan(submission.options, shape_of(a), shape_of(b), limits)
 
     def _add(self, submission: Submission, cost: Plan, a: EmbeddingSet, b: EmbeddingSet) -> tuple[Job, int, bool]:
-        options = submission.options.model_dump(mode="json", include=set(ScoringOptions.model_fields))
+        options = submission.options.model_dump(mode="json", include=set(JobOptions.model_fields))
         request = {"a": {"embedding": a.id}, "b": {"embedding": b.id}, **options}
         idempotency = (submission.key, _fingerprint(request)) if submission.key else None
         return self._stores.jobs.add("alignment", request, cost, (a.id, b.id), idempotency)
@@ -104,6 +106,19 @@ class Submissions:
         except ServiceError as error:
             # The job's row is what counts: the reconciler finds that it was not delivered, and delivers it.
             structlog.get_logger().warning("delivery_postponed", detail=error.detail)
+
+    def _check_webhook(self, options: JobOptions) -> None:
+        if options.webhook is None:
+            return
+        if self._settings.webhook_secret is None:
+            raise InvalidRequest(
+                "This service sends no webhooks: it has no secret to sign them with.",
+                value=options.webhook.url,
+                hint="The operator turns them on with CONSILIENCE_WEBHOOK_SECRET; jobs can be polled and watched.",
+                pointer="/webhook",
+            )
+        with placed("/webhook/url"):
+            self._settings.destinations.check_host(options.webhook.url.host or "")
 
     def _find(self, side: str, embedding_id: str) -> Opener:
         def opener(_stack: ExitStack) -> Source:

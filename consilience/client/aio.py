@@ -90,14 +90,22 @@ class AsyncClient:
         await self._run(operations.delete(embedding_id))
 
     async def align(
-        self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any
+        self,
+        a: Source,
+        b: Source,
+        options: ScoringOptions | None = None,
+        *,
+        webhook: str | None = None,
+        **fields: Any,
     ) -> "AsyncAlignment":
         """Ask how far two spaces agree.
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first.
-        `fields` are those of ScoringOptions and replace single ones of `options`.
+        `fields` are those of ScoringOptions and replace single ones of `options`. `webhook` is a URL that is told of
+        the job's end, by a signed POST.
         """
-        return AsyncAlignment(self, await self._run(operations.align(a, b, options_of(options, fields))))
+        job = await self._run(operations.align(a, b, options_of(options, fields), webhook))
+        return AsyncAlignment(self, job)
 
     async def plan(self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""

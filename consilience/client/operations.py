@@ -61,9 +61,11 @@ def delete(embedding_id: str) -> Operation[None]:
     check((yield Request("DELETE", _path("embeddings", embedding_id))))
 
 
-def align(a: Source, b: Source, options: ScoringOptions) -> Operation[Job]:
-    """Upload what is not yet stored, then ask for the alignment."""
+def align(a: Source, b: Source, options: ScoringOptions, webhook: str | None = None) -> Operation[Job]:
+    """Upload what is not yet stored, then ask for the alignment, whose end the webhook is told of."""
     body = yield from _request(a, b, options)
+    if webhook is not None:
+        body["webhook"] = {"url": webhook}
     # The key makes a repeated POST, after a connection that broke, the same job.
     headers = {"idempotency-key": uuid.uuid4().hex}
     return (yield from fetch(Request("POST", "/v1/alignments", headers=headers, json=body), Job))

@@ -90,13 +90,23 @@ class Client:
         """Forget a stored set; InUse while an unfinished job needs it."""
         self._run(operations.delete(embedding_id))
 
-    def align(self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any) -> "Alignment":
+    def align(
+        self,
+        a: Source,
+        b: Source,
+        options: ScoringOptions | None = None,
+        *,
+        webhook: str | None = None,
+        **fields: Any,
+    ) -> "Alignment":
         """Ask how far two spaces agree.
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first.
-        `fields` are those of ScoringOptions and replace single ones of `options`.
+        `fields` are those of ScoringOptions and replace single ones of `options`. `webhook` is a URL that is told of
+        the job's end, by a signed POST.
         """
-        return Alignment(self, self._run(operations.align(a, b, options_of(options, fields))))
+        job = self._run(operations.align(a, b, options_of(options, fields), webhook))
+        return Alignment(self, job)
 
     def plan(self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""

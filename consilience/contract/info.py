@@ -27,6 +27,8 @@ class Limits(Document):
     """Bytes of the sets of one owner of API keys."""
     rate_limit_per_minute: int
     """Requests of one API key."""
+    job_retention_days: Finite
+    """A finished job is deleted after so long; 0: never. Sets are kept until they are deleted."""
 
 
 class GraphCache(Document):

@@ -23,6 +23,7 @@ from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.problems import Problem
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryChoice
+from consilience.contract.webhooks import WebhookChoice
 
 LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
 #: `last`, `all`, or names in the order wanted.
@@ -149,7 +150,13 @@ class ScoringOptions(Request):
     metadata: Metadata = Field(default={})
 
 
-class AlignmentRequest(ScoringOptions):
+class JobOptions(ScoringOptions):
+    """The options, and what concerns the job and not its scores."""
+
+    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+
+
+class AlignmentRequest(JobOptions):
     """The question how far the spaces of `a` and `b` agree."""
 
     a: Side

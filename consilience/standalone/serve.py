@@ -100,7 +100,8 @@ def _applications(instance: Instance, redis: EmbeddedRedis | None) -> list[Child
     if redis is not None:
         env["CONSILIENCE_REDIS_URL"] = redis.url
     names = ["The worker"] if instance.workers == 1 else [f"Worker {i + 1}" for i in range(instance.workers)]
-    return [_python("The API", "service", env), *(_python(name, "workers", env) for name in names)]
+    own = [_python("The API", "service", env), _python("The delivery of webhooks", "service.deliveries", env)]
+    return [*own, *(_python(name, "workers", env) for name in names)]
 
 
 def _python(name: str, module: str, env: Mapping[str, str]) -> Child:

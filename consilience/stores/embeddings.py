@@ -21,6 +21,7 @@ from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.pages import read_page
+from consilience.stores.upload_keys import bind_key
 
 EMBEDDING_ID = re.compile(r"emb_[0-9a-f]{32}")
 UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -44,6 +45,7 @@ class EmbeddingRecords:
         *,
         ids: Column | None = None,
         groups: Column | None = None,
+        idempotency_key: str | None = None,
     ) -> tuple[EmbeddingSet, bool]:
         """Record a set; the same content under the same name and metadata is the set that is there already.
 
@@ -56,6 +58,8 @@ class EmbeddingRecords:
         ------
         QuotaExceeded
             The owner would keep too much.
+        KeyReused
+            The key came before, with another content, name or metadata.
         """
         owner = self._access.owner
         # Sets without an owner in their identity are those of the time before keys.
@@ -83,7 +87,10 @@ class EmbeddingRecords:
                 self._refuse_over_quota(connection, 0)
                 _add_parts(connection, embedding_id, layers, metadata)
             query = sa.select(tables.embeddings).where(tables.embeddings.c.identity == identity)
-            return _load(connection, connection.execute(query).all())[0], created
+            stored = _load(connection, connection.execute(query).all())[0]
+            if idempotency_key is not None:
+                bind_key(connection, owner, idempotency_key, identity, stored.id)
+            return stored, created
 
     def get(self, embedding_id: str) -> EmbeddingSet:
         """One set; NotFound where there is none."""

@@ -10,11 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
 
 from consilience.contract.jobs import Job, JobPage, JobStatus, Plan, Run
+from consilience.contract.webhooks import Webhook
 from consilience.errors import InvalidRequest, KeyReused, NotFound, TooManyRequests
 from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.pages import read_page
+from consilience.stores.retention import absent
+from consilience.stores.webhooks import announce_end, read_webhook, register
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 KEY_LENGTH_MAX = 255
@@ -56,7 +59,7 @@ class JobRecords:
         kind : str
             What it does.
         request, plan : dict, Plan
-            What was asked, and what it will cost.
+            What was asked, and what it will cost. Its `webhook`, if any, is told of the job's end.
         embeddings : sequence of str
             The sets that it reads: they cannot be deleted before it has finished.
         idempotency : tuple of str, optional
@@ -84,25 +87,36 @@ class JobRecords:
                 connection.execute(sa.insert(tables.job_embeddings), uses)
             if idempotency:
                 _keep_key(connection, owner, idempotency, job_id)
+            if request.get("webhook"):
+                register(connection, job_id, request["webhook"]["url"])
             return Added(read_job(connection, job_id, self._access).job, 1, created=True)
 
     def get(self, job_id: str) -> Job:
-        """One job; NotFound where there is none."""
+        """One job; NotFound where there is none, Expired where there was one."""
         return self.versioned(job_id).job
 
     def versioned(self, job_id: str) -> Versioned:
-        """One job and the version of just this state; NotFound where there is none."""
+        """One job and the version of just this state; NotFound where there is none, Expired where there was one."""
         with self._database.read() as connection:
             return read_job(connection, job_id, self._access)
 
     def version(self, job_id: str) -> int:
-        """The job's version, +1 at every change that a user can see; NotFound where there is none."""
+        """The job's version, +1 at every change that a user can see; NotFound, Expired as in `get`."""
         with self._database.read() as connection:
             query = sa.select(tables.jobs.c.version).where(_is(job_id, self._access))
             found = connection.execute(query).scalar()
-        if found is None:
-            raise _not_found(job_id)
+            if found is None:
+                raise absent(connection, job_id, self._access)
         return int(found)
+
+    def webhook(self, job_id: str) -> Webhook:
+        """The job's webhook and how its delivery goes; NotFound where it has none, or there is no job."""
+        with self._database.read() as connection:
+            read_job(connection, job_id, self._access)
+            found = read_webhook(connection, job_id)
+        if found is None:
+            raise NotFound("The job has no webhook.", value=job_id, hint="A request for a job may name one: `webhook`.")
+        return found
 
     def page(self, cursor: str | None, limit: int, status: JobStatus | None = None) -> JobPage:
         """At most `limit` jobs, newest first; InvalidRequest where the cursor or the limit cannot be used."""
@@ -134,6 +148,7 @@ class JobRecords:
                 .where(this, job.c.status == JobStatus.RUNNING)
                 .values(cancel_requested=True, version=job.c.version + 1)
             )
+            announce_end(connection, job_id)
             return read_job(connection, job_id, self._access).job
 
     def check_room(self) -> None:
@@ -170,10 +185,10 @@ def lock_job(connection: Connection, job_id: str) -> None:
 
 
 def read_job(connection: Connection, job_id: str, access: Access) -> Versioned:
-    """One job as this transaction sees it; NotFound where there is none."""
+    """One job as this transaction sees it; NotFound where there is none, Expired where there was one."""
     rows = connection.execute(sa.select(tables.jobs).where(_is(job_id, access))).all()
     if not rows:
-        raise _not_found(job_id)
+        raise absent(connection, job_id, access)
     return Versioned(load_jobs(connection, rows)[0], rows[0].version)
 
 
@@ -189,6 +204,8 @@ def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
 def _to_job(row: Row[Any], runs: Sequence[Run]) -> Job:
     self_link = f"/v1/jobs/{row.id}"
     links = {"self": self_link, "cancel": f"{self_link}/cancel", "events": f"{self_link}/events"}
+    if row.request.get("webhook"):
+        links["webhook"] = f"{self_link}/webhook"
     # Columns that are not the user's business (delivery, beat, ...) are not fields of Job, which ignores them.
     return Job.model_validate({**row._mapping, "runs": runs, "links": links})  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
 
@@ -247,9 +264,5 @@ def _too_many(what: str, value: int, limit: int, variable: str) -> TooManyReques
 def _checked(job_id: str) -> str:
     """An id that can be one; anything else would not even reach the table."""
     if not JOB_ID.fullmatch(job_id):
-        raise _not_found(job_id)
+        raise NotFound("There is no such job.", value=job_id)
     return job_id
-
-
-def _not_found(job_id: str) -> NotFound:
-    return NotFound("There is no such job.", value=job_id)

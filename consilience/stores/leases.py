@@ -20,6 +20,7 @@ from consilience.stores import tables
 from consilience.stores.access import EVERYTHING
 from consilience.stores.database import Database
 from consilience.stores.jobs import lock_job, read_job
+from consilience.stores.webhooks import announce_end
 
 Ending = Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"]
 UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -203,6 +204,8 @@ def _finished(status: JobStatus) -> dict[str, Any]:
 
 
 def _end_run(connection: Connection, job_id: str, delivery: int, ending: Ending) -> None:
+    """Note how the run ended; if the job has ended with it, its webhook is due from this transaction on."""
+    announce_end(connection, job_id)
     connection.execute(
         sa.update(tables.runs)
         .where(tables.runs.c.job_id == job_id, tables.runs.c.delivery == delivery, tables.runs.c.ended.is_(None))

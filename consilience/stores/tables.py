@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0003"
+SCHEMA = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -107,7 +107,7 @@ jobs = Table(
     Column("error", Json),
     Column("created_at", Instant, nullable=False),
     Column("started_at", Instant),
-    Column("finished_at", Instant),
+    Column("finished_at", Instant, index=True),
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     # How many wait, in all and of one owner, is counted in this index alone.
@@ -155,4 +155,41 @@ api_keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+)
+
+# One row a job that has a webhook. `due_at` is set by the transaction that ends the job, so that this is the outbox;
+# it is empty again once the message was accepted or given up.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("message_id", String(36), nullable=False, unique=True),
+    Column("url", String(2083), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", String),
+    Column("due_at", Instant, index=True),
+    Column("delivered_at", Instant),
+    Column("gave_up_at", Instant),
+)
+
+# What is left of a job whose retention has passed.
+expired_jobs = Table(
+    "expired_jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("finished_at", Instant, nullable=False),
+    Column("expired_at", Instant, nullable=False),
+)
+
+# The idempotency keys of uploads; those of jobs are above.
+upload_keys = Table(
+    "upload_keys",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("identity", String(64), nullable=False),
+    Column("embedding_id", String(36), ForeignKey("embeddings.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
 )

@@ -14,6 +14,7 @@ from service.bodies import media_type_of
 from service.deps import (
     Cursor,
     EmbeddingPath,
+    IdempotencyKey,
     Limit,
     MetadataFilter,
     MetadataQuery,
@@ -58,15 +59,17 @@ SAME: dict[int | str, dict[str, Any]] = {
     "/v1/embeddings",
     status_code=201,
     operation_id="create_embedding",
-    responses={**SAME, **describe(*UPLOAD_ERRORS)},
+    responses={**SAME, **describe(*UPLOAD_ERRORS, errors.KeyReused)},
     openapi_extra={"requestBody": UPLOAD_BODY},
 )
 async def create_embedding(
     request: Request,
     response: Response,
     service: ServiceDep,
+    *,
     name: NameQuery = "unnamed",
     metadata: MetadataQuery = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> EmbeddingSet:
     """Upload a set: the file itself as the body, or a form with the part `file` (and `name`, `metadata`, `ids`, `groups`).
 
@@ -78,19 +81,19 @@ async def create_embedding(
     is_form = media_type_of(request) == MULTIPART
     receiving = receive_files(request, service, FILES, COLUMNS, FIELDS) if is_form else receive_file(request, service)
     async with receiving as upload:
-        keeping = partial(_keep, service, upload, label)
+        keeping = partial(_keep, service, upload, label, idempotency_key)
         stored, created = await run_sync(keeping, limiter=service.ingests)
     response.status_code = 201 if created else 200
     response.headers["Location"] = stored.links["self"]
     return stored
 
 
-def _keep(service: Service, upload: Upload, label: Label) -> tuple[EmbeddingSet, bool]:
+def _keep(service: Service, upload: Upload, label: Label, key: str | None) -> tuple[EmbeddingSet, bool]:
     settings, (path, media_type) = service.settings, upload.files["file"]
     label = read_label(upload.fields, label)
     with open_file(path, media_type, ingest.format_limits(settings)) as bare:
         file = bare.with_columns(upload.column("ids"), upload.column("groups"))
-        return ingest.store(service.stores, settings.data_dir, file, label.name, label.metadata)
+        return ingest.store(service.stores, settings.data_dir, file, label.name, label.metadata, key=key)
 
 
 @router.get("/v1/embeddings", operation_id="list_embeddings", responses=describe(errors.InvalidRequest))

@@ -9,7 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from consilience.contract.jobs import Job, JobPage, JobStatus
-from consilience.errors import InvalidRequest, NotFound, Unavailable
+from consilience.contract.webhooks import Webhook
+from consilience.errors import Expired, InvalidRequest, NotFound, Unavailable
 from service.deps import Cursor, IfNoneMatch, JobPath, Limit, Prefer, SettingsDep, StoresDep
 from service.problems import RETRY_AFTER_S, describe
 from service.waiting import etag_of, follow, matches, next_version, parse_wait, wait_until_finished
@@ -22,7 +23,10 @@ UNCHANGED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get(
-    "/v1/jobs/{job_id}", operation_id="get_job", response_model=Job, responses={**UNCHANGED, **describe(NotFound)}
+    "/v1/jobs/{job_id}",
+    operation_id="get_job",
+    response_model=Job,
+    responses={**UNCHANGED, **describe(NotFound, Expired)},
 )
 async def get_job(
     job_id: JobPath,
@@ -68,10 +72,16 @@ def list_jobs(
     return stores.jobs.page(cursor, limit, status)
 
 
-@router.post("/v1/jobs/{job_id}/cancel", operation_id="cancel_job", responses=describe(NotFound))
+@router.post("/v1/jobs/{job_id}/cancel", operation_id="cancel_job", responses=describe(NotFound, Expired))
 def cancel_job(job_id: JobPath, stores: StoresDep) -> Job:
     """Stop a job. A queued one is canceled at once; a running one has `cancel_requested` until its process is gone."""
     return stores.jobs.request_cancel(job_id)
+
+
+@router.get("/v1/jobs/{job_id}/webhook", operation_id="get_webhook", responses=describe(NotFound, Expired))
+def get_webhook(job_id: JobPath, stores: StoresDep) -> Webhook:
+    """How the delivery of the job's webhook goes; 404 where the request for the job named none."""
+    return stores.jobs.webhook(job_id)
 
 
 def known_job(job_id: JobPath, stores: StoresDep) -> str:
@@ -84,7 +94,7 @@ def known_job(job_id: JobPath, stores: StoresDep) -> str:
     "/v1/jobs/{job_id}/events",
     operation_id="watch_job",
     response_class=EventSourceResponse,
-    responses=describe(NotFound, Unavailable),
+    responses=describe(NotFound, Expired, Unavailable),
 )
 async def watch_job(
     job_id: Annotated[str, Depends(known_job)],
@@ -96,4 +106,5 @@ async def watch_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """A job's versions as server-sent events: `event: job`, the data is the Job; ends when it has finished."""
     async for version, job in follow(stores.jobs, job_id, last_event_id):
-        yield ServerSentEvent(data=job, event="job", id=str(version))
+        # FastAPI would write the fields by their Python names: `schema_` where GET says `schema`.
+        yield ServerSentEvent(raw_data=job.model_dump_json(by_alias=True), event="job", id=str(version))

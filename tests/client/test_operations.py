@@ -73,6 +73,12 @@ def test_a_repeated_post_carries_the_same_key_so_that_it_stays_one_job(call: Cal
     assert first == second
 
 
+def test_a_webhook_is_named_in_the_request(call: Call) -> None:
+    with serving(Script(Answer(202, job()))) as script:
+        call(script.url, lambda client: client.align(SET_ID, SET_ID, webhook="https://example.com/hook"))
+    assert json.loads(script.seen[0].body)["webhook"] == {"url": "https://example.com/hook"}
+
+
 def test_fields_replace_those_of_the_options(call: Call) -> None:
     options = ScoringOptions(metrics=(MutualKnn(k=(3,)), Cka(debiased=False)), seed=1)
     with serving(Script(Answer(202, job()))) as script:

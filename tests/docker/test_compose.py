@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
+from service.settings import DeliverySettings
 from service.settings import Settings as ServiceSettings
 from workers.settings import Settings as WorkerSettings
 
@@ -67,8 +68,17 @@ def test_no_password_is_written_down(raw_compose: str) -> None:
         assert not re.search(rf"\$\{{{name}(?!:\?)", raw_compose), "every use names the variable as required"
 
 
-def test_it_has_the_four_parts(compose: dict[str, Any]) -> None:
-    assert compose["services"].keys() == {"api", "worker", "redis", "postgres"}
+def test_it_has_the_five_parts(compose: dict[str, Any]) -> None:
+    assert compose["services"].keys() == {"api", "deliveries", "worker", "redis", "postgres"}
+
+
+def test_deliveries_are_the_image_of_the_api_with_another_command(compose: dict[str, Any]) -> None:
+    api, deliveries = compose["services"]["api"], compose["services"]["deliveries"]
+    assert deliveries["image"] == api["image"]
+    assert deliveries["command"] == ["python", "-m", "service.deliveries"]
+    for name in DeliverySettings.model_fields:  # what the two must agree on
+        variable = "CONSILIENCE_" + name.upper()
+        assert api["environment"].get(variable) == deliveries["environment"].get(variable), variable
 
 
 def test_the_images_are_built_from_dockerfiles_that_exist(compose: dict[str, Any]) -> None:
@@ -84,7 +94,8 @@ def test_the_index_of_pytorch_can_be_chosen(compose: dict[str, Any]) -> None:
 
 def test_ports_are_published_to_this_machine_alone(compose: dict[str, Any]) -> None:
     published = {name: part.get("ports", []) for name, part in compose["services"].items()}
-    assert published == {"api": ["127.0.0.1:8000:8000"], "worker": [], "redis": [], "postgres": []}
+    assert published.pop("api") == ["127.0.0.1:8000:8000"]
+    assert set(map(tuple, published.values())) == {()}
 
 
 def test_the_stores_and_the_workers_are_on_a_network_without_a_way_out(compose: dict[str, Any]) -> None:
@@ -94,7 +105,7 @@ def test_the_stores_and_the_workers_are_on_a_network_without_a_way_out(compose: 
 
 
 def test_the_api_and_the_worker_share_the_volume_of_the_blobs(compose: dict[str, Any]) -> None:
-    for name in APPLICATIONS:
+    for name in (*APPLICATIONS, "deliveries"):
         part = compose["services"][name]
         assert part["volumes"] == ["blobs:/data"]
         assert part["environment"]["CONSILIENCE_DATA_DIR"] == "/data"
@@ -107,30 +118,34 @@ def test_every_part_starts_again_and_says_how_it_is(compose: dict[str, Any]) -> 
         if name in APPLICATIONS:  # theirs is in the image
             dockerfile = ROOT / "docker" / part["build"]["context"] / part["build"]["dockerfile"]
             assert "\nHEALTHCHECK " in dockerfile.read_text()
+        elif name == "deliveries":  # it listens nowhere
+            assert part["healthcheck"] == {"disable": True}
         else:
             assert part["healthcheck"]["test"]
 
 
 def test_the_applications_wait_for_healthy_stores(compose: dict[str, Any]) -> None:
-    for name in APPLICATIONS:
+    for name in (*APPLICATIONS, "deliveries"):
         needs = compose["services"][name]["depends_on"]
         assert needs == {store: {"condition": "service_healthy"} for store in ("redis", "postgres")}
 
 
 def test_the_applications_have_no_rights_and_a_read_only_image(compose: dict[str, Any]) -> None:
-    for name in (*APPLICATIONS, "redis"):
+    for name in (*APPLICATIONS, "deliveries", "redis"):
         part = compose["services"][name]
         assert part["read_only"] is True
         assert part["cap_drop"] == ["ALL"]
         assert part["security_opt"] == ["no-new-privileges:true"]
 
 
-@pytest.mark.parametrize(("part", "settings"), [("api", ServiceSettings), ("worker", WorkerSettings)])
+@pytest.mark.parametrize(
+    ("part", "settings"), [("api", ServiceSettings), ("deliveries", DeliverySettings), ("worker", WorkerSettings)]
+)
 def test_every_variable_is_one_that_its_process_reads(
     compose: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     part: str,
-    settings: type[ServiceSettings | WorkerSettings],
+    settings: type[DeliverySettings | WorkerSettings],
 ) -> None:
     environment: dict[str, str] = compose["services"][part]["environment"]
     for name in [name for name in os.environ if name.startswith("CONSILIENCE_")]:

@@ -27,7 +27,7 @@ def test_every_setting_has_its_line_and_no_line_is_left_over() -> None:
 @pytest.mark.parametrize(("name", "default"), FIELDS.items())
 def test_the_default_is_the_one_that_holds(name: str, default: Any) -> None:
     shown = ROWS[name.upper()]
-    if default is None:
+    if default is None or default == ():
         assert shown in {"SQLite in the data folder", "half of the memory", "none"}
     elif hasattr(default, "get_secret_value"):
         assert shown == f"`{default.get_secret_value()}`"

@@ -89,11 +89,16 @@ def _wait_for_address(process: subprocess.Popen[bytes], log_path: Path) -> str:
 @contextmanager
 def running_worker(server: Server) -> Iterator[None]:
     """`python -m workers` beside a service."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workers"], env=dict(server.environment), stderr=subprocess.DEVNULL
-    )
-    try:
+    with running_beside(server, "workers"):
         yield
+
+
+@contextmanager
+def running_beside(server: Server, module: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process on the stores of a service."""
+    process = subprocess.Popen([sys.executable, "-m", module], env=dict(server.environment), stderr=subprocess.DEVNULL)
+    try:
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=15)

@@ -203,3 +203,40 @@ def zeros_npy(n: int, dim: int) -> list[bytes]:
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (n, dim)})
     block, size = bytes(2**20), n * dim * 4
     return [header.getvalue(), *(block for _ in range(size // 2**20)), bytes(size % 2**20)]
+
+
+def test_a_key_with_the_same_upload_is_the_same_set_and_with_another_it_is_refused(client: httpx2.Client) -> None:
+    def send(seed: int, name: str = "keyed", key: str = "upload-17") -> httpx2.Response:
+        headers = {**NPY, "idempotency-key": key}
+        return client.post(
+            "/v1/embeddings", params={"name": name}, content=npy(rows(10, 3, seed=seed)), headers=headers
+        )
+
+    first, same = send(171), send(171)
+    assert (first.status_code, same.status_code, same.json()) == (201, 200, first.json())
+    for other in (send(172), send(171, name="renamed")):
+        problem = assert_problem(other, 422, "idempotency-key-reused", value="upload-17")
+        assert "new key" in problem["hint"]
+    assert send(172, key="upload-18").status_code == 201
+    assert client.get("/v1/embeddings", params={"name": "renamed"}).json()["data"] == []
+
+    client.delete(first.json()["links"]["self"])
+    assert send(172, name="renamed").status_code == 201, "a key goes with its set"
+
+
+def test_the_keys_of_uploads_and_of_jobs_are_apart(client: httpx2.Client) -> None:
+    headers = {"idempotency-key": "both"}
+    stored = client.post("/v1/embeddings", content=npy(rows(30, 3, seed=173)), headers={**NPY, **headers}).json()
+    side = {"embedding": stored["id"]}
+    assert client.post("/v1/alignments", json={"a": side, "b": side}, headers=headers).status_code == 202
+
+
+def test_uploads_with_one_key_at_the_same_time_are_one_set_or_refused(client: httpx2.Client) -> None:
+    def send(seed: int) -> httpx2.Response:
+        headers = {**NPY, "idempotency-key": "at-once"}
+        return client.post("/v1/embeddings", content=npy(rows(10, 3, seed=seed)), headers=headers)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(send, [174, 175] * 8))
+    assert {answer.status_code for answer in answers} == {200, 201, 422}
+    assert len({answer.json()["id"] for answer in answers if answer.status_code != 422}) == 1

@@ -1,3 +1,4 @@
+import itertools
 import json
 import threading
 import time
@@ -121,6 +122,25 @@ def test_the_event_stream_leaves_out_what_was_seen(client: httpx2.Client) -> Non
     assert [seen for seen, _ in events(client, job, **{"last-event-id": str(version - 1)})] == [version]
     # An id that never was, say of a database since restored, must not hold the stream for ever.
     assert [seen for seen, _ in events(client, job, **{"last-event-id": "999999"})] == [version]
+
+
+def test_a_stream_that_is_cut_again_and_again_loses_and_repeats_nothing(busy_client: httpx2.Client) -> None:
+    """Each connection takes one event and is cut; the next one resumes with `Last-Event-ID`."""
+    job, told, last = ask(busy_client, seed=99), list[tuple[int, Document]](), dict[str, str]()
+    while not told or told[-1][1]["status"] not in {"succeeded", "failed"}:
+        told.append(next(events(busy_client, job, **last)))
+        last = {"last-event-id": str(told[-1][0])}
+    versions = [version for version, _ in told]
+    assert versions == sorted(set(versions))
+    assert list(events(busy_client, job, **last)) == [], "the end was told, and is not told again"
+    statuses = [status for status, _ in itertools.groupby(document["status"] for _, document in told)]
+    assert statuses in (
+        ["queued", "running", "succeeded"],
+        ["running", "succeeded"],
+        ["queued", "succeeded"],
+        ["succeeded"],
+    )
+    assert told[-1][1] == busy_client.get(job["links"]["self"]).json()
 
 
 @pytest.mark.parametrize(

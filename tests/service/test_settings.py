@@ -35,7 +35,7 @@ def test_all_bad_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("CONSILIENCE_PORT", "x")
     monkeypatch.setenv("CONSILIENCE_LOG_LEVEL", "loud")
 
-    with pytest.raises(StartupError, match=r"CONSILIENCE_PORT.*CONSILIENCE_LOG_LEVEL"):
+    with pytest.raises(StartupError, match=r"CONSILIENCE_LOG_LEVEL.*CONSILIENCE_PORT"):
         read_settings()
 
 

@@ -26,7 +26,7 @@ def test_kill_9_of_it_leaves_no_process_not_even_that_of_a_running_job(slow_file
         alignment = client.align(slow_file, slow_file, metrics=["mutual_knn"])
         until(lambda: alignment.refresh().status == JobStatus.RUNNING)
     descendants = psutil.Process(process.pid).children(recursive=True)
-    assert len(descendants) >= 4, "Redis, the API, the worker, and the job's own process"
+    assert len(descendants) >= 5, "Redis, the API, deliveries, the worker, and the job's own process"
     process.kill()
     process.communicate()
     until(lambda: gone(descendants), timeout_s=3)
@@ -64,7 +64,7 @@ def test_each_dead_child_is_started_again_and_work_goes_on(tmp_path: Path) -> No
     np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((64, 8)))
     with serve() as running, Client(running.url, patience_s=20) as client:
         stored = client.upload(tmp_path / "a.npy")
-        for word in ("service", "workers", "valkey-server"):
+        for word in ("service", "service.deliveries", "workers", "valkey-server"):
             victim = running.child(word)
             kill(victim)
             until(lambda victim=victim: gone([victim]))

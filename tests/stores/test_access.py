@@ -8,7 +8,7 @@ from alembic import command
 
 from consilience.contract.embeddings import EmbeddingSet, Layer
 from consilience.contract.jobs import Job
-from consilience.errors import NotFound, QuotaExceeded, TooManyRequests
+from consilience.errors import KeyReused, NotFound, QuotaExceeded, TooManyRequests
 from consilience.stores import tables
 from consilience.stores.access import EVERYTHING, Access
 from consilience.stores.database import Database
@@ -150,17 +150,31 @@ def test_what_was_there_before_owners_belongs_to_the_default_owner(
         EmbeddingRecords(database, ANA).get(kept.id)
 
 
+def test_the_idempotency_keys_of_uploads_are_each_owners_own(database: Database) -> None:
+    def add(access: Access, content: str) -> tuple[EmbeddingSet, bool]:
+        layers = [Layer(name="0", dim=3, dtype="F32", digest=content)]
+        return EmbeddingRecords(database, access).add("docs", 5, layers, content, {}, 60, idempotency_key="key")
+
+    first, _ = add(ANA, digest("x"))
+    assert add(BOB, digest("y"))[1], "another owner's key is another key"
+    assert add(ANA, digest("x")) == (first, False)
+    with pytest.raises(KeyReused):
+        add(ANA, digest("y"))
+
+
 def _go_back_before_owners(connection: sa.Connection) -> None:
-    tables.api_keys.drop(connection)
+    for table in (tables.api_keys, tables.webhooks, tables.expired_jobs, tables.upload_keys):
+        table.drop(connection)
     for index in (
+        "jobs_finished_at",
         "embeddings_owner_created_at_id",
         "embeddings_owner_bytes",
         "jobs_owner_created_at_id",
         "jobs_status_owner",
     ):
         connection.execute(sa.text(f"DROP INDEX ix_{index}"))
-    for table in ("embeddings", "jobs"):
-        connection.execute(sa.text(f"ALTER TABLE {table} DROP COLUMN owner"))
+    for name in ("embeddings", "jobs"):
+        connection.execute(sa.text(f"ALTER TABLE {name} DROP COLUMN owner"))
     connection.execute(sa.text("CREATE INDEX ix_jobs_status ON jobs (status)"))
     rows = connection.execute(sa.text("SELECT key, body_sha256, job_id, created_at FROM idempotency_keys")).all()
     connection.execute(sa.text("DROP TABLE idempotency_keys"))

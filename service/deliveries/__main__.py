@@ -1,0 +1,64 @@
+"""`python -m service.deliveries`: sends webhooks and removes what is no longer kept."""
+
+import signal
+import sys
+import threading
+from datetime import timedelta
+
+import structlog
+
+from consilience.errors import ConsilienceError
+from consilience.stores.blobs import Blobs
+from consilience.stores.database import Database
+from consilience.stores.outbox import Outbox
+from consilience.stores.retention import Retention
+from consilience.surroundings import read_environment
+from service.deliveries.collector import Collector
+from service.deliveries.sender import Pace, Sender
+from service.logs import configure_logging
+from service.settings import DeliverySettings
+
+#: Exit statuses: a setting is wrong; the stores cannot be opened.
+BAD_START, BAD_STORES = 2, 3
+#: The service migrates the database; this process waits for it.
+SCHEMA_TIMEOUT_S = 60.0
+
+
+def main() -> int:
+    """Read the settings and work until SIGINT or SIGTERM."""
+    try:
+        settings = read_environment(DeliverySettings)
+    except ConsilienceError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_START
+    configure_logging(settings.log_level)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        database = Database(settings.database)
+        database.wait_for_schema(SCHEMA_TIMEOUT_S)
+        work(settings, database, Blobs(settings.data_dir), stopping)
+    except ConsilienceError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_STORES
+    return 0
+
+
+def work(settings: DeliverySettings, database: Database, blobs: Blobs, stopping: threading.Event) -> None:
+    """Collect in a thread and send in this one, until told to stop."""
+    structlog.get_logger().info("deliveries_ready", webhooks=bool(settings.webhook_keys))
+    days = settings.job_retention_days
+    collector = Collector(Retention(database), blobs, settings.data_dir, timedelta(days=days) if days else None)
+    # A daemon: what it was about to remove, the next start finds again.
+    threading.Thread(target=collector.run, args=(stopping, settings.collect_interval_s), daemon=True).start()
+    if settings.webhook_keys:
+        pace = Pace(timeout_s=settings.webhook_timeout_s)
+        Sender(Outbox(database), settings.webhook_keys, settings.destinations, pace).run(stopping)
+    else:
+        stopping.wait()
+    database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Removes what is no longer kept: jobs after their retention, blobs that no record names, what crashes left.
+
+A blob is looked up in the records and removed under the lock that every upload holds from its first blob to its record, so
+that there is no moment at which one is neither named nor about to be: neither clocks nor pauses of a process matter.
+"""
+
+import itertools
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from consilience.errors import ConsilienceError
+from consilience.stores.blobs import Blobs
+from consilience.stores.retention import Retention
+from service.ingest import no_uploads
+from service.stores import STALE_S
+
+#: A blob is this old before it goes: whoever looks at the folder meanwhile finds what it has just read of.
+GRACE_S = 3600.0
+#: Rows and blobs of one transaction or one hold of the lock: nobody waits long for either.
+BATCH = 200
+#: Between two tries to find a moment without an upload, and how long it is looked for.
+LOCK_POLL_S = 0.05
+LOCK_PATIENCE_S = 10.0
+
+
+class Collected(NamedTuple):
+    """What one round removed."""
+
+    jobs: int
+    blobs: int
+    files: int
+
+
+class Collector:
+    """Rounds over the records and the data folder. Several at once do no harm."""
+
+    def __init__(  # noqa: PLR0917 - what it looks at, then how patiently
+        self,
+        retention: Retention,
+        blobs: Blobs,
+        root: Path,
+        job_retention: timedelta | None,
+        grace_s: float = GRACE_S,
+        patience_s: float = LOCK_PATIENCE_S,
+    ) -> None:
+        self._retention, self._blobs, self._root = retention, blobs, root
+        self._job_retention, self._grace_s, self._patience_s = job_retention, grace_s, patience_s
+        self._log = structlog.get_logger()
+
+    def run(self, stopping: threading.Event, interval_s: float) -> None:
+        """A round now and one after each interval, until told to stop."""
+        while True:
+            try:
+                if any(collected := self.collect()):
+                    self._log.info("collected", **collected._asdict())
+            except ConsilienceError as error:
+                self._log.warning("collector_waits", detail=error.detail, cause=error.value)
+            except Exception:  # noqa: BLE001 - the next round may fare better; the log has the trace
+                self._log.exception("collector_fault")
+            if stopping.wait(interval_s):
+                return
+
+    def collect(self) -> Collected:
+        """One round. Raises Unavailable where a store does not answer."""
+        return Collected(self._expire_jobs(), self._delete_blobs(), self._blobs.sweep(STALE_S))
+
+    def _expire_jobs(self) -> int:
+        total = 0
+        while self._job_retention is not None and (gone := self._retention.expire(self._job_retention, BATCH)):
+            total += len(gone)
+        return total
+
+    def _delete_blobs(self) -> int:
+        digests = self._blobs.digests()
+        batches = iter(lambda: tuple(itertools.islice(digests, BATCH)), ())
+        return sum(self._delete_unnamed(batch) for batch in batches)
+
+    def _delete_unnamed(self, digests: tuple[str, ...]) -> int:
+        if not set(digests) - self._retention.named(digests):  # no upload is held up where there is nothing to do
+            return 0
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            with no_uploads(self._root) as alone:
+                if alone:
+                    unnamed = set(digests) - self._retention.named(digests)
+                    return sum(self._blobs.delete(digest, self._grace_s) for digest in unnamed)
+            if time.monotonic() > deadline:
+                return 0  # a later round finds a better moment
+            time.sleep(LOCK_POLL_S)

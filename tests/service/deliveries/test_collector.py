@@ -1,0 +1,201 @@
+"""The collector removes what nobody names, and never what somebody does or is about to."""
+
+import fcntl
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from consilience.contract.embeddings import EmbeddingSet
+from consilience.errors import Expired, NotFound, Unavailable
+from consilience.formats.files import from_vectors
+from consilience.stores.access import EVERYTHING
+from consilience.stores.blobs import Blobs
+from consilience.stores.database import Database
+from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.graphs import Graphs
+from consilience.stores.jobs import JobRecords
+from consilience.stores.keys import KeyRecords
+from consilience.stores.queue import JobQueue
+from consilience.stores.retention import Retention
+from service.deliveries.collector import Collected, Collector
+from service.ingest import no_uploads, remove, store
+from service.stores import Stores
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def stores(database: Database, root: Path, redis_url: str) -> Stores:
+    return Stores(
+        database,
+        Blobs(root),
+        Graphs(root, 0),
+        EmbeddingRecords(database, EVERYTHING),
+        JobRecords(database, EVERYTHING),
+        JobQueue(redis_url),
+        KeyRecords(database),
+    )
+
+
+@pytest.fixture
+def make_collector(database: Database, stores: Stores, root: Path) -> Callable[..., Collector]:
+    def make(retention: timedelta | None = None, grace_s: float = 3600.0, patience_s: float = 0.2) -> Collector:
+        return Collector(Retention(database), stores.blobs, root, retention, grace_s, patience_s)
+
+    return make
+
+
+def keep(stores: Stores, root: Path, seed: int, name: str = "docs", *, ids: bool = False) -> str:
+    vectors = [[float(seed), float(row)] for row in range(5)]
+    labels = [f"{seed}-{row}" for row in range(5)] if ids else None
+    return store(stores, root, from_vectors(vectors, ids=labels), name, {})[0].id
+
+
+def age(root: Path, seconds: float) -> None:
+    for path in [*root.glob("layers/*/*"), *root.glob("columns/*/*"), *root.glob("incoming/*")]:
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_what_a_record_names_stays_however_old_it_is(
+    stores: Stores, root: Path, make_collector: Callable[..., Collector]
+) -> None:
+    keep(stores, root, 1, ids=True)
+    age(root, 10**6)
+    before = sorted(stores.blobs.digests())
+    assert make_collector(grace_s=0.0).collect() == Collected(0, 0, 0)
+    assert (sorted(stores.blobs.digests()), len(before)) == (before, 2)
+
+
+def test_what_none_names_goes_once_it_is_old(
+    stores: Stores, root: Path, make_collector: Callable[..., Collector]
+) -> None:
+    kept = keep(stores, root, 1, ids=True)
+    stores.blobs.put(from_vectors([[float(row)] for row in range(5)]))
+    stores.blobs.put_column(["nobody's"])
+    age(root, 1800)
+    assert make_collector().collect().blobs == 0
+    age(root, 3601)
+    assert make_collector().collect().blobs == 2
+    assert len(list(stores.blobs.digests())) == 2
+    assert stores.embeddings.get(kept).id == kept
+
+
+def test_what_a_crash_left_on_its_way_in_goes_and_what_is_being_written_stays(
+    stores: Stores, root: Path, make_collector: Callable[..., Collector]
+) -> None:
+    (root / "incoming" / "left").write_bytes(b"half")
+    age(root, 3601)
+    (root / "incoming" / "coming").write_bytes(b"half")
+    assert make_collector().collect().files == 1
+    assert [path.name for path in (root / "incoming").iterdir()] == ["coming"]
+
+
+def test_jobs_go_after_their_retention_and_none_where_it_is_for_ever(
+    stores: Stores, root: Path, make_collector: Callable[..., Collector]
+) -> None:
+    from tests.service.deliveries.conftest import PLAN
+
+    job_id = stores.jobs.request_cancel(stores.jobs.add("alignment", {}, PLAN, ()).job.id).id
+    assert make_collector(None).collect().jobs == 0
+    assert make_collector(timedelta(days=1)).collect().jobs == 0
+    assert make_collector(timedelta(0)).collect().jobs == 1
+    with pytest.raises(Expired):
+        stores.jobs.get(job_id)
+
+
+def test_while_an_upload_is_between_its_blobs_and_its_record_nothing_is_deleted(
+    stores: Stores, root: Path, make_collector: Callable[..., Collector]
+) -> None:
+    stores.blobs.put(from_vectors([[float(row)] for row in range(5)]))
+    age(root, 10**6)  # as if a clock had jumped, or the process had been frozen for days
+    with ExitStack() as upload:
+        lock = upload.enter_context((root / "layers.lock").open("a"))
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert make_collector(grace_s=0.0).collect().blobs == 0
+    assert make_collector(grace_s=0.0).collect().blobs == 1
+
+
+class Race:
+    """Four contents, stored and removed again and again under several names, beside collectors without any grace."""
+
+    def __init__(self, stores: Stores, root: Path, collector: Collector) -> None:
+        self.stores, self.root, self.collector = stores, root, collector
+        self.stopping = threading.Event()
+        self.lost: list[Exception] = []
+        self.rounds = 0
+
+    def run(self, seconds: float) -> None:
+        threads = [threading.Thread(target=self.upload, args=(number,)) for number in range(3)]
+        threads += [threading.Thread(target=self.collect) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(seconds)
+        self.stopping.set()
+        for thread in threads:
+            thread.join(20)
+
+    def upload(self, number: int) -> None:
+        for step in itertools.count():
+            set_id = keep(self.stores, self.root, (number + step) % 4, f"set-{number}", ids=True)
+            self.check(set_id)
+            if step % 5:
+                remove(self.stores, self.root, set_id)
+            if self.stopping.is_set():
+                return
+
+    def check(self, set_id: str) -> None:
+        try:
+            read_all(self.stores, self.stores.embeddings.get(set_id))
+        except NotFound:
+            return
+        except Unavailable as error:
+            if exists(self.stores, set_id):  # or another thread has removed it just now
+                self.lost.append(error)
+
+    def collect(self) -> None:
+        while not self.stopping.is_set():
+            self.collector.collect()
+            self.rounds += 1
+
+
+def test_uploads_and_deletions_of_one_content_beside_collectors_never_lose_a_blob(
+    stores: Stores, root: Path, make_collector: Callable[..., Collector]
+) -> None:
+    race = Race(stores, root, make_collector(grace_s=0.0, patience_s=0.5))
+    race.run(2.0)
+    assert race.lost == []
+    assert race.rounds > 10
+    for stored in stores.embeddings.page(None, 100).data:
+        read_all(stores, stored)
+
+
+def read_all(stores: Stores, stored: EmbeddingSet) -> None:
+    """Raises Unavailable where a blob of the set is missing."""
+    for layer in stored.layers:
+        assert stores.blobs.open(layer, stored.n).rows(0, stored.n).shape == (5, 2)
+    assert stored.ids is not None
+    assert len(stores.blobs.read_column(stored.ids.digest)) == 5
+
+
+def exists(stores: Stores, set_id: str) -> bool:
+    try:
+        stores.embeddings.get(set_id)
+    except NotFound:
+        return False
+    return True
+
+
+def test_a_lock_that_is_taken_is_not_waited_for(root: Path) -> None:
+    (root / "layers.lock").touch()
+    with no_uploads(root) as first, no_uploads(root) as second:
+        assert (first, second) == (True, False)

@@ -1,0 +1,104 @@
+"""What a request may say about its webhook."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.service.deliveries.receivers import SECRET
+from tests.service.servers import assert_problem, npy, rows, running_service
+
+
+@pytest.fixture(scope="module")
+def hooked(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A client of a service that sends webhooks to public hosts alone."""
+    folder = tmp_path_factory.mktemp("hooked")
+    with (
+        running_service(folder, f"{redis_server}?db=6", webhook_secret=SECRET) as server,
+        httpx2.Client(base_url=server.url, timeout=30) as client,
+    ):
+        yield client
+
+
+def body(webhook: object) -> dict[str, Any]:
+    sides = {side: {"vectors": rows(20, seed=seed).tolist()} for seed, side in enumerate("ab")}
+    return {**sides, "webhook": webhook}
+
+
+def test_a_service_without_a_secret_refuses_webhooks_and_says_how_to_get_them(client: httpx2.Client) -> None:
+    answer = client.post("/v1/alignments", json=body({"url": "https://example.com/hook"}))
+    problem = assert_problem(answer, 422, "invalid-request", pointer="/webhook", value="https://example.com/hook")
+    assert "CONSILIENCE_WEBHOOK_SECRET" in problem["hint"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://127.0.0.1/", "http://localhost:8000/", "http://127.1/", "http://2130706433/", "http://0x7f.0.0.1/"),
+        *(
+            "http://[::1]/",
+            "http://[::ffff:10.0.0.1]/",
+            "http://169.254.169.254/latest/meta-data/",
+            "https://10.0.0.1/",
+        ),
+        *("http://0/", "http://[fd00::1]/", "http://017700000001/"),
+    ],
+)
+def test_an_address_that_is_no_public_host_is_refused_at_once(hooked: httpx2.Client, url: str) -> None:
+    answer = hooked.post("/v1/alignments", json=body({"url": url}))
+    problem = assert_problem(answer, 422, "invalid-request", pointer="/webhook/url")
+    assert "not a public host" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    [
+        {"url": "ftp://example.com/"},
+        {"url": "file:///etc/passwd"},
+        {"url": "gopher://example.com/"},
+        {"url": "example.com/hook"},
+        {"url": "https://user:secret@example.com/"},
+        {"url": "https://example.com/" + "x" * 3000},
+        {"url": "https://exa mple.com/"},
+        {"url": 7},
+        {"url": "https://example.com/", "secret": "whsec_"},
+        {},
+        [],
+        "https://example.com/",
+    ],
+)
+def test_what_is_no_url_of_a_receiver_is_refused(hooked: httpx2.Client, webhook: object) -> None:
+    answer = hooked.post("/v1/alignments", json=body(webhook))
+    document = assert_problem(answer, 422, "invalid-request")
+    assert "/webhook" in str(document)
+
+
+def test_a_job_says_where_its_end_is_told_and_how_that_goes(hooked: httpx2.Client) -> None:
+    job = hooked.post("/v1/alignments", json=body({"url": "https://example.com/hook?x=1"})).json()
+    assert job["request"]["webhook"] == {"url": "https://example.com/hook?x=1"}
+    hook = hooked.get(job["links"]["webhook"]).json()
+    assert hook["id"].startswith("msg_")
+    assert (hook["url"], hook["status"], hook["attempts"]) == ("https://example.com/hook?x=1", "waiting", 0)
+
+
+def test_a_form_may_name_a_webhook_too(hooked: httpx2.Client) -> None:
+    files = {side: (side, npy(rows(20, seed=seed)), "application/x-npy") for seed, side in enumerate("ab")}
+    parts = {**files, "request": (None, '{"webhook": {"url": "https://example.com/"}}', "application/json")}
+    job = hooked.post("/v1/alignments", files=parts).json()
+    assert hooked.get(job["links"]["webhook"]).json()["url"] == "https://example.com/"
+
+
+def test_a_job_without_one_has_none(hooked: httpx2.Client) -> None:
+    job = hooked.post("/v1/alignments", json=body(None)).json()
+    assert "webhook" not in job["links"]
+    assert_problem(hooked.get(job["links"]["self"] + "/webhook"), 404, "not-found")
+
+
+def test_another_webhook_under_the_same_key_is_another_request(hooked: httpx2.Client) -> None:
+    headers = {"idempotency-key": "one"}
+    first = hooked.post("/v1/alignments", json=body({"url": "https://example.com/1"}), headers=headers)
+    same = hooked.post("/v1/alignments", json=body({"url": "https://example.com/1"}), headers=headers)
+    other = hooked.post("/v1/alignments", json=body({"url": "https://example.com/2"}), headers=headers)
+    assert first.json()["id"] == same.json()["id"]
+    assert_problem(other, 422, "idempotency-key-reused")
