@@ -12,14 +12,17 @@ from statistics import NormalDist
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.kernel_metrics import Rsa
 from consilience.contract.metric import Metric, NeighbourMetric
-from consilience.contract.search import QUERIES_PILOT, Estimate
+from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
 from consilience.contract.subspace_metrics import LinearPredictivity
+from consilience.index_costs import count_candidates, index_costs
 
 #: Operations a second of a search, of products in float32 and float64, and of compiled loops.
 SEARCH_FLOPS_PER_S = 3.0e11
 PRODUCT_FLOPS_PER_S = 1.2e11
 EXACT_FLOPS_PER_S = 6.0e10
 STEPS_PER_S = 3.0e8
+#: And of an index, which is trained by one thread and jumps from row to row.
+INDEX_FLOPS_PER_S = 4.0e10
 #: Seconds that a job costs whatever its size, and each value that is read, prepared or centred once.
 JOB_S = 0.15
 VALUE_S = 5.0e-9
@@ -194,7 +197,7 @@ def _rows(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
 
 def _list_length(options: ScoringOptions, grid: Grid) -> int:
     k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
-    if not _has_interval(options) or k_max == 0:
+    if not _has_interval(options) or k_max == 0 or isinstance(options.builder, Approximate):
         return k_max
     if grid.n > HALVES_ROWS_MAX:
         return min(grid.n, max(BLOCKS_MIN, BLOCKS_FACTOR * k_max))
@@ -206,6 +209,8 @@ def _search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
     k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
     if k_max == 0:
         return Work()
+    if isinstance(options.builder, Approximate):
+        return _approximate(options.builder, grid, k_max)
     n, layers, widest = grid.n, len(grid.dims), max(grid.dims)
     largest = max(grid.galleries, default=0)
     if (asked := _count_queries(options, n)) < n:
@@ -224,13 +229,24 @@ def _search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
     return Work(flops, seconds, kept=float(NEIGHBOUR_BYTES * LIST_COPIES * entries * layers), passing=passing)
 
 
+def _approximate(choice: Approximate, grid: Grid, k_max: int) -> Work:
+    """An index a layer, one after the other; rows that are not in memory are fetched to rank the candidates."""
+    flops, size = index_costs(choice, grid.n, grid.dims, k_max)
+    fetched = sum(
+        count_candidates(choice, grid.n, d, k_max) for d in grid.dims if FLOAT32_BYTES * grid.n * d > PREPARED_BYTES
+    )
+    seconds = flops / INDEX_FLOPS_PER_S + 2 * _value_s(grid, grid.dims, streamed=True) + GATHER_S * fetched
+    kept = float(NEIGHBOUR_BYTES * LIST_COPIES * grid.n * k_max * len(grid.dims))
+    return Work(flops, seconds, kept=kept, passing=SEARCH_BYTES + size)
+
+
 def _lists(metric: NeighbourMetric, options: ScoringOptions, grid: Grid) -> Work:
     asked = _count_queries(options, grid.n)
     n, draws = float(asked), count_draws(metric, options) if asked == grid.n else 0
     steps = n * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
     steps *= (1 + draws) * (grid.cells if metric.k_squared else len(grid.dims))
     bounds = 0.0
-    if _has_interval(options) and asked == grid.n:
+    if _has_interval(options) and asked == grid.n and not isinstance(options.builder, Approximate):
         parts = HALVES if grid.n <= HALVES_ROWS_MAX else BLOCKS
         widths = (2 * _list_length(options, grid) + k * (k if metric.k_squared else 1) for k in metric.k)
         bounds = parts * n * sum(widths)

@@ -193,11 +193,18 @@ def choose_sizes(options: ScoringOptions, n: int) -> tuple[int, ...]:
     Raises
     ------
     InvalidRequest
-        A gallery of more rows than there are, or of too few for k neighbours.
+        A gallery of more rows than there are, or of too few for k neighbours; any beside approximate graphs.
     """
     ks = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
     if options.gallery_sizes is None or not ks:
         return ()
+    if isinstance(options.builder, Approximate):
+        raise InvalidRequest(
+            "Smaller galleries are searched exactly, and their scores do not compare with that of an approximate graph.",
+            value=options.builder.index,
+            hint="Leave out `builder`, or `gallery_sizes`.",
+            pointer="/gallery_sizes",
+        )
     if options.gallery_sizes == "auto":
         steps = (size for power in range(3, len(str(n))) for size in (10**power, 3 * 10**power))
         return (*(size for size in steps if max(ks) < size < n), n)

@@ -19,6 +19,7 @@ from consilience import __version__
 from consilience.contract.jobs import Plan, Preparation, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
+from consilience.contract.search import Approximate
 from consilience.formats.columns import check_length, parse_column
 from consilience.formats.file_layers import find_file_layers
 from consilience.formats.files import OpenFile, load_layers, open_path
@@ -226,7 +227,8 @@ def _open_side(
         normalise=options.preparation.profile != "none",
         graphs=graphs,
         groups=paired.groups,
-        builder=options.builder if isinstance(options.builder, str) else "auto",
+        builder=options.builder,
+        seed=options.seed,
         parts=parts,
         rows_bytes=rows_bytes,
     )
@@ -245,7 +247,8 @@ def _list_length(options: ScoringOptions, n: int, neighbours_max: int) -> int:
     wanted = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
     if not wanted:
         return 0
-    population = options.interval is not None and options.interval.target != "gallery"
+    exact = not isinstance(options.builder, Approximate)  # else there is no interval
+    population = exact and options.interval is not None and options.interval.target != "gallery"
     return min(list_length(n, max(wanted)), neighbours_max) if population else max(wanted)
 
 

@@ -43,6 +43,8 @@ def test_layers_are_chosen_by_word_or_by_name(choice: object, expected: tuple[st
         ({}, shape(3), shape(3), TooFewRows, "3"),
         ({"metrics": {"metric": "mutual_knn", "k": [5, 1000]}}, shape(), shape(), InvalidRequest, "1000"),
         ({"layers": {"a": "last", "b": ["9"]}}, shape(), shape(), UnknownLayer, "9"),
+        ({"builder": {"index": "IVF1001,Flat"}}, shape(), shape(), InvalidRequest, "IVF1001,Flat"),
+        ({"builder": {"index": "PQ12x4"}}, shape(dim=12), shape(), InvalidRequest, "PQ12x4"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_with_the_offending_value(
@@ -156,6 +158,7 @@ def test_a_curve_costs_a_search_of_its_largest_gallery_unless_queries_are_asked_
     [
         ({"estimate": {"queries": 200}, "null": {"method": "permutation"}}, "/null/method"),
         ({"estimate": {"queries": 200}, "builder": {"index": "HNSW32"}}, "/builder"),
+        ({"gallery_sizes": "auto", "builder": {"index": "HNSW32"}}, "/gallery_sizes"),
         ({"gallery_sizes": [100, 1001]}, "/gallery_sizes/1"),
         ({"gallery_sizes": [10]}, "/gallery_sizes/0"),
     ],
@@ -241,3 +244,47 @@ def test_a_concatenated_layer_costs_as_much_as_it_is_wide() -> None:
     plain, concat = (plan(options(metrics="cka", concat=value), shape(), shape()) for value in (False, True))
     assert (concat.cells, concat.dim_a) == (4, 192)
     assert concat.flops > 4 * plain.flops
+
+
+def test_an_index_is_planned_for_only_where_neighbours_are_asked_for() -> None:
+    assert plan(options(metrics="cka", builder={"index": "IVF5000,Flat"}), shape(), shape()).flops > 0
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "IVF99999,Flat",
+        "HNSW999",
+        "IVF50000_HNSW999,PQ256x12",
+        "PQ512x12",
+        "OPQ512_2048,PQ512x12",
+        "RR2048,SQ8",
+        "SQ4",
+    ],
+)
+def test_an_index_that_would_take_hours_is_too_expensive(index: str) -> None:
+    large = shape(1_000_000, layers=1, dim=1024)
+    with pytest.raises(TooExpensive):
+        plan(options(metrics="mutual_knn", builder={"index": index}), large, large, CostLimits(2e14, 64 * 10**9))
+
+
+def test_an_index_that_takes_too_much_memory_is_too_expensive() -> None:
+    narrow = shape(1_000_000, layers=1, dim=4)
+    with pytest.raises(TooExpensive) as refusal:
+        plan(options(metrics="mutual_knn", builder={"index": "HNSW999"}), narrow, narrow, CostLimits(1e18, 4 * 10**9))
+    assert "memory" in refusal.value.detail
+
+
+def test_an_approximate_graph_of_many_rows_is_planned_to_cost_less_than_an_exact_one() -> None:
+    many = shape(500_000, layers=1, dim=768)
+    found, exact = [plan(options(metrics="mutual_knn", builder=builder), many, many) for builder in ({}, "auto")]
+    assert found.seconds < exact.seconds / 2
+
+
+def test_lists_that_are_sure_to_come_back_too_short_are_planned_as_an_exact_search() -> None:
+    side = shape(50_000, layers=1)
+    short, long = [
+        plan(options(metrics="mutual_knn", builder={"index": "IVF25000,SQ8", "effort": effort}), side, side).flops
+        for effort in (1, 100)
+    ]
+    assert short > long

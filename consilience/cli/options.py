@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
+from consilience.cli.builder_words import parse_builder
 from consilience.cli.metric_words import parse_metric, with_k
 from consilience.client.options import options_of
 from consilience.contract import jobs as contract
@@ -49,8 +50,11 @@ Out = Annotated[Path | None, Option(metavar="FILE", dir_okay=False, help="Write 
 Json = Annotated[bool, Option("--json", help="Print the score document alone; everything else to standard error.")]
 Pairing = Annotated[Literal["row", "id"], Option(help="Row i is row i, or rows of the same id belong together.")]
 Builder = Annotated[
-    Literal["auto", "faiss", "symmetric", "certified_bf16"],
-    Option(help="How neighbours are searched, all exactly; auto: the fastest here."),
+    str,
+    Option(
+        metavar="auto|faiss|symmetric|certified_bf16|INDEX[:effort=N]",
+        help="How neighbours are searched: exactly, or by an index of FAISS (IVF1024,Flat; `approximate` picks one).",
+    ),
 ]
 Estimate = Annotated[
     str,
@@ -103,7 +107,7 @@ def read_options(
         "concat": concat,
         "seed": seed,
         "pairing": pairing,
-        "builder": builder,
+        "builder": parse_builder(builder),
         "estimate": parse_estimate(estimate),
         "gallery_sizes": parse_sizes(gallery_sizes),
         "memory_budget_bytes": None if memory_budget is None else parse_bytes(memory_budget),

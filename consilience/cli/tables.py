@@ -11,7 +11,7 @@ from consilience.cli.curve import curve_table
 from consilience.cli.numbers import ABSENT, figure, interval, layers_label, metric_label, p_value
 from consilience.contract.jobs import Job
 from consilience.contract.metrics import Catalogue, MetricCard
-from consilience.contract.scores import Score, ScoreDocument
+from consilience.contract.scores import NeighboursRecord, Score, ScoreDocument
 
 
 def new_table(*columns: str, left: Sequence[str] = ()) -> Table:
@@ -35,7 +35,7 @@ def score_table(document: ScoreDocument) -> RenderableType:
             layers_label(score),
         )
     curves = [curve_table(score) for score in document.scores if score.gallery_curve]
-    return Group(_heading(document), table, *_undefined(document.scores), *curves)
+    return Group(_heading(document), table, *_undefined(document.scores), *_approximate(document.scores), *curves)
 
 
 def job_table(jobs: Sequence[Job]) -> RenderableType:
@@ -107,6 +107,18 @@ def _undefined(scores: Sequence[Score]) -> list[Text]:
         for score in scores
         if score.reason is not None
     ]
+
+
+def _approximate(scores: Sequence[Score]) -> list[Text]:
+    return [
+        Text(f"{metric_label(score.metric, score.options)} is approximate: {_recall(score.neighbours)}", "yellow")
+        for score in scores
+        if score.estimator == "approximate" and score.neighbours is not None
+    ]
+
+
+def _recall(made: NeighboursRecord) -> str:
+    return f"{made.builder} found {made.recall:.2%} of the neighbours (of {made.recall_queries} rows)."
 
 
 def _span(card: MetricCard) -> str:

@@ -1,8 +1,9 @@
 """How neighbours are searched: which builder makes a graph, how many rows ask, and how large the gallery is."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from consilience.contract.base import Request
 
@@ -11,10 +12,12 @@ from consilience.contract.base import Request
 #: float32.
 ExactBuilder = Literal["auto", "faiss", "symmetric", "certified_bf16"]
 
-_TURN = r"(?:(?:PCAR?|RR|OPQ)[1-9]\d{0,3}(?:_[1-9]\d{0,3})?,)?"
+_TURN = r"(?:(?:(?:PCAR?|RR)[1-9]\d{0,3}|OPQ[1-9]\d{0,3}(?:_[1-9]\d{0,3})?),)?"
 _CODE = r"(?:SQ[468]|SQ(?:fp|bf)16|PQ[1-9]\d{0,2}(?:x(?:4|6|8|10|12))?)"
-_LISTS = rf"IVF[1-9]\d{{0,4}}(?:_HNSW[1-9]\d?)?,(?:Flat|{_CODE})"
-_LINKS = rf"HNSW[1-9]\d{{0,2}}(?:,(?:Flat|{_CODE}))?"
+#: FAISS crashes with a single link.
+_HNSW = r"HNSW(?:[2-9]|[1-9]\d{1,2})"
+_LISTS = rf"IVF[1-9]\d{{0,4}}(?:_{_HNSW})?,(?:Flat|{_CODE})"
+_LINKS = rf"{_HNSW}(?:,(?:Flat|{_CODE}))?"
 #: What the FAISS index factory is given: inverted lists, a graph or codes, after an optional rotation. Never a path, and never
 #: `Flat` alone, which is exact.
 INDEX_PATTERN = rf"^(?:auto|{_TURN}(?:{_LISTS}|{_LINKS}|{_CODE}))$"
@@ -29,12 +32,22 @@ QUERIES_PILOT = 1000
 CURVE_SIZES_MAX = 32
 
 
+def _check_index(text: str) -> str:
+    if not re.fullmatch(INDEX_PATTERN, text):
+        raise ValueError(
+            "not an index that is known here: write one like IVF1024,Flat, HNSW32, SQ8 or OPQ16,IVF256,PQ16, or auto"
+        )
+    return text
+
+
 class Approximate(Request):
     """An approximate graph by a FAISS index: its recall is measured, and its scores are never called exact."""
 
-    index: Annotated[str, Field(max_length=64, pattern=INDEX_PATTERN, examples=["IVF1024,Flat", "HNSW32", "SQ8"])] = (
-        Field(default="auto", description="index-factory string of FAISS; auto: by the number of rows")
-    )
+    index: Annotated[
+        str,
+        Field(max_length=64, examples=["IVF1024,Flat", "HNSW32", "SQ8"], json_schema_extra={"pattern": INDEX_PATTERN}),
+        AfterValidator(_check_index),
+    ] = Field(default="auto", description="index-factory string of FAISS; auto: by the number of rows")
     effort: Annotated[int, Field(strict=True, ge=1, le=65_536)] | None = Field(
         default=None, description="inverted lists probed, or breadth of the search in a graph; null: by the index"
     )
@@ -44,7 +57,14 @@ class Approximate(Request):
     )
 
 
-BuilderChoice = ExactBuilder | Approximate
+def _kind(value: object) -> str:
+    """Errors are about what was meant: the word, or the rule."""
+    return "word" if isinstance(value, str) else "rule"
+
+
+BuilderChoice = Annotated[
+    Annotated[ExactBuilder, Tag("word")] | Annotated[Approximate, Tag("rule")], Discriminator(_kind)
+]
 
 
 class Estimate(Request):
@@ -69,11 +89,6 @@ class Estimate(Request):
         if (self.queries is None) == (self.half_width is None):
             raise ValueError("give exactly one of `queries` and `half_width`")
         return self
-
-
-def _kind(value: object) -> str:
-    """Errors are about what was meant: the word, or the rule."""
-    return "word" if isinstance(value, str) else "rule"
 
 
 EstimateChoice = Annotated[

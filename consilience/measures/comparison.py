@@ -11,9 +11,12 @@ from weakref import proxy
 import numpy as np
 
 from consilience.contract.scores import Reason
+from consilience.contract.search import Approximate, BuilderChoice
+from consilience.measures.approximation import find_search
+from consilience.numerics.approximate import Search, build_approximate
 from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.graph_parts import GraphTask, build_in_parts
-from consilience.numerics.graphs import ExactBuilder, build_graph
+from consilience.numerics.graphs import build_graph
 from consilience.numerics.moments import CentredRows
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.parts import HERE, STEPS_MIN, Parts
@@ -70,6 +73,7 @@ class Side:
     normalise : whether rows are scaled to length 1
     groups : the group number of each row; rows of one group are never each other's neighbours
     builder : how graphs are built
+    seed : of whatever an approximate graph draws
     rows_bytes : a layer whose prepared rows take more is read by blocks
     parts : where long computations run
     """
@@ -80,7 +84,8 @@ class Side:
     normalise: bool
     graphs: GraphSource
     groups: IdArray | None = None
-    builder: ExactBuilder = "auto"
+    builder: BuilderChoice = "auto"
+    seed: int = 0
     rows_bytes: int = ROWS_BYTES
     parts: Parts = HERE
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
@@ -158,25 +163,39 @@ class Side:
         """
         found = self._graphs.get(index)
         if found is None or found[0].k_max < k:
-            found = self.graphs.graph(partial(self._key, index), k, self._build(index, report))
+            found = self.graphs.graph(partial(self._key, index, k), k, self._build(index, report))
             self._graphs[index] = found
         return found
 
     def _build(self, index: int, report: Callable[[int], None] | None) -> Builder:
         def build(k_max: int) -> NeighbourGraph:
+            if isinstance(self.builder, Approximate):
+                search, largest = self._search(self.builder, index, k_max), self._largest(index)
+                return build_approximate(
+                    self.stream(index), k_max, search, groups=self.groups, largest=largest, report=report
+                )
             if not self.sends(index):
                 graph = build_graph(self.rows(index), k_max, self.groups, report, self.builder)
                 if self.streams(index):  # a graph needs all rows of one layer; the others' have room after it
                     self._rows.clear()
                 return graph
-            exponent = 0 if self.normalise else -scale_exponent(self.scan(index).largest)
+            exponent = -scale_exponent(self._largest(index))
             task = GraphTask(self.prepared(index), k_max, self.groups, exponent, self.builder)
             return build_in_parts(task, self.parts, report)
 
         return build
 
+    def _largest(self, index: int) -> float:
+        """The largest absolute value of a layer's prepared rows, or something above it."""
+        return 1.0 if self.normalise else self.scan(index).largest
+
+    def _search(self, choice: Approximate, index: int, k: int) -> Search:
+        return find_search(choice, self.n, self.layers[index].dim, k, self.seed)
+
     def sends(self, index: int) -> bool:
         """Whether the graph of a layer is built elsewhere: where parts run elsewhere, and it is worth the way."""
+        if isinstance(self.builder, Approximate):  # an index is one piece
+            return False
         return self.parts.elsewhere and float(self.n) ** 2 * self.layers[index].dim >= STEPS_MIN
 
     def select(self, members: IdArray) -> "Side":
@@ -215,8 +234,14 @@ class Side:
             )
         return None
 
-    def _key(self, index: int) -> str:
-        """What the graph of all rows depends on."""
+    def _key(self, index: int, k: int) -> str:
+        """What the graph of all rows depends on.
+
+        Exact graphs of any builder are the same one, and its first k are those of a longer one. Those of an approximate graph
+        depend on how many were asked for.
+        """
+        if isinstance(self.builder, Approximate):
+            return f"{self.address(index)} approximate k={k} {self._search(self.builder, index, k)}"
         return f"{self.address(index)} exact"
 
     def address(self, index: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from consilience.contract.scores import GalleryPoint, NeighboursRecord, Reason
 from consilience.measures.comparison import Comparison, Side
@@ -41,6 +42,14 @@ class Measurement:
     asked: int | None = None
     curve: Curve | None = None
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def estimator(self) -> Literal["exact", "estimated", "approximate"]:
+        """What the value may be called: exact only where every row asked and no graph misses neighbours."""
+        if self.asked is not None:
+            return "estimated"
+        measured = self.neighbours is not None and self.neighbours.recall_queries is not None
+        return "approximate" if measured else "exact"
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _facts(
         "direction": metric.score_direction,
         "aggregate": options.aggregate,
         "grid": tuple(tuple(None if isnan(v) else float(v) for v in row) for row in measurement.grid),
-        "estimator": "exact" if measurement.asked is None else "estimated",
+        "estimator": measurement.estimator,
         "queries": measurement.asked or comparison.n,
         "neighbours": measurement.neighbours,
     }

@@ -6,7 +6,7 @@ Similarity is the inner product, which is the cosine for rows of length 1. The r
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,6 +25,9 @@ EXPONENT_MAX = 32
 BLOCK_STEPS = 1e11
 MIN_BLOCK_ROWS = 1024
 
+#: What a graph says of itself besides its lists.
+_FACTS = ("builder", "certified", "recall", "recall_queries")
+
 
 @dataclass(frozen=True)
 class NeighbourGraph:
@@ -36,15 +39,21 @@ class NeighbourGraph:
     similarities : array of shape (n, k_max), float32, descending in each row; of the rows as they were searched, which are
         scaled down or up where their products would leave float32's range
     builder : str
-        How it was made: "faiss_flat", "symmetric" and "certified_bf16" are exact.
+        How it was made: "faiss_flat", "symmetric" and "certified_bf16" are exact, anything else is an index-factory string.
     certified : float, optional
         Share of rows that bfloat16 and its rounding bound settled.
+    recall : sequence of k_max floats, optional
+        Of an approximate graph: the share of the true first k neighbours among the first k, for every k.
+    recall_queries : int, optional
+        Rows on which that was measured.
     """
 
     ids: IdArray
     similarities: Float32Array
     builder: str
     certified: float | None = None
+    recall: Sequence[float] | None = None
+    recall_queries: int | None = None
 
     @property
     def k_max(self) -> int:
@@ -54,7 +63,7 @@ class NeighbourGraph:
     def to_bytes(self) -> bytes:
         """Write it for the cache: a line of JSON, and two npy arrays."""
         out = io.BytesIO()
-        out.write(json.dumps({"builder": self.builder, "certified": self.certified}).encode() + b"\n")
+        out.write(json.dumps({fact: getattr(self, fact) for fact in _FACTS}).encode() + b"\n")
         np.save(out, self.ids, allow_pickle=False)
         np.save(out, self.similarities, allow_pickle=False)
         return out.getvalue()

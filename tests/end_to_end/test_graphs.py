@@ -112,3 +112,23 @@ def test_a_job_that_waits_can_be_canceled(client: Client, service: Serve) -> Non
         until(lambda: waits(client, job.id))
         job.cancel()
         until(lambda: job.refresh().status is JobStatus.CANCELED)
+
+
+def test_a_job_with_an_index_says_what_it_found_and_leaves_no_graph_for_an_exact_one(client: Client) -> None:
+    a, b = upload(client, seed=200), upload(client, seed=201)
+    first, second, exact = (
+        client.align(a, b, metrics=["mutual_knn"], builder=builder).wait(timeout_s=60)
+        for builder in ({"index": "IVF4,SQ8"}, {"index": "IVF4,SQ8"}, "auto")
+    )
+    assert [document.scores[0].estimator for document in (first, second, exact)] == [
+        "approximate",
+        "approximate",
+        "exact",
+    ]
+    assert [document.graphs for document in (first, second, exact)] == [
+        GraphUse(hits=hits, misses=2 - hits) for hits in (0, 2, 0)
+    ]
+    assert second.scores == (first.scores[0].model_copy(update={"neighbours": second.scores[0].neighbours}),)
+    assert second.scores[0].neighbours is not None
+    assert first.scores[0].neighbours is not None
+    assert second.scores[0].neighbours.recall == first.scores[0].neighbours.recall

@@ -16,6 +16,10 @@ def request(**members: Any) -> dict[str, Any]:
     return {"a": {"vectors": INLINE}, "b": {"vectors": INLINE}, **members}
 
 
+def approximate(index: str, **members: Any) -> dict[str, Any]:
+    return request(builder={"index": index, **members}, metrics=[{"metric": "mutual_knn", "k": 3}])
+
+
 BAD_REQUESTS = {
     "unknown metric": (
         request(metrics=["mutual_nn"]), 422, "invalid-request", "/metrics/0", "mutual_nn", "mutual_knn, jaccard_knn",
@@ -57,6 +61,31 @@ BAD_REQUESTS = {
     "ragged rows": (request(a={"vectors": [*INLINE, [1.0]]}), 422, "invalid-shape", "/a/vectors/12", "[1.0]", "ragged"),
     "no numbers": (request(a={"vectors": [["x"]] * 5}), 422, "unsupported-dtype", "/a/vectors/0/0", "x", "not a number"),
     "a list": ([], 422, "invalid-request", "", "[]", "object"),
+    "an exact index": (
+        request(builder={"index": "Flat"}), 422, "invalid-request", "/builder/index", "Flat", "Not an index",
+    ),
+    "an index that is a path": (
+        request(builder={"index": "../../etc/passwd"}),
+        422, "invalid-request", "/builder/index", "../../etc/passwd", "Not an index",
+    ),
+    "an index that FAISS would die of": (
+        request(builder={"index": "HNSW1"}), 422, "invalid-request", "/builder/index", "HNSW1", "Not an index",
+    ),
+    "more lists than rows": (
+        approximate("IVF65536,Flat"), 422, "invalid-request", "/builder/index", "IVF65536,Flat", "65536 rows",
+    ),
+    "segments that divide nothing": (
+        approximate("PQ3x4"), 422, "invalid-request", "/builder/index", "PQ3x4", "does not divide 8 columns",
+    ),
+    "codes of 12 bits": (approximate("PQ4x12"), 422, "invalid-request", "/builder/index", "PQ4x12", "4096 rows"),
+    "more axes than columns": (approximate("PCA9,SQ8"), 422, "invalid-request", "/builder/index", "PCA9,SQ8", "axes"),
+    "rows turned into many columns": (
+        approximate("RR9999,SQ8"), 422, "invalid-request", "/builder/index", "RR9999,SQ8", "twice as many",
+    ),
+    "an effort of nothing": (approximate("SQ8", effort=9), 422, "invalid-request", "/builder/effort", "9", "Leave"),
+    "few recall queries": (
+        approximate("SQ8", recall_queries=3), 422, "invalid-request", "/builder/recall_queries", "3", "1000",
+    ),
     "metrics without end": (request(metrics=["cka"] * 100_000), 422, "invalid-request", None, None, "10000 values"),
     "fields without end": (request(**{f"f{i}": 1 for i in range(20_000)}), 422, "invalid-request", None, None, "10000"),
     "a bottomless request": (request(metrics=eval("[" * 90 + "]" * 90)), 422, "invalid-request", None, None, "32 levels"),  # noqa: S307 - brackets only
