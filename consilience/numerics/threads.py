@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import pairwise
+from operator import attrgetter
 from threading import Lock
 from typing import TypeVar
 
@@ -63,7 +64,11 @@ class _SerialProducts:
 
 @cache
 def _find_blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+    # FAISS brings one of its own, and a limit to that would be one to all of FAISS in this thread.
+    blas = ThreadpoolController().select(user_api="blas")
+    return blas.select(
+        filepath=[path for path in map(attrgetter("filepath"), blas.lib_controllers) if "faiss" not in path]
+    )
 
 
 #: Inside it each matrix product of numpy uses one thread. The setting is the process's, so whoever comes later shares it.

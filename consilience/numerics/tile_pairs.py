@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from math import ceil
 from threading import Condition
 
-from consilience.numerics.threads import count_threads
+from consilience.numerics.threads import count_threads, serial_products
 
 #: Numbers of the row block and the column block of a tile, the first not above the second.
 Pair = tuple[int, int]
@@ -79,7 +79,7 @@ class _Queue:
 def run_pairs(
     pairs: Sequence[Pair], open_worker: Callable[[], Callable[[Pair], None]], report: Callable[[float], None]
 ) -> None:
-    """Do every tile once, in any order.
+    """Do every tile once, in any order; numpy's products use one thread each meanwhile.
 
     The threads are as many as FAISS uses, this one among them, and end with the call, so that a process may fork after it.
 
@@ -103,7 +103,7 @@ def run_pairs(
                 report(1 - left / len(pairs))
 
     others = min(count_threads(), len(pairs)) - 1
-    with ThreadPoolExecutor(max(1, others)) as pool:
+    with serial_products(), ThreadPoolExecutor(max(1, others)) as pool:
         running = [pool.submit(run, lambda _: None) for _ in range(others)]
         run(report)
         for future in running:

@@ -14,7 +14,7 @@ from consilience.numerics.compiled_lanes import LANES
 from consilience.numerics.compiled_tiles import NO_KEY, KeyArray, cut, read_keys, select
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
 from consilience.numerics.rows import ArrayRows, Rows
-from consilience.numerics.threads import map_rows, serial_products
+from consilience.numerics.threads import map_rows
 from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, count_blocks, run_pairs
 
 BUILDER = "symmetric"
@@ -157,8 +157,7 @@ def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
 
         return work
 
-    with serial_products():
-        run_pairs(part.pairs, open_worker, lambda share: report and report(int(share * n)))
+    run_pairs(part.pairs, open_worker, lambda share: report and report(int(share * n)))
     return found
 
 

@@ -1,5 +1,7 @@
 import multiprocessing
 import pickle
+from collections.abc import Callable
+from threading import Barrier, get_ident
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +153,18 @@ def test_a_tile_that_fails_ends_the_search_in_every_thread(monkeypatch: pytest.M
         run_pairs(all_pairs(9), lambda: fail, lambda _: None)
 
 
+def test_every_thread_takes_tiles() -> None:
+    meeting, workers = Barrier(threads.count_threads()), list[int]()
+
+    def open_worker() -> Callable[[Pair], None]:
+        meeting.wait(10)
+        workers.append(get_ident())
+        return lambda _: None
+
+    run_pairs(all_pairs(16), open_worker, lambda _: None)
+    assert len(set(workers)) == threads.count_threads()
+
+
 def test_tiles_that_run_at_one_time_share_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tile_pairs, "count_threads", lambda: 6)
     busy: set[int] = set()
@@ -183,10 +197,12 @@ def test_products_have_their_threads_back_after_the_last_search() -> None:
         return [library["num_threads"] for library in blas.info()]
 
     before = counts()
+    cores = threads.count_threads()
     with threads.serial_products():
         with threads.serial_products():
             assert counts() == [1] * len(before)
         assert counts() == [1] * len(before)
+        assert threads.count_threads() == cores
     assert counts() == before
 
 
