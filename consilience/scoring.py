@@ -31,6 +31,7 @@ from consilience.measures.pairing import Paired, pair
 from consilience.measures.results import result
 from consilience.memory import find_job_memory
 from consilience.numerics.arrays import split_layers
+from consilience.numerics.devices import check_device
 from consilience.numerics.intervals import list_length
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
@@ -65,6 +66,7 @@ def score(
     *,
     ids: Columns = (None, None),
     groups: Columns = (None, None),
+    device: str = "cpu",
     report: Report = ignore_progress,
     **fields: object,
 ) -> ScoreDocument:
@@ -80,6 +82,9 @@ def score(
     ids, groups : pairs of sequences of n strings or integers, optional
         For a and for b: which item each row is (for ``pairing="id"``), and which rows belong together, such as captions of one
         image. A JSON file or a table may hold its own.
+    device : str
+        What multiplies for neighbour graphs: `cpu`, `cuda`, `cuda:1` for the second card, or `auto` for a card where there is
+        one and it pays. Every device finds the same neighbours.
     report : callable, optional
         Called with a stage, what is done and what there is to do.
 
@@ -92,6 +97,8 @@ def score(
     ------
     InputError
         What cannot be scored, with the offending value: see `consilience.errors`.
+    Unavailable
+        There is no such device; what was found instead.
 
     Examples
     --------
@@ -104,7 +111,7 @@ def score(
     chosen = options if options is not None else ScoringOptions.model_validate(fields)
     side_a = _with_columns(open_source(a, "a"), ids[0], groups[0], "a")
     side_b = _with_columns(open_source(b, "b"), ids[1], groups[1], "b")
-    return score_sources(chosen, side_a, side_b, FreshGraphs(), report)
+    return score_sources(chosen, side_a, side_b, FreshGraphs(), report, device=device)
 
 
 def open_source(value: object, side: str) -> Source:
@@ -141,9 +148,17 @@ def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
 
 
 def score_sources(
-    options: ScoringOptions, a: Source, b: Source, graphs: GraphSource, report: Report, *, parts: Parts = HERE
+    options: ScoringOptions,
+    a: Source,
+    b: Source,
+    graphs: GraphSource,
+    report: Report,
+    *,
+    parts: Parts = HERE,
+    device: str = "cpu",
 ) -> ScoreDocument:
     """Score two sides whose layers can be read, with graphs from wherever they come and parts wherever they run."""
+    check_device(device)
     stopwatch, counted = Stopwatch(), CountedGraphs(graphs)
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
@@ -155,7 +170,8 @@ def score_sources(
         check_subset(options, paired.a.n)
         rows_bytes = 0 if _plan(options, paired).streamed else sys.maxsize
         side_a, side_b = (
-            _open_side(options, paired, side, counted, parts=parts, rows_bytes=rows_bytes) for side in ("a", "b")
+            _open_side(options, paired, side, counted, parts=parts, rows_bytes=rows_bytes, device=device)
+            for side in ("a", "b")
         )
     length = _list_length(options, paired.a.n, _neighbours_max(paired))
     comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
@@ -208,7 +224,14 @@ def _plan(options: ScoringOptions, paired: Paired) -> Plan:
 
 
 def _open_side(
-    options: ScoringOptions, paired: Paired, side: str, graphs: GraphSource, *, parts: Parts, rows_bytes: int
+    options: ScoringOptions,
+    paired: Paired,
+    side: str,
+    graphs: GraphSource,
+    *,
+    parts: Parts,
+    rows_bytes: int,
+    device: str,
 ) -> Side:
     """Choose the layers of one side and find how their rows are prepared."""
     source = paired.a if side == "a" else paired.b
@@ -231,6 +254,7 @@ def _open_side(
         seed=options.seed,
         parts=parts,
         rows_bytes=rows_bytes,
+        device=device,
     )
 
 

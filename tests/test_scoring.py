@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from consilience import scoring
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import Score, ScoreDocument
-from consilience.errors import InvalidRequest, TooFewRows, UnknownLayer, UnpairedSides
+from consilience.errors import InvalidRequest, TooFewRows, Unavailable, UnknownLayer, UnpairedSides
+from consilience.numerics import graphs
+from consilience.numerics.devices import Card, explain_absence
 from consilience.numerics.layers import aggregate
 from consilience.numerics.multiplicity import adjust
 from consilience.scoring import score
@@ -341,6 +344,29 @@ def test_groups_that_contradict_each_other_are_refused() -> None:
 def test_sides_of_different_length_with_groups_are_refused_for_their_length() -> None:
     with pytest.raises(UnpairedSides, match="a has 50 rows and b has 49"):
         score(views(50)[0], views(49)[1], groups=(["x"] * 50, ["x"] * 49))
+
+
+def test_a_device_that_is_not_here_is_refused_at_once_and_the_processor_is_recorded() -> None:
+    a, b = views()
+    with pytest.raises(InvalidRequest, match="'gpu' is no device"):
+        score(a, b, device="gpu")
+    if explain_absence():
+        with pytest.raises(Unavailable, match="There is no device cuda"):
+            score(a, b, metrics="cka", device="cuda")
+    found = only(score(a, b, metrics="mutual_knn", device="auto"))
+    assert found.neighbours is not None
+    assert found.neighbours.device == "cpu"
+
+
+def test_a_score_names_the_card_and_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = views()
+    here = only(score(a, b, metrics="mutual_knn"))
+    monkeypatch.setattr(scoring, "check_device", lambda _: None)
+    monkeypatch.setattr(graphs, "find_card", lambda _: Card("cpu", "of the tests"))  # torch's processor as a card
+    there = only(score(a, b, metrics="mutual_knn", device="cuda"))
+    assert there.neighbours is not None
+    assert (there.neighbours.device, there.neighbours.certified) == ("cpu of the tests", 1.0)
+    assert (there.value, there.interval) == (here.value, here.interval)
 
 
 @pytest.mark.parametrize("metric", ["mutual_knn", "second_order_cosine", "cka", "procrustes", "rsa"])

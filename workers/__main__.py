@@ -56,6 +56,7 @@ def _serve(settings: Settings) -> int:
     from consilience.stores.graphs import Graphs  # noqa: PLC0415 - the same
     from workers import runtime, tasks  # noqa: PLC0415 - the same
 
+    places.check_device(settings.device)
     database = Database(settings.database)
     if settings.cluster:
         places.load_cluster()
@@ -67,6 +68,7 @@ def _serve(settings: Settings) -> int:
         blobs=Blobs(data_dir),
         graphs=Graphs(data_dir, settings.graph_cache_bytes),
         cluster=settings.cluster,
+        device=settings.device,
     )
     return runtime.serve(settings, database, task)
 

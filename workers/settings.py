@@ -26,6 +26,8 @@ class Settings(Surroundings):
     """A worker that is asked to stop lets its job finish for this long, then hands it back."""
     schema_timeout_s: Seconds = 60.0
     """How long a worker waits for the service to migrate the database."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
+    """What multiplies for neighbour graphs; auto: a card where there is one and it pays, cuda: a card or nothing."""
     cluster_url: str | None = None
     """A Dask scheduler (`tls://host:port`); None: a job computes everything itself."""
     cluster_ca_file: FilePath | None = None

@@ -20,6 +20,7 @@ def run(
     blobs: Blobs,
     graphs: Graphs,
     cluster: ClusterAddress | None = None,
+    device: str = "cpu",
 ) -> ScoreDocument:
     """The score of an alignment job.
 
@@ -33,7 +34,7 @@ def run(
         update={"memory_budget_bytes": job.plan.memory_budget_bytes}
     )
     a, b = (_read(side, embeddings) for side in (request.a, request.b))
-    return run_alignment(request, a, b, blobs, graphs, report=report, cluster=cluster)
+    return run_alignment(request, a, b, blobs, graphs, report=report, cluster=cluster, device=device)
 
 
 def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:

@@ -14,6 +14,7 @@ from consilience.cli.options import (
     ColumnFile,
     Concat,
     Correction,
+    Device,
     Draws,
     Estimate,
     Json,
@@ -75,6 +76,7 @@ def check(
     as_json: Json = False,
     server: Server = None,
     timeout: Timeout = None,
+    device: Device = "auto",
 ) -> None:
     """Pass (status 0) if every score reaches its bar, else status 1.
 
@@ -101,7 +103,7 @@ def check(
         memory_budget=memory_budget,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
-    document = obtain_scores(a, b, options, columns, server, timeout)
+    document = obtain_scores(a, b, options, columns, server, timeout, device)
     verdicts = judge(document, bars)
     show(document, as_json=as_json, out=out)
     (remarks() if as_json else results()).print(verdict_table(verdicts))

@@ -67,6 +67,13 @@ GallerySizes = Annotated[
     str | None,
     Option(metavar="auto|ROWS,...", help="Also score galleries of fewer rows, drawn at random, each inside the next."),
 ]
+Device = Annotated[
+    str,
+    Option(
+        metavar="auto|cpu|cuda[:N]",
+        help="What multiplies here for neighbours; auto: a graphics card where there is one and it pays.",
+    ),
+]
 ColumnFile = Annotated[
     Path | None,
     Option(metavar="FILE", exists=True, dir_okay=False, help="One a row: a JSON list, or one a line."),

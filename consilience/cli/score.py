@@ -8,6 +8,7 @@ from consilience.cli.options import (
     ColumnFile,
     Concat,
     Correction,
+    Device,
     Draws,
     DryRun,
     Estimate,
@@ -61,6 +62,7 @@ def score(
     server: Server = None,
     timeout: Timeout = None,
     dry_run: DryRun = False,
+    device: Device = "auto",
 ) -> None:
     """Measure how far two embedding spaces agree.
 
@@ -88,4 +90,4 @@ def score(
     if dry_run:
         show_plan(obtain_plan(a, b, options, columns, server), as_json=as_json)
         return
-    show(obtain_scores(a, b, options, columns, server, timeout), as_json=as_json, out=out)
+    show(obtain_scores(a, b, options, columns, server, timeout, device), as_json=as_json, out=out)

@@ -21,13 +21,23 @@ from consilience.errors import InputError, JobError, MissingExtra, WaitTimedOut
 
 
 def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
-    a: str, b: str, options: ScoringOptions, columns: Columns, server: str | None, timeout_s: float | None
+    a: str,
+    b: str,
+    options: ScoringOptions,
+    columns: Columns,
+    server: str | None,
+    timeout_s: float | None,
+    device: str = "auto",
 ) -> ScoreDocument:
     """The score document of two files, or of two stored sets where there is a server."""
     for side in (a, b):
         require_source(side, server)
     if server is None:
-        return _score_here(a, b, options, columns, timeout_s)
+        return _score_here(a, b, options, columns, timeout_s, device)
+    if device != "auto":
+        raise InputError(
+            "A service's workers choose their device.", value=device, hint="Leave out --device, or --server."
+        )
     return _score_there(a, b, options, columns, server, timeout_s)
 
 
@@ -40,7 +50,9 @@ def require_source(side: str, server: str | None) -> None:
         raise InputError(f"There is no file {side}.", value=side)
 
 
-def _score_here(a: str, b: str, options: ScoringOptions, columns: Columns, timeout_s: float | None) -> ScoreDocument:
+def _score_here(  # noqa: PLR0917 - as above
+    a: str, b: str, options: ScoringOptions, columns: Columns, timeout_s: float | None, device: str
+) -> ScoreDocument:
     try:
         from consilience.scoring import score  # noqa: PLC0415 -- numpy and faiss, only for those who score here
     except ModuleNotFoundError as error:
@@ -50,7 +62,7 @@ def _score_here(a: str, b: str, options: ScoringOptions, columns: Columns, timeo
             hint="Run: pip install 'consilience[compute]', or let a service do it with --server.",
         ) from error
     with _alarm(timeout_s), progress_bar("reading") as report:
-        return score(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, report=report)
+        return score(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, device=device, report=report)
 
 
 def _score_there(  # noqa: PLR0917 - as above

@@ -91,14 +91,15 @@ class NeighboursRecord(Document):
     """How the neighbour graphs came about."""
 
     builder: str
-    """`faiss_flat`, `symmetric` and `certified_bf16` are exact, as is `queries`; else the index-factory string."""
+    """Exact: `faiss_flat`, `symmetric`, `certified_bf16`, `certified_f32`, `queries`; else the index-factory string."""
     recall: Share
     """Share of the true neighbours that were found: 1 for an exact builder, else measured, of the worst layer."""
     recall_queries: int | None = None
     """Rows on which the recall was measured; null for an exact builder."""
     certified: Share | None = None
-    """Share of rows that bfloat16 and the rounding bound settled; the others were searched in float32."""
+    """Share of rows that rounded products and their bound settled; the others were searched in float32 on the processor."""
     device: str = "cpu"
+    """What multiplied: `cpu`, or a card such as `cuda:0 NVIDIA H100`; every device finds the same neighbours."""
     cache: Literal["hit", "miss", "mixed"]
 
 

@@ -15,7 +15,7 @@ from consilience.stores.blobs import Blobs
 from consilience.stores.graphs import Graphs
 
 #: Raised when the bytes of a graph or the way it is built change.
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def run_alignment(
     *,
     report: Report,
     cluster: ClusterAddress | None = None,
+    device: str = "cpu",
 ) -> ScoreDocument:
     """Score two stored sets.
 
@@ -68,18 +69,20 @@ def run_alignment(
         Called with a stage, what is done and what there is to do.
     cluster : ClusterAddress, optional
         Where long computations run; by default in this process. The result is the same.
+    device : str
+        What multiplies for neighbour graphs: `cpu`, `cuda`, `cuda:1` or `auto`. The result is the same.
 
     Raises
     ------
     Unavailable
-        The cluster does not answer, has no workers, or was lost.
+        The cluster does not answer, has no workers, or was lost; there is no such device.
     InputError
         What only the numbers can tell, such as a null that a metric does not have.
     """
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
     with open_parts(cluster) as parts:
-        return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, parts=parts)
+        return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, parts=parts, device=device)
 
 
 def open_set(embeddings: EmbeddingSet, blobs: Blobs, *, with_ids: bool) -> Source:

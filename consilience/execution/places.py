@@ -1,11 +1,12 @@
-"""Where the parts of a job run: in its own process, or on a cluster."""
+"""Where a job computes: in its own process or on a cluster, on the processor or on a card."""
 
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 
-from consilience.errors import MissingExtra
+from consilience.errors import MissingExtra, StartupError, Unavailable
 from consilience.execution.addresses import ClusterAddress
+from consilience.numerics import devices
 from consilience.numerics.parts import HERE, Parts
 
 
@@ -24,6 +25,22 @@ def load_cluster() -> None:
             hint="Run: pip install 'consilience[cluster]', or unset CONSILIENCE_CLUSTER_URL.",
         )
     import_module("consilience.execution.cluster")
+
+
+def check_device(word: str) -> None:
+    """See that a device can be here, before any fork: it loads nothing, and no card is woken.
+
+    Raises
+    ------
+    StartupError
+        What is missing.
+    """
+    try:
+        devices.check_device(word)
+    except Unavailable as error:
+        raise StartupError(
+            error.detail, value=word, hint="Set CONSILIENCE_DEVICE=cpu, or auto for a card where there is one."
+        ) from error
 
 
 def open_parts(address: ClusterAddress | None) -> AbstractContextManager[Parts]:

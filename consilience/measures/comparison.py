@@ -16,7 +16,7 @@ from consilience.measures.approximation import find_search
 from consilience.numerics.approximate import Search, build_approximate
 from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.graph_parts import GraphTask, build_in_parts
-from consilience.numerics.graphs import build_graph
+from consilience.numerics.graphs import build_graph, choose_card
 from consilience.numerics.moments import CentredRows
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.parts import HERE, STEPS_MIN, Parts
@@ -76,6 +76,7 @@ class Side:
     seed : of whatever an approximate graph draws
     rows_bytes : a layer whose prepared rows take more is read by blocks
     parts : where long computations run
+    device : what multiplies for graphs: `cpu`, `cuda`, `cuda:1` or `auto`
     """
 
     layers: Sequence[Layer]
@@ -88,6 +89,7 @@ class Side:
     seed: int = 0
     rows_bytes: int = ROWS_BYTES
     parts: Parts = HERE
+    device: str = "cpu"
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
     _kept: dict[tuple[int, str], object] = field(default_factory=dict)
@@ -175,7 +177,7 @@ class Side:
                     self.stream(index), k_max, search, groups=self.groups, largest=largest, report=report
                 )
             if not self.sends(index):
-                graph = build_graph(self.rows(index), k_max, self.groups, report, self.builder)
+                graph = build_graph(self.rows(index), k_max, self.groups, report, self.builder, device=self.device)
                 if self.streams(index):  # a graph needs all rows of one layer; the others' have room after it
                     self._rows.clear()
                 return graph
@@ -193,10 +195,13 @@ class Side:
         return find_search(choice, self.n, self.layers[index].dim, k, self.seed)
 
     def sends(self, index: int) -> bool:
-        """Whether the graph of a layer is built elsewhere: where parts run elsewhere, and it is worth the way."""
+        """Whether the graph of a layer is built elsewhere: where it is worth the way, and no card is here."""
+        dim = self.layers[index].dim
         if isinstance(self.builder, Approximate):  # an index is one piece
             return False
-        return self.parts.elsewhere and float(self.n) ** 2 * self.layers[index].dim >= STEPS_MIN
+        if not self.parts.elsewhere or float(self.n) ** 2 * dim < STEPS_MIN:
+            return False
+        return choose_card(self.n, dim, self.builder, self.device) is None
 
     def select(self, members: IdArray) -> "Side":
         """Some of the rows as a side of their own, prepared as here: less the mean of all rows, where one is subtracted."""
@@ -210,6 +215,7 @@ class Side:
             builder=self.builder,
             rows_bytes=self.rows_bytes,
             parts=self.parts,
+            device=self.device,
         )
         for index, layer in enumerate(selected.layers):
             selected._kept[index, "prepared"] = replace(self.prepared(index), layer=layer)
@@ -237,8 +243,8 @@ class Side:
     def _key(self, index: int, k: int) -> str:
         """What the graph of all rows depends on.
 
-        Exact graphs of any builder are the same one, and its first k are those of a longer one. Those of an approximate graph
-        depend on how many were asked for.
+        Exact graphs of any builder and device are the same one, and its first k are those of a longer one. Those of an
+        approximate graph depend on how many were asked for.
         """
         if isinstance(self.builder, Approximate):
             return f"{self.address(index)} approximate k={k} {self._search(self.builder, index, k)}"

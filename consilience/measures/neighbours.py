@@ -138,6 +138,7 @@ def _find_graphs(comparison: Comparison, k: int) -> tuple[list[NeighbourGraph], 
         recall=worst_recall(graphs, k),
         recall_queries=min(measured, default=None),
         certified=min(certified, default=None),
+        device="; ".join(dict.fromkeys(graph.device for graph in graphs)),
         cache=cached,
     )
 

@@ -11,8 +11,10 @@ from itertools import pairwise
 import numpy as np
 
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.compiled import BoolArray, CountArray
 from consilience.numerics.compiled_certified import BitsArray, decide_rows, round_rows, select_rounded
 from consilience.numerics.compiled_lanes import LANES
+from consilience.numerics.compiled_tiles import KeyArray
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
 from consilience.numerics.queries import search_queries
 from consilience.numerics.rows import ArrayRows
@@ -67,55 +69,56 @@ def build_certified(
     n = len(x)
     if exponent := find_exponent(x):
         x = np.ldexp(x, exponent)
-    kept = min(k_max + min(max(k_max, BEYOND_MIN), BEYOND_MAX), n)
-    rounded = _round(x)
-    found = _search(rounded, np.arange(n, dtype=np.int32) if groups is None else groups, kept, report)
-    best, ends = found.best(), _ends(found)
-    errors = rounded.errors(ends)
-
-    def decide(part: slice) -> None:
-        decide_rows(x, found.keys, found.counts, errors, k_max, part.start, part.stop)
-        best[part].sort(axis=1)
-
-    map_rows(decide, n, 2 * k_max * x.shape[1])
-    graph = read_graph(best[:, :k_max], BUILDER)
-    # With room left among its candidates, a row has them all.
-    certified = (found.counts < kept) | (graph.similarities[:, -1] > ends[:, 1] + errors)
-    _search_others(x, groups, graph, np.flatnonzero(~certified).astype(np.int32))
+    kept = count_kept(k_max, n)
+    rounded, items = round_centred(x), np.arange(n, dtype=np.int32)
+    found = _search(rounded, items if groups is None else groups, kept, report)
+    best = found.best()
+    graph, certified = settle(x, items, best, found.counts, rounded=rounded, k=k_max)
+    search_others(x, groups, graph, np.flatnonzero(~certified).astype(np.int32))
     if report is not None:
         report(n)
     return replace(graph, certified=float(certified.mean()))
 
 
+def count_kept(k_max: int, n: int) -> int:
+    """How many candidates a row has for its k_max neighbours."""
+    return min(k_max + min(max(k_max, BEYOND_MIN), BEYOND_MAX), n)
+
+
 @dataclass(frozen=True)
-class _Rounded:
-    """Centred rows in bfloat16.
+class Rounded:
+    """Rows as they are multiplied: centred, in bfloat16.
 
     Attributes
     ----------
-    bits : array of shape (n, d), uint16
+    values : array of shape (n, d), the bits of bfloat16, or float32
     whole, rounded, left : arrays of shape (n,): |y|, |z| and |r| (see `build_certified`), not below the true ones
     shifts : array of shape (n,): t
     centre : |c|
+    product : by how much of itself a product can be off for its rounding
+    summing : by how much of |z_i| |z_j|, for each of d products, its sum can be off
     """
 
-    bits: BitsArray
+    values: BitsArray | Float32Array
     whole: Float64Array
     rounded: Float64Array
     left: Float64Array
     shifts: Float64Array
     centre: float
+    product: float = ROUNDING
+    summing: float = SUMMING
 
-    def errors(self, ends: Float32Array) -> Float64Array:
-        """How far each row's similarities can be off, from the first candidate on, where `ends` has the first and the last."""
-        d, t = self.bits.shape[1], self.shifts
+    def errors(self, rows: IdArray, ends: Float32Array) -> Float64Array:
+        """How far some rows' similarities can be off, from the first candidate on, where `ends` has the first and the last."""
+        d, t, all_t = self.values.shape[1], self.shifts[rows], self.shifts
         largest = np.abs(ends).max(axis=1).astype(np.float64)
-        furthest = np.max([np.abs(ends[:, end] - t - shift) for end in (0, 1) for shift in (t.min(), t.max())], axis=0)
+        edges = (all_t.min(), all_t.max())
+        furthest = np.max([np.abs(ends[:, end] - t - shift) for end in (0, 1) for shift in edges], axis=0)
         terms = (
-            self.left * self.whole.max() + self.rounded * self.left.max(),
-            d * SUMMING * self.rounded * self.rounded.max(),
-            ROUNDING * furthest,
-            4 * SUMMING * (largest + np.abs(t) + np.abs(t).max()),
+            self.left[rows] * self.whole.max() + self.rounded[rows] * self.left.max(),
+            d * self.summing * self.rounded[rows] * self.rounded.max(),
+            self.product * furthest,
+            4 * SUMMING * (largest + np.abs(t) + np.abs(all_t).max()),
             d * TINY * (2 + 2 * self.rounded.max()),
             4 * d * EPSILON * (self.whole.max() + self.centre) ** 2,
         )
@@ -123,7 +126,7 @@ class _Rounded:
         return total
 
 
-def _round(x: Float32Array) -> _Rounded:
+def round_centred(x: Float32Array) -> Rounded:
     """Centre rows and round them."""
     n, d = x.shape
     centre = x[:: max(1, n // CENTRE_ROWS)].mean(axis=0, dtype=np.float64)
@@ -131,17 +134,17 @@ def _round(x: Float32Array) -> _Rounded:
     map_rows(lambda part: round_rows(x, centre, part.start, part.stop, bits, measures), n, d)
     whole, rounded, left = np.sqrt(measures[:3]) * (1 + d * EPSILON)
     shifts = measures[3] - centre @ centre / 2
-    return _Rounded(bits, whole, rounded, left, shifts, float(np.linalg.norm(centre)))
+    return Rounded(bits, whole, rounded, left, shifts, float(np.linalg.norm(centre)))
 
 
-def _search(rounded: _Rounded, owner: IdArray, kept: int, report: Callable[[int], None] | None) -> Found:
+def _search(rounded: Rounded, owner: IdArray, kept: int, report: Callable[[int], None] | None) -> Found:
     """Find the candidates of all rows."""
     import torch  # noqa: PLC0415 - it takes a second, and the float32 search must not need it
 
-    n, edges = len(rounded.bits), block_edges(len(rounded.bits))
+    n, edges = len(rounded.values), block_edges(len(rounded.values))
     found = Found(np.arange(n, dtype=np.int32), owner, kept)
     found.shifts[:n] = rounded.shifts
-    values = torch.from_numpy(rounded.bits.view(np.int16)).view(torch.bfloat16)
+    values = torch.from_numpy(rounded.values.view(np.int16)).view(torch.bfloat16)
     blocks = [values[start:stop] for start, stop in pairwise(edges)]
 
     def open_worker() -> Callable[[Pair], None]:
@@ -165,13 +168,37 @@ def _search(rounded: _Rounded, owner: IdArray, kept: int, report: Callable[[int]
     return found
 
 
-def _ends(found: Found) -> Float32Array:
+def settle(
+    x: Float32Array, rows: IdArray, keys: KeyArray, counts: CountArray, *, rounded: Rounded, k: int
+) -> tuple[NeighbourGraph, BoolArray]:
+    """Decide among the candidates of some rows: their neighbours, and which of the rows are certified.
+
+    Parameters
+    ----------
+    rows : array of shape (m,), int32
+    keys : array of shape (m, kept): candidates, most similar first; they are lost
+    counts : array of shape (m,), how many candidates each row has, at least k
+    """
+    kept, ends = keys.shape[1], find_ends(keys, counts)
+    errors = rounded.errors(rows, ends)
+
+    def decide(part: slice) -> None:
+        decide_rows(x, rows, keys, counts, errors, k, part.start, part.stop)
+        keys[part].sort(axis=1)
+
+    map_rows(decide, len(rows), 2 * k * x.shape[1])
+    graph = read_graph(keys[:, :k], BUILDER)
+    # With room left among its candidates, a row has them all.
+    return graph, (counts < kept) | (graph.similarities[:, -1] > ends[:, 1] + errors)
+
+
+def find_ends(keys: KeyArray, counts: CountArray) -> Float32Array:
     """The similarities of each row's first candidate and of its last."""
-    keys = np.stack([found.keys[:, 0], found.keys[np.arange(len(found.keys)), found.counts - 1]], axis=1)
-    return read_graph(keys, BUILDER).similarities
+    ends = np.stack([keys[:, 0], keys[np.arange(len(keys)), counts - 1]], axis=1)
+    return read_graph(ends, BUILDER).similarities
 
 
-def _search_others(x: Float32Array, groups: IdArray | None, graph: NeighbourGraph, rows: IdArray) -> None:
+def search_others(x: Float32Array, groups: IdArray | None, graph: NeighbourGraph, rows: IdArray) -> None:
     """Search some rows in float32, in place."""
     if len(rows) > SINGLE_MAX * len(x):
         whole = build_symmetric(x, graph.k_max, groups)

@@ -4,7 +4,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.arrays import Float32Array, Float64Array
+from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.compiled import CountArray
 from consilience.numerics.compiled_tiles import NO_KEY, SELECTION, KeyArray, key_item, key_value, make_key, select
 
@@ -13,7 +13,8 @@ BitsArray = npt.NDArray[np.uint16]
 _SINGLES = nb.types.Array(nb.float32, 2, "C", readonly=True)
 _DOUBLES = nb.types.Array(nb.float64, 1, "C", readonly=True)
 _COUNTS = nb.int64[::1]
-_KEYS = nb.uint64[:, ::1]
+_IDS = nb.types.Array(nb.int32, 1, "C", readonly=True)
+_IDS_OF_ROWS = nb.types.Array(nb.int32, 2, "C", readonly=True)
 _LOOSE = {"reassoc", "contract"}
 _HALF, _ONE, _SHIFT = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
 
@@ -56,35 +57,60 @@ def round_rows(  # noqa: PLR0917 - numba takes arguments by position
 
 
 @nb.njit(nogil=True, fastmath=_LOOSE)
-def _decide(x: Float32Array, row: int, keys: KeyArray, t: int) -> None:
-    """Give one of a row's keys the true similarity: summed in float64, then rounded."""
-    item = key_item(keys[row, t])
+def _decide(x: Float32Array, row: int, key: np.uint64) -> np.uint64:
+    """The key of a row's candidate with the true similarity: summed in float64, then rounded."""
+    item = key_item(key)
     total = 0.0
     for c in range(x.shape[1]):
         total += np.float64(x[row, c]) * np.float64(x[item, c])
-    keys[row, t] = make_key(np.float32(total), item)
+    return make_key(np.float32(total), item)
 
 
-@nb.njit(nb.void(_SINGLES, _KEYS, _COUNTS, _DOUBLES, nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
+@nb.njit(
+    nb.void(_SINGLES, _IDS, nb.uint64[:, :], _COUNTS, _DOUBLES, nb.int64, nb.int64, nb.int64), cache=True, nogil=True
+)
 def decide_rows(  # noqa: PLR0917 - the same
-    x: Float32Array, keys: KeyArray, counts: CountArray, errors: Float64Array, k: int, start: int, stop: int
+    x: Float32Array,
+    rows: IdArray,
+    keys: KeyArray,
+    counts: CountArray,
+    errors: Float64Array,
+    k: int,
+    start: int,
+    stop: int,
 ) -> None:
     """Give some rows' candidates their true similarities; those that cannot be among the k best become `NO_KEY`.
 
     Parameters
     ----------
-    keys : array of shape (n, any): each row's candidates, most similar first
-    counts : array of shape (n,), how many candidates each row has, at least k
-    errors : array of shape (n,), how far a similarity that was found can be from the true one
+    rows : array of shape (m,), the rows' ids
+    keys : array of shape (m, any): each row's candidates, most similar first
+    counts : array of shape (m,), how many candidates each row has, at least k
+    errors : array of shape (m,), how far a similarity that was found can be from the true one
+    start, stop : places in these arrays
     """
-    for row in range(start, stop):
-        least = np.float32(np.inf)
+    for place in range(start, stop):
+        row, least = rows[place], np.float32(np.inf)
         for t in range(k):
-            _decide(x, row, keys, t)
-            least = min(least, key_value(keys[row, t]))
-        below = np.float64(least) - errors[row]
-        for t in range(k, counts[row]):
-            if key_value(keys[row, t]) >= below:
-                _decide(x, row, keys, t)
+            keys[place, t] = _decide(x, row, keys[place, t])
+            least = min(least, key_value(keys[place, t]))
+        below = np.float64(least) - errors[place]
+        for t in range(k, counts[place]):
+            if key_value(keys[place, t]) >= below:
+                keys[place, t] = _decide(x, row, keys[place, t])
             else:
-                keys[row, t] = NO_KEY
+                keys[place, t] = NO_KEY
+
+
+@nb.njit(
+    nb.void(_SINGLES, _IDS_OF_ROWS, _COUNTS, nb.uint64[:, ::1], nb.int64, nb.int64),
+    cache=True,
+    nogil=True,
+)
+def make_keys(  # noqa: PLR0917 - the same
+    similarities: Float32Array, ids: IdArray, counts: CountArray, keys: KeyArray, start: int, stop: int
+) -> None:
+    """Write the keys of some rows' candidates, `NO_KEY` after them."""
+    for row in range(start, stop):
+        for t in range(keys.shape[1]):
+            keys[row, t] = make_key(similarities[row, t], ids[row, t]) if t < counts[row] else NO_KEY

@@ -1,11 +1,13 @@
 """The one place where an exact neighbour graph is built, and where it is chosen how."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from llvmlite import binding
 
 from consilience.numerics.arrays import Float32Array, IdArray
+from consilience.numerics.devices import Card, find_card
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
 from consilience.numerics.threads import count_threads
 from consilience.numerics.tile_pairs import count_blocks
@@ -20,6 +22,8 @@ ROWS_MIN = 128
 #: Multiply-adds of all similarities, for each thread, from which bfloat16 saves more than importing torch takes, a second: five
 #: seconds of a flat search.
 CERTIFIED_STEPS = 5e11
+#: Multiply-adds that take two cores some five seconds: as long as loading torch and waking a card may take.
+CARD_STEPS = 2.5e11
 
 
 def build_graph(
@@ -28,12 +32,48 @@ def build_graph(
     groups: IdArray | None = None,
     report: Callable[[int], None] | None = None,
     builder: ExactBuilder = "auto",
+    *,
+    device: str = "cpu",
 ) -> NeighbourGraph:
-    """Build the exact graph of the rows of x; the parameters are those of `neighbours.build_exact`.
+    """Build the exact graph of the rows of x; the first parameters are those of `neighbours.build_exact`.
 
-    All builders find the same neighbours, but for similarities that differ by no more than float32's rounding. What the graph
-    says of its builder tells which it was.
+    All builders, on any device, find the same neighbours, but for similarities that differ by no more than float32's rounding.
+    What the graph says of its builder and device tells which they were.
+
+    Parameters
+    ----------
+    device : str
+        `cpu`, `cuda`, `cuda:1`, or `auto` for a card where there is one and it pays. A card that is out of memory leaves the
+        graph to the processor.
+
+    Raises
+    ------
+    InvalidRequest, Unavailable
+        There is no such device.
     """
+    card = choose_card(len(x), x.shape[1], builder, device)
+    if card is None:
+        return _build_here(x, k_max, groups, report, builder)
+    from consilience.numerics.card_graphs import build_on_card  # noqa: PLC0415 - it loads torch
+    from consilience.numerics.card_search import CardFull  # noqa: PLC0415 - the same
+
+    try:
+        graph, label = build_on_card(x, k_max, groups, report, device=card.name), str(card)
+    except CardFull:
+        graph, label = _build_here(x, k_max, groups, report, builder), f"cpu ({card}: out of memory)"
+    return replace(graph, device=label)
+
+
+def choose_card(n: int, d: int, builder: str, device: str) -> Card | None:
+    """The card that builds a graph of n rows of d values; None where the processor does, whose builders can be forced."""
+    if builder not in ("auto", "certified_bf16") or (device == "auto" and n * n * d < CARD_STEPS):
+        return None
+    return find_card(device)
+
+
+def _build_here(
+    x: Float32Array, k_max: int, groups: IdArray | None, report: Callable[[int], None] | None, builder: ExactBuilder
+) -> NeighbourGraph:
     chosen = choose_builder(*x.shape) if builder == "auto" else builder
     if chosen == "certified_bf16":
         from consilience.numerics.certified import build_certified  # noqa: PLC0415 - its kernels are for it alone

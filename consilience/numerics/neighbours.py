@@ -26,7 +26,7 @@ BLOCK_STEPS = 1e11
 MIN_BLOCK_ROWS = 1024
 
 #: What a graph says of itself besides its lists.
-_FACTS = ("builder", "certified", "recall", "recall_queries")
+_FACTS = ("builder", "certified", "recall", "recall_queries", "device")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,16 @@ class NeighbourGraph:
     similarities : array of shape (n, k_max), float32, descending in each row; of the rows as they were searched, which are
         scaled down or up where their products would leave float32's range
     builder : str
-        How it was made: "faiss_flat", "symmetric" and "certified_bf16" are exact, anything else is an index-factory string.
+        How it was made: "faiss_flat", "symmetric", "certified_bf16" and "certified_f32" are exact, anything else is an
+        index-factory string.
     certified : float, optional
-        Share of rows that bfloat16 and its rounding bound settled.
+        Share of rows that rounded products and their bound settled.
     recall : sequence of k_max floats, optional
         Of an approximate graph: the share of the true first k neighbours among the first k, for every k.
     recall_queries : int, optional
         Rows on which that was measured.
+    device : str
+        What multiplied: "cpu", or a card by name and model.
     """
 
     ids: IdArray
@@ -54,6 +57,7 @@ class NeighbourGraph:
     certified: float | None = None
     recall: Sequence[float] | None = None
     recall_queries: int | None = None
+    device: str = "cpu"
 
     @property
     def k_max(self) -> int:

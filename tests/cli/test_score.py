@@ -120,6 +120,15 @@ def test_an_id_needs_a_server(consilience: Command, pair: Pair) -> None:
     assert (ran.status, "--server" in ran.err) == (2, True)
 
 
+def test_a_device_is_chosen_here_and_by_the_worker_where_there_is_a_server(consilience: Command, pair: Pair) -> None:
+    document = ScoreDocument.model_validate_json(consilience("score", *pair, "--json", "--device", "cpu").out)
+    assert document.scores[0].neighbours is not None
+    assert document.scores[0].neighbours.device == "cpu"
+    assert "'gpu' is no device" in consilience("score", *pair, "--device", "gpu").err
+    ran = consilience("score", *pair, "--device", "cuda", "--server", "http://127.0.0.1:1")
+    assert (ran.status, "workers choose" in ran.err) == (2, True)
+
+
 def test_no_service_is_status_3(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", *pair, "--server", "http://127.0.0.1:1")
     assert (ran.status, "127.0.0.1:1" in ran.err, ran.out) == (3, True, "")

@@ -1,6 +1,7 @@
 """The neighbour metrics from rows to score: values, nulls, intervals and undefined cells, against searching again."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import pytest
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
+from consilience.measures import comparison
 from consilience.measures.comparison import Comparison, FreshGraphs, Side
 from consilience.measures.list_scores import find_score
 from consilience.measures.measurement import Measurement
 from consilience.measures.registry import measure
+from consilience.numerics import graphs
+from consilience.numerics.devices import Card
 from consilience.numerics.intervals import HALVES, Bounds, list_length
 from consilience.numerics.lists import Lists
 from consilience.numerics.sources import ArrayLayer
@@ -196,3 +200,12 @@ def test_the_fewest_rows_have_a_value_or_a_reason_and_never_an_error(metric: Nei
         found = only(*(layers(1, seed, n)[0] for seed in (1, 2)), metric.model_copy(update={"k": (min(3, n - 1),)}))
         assert (found.value is None) == (found.reason is not None)
         assert found.interval is not None or found.status == "undefined" or "No interval" in found.warnings[0]
+
+
+def test_a_card_in_the_jobs_own_process_comes_before_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = open_side(layers(1, seed=0))
+    monkeypatch.setattr(comparison, "STEPS_MIN", 1)
+    monkeypatch.setattr(side, "parts", SimpleNamespace(elsewhere=True))
+    assert side.sends(0)
+    monkeypatch.setattr(graphs, "find_card", lambda _: Card("cuda:0", "of the tests"))
+    assert not side.sends(0)

@@ -14,6 +14,7 @@ import pytest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest, Job, JobStatus, Plan
 from consilience.formats.files import open_path
+from consilience.numerics.devices import explain_absence
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
@@ -151,6 +152,14 @@ def test_a_worker_waits_for_the_services_migration_and_not_for_ever(
     status, line = start({**environment, "CONSILIENCE_DATABASE_URL": f"sqlite:///{tmp_path / 'empty.db'}"})
     assert status == 2
     assert "Start the service" in line["detail"]
+
+
+@pytest.mark.skipif(explain_absence() is None, reason="there may be a card here")
+def test_a_worker_that_is_to_use_a_card_and_has_none_says_what_it_found(environment: dict[str, str]) -> None:
+    status, line = start({**environment, "CONSILIENCE_DEVICE": "cuda"})
+    assert status == 2
+    assert f"There is no device cuda: {explain_absence()}" in line["detail"]
+    assert "CONSILIENCE_DEVICE=cpu" in line["detail"]
 
 
 def test_threads_are_limited_before_the_numeric_libraries_are_loaded() -> None:

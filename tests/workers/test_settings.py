@@ -45,6 +45,19 @@ def test_an_error_names_the_variable_and_its_value(monkeypatch: pytest.MonkeyPat
     assert "CONSILIENCE_WORKERS='many'" in str(caught.value)
 
 
+@pytest.mark.parametrize("word", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_a_device_is_chosen_by_its_word(word: str) -> None:
+    assert Settings(device=word).device == word
+    assert Settings().device == "auto"
+
+
+@pytest.mark.parametrize("word", ["", "gpu", "cuda:", "cuda:x", "cuda:0\n", "CUDA"])
+def test_a_word_that_is_no_device_is_named(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSILIENCE_DEVICE", word)
+    with pytest.raises(StartupError, match="CONSILIENCE_DEVICE="):
+        read_settings()
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> dict[str, Path]:
     """Three files that stand for a certificate."""
