@@ -133,7 +133,7 @@ def _search(  # noqa: PLR0917 - what a pass over some rows is told
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     operands = Operands(_as_tensor(rounded), rounded.shifts.astype(np.float32), owner, groups is not None)
     left = []
-    with plain_products():
+    with plain_products(device):
         for found in search(operands, rows, count_kept(k, n), device=device, budget=budget, report=report):
             keys, counts = _read(found)
             part, certified = settle(x, found.rows, keys, counts, rounded=rounded, k=k)

@@ -5,7 +5,7 @@ keeps its best on the card; only they come back. The same code runs on the proce
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -93,8 +93,11 @@ class Candidates:
 
 
 @contextmanager
-def plain_products() -> Iterator[None]:
-    """Products of float32 in float32, and sums of bfloat16 products in float32, whatever the process has set."""
+def plain_products(device: torch.device) -> Iterator[None]:
+    """Products of float32 in float32, and sums of bfloat16 products in float32, whatever the process has set.
+
+    The device is the current one meanwhile: pinned memory would wake another card.
+    """
     matmul = torch.backends.cuda.matmul
     precision = matmul.fp32_precision
     reduced = (
@@ -103,7 +106,8 @@ def plain_products() -> Iterator[None]:
     )
     matmul.fp32_precision, matmul.allow_bf16_reduced_precision_reduction = "ieee", (False, True)
     try:
-        yield
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
     finally:
         matmul.fp32_precision, matmul.allow_bf16_reduced_precision_reduction = precision, reduced
 

@@ -167,7 +167,7 @@ def test_no_similarity_is_further_off_than_its_bound(draw: Draw, d: int, precisi
     n, rounded = len(x), precision(x)
     rows = np.arange(n, dtype=np.int32)
     operands = Operands(card_graphs._as_tensor(rounded), rounded.shifts.astype(np.float32), rows, grouped=False)
-    with card_graphs.plain_products():
+    with card_graphs.plain_products(torch.device(device)):
         (found,) = search(operands, rows, n - 1, device=torch.device(device), budget=None, report=lambda _: None)
     errors = rounded.errors(rows, found.similarities[:, [0, -1]])
     true = np.take_along_axis(x.astype(np.float64) @ x.astype(np.float64).T, found.ids.astype(np.intp), axis=1)
