@@ -22,21 +22,24 @@ from consilience.contract.embeddings import Layer
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.metrics import METRICS
-from consilience.execution import CachedGraphs
+from consilience.errors import TooExpensive
+from consilience.execution.alignment import CachedGraphs
 from consilience.formats.matrices import LayerHeader, OpenFile, Tensor
 from consilience.measures.comparison import FreshGraphs, GraphSource
 from consilience.numerics.sources import SelectedLayer, Source
 from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import Blobs
+from consilience.stores.graphs import Graphs
 
 DIM = 768
 MILLION = 1_000_000
 #: What the million rows may take of memory, at most.
 BUDGET_BYTES = 2_500_000_000
 CACHED_N = 65_536
-GROWTH_N = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
-#: A metric is not measured at a size that would take longer.
-PATIENCE_S = 100.0
+GRAPHS_BYTES = 2_000_000_000
+GROWTH_N = (1_000, 10_000, 30_000, 100_000, 1_000_000)
+#: A metric is not measured at a size that would take more seconds of one core.
+PATIENCE_S = 150.0
 VALUES = {"null": {"method": "none"}, "interval": None}
 ESTIMATE = {"half_width": 0.005}
 
@@ -73,22 +76,21 @@ def _make_rows(n: int, seed: int) -> Iterator[np.ndarray]:
         yield (latent @ mixing + 4 * noise).astype(np.float16)
 
 
-def open_sides(folder: str, n: int) -> tuple[Blobs, list[Source]]:
-    """The first n rows of both sides, and the store."""
+def open_sides(folder: str, n: int) -> list[Source]:
+    """The first n rows of both sides."""
     blobs = Blobs(Path(folder))
     sides = []
     for side in "ab":
         layer = blobs.open(Layer.model_validate_json(Path(folder, f"{side}.json").read_text()), MILLION)
         sides.append(Source(side, [SelectedLayer(layer, np.arange(n)) if n < MILLION else layer]))
-    return blobs, sides
+    return sides
 
 
 def score_stored(folder: str, n: int, graphs: GraphSource | None = None, **options: Any) -> tuple[float, Any]:
     """Seconds and document of a score of the first n rows."""
-    _, sides = open_sides(folder, n)
     chosen = ScoringOptions.model_validate(options)
     started = time.perf_counter()
-    document = score_sources(chosen, *sides, graphs or FreshGraphs(), ignore_progress)
+    document = score_sources(chosen, *open_sides(folder, n), graphs or FreshGraphs(), ignore_progress)
     return time.perf_counter() - started, document
 
 
@@ -109,9 +111,10 @@ def measure_million(folder: str) -> dict[str, object]:
 
 def measure_cached(folder: str) -> dict[str, object]:
     """The first score at n = 65536, and the same again with both graphs in the store."""
-    blobs, _ = open_sides(folder, CACHED_N)
-    first, _ = score_stored(folder, CACHED_N, CachedGraphs(blobs), metrics="mutual_knn")
-    again, document = score_stored(folder, CACHED_N, CachedGraphs(blobs), metrics="mutual_knn")
+    graphs = CachedGraphs(Graphs(Path(folder), GRAPHS_BYTES), ignore_progress)
+    score_stored(folder, 1000, metrics="mutual_knn")
+    first, _ = score_stored(folder, CACHED_N, graphs, metrics="mutual_knn")
+    again, document = score_stored(folder, CACHED_N, graphs, metrics="mutual_knn")
     return {
         "n": CACHED_N,
         "first_s": round(first, 2),
@@ -130,7 +133,10 @@ def _measure_growth(folder: str) -> dict[str, object]:
         for n in GROWTH_N:
             if points and _foresee(points, n) > PATIENCE_S:
                 break
-            points.append(_run("grow", folder, name, str(n)))
+            point = _run("grow", folder, name, str(n))
+            if "refused" in point:
+                break
+            points.append(point)
         found[name] = {"points": points, **fit(points)}
         print(f"  {name}: {points[-1]}", flush=True)
     return found
@@ -151,24 +157,36 @@ def measure_growth_point(folder: str, name: str, n: str) -> dict[str, object]:
     """One metric at one size, after a small run that loads what there is to load."""
     options = subjects()[name]
     score_stored(folder, 1000, **options)
-    seconds, document = score_stored(folder, int(n), memory_budget_bytes=BUDGET_BYTES, **options)
+    used = time.process_time()
+    try:
+        seconds, document = score_stored(folder, int(n), memory_budget_bytes=BUDGET_BYTES, **options)
+    except TooExpensive as error:
+        return {"n": int(n), "refused": str(error)}
+    used = time.process_time() - used
     entry = document.scores[0]
-    return {"n": int(n), "seconds": round(seconds, 4), "peak_mb": _peak_mb(), "value": entry.value}
+    return {
+        "n": int(n),
+        "seconds": round(seconds, 4),
+        "cpu_s": round(used, 4),
+        "peak_mb": _peak_mb(),
+        "value": entry.value,
+        "queries": entry.queries,
+    }
 
 
 def _foresee(points: list[dict[str, float]], n: int) -> float:
     """Seconds at n by the worst growth, n^2, of the last point's."""
     last = points[-1]
     exponent = min(2.0, max(1.0, fit(points)["exponent"] or 1.0)) if len(points) > 2 else 1.0
-    return last["seconds"] * (n / last["n"]) ** exponent
+    return last["cpu_s"] * (n / last["n"]) ** exponent
 
 
 def fit(points: list[dict[str, float]]) -> dict[str, float | None]:
-    """Slopes of log seconds and log memory over log n of the points above a tenth of a second; of the last three at most."""
-    slow = [point for point in points if point["seconds"] >= 0.1][-3:]
+    """Slopes of log cpu seconds and log memory over log n, of the last three points that take a tenth of a second."""
+    slow = [point for point in points if point["cpu_s"] >= 0.1][-3:]
     if len(slow) < 2:
         return {"exponent": None, "memory_exponent": None}
-    size, seconds, memory = (np.log([point[key] for point in slow]) for key in ("n", "seconds", "peak_mb"))
+    size, seconds, memory = (np.log([point[key] for point in slow]) for key in ("n", "cpu_s", "peak_mb"))
     return {
         "exponent": round(float(np.polyfit(size, seconds, 1)[0]), 2),
         "memory_exponent": round(float(np.polyfit(size, memory, 1)[0]), 2),

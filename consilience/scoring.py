@@ -164,7 +164,7 @@ def score_sources(
     with stopwatch.time("preparation"):
         if options.pairing == "row":
             check_pairing(a.n, b.n)
-        paired = pair(a, b, options.pairing)
+        paired = pair(a, b, options.pairing, counted.fact)
         check_pairing(paired.a.n, paired.b.n)
         check_neighbours(options, _neighbours_max(paired))
         check_subset(options, paired.a.n)

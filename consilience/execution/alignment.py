@@ -1,5 +1,6 @@
 """What a job does with its two stored sets. Holds the cache of neighbour graphs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from consilience.contract.embeddings import EmbeddingSet
@@ -16,6 +17,8 @@ from consilience.stores.graphs import Graphs
 
 #: Raised when the bytes of a graph or the way it is built change.
 GRAPH_VERSION = 5
+#: The same of facts about layers.
+FACT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class CachedGraphs:
                     return graph, False
         self.store.count(hit=True)
         return found, True
+
+    def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
+        """Read what is known of a layer; else find it and keep it."""
+        facts, address = self.store.facts, f"fact {FACT_VERSION} {key()}"
+        found = facts.read(address, lambda file: file.read())
+        if found is None:
+            found = find()
+            with facts.claim(address, self._wait) as keep:
+                keep(lambda file: file.write(found))
+        return found
 
     def _read(self, address: str, k: int) -> NeighbourGraph | None:
         graph = self.store.read(address, lambda file: NeighbourGraph.from_bytes(file.read()))

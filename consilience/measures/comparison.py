@@ -52,6 +52,9 @@ class GraphSource(Protocol):
     def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
         """Give the graph of a key with k_max of at least k, and whether it was there already."""
 
+    def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
+        """Give what was found once of a layer, or find it."""
+
 
 class FreshGraphs:
     """Builds every graph, keeps none."""
@@ -59,6 +62,10 @@ class FreshGraphs:
     def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:  # noqa: ARG002 - a cache needs it
         """Build it."""
         return build(k), False
+
+    def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:  # noqa: ARG002 - the same
+        """Find it."""
+        return find()
 
 
 @dataclass
@@ -151,7 +158,14 @@ class Side:
 
     def scan(self, index: int) -> Scan:
         """What one look at every row tells of a layer."""
-        return self.keep(index, "scan", lambda: scan(self.stream(index), self.parts))
+
+        def find() -> bytes:
+            return scan(self.stream(index), self.parts).to_bytes()
+
+        def read() -> Scan:
+            return Scan.from_bytes(self.graphs.fact(lambda: f"scan of {self._preparation(index)}", find))
+
+        return self.keep(index, "scan", read)
 
     def centred(self, index: int) -> CentredRows:
         """Access to a layer's rows, and their mean; it holds no rows."""
@@ -252,9 +266,12 @@ class Side:
 
     def address(self, index: int) -> str:
         """What every graph of a layer depends on: the numbers and rows, their preparation, the groups."""
-        preparation = f"clamp={self.clamps[index]!r} centre={self.centre} l2={self.normalise}"
         groups = "none" if self.groups is None else sha256(self.groups.tobytes()).hexdigest()
-        return f"{self.layers[index].digest} {preparation} groups={groups}"
+        return f"{self._preparation(index)} groups={groups}"
+
+    def _preparation(self, index: int) -> str:
+        """What a layer's prepared rows depend on."""
+        return f"{self.layers[index].digest} clamp={self.clamps[index]!r} centre={self.centre} l2={self.normalise}"
 
 
 @dataclass

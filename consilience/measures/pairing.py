@@ -1,5 +1,6 @@
 """From two sides as they come in to two sides whose rows are paired, with a record of what was done."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ from consilience.contract.scores import Pairing
 from consilience.errors import InvalidRequest, UnpairedSides
 from consilience.numerics.arrays import IdArray, count_duplicates
 from consilience.numerics.pairing import number_groups, pair_by_id
-from consilience.numerics.sources import Source, raw_blocks
+from consilience.numerics.sources import Layer, Source, raw_blocks
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,19 @@ class Paired:
         )
 
 
-def pair(a: Source, b: Source, by: Literal["row", "id"]) -> Paired:
-    """Pair two sides by row or by id.
+#: Gives what was found once of a layer, or finds it: see `comparison.GraphSource.fact`.
+Fact = Callable[[Callable[[], str], Callable[[], bytes]], bytes]
+
+
+def pair(a: Source, b: Source, by: Literal["row", "id"], fact: Fact) -> Paired:
+    """Pair two sides by row or by id; `fact` knows, or finds, how many rows repeat an earlier one.
 
     Raises
     ------
     UnpairedSides, InvalidRequest
     """
     if by == "row":
-        return _record(a, b, "row", dropped=(0, 0))
+        return _record(a, b, "row", fact, dropped=(0, 0))
     if a.ids is None or b.ids is None:
         side = "a" if a.ids is None else "b"
         raise InvalidRequest(
@@ -55,22 +60,26 @@ def pair(a: Source, b: Source, by: Literal["row", "id"]) -> Paired:
             pointer="/pairing",
         )
     pairs = pair_by_id(a.ids, b.ids, repeats_a=a.groups is not None, repeats_b=b.groups is not None)
-    return _record(a.select(pairs.a), b.select(pairs.b), "id", dropped=(pairs.dropped_a, pairs.dropped_b))
+    return _record(a.select(pairs.a), b.select(pairs.b), "id", fact, dropped=(pairs.dropped_a, pairs.dropped_b))
 
 
-def _record(a: Source, b: Source, by: Literal["row", "id"], dropped: tuple[int, int]) -> Paired:
+def _record(a: Source, b: Source, by: Literal["row", "id"], fact: Fact, *, dropped: tuple[int, int]) -> Paired:
     groups = _find_groups(a, b)
-    first_a, first_b = a.layers[0], b.layers[0]
     record = Pairing(
         by=by,
         matched=a.n,
         dropped_a=dropped[0],
         dropped_b=dropped[1],
         groups=None if groups is None else int(groups.max()) + 1,
-        duplicates_a=count_duplicates(raw_blocks(first_a)),
-        duplicates_b=count_duplicates(raw_blocks(first_b)),
+        duplicates_a=_count_duplicates(a.layers[0], fact),
+        duplicates_b=_count_duplicates(b.layers[0], fact),
     )
     return Paired(a, b, groups, record)
+
+
+def _count_duplicates(layer: Layer, fact: Fact) -> int:
+    found = fact(lambda: f"duplicates of {layer.digest}", lambda: str(count_duplicates(raw_blocks(layer))).encode())
+    return int(found)
 
 
 def _find_groups(a: Source, b: Source) -> IdArray | None:

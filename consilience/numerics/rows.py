@@ -176,6 +176,16 @@ class Scan:
     largest: float
     mean: Float64Array = field(compare=False, default_factory=lambda: np.empty(0))
 
+    def to_bytes(self) -> bytes:
+        """Write it for a cache, exactly: float64 holds every count and value."""
+        return np.array([self.zero_rows, self.constant, self.largest, *self.mean], "<f8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote."""
+        zero_rows, constant, largest, *mean = np.frombuffer(data, "<f8").tolist()
+        return cls(int(zero_rows), bool(constant), largest, np.array(mean))
+
 
 @dataclass(frozen=True)
 class _Look:

@@ -3,6 +3,7 @@
 graphs/12/123456...        a graph: a checksum, then its bytes; its time of change is that of its last use
 graphs/12/123456....draft  one that is being built: its builder holds a lock on it
 graphs/books               hits, misses and evictions so far; whoever changes what is kept holds a lock on it
+facts/                     the same for what one look at a layer's rows tells
 
 Nothing here is needed: what cannot be read, written or locked is built, and no error of the disk's is raised.
 """
@@ -20,6 +21,8 @@ from consilience.contract.info import GraphCache
 from consilience.stores import disk
 from consilience.stores.graph_books import Books, Counts, add
 
+#: What is kept of facts about layers, some kilobytes each: thousands of layers.
+FACTS_BYTES = 16_000_000
 #: Whoever waits for another's graph looks this often whether it is there.
 WAIT_S = 0.1
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -52,10 +55,15 @@ class Graphs:
         What the kept graphs may take together; 0: none is kept, and none is read.
     """
 
-    def __init__(self, root: Path, limit_bytes: int) -> None:
-        self._folder = root / "graphs"
+    def __init__(self, root: Path, limit_bytes: int, folder: str = "graphs") -> None:
+        self._root, self._folder = root, root / folder
         self._limit = limit_bytes
         self._books = Books(self._folder / "books")
+
+    @property
+    def facts(self) -> "Graphs":
+        """A small cache of the same kind beside it, for what one look at a layer tells; off where this one is."""
+        return Graphs(self._root, min(self._limit, FACTS_BYTES), "facts")
 
     def read(self, key: str, load: Callable[[BinaryIO], T]) -> T | None:
         """What `load` makes of a graph's bytes; None where there is none, or a damaged one. It counts as just used.

@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 
 from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.jobs import ScoringOptions
+from consilience.contract.neighbour_metrics import MutualKnn
+from consilience.contract.scores import ScoreDocument
 from consilience.errors import Unavailable
 from consilience.execution.alignment import CachedGraphs, open_set
 from consilience.formats.files import from_vectors
+from consilience.numerics.arrays import AnyArray, Float32Array
 from consilience.numerics.neighbours import NeighbourGraph, build_exact
+from consilience.numerics.sources import ArrayLayer, Source
+from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
@@ -82,3 +88,63 @@ def test_without_a_cache_every_graph_is_built(tmp_path: Path) -> None:
     graphs, build = CachedGraphs(Graphs(tmp_path, 0), print), Builds()
     assert [graphs.graph(lambda: "key", 5, build)[1] for _ in range(2)] == [False, False]
     assert build.done == [5, 5]
+
+
+@dataclass(frozen=True)
+class WatchedLayer(ArrayLayer):
+    """A layer that remembers which of its rows were read."""
+
+    reads: list[int] = field(default_factory=list)
+
+    def rows(self, start: int, stop: int) -> AnyArray:
+        self.reads.append(start)
+        return super().rows(start, stop)
+
+
+def test_a_second_score_of_the_same_sets_reads_no_rows_and_says_the_same(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(60, 4)).astype(np.float32) for _ in "ab"]
+    arrays[0][7] = arrays[0][3]
+    graphs, options = CachedGraphs(Graphs(tmp_path, 10**6), ignore_progress), ScoringOptions(metrics=(MutualKnn(),))
+
+    def score() -> tuple[ScoreDocument, list[int]]:
+        layers = [WatchedLayer("0", array) for array in arrays]
+        document = score_sources(options, *(Source("s", [layer]) for layer in layers), graphs, ignore_progress)
+        return document, layers[0].reads + layers[1].reads
+
+    (first, read), (again, read_again) = score(), score()
+    assert read
+    assert not read_again
+    assert again.scores[0].model_copy(update={"neighbours": None}) == first.scores[0].model_copy(
+        update={"neighbours": None}
+    )
+    assert (first.pairing.duplicates_a, again.pairing.duplicates_a) == (1, 1)
+
+
+def test_what_is_known_of_a_layer_is_not_told_of_another(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    zeros = rows.copy()
+    zeros[5] = 0
+    graphs = CachedGraphs(Graphs(tmp_path, 10**6), ignore_progress)
+
+    def score(profile: str, a: Float32Array) -> str | None:
+        options = ScoringOptions.model_validate({"metrics": "mutual_knn", "preparation": profile})
+        sides = (Source("s", [ArrayLayer("0", array)]) for array in (a, rows))
+        reason = score_sources(options, *sides, graphs, ignore_progress).scores[0].reason
+        return reason and reason.code
+
+    assert [score("l2", rows), score("l2", zeros), score("none", zeros), score("l2", rows)] == [
+        None,
+        "zero-rows",
+        None,
+        None,
+    ]
+
+
+def test_a_damaged_fact_is_found_anew(tmp_path: Path) -> None:
+    graphs = CachedGraphs(Graphs(tmp_path, 10**6), ignore_progress)
+    assert graphs.fact(lambda: "key", lambda: b"first") == b"first"
+    assert graphs.fact(lambda: "key", lambda: b"second") == b"first"
+    (kept,) = (tmp_path / "facts").glob("??/*")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    assert graphs.fact(lambda: "key", lambda: b"third") == b"third"
