@@ -26,7 +26,7 @@ _CONSTANT_SINGLES = nb.types.Array(nb.float32, 1, "C", readonly=True)
 SELECTION = (
     *(nb.int64, nb.int64, nb.boolean),
     *(_CONSTANT_SINGLES, _CONSTANT_IDS, _CONSTANT_IDS),
-    *(_KEYS, nb.int64[::1], nb.float32[::1], nb.int64),
+    *(_KEYS, nb.int64[::1], nb.float32[::1], nb.uint64[::1], nb.int64),
 )
 _SIGN, _BELOW_SIGN = np.uint32(1 << 31), np.uint32((1 << 31) - 1)
 _ONE = np.uint64(1)
@@ -94,13 +94,14 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
     keys: KeyArray,
     counts: CountArray,
     limits: Float32Array,
+    floors: KeyArray,
     k: int,
 ) -> None:
     """Add a tile's similarities to what its rows have found, and to what its columns have.
 
-    A row collects keys beyond its best k until it has no room; then it is cut to its best k, and their least similarity becomes
-    its limit. Values under a limit are skipped 64 at a time. All in one loop, because a function of arrays counts references
-    at every call.
+    A row collects keys beyond its best k until it has no room; then it is cut to its best k, and the least of them becomes its
+    floor, and its limit. Values under a limit are skipped 64 at a time. All in one loop, because a function of arrays counts
+    references at every call.
 
     Parameters
     ----------
@@ -113,7 +114,8 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
     items, owner : arrays of shape (m,), int32: id and group of each place; nobody finds its own group
     keys : array of shape (m, room), room > k
     counts : array of shape (m,), how many keys each place has
-    limits : array of shape (m + 64,), float32, minus infinity at first
+    limits : array of shape (m + 64,), float32, at first minus infinity or what k similarities are known to reach
+    floors : array of shape (m,), the k-th best key where a row has been cut, else `NO_KEY`
     """
     height, width = tile.shape
     room = keys.shape[1]
@@ -139,14 +141,15 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
                         continue
                     place, other = (j, i) if turn else (i, j)
                     key = make_key(read_value(tile, at + tile.itemsize * lane) + shift + shifts[j], items[other])
-                    if limits[place] > -np.inf and key > keys[place, k - 1]:
+                    if key > floors[place]:
                         continue  # as similar as the k-th, but of a larger id
                     count = counts[place]
                     keys[place, count] = key
                     counts[place] = count + 1
                     if count + 1 == room:
                         _partition(keys, place, room, k)
-                        limits[place] = key_value(keys[place, k - 1])
+                        floors[place] = keys[place, k - 1]
+                        limits[place] = key_value(floors[place])
                         counts[place] = k
 
 

@@ -14,7 +14,7 @@ Pair = tuple[int, int]
 #: A tile of so many rows and columns fills float32 products of any width that embeddings have, and stays near the cache.
 TILE_ROWS = 1024
 #: Below it, starting a product costs more than the threads gain.
-TILE_ROWS_MIN = 128
+TILE_ROWS_MIN = 256
 #: Blocks that keep several threads busy.
 BLOCKS_MIN = 16
 

@@ -6,6 +6,7 @@ however they were cut, because the tiles depend on the number of rows alone and 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -40,12 +41,25 @@ class Found:
         self.keys = np.empty((len(items), room), np.uint64)
         self.counts = np.zeros(len(items), np.int64)
         self.limits = np.full(len(items) + LANES, -np.inf, np.float32)
+        self.floors = np.full(len(items), NO_KEY)
         self.shifts = np.zeros(len(items) + LANES, np.float32)
+        self._own = int(np.bincount(owner).max())
 
     def add(self, tile: AnyArray, row: int, column: int, kernel: Callable[..., None] = select) -> None:
         """Add the similarities of a tile whose first row and column stand at these places."""
-        found = (self.keys, self.counts, self.limits, self.k)
+        if row == column:
+            self._limit(tile, row)
+        found = (self.keys, self.counts, self.limits, self.floors, self.k)
         kernel(tile, row, column, row != column, self.shifts, self.items, self.owner, *found)
+
+    def _limit(self, tile: AnyArray, row: int) -> None:
+        """Start the rows of a tile on the diagonal with what k of its own similarities reach, however many are its group's."""
+        rank = tile.shape[1] - self.k - self._own
+        if rank >= 0:
+            rows = slice(row, row + len(tile))
+            values = widen(tile) + self.shifts[rows, None] + self.shifts[rows]
+            values.partition(rank, axis=1)
+            self.limits[rows] = values[:, rank]
 
     def best(self) -> KeyArray:
         """The best k keys of each row, best first, `NO_KEY` where there are fewer: a view, and the end of the search."""
@@ -56,6 +70,12 @@ class Found:
 
         map_rows(sort, len(self.items), 4 * self.k)
         return self.keys[:, : self.k]
+
+
+def widen(tile: AnyArray) -> Float32Array:
+    """A tile's values as float32, where they are the bits of bfloat16."""
+    wide = (tile.astype(np.uint32) << 16).view(np.float32) if tile.dtype == np.uint16 else tile
+    return cast("Float32Array", wide)
 
 
 @dataclass(frozen=True)

@@ -221,3 +221,10 @@ def test_a_forked_child_searches_before_and_after_its_parent() -> None:
         np.testing.assert_array_equal(here.recv(), build_symmetric(draw_rows(1500, 16), 10).ids)
         child.join(10)
         assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("largest", [2, 60, 130, 400])
+def test_large_groups_within_one_block_leave_enough_neighbours(largest: int) -> None:
+    x = draw_whole(700, 3, largest)
+    groups = np.maximum(np.arange(700) - largest, -1).astype(np.int32) + 1  # the first rows belong together
+    np.testing.assert_array_equal(build_symmetric(x, 150, groups).ids, sort_all(x, 150, groups))
