@@ -36,7 +36,7 @@ def round_rows(  # noqa: PLR0917 - numba takes arguments by position
 
     Parameters
     ----------
-    bits : array of shape (n, d), the rounded rows
+    bits : array of shape (n, d or more), the rounded rows, zeros behind them
     measures : array of shape (4, n)
         Squared lengths of the centred row, of the rounded one and of their difference; the row's inner product with the centre.
     """
@@ -52,18 +52,25 @@ def round_rows(  # noqa: PLR0917 - numba takes arguments by position
             rounded += near * near
             left += (value - near) * (value - near)
             along += np.float64(x[row, c]) * centre[c]
+        for c in range(x.shape[1], bits.shape[1]):
+            bits[row, c] = 0
         measures[0, row], measures[1, row] = whole, rounded
         measures[2, row], measures[3, row] = left, along
 
 
 @nb.njit(nogil=True, fastmath=_LOOSE)
-def _decide(x: Float32Array, row: int, key: np.uint64) -> np.uint64:
-    """The key of a row's candidate with the true similarity: summed in float64, then rounded."""
-    item = key_item(key)
-    total = 0.0
-    for c in range(x.shape[1]):
-        total += np.float64(x[row, c]) * np.float64(x[item, c])
-    return make_key(np.float32(total), item)
+def _decide(x: Float32Array, row: int, keys: KeyArray, first: int, last: int) -> None:
+    """Give some of a row's keys the true similarities: summed in float64, then rounded; two at once hide the way to memory."""
+    for t in range(first, last, 2):
+        u = min(t + 1, last - 1)
+        item, other = key_item(keys[t]), key_item(keys[u])
+        total = total_other = 0.0
+        for c in range(x.shape[1]):
+            value = np.float64(x[row, c])
+            total += value * np.float64(x[item, c])
+            total_other += value * np.float64(x[other, c])
+        keys[t] = make_key(np.float32(total), item)
+        keys[u] = make_key(np.float32(total_other), other)
 
 
 @nb.njit(
@@ -90,16 +97,15 @@ def decide_rows(  # noqa: PLR0917 - the same
     start, stop : places in these arrays
     """
     for place in range(start, stop):
-        row, least = rows[place], np.float32(np.inf)
+        row, own, least = rows[place], keys[place], np.float32(np.inf)
+        _decide(x, row, own, 0, k)
         for t in range(k):
-            keys[place, t] = _decide(x, row, keys[place, t])
-            least = min(least, key_value(keys[place, t]))
-        below = np.float64(least) - errors[place]
-        for t in range(k, counts[place]):
-            if key_value(keys[place, t]) >= below:
-                keys[place, t] = _decide(x, row, keys[place, t])
-            else:
-                keys[place, t] = NO_KEY
+            least = min(least, key_value(own[t]))
+        last = k
+        while last < counts[place] and key_value(own[last]) >= np.float64(least) - errors[place]:
+            last += 1
+        _decide(x, row, own, k, last)
+        own[last : counts[place]] = NO_KEY
 
 
 @nb.njit(

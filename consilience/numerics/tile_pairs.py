@@ -16,7 +16,7 @@ TILE_ROWS = 1024
 #: Below it, starting a product costs more than the threads gain.
 TILE_ROWS_MIN = 256
 #: Blocks that keep several threads busy.
-BLOCKS_MIN = 16
+BLOCKS_MIN = 8
 
 
 def block_edges(n: int) -> list[int]:
