@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo serve check test hostile format openapi bench evidence docs clean
+.PHONY: install demo serve check audit test hostile fuzz format openapi bench evidence docs clean
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -30,11 +30,18 @@ check: install ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+audit: install ## known faults of the pinned packages: asks PyPI and osv.dev, so not a part of check
+	$(BIN)/pip install --quiet --target $(VENV)/audit pip-audit
+	PYTHONPATH=$(VENV)/audit $(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
+
 test: check ## everything: the checks and the whole test suite
 	$(BIN)/pytest -n 2 --dist loadfile
 
 hostile: install ## hostile files and requests against a real service, and what the worst of them cost
 	$(BIN)/pytest tests/hostile/test_corpus.py -q
+
+fuzz: install ## Schemathesis against a real service for five minutes; FUZZ_S=3600 for an hour
+	$(BIN)/python -m tests.service.fuzzing $(or $(FUZZ_S),300)
 
 format: install
 	$(BIN)/ruff format .

@@ -20,6 +20,8 @@
         * KeyReused: an idempotency key with another body
         * Unauthenticated: no API key, or none that holds
         * Forbidden: the API key does not allow it
+        * WrongHost: the service was asked by a name that is not its own
+        * WrongOrigin: a page of another site asked
         * TooManyRequests: a limit that passes with time
         * QuotaExceeded: the owner keeps too much already
     * JobError: why a job failed
@@ -233,6 +235,20 @@ class Forbidden(StateError):
 
     code = "forbidden"
     title = "The API key does not allow it"
+
+
+class WrongHost(StateError):
+    """The service was asked by a name that is not its own."""
+
+    code = "wrong-host"
+    title = "This is not a name of the service"
+
+
+class WrongOrigin(StateError):
+    """A page of another site asked."""
+
+    code = "wrong-origin"
+    title = "The request comes from a foreign site"
 
 
 class TooManyRequests(StateError):

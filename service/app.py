@@ -13,7 +13,9 @@ from service.deps import Service, State
 from service.document import complete
 from service.gate import Gate
 from service.logs import RequestLog
+from service.pages import add_pages
 from service.routes import alignments, embeddings, health, info, jobs, metrics
+from service.safety import SafeHeaders
 from service.settings import Settings
 from service.stores import Stores, open_stores
 
@@ -52,13 +54,16 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # service.pages has a page that needs nothing from elsewhere
         redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.add_middleware(Gate, settings=settings)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(RequestLog)
     problems.install(app)
     for room in (embeddings, alignments, jobs, metrics, info, health):
         app.include_router(room.router)
     complete(app)
+    add_pages(app)
     return app

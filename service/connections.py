@@ -10,6 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Problem
+from service.safety import HEADERS
 
 
 class Connection(H11Protocol):
@@ -53,6 +54,7 @@ class Connection(H11Protocol):
             (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
+            *((name.encode(), value.encode()) for name, value in HEADERS.items()),
         ]
         events = (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),

@@ -7,7 +7,15 @@ from pydantic.json_schema import models_json_schema
 
 from consilience.contract.jobs import AlignmentRequest, JobOptions
 from consilience.contract.problems import Problem
-from consilience.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthenticated, Unavailable
+from consilience.errors import (
+    Forbidden,
+    InvalidRequest,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    WrongHost,
+    WrongOrigin,
+)
 from service.examples import PROBLEM
 from service.gate import OPEN_PATHS
 from service.problems import describe
@@ -19,6 +27,9 @@ SECURITY_SCHEME = {
 }
 #: What FastAPI documents for its own error format, which is not used here.
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
+
+#: What the gate can answer before a route is reached.
+GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
 
 
 def complete(app: FastAPI) -> None:
@@ -46,6 +57,7 @@ def _add_schemas(document: dict[str, Any]) -> None:
     for path in document["paths"].values():
         for operation in path.values():
             _drop_default_error(operation)
+            _drop_null(operation)
     for path, operations in document["paths"].items():
         if path not in OPEN_PATHS:
             for operation in operations.values():
@@ -59,7 +71,7 @@ def _add_schemas(document: dict[str, Any]) -> None:
 def _add_keys(operation: dict[str, Any]) -> None:
     """What the gate can answer before the route is reached. A service without keys needs none."""
     operation["security"] = [{"ApiKey": []}, {}]
-    for status, response in describe(Unauthenticated, Forbidden, TooManyRequests, Unavailable).items():
+    for status, response in describe(*GATE_ERRORS).items():
         operation["responses"].setdefault(str(status), response)
 
 
@@ -71,3 +83,13 @@ def _drop_default_error(operation: dict[str, Any]) -> None:
     del responses["422"]
     if any(parameter["in"] != "path" for parameter in operation["parameters"]):
         responses.update({str(status): response for status, response in describe(InvalidRequest).items()})
+
+
+def _drop_null(operation: dict[str, Any]) -> None:
+    """A parameter that may be left out cannot be null: `limit=null` is the text "null"."""
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            del schema["anyOf"]
+            schema.update(kinds[0])

@@ -10,13 +10,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from consilience.errors import ConsilienceError
 from service import problems
-from service.callers import Caller, identify, scope_of
+from service.callers import SAFE_METHODS, Caller, identify, scope_of
 from service.deps import get_service
+from service.doors import Doors
 from service.rates import RateExceeded, Rates, Standing
 from service.settings import Settings
 
 #: What everybody may ask: whether the service lives, and what its contract is.
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs"})
 
 
 class Gate:
@@ -26,6 +27,7 @@ class Gate:
         self.app = app
         self._required = settings.require_keys
         self._rates = Rates(settings.rate_limit_per_minute)
+        self._doors = Doors(settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -37,6 +39,7 @@ class Gate:
             caller = await run_in_threadpool(
                 identify, service.stores.keys, Headers(scope=scope), required=self._required
             )
+            self._check_door(scope, caller)
             standing = self._count(scope, caller)
             caller.check(scope_of(scope["method"], scope["path"]))
         except ConsilienceError as error:
@@ -46,6 +49,14 @@ class Gate:
             return
         scope["state"]["service"] = service.seen_by(caller)
         await self.app(scope, receive, _with_headers(send, standing))
+
+    def _check_door(self, scope: Scope, caller: Caller) -> None:
+        if caller.key is not None:
+            return
+        headers = Headers(scope=scope)
+        self._doors.check_host(headers)
+        if scope["method"] not in SAFE_METHODS:
+            self._doors.check_origin(headers)
 
     def _count(self, scope: Scope, caller: Caller) -> Standing | None:
         if caller.key is None:

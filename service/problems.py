@@ -10,11 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from consilience import errors
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Fault, Problem
 from consilience.errors import ConsilienceError, NotFound, quote
 from service.faults import FAULTS_LIMIT, InvalidFields, sentence
+from service.safety import HEADERS
 
 #: The status of each error; a class that is not listed has that of its base.
 STATUS: dict[type[ConsilienceError], HTTPStatus] = {
@@ -28,6 +30,8 @@ STATUS: dict[type[ConsilienceError], HTTPStatus] = {
     errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.WrongHost: HTTPStatus.MISDIRECTED_REQUEST,
+    errors.WrongOrigin: HTTPStatus.FORBIDDEN,
     errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ServiceError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -37,6 +41,8 @@ STATUS: dict[type[ConsilienceError], HTTPStatus] = {
 }
 #: Seconds after which a client may ask again.
 RETRY_AFTER_S = 1
+#: What `Allow` can name.
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 #: The client is gone: nobody reads this, it stands in the log.
 CLIENT_CLOSED = 499
 
@@ -59,6 +65,15 @@ def describe(*kinds: type[ConsilienceError]) -> dict[int | str, dict[str, Any]]:
         }
         for status, members in sorted(by_status.items())
     }
+
+
+#: What a route that reads a body itself can answer besides errors of ours.
+STALLED: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.REQUEST_TIMEOUT.value: {
+        "description": "`request-timeout`: the body came too slowly",
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
 
 
 def install(app: FastAPI) -> None:
@@ -130,7 +145,20 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         value=request.method if status == HTTPStatus.METHOD_NOT_ALLOWED else None,
         hint="The routes are listed at /openapi.json.",
     )
-    return respond(request, problem, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return respond(request, problem, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes with this path: the framework names those of the first alone."""
+    routes, scope = request.app.routes, dict(request.scope)
+
+    def is_served(method: str) -> bool:
+        return any(route.matches({**scope, "method": method})[0] == Match.FULL for route in routes)
+
+    return list(filter(is_served, METHODS))
 
 
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:
@@ -147,4 +175,5 @@ async def _answer_unforeseen(request: Request, _error: Exception) -> Response:
         detail="The service met an unforeseen error; its log has the trace.",
         hint="Report it with the request id.",
     )
-    return respond(request, problem)
+    # This answer is made outside of all middleware.
+    return respond(request, problem, {**HEADERS, "X-Request-ID": str(request.scope.get("request_id", ""))})

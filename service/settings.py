@@ -1,5 +1,6 @@
 """What the operator decides about the API and deliveries, read once from the environment (`CONSILIENCE_...`)."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
@@ -9,6 +10,8 @@ from consilience.surroundings import Count, Seconds, Surroundings, read_environm
 from service.outgoing import Destinations
 from service.signatures import parse_secret
 
+HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+
 
 def _check_secrets(secrets: SecretStr | None) -> SecretStr | None:
     """Each must be one; a variable that is set to nothing is not set."""
@@ -16,6 +19,14 @@ def _check_secrets(secrets: SecretStr | None) -> SecretStr | None:
     for each in words:
         parse_secret(each)
     return secrets if words else None
+
+
+def _check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names alone, and no `*`: whoever wants every name to do can make a key."""
+    for name in names:
+        if not HOST.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a host, such as scores.example.org, without a port")
+    return tuple(name.lower().removesuffix(".") for name in names)
 
 
 def _split(value: object) -> object:
@@ -58,6 +69,8 @@ class Settings(DeliverySettings):
     """Refuse requests without an API key also before the first key is made; afterwards they are refused anyway."""
     allow_unauthenticated: bool = False
     """Let a service without keys listen on other than loopback addresses."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_hosts)] = ()
+    """Names by which those without a key may ask, besides addresses, localhost and names without a dot."""
 
     upload_limit_bytes: Count = 8 * 2**30
     inline_limit_bytes: Count = 8 * 2**20

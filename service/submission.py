@@ -151,7 +151,7 @@ def take_vectors(body: object) -> dict[str, dict[str, object]]:
     taken = {}
     for side in ("a", "b"):
         value = body.get(side) if isinstance(body, dict) else None
-        if isinstance(value, dict) and isinstance(value.get("vectors"), list) and "embedding" not in value:
+        if isinstance(value, dict) and isinstance(value.get("vectors"), list) and value.get("embedding") is None:
             taken[side] = {name: value.pop(name) for name in ("vectors", "ids", "groups") if name in value}
             value["vectors"] = []
     return taken

@@ -10,7 +10,7 @@ from consilience.contract.jobs import Job, Plan
 from service.bodies import Bounds, media_type_of, parse_json, receive_bytes
 from service.deps import IdempotencyKey, Prefer, Service, ServiceDep
 from service.examples import ALIGNMENT_BODY
-from service.problems import RETRY_AFTER_S, describe
+from service.problems import RETRY_AFTER_S, STALLED, describe
 from service.routes.embeddings import UPLOAD_ERRORS
 from service.submission import Submission, Submissions
 from service.uploads import JSON, MULTIPART, receive_files
@@ -41,6 +41,7 @@ DRY_RUN = Query(description="Answer the plan alone: nothing is stored, nothing r
     response_model=Job,
     responses={
         200: {"description": "The finished job (`Prefer: wait`), or the plan (`dry_run`).", "model": Job | Plan},
+        **STALLED,
         **describe(*ERRORS),
     },
     openapi_extra={"requestBody": ALIGNMENT_BODY},

@@ -28,7 +28,7 @@ from service.deps import (
 from service.examples import UPLOAD_BODY
 from service.labels import Label, read_label
 from service.metadata import parse_metadata
-from service.problems import describe
+from service.problems import STALLED, describe
 from service.uploads import MULTIPART, Upload, receive_file, receive_files
 
 router = APIRouter(tags=["embeddings"])
@@ -59,7 +59,7 @@ SAME: dict[int | str, dict[str, Any]] = {
     "/v1/embeddings",
     status_code=201,
     operation_id="create_embedding",
-    responses={**SAME, **describe(*UPLOAD_ERRORS, errors.KeyReused)},
+    responses={**SAME, **STALLED, **describe(*UPLOAD_ERRORS, errors.KeyReused)},
     openapi_extra={"requestBody": UPLOAD_BODY},
 )
 async def create_embedding(

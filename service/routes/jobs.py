@@ -50,7 +50,7 @@ async def get_job(
         elif matches(if_none_match, version):
             await next_version(jobs, job_id, version, time.monotonic() + seconds)
             job, version = await run_in_threadpool(jobs.versioned, job_id)
-    headers = {"ETag": etag_of(version), "Cache-Control": "no-cache"}
+    headers = {"ETag": etag_of(version), "Cache-Control": "private, no-cache"}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
     if not job.finished:

@@ -161,3 +161,11 @@ def test_it_all_works_on_postgresql_too(redis_server: str, tmp_path: Path, postg
         assert_problem(client.get("/v1/jobs", params={"cursor": "WyIyMDI2IiwiXHUwMDAwIl0"}), 422, "invalid-request")
         assert client.post(job["links"]["cancel"]).json()["status"] == "canceled"
         assert client.delete(stored["links"]["self"]).status_code == 204
+
+
+def test_members_that_are_null_are_as_good_as_absent(client: httpx2.Client) -> None:
+    side = {"vectors": rows(12).tolist(), "embedding": None, "ids": None, "groups": None}
+
+    answer = client.post("/v1/alignments", json={"a": side, "b": side})
+
+    assert answer.status_code == 202, answer.text

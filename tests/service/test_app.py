@@ -58,7 +58,10 @@ def test_the_catalogue_shows_each_metric_with_its_options(client: httpx2.Client)
 
 
 def test_the_documentation_is_served(client: httpx2.Client) -> None:
-    assert "swagger" in client.get("/docs").text
+    page = client.get("/docs")
+
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "POST</b> <code>/v1/alignments</code>" in page.text
 
 
 def test_each_request_is_one_line_of_json_with_its_route_and_no_values(server: Server, client: httpx2.Client) -> None:

@@ -1,0 +1,63 @@
+"""Schemathesis against a service of its own: `make fuzz`, and as many cases as a suite has time for."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import start_redis, stop_process
+from tests.service.servers import Server, running_service, running_worker
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+COMMAND = Path(sys.executable).with_name("schemathesis")
+#: Waits are short, cheap jobs alone are run, and webhooks may be asked for: nobody delivers them here.
+SETTINGS = {
+    "wait_limit_s": 0.2,
+    "job_flops_limit": 1e8,
+    "webhook_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "webhook_allow": "0.0.0.0/0",
+}
+
+
+@contextmanager
+def fuzzed_service(folder: Path, redis_url: str) -> Iterator[Server]:
+    """A service with a worker, and settings under which most of what the document allows is possible."""
+    with running_service(folder, redis_url, **SETTINGS) as server, running_worker(server):
+        yield server
+
+
+def fuzz(server: Server, report: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run all phases; what was found is printed and stands in the JSON report."""
+    flags = ["--continue-on-failure", "--report", "json", "--report-json-path", str(report), "--warnings", "off"]
+    run = [COMMAND, "--no-color", "--config-file", CONFIG, "run", f"{server.url}/openapi.json", *flags, *words]
+    return subprocess.run(run, cwd=report.parent, capture_output=True, text=True, timeout=3600, check=False)
+
+
+def read_cases(report: Path) -> dict[str, Any]:
+    """How many cases there were, and how many of them failed."""
+    cases: dict[str, Any] = json.loads(report.read_text())["test_cases"]
+    return cases
+
+
+def main(seconds: str) -> int:
+    """Fuzz a fresh service for about so long; the exit status is Schemathesis's own."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        redis = start_redis(folder / "socket")
+        try:
+            with fuzzed_service(folder / "data", f"unix://{folder / 'socket'}") as server:
+                finished = fuzz(server, folder / "report.json", "--max-time", seconds)
+                errors = [line for line in server.log() if line["level"] == "error"]
+        finally:
+            stop_process(redis)
+    sys.stdout.write(finished.stdout + finished.stderr)
+    sys.stdout.writelines(f"{json.dumps(line)}\n" for line in errors)
+    return finished.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

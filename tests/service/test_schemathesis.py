@@ -1,0 +1,23 @@
+"""The OpenAPI document holds: whatever is sent, each answer is one that the document describes, and none is a 5xx."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.service.fuzzing import fuzz, fuzzed_service, read_cases
+
+#: Fewer would mean that a phase did not run.
+CASES_AT_LEAST = 1000
+
+
+@pytest.mark.timeout(300)
+def test_no_answer_is_a_server_error_or_undocumented(redis_server: str, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    with fuzzed_service(tmp_path / "data", f"{redis_server}?db=14") as server:
+        finished = fuzz(server, report, "--generation-deterministic", "--max-examples", "8")
+
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        assert [line for line in server.log() if line["level"] == "error"] == []
+    cases = read_cases(report)
+    assert cases["generated"] >= CASES_AT_LEAST
+    assert (cases["with_failures"], cases["errored"]) == (0, 0)
