@@ -10,10 +10,10 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from consilience.contract.metrics import METRICS
+from consilience.contract.places import Location, find_pointer, sentence
 from consilience.contract.problems import Fault
 from consilience.errors import QUOTED_LENGTH, InvalidRequest, quote
 
-Location = Sequence[int | str]
 #: Faults listed in one problem.
 FAULTS_LIMIT = 20
 
@@ -52,30 +52,6 @@ def _unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
     close = get_close_matches(name, allowed, n=1)
     guess = f" Did you mean `{close[0]}`?" if close else ""
     return f"There is no {kind} {name[:QUOTED_LENGTH]!r}; allowed: {', '.join(allowed)}.{guess}"
-
-
-def sentence(message: str) -> str:
-    """Pydantic's message as a sentence."""
-    text = message.removeprefix("Value error, ").rstrip(".")
-    return text[:1].upper() + text[1:] + "."
-
-
-def find_pointer(location: Location, body: Any, *, missing: bool) -> str:
-    """The JSON pointer of pydantic's `location`, which also names union members that the body does not contain."""
-    parts: list[str] = []
-    for step in location:
-        if _has(body, step):
-            body = body[step]
-            parts.append(str(step))
-    if missing:
-        parts.append(str(location[-1]))
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def _has(body: Any, step: int | str) -> bool:
-    if isinstance(body, dict):
-        return step in body
-    return isinstance(body, list) and isinstance(step, int) and step < len(body)
 
 
 def allowed_fields(model: type[BaseModel], location: Location) -> tuple[str, ...]:

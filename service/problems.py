@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from consilience import errors
+from consilience.contract.places import sentence
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Fault, Problem
 from consilience.errors import ConsilienceError, NotFound, quote
-from service.faults import FAULTS_LIMIT, InvalidFields, sentence
+from service.faults import FAULTS_LIMIT, InvalidFields
 from service.safety import HEADERS
 
 #: The status of each error; a class that is not listed has that of its base.

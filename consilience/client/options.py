@@ -6,31 +6,31 @@ from typing import Any
 from pydantic import ValidationError
 
 from consilience.contract.jobs import ScoringOptions
+from consilience.contract.places import find_pointer, sentence
 from consilience.errors import InvalidRequest
 
 
 def options_of(options: ScoringOptions | None, fields: Mapping[str, Any]) -> ScoringOptions:
     """The options, with single fields replaced; InvalidRequest names the first field that cannot be used."""
+    body = {**_given(options), **fields}
     try:
-        return ScoringOptions.model_validate({**_given(options), **fields})
+        return ScoringOptions.model_validate(body)
     except ValidationError as error:
-        raise invalid(error) from error
+        raise invalid(error, body) from error
 
 
-def invalid(error: ValidationError) -> InvalidRequest:
-    """The first fault as our own error; the others are notes."""
-    first, *others = error.errors(include_url=False, include_context=False)
-    pointer = _pointer(first["loc"])
-    refusal = InvalidRequest(f"{pointer}: {first['msg']}.", value=first["input"], pointer=pointer)
-    for fault in others:
-        refusal.add_note(f"{_pointer(fault['loc'])}: {fault['msg']}.")
+def invalid(error: ValidationError, body: Mapping[str, Any]) -> InvalidRequest:
+    """The first fault as our own error, by its place in what the caller wrote; the others are notes."""
+    faults = error.errors(include_url=False, include_context=False)
+    pointers = [find_pointer(fault["loc"], body, missing=fault["type"] == "missing") for fault in faults]
+    refusal = InvalidRequest(
+        f"{pointers[0]}: {sentence(faults[0]['msg'])}", value=faults[0]["input"], pointer=pointers[0]
+    )
+    for pointer, fault in zip(pointers[1:], faults[1:], strict=True):
+        refusal.add_note(f"{pointer}: {sentence(fault['msg'])}")
     return refusal
 
 
 def _given(options: ScoringOptions | None) -> dict[str, Any]:
     """What was set on purpose; the defaults stay the service's."""
     return {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    return "/" + "/".join(str(part) for part in location)

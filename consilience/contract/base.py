@@ -7,6 +7,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 #: A float that JSON can hold: never NaN, never infinite.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+#: Of an interval: so near to 1 that more would only be all there is, and rounding reaches 1.
+Level = Annotated[float, Field(gt=0.5, le=0.999_999)]
 Timestamp = AwareDatetime
 #: A user's own label for a set: printable, short, never a path.
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:@+-]*$")]

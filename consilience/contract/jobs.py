@@ -11,6 +11,7 @@ from consilience.contract.base import (
     EmbeddingId,
     Finite,
     JobId,
+    Level,
     Metadata,
     Request,
     Timestamp,
@@ -85,15 +86,23 @@ def _profile(value: object) -> object:
     return {"profile": value} if isinstance(value, str) else value
 
 
+NullWord = Literal["auto", "analytic", "permutation", "none"]
+
+
 class NullChoice(Request):
     """How the chance level is found. `auto`: the closed form where there is one, else permutation."""
 
-    method: Literal["auto", "analytic", "permutation", "none"] = "auto"
+    method: NullWord = "auto"
     draws: Annotated[int, Field(strict=True, ge=20, le=100_000)] = 200
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
     correction: Literal["none", "holm", "benjamini_hochberg"] = Field(
         default="none", description="of the p-values over all scores of the document"
     )
+
+
+def _null(value: object) -> object:
+    """A bare method stands for itself with its defaults."""
+    return {"method": value} if isinstance(value, str) else value
 
 
 class IntervalChoice(Request):
@@ -102,7 +111,7 @@ class IntervalChoice(Request):
     population: as if the items were drawn anew. gallery: the score of these very items, of which some were asked.
     """
 
-    level: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    level: Level = 0.95
     target: Literal["auto", "population", "gallery"] = Field(
         default="auto", description="auto: population for an exact score, gallery for an estimated one"
     )
@@ -128,13 +137,15 @@ class ScoringOptions(Request):
     metrics: MetricChoices = (MutualKnn(), Cka())
     layers: Annotated[Layers, BeforeValidator(_both_sides, json_schema_input_type=LayerChoice | Layers)] = Layers()
     aggregate: Aggregate = "max"
-    top_k: Annotated[int, Field(ge=1, le=10_000)] = Field(default=5, description="pairs that top_k_mean averages")
+    top_k: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        default=5, description="pairs that top_k_mean averages"
+    )
     concat: bool = Field(default=False, description="add all layers side by side as one more layer, `concat`")
     preparation: Annotated[
         Preparation,
         BeforeValidator(_profile, json_schema_input_type=Profile | Preparation),
     ] = Preparation()
-    null: NullChoice = NullChoice()
+    null: Annotated[NullChoice, BeforeValidator(_null, json_schema_input_type=NullWord | NullChoice)] = NullChoice()
     interval: IntervalChoice | None = IntervalChoice()
     estimate: EstimateChoice = "all"
     builder: BuilderChoice = "auto"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from consilience.contract.base import Request
+from consilience.contract.base import Level, Request
 
 #: Builders of exact graphs. auto: the fastest for the shape on the processor at hand. faiss: a flat FAISS search. symmetric:
 #: every tile of the similarity matrix serves its rows and its columns. certified_bf16: candidates in bfloat16, decided in
@@ -26,6 +26,8 @@ INDEX_PATTERN = rf"^(?:auto|{_TURN}(?:{_LISTS}|{_LINKS}|{_CODE}))$"
 RECALL_QUERIES_MIN = 1000
 #: Queries from which a standard error can be taken seriously.
 QUERIES_MIN = 100
+#: Narrower than any number of rows makes an interval.
+HALF_WIDTH_MIN = 1e-6
 #: Rows that ask first where intervals must become narrow; fewer tell too little of the variance.
 QUERIES_PILOT = 1000
 #: Sizes of a gallery-size curve.
@@ -76,13 +78,11 @@ class Estimate(Request):
     queries: Annotated[int, Field(strict=True, ge=QUERIES_MIN)] | None = Field(
         default=None, description="how many rows ask; at most all rows, which is exact"
     )
-    half_width: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+    half_width: Annotated[float, Field(ge=HALF_WIDTH_MIN, lt=1.0)] | None = Field(
         default=None,
         description="rows are drawn until the interval of every neighbour score is at most this wide each way",
     )
-    level: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
-        default=0.95, description="of the interval that half_width is of"
-    )
+    level: Level = Field(default=0.95, description="of the interval that half_width is of")
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -99,4 +99,6 @@ GallerySizes = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=4)], ...], Field(min_length=1, max_length=CURVE_SIZES_MAX)
 ]
 #: auto: 1000, 3000, 10000, ... up to all rows.
-GalleryChoice = Literal["auto"] | GallerySizes
+GalleryChoice = Annotated[
+    Annotated[Literal["auto"], Tag("word")] | Annotated[GallerySizes, Tag("rule")], Discriminator(_kind)
+]

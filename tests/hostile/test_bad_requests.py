@@ -86,6 +86,17 @@ BAD_REQUESTS = {
     "few recall queries": (
         approximate("SQ8", recall_queries=3), 422, "invalid-request", "/builder/recall_queries", "3", "1000",
     ),
+    "a half width of nothing": (
+        request(estimate={"half_width": 1e-300}), 422, "invalid-request", "/estimate/half_width", "1e-300", "greater",
+    ),
+    "a level of certainty": (
+        request(estimate={"half_width": 0.1, "level": 1 - 2**-53}),
+        422, "invalid-request", "/estimate/level", "0.9999999999999999", "less",
+    ),
+    "few rows in a gallery": (
+        request(gallery_sizes=[3]), 422, "invalid-request", "/gallery_sizes/0", "3", "greater than or equal to 4",
+    ),
+    "a gallery of words": (request(gallery_sizes="all"), 422, "invalid-request", "/gallery_sizes", "all", "'auto'"),
     "metrics without end": (request(metrics=["cka"] * 100_000), 422, "invalid-request", None, None, "10000 values"),
     "fields without end": (request(**{f"f{i}": 1 for i in range(20_000)}), 422, "invalid-request", None, None, "10000"),
     "a bottomless request": (request(metrics=eval("[" * 90 + "]" * 90)), 422, "invalid-request", None, None, "32 levels"),  # noqa: S307 - brackets only

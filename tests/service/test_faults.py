@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from consilience.contract.jobs import AlignmentRequest
-from service.faults import allowed_fields, explain, find_pointer
+from consilience.contract.places import find_pointer
+from service.faults import allowed_fields, explain
 
 
 def faults_of(body: Any) -> dict[str, str]:
