@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.contract.embeddings import LayerDtype
+from consilience.errors import UnreadableFile
 from consilience.formats.matrices import BLOCK_BYTES, NUMPY_DTYPES, Array, OpenFile
 from consilience.formats.reading import fill_at
 
+#: Bytes, and when they were last changed.
+Stamp = tuple[int, int]
 RowIds = npt.NDArray[np.integer[Any]]
 
 
@@ -30,6 +33,7 @@ class FileLayer:
     stored : the type of the values in the file
     offset : the position of the first row's first value
     stride : bytes from one row to the next
+    stamp : of the file whose values were looked at; rows of another are not these
     """
 
     path: Path
@@ -40,6 +44,7 @@ class FileLayer:
     stored: np.dtype[Any]
     offset: int
     stride: int
+    stamp: Stamp
 
     @cached_property
     def digest(self) -> str:
@@ -69,16 +74,30 @@ class FileLayer:
         return self.dim * self.stored.itemsize
 
     def _fill(self, wanted: Sequence[tuple[memoryview, int]]) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise self._changed() from error
         try:
             fill = fill_at(descriptor, self.offset)
             for buffer, row in wanted:
                 fill(buffer, row * self.stride)
+            if _stamp(os.fstat(descriptor)) != self.stamp:
+                raise self._changed()
         finally:
             os.close(descriptor)
 
+    def _changed(self) -> UnreadableFile:
+        return UnreadableFile(
+            "The file changed while it was scored.", value=str(self.path), hint="Let it be until the score is there."
+        )
+
     def _keep(self, raw: Array) -> Array:
         return raw.view(self.stored).astype(NUMPY_DTYPES[self.dtype], copy=False)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns
 
 
 def find_file_layers(path: Path, file: OpenFile) -> list[FileLayer] | None:
@@ -89,6 +108,7 @@ def find_file_layers(path: Path, file: OpenFile) -> list[FileLayer] | None:
     offsets = [tensor.offset for tensor in file.tensors if tensor.offset is not None]
     if len(offsets) < len(file.tensors):
         return None
+    stamp = _stamp(path.stat())
     for _ in file.blocks():
         pass
     layers = []
@@ -98,6 +118,8 @@ def find_file_layers(path: Path, file: OpenFile) -> list[FileLayer] | None:
             header = next(headers)
             start = offset + place * header.dim * tensor.dtype.itemsize
             layers.append(
-                FileLayer(path, header.name, header.n, header.dim, header.dtype, tensor.dtype, start, tensor.row_bytes)
+                FileLayer(
+                    path, header.name, header.n, header.dim, header.dtype, tensor.dtype, start, tensor.row_bytes, stamp
+                )
             )
     return layers

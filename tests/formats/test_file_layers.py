@@ -1,3 +1,5 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from consilience.errors import NonFiniteValues
+from consilience.errors import NonFiniteValues, UnreadableFile
 from consilience.formats.file_layers import FileLayer, find_file_layers
 from consilience.formats.files import load_layers, open_path
 from consilience.formats.matrices import Array
@@ -63,3 +65,28 @@ def test_a_value_that_is_not_finite_is_found_before_any_row_is_used(tmp_path: Pa
     with open_path(path) as file, pytest.raises(NonFiniteValues) as caught:
         find_file_layers(path, file)
     assert "row 17, column 1" in str(caught.value.value)
+
+
+def rewrite(path: Path) -> None:
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(200)
+        file.write(b"other values")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # a clock that stands still must not hide it
+
+
+def replace(path: Path) -> None:
+    other = save(path.with_name("other.npy"), "npy", np.zeros((90, 3), np.float32))
+    other.replace(path)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, rewrite, replace, lambda path: os.truncate(path, 150)])
+def test_a_file_that_changes_meanwhile_is_refused_and_not_scored_half_and_half(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    path = save(tmp_path / "a.npy", "npy", np.ones((50, 3), np.float32))
+    (layer,), _ = find(path)
+    change(path)
+    for read in (lambda: layer.rows(0, 50), lambda: layer.take(np.array([7, 3]))):
+        with pytest.raises(UnreadableFile, match="changed while"):
+            read()
