@@ -95,6 +95,8 @@ def score(
 
     Raises
     ------
+    pydantic.ValidationError
+        An option that is not one; all that are wrong, each with its place.
     InputError
         What cannot be scored, with the offending value: see `consilience.errors`.
     Unavailable
