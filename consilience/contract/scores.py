@@ -110,7 +110,8 @@ class GalleryPoint(Document):
     value: Finite
     low: Finite
     high: Finite
-    """Interval for the score of this gallery, at the interval's level; a point where all its rows asked, or all that asked scored the same."""
+    """Interval for the score of this gallery, at the interval's level; a point where all its rows asked, or all that asked
+    scored the same."""
 
 
 class GraphUse(Document):
