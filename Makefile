@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo serve check audit test hostile fuzz format openapi bench evidence docs clean
+.PHONY: install demo serve check audit test hostile faults fuzz format openapi bench evidence docs clean
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -39,6 +39,9 @@ test: check ## everything: the checks and the whole test suite
 
 hostile: install ## hostile files and requests against a real service, and what the worst of them cost
 	$(BIN)/pytest tests/hostile/test_corpus.py -q
+
+faults: install ## faults done to a real service under load: what became of its jobs (half an hour; as root on Linux also a full disk)
+	$(BIN)/python -m benchmarks.faults
 
 fuzz: install ## Schemathesis against a real service for five minutes; FUZZ_S=3600 for an hour
 	$(BIN)/python -m tests.service.fuzzing $(or $(FUZZ_S),300)

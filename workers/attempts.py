@@ -9,7 +9,7 @@ import structlog
 
 from consilience.contract.jobs import Job, Progress
 from consilience.contract.scores import ScoreDocument
-from consilience.errors import ConsilienceError, JobBroken, JobOutOfMemory, ServiceError, Unavailable
+from consilience.errors import ConsilienceError, JobBroken, JobOutOfMemory, ServiceError, StorageFull, Unavailable
 from consilience.stores.leases import Leases, describe_failure
 from consilience.stores.queue import Message
 
@@ -17,6 +17,8 @@ from consilience.stores.queue import Message
 PROGRESS_INTERVAL_S = 0.5
 #: A database that went away may come back in this time; a claim and a result are worth the wait.
 PATIENCE_S = 30.0
+#: A database that takes nothing in for now: it does not answer, or its disk is full.
+AWAY = (Unavailable, StorageFull)
 
 #: Called with a stage, how much of it is done and how much there is.
 Report = Callable[[str, int, int], None]
@@ -35,7 +37,7 @@ class Attempts:
     def run(self, message: Message) -> int:
         """Try the job once; the exit status of its process: 0 where nothing is left to be said about it."""
         log = structlog.get_logger().bind(job=message[0], delivery=message[1])
-        patiently = stamina.RetryingCaller(attempts=None, timeout=PATIENCE_S, wait_max=1.0).on(Unavailable)
+        patiently = stamina.RetryingCaller(attempts=None, timeout=PATIENCE_S, wait_max=1.0).on(AWAY)
         job = patiently(self.leases.claim, *message, self.worker)
         if job is None:
             log.info("message_stale")
@@ -96,5 +98,5 @@ class ProgressWriter:
     def _write(self, progress: Progress) -> None:
         try:
             self._leases.progress(*self._message, progress)
-        except Unavailable as error:  # the job itself does not need it
+        except AWAY as error:  # the job itself does not need it
             structlog.get_logger().warning("progress_not_written", job=self._message[0], cause=error.value)

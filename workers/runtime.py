@@ -29,7 +29,7 @@ from consilience.errors import JobCrashed, JobError, JobOutOfMemory, JobTimedOut
 from consilience.stores.database import Database
 from consilience.stores.leases import Leases, describe_failure
 from consilience.stores.queue import TASK, JobQueue, Message, connect, parse_message
-from workers.attempts import Attempts, Task
+from workers.attempts import AWAY, Attempts, Task
 from workers.horse import Death, Horse, freeze_memory
 from workers.settings import Settings
 from workers.watch import Verdict, Watch
@@ -105,7 +105,7 @@ class JobWorker(Worker):
         self._leases = Leases(database)
         self._attempts = Attempts(self._leases, task, self.name)
         self._jobs = JobQueue(redis_url, settings.queue)
-        self._patiently = stamina.RetryingCaller(attempts=None, timeout=settings.lease_s, wait_max=1.0).on(Unavailable)
+        self._patiently = stamina.RetryingCaller(attempts=None, timeout=settings.lease_s, wait_max=1.0).on(AWAY)
         self._busy = False
         self._stop_at = math.inf
 
@@ -199,7 +199,7 @@ class JobWorker(Worker):
     def _say(self, change: Callable[..., Any], *arguments: object) -> Any:
         try:
             return self._patiently(change, *arguments)
-        except Unavailable as error:  # the lease runs out by itself
+        except AWAY as error:  # the lease runs out by itself
             structlog.get_logger().error("end_not_recorded", job=arguments[0], cause=error.value)
             return None
 

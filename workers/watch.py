@@ -5,9 +5,9 @@ from enum import Enum, auto
 
 import structlog
 
-from consilience.errors import Unavailable
 from consilience.stores.leases import Beat, Leases
 from consilience.stores.queue import Message
+from workers.attempts import AWAY
 
 
 class Verdict(Enum):
@@ -66,8 +66,8 @@ class Watch:
     def _beat(self, now: float) -> Verdict:
         try:
             beat = self._leases.beat(*self._message)
-        except Unavailable as error:
-            structlog.get_logger().warning("beat_failed", job=self._message[0], cause=error.value)
+        except AWAY as error:
+            structlog.get_logger().warning("beat_failed", job=self._message[0], cause=error.value or error.detail)
             return Verdict.CUT_OFF if time.monotonic() >= self._lease_ends else Verdict.GO_ON
         self._lease_ends = now + self._lease_s
         return _VERDICTS[beat]

@@ -187,3 +187,21 @@ def test_a_worker_without_its_database_gives_the_job_up(yard: Yard, database_url
     engine.dispose()
     assert yard.records.get(job_id).status is JobStatus.RUNNING
     assert "CUT_OFF" in yard.log()
+
+
+@pytest.mark.usefixtures("reconciler")
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_full_disk_of_the_database_is_waited_for_and_the_worker_lives_on(yard: Yard, database: Database) -> None:
+    """A trigger says what SQLite says then."""
+    worker = yard.start_worker()
+    job_id = yard.submit("sleep", seconds=0.5)
+    yard.wait_until_begun(job_id)
+    full = "SELECT RAISE(FAIL, 'database or disk is full')"
+    with database.write() as connection:
+        connection.exec_driver_sql(f"CREATE TRIGGER full BEFORE UPDATE ON jobs BEGIN {full}; END")
+    time.sleep(1.0)
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    job = yard.wait_until(job_id, JobStatus.SUCCEEDED)
+    assert endings(job) == ["succeeded"]
+    assert worker.poll() is None
