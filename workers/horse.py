@@ -22,6 +22,8 @@ PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 #: Where Linux counts the processes that it stopped for their memory.
 VMSTAT = Path("/proc/vmstat")
+#: Where a process says how gladly it would be stopped when memory runs out, and what a job's says (the most is 1000).
+OOM_SCORE, EXPENDABLE = Path("/proc/self/oom_score_adj"), "800"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _run(work: Callable[[], int], parent: int) -> NoReturn:
     try:
         _lead_group(0)
         _die_with(parent)
+        _go_first()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         random.seed()
@@ -118,6 +121,12 @@ def _die_with(parent: int) -> None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+
+
+def _go_first() -> None:
+    """When memory runs out, the system is to stop the job's process, and not its worker or the API beside it."""
+    with contextlib.suppress(OSError):
+        OOM_SCORE.write_text(EXPENDABLE)
 
 
 def _count_starved() -> int:

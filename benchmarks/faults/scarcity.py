@@ -11,7 +11,6 @@ from pathlib import Path
 
 from benchmarks.faults.house import House
 from benchmarks.faults.kinds import Kind, Scene, wait_for
-from benchmarks.faults.load import FAST
 from consilience.contract.jobs import Job, JobStatus
 
 CLOCK = Path(__file__).with_name("clock.c")
@@ -23,6 +22,10 @@ JUMPS_S = (3600, -3600, 30 * 86_400)
 #: A poisonous job: minutes of computing, where a process may compute for this many seconds and the parent for some more.
 HEAVY = {"metrics": ["rsa"], "null": {"method": "permutation", "draws": 20_000}}
 CPU_S = 4
+#: What a starved worker's job may have beyond its worker: enough for all but the large one.
+ROOM_BYTES = 160_000_000
+LARGE = {"metrics": ["rsa"], "null": {"method": "none"}, "interval": None}
+LARGE_ROWS = (12_000, 32)
 CRASHES_MAX = 3
 
 
@@ -101,8 +104,8 @@ def poison(scene: Scene) -> Iterator[None]:
 def starve_by_address_space(scene: Scene) -> Iterator[None]:
     """A job for which malloc has no memory."""
     for worker in scene.house.children("workers"):
-        worker.rlimit(resource.RLIMIT_AS, (worker.memory_info().vms + 60_000_000, resource.RLIM_INFINITY))
-    job = _run_bad_job(scene, _upload_large(scene), FAST)
+        worker.rlimit(resource.RLIMIT_AS, (worker.memory_info().vms + ROOM_BYTES, resource.RLIM_INFINITY))
+    job = _run_bad_job(scene, _upload_large(scene), LARGE)
     for worker in scene.house.children("workers"):
         worker.rlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     _expect(scene, job, "job-out-of-memory", 0)
@@ -114,8 +117,8 @@ def starve_by_control_group(scene: Scene) -> Iterator[None]:
     """The kernel kills the job's process for its memory, each time."""
     with memory_group(scene.house) as group:
         used = int((group / "memory.usage_in_bytes").read_text())
-        (group / "memory.limit_in_bytes").write_text(str(used + 60_000_000))
-        job = _run_bad_job(scene, _upload_large(scene), FAST)
+        (group / "memory.limit_in_bytes").write_text(str(used + ROOM_BYTES))
+        job = _run_bad_job(scene, _upload_large(scene), LARGE)
         (group / "memory.limit_in_bytes").write_text("-1")
     _expect(scene, job, "job-out-of-memory", CRASHES_MAX)
     yield
@@ -161,7 +164,7 @@ def _expect(scene: Scene, job: Job, code: str, crashes: int) -> None:
 
 def _upload_large(scene: Scene) -> str:
     with scene.client() as client:
-        return scene.load.upload(client, (50_000, 1024), seed=7)
+        return scene.load.upload(client, LARGE_ROWS, seed=7)
 
 
 def _fill(house: House, leave: int) -> Path:
