@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,11 +25,12 @@ COLUMNS = ("faults", "accepted", "finished", "lost", "doubled", "jobs_s", "whole
 def main() -> int:
     """Do every fault on each database; 1 where a promise was broken."""
     options = _parse()
-    results = [
-        result for database in options.database or DATABASES for result in _run(database, options.times, options.words)
-    ]
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps([asdict(each) for each in results], indent=2) + "\n")
+    options.out.parent.mkdir(exist_ok=True)
+    results: list[Result] = []
+    for database in options.database or DATABASES:
+        for result in _run(database, options.times, options.words):
+            results.append(result)
+            options.out.write_text(json.dumps([asdict(each) for each in results], indent=2) + "\n")
     _print(results)
     return int(not all(result.kept for result in results))
 
@@ -37,30 +39,25 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults")
     parser.add_argument("--times", type=int, default=3, help="faults of each kind")
     parser.add_argument("--database", action="append", choices=DATABASES, help="default: both")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("words", nargs="*", help="kinds whose name holds one of these")
     return parser.parse_args()
 
 
-def _run(database: str, times: int, words: list[str]) -> list[Result]:
+def _run(database: str, times: int, words: list[str]) -> Iterator[Result]:
     kinds = [each for each in (*KINDS, *SCARCITIES) if database in each.databases]
     kinds = [each for each in kinds if not words or any(word in each.name for word in words)]
     postgresql = Postgresql() if database == "postgresql" else None
-    results = []
     try:
         for kind in kinds:
             began = time.monotonic()
             with house(postgresql, kind.surroundings) as built:
-                results.append(try_kind(kind, built, postgresql, database, times))
-            print(
-                f"{database}: {kind.name}: {time.monotonic() - began:.0f} s",
-                *results[-1].remarks,
-                sep="\n  ",
-                flush=True,
-            )
+                result = try_kind(kind, built, postgresql, database, times)
+            print(f"{database}: {kind.name}: {time.monotonic() - began:.0f} s", *result.remarks, sep="\n  ", flush=True)
+            yield result
     finally:
         if postgresql:
             postgresql.stop()
-    return results
 
 
 def _print(results: list[Result]) -> None:
