@@ -1,10 +1,14 @@
 """The OpenAPI document holds: whatever is sent, each answer is one that the document describes, and none is a 5xx."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from consilience.contract.keys import Scope
 from tests.service.fuzzing import fuzz, fuzzed_service, read_cases
+from tests.service.keyed import make_key
+from tests.service.servers import running_service
 
 #: Fewer would mean that a phase did not run.
 CASES_AT_LEAST = 1000
@@ -21,3 +25,24 @@ def test_no_answer_is_a_server_error_or_undocumented(redis_server: str, tmp_path
     cases = read_cases(report)
     assert cases["generated"] >= CASES_AT_LEAST
     assert (cases["with_failures"], cases["errored"]) == (0, 0)
+
+
+@pytest.mark.timeout(120)
+def test_what_the_gate_answers_is_documented_too(redis_server: str, tmp_path: Path) -> None:
+    report, folder = tmp_path / "report.json", tmp_path / "data"
+    token = make_key(folder, "reader", Scope.READ)
+    with running_service(folder, f"{redis_server}?db=15", rate_limit_per_minute=200) as server:
+        words = (
+            "--phases",
+            "coverage",
+            "--generation-deterministic",
+            "--max-examples",
+            "8",
+            "-H",
+            f"Authorization: Bearer {token}",
+        )
+        finished = fuzz(server, report, *words)
+        answered = Counter(line["status"] for line in server.log() if line["event"] == "request")
+
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert min(answered[403], answered[429]) > 10, answered
