@@ -13,12 +13,15 @@ from service.deps import Service, State
 from service.document import complete
 from service.gate import Gate
 from service.logs import RequestLog
+from service.meters import Meters
 from service.pages import add_pages
-from service.routes import alignments, embeddings, health, info, jobs, metrics
+from service.routes import alignments, embeddings, health, info, jobs, metrics, monitoring
 from service.safety import SafeHeaders
 from service.settings import Settings
 from service.stores import Stores, open_stores
 
+#: Figures of the stores are read for so many scrapers at once.
+CONCURRENT_SCRAPES = 2
 DESCRIPTION = """How far do two embedding spaces agree?
 
 Upload embeddings, ask for an alignment, poll the job, read scores that say what they mean.
@@ -41,12 +44,14 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     StartupError, Unavailable
         When it starts: the stores cannot be opened.
     """
+    meters = Meters()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         opening = nullcontext(stores) if stores else open_stores(settings)
         async with contextmanager_in_threadpool(opening) as opened:
-            yield {"service": Service(settings, opened, CapacityLimiter(settings.concurrent_ingests))}
+            limiters = CapacityLimiter(settings.concurrent_ingests), CapacityLimiter(CONCURRENT_SCRAPES)
+            yield {"service": Service(settings, opened, *limiters, meters)}
 
     app = FastAPI(
         title="Consilience",
@@ -60,9 +65,9 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     )
     app.add_middleware(Gate, settings=settings)
     app.add_middleware(SafeHeaders)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, meters=meters)
     problems.install(app)
-    for room in (embeddings, alignments, jobs, metrics, info, health):
+    for room in (embeddings, alignments, jobs, metrics, info, health, monitoring):
         app.include_router(room.router)
     complete(app)
     add_pages(app)

@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from consilience.contract.base import EmbeddingId, JobId, Name
 from service.callers import Caller
+from service.meters import Meters
 from service.settings import Settings
 from service.stores import Stores
 
@@ -20,6 +21,9 @@ class Service:
     stores: Stores
     ingests: CapacityLimiter
     """One token for each upload that is being parsed."""
+    scrapes: CapacityLimiter
+    """One token for each scrape of the stores' figures."""
+    meters: Meters
 
     def seen_by(self, caller: Caller) -> Self:
         """The same service, whose records are those that this caller may see."""

@@ -5,15 +5,18 @@ import re
 import sys
 import time
 import uuid
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.meters import Meters, name_method
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: These are asked every few seconds and say nothing when they go well.
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz"})
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
 #: Traces without the frames' variables, which hold passwords and users' data.
@@ -47,11 +50,20 @@ def configure_logging(level: str) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a line for each migration step helps nobody
 
 
+@dataclass
+class Course:
+    """How a request goes: what was answered, and the bytes of its body and of the answer's."""
+
+    status: int = 500
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
 class RequestLog:
     """ASGI middleware: gives each request an id and logs how it went."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self.app, self._meters = app, meters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -59,31 +71,47 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         scope["request_id"] = request_id = _choose_id(Headers(scope=scope).get("x-request-id"))
-        started, status = time.perf_counter(), 500
+        course, started = Course(), time.perf_counter()
+
+        async def receive_counted() -> Message:
+            message = await receive()
+            course.bytes_in += len(message.get("body", b""))
+            return message
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                course.status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            course.bytes_out += len(message.get("body", b""))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self.app(scope, receive, send_with_id)
+                await self.app(scope, receive_counted, send_with_id)
             finally:
-                _log(scope, status, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self._meters.count(scope["method"], _route(scope), course.status, seconds)
+                _log(scope, course, seconds)
 
 
 def _choose_id(given: str | None) -> str:
     return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", None)
-    if route in QUIET_ROUTES and status < 400:
+def _route(scope: Scope) -> str | None:
+    """The template of the path; None where there is none, or the request was refused before one was looked for."""
+    return getattr(scope.get("route"), "path", None)
+
+
+def _log(scope: Scope, course: Course, seconds: float) -> None:
+    route = _route(scope)
+    if route in QUIET_ROUTES and course.status < 400:
         return
-    key = {"key": scope["key_id"]} if "key_id" in scope else {}  # the key's public id
     structlog.get_logger().info(
-        "request", method=scope["method"], route=route, status=status, duration_ms=round(seconds * 1000, 2), **key
+        "request",
+        method=name_method(scope["method"]),
+        route=route,
+        duration_ms=round(seconds * 1000, 2),
+        **asdict(course),
+        **scope.get("caller_ids", {}),
     )

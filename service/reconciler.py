@@ -91,7 +91,7 @@ class Reconciler:
             if self._silent.lasts(standing, now) >= self._pace.lease_s:
                 problem = describe_failure(_lost_worker(standing, self._pace.lease_s))
                 new = self._leases.lost(standing, problem, self._pace.max_crashes)
-                self._log.warning("lease_lost", job=standing.job_id, delivery=standing.delivery, next_delivery=new)
+                self._log_loss(standing, new)
                 self._push(standing.job_id, new)
 
     def _deliver_missing(self, queued: list[Standing], now: float) -> None:
@@ -102,8 +102,19 @@ class Reconciler:
         for standing in queued:
             if self._missing.lasts(standing, now) >= self._pace.missing_s:
                 new = self._leases.redeliver(standing.job_id, standing.delivery)
-                self._log.warning("message_lost", job=standing.job_id, delivery=standing.delivery, next_delivery=new)
+                if new is not None:
+                    self._log.warning("job_requeued", job=standing.job_id, delivery=new, why="message_lost")
                 self._push(standing.job_id, new)
+
+    def _log_loss(self, standing: Standing, new: int | None) -> None:
+        """Nothing where another reconciler was first, or the worker has been heard after all."""
+        log = self._log.bind(job=standing.job_id)
+        ended = None if new else self._leases.status(standing.job_id, standing.delivery)
+        if new is None and ended not in {JobStatus.FAILED, JobStatus.CANCELED}:
+            return
+        log.error("job_crashed", delivery=standing.delivery, death="its worker went silent")
+        event = f"job_{ended or 'requeued'}"
+        log.warning(event, delivery=new or standing.delivery, why="crashed")
 
     def _push(self, job_id: str, delivery: int | None) -> None:
         if delivery is not None:

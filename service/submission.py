@@ -86,6 +86,7 @@ class Submissions:
                 a, b = (_keep(sets, source, side) for source, side in zip(sources, "ab", strict=True))
                 job, delivery, created = self._add(submission, cost, a, b)
         if created:
+            structlog.get_logger().info("job_queued", job=job.id, delivery=delivery)
             self._deliver(job.id, delivery)
         return job
 
@@ -105,7 +106,7 @@ class Submissions:
             self._stores.queue.push(job_id, delivery, self._settings.job_timeout_s)
         except ServiceError as error:
             # The job's row is what counts: the reconciler finds that it was not delivered, and delivers it.
-            structlog.get_logger().warning("delivery_postponed", detail=error.detail)
+            structlog.get_logger().warning("delivery_postponed", job=job_id, detail=error.detail)
 
     def _check_webhook(self, options: JobOptions) -> None:
         if options.webhook is None:

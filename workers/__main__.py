@@ -1,8 +1,10 @@
 """`python -m workers`: one worker, until SIGTERM or SIGINT."""
 
 import functools
+import logging
 import os
 import sys
+from typing import Any
 
 import structlog
 
@@ -25,17 +27,18 @@ def main() -> int:
 
 
 def configure_logging() -> None:
-    """Write JSON lines to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Traces without the frames' variables, which hold passwords.
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    """Write JSON lines to standard error: ours and those of every library."""
+    before: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    after: list[Any] = [
+        # Traces without the frames' variables, which hold passwords.
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+        structlog.processors.JSONRenderer(),
+    ]
+    structlog.configure(processors=[*before, *after], logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    handler = logging.StreamHandler(sys.stderr)
+    unwrap = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[unwrap, *after]))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def limit_threads(threads: int) -> None:

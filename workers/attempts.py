@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import stamina
 import structlog
@@ -42,14 +43,17 @@ class Attempts:
         if job is None:
             log.info("message_stale")
             return 0
-        log.info("job_started")
+        began = time.monotonic()
+        log.info("job_started", waited_s=round(max(0.0, (datetime.now(UTC) - job.created_at).total_seconds()), 3))
         progress = ProgressWriter(self.leases, message)
         outcome = self._do(job, progress.report, log)
+        seconds = round(time.monotonic() - began, 3)
         if isinstance(outcome, ScoreDocument):
             committed = patiently(self.leases.succeed, *message, outcome, progress.latest)
+            log.info("job_succeeded" if committed else "result_fenced", seconds=seconds)
         else:
             committed = patiently(self.leases.fail, *message, describe_failure(outcome))
-        log.info("job_ended" if committed else "result_fenced", error=getattr(outcome, "code", None))
+            log.info("job_failed" if committed else "result_fenced", seconds=seconds, error=outcome.code)
         return 0
 
     def _do(self, job: Job, report: Report, log: structlog.BoundLogger) -> ScoreDocument | ConsilienceError:
@@ -57,7 +61,7 @@ class Attempts:
             return self.task(job, report)
         except ConsilienceError as error:
             if isinstance(error, ServiceError):
-                log.exception("job_failed")
+                log.exception("job_fault")
             return error
         except MemoryError:
             return JobOutOfMemory(
@@ -66,7 +70,7 @@ class Attempts:
                 hint="Compare fewer rows or layers, or give the worker more memory.",
             )
         except Exception as error:
-            log.exception("job_broken")
+            log.exception("job_fault")
             return JobBroken(
                 "The job met an unforeseen error.",
                 value=type(error).__name__,

@@ -12,11 +12,12 @@ import os
 import random
 import select
 import signal
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+
+import structlog
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -105,7 +106,7 @@ def _run(work: Callable[[], int], parent: int) -> NoReturn:
         random.seed()
         status = work()
     except BaseException:  # noqa: BLE001 - the last line of defence: without it the fork would run on as a second worker
-        traceback.print_exc()
+        structlog.get_logger().exception("process_fault")
     finally:
         os._exit(status)
 

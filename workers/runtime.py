@@ -25,6 +25,7 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 from rq.worker.base import WorkerStatus
 
+from consilience.contract.jobs import JobStatus
 from consilience.errors import JobCrashed, JobError, JobOutOfMemory, JobTimedOut, Unavailable
 from consilience.stores.database import Database
 from consilience.stores.leases import Leases, describe_failure
@@ -163,6 +164,7 @@ class JobWorker(Worker):
 
     def _supervise(self, message: Message, timeout_s: float) -> None:
         self._database.close()
+        log, began = structlog.get_logger().bind(job=message[0]), time.monotonic()
         horse = Horse(lambda: self._attempts.run(message))
         beat_s, lease_s = self._settings.beat_s, self._settings.lease_s
         watch = Watch(self._leases, message, timeout_s=timeout_s, beat_s=beat_s, lease_s=lease_s)
@@ -170,31 +172,48 @@ class JobWorker(Worker):
             verdict = watch.judge(self._stop_at)
             if verdict is not Verdict.GO_ON:
                 horse.kill()
-                structlog.get_logger().warning("job_stopped", job=message[0], delivery=message[1], why=verdict.name)
-                self._settle(message, verdict, timeout_s)
+                log = log.bind(seconds=round(time.monotonic() - began, 3))
+                log.warning("job_stopped", delivery=message[1], why=verdict.name)
+                self._settle(message, verdict, timeout_s, log)
                 return
         if death.status != 0:
-            self._report_death(message, death)
+            log = log.bind(seconds=round(time.monotonic() - began, 3))
+            self._report_death(message, death, log)
 
-    def _settle(self, message: Message, verdict: Verdict, timeout_s: float) -> None:
+    def _settle(self, message: Message, verdict: Verdict, timeout_s: float, log: structlog.BoundLogger) -> None:
         """Say in the database why the run is over. Where it had just ended by itself, this changes nothing."""
         if verdict is Verdict.CANCEL:
-            self._say(self._leases.canceled, *message)
+            if self._say(self._leases.canceled, *message):
+                log.info("job_canceled", delivery=message[1])
         elif verdict is Verdict.TIMED_OUT:
             error = JobTimedOut(
                 "The job took longer than its time limit.",
                 limit=f"{timeout_s:g} s",
                 hint="Compare fewer rows or layers, or raise CONSILIENCE_JOB_TIMEOUT_S.",
             )
-            self._say(self._leases.fail, *message, describe_failure(error))
+            if self._say(self._leases.fail, *message, describe_failure(error)):
+                log.info("job_failed", delivery=message[1], error=error.code)
         elif verdict is Verdict.HAND_BACK:
-            self._push(message[0], self._say(self._leases.hand_back, *message))
+            new = self._say(self._leases.hand_back, *message)
+            self._log_next(log, message, new, "handed_back", JobStatus.CANCELED)
+            self._push(message[0], new)
 
-    def _report_death(self, message: Message, death: Death) -> None:
-        structlog.get_logger().error("job_died", job=message[0], delivery=message[1], death=str(death))
+    def _report_death(self, message: Message, death: Death, log: structlog.BoundLogger) -> None:
+        log.error("job_crashed", delivery=message[1], death=str(death))
         problem = describe_failure(_explain(death))
-        delivery = self._say(self._leases.crashed, *message, problem, self._settings.max_crashes)
-        self._push(message[0], delivery)
+        new = self._say(self._leases.crashed, *message, problem, self._settings.max_crashes)
+        self._log_next(log, message, new, "crashed", JobStatus.CANCELED, JobStatus.FAILED)
+        self._push(message[0], new)
+
+    def _log_next(
+        self, log: structlog.BoundLogger, message: Message, new: int | None, why: str, *ends: JobStatus
+    ) -> None:
+        """What becomes of a job whose run is over without a result; where it ended, which of `ends` it was."""
+        if new is not None:
+            log.warning("job_requeued", delivery=new, why=why)
+        elif (status := self._say(self._leases.status, *message)) in ends:
+            event = f"job_{status}"
+            log.warning(event, delivery=message[1], why=why)
 
     def _say(self, change: Callable[..., Any], *arguments: object) -> Any:
         try:

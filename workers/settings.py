@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, model_validator
 
@@ -41,12 +41,12 @@ class Settings(Surroundings):
             return self
         url = urlsplit(self.cluster_url)
         shown = f"{PREFIX}CLUSTER_URL={self.cluster_url!r}"
-        if url.scheme == "tls" and _has_port(url):
+        if url.scheme == "tls":
             missing = [name for name in CERTIFICATE if getattr(self, f"cluster_{name}") is None]
             if missing:
                 names = ", ".join(f"{PREFIX}CLUSTER_{name.upper()}" for name in missing)
                 raise ValueError(f"{shown} needs certificates: set {names} too")
-        elif url.scheme != "tcp" or not _has_port(url):
+        elif url.scheme != "tcp":
             raise ValueError(f"{shown} is neither tls://host:port nor tcp://127.0.0.1:port")
         elif not is_loopback(url.hostname or ""):
             raise ValueError(
@@ -81,11 +81,3 @@ def count_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 def read_settings() -> Settings:
     """The settings that the environment gives; StartupError names each variable that is wrong."""
     return read_environment(Settings)
-
-
-def _has_port(url: SplitResult) -> bool:
-    """Whether a port is given that there can be."""
-    try:
-        return bool(url.port)
-    except ValueError:
-        return False

@@ -140,6 +140,13 @@ class Leases:
             held = _held(job_id, delivery, JobStatus.QUEUED)
             return delivery + 1 if _change(connection, held, delivery=_job.c.delivery + 1) else None
 
+    def status(self, job_id: str, delivery: int) -> JobStatus | None:
+        """How the job stands, or ended, under this delivery; None where it moved on to another."""
+        query = sa.select(_job.c.status).where(_job.c.id == job_id, _job.c.delivery == delivery)
+        with self._database.read() as connection:
+            found = connection.execute(query).scalar()
+        return JobStatus(found) if found else None
+
     def unfinished(self) -> list[Standing]:
         """Every queued and running job."""
         query = sa.select(_job.c.id, _job.c.status, _job.c.delivery, _job.c.beat)

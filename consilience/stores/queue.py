@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -12,6 +13,7 @@ from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
+from rq.utils import as_text, utcparse
 
 from consilience.errors import StartupError, Unavailable
 
@@ -21,6 +23,8 @@ TASK = "workers.tasks.run"
 PATIENCE_S = 0.5
 #: Redis forgets a message that nobody fetched in this time; the reconciler would deliver it anew.
 MESSAGE_TTL_S = 7 * 24 * 3600
+#: An idle worker shows itself every 5 s.
+WORKER_SILENT = timedelta(seconds=30)
 MESSAGE_ID = re.compile(r"(job_[0-9a-f]{32})-([0-9]{1,9})")
 
 #: A job's id and a delivery number.
@@ -79,6 +83,19 @@ class JobQueue:
         with _translated_errors():
             return int(self._queue.count)
 
+    def workers(self) -> set[str]:
+        """The names of workers that have lately asked for a message; Unavailable where Redis does not answer.
+
+        One that is busy does not ask: the database knows what it does.
+        """
+        with _translated_errors():
+            keys = [as_text(key) for key in self._redis.smembers(f"rq:workers:{self._queue.name}")]
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.hget(key, "last_heartbeat")
+                beats = pipeline.execute(raise_on_error=False)
+        return {key.removeprefix("rq:worker:") for key, beat in zip(keys, beats, strict=True) if _is_recent(beat)}
+
     def ping(self) -> None:
         """Raise Unavailable where Redis does not answer."""
         with _translated_errors():
@@ -104,6 +121,15 @@ def parse_message(text: str) -> Message | None:
     """The message of an RQ id, `job_...-3`; None where it is not one of ours."""
     found = MESSAGE_ID.fullmatch(text)
     return (found[1], int(found[2])) if found else None
+
+
+def _is_recent(beat: object) -> bool:
+    """Whether a worker's sign of life, as RQ writes it, is less than half a minute old; anything else is none."""
+    if not isinstance(beat, bytes):
+        return False
+    with contextlib.suppress(ValueError):
+        return abs(datetime.now(UTC) - utcparse(beat.decode(errors="replace"))) < WORKER_SILENT
+    return False
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -75,7 +77,13 @@ def list_jobs(
 @router.post("/v1/jobs/{job_id}/cancel", operation_id="cancel_job", responses=describe(NotFound, Expired))
 def cancel_job(job_id: JobPath, stores: StoresDep) -> Job:
     """Stop a job. A queued one is canceled at once; a running one has `cancel_requested` until its process is gone."""
-    return stores.jobs.request_cancel(job_id)
+    before, job = stores.jobs.get(job_id), stores.jobs.request_cancel(job_id)
+    if job.status is JobStatus.CANCELED and not before.finished:
+        waited_s = round((datetime.now(UTC) - job.created_at).total_seconds(), 3)
+        structlog.get_logger().info("job_canceled", job=job.id, waited_s=waited_s)
+    elif job.cancel_requested and not before.cancel_requested:
+        structlog.get_logger().info("job_cancel_requested", job=job.id)
+    return job
 
 
 @router.get("/v1/jobs/{job_id}/webhook", operation_id="get_webhook", responses=describe(NotFound, Expired))

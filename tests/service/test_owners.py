@@ -19,6 +19,8 @@ DOCUMENT = create_app(Settings()).openapi()
 HEALTH = {"get_liveness", "get_readiness", "get_health"}
 #: The same for everybody who has a key.
 COMMON = {"get_info", "list_metrics"}
+#: Only a key with the scope `admin` may ask: see test_monitoring.
+ADMIN = {"get_metrics"}
 #: These make something of the caller's own; what they must not take from another has its own tests below.
 CREATING = {"create_embedding", "create_alignment"}
 A, B = rows(40, seed=1), rows(40, seed=2)
@@ -44,7 +46,7 @@ def operations() -> Iterator[Operation]:
 OPERATIONS = list(operations())
 PRIVATE = [each for each in OPERATIONS if each.id not in HEALTH]
 OF_ONE = [each for each in PRIVATE if each.parameters]
-LISTS = [each for each in PRIVATE if not each.parameters and each.id not in COMMON | CREATING]
+LISTS = [each for each in PRIVATE if not each.parameters and each.id not in COMMON | ADMIN | CREATING]
 
 
 class Owners(NamedTuple):

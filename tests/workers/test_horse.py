@@ -28,7 +28,7 @@ def test_an_error_is_a_status_and_never_returns_into_the_worker(capfd: pytest.Ca
         raise ValueError("boom")
 
     assert end_of(Horse(fail)).status == 1
-    assert "ValueError: boom" in capfd.readouterr().err
+    assert "ValueError: boom" in "".join(capfd.readouterr())
 
 
 def test_even_an_exit_ends_the_process() -> None:
