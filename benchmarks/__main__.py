@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cluster, engine, graphs, latency, memory, start
+from benchmarks import cluster, engine, graphs, latency, memory, scale, start
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "engine": engine.measure,
     "graphs": graphs.measure,
     "cluster": cluster.measure,
+    "scale": scale.measure,
 }
 OUT = Path("out") / "benchmarks.json"
 
