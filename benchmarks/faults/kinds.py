@@ -62,7 +62,7 @@ class Kind:
 @contextmanager
 def kill_job_process(scene: Scene) -> Iterator[None]:
     """One process of a running job."""
-    wait_for(scene.house.job_processes)[0].kill()
+    wait_for(lambda: any(_kill(each) for each in scene.house.job_processes()))
     yield
 
 
@@ -192,6 +192,15 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 10.0, pause_s: float = 
             raise TimeoutError
         time.sleep(pause_s)
     return found
+
+
+def _kill(process: psutil.Process) -> bool:
+    """Whether it was still there to be killed."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
 
 
 def _later(delay_s: float, act: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers.yard import is_alive, wait_until_dead
-from workers.horse import Death, Horse
+from workers.horse import EXPENDABLE, OOM_SCORE, Death, Horse
 
 
 def end_of(horse: Horse) -> Death:
@@ -124,3 +124,10 @@ def test_only_a_sigkill_beside_a_memory_kill_counts_as_out_of_memory(
 def test_the_peak_of_memory_is_known() -> None:
     assert end_of(Horse(lambda: 0 if len(b"x" * 50_000_000) else 1)).peak_bytes > 50_000_000
     assert threading.active_count() >= 1
+
+
+@pytest.mark.skipif(not OOM_SCORE.exists(), reason="Linux alone has it")
+def test_when_memory_runs_out_the_job_goes_before_its_worker() -> None:
+    before = OOM_SCORE.read_text()
+    assert end_of(Horse(lambda: int(OOM_SCORE.read_text()) // 100)).status == int(EXPENDABLE) // 100
+    assert OOM_SCORE.read_text() == before
