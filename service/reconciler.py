@@ -124,6 +124,8 @@ class Reconciler:
                 self._log.warning("push_failed", job=job_id, delivery=delivery, cause=error.value)
 
     def _watch(self) -> None:
+        # At once, since what is overdue is counted from the first look: a restart of the API must not add a pause to it.
+        self._guarded(self.cycle)
         while not self._stopping.wait(self._pace.interval_s):
             self._guarded(self.cycle)
 
