@@ -71,4 +71,4 @@ def test_as_many_queries_are_expected_as_the_width_asks_for() -> None:
     assert expect_queries(Estimate(queries=500), 300) == 300
     assert expect_queries(Estimate(half_width=0.005), 10**9) == pytest.approx((1.96 * 0.15 / 0.005) ** 2, rel=1e-3)
     assert expect_queries(Estimate(half_width=0.005), 10**9, 0.5) == pytest.approx((1.96 * 100) ** 2, rel=1e-3)
-    assert expect_queries(Estimate(half_width=1e-9), 5000) == 5000
+    assert expect_queries(Estimate(half_width=1e-6), 5000) == 5000
