@@ -8,6 +8,7 @@ import numpy as np
 
 from consilience.numerics import compiled_sparse
 from consilience.numerics.arrays import Float64Array, IdArray
+from consilience.numerics.compiled_sparse import Edges
 from consilience.numerics.lists import Lists, relabel
 from consilience.numerics.permutations import Permutation
 
@@ -51,8 +52,7 @@ def weigh(lists: Lists, k: int, variant: Variant) -> Weighted:
         values -= cut.space.means(cut.items)[:, None]
     elif variant == "biased":
         ids, values = enter_self(ids, values, np.arange(cut.n, dtype=np.int32), cut.space.lengths(cut.items))
-    own = _alignment(ids, values, ids, values, variant)
-    return Weighted(ids, values, own)
+    return Weighted(ids, values, _sum_edges(_own_edges(ids, values), cut.n, variant))
 
 
 def enter_self(
@@ -114,16 +114,25 @@ def cknna(a: Weighted, b: Weighted, variant: Variant = "prh") -> float:
 
 
 def _alignment(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float64Array, variant: Variant) -> float:
-    """sim(K, L) over the shared edges; see `cknna`."""
-    starts, columns, p, q = compiled_sparse.share_edges(a, values_a, b, values_b, len(a))
+    """sim(K, L) over the shared edges."""
+    return _sum_edges(compiled_sparse.share_edges(a, values_a, b, values_b, len(a)), len(a), variant)
+
+
+def _own_edges(ids: IdArray, values: Float64Array) -> Edges:
+    """What a graph shares with itself: every edge."""
+    there = ids >= 0
+    starts = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+    own = values[there]
+    return starts, ids[there], own, own
+
+
+def _sum_edges(edges: Edges, n: int, variant: Variant) -> float:
+    """sim(K, L) over the edges of both graphs of n items; see `cknna`."""
+    starts, columns, p, q = edges
     if variant == "paper":
         return float((p * q).sum())
-    n = len(a)
-    sources = np.repeat(np.arange(n), np.diff(starts))
-    trace = compiled_sparse.trace_product(starts, columns, p, q)
-    pq = float(np.bincount(columns, p, n) @ np.bincount(sources, q, n))
+    trace, pq, qp = compiled_sparse.edge_products(starts, columns, p, q)
     totals = float(p.sum() * q.sum())
     if variant == "prh":
         return (trace + totals / ((n - 1) * (n - 2)) - 2 * pq / (n - 2)) / (n * (n - 3))
-    qp = float(np.bincount(columns, q, n) @ np.bincount(sources, p, n))
-    return float(trace - (pq + qp) / n + totals / n**2)
+    return trace - (pq + qp) / n + totals / n**2

@@ -9,6 +9,7 @@ from consilience.numerics.compiled import CountArray
 _IDS = nb.types.Array(nb.int32, 2, "C", readonly=True)
 _DOUBLES = nb.types.Array(nb.float64, 2, "C", readonly=True)
 _EDGES = nb.types.Tuple((nb.int64[::1], nb.int32[::1], nb.float64[::1], nb.float64[::1]))  # type: ignore[no-untyped-call]  # numba is partly typed
+_SUMS = nb.types.UniTuple(nb.float64, 3)  # type: ignore[no-untyped-call]  # the same
 _STARTS = nb.types.Array(nb.int64, 1, "C", readonly=True)
 _COLUMNS = nb.types.Array(nb.int32, 1, "C", readonly=True)
 _VALUES = nb.types.Array(nb.float64, 1, "C", readonly=True)
@@ -56,11 +57,11 @@ def reverse_values(
     return found
 
 
-@nb.njit(nb.float64(_STARTS, _COLUMNS, _VALUES, _VALUES), cache=True, nogil=True)
-def trace_product(starts: CountArray, columns: IdArray, p: Float64Array, q: Float64Array) -> float:
-    """tr(PQ) = sum_ij P_ij Q_ji: each edge with its reverse, where that is an edge too; O(n + edges).
+@nb.njit(_SUMS(_STARTS, _COLUMNS, _VALUES, _VALUES), cache=True, nogil=True)
+def edge_products(starts: CountArray, columns: IdArray, p: Float64Array, q: Float64Array) -> tuple[float, float, float]:
+    """tr(PQ) = sum_ij P_ij Q_ji, 1'PQ1 and 1'QP1 of two matrices over the same edges; O(n + edges).
 
-    The edges that enter i are met through the transpose, and looked up among those that leave i.
+    For the trace the edges that enter i are met through the transpose, and looked up among those that leave i.
     """
     n, edges = starts.shape[0] - 1, columns.shape[0]
     ends = np.zeros(n + 1, np.int64)
@@ -68,20 +69,28 @@ def trace_product(starts: CountArray, columns: IdArray, p: Float64Array, q: Floa
         ends[columns[e] + 1] += 1
     for j in range(n):
         ends[j + 1] += ends[j]
-    entering, source = np.empty(edges, np.int64), np.empty(edges, np.int32)
+    entering, source = np.empty(edges), np.empty(edges, np.int32)
+    rows_p, rows_q, columns_p, columns_q = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
     place = ends[:-1].copy()
     for i in range(n):
         for e in range(starts[i], starts[i + 1]):
-            entering[place[columns[e]]] = e
-            source[place[columns[e]]] = i
-            place[columns[e]] += 1
-    owner, leaving = np.full(n, -1, np.int32), np.empty(n, np.int64)
-    total = 0.0
+            j = columns[e]
+            entering[place[j]] = q[e]
+            source[place[j]] = i
+            place[j] += 1
+            rows_p[i] += p[e]
+            rows_q[i] += q[e]
+            columns_p[j] += p[e]
+            columns_q[j] += q[e]
+    owner, leaving = np.full(n, -1, np.int32), np.empty(n)
+    trace, pq, qp = 0.0, 0.0, 0.0
     for i in range(n):
+        pq += columns_p[i] * rows_q[i]
+        qp += columns_q[i] * rows_p[i]
         for e in range(starts[i], starts[i + 1]):
             owner[columns[e]] = i
-            leaving[columns[e]] = e
+            leaving[columns[e]] = p[e]
         for s in range(ends[i], ends[i + 1]):
             if owner[source[s]] == i:
-                total += p[leaving[source[s]]] * q[entering[s]]
-    return total
+                trace += leaving[source[s]] * entering[s]
+    return trace, pq, qp

@@ -54,6 +54,15 @@ def test_the_sparse_sums_of_any_two_graphs_equal_the_dense_ones(
 
 
 @each_variant
+def test_what_a_graph_shares_with_itself_are_all_its_edges(variant: Variant) -> None:
+    lists = slow.lists_of(slow.views(60)[0], 8)
+    lists.ids[7, 5:] = -1
+    graph = weigh(lists, 8, variant)
+    shared = _alignment(graph.ids, graph.values, graph.ids, graph.values, variant)
+    assert graph.own == pytest.approx(shared, rel=1e-12)
+
+
+@each_variant
 def test_relabelling_equals_permuting_the_rows(variant: Variant) -> None:
     x, y = slow.views(60)
     order = np.random.default_rng(4).permutation(60)
