@@ -1,7 +1,6 @@
 """`consilience doctor`."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,23 +9,15 @@ import typer
 
 from consilience.cli.consoles import remarks, results
 from consilience.cli.statuses import ExitStatus
+from consilience.cli.stores import DataDir, locate_stores, service_packages
 from consilience.cli.tables import new_table
-from consilience.errors import MissingExtra
 
 if TYPE_CHECKING:
     from consilience.stores.examination import Report
 
 
 def doctor(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="CONSILIENCE_DATA_DIR",
-            file_okay=False,
-            help="The service's data folder.",
-            show_default="~/.local/share/consilience",
-        ),
-    ] = None,
+    data_dir: DataDir = None,
     database_url: Annotated[
         str | None,
         typer.Option(
@@ -53,17 +44,11 @@ def doctor(
 
 
 def _examine(data_dir: Path | None, database_url: str | None, *, deep: bool) -> "Report":
-    try:
-        from consilience.standalone.serve import default_data_dir  # noqa: PLC0415 -- only this command needs them
-        from consilience.stores.examination import examine  # noqa: PLC0415 -- the same
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"An examination of the stores needs {error.name}.",
-            value=error.name,
-            hint="Run: pip install 'consilience[service]'",
-        ) from error
-    folder = (data_dir or default_data_dir(os.environ)).expanduser().resolve()
-    return examine(database_url or f"sqlite:///{folder / 'consilience.db'}", folder, deep=deep)
+    with service_packages("An examination of the stores"):
+        from consilience.stores.examination import examine  # noqa: PLC0415 -- only this command needs it
+
+        folder, url = locate_stores(data_dir, database_url)
+    return examine(url, folder, deep=deep)
 
 
 def _print(report: "Report") -> None:

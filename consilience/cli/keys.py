@@ -4,7 +4,6 @@ Whoever can write to the database may make keys; so the first key needs no other
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,24 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consilience.cli.consoles import remarks, results
+from consilience.cli.stores import DataDir, locate_stores, service_packages
 from consilience.cli.tables import new_table
 from consilience.contract.keys import ApiKey, parse_scopes
-from consilience.errors import MissingExtra
 
 if TYPE_CHECKING:
     from consilience.stores.keys import KeyRecords
 
 app = typer.Typer(help="API keys of a service, in its database.", no_args_is_help=True)
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="CONSILIENCE_DATA_DIR",
-        file_okay=False,
-        help="The service's data folder; CONSILIENCE_DATABASE_URL, where set, is used instead.",
-        show_default="~/.local/share/consilience",
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: A hundred years: no date is out of the calendar.
 DAYS_MAX = 36_500
@@ -86,19 +76,12 @@ def _tell(key: ApiKey) -> None:
 
 @contextmanager
 def _open_keys(data_dir: Path | None) -> Iterator["KeyRecords"]:
-    try:
-        from consilience.standalone.serve import default_data_dir  # noqa: PLC0415 -- only this command needs them
-        from consilience.stores.database import Database  # noqa: PLC0415 -- the same
+    with service_packages("The database of the keys"):
+        from consilience.stores.database import Database  # noqa: PLC0415 -- only this command needs them
         from consilience.stores.keys import KeyRecords  # noqa: PLC0415 -- the same
-        from consilience.surroundings import Surroundings, read_environment  # noqa: PLC0415 -- the same
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Keys are in the service's database, which needs {error.name}.",
-            value=error.name,
-            hint="Run: pip install 'consilience[service]'",
-        ) from error
-    folder = data_dir or default_data_dir(os.environ)
-    database = Database(read_environment(Surroundings).model_copy(update={"data_dir": folder}).database)
+
+        _, url = locate_stores(data_dir)
+    database = Database(url)
     try:
         database.migrate()
         yield KeyRecords(database)

@@ -1,10 +1,11 @@
 """`consilience serve`."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from consilience.cli.stores import DataDir
 
 
 def serve(
@@ -15,15 +16,7 @@ def serve(
     workers: Annotated[
         int, typer.Option(envvar="CONSILIENCE_WORKERS", min=1, help="Jobs that run at the same time.")
     ] = 1,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="CONSILIENCE_DATA_DIR",
-            file_okay=False,
-            help="Where embeddings and scores are kept.",
-            show_default="~/.local/share/consilience",
-        ),
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Run the whole service on this machine: API, workers and Redis, until Ctrl-C.
 
