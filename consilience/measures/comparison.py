@@ -18,10 +18,9 @@ from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.graph_parts import GraphTask, build_in_parts
 from consilience.numerics.graphs import build_graph, choose_card
 from consilience.numerics.moments import CentredRows
-from consilience.numerics.neighbours import NeighbourGraph
+from consilience.numerics.neighbours import NeighbourGraph, scale_exponent
 from consilience.numerics.parts import HERE, STEPS_MIN, Parts
 from consilience.numerics.permutations import Permutation, draw_permutation
-from consilience.numerics.queries import scale_exponent
 from consilience.numerics.rows import KeptRows, PreparedRows, Rows, Scan, scan
 from consilience.numerics.sources import Layer, SelectedLayer
 from consilience.numerics.streamed_layers import StreamedLayer
@@ -195,7 +194,7 @@ class Side:
                 if self.streams(index):  # a graph needs all rows of one layer; the others' have room after it
                     self._rows.clear()
                 return graph
-            exponent = -scale_exponent(self._largest(index))
+            exponent = scale_exponent(self._largest(index))
             task = GraphTask(self.prepared(index), k_max, self.groups, exponent, self.builder)
             return build_in_parts(task, self.parts, report)
 

@@ -14,9 +14,9 @@ import numpy as np
 from consilience.measures.comparison import Comparison, Side
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.compiled_lists import inner_products
-from consilience.numerics.neighbours import NeighbourGraph
+from consilience.numerics.neighbours import NeighbourGraph, scale_exponent
 from consilience.numerics.parts import HERE, STEPS_MIN
-from consilience.numerics.queries import Found, RingArray, scale_exponent, search_queries
+from consilience.numerics.queries import Found, RingArray, search_queries
 from consilience.numerics.rows import Rows, blocks
 
 #: Which layer of which side.

@@ -12,8 +12,8 @@ import numpy as np
 from consilience.numerics import compiled_lists
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray, RowIndex
 from consilience.numerics.faiss_indexes import fill_index, set_effort, train_index
-from consilience.numerics.neighbours import SLACK, NeighbourGraph
-from consilience.numerics.queries import scale_exponent, search_queries
+from consilience.numerics.neighbours import SLACK, NeighbourGraph, scale_exponent
+from consilience.numerics.queries import search_queries
 from consilience.numerics.rows import ArrayRows, Rows
 from consilience.numerics.threads import map_rows
 
@@ -127,7 +127,7 @@ def build_approximate(
     InvalidRequest
         FAISS refuses the index for these rows.
     """
-    gallery = _Gallery(_scaled(rows, -scale_exponent(largest)), groups)
+    gallery = _Gallery(_scaled(rows, scale_exponent(largest)), groups)
     ids, similarities = _propose(_scaled(rows, 1 - int(np.frexp(largest)[1])), gallery, k_max, search, report)
     _complete(gallery, ids, similarities)
     asked = _draw(rows.n, search)

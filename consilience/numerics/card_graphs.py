@@ -21,7 +21,7 @@ from consilience.numerics.certified import (
 )
 from consilience.numerics.compiled import CountArray
 from consilience.numerics.compiled_certified import make_keys
-from consilience.numerics.compiled_tiles import KeyArray
+from consilience.numerics.compiled_keys import KeyArray
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
 from consilience.numerics.threads import map_rows
 

@@ -14,8 +14,8 @@ import numpy as np
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.compiled import BoolArray, CountArray
 from consilience.numerics.compiled_certified import BitsArray, decide_rows, round_rows, select_rounded
+from consilience.numerics.compiled_keys import KeyArray
 from consilience.numerics.compiled_lanes import LANES
-from consilience.numerics.compiled_tiles import KeyArray
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
 from consilience.numerics.queries import search_queries
 from consilience.numerics.rows import ArrayRows

@@ -6,7 +6,8 @@ import numpy.typing as npt
 
 from consilience.numerics.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.compiled import CountArray
-from consilience.numerics.compiled_tiles import NO_KEY, SELECTION, KeyArray, key_item, key_value, make_key, select
+from consilience.numerics.compiled_keys import NO_KEY, KeyArray, key_item, key_value, make_key
+from consilience.numerics.compiled_tiles import SELECTION, select
 
 BitsArray = npt.NDArray[np.uint16]
 

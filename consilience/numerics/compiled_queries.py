@@ -1,16 +1,11 @@
-"""Compiled selection of the best similarities of a tile, kept as keys that sort by similarity, then by id.
-
-A key's upper 32 bits are the similarity's, turned so that they sort like it; the lower 32 are the id's complement. Larger is
-better, no two are equal, and 0 is none: so the best k of any keys are the same in whatever order they come.
-"""
+"""Compiled selection of the best similarities of a tile, kept as keys."""
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
 from consilience.numerics.arrays import Float32Array, IdArray
-
-KeyArray = npt.NDArray[np.uint64]
+from consilience.numerics.compiled_keys import NO_KEY, KeyArray, key_value, make_key
 
 _TILE = nb.types.Array(nb.float32, 2, "C", readonly=True)
 _ITEMS = nb.types.Array(nb.int32, 1, "C", readonly=True)
@@ -44,17 +39,12 @@ def keep_best(  # noqa: PLR0917 - nested loops are what a kernel is, and compile
     own : array of shape (q,), the group of each row: its columns are left out
     keys : array of shape (q, w), w > k; the first `counts` of each row are candidates, among them its best k so far
     counts : array of shape (q,)
-    floors : array of shape (q,), a key that k others are known to reach, 0 before there are k
+    floors : array of shape (q,), the worst of the best k so far, NO_KEY before there are k
     """
     width = keys.shape[1]
-    scratch = np.empty(2, np.float32)
-    bits = scratch.view(np.uint32)
-    sign, all_bits, low = np.uint32(0x80000000), np.uint32(0xFFFFFFFF), np.uint64(0xFFFFFFFF)
     for i in range(tile.shape[0]):
         floor, count, mine = floors[i], counts[i], own[i]
-        bits[0] = np.uint32(floor >> np.uint64(32))
-        bits[0] ^= sign if bits[0] & sign else all_bits
-        least = scratch[0] if floor else np.float32(-np.inf)
+        least = np.float32(-np.inf) if floor == NO_KEY else key_value(floor)
         for first in range(start, stop, _CHUNK):
             last = min(first + _CHUNK, stop)
             chunk, hits = tile[i, first:last], np.int32(0)
@@ -65,18 +55,14 @@ def keep_best(  # noqa: PLR0917 - nested loops are what a kernel is, and compile
             for c in range(first, last):
                 if tile[i, c] < least or groups[c] == mine:
                     continue
-                scratch[1] = tile[i, c] + np.float32(0.0)  # minus zero is zero
-                bits[1] ^= all_bits if bits[1] & sign else sign
-                key = (np.uint64(bits[1]) << np.uint64(32)) | (low - np.uint64(ids[c]))
-                if key < floor:
+                key = make_key(tile[i, c], ids[c])
+                if key > floor:
                     continue
                 keys[i, count] = key
                 count += 1
                 if count == width:
-                    keys[i, :] = np.sort(keys[i])[::-1]
+                    keys[i, :] = np.sort(keys[i])
                     count = k
                     floor = keys[i, k - 1]
-                    bits[0] = np.uint32(floor >> np.uint64(32))
-                    bits[0] ^= sign if bits[0] & sign else all_bits
-                    least = scratch[0]
+                    least = key_value(floor)
         floors[i], counts[i] = floor, count

@@ -1,25 +1,17 @@
 """Compiled selection of neighbours from tiles of similarities.
 
-What a row has found so far is a row of keys. A key holds a similarity and an id in one integer, so that a smaller key is a
-better neighbour: a larger similarity, and of equal ones the smaller id. The keys of a row all differ, and so its best k are the
-same in whatever order tiles come, and however what was found is merged.
+What a row has found so far is a row of keys (see `compiled_keys`).
 """
 
 import numba as nb
 import numpy as np
-import numpy.typing as npt
 
 from consilience.numerics.arrays import AnyArray, Float32Array, IdArray
 from consilience.numerics.compiled import CountArray
+from consilience.numerics.compiled_keys import NO_KEY, KeyArray, key_value, make_key
 from consilience.numerics.compiled_lanes import LANES, find_reaching, find_reaching_each, lowest_bit, read_value
 
-KeyArray = npt.NDArray[np.uint64]
-
-#: Worse than every key.
-NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
-
 _KEYS = nb.uint64[:, ::1]
-_ANY_KEYS = nb.types.Array(nb.uint64, 2, "A", readonly=True)
 _CONSTANT_IDS = nb.types.Array(nb.int32, 1, "C", readonly=True)
 _CONSTANT_SINGLES = nb.types.Array(nb.float32, 1, "C", readonly=True)
 #: Types of what `select` is given beside the tile.
@@ -28,33 +20,7 @@ SELECTION = (
     *(_CONSTANT_SINGLES, _CONSTANT_IDS, _CONSTANT_IDS),
     *(_KEYS, nb.int64[::1], nb.float32[::1], nb.uint64[::1], nb.int64),
 )
-_SIGN, _BELOW_SIGN = np.uint32(1 << 31), np.uint32((1 << 31) - 1)
 _ONE = np.uint64(1)
-_WORD = np.uint64(32)
-
-
-# Helpers have no signature: they become part of the kernels, and are not loaded for themselves.
-
-
-@nb.njit(nogil=True)
-def make_key(value: np.float32, item: int | np.int64) -> np.uint64:
-    """The key of a similarity and an id."""
-    bits = np.float32(value + np.float32(0)).view(np.uint32)  # -0 becomes 0
-    descending = bits if bits & _SIGN else bits ^ _BELOW_SIGN
-    return np.uint64(descending) << _WORD | np.uint64(item)
-
-
-@nb.njit(nogil=True)
-def key_value(key: np.uint64) -> np.float32:
-    """The similarity that a key holds."""
-    descending = np.uint32(key >> _WORD)
-    return np.uint32(descending if descending & _SIGN else descending ^ _BELOW_SIGN).view(np.float32)
-
-
-@nb.njit(nogil=True)
-def key_item(key: np.uint64) -> np.int64:
-    """The id that a key holds."""
-    return np.int64(np.uint32(key))
 
 
 @nb.njit(nogil=True)
@@ -162,12 +128,3 @@ def cut(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> No
             counts[row] = k
         for t in range(counts[row], k):
             keys[row, t] = NO_KEY
-
-
-@nb.njit(nb.void(_ANY_KEYS, nb.int64, nb.int64, nb.int32[:, ::1], nb.float32[:, ::1]), cache=True, nogil=True)
-def read_keys(keys: KeyArray, start: int, stop: int, ids: IdArray, similarities: Float32Array) -> None:
-    """Write the ids and similarities that the keys of some rows hold."""
-    for row in range(start, stop):
-        for t in range(ids.shape[1]):
-            ids[row, t] = key_item(keys[row, t])
-            similarities[row, t] = key_value(keys[row, t])

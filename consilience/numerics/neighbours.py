@@ -121,11 +121,16 @@ def build_exact(
 
 
 def find_exponent(x: Float32Array) -> int:
-    """The power of two by which all rows are scaled before they are searched; no neighbour changes by it.
+    """The power of two by which all rows of x are scaled before they are searched."""
+    return scale_exponent(max(float(x.max()), -float(x.min())))
+
+
+def scale_exponent(largest: float) -> int:
+    """The power of two by which rows of values up to so large a one are scaled; no neighbour changes by it.
 
     0 but where products of rows would leave float32's range.
     """
-    exponent = int(np.frexp(max(x.max(), -x.min()))[1])
+    exponent = int(np.frexp(largest)[1])
     return 0 if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else -exponent
 
 

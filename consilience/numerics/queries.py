@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from consilience.numerics.ahead import read_ahead
 from consilience.numerics.arrays import Float32Array, IdArray
-from consilience.numerics.compiled_queries import KeyArray, keep_best
-from consilience.numerics.neighbours import EXPONENT_MAX
+from consilience.numerics.compiled_keys import NO_KEY, KeyArray, read_keys
+from consilience.numerics.compiled_queries import keep_best
 from consilience.numerics.parts import HERE, Parts, block_rows
 from consilience.numerics.rows import Rows
 from consilience.numerics.threads import map_rows
@@ -64,7 +64,7 @@ class Part:
     own, groups : the group of each query, and of each row that answers; None: every row is a group of its own
     rings : the ring of each row that answers; None: there is one
     ring_count : number of rings
-    exponent : rows are scaled by 2 to minus it
+    exponent : rows are scaled by 2 to it
     """
 
     gallery: Rows
@@ -104,7 +104,7 @@ def search_queries(
     rings : array of shape (n,), uint8, optional
         Galleries: gallery s holds the rows whose ring is at most s. None: there is one, of all rows.
     exponent : int
-        Rows are scaled by 2 to minus it, where products would leave float32.
+        Rows are scaled by 2 to it: see `neighbours.scale_exponent`.
     parts : Parts
         Where the search runs.
     report : callable, optional
@@ -115,7 +115,7 @@ def search_queries(
     Found, for S galleries; O(m n d) time, O(m S (d + k)) memory beside the blocks
     """
     count = 1 if rings is None else int(rings.max()) + 1
-    best = np.zeros((count, len(queries), k), np.uint64)
+    best = np.full((count, len(queries), k), NO_KEY)
     places, split = _split(queries, gallery, k, groups, rings, count, exponent)
     for done, (place, keys) in enumerate(zip(places, parts.map(search_part, split), strict=True), 1):
         best[:, place] = _best_of(best[:, place], keys, k)
@@ -168,12 +168,12 @@ def _width(k: int) -> int:
 
 
 def search_part(part: Part) -> KeyArray:
-    """Find the keys of the best k of a part, per ring and query: shape (rings, queries, k), largest first, 0 for none."""
+    """Find the keys of the best k of a part, per ring and query: shape (rings, queries, k), best first, NO_KEY for none."""
     asking = _scale(_take_sorted(part.gallery, part.queries), part.exponent)
     own = part.queries if part.own is None else part.own
     shape = (part.ring_count, len(asking))
-    keys, counts = np.zeros((*shape, _width(part.k)), np.uint64), np.zeros(shape, np.int64)
-    floors = np.zeros(shape, np.uint64)
+    keys, counts = np.full((*shape, _width(part.k)), NO_KEY), np.zeros(shape, np.int64)
+    floors = np.full(shape, NO_KEY)
     tile = np.empty(TILE_QUERIES * min(block_rows(part.gallery.dim), part.stop - part.start), np.float32)
     for _, block in read_ahead(partial(_read, part), slice(part.start, part.stop), block_rows(part.gallery.dim)):
         for first in range(0, len(asking), TILE_QUERIES):
@@ -215,14 +215,8 @@ def _take_sorted(gallery: Rows, ids: IdArray) -> Float32Array:
     return taken
 
 
-def scale_exponent(largest: float) -> int:
-    """By which power of two rows are scaled down, where products of values so large, or so small, would leave float32."""
-    exponent = int(np.frexp(largest)[1])
-    return 0 if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else exponent
-
-
 def _scale(rows: Float32Array, exponent: int) -> Float32Array:
-    return np.ldexp(rows, -exponent) if exponent else rows
+    return np.ldexp(rows, exponent) if exponent else rows
 
 
 def _keep(  # noqa: PLR0917 - what a kernel is told
@@ -246,24 +240,23 @@ def _keep(  # noqa: PLR0917 - what a kernel is told
 
 
 def _first(keys: KeyArray, counts: npt.NDArray[np.int64], k: int) -> KeyArray:
-    """Sort the candidates of each row and cut them to k, largest first."""
-    keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = 0
+    """Sort the candidates of each row and cut them to k, best first."""
+    keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = NO_KEY
     keys.sort(axis=2)
-    return np.ascontiguousarray(keys[:, :, : -k - 1 : -1])
+    return np.ascontiguousarray(keys[:, :, :k])
 
 
 def _best_of(one: KeyArray, other: KeyArray, k: int) -> KeyArray:
-    """The best k of two sets of keys, largest first: whichever of them came first."""
+    """The best k of two sets of keys, best first: whichever of them came first."""
     both = np.concatenate([one, other], axis=-1)
     both.sort(axis=-1)
-    return both[..., : -k - 1 : -1]
+    return both[..., :k]
 
 
 def _decode(keys: KeyArray) -> Found:
     """Ids and similarities of keys."""
-    ids = (~(keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)).view(np.int32)
-    ordered = (keys >> np.uint64(32)).astype(np.uint32)
-    negative = ordered < np.uint32(0x80000000)
-    similarities = np.where(negative, ~ordered, ordered ^ np.uint32(0x80000000)).astype(np.uint32).view(np.float32)
-    none = keys == 0
-    return Found(np.where(none, np.int32(-1), ids), np.where(none, np.float32(0), similarities))
+    ids, similarities = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
+    for gallery in range(len(keys)):
+        read_keys(keys[gallery], 0, keys.shape[1], ids[gallery], similarities[gallery])
+    similarities[keys == NO_KEY] = 0
+    return Found(ids, similarities)

@@ -11,8 +11,9 @@ from typing import cast
 import numpy as np
 
 from consilience.numerics.arrays import AnyArray, Float32Array, IdArray
+from consilience.numerics.compiled_keys import NO_KEY, KeyArray, read_keys
 from consilience.numerics.compiled_lanes import LANES
-from consilience.numerics.compiled_tiles import NO_KEY, KeyArray, cut, read_keys, select
+from consilience.numerics.compiled_tiles import cut, select
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
 from consilience.numerics.rows import ArrayRows, Rows
 from consilience.numerics.threads import map_rows
@@ -107,7 +108,7 @@ class PartialGraph:
     items : array of shape (m,), int32, ascending
         The rows' ids.
     keys : array of shape (m, k), uint64
-        Similarities and ids (see `compiled_tiles`), best first; `NO_KEY` where a row has found fewer.
+        Similarities and ids (see `compiled_keys`), best first; `NO_KEY` where a row has found fewer.
     """
 
     items: IdArray

@@ -8,7 +8,7 @@ import pytest
 
 from consilience.numerics import queries as module
 from consilience.numerics.arrays import Float32Array, IdArray
-from consilience.numerics.neighbours import build_exact
+from consilience.numerics.neighbours import build_exact, scale_exponent
 from consilience.numerics.parts import Here
 from consilience.numerics.queries import search_queries
 from consilience.numerics.rows import ArrayRows, PreparedRows
@@ -164,7 +164,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller(monkeypatch: pytest.Mon
 def test_values_whose_products_leave_float32_are_scaled(power: int) -> None:
     x = normal()
     scaled = np.ldexp(x, power)
-    exponent = module.scale_exponent(float(np.abs(scaled).max()))
+    exponent = scale_exponent(float(np.abs(scaled).max()))
     found = search_queries(some(40), ArrayRows(scaled), K, exponent=exponent)
     np.testing.assert_array_equal(found.ids, search_queries(some(40), ArrayRows(x), K).ids)
-    assert module.scale_exponent(3.0) == 0
+    assert scale_exponent(3.0) == 0
