@@ -5,6 +5,7 @@ from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import strategies as st
 
 from tests import twins
 
@@ -18,6 +19,19 @@ def sort_all(x: Rows, k: int, groups: npt.NDArray[np.int32] | None = None) -> np
     owner = np.arange(len(x)) if groups is None else groups
     similarity[owner[:, None] == owner] = -np.inf
     return np.lexsort((np.broadcast_to(np.arange(len(x)), similarity.shape), -similarity), axis=1)[:, :k]
+
+
+def draw_case(
+    draw: Draw, n: int, d: int, seed: int, data: st.DataObject
+) -> tuple[Rows, npt.NDArray[np.int32] | None, int]:
+    """Rows, groups or none, and any k that they allow."""
+    rng = np.random.default_rng(seed)
+    x, groups = draw(rng, n, d), None
+    if data.draw(st.booleans()):
+        groups = rng.integers(0, data.draw(st.integers(2, n)), n).astype(np.int32)
+        groups[:2] = [0, 1]
+    k = data.draw(st.integers(1, n - (1 if groups is None else int(np.bincount(groups).max()))))
+    return x, groups, k
 
 
 def most(d: int) -> int:

@@ -27,6 +27,9 @@ from consilience.numerics.row_scores import cycle_row_scores
 RowScores = Callable[[Answers, Answers], Float64Array]
 Kernel = Callable[[IdArray, IdArray, int], Float64Array]
 
+#: Below it scores that are not bounded differ by rounding alone.
+VARIANCE_MIN = 1e-20
+
 
 def estimate_cell(metric: NeighbourMetric, survey: Survey, cell: tuple[int, int], gallery: int = -1) -> Estimate | None:
     """Estimate the agreement of one layer pair in one gallery, from the rows that have asked; None where it has no value."""
@@ -75,10 +78,6 @@ def find_bounds(metric: NeighbourMetric, found: Estimate, level: float) -> Bound
             code="no-variance", detail="All rows that asked score the same, which says nothing of the others."
         )
     return gallery_bounds(found, level, limits)
-
-
-#: Below it scores that are not bounded differ by rounding alone.
-VARIANCE_MIN = 1e-20
 
 
 def _law(metric: NeighbourMetric, survey: Survey, _i: int, _j: int) -> Law | None:

@@ -56,10 +56,7 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
     listed = _list_layers(comparison, graphs, squared=False)
     report = partial(comparison.report, metric.metric)
     grid = listed.grid(kind, k, report)(None)
-    reasons = find_reasons(comparison, Side.reason)
-    for cell in reasons:
-        grid[cell] = np.nan
-    reasons |= {(int(i), int(j)): kind.undefined for i, j in np.argwhere(np.isnan(grid)) if (i, j) not in reasons}
+    reasons = _find_undefined(kind, comparison, grid)
 
     resampled = cache(lambda: _list_layers(comparison, graphs, squared=True))
     draw = cache(lambda: resampled().grid(kind, k, report))
@@ -90,6 +87,15 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
         neighbours=record,
         warnings=warn(graphs[:split], graphs[split:], k),
     )
+
+
+def _find_undefined(kind: ListScore[Any], comparison: Comparison, grid: Float64Array) -> dict[tuple[int, int], Reason]:
+    """Say which cells have no value, and take the values of those whose layers are at fault."""
+    reasons = find_reasons(comparison, Side.reason)
+    for cell in reasons:
+        grid[cell] = np.nan
+    own = {(int(i), int(j)): kind.undefined for i, j in np.argwhere(np.isnan(grid)) if (i, j) not in reasons}
+    return reasons | own
 
 
 def _find_bounds(

@@ -28,7 +28,7 @@ class Rule(NamedTuple):
 
 def check_rows(connection: Connection) -> Iterator[Finding]:
     """Every broken rule, row by row."""
-    for rule in (*_job_rules(), *_run_rules(), *_webhook_rules(), *_set_rules()):
+    for rule in (*_job_rules(), *_tie_rules(), *_run_rules(), *_webhook_rules(), *_set_rules()):
         for subject in connection.execute(rule.broken.limit(REPORTED)).scalars():
             yield Finding("error", rule.kind, subject, rule.detail)
 
@@ -47,12 +47,13 @@ def check_file(connection: Connection, *, deep: bool) -> Iterator[Finding]:
         )
 
 
+def _of_jobs(kind: str, detail: str, *broken: ColumnElement[bool]) -> Rule:
+    return Rule(kind, detail, sa.select(_job.id).where(*broken))
+
+
 def _job_rules() -> Iterator[Rule]:
-    is_finished = _job.status.in_(FINISHED)
-
-    def rule(kind: str, detail: str, *broken: ColumnElement[bool]) -> Rule:
-        return Rule(kind, detail, sa.select(_job.id).where(*broken))
-
+    """What a job's own row may not say."""
+    rule, is_finished = _of_jobs, _job.status.in_(FINISHED)
     yield rule("unknown-status", "The job's status is none that there is.", _job.status.not_in(list(JobStatus)))
     yield rule("no-end", "The job has finished at no time.", is_finished, _job.finished_at.is_(None))
     yield rule(
@@ -89,13 +90,18 @@ def _job_rules() -> Iterator[Rule]:
         "early-start", "The job waits and has started.", _job.status == JobStatus.QUEUED, _job.started_at.is_not(None)
     )
     yield rule("bad-count", "A delivery below 1 or crashes below 0.", sa.or_(_job.delivery < 1, _job.crashes < 0))
+
+
+def _tie_rules() -> Iterator[Rule]:
+    """What a job's row may not say beside the rows of other tables."""
     gone = sa.select(tables.expired_jobs.c.id).where(tables.expired_jobs.c.id == _job.id)
-    yield rule("undead-job", "The job has expired and is there.", gone.exists())
+    yield _of_jobs("undead-job", "The job has expired and is there.", gone.exists())
     used = sa.select(tables.job_embeddings.c.embedding_id).where(
         tables.job_embeddings.c.job_id == _job.id,
         tables.job_embeddings.c.embedding_id.not_in(sa.select(tables.embeddings.c.id)),
     )
-    yield rule("missing-set", "The job has not finished and a set that it needs is gone.", ~is_finished, used.exists())
+    needed = "The job has not finished and a set that it needs is gone."
+    yield _of_jobs("missing-set", needed, _job.status.not_in(FINISHED), used.exists())
 
 
 def _run_rules() -> Iterator[Rule]:

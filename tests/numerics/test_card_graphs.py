@@ -18,7 +18,18 @@ from consilience.numerics.certified import Rounded
 from consilience.numerics.devices import Card
 from consilience.numerics.graphs import build_graph
 from consilience.numerics.tiles import build_symmetric
-from tests.hostile_rows import HOSTILE, Draw, Rows, almost_nothing, clusters, near_ties, normal, rounding_ties, sort_all
+from tests.hostile_rows import (
+    HOSTILE,
+    Draw,
+    Rows,
+    almost_nothing,
+    clusters,
+    draw_case,
+    near_ties,
+    normal,
+    rounding_ties,
+    sort_all,
+)
 from tests.small_card import SmallCard
 
 Precision = Callable[[Rows], Rounded]
@@ -54,12 +65,7 @@ def test_hostile_rows_have_the_graph_of_the_processor_bit_for_bit(
 @settings(deadline=None, max_examples=40)
 @given(st.sampled_from(HOSTILE), st.integers(5, 150), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
 def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
-    rng = np.random.default_rng(seed)
-    x, groups = draw(rng, n, d), None
-    if data.draw(st.booleans()):
-        groups = rng.integers(0, data.draw(st.integers(2, n)), n).astype(np.int32)
-        groups[:2] = [0, 1]
-    k = data.draw(st.integers(1, n - (1 if groups is None else int(np.bincount(groups).max()))))
+    x, groups, k = draw_case(draw, n, d, seed, data)
     np.testing.assert_array_equal(build_on_card(x, k, groups, device="cpu").ids, sort_all(x, k, groups))
 
 

@@ -20,6 +20,7 @@ from tests.hostile_rows import (
     almost_nothing,
     anisotropic,
     clusters,
+    draw_case,
     near_ties,
     normal,
     rounding_ties,
@@ -41,12 +42,7 @@ def test_hostile_rows_have_the_neighbours_of_a_full_sort_in_float64(draw: Draw, 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(HOSTILE), st.integers(5, 300), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
 def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
-    rng = np.random.default_rng(seed)
-    x, groups = draw(rng, n, d), None
-    if data.draw(st.booleans()):
-        groups = rng.integers(0, data.draw(st.integers(2, n)), n).astype(np.int32)
-        groups[:2] = [0, 1]
-    k = data.draw(st.integers(1, n - (1 if groups is None else int(np.bincount(groups).max()))))
+    x, groups, k = draw_case(draw, n, d, seed, data)
     np.testing.assert_array_equal(build_certified(x, k, groups).ids, sort_all(x, k, groups))
 
 
