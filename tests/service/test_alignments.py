@@ -82,6 +82,21 @@ def test_a_dry_run_refuses_what_a_run_would(client: httpx2.Client) -> None:
     )
 
 
+def test_what_would_run_past_the_time_limit_is_refused_when_it_is_posted(redis_server: str, tmp_path: Path) -> None:
+    with running_service(tmp_path, f"{redis_server}?db=8", job_timeout_s=0.2) as server:
+        long = {"null": {"method": "permutation", "draws": 100_000}, "metrics": "cka"}
+
+        fits = httpx2.post(server.url + "/v1/alignments", json=inline())
+        refused = httpx2.post(server.url + "/v1/alignments", json=inline(**long))
+        jobs = httpx2.get(server.url + "/v1/jobs").json()["data"]
+
+    assert fits.status_code == 202
+    assert fits.json()["plan"]["seconds"] <= 0.2
+    problem = assert_problem(refused, 422, "too-expensive")
+    assert (float(problem["limit"]), float(problem["value"]) > 0.2) == (0.2, True)
+    assert [job["id"] for job in jobs] == [fits.json()["id"]]
+
+
 def test_the_same_key_is_the_same_job(client: httpx2.Client) -> None:
     headers = {"idempotency-key": "run-17"}
     first, again = (client.post("/v1/alignments", json=inline(), headers=headers) for _ in range(2))
