@@ -10,8 +10,9 @@ from math import ceil
 from statistics import NormalDist
 
 from consilience.contract.jobs import ScoringOptions
-from consilience.contract.kernel_metrics import Rsa
+from consilience.contract.kernel_metrics import Cknna, Rsa
 from consilience.contract.metric import Metric, NeighbourMetric
+from consilience.contract.neighbour_metrics import SecondOrderCosine
 from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
 from consilience.contract.subspace_metrics import LinearPredictivity
 from consilience.index_costs import count_candidates, index_costs
@@ -188,11 +189,15 @@ def _rows(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
     passes = 3.0 + (8.0 if options.preparation.profile in ("prh", "prh_exact") else 0.0)
     kept = float(grid.n * (ROW_BYTES + (LABEL_BYTES if grid.labelled else 0)))
     if not streamed:
-        for dims in (grid.dims_a, grid.dims_b):
-            sizes = [FLOAT32_BYTES * grid.n * d for d in dims]
-            kept += min(sum(sizes), PREPARED_BYTES + max(sizes))
+        kept += _rows_in_memory(grid)
     blocks = BLOCK_COPIES * max(_block_bytes(d) for d in grid.dims)
     return Work(seconds=passes * _value_s(grid, grid.dims, streamed=streamed), kept=kept + blocks)
+
+
+def _rows_in_memory(grid: Grid) -> int:
+    """Bytes of prepared rows, of as many layers of both sides as are held at a time."""
+    sizes = [[FLOAT32_BYTES * grid.n * d for d in dims] for dims in (grid.dims_a, grid.dims_b)]
+    return sum(min(sum(side), PREPARED_BYTES + max(side)) for side in sizes)
 
 
 def _list_length(options: ScoringOptions, grid: Grid) -> int:
@@ -221,9 +226,11 @@ def _search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
         told = largest + _count_second(options, largest, largest)
         entries = n * _list_length(options, grid) + told * k_max * len(grid.galleries)
         pairs = float(n) * n + float(told) * largest
-        # A graph is built of all rows of one layer.
-        passing = SEARCH_BYTES + (FLOAT32_BYTES * n * widest if streamed else 0)
-        passing += min(SQUARES_BYTES, FLOAT32_BYTES * n * n * layers)
+        held = 0
+        if streamed:  # a graph is built of all rows of one layer; to look rows up, those of both sides are held
+            looked_up = any(isinstance(metric, Cknna | SecondOrderCosine) for metric in options.metrics)
+            held = _rows_in_memory(grid) if looked_up else FLOAT32_BYTES * n * widest
+        passing = SEARCH_BYTES + held + min(SQUARES_BYTES, FLOAT32_BYTES * n * n * layers)
     flops = 2.0 * pairs * sum(grid.dims)
     seconds = flops / SEARCH_FLOPS_PER_S + _value_s(grid, grid.dims, streamed=streamed)
     return Work(flops, seconds, kept=float(NEIGHBOUR_BYTES * LIST_COPIES * entries * layers), passing=passing)

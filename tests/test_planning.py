@@ -218,6 +218,14 @@ def test_what_fits_in_no_way_is_refused_with_the_estimate_and_the_budget(metric:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("metric", ["cknna", "second_order_cosine"])
+def test_metrics_that_look_rows_up_hold_both_sides_where_a_graph_alone_holds_one(metric: str) -> None:
+    large, limits = shape(300_000, 1, 768), CostLimits(bytes=25 * 10**8)
+    assert plan(options(metrics="mutual_knn"), large, large, limits).streamed
+    with pytest.raises(TooExpensive, match="GB of memory"):
+        plan(options(metrics=metric), large, large, limits)
+
+
 def test_a_job_longer_than_the_limit_is_refused_with_its_estimate() -> None:
     large = shape(1_000_000, 1, 768)
     limits = CostLimits(bytes=10**10, seconds=3600)
