@@ -70,23 +70,26 @@ def edge_products(starts: CountArray, columns: IdArray, p: Float64Array, q: Floa
     for j in range(n):
         ends[j + 1] += ends[j]
     entering, source = np.empty(edges), np.empty(edges, np.int32)
-    rows_p, rows_q, columns_p, columns_q = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    rows, sums = np.zeros((n, 2)), np.zeros((n, 2))
     place = ends[:-1].copy()
     for i in range(n):
+        row_p, row_q = 0.0, 0.0
         for e in range(starts[i], starts[i + 1]):
             j = columns[e]
-            entering[place[j]] = q[e]
-            source[place[j]] = i
-            place[j] += 1
-            rows_p[i] += p[e]
-            rows_q[i] += q[e]
-            columns_p[j] += p[e]
-            columns_q[j] += q[e]
+            at = place[j]
+            entering[at] = q[e]
+            source[at] = i
+            place[j] = at + 1
+            row_p += p[e]
+            row_q += q[e]
+            sums[j, 0] += p[e]
+            sums[j, 1] += q[e]
+        rows[i, 0], rows[i, 1] = row_p, row_q
     owner, leaving = np.full(n, -1, np.int32), np.empty(n)
     trace, pq, qp = 0.0, 0.0, 0.0
     for i in range(n):
-        pq += columns_p[i] * rows_q[i]
-        qp += columns_q[i] * rows_p[i]
+        pq += sums[i, 0] * rows[i, 1]
+        qp += sums[i, 1] * rows[i, 0]
         for e in range(starts[i], starts[i + 1]):
             owner[columns[e]] = i
             leaving[columns[e]] = p[e]
