@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.execution.clusters import Cluster
+from tests.execution.clusters import Cluster, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -13,5 +13,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     cluster.start_worker()
     cluster.start_worker()
+    wait_for(lambda: cluster.log().count("Register worker") == 2, timeout_s=60)
     yield cluster
     cluster.close()

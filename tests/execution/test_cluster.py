@@ -1,5 +1,6 @@
 """Parts on a real cluster: the same results, whatever happens to its processes."""
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -20,6 +21,13 @@ from workers.horse import Horse
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <(ssl.SSLS|s)ocket:pytest.PytestUnraisableExceptionWarning"
 )
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """They are found here, and not by a later test that forgives nothing."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

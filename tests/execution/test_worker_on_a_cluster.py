@@ -73,12 +73,14 @@ def test_a_job_is_done_on_the_cluster_that_the_environment_names(
     job_id = jobs.add("alignment", request.model_dump(mode="json"), PLAN, [a.id, b.id]).job.id
     queue.push(job_id, 1, 60)
     with start(tmp_path / "data", cluster) as worker:
-        wait_for(lambda: jobs.get(job_id).finished, timeout_s=60)
-        worker.terminate()
+        try:
+            wait_for(lambda: jobs.get(job_id).finished, timeout_s=60)
+        finally:
+            worker.terminate()
+            queue.close()
     job = jobs.get(job_id)
     assert job.status is JobStatus.SUCCEEDED, job.error
     assert cluster.log().count("Receive client connection") == clients + 1
     here = run_alignment(request, a, b, blobs, Graphs(tmp_path / "data", 0), report=lambda *_: None)
     assert job.result
     assert job.result.scores == here.scores
-    queue.close()

@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.examples import EXAMPLE_ID
 from service.openapi import render
+from tests.service.documented import CREATING, Example, kind_of, make_everything, operations
 from tests.service.servers import rows, upload
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
@@ -55,26 +55,19 @@ def references(node: object) -> Iterator[str]:
         yield from references(inner)
 
 
-def examples() -> list[tuple[str, str, str, object]]:
-    """Each request example: path, media type, name, value."""
-    return [
-        (path, media_type, name, example["value"])
-        for _, path, operation in OPERATIONS
-        for media_type, content in operation.get("requestBody", {}).get("content", {}).items()
-        for name, example in content.get("examples", {}).items()
-    ]
+EXAMPLES = [(operation.path, example) for operation in operations() for example in operation.examples]
 
 
-@pytest.mark.parametrize(("path", "media_type", "name", "value"), examples(), ids=lambda item: str(item)[:30])
-def test_every_example_works(busy_client: httpx2.Client, path: str, media_type: str, name: str, value: object) -> None:
-    stored = upload(busy_client, rows(32))
-    body = json.dumps(value).replace(EXAMPLE_ID, stored["id"])
+@pytest.mark.parametrize(("path", "example"), EXAMPLES, ids=lambda item: getattr(item, "name", item))
+def test_every_example_works(busy_client: httpx2.Client, path: str, example: Example) -> None:
+    parameters = make_everything(busy_client) | {"embedding_id": upload(busy_client, rows(32))["id"]}
+    ids = {kind_of(own): own for own in parameters.values()}
 
-    answer = busy_client.post(path, content=body, headers={"content-type": media_type, "prefer": "wait=30"})
+    answer = example.send(busy_client, path.format(**parameters), ids, prefer="wait=30")
 
     assert answer.status_code in {200, 201}, answer.text
     assert answer.json().get("status", "succeeded") == "succeeded"
 
 
-def test_there_are_examples_for_both_posts() -> None:
-    assert {path for path, *_ in examples()} == {"/v1/embeddings", "/v1/alignments"}
+def test_whatever_makes_something_shows_how() -> None:
+    assert {each.path for each in CREATING if each.examples} == {each.path for each in CREATING}

@@ -20,6 +20,14 @@ NO_HTTP = (httpcore2.ProtocolError, httpcore2.NetworkError)
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
+def receive(connection: socket.socket) -> bytes:
+    """A whole request with the body `{}`: what is left unread at the end resets the connection."""
+    received = b""
+    while not received.endswith(b"{}") and (more := connection.recv(65536)):
+        received += more
+    return received
+
+
 @contextmanager
 def listening(answer: Callable[[socket.socket], None], address: str = "127.0.0.1") -> Iterator[tuple[int, list[bytes]]]:
     """A server that answers each connection in its own way; its port, and the requests' heads."""
@@ -33,7 +41,7 @@ def listening(answer: Callable[[socket.socket], None], address: str = "127.0.0.1
                 except OSError:
                     return
                 with connection:
-                    heads.append(connection.recv(65536))
+                    heads.append(receive(connection))
                     try:
                         answer(connection)
                     except OSError:
@@ -260,10 +268,7 @@ def test_over_tls_the_certificate_must_be_the_names(tmp_path: Path, name: str, a
             connection, _ = server.accept()
             try:
                 with server_context.wrap_socket(connection, server_side=True) as secured:
-                    received = b""
-                    # What is left unread at the end resets the connection.
-                    while not received.endswith(b"{}") and (more := secured.recv(65536)):
-                        received += more
+                    receive(secured)
                     secured.sendall(OK)
             except OSError:
                 pass

@@ -1,6 +1,8 @@
 """One owner's ids do not exist for another, in any operation of the OpenAPI document; without a key nothing does.
 
-Every operation must be of one of the kinds below: a new route that is of none fails here, and so does a new kind of id.
+The test walks the document: ana makes one of everything by the document's own examples, and bob asks for it, lists it and
+names it in requests of his own. A new route is covered when it is in the document. One that is of no kind below, or whose
+ids nothing that ana made can give, fails here.
 """
 
 from collections.abc import Iterator
@@ -9,54 +11,41 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from service.app import create_app
-from service.settings import Settings
+from tests.service.documented import CREATING, DOCUMENT, ID, Example, Operation, kind_of, make_everything, operations
 from tests.service.keyed import client_of, make_key
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
-DOCUMENT = create_app(Settings()).openapi()
 #: Everybody may ask.
 HEALTH = {"get_liveness", "get_readiness", "get_health"}
 #: The same for everybody who has a key.
 COMMON = {"get_info", "list_metrics"}
 #: Only a key with the scope `admin` may ask: see test_monitoring.
 ADMIN = {"get_metrics"}
-#: These make something of the caller's own; what they must not take from another has its own tests below.
-CREATING = {"create_embedding", "create_alignment"}
 A, B = rows(40, seed=1), rows(40, seed=2)
 
-
-class Operation(NamedTuple):
-    """One operation of the document."""
-
-    id: str
-    method: str
-    path: str
-    parameters: tuple[str, ...]
-
-
-def operations() -> Iterator[Operation]:
-    for path, methods in DOCUMENT["paths"].items():
-        for method, operation in methods.items():
-            parameters = operation.get("parameters", ())
-            names = tuple(parameter["name"] for parameter in parameters if parameter["in"] == "path")
-            yield Operation(operation["operationId"], method.upper(), path, names)
-
-
-OPERATIONS = list(operations())
-PRIVATE = [each for each in OPERATIONS if each.id not in HEALTH]
+PRIVATE = [each for each in operations() if each.id not in HEALTH]
 OF_ONE = [each for each in PRIVATE if each.parameters]
-LISTS = [each for each in PRIVATE if not each.parameters and each.id not in COMMON | ADMIN | CREATING]
+LISTS = [each for each in PRIVATE if not each.parameters and each not in CREATING and each.id not in COMMON | ADMIN]
+NAMING = [(each, example) for each in CREATING for example in each.examples if example.ids]
 
 
 class Owners(NamedTuple):
-    """Two owners on one service; the ids are ana's."""
+    """Two owners on one service; what is made is ana's."""
 
     server: Server
     ana: httpx2.Client
     bob: httpx2.Client
+    parameters: dict[str, str]
+    """By the name of the path parameter."""
     ids: dict[str, str]
+    """The same, by the prefix of the id."""
     job: dict[str, Any]
+
+    def path(self, operation: Operation) -> str:
+        """Where ana's own is."""
+        missing = set(operation.parameters) - self.parameters.keys()
+        assert not missing, f"nothing that ana made has a {missing}: give a creating operation an example, or a recipe"
+        return operation.path.format(**self.parameters)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +57,13 @@ def owners(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         client_of(server.url, tokens[0]) as ana,
         client_of(server.url, tokens[1]) as bob,
     ):
+        parameters = make_everything(ana)
         a, b = upload(ana, A)["id"], upload(ana, B)["id"]
         body = {"a": {"embedding": a}, "b": {"embedding": b}}
         job = ana.post("/v1/alignments", json=body, headers={"idempotency-key": "run-1"}).json()
-        yield Owners(server, ana, bob, {"embedding_id": a, "job_id": job["id"]}, job)
+        parameters |= {"embedding_id": a, "job_id": job["id"]}
+        ids = {kind_of(own): own for own in parameters.values()}
+        yield Owners(server, ana, bob, parameters, ids, job)
 
 
 def name_of(operation: Operation) -> str:
@@ -80,17 +72,17 @@ def name_of(operation: Operation) -> str:
 
 @pytest.mark.parametrize("operation", PRIVATE, ids=name_of)
 def test_without_a_key_nothing_is_answered(owners: Owners, operation: Operation) -> None:
-    path = operation.path.format(**owners.ids)
-
-    assert_problem(httpx2.request(operation.method, owners.server.url + path), 401, "unauthenticated")
+    assert_problem(httpx2.request(operation.method, owners.server.url + owners.path(operation)), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("operation", OF_ONE, ids=name_of)
 def test_what_another_owns_does_not_exist(owners: Owners, operation: Operation) -> None:
-    path = operation.path.format(**owners.ids)
-    unknown = operation.path.format(**{name: f"{own[:4]}{'0' * 32}" for name, own in owners.ids.items()})
+    path = owners.path(operation)
+    unknown = ID.sub(lambda found: found[1] + "0" * 32, path)
+    example = next(iter(operation.examples), None)
+    body = {"content": example.body(owners.ids), "headers": {"content-type": example.media_type}} if example else {}
 
-    answer, nothing = (owners.bob.request(operation.method, each) for each in (path, unknown))
+    answer, nothing = (owners.bob.request(operation.method, each, **body) for each in (path, unknown))
 
     assert_problem(answer, 404, "not-found")
     told, told_of_nothing = ({**each.json(), "request_id": None, "value": None} for each in (answer, nothing))
@@ -101,12 +93,20 @@ def test_what_another_owns_does_not_exist(owners: Owners, operation: Operation) 
 @pytest.mark.parametrize("operation", LISTS, ids=name_of)
 def test_what_another_owns_is_not_listed(owners: Owners, operation: Operation) -> None:
     assert operation.method == "GET"
-    assert owners.ana.get(operation.path).json()["data"]
-    assert owners.bob.get(operation.path, params={"limit": 100}).json() == {
-        "data": [],
-        "has_more": False,
-        "next_cursor": None,
-    }
+    hers, his = (each.get(operation.path, params={"limit": 100}) for each in (owners.ana, owners.bob))
+
+    own = {each["id"] for each in hers.json()["data"] if ID.fullmatch(each["id"])}
+    assert own & set(owners.parameters.values())
+    assert not any(each in his.text for each in own)
+
+
+@pytest.mark.parametrize(("operation", "example"), NAMING, ids=lambda each: getattr(each, "id", None) or each.name)
+def test_what_another_owns_cannot_be_named_in_a_request(owners: Owners, operation: Operation, example: Example) -> None:
+    before = owners.server.contents()
+
+    assert_problem(example.send(owners.bob, operation.path, owners.ids), 404, "not-found")
+
+    assert owners.server.contents() == before
 
 
 @pytest.mark.parametrize("operation", PRIVATE, ids=name_of)
@@ -126,7 +126,11 @@ def test_a_cursor_of_another_leads_nowhere(owners: Owners) -> None:
 @pytest.mark.parametrize("side", ["a", "b"])
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])
 def test_a_set_of_another_cannot_be_aligned(owners: Owners, side: str, query: str) -> None:
-    body = {"a": {"vectors": A.tolist()}, "b": {"vectors": A.tolist()}, side: {"embedding": owners.ids["embedding_id"]}}
+    body = {
+        "a": {"vectors": A.tolist()},
+        "b": {"vectors": A.tolist()},
+        side: {"embedding": owners.parameters["embedding_id"]},
+    }
     before = owners.server.contents()
 
     answer = owners.bob.post(f"/v1/alignments{query}", json=body)
@@ -141,7 +145,7 @@ def test_the_same_upload_of_another_is_new_and_shares_only_bytes(owners: Owners)
     answer = owners.bob.post("/v1/embeddings?name=test", content=npy(A), headers={"content-type": "application/x-npy"})
 
     assert (answer.status_code, answer.json()["owner"]) == (201, "bob")
-    assert answer.json()["id"] != owners.ids["embedding_id"]
+    assert answer.json()["id"] != owners.parameters["embedding_id"]
     assert owners.server.contents()["files"] == before
     assert owners.bob.delete(answer.json()["links"]["self"]).status_code == 204
     assert owners.server.contents()["files"] == before

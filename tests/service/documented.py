@@ -1,0 +1,111 @@
+"""The OpenAPI document as tests walk it: operations, request examples, and ids that take the place of an example's."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import httpx2
+
+from service.app import create_app
+from service.settings import Settings
+
+DOCUMENT: dict[str, Any] = create_app(Settings()).openapi()
+#: Any of the service's ids: what it is of, and 128 bits.
+ID = re.compile(r"\b([a-z]{2,8}_)[0-9a-f]{32}\b")
+
+
+class Example(NamedTuple):
+    """One request body of the document."""
+
+    name: str
+    media_type: str
+    value: Any
+
+    @property
+    def ids(self) -> set[str]:
+        """The kinds of ids that it names, as their prefixes."""
+        return set(ID.findall(self._text))
+
+    def body(self, ids: Mapping[str, str]) -> bytes:
+        """The body with ids of one's own, by their prefixes."""
+        return ID.sub(lambda found: ids.get(found[1], found[0]), self._text).encode()
+
+    def send(self, client: httpx2.Client, path: str, ids: Mapping[str, str], **headers: str) -> httpx2.Response:
+        """Post it with ids of one's own."""
+        return client.post(path, content=self.body(ids), headers={"content-type": self.media_type, **headers})
+
+    @property
+    def _text(self) -> str:
+        return self.value if isinstance(self.value, str) else json.dumps(self.value)
+
+
+class Operation(NamedTuple):
+    """One operation of the document."""
+
+    id: str
+    method: str
+    path: str
+    parameters: tuple[str, ...]
+    examples: tuple[Example, ...]
+
+
+def operations() -> Iterator[Operation]:
+    """All of them, in the order of the document."""
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            parameters = operation.get("parameters", ())
+            names = tuple(parameter["name"] for parameter in parameters if parameter["in"] == "path")
+            yield Operation(operation["operationId"], method.upper(), path, names, tuple(_examples(operation)))
+
+
+def _examples(operation: dict[str, Any]) -> Iterator[Example]:
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        for name, example in content.get("examples", {}).items():
+            yield Example(name, media_type, example["value"])
+
+
+def kind_of(own: str) -> str:
+    """The prefix of an id."""
+    found = ID.fullmatch(own)
+    assert found, f"{own!r} is no id of the service"
+    return found[1]
+
+
+def located(answer: httpx2.Response) -> dict[str, str]:
+    """The path parameters in the `Location` of what was made, by the path of the document that it fits."""
+    place = answer.headers["location"]
+    for operation in operations():
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(operation.path))
+        if operation.parameters and (found := re.fullmatch(pattern, place)):
+            return found.groupdict()
+    raise AssertionError(f"no path of the document is like {place!r}")
+
+
+#: What makes something of the caller's own.
+CREATING = [each for each in operations() if each.method == "POST" and not each.parameters]
+#: How to make what no example of the document does, by operation.
+RECIPES: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {}
+
+
+def make_everything(client: httpx2.Client) -> dict[str, str]:
+    """One of everything that can be made, by the first example each that names only what was made before; path parameters."""
+    made: dict[str, str] = {}
+    left = list(CREATING)
+    while left:
+        ids = {kind_of(own): own for own in made.values()}
+        ready = [(each, _recipe(each, ids)) for each in left]
+        done = [(each, make(client)) for each, make in ready if make]
+        assert done, f"the examples of {[each.id for each in left]} need ids that nothing gives; write a recipe"
+        for operation, answer in done:
+            assert answer.is_success, f"{operation.id}: {answer.text}"
+            made.update(located(answer))
+            left.remove(operation)
+    return made
+
+
+def _recipe(operation: Operation, ids: dict[str, str]) -> Callable[[httpx2.Client], httpx2.Response] | None:
+    if operation.id in RECIPES:
+        return RECIPES[operation.id]
+    example = next((each for each in operation.examples if each.ids <= ids.keys()), None)
+    return (lambda client: example.send(client, operation.path, ids)) if example else None
