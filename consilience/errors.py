@@ -11,6 +11,8 @@
         * NonFiniteValues: NaN or infinity among the values
         * UnpairedSides: the two sides do not hold the same items
         * UnknownLayer: a layer that the set does not have
+        * UnknownView: a view that the dataset does not have
+        * BadItem: an item of a dataset that cannot be used
         * TooLarge: over a size limit
         * TooExpensive: over a cost limit
     * StateError: the request is sound, the state of the service forbids it
@@ -172,6 +174,20 @@ class UnknownLayer(InputError):
 
     code = "unknown-layer"
     title = "There is no such layer"
+
+
+class UnknownView(InputError):
+    """A view that the dataset does not have."""
+
+    code = "unknown-view"
+    title = "There is no such view"
+
+
+class BadItem(InputError):
+    """An item of a dataset that cannot be used: the detail names it."""
+
+    code = "bad-item"
+    title = "An item cannot be used"
 
 
 class TooLarge(InputError):

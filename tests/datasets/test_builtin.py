@@ -1,0 +1,37 @@
+import pytest
+
+from consilience.datasets.builtin import is_builtin, open_dataset, parse_builtin
+from consilience.errors import InvalidRequest, NotFound
+
+
+def test_options_that_nobody_names_have_their_defaults() -> None:
+    assert str(parse_builtin("scenes")) == "scenes:n=512,seed=0"
+    assert str(parse_builtin("scenes:seed=7,n=64")) == "scenes:n=64,seed=7"
+    assert str(parse_builtin("stdlib-docs")) == "stdlib-docs"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("scenes:colour=red", "no option 'colour=red'; its options: n, seed"),
+        ("scenes:", "no option ''"),
+        ("scenes:n=-1", "no option 'n=-1'"),
+        ("scenes:n=0", "goes from 1 to 100000"),
+        ("scenes:n=100001", "goes from 1 to 100000"),
+        ("stdlib-docs:n=5", "its options: none"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_with_what_can(name: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        parse_builtin(name)
+
+
+def test_another_name_is_not_found() -> None:
+    with pytest.raises(NotFound, match="no such built-in dataset"):
+        open_dataset("imagenet")
+    assert not is_builtin("imagenet")
+    assert is_builtin("scenes:n=8")
+
+
+def test_opening_by_name_gives_the_items() -> None:
+    assert open_dataset("scenes:n=8,seed=3").n == 8
