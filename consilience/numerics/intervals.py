@@ -32,6 +32,60 @@ class Bounds:
     method: str
 
 
+@dataclass(frozen=True)
+class Replicates:
+    """A score on parts of the rows, and what its spread over them says of its standard error.
+
+    Attributes
+    ----------
+    values : array of shape (parts,), float64
+        NaN where the score of a part is undefined.
+    factor : what the sum of squares around their mean is multiplied by to give the variance of the score
+    method : how the parts were taken
+    """
+
+    values: Float64Array
+    factor: float
+    method: str
+
+    @property
+    def se(self) -> float:
+        """The standard error; NaN where the score of some part is undefined."""
+        return sqrt(self.factor * float(((self.values - self.values.mean()) ** 2).sum()))
+
+    def minus(self, other: "Replicates") -> "Replicates":
+        """The difference of two scores on the same parts."""
+        if (self.method, len(self.values)) != (other.method, len(other.values)):
+            raise ValueError(f"{self.method} of {len(self.values)} parts and {other.method} of {len(other.values)}")
+        return Replicates(self.values - other.values, self.factor, self.method)
+
+
+def difference_bounds(first: float, second: float, parts: tuple[Replicates, Replicates], level: float) -> Bounds | None:
+    """Population interval of the difference of two scores of the same items: two models against one reference.
+
+    Both scores go up and down with the items that are drawn, so that their difference varies less than either: its standard
+    error is that of the differences on the same parts. None where the score of some part is undefined.
+
+    Parameters
+    ----------
+    first, second : the two scores
+    parts : each on the same parts, in the same order
+    level : float in (0, 1)
+
+    Examples
+    --------
+    >>> first, second = (Replicates(np.array(values), 2 / 3, "jackknife") for values in ([0.4, 0.5, 0.6], [0.3, 0.4, 0.5]))
+    >>> found = difference_bounds(0.5, 0.4, (first, second), 0.95)
+    >>> round(found.low, 6), round(found.high, 6)
+    (0.1, 0.1)
+    """
+    drawn = parts[0].minus(parts[1])
+    if isnan(drawn.se):
+        return None
+    width = float(ndtri((1 + level) / 2)) * drawn.se
+    return Bounds(first - second - width, first - second + width, f"paired {drawn.method}")
+
+
 def list_length(n: int, k: int) -> int:
     """Neighbours per row that the interval of a k-neighbour score needs from the graph, at most n - 1.
 
@@ -84,21 +138,32 @@ def resampled_bounds(
     -------
     Bounds, or None where a subsample has too few rows (see `subsample_rows`), or the score of some part is undefined.
     """
+    found = resample(within, n, k, seed=seed, groups=groups)
+    if found is None or isnan(found.se):
+        return None
+    width = float(ndtri((1 + level) / 2)) * found.se
+    low, high = (-inf if limits[0] is None else limits[0]), (inf if limits[1] is None else limits[1])
+    return Bounds(max(low, value - width), min(high, value + width), found.method)
+
+
+def resample(
+    within: Callable[[BoolArray], float], n: int, k: int, *, seed: int, groups: IdArray | None = None
+) -> Replicates | None:
+    """A score of k-neighbour lists on galleries of fewer items: the parameters are those of `resampled_bounds`.
+
+    The parts depend on n, the seed and the groups alone, so that two scores of the same items have the same.
+
+    Returns
+    -------
+    Replicates, or None where a part has too few rows (see `subsample_rows`)
+    """
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     if subsample_rows(n) <= max(2 * k, ROWS_MIN - 1):
         return None
-    if n <= HALVES_ROWS_MAX:
-        se, method = _halves_se(within, unit, seed), "delete-half"
-    else:
-        se, method = _blocks_se(within, unit, seed), "block-jackknife"
-    if isnan(se):
-        return None
-    width = float(ndtri((1 + level) / 2)) * se
-    low, high = (-inf if limits[0] is None else limits[0]), (inf if limits[1] is None else limits[1])
-    return Bounds(max(low, value - width), min(high, value + width), method)
+    return _halve(within, unit, seed) if n <= HALVES_ROWS_MAX else _leave_blocks(within, unit, seed)
 
 
-def _halves_se(within: Callable[[BoolArray], float], unit: Permutation, seed: int) -> float:
+def _halve(within: Callable[[BoolArray], float], unit: Permutation, seed: int) -> Replicates:
     rng = np.random.default_rng(seed)
     n = int(unit.max()) + 1
     m = n // 2
@@ -107,13 +172,13 @@ def _halves_se(within: Callable[[BoolArray], float], unit: Permutation, seed: in
         kept = np.zeros(n, dtype=np.bool_)
         kept[rng.permutation(n)[:m]] = True
         values[draw] = within(kept[unit])
-    return sqrt(m / (n - m) * values.var(ddof=1))
+    return Replicates(values, m / (n - m) / (HALVES - 1), "delete-half")
 
 
-def _blocks_se(within: Callable[[BoolArray], float], unit: Permutation, seed: int) -> float:
+def _leave_blocks(within: Callable[[BoolArray], float], unit: Permutation, seed: int) -> Replicates:
     block = np.random.default_rng(seed).permutation(int(unit.max()) + 1)[unit] % BLOCKS
     values = np.array([within(block != left_out) for left_out in range(BLOCKS)])
-    return sqrt((BLOCKS - 1) / BLOCKS * ((values - values.mean()) ** 2).sum())
+    return Replicates(values, (BLOCKS - 1) / BLOCKS, "block-jackknife")
 
 
 def jackknife_bounds(value: float, without_each: Float64Array, level: float) -> Bounds | None:
