@@ -26,6 +26,10 @@ class Acquaintances:
         while len(self._seen) > KEPT:
             del self._seen[next(iter(self._seen))]
 
+    def forget(self, authorization: str | None) -> None:
+        """The database has refused it: it is revoked or has expired."""
+        self._seen.pop(_digest(authorization), None)
+
     def recall(self, authorization: str | None) -> Caller | None:
         """The caller, if that was not long ago and its key has not expired."""
         caller, seen = self._seen.get(_digest(authorization), (None, 0.0))

@@ -5,9 +5,11 @@ Values are quoted as short text and never echoed as JSON: NaN is no JSON, and an
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic_core import PydanticUndefined
 
 from consilience.contract.metrics import METRICS
 from consilience.contract.places import Location, find_pointer, sentence
@@ -16,6 +18,8 @@ from consilience.errors import QUOTED_LENGTH, InvalidRequest, quote
 
 #: Faults listed in one problem.
 FAULTS_LIMIT = 20
+LISTS = {list, tuple}
+METRIC_FORMS = "This must be the name of a metric or a JSON object with `metric` and its options."
 
 
 class InvalidFields(InvalidRequest):
@@ -44,14 +48,78 @@ def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
     if detail["type"] == "union_tag_invalid":
         tag = str(detail["ctx"]["tag"])
         return Fault(pointer=pointer, value=tag, detail=_unknown("metric", tag, tuple(METRICS)))
-    message = "This must be a JSON object" if detail["type"] == "model_type" else detail["msg"]
-    return Fault(pointer=pointer, value=value, detail=sentence(message))
+    if detail["type"] == "model_attributes_type":  # of the one union that is told apart by a field
+        return Fault(pointer=pointer, value=value, detail=METRIC_FORMS)
+    if detail["type"] in {"literal_error", "model_type", "tuple_type"}:
+        return Fault(pointer=pointer, value=value, detail=_forms(model, location, body, detail["input"]))
+    return Fault(pointer=pointer, value=value, detail=sentence(detail["msg"]))
 
 
 def _unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
-    close = get_close_matches(name, allowed, n=1)
-    guess = f" Did you mean `{close[0]}`?" if close else ""
-    return f"There is no {kind} {name[:QUOTED_LENGTH]!r}; allowed: {', '.join(allowed)}.{guess}"
+    return f"There is no {kind} {name[:QUOTED_LENGTH]!r}; allowed: {', '.join(allowed)}.{_guess(name, allowed)}"
+
+
+def _guess(name: object, allowed: Iterable[str]) -> str:
+    close = get_close_matches(name, allowed, n=1) if isinstance(name, str) else ()
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def _forms(model: type[BaseModel], location: Location, body: object, given: object) -> str:
+    """What may stand where something else was given: words, a list, an object."""
+    members = list(_members(_annotation(model, location, body)))
+    words = [word for each in members if get_origin(each) is Literal for word in get_args(each)]
+    fields = dict.fromkeys(name for each in members if _is_model(each) for name in each.model_fields)
+    forms = list(map(repr, words))
+    if any(get_origin(each) in LISTS for each in members):
+        forms.append("a list")
+    if fields:
+        forms.append(f"a JSON object with {', '.join(fields)}")
+    allowed = " or ".join(filter(None, (", ".join(forms[:-1]), forms[-1])))
+    return f"This must be {allowed}.{_guess(given, words)}"
+
+
+def _annotation(model: type[BaseModel], location: Location, body: object) -> Any:
+    """The type of the value at `location`, or of the scalar above it that was taken for an object."""
+    annotation: Any = model
+    for step in location:
+        if isinstance(body, dict):
+            body = body.get(step, body)
+        elif isinstance(body, list):
+            body = body[step] if isinstance(step, int) and step < len(body) else body
+        else:
+            break
+        annotation = _step(annotation, step)
+    return annotation
+
+
+def _step(annotation: Any, step: int | str) -> Any:
+    """One step inside; the steps by which pydantic tells a union's members apart lead nowhere."""
+    if step in METRICS:
+        return METRICS[str(step)]
+    for member in _members(annotation):
+        if isinstance(step, int) and get_origin(member) in LISTS:
+            return get_args(member)[0]
+        if _is_model(member) and step in member.model_fields:
+            field = member.model_fields[str(step)]
+            # What stands for an object, such as a bare word, is said by the validator that reads it.
+            inputs = (each.json_schema_input_type for each in field.metadata if isinstance(each, BeforeValidator))
+            return next((each for each in inputs if each is not PydanticUndefined), field.annotation)
+    return annotation
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The members of a union, however deep."""
+    if get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif get_origin(annotation) in {Union, UnionType}:
+        for part in get_args(annotation):
+            yield from _members(part)
+    else:
+        yield annotation
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def allowed_fields(model: type[BaseModel], location: Location) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from consilience.errors import ConsilienceError, Unavailable
+from consilience.errors import ConsilienceError, Unauthenticated, Unavailable
 from service import problems
 from service.acquaintances import Acquaintances
 from service.callers import ADMIN_PATHS, SAFE_METHODS, Caller, identify, scope_of
@@ -60,6 +60,9 @@ class Gate:
             if known is None:
                 raise
             return known
+        except Unauthenticated:
+            self._known.forget(headers.get("authorization"))
+            raise
         if scope["path"] in ADMIN_PATHS:
             self._known.note(headers.get("authorization"), caller)
         return caller

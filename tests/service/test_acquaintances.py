@@ -26,6 +26,14 @@ def test_who_was_noted_is_recalled_by_just_what_was_shown() -> None:
     assert known.recall("Bearer y") is known.recall("None") is known.recall("") is None
 
 
+def test_who_was_refused_since_is_not_recalled() -> None:
+    known = Acquaintances()
+    known.note("Bearer x", caller())
+    known.forget("Bearer x")
+    known.forget("Bearer never seen")
+    assert known.recall("Bearer x") is None
+
+
 def test_an_expired_key_is_not_recalled() -> None:
     known = Acquaintances()
     known.note("Bearer x", caller(expires_in_s=-1))

@@ -51,3 +51,41 @@ def test_steps_that_the_body_does_not_have_are_left_out() -> None:
 )
 def test_the_fields_allowed_are_found_wherever_the_fault_is(location: tuple[str, ...], fields: tuple[str, ...]) -> None:
     assert allowed_fields(AlignmentRequest, location) == fields
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "detail"),
+    [
+        (
+            "builder",
+            "fais",
+            (
+                "This must be 'auto', 'faiss', 'symmetric', 'certified_bf16' or a JSON object with index, effort, "
+                "recall_queries. Did you mean `faiss`?"
+            ),
+        ),
+        ("estimate", "some", "This must be 'all' or a JSON object with queries, half_width, level."),
+        ("estimate", 5, "This must be 'all' or a JSON object with queries, half_width, level."),
+        (
+            "null",
+            "exact",
+            "This must be 'auto', 'analytic', 'permutation', 'none' or a JSON object with method, draws, alpha, correction.",
+        ),
+        ("interval", "wide", "This must be a JSON object with level, target."),
+        ("layers", "first", "This must be 'last', 'all', a list or a JSON object with a, b."),
+        ("gallery_sizes", 7, "This must be 'auto' or a list."),
+        ("pairing", "rows", "This must be 'row' or 'id'. Did you mean `row`?"),
+        ("metrics", 5, "This must be the name of a metric or a JSON object with `metric` and its options."),
+    ],
+)
+def test_a_fault_says_every_form_that_is_allowed(option: str, value: object, detail: str) -> None:
+    assert faults_of({**SIDES, option: value}) == {f"/{option}": detail}
+
+
+def test_a_fault_inside_an_object_says_what_is_allowed_there() -> None:
+    assert faults_of({**SIDES, "null": {"method": "exact"}}) == {
+        "/null/method": "This must be 'auto', 'analytic', 'permutation' or 'none'."
+    }
+    assert faults_of({**SIDES, "metrics": [{"metric": "cka", "kernel": "cubic"}]}) == {
+        "/metrics/0/kernel": "This must be 'linear' or 'rbf'."
+    }
