@@ -13,7 +13,7 @@ def main() -> None:
     try:
         settings = read_settings()
         Database(settings.database).ping()
-        JobQueue(settings.redis_url.get_secret_value(), settings.queue).ping()
+        JobQueue(settings.redis_url.get_secret_value()).ping()
     except ConsilienceError as error:
         sys.exit(str(error))
 

@@ -92,7 +92,7 @@ class Reconciler:
                 problem = describe_failure(_lost_worker(standing, self._pace.lease_s))
                 new = self._leases.lost(standing, problem, self._pace.max_crashes)
                 self._log_loss(standing, new)
-                self._push(standing.job_id, new)
+                self._push(standing, new)
 
     def _deliver_missing(self, queued: list[Standing], now: float) -> None:
         if queued:
@@ -104,7 +104,7 @@ class Reconciler:
                 new = self._leases.redeliver(standing.job_id, standing.delivery)
                 if new is not None:
                     self._log.warning("job_requeued", job=standing.job_id, delivery=new, why="message_lost")
-                self._push(standing.job_id, new)
+                self._push(standing, new)
 
     def _log_loss(self, standing: Standing, new: int | None) -> None:
         """Nothing where another reconciler was first, or the worker has been heard after all."""
@@ -116,12 +116,12 @@ class Reconciler:
         event = f"job_{ended or 'requeued'}"
         log.warning(event, delivery=new or standing.delivery, why="crashed")
 
-    def _push(self, job_id: str, delivery: int | None) -> None:
+    def _push(self, standing: Standing, delivery: int | None) -> None:
         if delivery is not None:
             try:
-                self._queue.push(job_id, delivery, self._pace.job_timeout_s)
+                self._queue.push(standing.job_id, delivery, self._pace.job_timeout_s, standing.queue)
             except Unavailable as error:  # a later cycle will find the message missing
-                self._log.warning("push_failed", job=job_id, delivery=delivery, cause=error.value)
+                self._log.warning("push_failed", job=standing.job_id, delivery=delivery, cause=error.value)
 
     def _watch(self) -> None:
         # At once, since what is overdue is counted from the first look: a restart of the API must not add a pause to it.

@@ -65,15 +65,14 @@ def _serve(settings: Settings) -> int:
         places.load_cluster()
     # Others read the same files by the same paths, whatever folder they started in.
     data_dir = settings.data_dir.resolve()
-    task = functools.partial(
-        tasks.run,
+    workshop = tasks.Workshop(
         embeddings=EmbeddingRecords(database, EVERYTHING),
         blobs=Blobs(data_dir),
         graphs=Graphs(data_dir, settings.graph_cache_bytes),
         cluster=settings.cluster,
         device=settings.device,
     )
-    return runtime.serve(settings, database, task)
+    return runtime.serve(settings, database, functools.partial(tasks.run, workshop=workshop))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import stamina
 import structlog
 
+from consilience.contract.base import Document
 from consilience.contract.jobs import Job, Progress
-from consilience.contract.scores import ScoreDocument
 from consilience.errors import ConsilienceError, JobBroken, JobOutOfMemory, ServiceError, StorageFull, Unavailable
 from consilience.stores.leases import Leases, describe_failure
 from consilience.stores.queue import Message
@@ -24,7 +24,7 @@ AWAY = (Unavailable, StorageFull)
 #: Called with a stage, how much of it is done and how much there is.
 Report = Callable[[str, int, int], None]
 #: What a job does: from its row to its result; a ConsilienceError says why there is none.
-Task = Callable[[Job, Report], ScoreDocument]
+Task = Callable[[Job, Report], Document]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Attempts:
         progress = ProgressWriter(self.leases, message)
         outcome = self._do(job, progress.report, log)
         seconds = round(time.monotonic() - began, 3)
-        if isinstance(outcome, ScoreDocument):
+        if isinstance(outcome, Document):
             committed = patiently(self.leases.succeed, *message, outcome, progress.latest)
             log.info("job_succeeded" if committed else "result_fenced", seconds=seconds)
         else:
@@ -56,7 +56,7 @@ class Attempts:
             log.info("job_failed" if committed else "result_fenced", seconds=seconds, error=outcome.code)
         return 0
 
-    def _do(self, job: Job, report: Report, log: structlog.BoundLogger) -> ScoreDocument | ConsilienceError:
+    def _do(self, job: Job, report: Report, log: structlog.BoundLogger) -> Document | ConsilienceError:
         try:
             return self.task(job, report)
         except ConsilienceError as error:

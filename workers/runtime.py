@@ -105,7 +105,7 @@ class JobWorker(Worker):
         self._database = database
         self._leases = Leases(database)
         self._attempts = Attempts(self._leases, task, self.name)
-        self._jobs = JobQueue(redis_url, settings.queue)
+        self._jobs = JobQueue(redis_url)
         self._patiently = stamina.RetryingCaller(attempts=None, timeout=settings.lease_s, wait_max=1.0).on(AWAY)
         self._busy = False
         self._stop_at = math.inf
@@ -225,7 +225,7 @@ class JobWorker(Worker):
     def _push(self, job_id: str, delivery: int | None) -> None:
         if delivery is not None:
             try:
-                self._jobs.push(job_id, delivery, self._settings.job_timeout_s)
+                self._jobs.push(job_id, delivery, self._settings.job_timeout_s, self._settings.queue)
             except Unavailable:  # the reconciler will find the message missing
                 structlog.get_logger().warning("push_failed", job=job_id, delivery=delivery)
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, model_validator
 
+from consilience.contract.jobs import QueueName
 from consilience.execution.addresses import Certificate, ClusterAddress
 from consilience.surroundings import PREFIX, Count, Seconds, Surroundings, is_loopback, read_environment
 
@@ -17,7 +18,8 @@ CERTIFICATE = ("ca_file", "cert_file", "key_file")
 class Settings(Surroundings):
     """A worker's settings: frozen, each with its unit in its name."""
 
-    queue: str = "align"
+    queue: QueueName = "align"
+    """Which jobs it takes: `extract` are those that run a model."""
     workers: Count = 1
     """How many workers share this machine's cores; each job has its share of threads."""
     beat_s: Seconds = 1.0

@@ -1,7 +1,11 @@
-"""What a job does: its sets are read, scored, and the score is returned."""
+"""What a job does, by its kind: its inputs are read, the work is done, and its document is returned."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest, Job, Side
+from consilience.contract.jobs import AlignmentRequest, Job, JobKind, Side
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InvalidRequest
 from consilience.execution.addresses import ClusterAddress
@@ -12,32 +16,48 @@ from consilience.stores.graphs import Graphs
 from workers.attempts import Report
 
 
-def run(
-    job: Job,
-    report: Report,
-    *,
-    embeddings: EmbeddingRecords,
-    blobs: Blobs,
-    graphs: Graphs,
-    cluster: ClusterAddress | None = None,
-    device: str = "cpu",
-) -> ScoreDocument:
-    """The score of an alignment job.
+@dataclass(frozen=True)
+class Workshop:
+    """What the jobs of one worker work with."""
+
+    embeddings: EmbeddingRecords
+    blobs: Blobs
+    graphs: Graphs
+    cluster: ClusterAddress | None = None
+    device: str = "cpu"
+
+
+#: From a job to its document; a ConsilienceError says why there is none.
+Runner = Callable[[Job, Report, Workshop], Document]
+
+
+def run(job: Job, report: Report, *, workshop: Workshop) -> Document:
+    """The document of a job.
 
     Raises
     ------
     ConsilienceError
         Why there is none: it becomes the job's error.
     """
+    return RUNNERS[job.kind](job, report, workshop)
+
+
+def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
+    """The scores of an alignment."""
     # What it was planned with, which the request may leave to the operator.
     request = AlignmentRequest.model_validate(job.request).model_copy(
         update={"memory_budget_bytes": job.plan.memory_budget_bytes}
     )
-    a, b = (_read(side, embeddings) for side in (request.a, request.b))
-    return run_alignment(request, a, b, blobs, graphs, report=report, cluster=cluster, device=device)
+    a, b = (_read(side, workshop.embeddings) for side in (request.a, request.b))
+    return run_alignment(
+        request, a, b, workshop.blobs, workshop.graphs, report=report, cluster=workshop.cluster, device=workshop.device
+    )
 
 
 def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:
     if side.embedding is None:
         raise InvalidRequest("A stored job names its sides by id.", hint="The service stores inline vectors as a set.")
     return embeddings.get(side.embedding)
+
+
+RUNNERS: dict[JobKind, Runner] = {"alignment": align}

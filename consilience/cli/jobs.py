@@ -11,9 +11,9 @@ from consilience.cli.output import show
 from consilience.cli.progress import follow, progress_bar
 from consilience.cli.statuses import ExitStatus
 from consilience.cli.tables import job_table
-from consilience.client.operations import result_of
 from consilience.client.sync import DEFAULT_URL
 from consilience.contract.jobs import Job, JobStatus
+from consilience.contract.scores import ScoreDocument
 
 app = typer.Typer(help="Look at the jobs of a service.", no_args_is_help=True)
 
@@ -67,5 +67,5 @@ def _print(job: Job, *, as_json: bool) -> None:
     results().print(job_table([job]))
     if job.error is not None:
         complain(f"{job.error.title}: {job.error.detail}")
-    elif job.result is not None:
-        show(result_of(job), as_json=False, out=None)
+    elif isinstance(job.result, ScoreDocument):
+        show(job.result, as_json=False, out=None)

@@ -77,7 +77,7 @@ def _score_there(  # noqa: PLR0917 - as above
             remarks().print(f"Job {alignment.id} goes on; `consilience jobs cancel {alignment.id}` stops it.")
             raise
     try:
-        return result_of(job)
+        return result_of(job, ScoreDocument)
     except JobError:
         raise
     except Exception as error:  # the job's own error, of whatever kind: what failed is the job

@@ -10,7 +10,7 @@ async with AsyncClient("http://127.0.0.1:8000") as client:
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import httpx2
 import stamina
@@ -18,14 +18,14 @@ import stamina
 from consilience.client import operations
 from consilience.client.exchange import Body, Operation, Request, Result
 from consilience.client.forms import Labels
-from consilience.client.operations import Watcher
+from consilience.client.operations import Outcome, Watcher
 from consilience.client.options import options_of
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import Source
 from consilience.client.sync import DEFAULT_URL
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.info import Info
-from consilience.contract.jobs import Job, JobPage, JobStatus, Plan, ScoringOptions
+from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions
 from consilience.contract.metrics import Catalogue
 from consilience.contract.scores import ScoreDocument
 
@@ -97,7 +97,7 @@ class AsyncClient:
         *,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "AsyncAlignment":
+    ) -> "AsyncPendingJob[ScoreDocument]":
         """Ask how far two spaces agree.
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first.
@@ -105,7 +105,7 @@ class AsyncClient:
         the job's end, by a signed POST.
         """
         job = await self._run(operations.align(a, b, options_of(options, fields), webhook))
-        return AsyncAlignment(self, job)
+        return AsyncPendingJob(self, job, ScoreDocument)
 
     async def plan(self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""
@@ -115,9 +115,16 @@ class AsyncClient:
         """One job as it stands."""
         return await self._run(operations.job(job_id))
 
-    async def jobs(self, *, status: JobStatus | None = None, cursor: str | None = None, limit: int = 50) -> JobPage:
+    async def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        kind: JobKind | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
         """A page of jobs, newest first."""
-        return await self._run(operations.jobs(status, cursor, limit))
+        return await self._run(operations.jobs(status, cursor, limit, kind))
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; a finished job stays as it is."""
@@ -189,8 +196,8 @@ async def _stream(body: Body) -> AsyncIterator[bytes]:
         yield chunk
 
 
-class AsyncAlignment:
-    """An alignment that the service works on.
+class AsyncPendingJob(Generic[Outcome]):
+    """A job that the service works on, and the document that will come of it.
 
     Attributes
     ----------
@@ -198,8 +205,8 @@ class AsyncAlignment:
         The job as it was last seen.
     """
 
-    def __init__(self, client: AsyncClient, job: Job) -> None:
-        self._client = client
+    def __init__(self, client: AsyncClient, job: Job, outcome: type[Outcome]) -> None:
+        self._client, self._outcome = client, outcome
         self.job = job
 
     @property
@@ -217,10 +224,10 @@ class AsyncAlignment:
         self.job = await self._client.cancel(self.id)
         return self.job
 
-    async def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> ScoreDocument:
-        """The scores, once they are there.
+    async def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> Outcome:
+        """The document, once they are there.
 
         Raises the error that the job ended with, JobCanceled if it was canceled, WaitTimedOut after `timeout_s` seconds.
         """
         self.job = await self._client.wait(self.id, timeout_s=timeout_s, watch=watch)
-        return operations.result_of(self.job)
+        return operations.result_of(self.job, self._outcome)

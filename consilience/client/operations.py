@@ -5,17 +5,17 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from consilience.client.exchange import Operation, Request, check, error_of, fetch, read
 from consilience.client.forms import FormBody, Labels, column_json
 from consilience.client.sources import Source, body_of, name_of, stored_id
+from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.info import Info
-from consilience.contract.jobs import AlignmentRequest, Job, JobPage, JobStatus, Plan, ScoringOptions, Side
+from consilience.contract.jobs import AlignmentRequest, Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions, Side
 from consilience.contract.metrics import Catalogue
-from consilience.contract.scores import ScoreDocument
 from consilience.errors import JobCanceled, WaitTimedOut
 
 #: Seconds between two looks at a job: the first, the longest, and the growth while nothing changes.
@@ -26,6 +26,8 @@ POLL_GROWTH = 1.5
 LONG_POLL_S = 5
 NOT_MODIFIED = 304
 
+#: What comes of a job.
+Outcome = TypeVar("Outcome", bound=Document)
 #: Told of a job whenever it has changed.
 Watcher = Callable[[Job], None]
 
@@ -82,9 +84,10 @@ def job(job_id: str) -> Operation[Job]:
     return fetch(Request("GET", _path("jobs", job_id)), Job)
 
 
-def jobs(status: JobStatus | None, cursor: str | None, limit: int) -> Operation[JobPage]:
+def jobs(status: JobStatus | None, cursor: str | None, limit: int, kind: JobKind | None = None) -> Operation[JobPage]:
     """A page of jobs, newest first."""
-    return fetch(Request("GET", "/v1/jobs", _given(status=status, cursor=cursor, limit=limit)), JobPage)
+    params = _given(status=status, kind=kind, cursor=cursor, limit=limit)
+    return fetch(Request("GET", "/v1/jobs", params), JobPage)
 
 
 def cancel(job_id: str) -> Operation[Job]:
@@ -125,9 +128,9 @@ def metrics() -> Operation[Catalogue]:
     return fetch(Request("GET", "/v1/metrics"), Catalogue)
 
 
-def result_of(finished: Job) -> ScoreDocument:
-    """The scores of a finished job, or the error that it ended with, raised."""
-    if finished.result is not None:
+def result_of(finished: Job, kind: type[Outcome]) -> Outcome:
+    """The document of a finished job, or the error that it ended with, raised."""
+    if isinstance(finished.result, kind):
         return finished.result
     if finished.error is not None:
         raise error_of(finished.error)

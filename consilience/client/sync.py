@@ -10,7 +10,7 @@ with Client("http://127.0.0.1:8000") as client:
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import httpx2
 import stamina
@@ -18,13 +18,13 @@ import stamina
 from consilience.client import operations
 from consilience.client.exchange import Operation, Request, Result
 from consilience.client.forms import Labels
-from consilience.client.operations import Watcher
+from consilience.client.operations import Outcome, Watcher
 from consilience.client.options import options_of
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import Source
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.info import Info
-from consilience.contract.jobs import Job, JobPage, JobStatus, Plan, ScoringOptions
+from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions
 from consilience.contract.metrics import Catalogue
 from consilience.contract.scores import ScoreDocument
 
@@ -98,7 +98,7 @@ class Client:
         *,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "Alignment":
+    ) -> "PendingJob[ScoreDocument]":
         """Ask how far two spaces agree.
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first.
@@ -106,7 +106,7 @@ class Client:
         the job's end, by a signed POST.
         """
         job = self._run(operations.align(a, b, options_of(options, fields), webhook))
-        return Alignment(self, job)
+        return PendingJob(self, job, ScoreDocument)
 
     def plan(self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""
@@ -116,9 +116,16 @@ class Client:
         """One job as it stands."""
         return self._run(operations.job(job_id))
 
-    def jobs(self, *, status: JobStatus | None = None, cursor: str | None = None, limit: int = 50) -> JobPage:
+    def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        kind: JobKind | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
         """A page of jobs, newest first."""
-        return self._run(operations.jobs(status, cursor, limit))
+        return self._run(operations.jobs(status, cursor, limit, kind))
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; a finished job stays as it is."""
@@ -183,8 +190,8 @@ class Client:
         )
 
 
-class Alignment:
-    """An alignment that the service works on.
+class PendingJob(Generic[Outcome]):
+    """A job that the service works on, and the document that will come of it.
 
     Attributes
     ----------
@@ -192,8 +199,8 @@ class Alignment:
         The job as it was last seen.
     """
 
-    def __init__(self, client: Client, job: Job) -> None:
-        self._client = client
+    def __init__(self, client: Client, job: Job, outcome: type[Outcome]) -> None:
+        self._client, self._outcome = client, outcome
         self.job = job
 
     @property
@@ -211,10 +218,10 @@ class Alignment:
         self.job = self._client.cancel(self.id)
         return self.job
 
-    def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> ScoreDocument:
-        """The scores, once they are there.
+    def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> Outcome:
+        """The document, once they are there.
 
         Raises the error that the job ended with, JobCanceled if it was canceled, WaitTimedOut after `timeout_s` seconds.
         """
         self.job = self._client.wait(self.id, timeout_s=timeout_s, watch=watch)
-        return operations.result_of(self.job)
+        return operations.result_of(self.job, self._outcome)

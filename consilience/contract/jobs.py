@@ -1,9 +1,9 @@
 """Jobs: what is asked, what happens to it, and what comes out."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from consilience.contract.base import (
     LABEL_LENGTH,
@@ -178,10 +178,10 @@ class Plan(Document):
     """What a job will cost, known before it is queued."""
 
     n: int
-    """Rows; at most so many where they are paired by id."""
-    dim_a: int
-    dim_b: int
-    cells: int
+    """Rows or items; at most so many where they are paired by id."""
+    dim_a: int | None = None
+    dim_b: int | None = None
+    cells: int | None = None
     """Layer pairs of the grid."""
     flops: Finite
     bytes: int
@@ -213,6 +213,14 @@ class JobStatus(StrEnum):
     """It was stopped on request; there is no result."""
 
 
+#: What a job does.
+JobKind = Literal["alignment"]
+#: Which workers take it: `extract` is for those that run models, such as workers with a card.
+QueueName = Literal["align", "extract"]
+QUEUES: tuple[QueueName, ...] = get_args(QueueName)
+#: What comes out of each kind of job.
+RESULTS: dict[JobKind, type[Document]] = {"alignment": ScoreDocument}
+
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
 
 
@@ -242,7 +250,7 @@ class Job(Document):
     id: JobId
     owner: str = DEFAULT_OWNER
     """Whose key asked for it; others cannot see it."""
-    kind: Literal["alignment"]
+    kind: JobKind
     status: JobStatus
     cancel_requested: bool = False
     """True from the request to cancel until the process is gone."""
@@ -257,6 +265,13 @@ class Job(Document):
     result: ScoreDocument | None = None
     error: Problem | None = None
     links: dict[str, str]
+
+    @field_validator("result", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
+        """The kind says which document it is; the documents do not repeat it."""
+        kind = info.data.get("kind")
+        return RESULTS[kind].model_validate(value) if kind and isinstance(value, dict) else value
 
     @property
     def finished(self) -> bool:

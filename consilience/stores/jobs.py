@@ -4,12 +4,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
 
-from consilience.contract.jobs import Job, JobPage, JobStatus, Plan, Run
+from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, QueueName, Run
 from consilience.contract.webhooks import Webhook
 from consilience.errors import InvalidRequest, KeyReused, NotFound, TooManyRequests
 from consilience.stores import tables
@@ -46,11 +46,13 @@ class JobRecords:
 
     def add(
         self,
-        kind: Literal["alignment"],
+        kind: JobKind,
         request: dict[str, Any],
         plan: Plan,
         embeddings: Sequence[str],
         idempotency: tuple[str, str] | None = None,
+        *,
+        queue: QueueName = "align",
     ) -> Added:
         """Record a queued job; it is committed when this returns, so that it may be enqueued.
 
@@ -64,6 +66,8 @@ class JobRecords:
             The sets that it reads: they cannot be deleted before it has finished.
         idempotency : tuple of str, optional
             The caller's key, and the SHA-256 of the request's body. The same key again is the same job.
+        queue : str
+            Which workers take it.
 
         Raises
         ------
@@ -80,7 +84,7 @@ class JobRecords:
                 return Added(*known, created=False)
             self._refuse_when_full(connection)
             self._hold(connection, embeddings)
-            row = {"id": job_id, "kind": kind, "request": request, "plan": plan.model_dump(mode="json")}
+            row = {"id": job_id, "kind": kind, "queue": queue, "request": request, "plan": plan.model_dump(mode="json")}
             connection.execute(sa.insert(tables.jobs).values(**row, owner=owner, **_fresh()))
             uses = [{"job_id": job_id, "embedding_id": embedding} for embedding in set(embeddings)]
             if uses:
@@ -118,11 +122,15 @@ class JobRecords:
             raise NotFound("The job has no webhook.", value=job_id, hint="A request for a job may name one: `webhook`.")
         return found
 
-    def page(self, cursor: str | None, limit: int, status: JobStatus | None = None) -> JobPage:
+    def page(
+        self, cursor: str | None, limit: int, status: JobStatus | None = None, kind: JobKind | None = None
+    ) -> JobPage:
         """At most `limit` jobs, newest first; InvalidRequest where the cursor or the limit cannot be used."""
         query = sa.select(tables.jobs).where(self._access.sees(tables.jobs.c.owner))
         if status is not None:
             query = query.where(tables.jobs.c.status == status)
+        if kind is not None:
+            query = query.where(tables.jobs.c.kind == kind)
         with self._database.read() as connection:
             page = read_page(connection, query, tables.jobs, cursor, limit)
             data = tuple(load_jobs(connection, page.rows))

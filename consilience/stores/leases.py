@@ -7,14 +7,14 @@ and a job has at most one committed result.
 
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
-from consilience.contract.jobs import Job, JobStatus, Progress
+from consilience.contract.base import Document
+from consilience.contract.jobs import Job, JobStatus, Progress, QueueName
 from consilience.contract.problems import Problem
-from consilience.contract.scores import ScoreDocument
 from consilience.errors import ConsilienceError, InputError
 from consilience.stores import tables
 from consilience.stores.access import EVERYTHING
@@ -45,6 +45,7 @@ class Standing(NamedTuple):
     status: JobStatus
     delivery: int
     beat: int
+    queue: QueueName = "align"
 
 
 def describe_failure(error: ConsilienceError) -> Problem:
@@ -90,7 +91,7 @@ class Leases:
         with self._database.write() as connection:
             return _change(connection, _held(job_id, delivery, JobStatus.RUNNING), progress=progress.model_dump())
 
-    def succeed(self, job_id: str, delivery: int, result: ScoreDocument, progress: Progress | None = None) -> bool:
+    def succeed(self, job_id: str, delivery: int, result: Document, progress: Progress | None = None) -> bool:
         """Commit the result, with the last progress; False where the run was superseded: it is dropped."""
         changes: dict[str, Any] = {"result": result.model_dump(mode="json", by_alias=True)}
         if progress:
@@ -119,7 +120,7 @@ class Leases:
 
     def lost(self, standing: Standing, problem: Problem, max_crashes: int) -> int | None:
         """The run's worker has been silent since `standing`: as `crashed`, unless it has been heard meanwhile."""
-        job_id, _, delivery, beat = standing
+        job_id, _, delivery, beat, _ = standing
         silent = sa.and_(_held(job_id, delivery, JobStatus.RUNNING), _job.c.beat == beat)
         return self._give_up_run(silent, "lost", job_id, delivery, problem=problem, max_crashes=max_crashes)
 
@@ -149,10 +150,13 @@ class Leases:
 
     def unfinished(self) -> list[Standing]:
         """Every queued and running job."""
-        query = sa.select(_job.c.id, _job.c.status, _job.c.delivery, _job.c.beat)
+        query = sa.select(_job.c.id, _job.c.status, _job.c.delivery, _job.c.beat, _job.c.queue)
         with self._database.read() as connection:
             rows = connection.execute(query.where(_job.c.status.in_(UNFINISHED))).all()
-        return [Standing(row.id, JobStatus(row.status), row.delivery, row.beat) for row in rows]
+        return [
+            Standing(row.id, JobStatus(row.status), row.delivery, row.beat, cast("QueueName", row.queue))
+            for row in rows
+        ]
 
     def _finish(self, job_id: str, delivery: int, status: JobStatus, ending: Ending, **changes: Any) -> bool:
         with self._database.write() as connection:

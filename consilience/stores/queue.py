@@ -1,4 +1,4 @@
-"""The queue: RQ on Redis. A message is a job's id and its delivery number; Redis only delivers."""
+"""The queues: RQ on Redis. A message is a job's id and its delivery number; Redis only delivers."""
 
 import contextlib
 import re
@@ -15,6 +15,7 @@ from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, utcparse
 
+from consilience.contract.jobs import QUEUES, QueueName
 from consilience.errors import StartupError, Unavailable
 
 #: The one function that a worker runs.
@@ -32,14 +33,12 @@ Message = tuple[str, int]
 
 
 class JobQueue:
-    """The queue as the one who fills it and the reconciler see it.
+    """The queues, as those who fill them and the reconciler see them: one for each kind of worker.
 
     Parameters
     ----------
     redis_url : str
         ``redis://:password@host:port/db``, ``rediss://...`` or ``unix:///path/to/socket``.
-    name : str
-        The queue's name; a worker serves one.
 
     Raises
     ------
@@ -47,20 +46,20 @@ class JobQueue:
         The URL cannot be read.
     """
 
-    def __init__(self, redis_url: str, name: str = "align") -> None:
+    def __init__(self, redis_url: str) -> None:
         # A pooled connection that died with the last Redis is replaced at once; everything else is not waited for.
         once_more = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
         self._redis = connect(redis_url, retry=once_more, timeout_s=PATIENCE_S)
-        self._queue = Queue(name, connection=self._redis, serializer=JSONSerializer)
+        self._queues = {name: Queue(name, connection=self._redis, serializer=JSONSerializer) for name in QUEUES}
 
-    def push(self, job_id: str, delivery: int, timeout_s: float) -> None:
+    def push(self, job_id: str, delivery: int, timeout_s: float, queue: QueueName = "align") -> None:
         """Enqueue a job that is committed in the database; Unavailable where Redis does not answer.
 
         `timeout_s` is how long the job may run; a fraction of a second counts as a whole one.
         """
         # The id is unique and is checked with the push: a repeated one is there already.
         with _translated_errors(), contextlib.suppress(DuplicateJobError):
-            self._queue.enqueue_call(
+            self._queues[queue].enqueue_call(
                 TASK,
                 args=(job_id, delivery),
                 job_id=f"{job_id}-{delivery}",
@@ -73,7 +72,7 @@ class JobQueue:
     def waiting(self) -> set[Message]:
         """Every message that no worker has fetched; Unavailable where Redis does not answer."""
         with _translated_errors():
-            ids = self._redis.lrange(self._queue.key, 0, -1)
+            ids = [each for queue in self._queues.values() for each in self._redis.lrange(queue.key, 0, -1)]
         # Anything may stand there, even what is no text; only our own messages count.
         texts = (each.decode(errors="replace") if isinstance(each, bytes) else each for each in ids)
         return {message for text in texts if (message := parse_message(text))}
@@ -81,7 +80,7 @@ class JobQueue:
     def length(self) -> int:
         """How many messages wait; Unavailable where Redis does not answer."""
         with _translated_errors():
-            return int(self._queue.count)
+            return sum(int(queue.count) for queue in self._queues.values())
 
     def workers(self) -> set[str]:
         """The names of workers that have lately asked for a message; Unavailable where Redis does not answer.
@@ -89,7 +88,8 @@ class JobQueue:
         One that is busy does not ask: the database knows what it does.
         """
         with _translated_errors():
-            keys = [as_text(key) for key in self._redis.smembers(f"rq:workers:{self._queue.name}")]
+            members = (self._redis.smembers(f"rq:workers:{name}") for name in self._queues)
+            keys = [as_text(key) for each in members for key in each]
             with self._redis.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.hget(key, "last_heartbeat")

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0004"
+SCHEMA = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -90,6 +90,8 @@ jobs = Table(
     Column("id", String(36), primary_key=True),
     Column("owner", String(64), nullable=False, server_default=DEFAULT_OWNER),
     Column("kind", String(16), nullable=False),
+    # Which workers take it.
+    Column("queue", String(16), nullable=False, server_default="align"),
     Column("status", String(16), nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     # The fencing number: +1 at each enqueue; whoever writes with an older one writes nothing.

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from consilience.contract.jobs import Job, JobPage, JobStatus
+from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus
 from consilience.contract.webhooks import Webhook
 from consilience.errors import Expired, InvalidRequest, NotFound, Unavailable
 from service.deps import Cursor, IfNoneMatch, JobPath, Limit, Prefer, SettingsDep, StoresDep
@@ -69,9 +69,10 @@ def list_jobs(
     cursor: Cursor = None,
     limit: Limit = 20,
     status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
+    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
 ) -> JobPage:
     """Jobs, newest first."""
-    return stores.jobs.page(cursor, limit, status)
+    return stores.jobs.page(cursor, limit, status, kind)
 
 
 @router.post("/v1/jobs/{job_id}/cancel", operation_id="cancel_job", responses=describe(NotFound, Expired))

@@ -14,6 +14,7 @@ import pytest
 from consilience.client.operations import result_of
 from consilience.contract.jobs import Job, JobStatus, ScoringOptions
 from consilience.contract.metrics import Cka, MutualKnn
+from consilience.contract.scores import ScoreDocument
 from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, NotFound, WaitTimedOut
 from tests.client.conftest import Call
 from tests.client.documents import JOB_ID, SET_ID, embedding_set, job, problem
@@ -148,13 +149,13 @@ def test_waiting_ends_after_its_time_and_says_that_the_job_goes_on(call: Call) -
 def test_a_failed_jobs_error_is_raised_by_its_code() -> None:
     failed = Job.model_validate(job("failed", error=problem("job-timed-out", 500, limit=3600)))
     with pytest.raises(JobTimedOut) as raised:
-        result_of(failed)
+        result_of(failed, ScoreDocument)
     assert raised.value.limit == 3600
 
 
 def test_a_canceled_job_has_no_result() -> None:
     with pytest.raises(JobCanceled, match="canceled"):
-        result_of(Job.model_validate(job("canceled")))
+        result_of(Job.model_validate(job("canceled")), ScoreDocument)
 
 
 @pytest.mark.parametrize("labels", [["a", 2, "ü"], ("a", 2, "ü"), np.array(["a", 2, "ü"], dtype=object)])

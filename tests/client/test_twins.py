@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from consilience.client.aio import AsyncAlignment, AsyncClient
-from consilience.client.sync import Alignment, Client
+from consilience.client.aio import AsyncClient, AsyncPendingJob
+from consilience.client.sync import Client, PendingJob
 
 
 def public(kind: type) -> dict[str, Any]:
     return {name: member for name, member in vars(kind).items() if not name.startswith("_") or name == "__init__"}
 
 
-@pytest.mark.parametrize(("plain", "awaited"), [(Client, AsyncClient), (Alignment, AsyncAlignment)])
+@pytest.mark.parametrize(("plain", "awaited"), [(Client, AsyncClient), (PendingJob, AsyncPendingJob)])
 def test_both_have_the_same_methods_with_the_same_parameters(plain: type, awaited: type) -> None:
     assert public(plain).keys() == public(awaited).keys()
     for name, method in public(plain).items():

@@ -72,6 +72,16 @@ def test_a_message_that_has_just_been_fetched_is_left_alone(
     assert queue.waiting() == set()
 
 
+def test_a_job_for_other_workers_is_enqueued_again_where_those_look(
+    jobs: JobRecords, reconciler: Reconciler, redis_url: str
+) -> None:
+    job_id = jobs.add("alignment", {}, PLAN, (), queue="extract").job.id
+    look_for(reconciler, 0.3)
+    with Redis.from_url(redis_url) as redis:
+        assert redis.lrange("rq:queue:extract", 0, -1) == [f"{job_id}-2".encode()]
+        assert redis.llen("rq:queue:align") == 0
+
+
 def test_a_job_that_waits_in_the_queue_is_left_alone(jobs: JobRecords, queue: JobQueue, reconciler: Reconciler) -> None:
     job_id = add(jobs)
     queue.push(job_id, 1, 60)

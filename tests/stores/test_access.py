@@ -162,9 +162,13 @@ def test_the_idempotency_keys_of_uploads_are_each_owners_own(database: Database)
         add(ANA, digest("y"))
 
 
+TABLES_BEFORE_OWNERS = {"embeddings", "layers", "labels", "jobs", "runs", "job_embeddings", "idempotency_keys"}
+
+
 def _go_back_before_owners(connection: sa.Connection) -> None:
-    for table in (tables.api_keys, tables.webhooks, tables.expired_jobs, tables.upload_keys):
-        table.drop(connection)
+    for table in reversed(tables.metadata.sorted_tables):
+        if table.name not in TABLES_BEFORE_OWNERS:
+            table.drop(connection)
     for index in (
         "jobs_finished_at",
         "embeddings_owner_created_at_id",
@@ -173,8 +177,8 @@ def _go_back_before_owners(connection: sa.Connection) -> None:
         "jobs_status_owner",
     ):
         connection.execute(sa.text(f"DROP INDEX ix_{index}"))
-    for name in ("embeddings", "jobs"):
-        connection.execute(sa.text(f"ALTER TABLE {name} DROP COLUMN owner"))
+    for name, column in (("embeddings", "owner"), ("jobs", "owner"), ("jobs", "queue")):
+        connection.execute(sa.text(f"ALTER TABLE {name} DROP COLUMN {column}"))
     connection.execute(sa.text("CREATE INDEX ix_jobs_status ON jobs (status)"))
     rows = connection.execute(sa.text("SELECT key, body_sha256, job_id, created_at FROM idempotency_keys")).all()
     connection.execute(sa.text("DROP TABLE idempotency_keys"))

@@ -44,11 +44,13 @@ def test_a_message_that_is_pushed_twice_is_there_once(queue: JobQueue) -> None:
     assert queue.length() == 1
 
 
-def test_queues_of_other_names_are_apart(queue: JobQueue, redis_url: str) -> None:
-    other = JobQueue(redis_url, "extract")
-    other.push(JOB, 1, 60)
-    assert (queue.length(), other.length()) == (0, 1)
-    other.close()
+def test_each_kind_of_worker_has_a_queue_of_its_own_and_all_are_seen(queue: JobQueue, redis_url: str) -> None:
+    queue.push(JOB, 1, 60)
+    queue.push(JOB, 2, 60, "extract")
+    with Redis.from_url(redis_url) as redis:
+        assert redis.lrange("rq:queue:extract", 0, -1) == [f"{JOB}-2".encode()]
+    assert queue.waiting() == {(JOB, 1), (JOB, 2)}
+    assert queue.length() == 2
 
 
 @pytest.mark.parametrize("text", ["", "job_1-1", f"{JOB}", f"{JOB}-", f"{JOB}-x", f"x{JOB}-1", f"{JOB}-1\n"])

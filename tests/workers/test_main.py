@@ -123,7 +123,7 @@ job = Job.model_validate_json(sys.argv[1])
 def work():
     before, folder = set(sys.modules), Path({str(data_dir)!r})
     graphs = Graphs(folder, 2**20)
-    tasks.run(job, lambda *_: None, embeddings=EmbeddingRecords(database), blobs=Blobs(folder), graphs=graphs)
+    tasks.run(job, lambda *_: None, workshop=tasks.Workshop(EmbeddingRecords(database), Blobs(folder), graphs))
     print(*sorted(set(sys.modules) - before), flush=True)
     return 0
 print(runtime.Horse(work).wait(60).status)
