@@ -15,6 +15,8 @@
         * BadItem: an item of a dataset that cannot be used
         * TooLarge: over a size limit
         * TooExpensive: over a cost limit
+        * UnknownModel: no such model is here
+        * ModelNotAllowed: a model that the operator does not allow
     * StateError: the request is sound, the state of the service forbids it
         * NotFound: no such resource
         * Expired: it existed, its retention has passed
@@ -35,6 +37,7 @@
     * ServiceError: the surroundings failed
         * Unavailable: the database, Redis or the blob store does not answer
         * StorageFull: no room left for the bytes
+        * EndpointFailed: a server of embeddings does not answer as it should
         * Unreachable: the service did not answer (raised by the client)
         * WaitTimedOut: the job had not finished in the time given (raised by the client)
         * MissingExtra: an optional package is not installed
@@ -204,6 +207,20 @@ class TooExpensive(InputError):
     title = "The job would cost too much"
 
 
+class UnknownModel(InputError):
+    """No such model is here."""
+
+    code = "unknown-model"
+    title = "There is no such model here"
+
+
+class ModelNotAllowed(InputError):
+    """A model that the operator does not allow."""
+
+    code = "model-not-allowed"
+    title = "The model is not allowed"
+
+
 class StateError(ConsilienceError):
     """The request is sound, the state of the service forbids it."""
 
@@ -354,6 +371,13 @@ class StorageFull(ServiceError):
 
     code = "storage-full"
     title = "The storage is full"
+
+
+class EndpointFailed(ServiceError):
+    """A server of embeddings, which the operator configured, does not answer as it should."""
+
+    code = "endpoint-failed"
+    title = "The server of embeddings does not answer as it should"
 
 
 class Unreachable(ServiceError):

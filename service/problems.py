@@ -24,6 +24,7 @@ STATUS: dict[type[ConsilienceError], HTTPStatus] = {
     errors.ConsilienceError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnsupportedFormat: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.ModelNotAllowed: HTTPStatus.FORBIDDEN,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.StateError: HTTPStatus.CONFLICT,
     errors.NotFound: HTTPStatus.NOT_FOUND,

@@ -1,0 +1,205 @@
+"""Models: how a request names one, and what is recorded of the one that made a set of embeddings.
+
+An identifier is read and checked here, without any library that could run the model.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, get_args
+from urllib.parse import parse_qsl
+
+from pydantic import AfterValidator, Field
+
+from consilience.contract.base import Document
+from consilience.contract.datasets import ViewKind
+from consilience.errors import InvalidRequest, ModelNotAllowed
+
+#: hf: a transformer's hidden states. st: sentence-transformers. timm: a vision model. endpoint: a server that the operator
+#: configured. baseline: no weights. local: a folder of the operator's, read as what it holds.
+ModelKind = Literal["hf", "st", "timm", "endpoint", "baseline", "local"]
+#: How the vectors of an item's tokens, or of an image's patches, become one. auto: as the model is meant to be used.
+Pooling = Literal["auto", "mean", "cls", "last"]
+
+IDENTIFIER_LENGTH = 256
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_HUB = rf"{_PART}(?:/{_PART})?(?:@{_PART}(?:/{_PART})*)?"
+_PATTERNS: dict[ModelKind, re.Pattern[str]] = {
+    "hf": re.compile(_HUB),
+    "st": re.compile(_HUB),
+    "timm": re.compile(_HUB),
+    "endpoint": re.compile(_PART),
+    "baseline": re.compile(r"(?:tfidf-svd|random|pixels)(?:\?[a-z]+=\d+(?:&[a-z]+=\d+)*)?"),
+    "local": re.compile(r"/?[^/\x00-\x1f\x7f]+(?:/[^/\x00-\x1f\x7f]+)*"),
+}
+_SHOULD_BE: dict[ModelKind, str] = {
+    "hf": "a name such as sentence-transformers/all-MiniLM-L6-v2, and perhaps @ and a revision",
+    "st": "a name such as sentence-transformers/all-MiniLM-L6-v2, and perhaps @ and a revision",
+    "timm": "a name such as vit_base_patch16_224.augreg2_in21k_ft_in1k, and perhaps @ and a revision",
+    "endpoint": "the name of a server that the operator configured",
+    "baseline": "tfidf-svd, random or pixels, and perhaps options such as ?dim=64&seed=1",
+    "local": "a path without . and .. in it",
+}
+#: Options of each baseline: smallest, largest and default value.
+BASELINE_OPTIONS: dict[str, dict[str, tuple[int, int, int]]] = {
+    "tfidf-svd": {"dim": (1, 4096, 256), "seed": (0, 2**32 - 1, 0)},
+    "random": {"dim": (1, 65_536, 256), "seed": (0, 2**32 - 1, 0)},
+    "pixels": {"size": (1, 224, 16)},
+}
+_TEXTS: frozenset[ViewKind] = frozenset({"text", "code"})
+_IMAGES: frozenset[ViewKind] = frozenset({"image"})
+_POOLINGS: dict[ModelKind, tuple[Pooling, ...]] = {
+    "hf": get_args(Pooling),
+    "timm": ("auto", "mean", "cls"),
+    "local": get_args(Pooling),
+}
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """An identifier in its parts.
+
+    Attributes
+    ----------
+    kind : who loads it
+    name : without the kind, the revision and the options
+    revision : what follows the @, of a model of the hub
+    options : of a baseline, with the defaults filled in
+    """
+
+    kind: ModelKind
+    name: str
+    revision: str | None = None
+    options: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        """The identifier without revision and options: what an operator's pattern is about."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def kinds(self) -> frozenset[ViewKind] | None:
+        """Of the views that it can embed; None where only its folder tells."""
+        if self.kind == "local":
+            return None
+        if self.kind == "baseline":
+            return {"random": _TEXTS | _IMAGES, "pixels": _IMAGES, "tfidf-svd": _TEXTS}[self.name]
+        return _IMAGES if self.kind == "timm" else _TEXTS
+
+
+def parse_model(identifier: str) -> ModelName:
+    """The parts of an identifier.
+
+    Raises
+    ------
+    InvalidRequest
+        It is none; the hint says what one of its kind looks like.
+    """
+    kind, colon, rest = identifier.partition(":")
+    pattern = _PATTERNS.get(kind)  # type: ignore[call-overload]  # whether the word is a kind is the question
+    if not colon or pattern is None:
+        raise InvalidRequest(
+            "A model is named by its kind, a colon and its name.",
+            value=identifier,
+            hint=f"Kinds are {', '.join(_PATTERNS)}: for example hf:sentence-transformers/all-MiniLM-L6-v2.",
+        )
+    known: ModelKind = kind  # type: ignore[assignment]  # it has a pattern
+    strange = known == "local" and {".", ".."} & set(rest.split("/"))
+    if len(identifier) > IDENTIFIER_LENGTH or not pattern.fullmatch(rest) or ".." in rest.split("/") or strange:
+        raise InvalidRequest(f"What follows {kind}: is {_SHOULD_BE[known]}.", value=identifier, limit=IDENTIFIER_LENGTH)
+    if known == "baseline":
+        return _parse_baseline(identifier, rest)
+    if known in {"endpoint", "local"}:
+        return ModelName(known, rest)
+    name, _, revision = rest.partition("@")
+    return ModelName(known, name, revision or None)
+
+
+def _parse_baseline(identifier: str, rest: str) -> ModelName:
+    name, _, query = rest.partition("?")
+    allowed = BASELINE_OPTIONS[name]
+    options = {option: default for option, (_, _, default) in allowed.items()}
+    for option, text in parse_qsl(query):
+        low, high, _ = allowed.get(option, (0, -1, 0))
+        if not low <= int(text[:16]) <= high:
+            ranges = ", ".join(f"{word} from {low} to {high}" for word, (low, high, _) in allowed.items())
+            raise InvalidRequest(f"The baseline {name} takes {ranges}.", value=identifier, limit=ranges)
+        options[option] = int(text)
+    return ModelName("baseline", name, options=tuple(options.items()))
+
+
+def check_model(identifier: str, allowed: Collection[str]) -> ModelName:
+    """The parts of an identifier that the operator allows.
+
+    Parameters
+    ----------
+    identifier : str
+        As a user wrote it.
+    allowed : collection of str
+        Patterns with ``*`` and ``?``; one that fits the identifier, or what it is without revision and options, will do.
+
+    Raises
+    ------
+    InvalidRequest
+        It is no identifier.
+    ModelNotAllowed
+        No pattern fits.
+    """
+    name = parse_model(identifier)
+    if not any(fnmatchcase(word, pattern) for word in (identifier, str(name)) for pattern in allowed):
+        raise ModelNotAllowed(
+            f"The operator does not allow the model {name}.",
+            value=identifier,
+            limit=list(allowed),
+            hint="Take one that fits these patterns, or ask the operator to add it to CONSILIENCE_MODELS.",
+        )
+    return name
+
+
+def check_pooling(name: ModelName, pooling: Pooling) -> None:
+    """Refuse a pooling where the model has its own; InvalidRequest says which there are."""
+    poolings = _POOLINGS.get(name.kind, ("auto",))
+    if pooling not in poolings:
+        raise InvalidRequest(f"The pooling of {name} is {' or '.join(poolings)}.", value=pooling, limit=list(poolings))
+
+
+def _check(identifier: str) -> str:
+    try:
+        parse_model(identifier)
+    except InvalidRequest as error:
+        raise ValueError(f"{error}") from error
+    return identifier
+
+
+ModelIdentifier = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=IDENTIFIER_LENGTH,
+        examples=["hf:sentence-transformers/all-MiniLM-L6-v2", "baseline:tfidf-svd", "endpoint:tei"],
+        description="KIND:NAME; kinds are hf, st, timm, endpoint, baseline, local",
+    ),
+    AfterValidator(_check),
+]
+
+
+class ModelRecord(Document):
+    """Which model made embeddings, and how: enough to make the same ones again."""
+
+    model: str
+    """The identifier."""
+    revision: str | None = None
+    """A commit of the hub, or `sha256:` and the digest of the files of a folder. None: weights that are not here."""
+    tokenizer: str | None = None
+    """`sha256:` and the digest of tokenizer.json."""
+    pooling: str
+    """mean, cls or last; `own` where the model brings it along."""
+    max_length: int | None = None
+    """Tokens of a text that are read; the rest of a longer one is not."""
+    preparation: dict[str, str] = Field(default_factory=dict)
+    """What is done to a text or an image before the model sees it."""
+    dtype: str
+    """Of the weights in memory."""
+    libraries: dict[str, str]
+    """Versions of those that computed."""
+    device: str

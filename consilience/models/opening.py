@@ -1,0 +1,70 @@
+"""From an identifier to a model in memory. Loaders are imported when they are needed: their libraries are large."""
+
+from consilience.contract.models import ModelName, Pooling, check_model, check_pooling
+from consilience.models.extras import require
+from consilience.models.model import Model
+from consilience.models.rules import Rules
+from consilience.models.sources import Source, find_source
+
+
+def open_model(
+    identifier: str, rules: Rules, *, pooling: Pooling = "auto", max_length: int | None = None, device: str = "cpu"
+) -> Model:
+    """The model that an identifier names.
+
+    Parameters
+    ----------
+    identifier : str
+        Such as ``hf:sentence-transformers/all-MiniLM-L6-v2``.
+    rules : Rules
+        What the operator allows and provides.
+    pooling : Pooling
+        See there.
+    max_length : int or None
+        Tokens that are read of a text; None: as many as the model is meant for.
+    device : str
+        ``cpu`` or ``cuda:0``.
+
+    Raises
+    ------
+    InvalidRequest
+        No identifier, a pooling that the model does not have, or more tokens than it can read.
+    ModelNotAllowed, UnknownModel
+        The operator does not allow it; or it is nowhere.
+    UnsupportedFormat, UnreadableFile
+        Its weights are pickles, or its files are damaged.
+    MissingExtra
+        A library is not installed; the hint says how.
+    Unavailable, EndpointFailed
+        The hub, or the server that computes, does not answer.
+    """
+    name = check_model(identifier, rules.allowed)
+    check_pooling(name, pooling)
+    if name.kind == "baseline":
+        return _open_baseline(name, identifier)
+    require("models", f"{name.kind}:", "torch", "transformers")
+    source = find_source(name, identifier, rules)
+    return _open_transformer(source, pooling, max_length, device)
+
+
+def _open_transformer(source: Source, pooling: Pooling, max_length: int | None, device: str) -> Model:
+    from consilience.models.transformer import Transformer  # noqa: PLC0415 - loads torch and transformers
+
+    return Transformer(source, pooling, max_length, device)
+
+
+def _open_baseline(name: ModelName, identifier: str) -> Model:
+    options = dict(name.options)
+    if name.name == "random":
+        from consilience.models.random_rows import RandomRows  # noqa: PLC0415 - as the others
+
+        return RandomRows(identifier, **options)
+    if name.name == "pixels":
+        require("vision", str(name), "PIL")
+        from consilience.models.pixels import Pixels  # noqa: PLC0415 - loads Pillow
+
+        return Pixels(identifier, **options)
+    require("models", str(name), "sklearn")
+    from consilience.models.tfidf import TfidfSvd  # noqa: PLC0415 - loads scikit-learn
+
+    return TfidfSvd(identifier, **options)

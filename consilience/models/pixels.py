@@ -1,0 +1,67 @@
+"""`baseline:pixels`: an image as its own pixels, made small; what any vision model should do better than."""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from consilience.contract.datasets import ViewKind
+from consilience.contract.models import ModelRecord
+from consilience.models.extras import versions
+from consilience.models.model import Encoded, Item, Rows, UnusableItem, find_layers
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def decode_image(item: Item, index: int) -> Image.Image:
+    """The image of an item in RGB, transparency over white.
+
+    Raises
+    ------
+    UnusableItem
+        No image, a damaged one, or one of too many pixels.
+    """
+    if isinstance(item, str):
+        raise UnusableItem("The model sees images, not texts.", index=index)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(item), formats=FORMATS) as image:
+                whole = image.convert("RGBA")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnusableItem("The image has too many pixels.", index=index, limit=Image.MAX_IMAGE_PIXELS) from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise UnusableItem(f"The image cannot be decoded: {error}.", index=index) from error
+    return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+
+
+class Pixels:
+    """Images of `size` by `size` pixels as rows of 3 size^2 values between 0 and 1."""
+
+    kinds: frozenset[ViewKind] = frozenset({"image"})
+
+    def __init__(self, identifier: str, size: int) -> None:
+        self._size = size
+        self.layers = (("0", 3 * size * size),)
+        self.record = ModelRecord(
+            model=identifier,
+            pooling="own",
+            preparation={"size": f"{size} x {size}", "resample": "area", "background": "white"},
+            dtype="float32",
+            libraries=versions("numpy", "pillow"),
+            device="cpu",
+        )
+
+    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+        """See `Model.encode`."""
+        places = find_layers(self.layers, layers)
+        rows = np.empty((len(items), self.layers[0][1]), np.float32)
+        for index, item in enumerate(items):
+            rows[index] = self._shrink(decode_image(item, index))
+        return Encoded((rows,) * len(places))
+
+    def _shrink(self, image: Image.Image) -> Rows:
+        small = image.resize((self._size, self._size), Image.Resampling.BOX)
+        return np.asarray(small, np.float32).ravel() / np.float32(255)

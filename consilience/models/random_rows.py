@@ -1,0 +1,41 @@
+"""`baseline:random`: rows that know nothing of the items; what agrees with them agrees by chance."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from consilience.contract.datasets import ViewKind
+from consilience.contract.models import ModelRecord
+from consilience.models.extras import versions
+from consilience.models.model import Encoded, Item, find_layers
+
+
+class RandomRows:
+    """Standard normal rows, drawn from the item's digest and the seed: the same item has the same row everywhere."""
+
+    kinds: frozenset[ViewKind] = frozenset({"text", "code", "image"})
+
+    def __init__(self, identifier: str, dim: int, seed: int) -> None:
+        self._dim, self._seed = dim, seed
+        self.layers = (("0", dim),)
+        self.record = ModelRecord(
+            model=identifier,
+            pooling="own",
+            preparation={"dim": str(dim), "seed": str(seed)},
+            dtype="float32",
+            libraries=versions("numpy"),
+            device="cpu",
+        )
+
+    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+        """See `Model.encode`."""
+        places = find_layers(self.layers, layers)
+        rows = np.empty((len(items), self._dim), np.float32)
+        for row, item in zip(rows, items, strict=True):
+            digest = hashlib.sha256(item.encode() if isinstance(item, str) else item).digest()
+            entropy = [self._seed, int.from_bytes(digest, "little")]
+            np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy))).standard_normal(
+                self._dim, np.float32, row
+            )
+        return Encoded((rows,) * len(places))

@@ -1,0 +1,47 @@
+"""What the operator allows and provides: which models, from which folders and servers, and whether the hub is asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server with an OpenAI-compatible ``POST {url}/embeddings``.
+
+    Attributes
+    ----------
+    url : where its API begins, as in ``http://127.0.0.1:8080/v1``
+    model : what it calls the model
+    api_key : sent as a bearer token
+    batch : texts of one request, at most
+    timeout_s : for one answer
+    patience_s : how long requests are tried again before it is given up
+    """
+
+    url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    batch: int = 64
+    timeout_s: float = 60.0
+    patience_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the operator allows and provides.
+
+    Attributes
+    ----------
+    allowed : patterns of identifiers, see `consilience.contract.models.check_model`
+    folders : each holds models as subfolders, by their names
+    named : folders that are a model each, by its name
+    downloads : whether models that are not here are fetched from the hub (never with HF_HUB_OFFLINE=1)
+    endpoints : servers of embeddings by their names
+    """
+
+    allowed: tuple[str, ...] = ("*",)
+    folders: tuple[Path, ...] = ()
+    named: Mapping[str, Path] = field(default_factory=dict)
+    downloads: bool = False
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
