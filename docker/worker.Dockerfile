@@ -12,7 +12,7 @@ RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY consilience consilience
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt ".[worker,postgres,cluster]"
+    /opt/venv/bin/pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt ".[worker,postgres,cluster,telemetry]"
 # Kernels for the machine that builds may not run on the machine that works: these run on every processor of the architecture.
 RUN NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/numba /opt/venv/bin/python -m consilience.numerics.compiled
 

@@ -13,6 +13,7 @@ from service.app import create_app
 from service.connections import Connection
 from service.logs import configure_logging
 from service.settings import Settings, read_settings
+from service.tracing import start_tracing
 
 #: The exit status of a start that failed for a reason that the operator can mend.
 BAD_START = 2
@@ -27,6 +28,7 @@ def main() -> None:
     except ConsilienceError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(BAD_START)
+    start_tracing()
     serve(settings)
 
 

@@ -19,6 +19,7 @@ from service.routes import alignments, embeddings, health, info, jobs, metrics, 
 from service.safety import SafeHeaders
 from service.settings import Settings
 from service.stores import Stores, open_stores
+from service.tracing import TELEMETRY
 
 #: Figures of the stores are read for so many scrapers at once.
 CONCURRENT_SCRAPES = 2
@@ -61,6 +62,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # service.pages has a page that needs nothing from elsewhere
         redoc_url=None,
+        telemetry=TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.add_middleware(Gate, settings=settings)

@@ -16,6 +16,7 @@ from consilience.stores.jobs import Added
 from service.reading import placed
 from service.settings import Settings
 from service.stores import Stores
+from service.tracing import find_parent, sending
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,21 @@ class Dispatch:
             Which workers take it.
         """
         idempotency = (key, _fingerprint(request)) if key else None
-        return self.stores.jobs.add(kind, request, plan, embeddings, idempotency, queue=queue)
+        parent = find_parent()
+        return self.stores.jobs.add(kind, request, plan, embeddings, idempotency, queue=queue, traceparent=parent)
 
     def deliver(self, added: Added, queue: QueueName = "align") -> Job:
         """Tell the workers of a new job. Redis being away is no failure."""
         job, delivery, created = added
         if created:
             structlog.get_logger().info("job_queued", job=job.id, delivery=delivery)
-            try:
-                self.stores.queue.push(job.id, delivery, self.settings.job_timeout_s, queue)
-            except ServiceError as error:
-                # The job's row is what counts: the reconciler finds that it was not delivered, and delivers it.
-                structlog.get_logger().warning("delivery_postponed", job=job.id, detail=error.detail)
+            with sending(job.id, queue) as span:
+                try:
+                    self.stores.queue.push(job.id, delivery, self.settings.job_timeout_s, queue)
+                except ServiceError as error:
+                    # The job's row is what counts: the reconciler finds that it was not delivered, and delivers it.
+                    structlog.get_logger().warning("delivery_postponed", job=job.id, detail=error.detail)
+                    span.add_event("delivery_postponed")
         return job
 
     def check_webhook(self, webhook: WebhookChoice | None) -> None:

@@ -12,13 +12,10 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.meters import Meters, name_method
+from service.meters import QUIET_ROUTES, Meters, name_method
+from service.tracing import find_trace
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-#: These are asked every few seconds and say nothing when they go well.
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
-
-
 #: Traces without the frames' variables, which hold passwords and users' data.
 TRACES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
@@ -114,4 +111,5 @@ def _log(scope: Scope, course: Course, seconds: float) -> None:
         duration_ms=round(seconds * 1000, 2),
         **asdict(course),
         **scope.get("caller_ids", {}),
+        **find_trace(),
     )

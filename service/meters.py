@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, di
 #: Seconds; a request may wait for its job for a minute.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: These are asked every few seconds; they are traced never, and logged where they fail.
+QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 #: A method that HTTP does not know, and a path that is no route or was refused before any.
 OTHER: Final = "other"
 

@@ -13,6 +13,7 @@ from consilience.contract.jobs import Job, Progress
 from consilience.errors import ConsilienceError, JobBroken, JobOutOfMemory, ServiceError, StorageFull, Unavailable
 from consilience.stores.leases import Leases, describe_failure
 from consilience.stores.queue import Message
+from workers.tracing import Tracing
 
 #: Progress is written at most this often; the last one goes with the result.
 PROGRESS_INTERVAL_S = 0.5
@@ -34,6 +35,7 @@ class Attempts:
     leases: Leases
     task: Task
     worker: str
+    tracing: Tracing
 
     def run(self, message: Message) -> int:
         """Try the job once; the exit status of its process: 0 where nothing is left to be said about it."""
@@ -45,15 +47,19 @@ class Attempts:
             return 0
         began = time.monotonic()
         log.info("job_started", waited_s=round(max(0.0, (datetime.now(UTC) - job.created_at).total_seconds()), 3))
-        progress = ProgressWriter(self.leases, message)
-        outcome = self._do(job, progress.report, log)
-        seconds = round(time.monotonic() - began, 3)
-        if isinstance(outcome, Document):
-            committed = patiently(self.leases.succeed, *message, outcome, progress.latest)
-            log.info("job_succeeded" if committed else "result_fenced", seconds=seconds)
-        else:
-            committed = patiently(self.leases.fail, *message, describe_failure(outcome))
-            log.info("job_failed" if committed else "result_fenced", seconds=seconds, error=outcome.code)
+        with self.tracing.run(message) as span:
+            progress = ProgressWriter(self.leases, message, span.mark)
+            outcome = self._do(job, progress.report, log)
+            seconds = round(time.monotonic() - began, 3)
+            if isinstance(outcome, Document):
+                committed = patiently(self.leases.succeed, *message, outcome, progress.latest)
+                log.info("job_succeeded" if committed else "result_fenced", seconds=seconds)
+            else:
+                committed = patiently(self.leases.fail, *message, describe_failure(outcome))
+                log.info("job_failed" if committed else "result_fenced", seconds=seconds, error=outcome.code)
+                span.fail(outcome.code)
+            if not committed:
+                span.fail("fenced")
         return 0
 
     def _do(self, job: Job, report: Report, log: structlog.BoundLogger) -> Document | ConsilienceError:
@@ -81,10 +87,11 @@ class Attempts:
 class ProgressWriter:
     """Writes how far a run is, not more often than anyone looks."""
 
-    def __init__(self, leases: Leases, message: Message) -> None:
+    def __init__(self, leases: Leases, message: Message, mark: Callable[[str], None]) -> None:
         self.latest: Progress | None = None
         self._leases = leases
         self._message = message
+        self._mark = mark
         # The first moments of a job are not worth a write: most jobs are over by then.
         self._written = self._stage_began = time.monotonic()
 
@@ -93,6 +100,7 @@ class ProgressWriter:
         now = time.monotonic()
         if self.latest is None or self.latest.stage != stage:
             self._stage_began = now
+            self._mark(stage)
         eta_s = (now - self._stage_began) * (total - done) / done if done else None
         self.latest = Progress(stage=stage, done=done, total=total, eta_s=eta_s)
         if now - self._written >= PROGRESS_INTERVAL_S:

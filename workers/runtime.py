@@ -33,6 +33,7 @@ from consilience.stores.queue import TASK, JobQueue, Message, connect, parse_mes
 from workers.attempts import AWAY, Attempts, Task
 from workers.horse import Death, Horse, freeze_memory
 from workers.settings import Settings
+from workers.tracing import Tracing
 from workers.watch import Verdict, Watch
 
 #: An outage of Redis is waited out for about two minutes; then the supervisor may start a new worker.
@@ -104,7 +105,8 @@ class JobWorker(Worker):
         self._settings = settings
         self._database = database
         self._leases = Leases(database)
-        self._attempts = Attempts(self._leases, task, self.name)
+        self._tracing = Tracing(settings.queue, self._leases.traceparent)
+        self._attempts = Attempts(self._leases, task, self.name, self._tracing)
         self._jobs = JobQueue(redis_url)
         self._patiently = stamina.RetryingCaller(attempts=None, timeout=settings.lease_s, wait_max=1.0).on(AWAY)
         self._busy = False
@@ -164,7 +166,7 @@ class JobWorker(Worker):
 
     def _supervise(self, message: Message, timeout_s: float) -> None:
         self._database.close()
-        log, began = structlog.get_logger().bind(job=message[0]), time.monotonic()
+        log, began, began_ns = structlog.get_logger().bind(job=message[0]), time.monotonic(), time.time_ns()
         horse = Horse(lambda: self._attempts.run(message))
         beat_s, lease_s = self._settings.beat_s, self._settings.lease_s
         watch = Watch(self._leases, message, timeout_s=timeout_s, beat_s=beat_s, lease_s=lease_s)
@@ -175,10 +177,12 @@ class JobWorker(Worker):
                 log = log.bind(seconds=round(time.monotonic() - began, 3))
                 log.warning("job_stopped", delivery=message[1], why=verdict.name)
                 self._settle(message, verdict, timeout_s, log)
+                self._tracing.note_end(message, began_ns, verdict.name.lower())
                 return
         if death.status != 0:
             log = log.bind(seconds=round(time.monotonic() - began, 3))
             self._report_death(message, death, log)
+            self._tracing.note_end(message, began_ns, "crashed")
 
     def _settle(self, message: Message, verdict: Verdict, timeout_s: float, log: structlog.BoundLogger) -> None:
         """Say in the database why the run is over. Where it had just ended by itself, this changes nothing."""

@@ -53,6 +53,7 @@ class JobRecords:
         idempotency: tuple[str, str] | None = None,
         *,
         queue: QueueName = "align",
+        traceparent: str | None = None,
     ) -> Added:
         """Record a queued job; it is committed when this returns, so that it may be enqueued.
 
@@ -68,6 +69,8 @@ class JobRecords:
             The caller's key, and the SHA-256 of the request's body. The same key again is the same job.
         queue : str
             Which workers take it.
+        traceparent : str, optional
+            The request's span, in the form of W3C Trace Context: that of the job's runs hangs below it.
 
         Raises
         ------
@@ -85,7 +88,8 @@ class JobRecords:
             self._refuse_when_full(connection)
             self._hold(connection, embeddings)
             row = {"id": job_id, "kind": kind, "queue": queue, "request": request, "plan": plan.model_dump(mode="json")}
-            connection.execute(sa.insert(tables.jobs).values(**row, owner=owner, **_fresh()))
+            own = {"owner": owner, "traceparent": traceparent}
+            connection.execute(sa.insert(tables.jobs).values(**row, **own, **_fresh()))
             uses = [{"job_id": job_id, "embedding_id": embedding} for embedding in set(embeddings)]
             if uses:
                 connection.execute(sa.insert(tables.job_embeddings), uses)

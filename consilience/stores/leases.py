@@ -70,6 +70,12 @@ class Leases:
             connection.execute(sa.insert(tables.runs).values(run))
             return read_job(connection, job_id, EVERYTHING).job
 
+    def traceparent(self, job_id: str) -> str | None:
+        """The span of the request that sent the job; None where it had none."""
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(_job.c.traceparent).where(_job.c.id == job_id)).scalar()
+        return None if found is None else str(found)
+
     def beat(self, job_id: str, delivery: int) -> Beat:
         """Show that the run is alive, and learn what is wanted of it."""
         statement = (

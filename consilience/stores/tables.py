@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0005"
+SCHEMA = "0006"
 
 metadata = MetaData(
     naming_convention={
@@ -92,6 +92,8 @@ jobs = Table(
     Column("kind", String(16), nullable=False),
     # Which workers take it.
     Column("queue", String(16), nullable=False, server_default="align"),
+    # W3C Trace Context of the request that sent it; NULL where spans are not made.
+    Column("traceparent", String(55)),
     Column("status", String(16), nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     # The fencing number: +1 at each enqueue; whoever writes with an older one writes nothing.
