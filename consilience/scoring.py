@@ -111,8 +111,8 @@ def score(
     1.0
     """
     chosen = options if options is not None else ScoringOptions.model_validate(fields)
-    side_a = _with_columns(open_source(a, "a"), ids[0], groups[0], "a")
-    side_b = _with_columns(open_source(b, "b"), ids[1], groups[1], "b")
+    side_a = with_columns(open_source(a, "a"), ids[0], groups[0], "a")
+    side_b = with_columns(open_source(b, "b"), ids[1], groups[1], "b")
     return score_sources(chosen, side_a, side_b, FreshGraphs(), report, device=device)
 
 
@@ -133,7 +133,8 @@ def _open_layers(path: Path, file: OpenFile) -> Sequence[Layer]:
     return [ArrayLayer(name, array) for name, array in load_layers(file)]
 
 
-def _with_columns(source: Source, ids: object, groups: object, side: str) -> Source:
+def with_columns(source: Source, ids: object, groups: object, side: str) -> Source:
+    """The side with the ids and groups that are given beside it."""
     return replace(
         source,
         ids=_column(ids, f"ids_{side}", source.n) or source.ids,

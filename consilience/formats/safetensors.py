@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -38,13 +39,39 @@ def open_safetensors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
     Raises UnreadableFile, InvalidShape, TooFewRows, TooLarge.
     """
     with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        base = _LENGTH_BYTES + length
-        _check_length(length, size)
-        entries = _parse_header(os.pread(file.fileno(), length, _LENGTH_BYTES))
-        _check_cover(entries, size - base)
-        yield gather([_tensor(file.fileno(), base, name, entry) for name, entry in entries.items()], limits)
+        header = read_header(file.fileno())
+        tensors = [_tensor(file.fileno(), header.base, name, entry) for name, entry in header.entries.items()]
+        yield gather(tensors, limits)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    Attributes
+    ----------
+    entries : each tensor's dtype, shape and offsets, in the order of the offsets; together they fill the file
+    metadata : the writer's own words, not looked at
+    base : position of the first value
+    """
+
+    entries: dict[str, dict[str, Any]]
+    metadata: object
+    base: int
+
+
+def read_header(descriptor: int) -> Header:
+    """The header of an open file.
+
+    Raises UnreadableFile, TooLarge.
+    """
+    size = os.fstat(descriptor).st_size
+    length = int.from_bytes(os.pread(descriptor, _LENGTH_BYTES, 0), "little")
+    _check_length(length, size)
+    entries, metadata = _parse_header(os.pread(descriptor, length, _LENGTH_BYTES))
+    base = _LENGTH_BYTES + length
+    _check_cover(entries, size - base)
+    return Header(entries, metadata, base)
 
 
 def _check_length(length: int, size: int) -> None:
@@ -62,19 +89,19 @@ def _check_length(length: int, size: int) -> None:
         )
 
 
-def _parse_header(raw: bytes) -> dict[str, dict[str, Any]]:
-    """The tensors' entries by name, each with its dtype, shape and offsets, in the order of the offsets."""
+def _parse_header(raw: bytes) -> tuple[dict[str, dict[str, Any]], object]:
+    """The tensors' entries by name, each with its dtype, shape and offsets, in the order of the offsets; and the metadata."""
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UnreadableFile("The safetensors header is not JSON.", value=raw) from error
     if not isinstance(header, dict):
         raise UnreadableFile("The safetensors header is not a JSON object.", value=raw)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None)
     for name, entry in header.items():
         if not _is_entry(entry):
             raise UnreadableFile(f"The safetensors header has a malformed entry for {name!a}.", value=entry)
-    return dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
+    return dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"])), metadata
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -135,10 +135,10 @@ class PreparedRows:
             if self.mean is not None:
                 block -= self.mean
             if self.normalise:
-                _scale_to_unit(block)
+                scale_to_unit(block)
 
 
-def _scale_to_unit(block: Float32Array) -> None:
+def scale_to_unit(block: Float32Array) -> None:
     """Scale each row to length 1 in place; lengths are float64, in which the square of every float32 has room."""
     lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))[:, None]
     block /= np.where(lengths == 0, 1, lengths)

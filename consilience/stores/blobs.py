@@ -16,9 +16,10 @@ from pathlib import Path
 
 from consilience.contract.embeddings import DTYPE_BYTES, Column, Layer
 from consilience.errors import StorageFull, Unavailable
+from consilience.formats.digests import canonical
 from consilience.formats.matrices import OpenFile
 from consilience.stores import disk
-from consilience.stores.layers import Draft, StoredLayer, canonical
+from consilience.stores.layers import Draft, StoredLayer
 
 #: A layer or column that was put this short a time ago is not deleted: its set's record may be about to be written.
 DELETE_GRACE_S = 10.0

@@ -1,7 +1,5 @@
 """One layer on its way into the store, and out of it again."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.contract.embeddings import DTYPE_BYTES, Layer, LayerDtype
+from consilience.formats.digests import start_hash
 from consilience.formats.matrices import NUMPY_DTYPES, Array, LayerHeader
 from consilience.formats.reading import fill_at
 from consilience.stores import disk
@@ -89,13 +88,3 @@ class StoredLayer:
             for place in np.argsort(ids, kind="stable"):
                 fill(raw[place].data, int(ids[place]) * row_bytes)
         return raw.view(NUMPY_DTYPES[self.dtype])
-
-
-def start_hash(n: int, dim: int, dtype: LayerDtype) -> "hashlib._Hash":
-    """The hash of a layer before its first row: of the header line."""
-    return hashlib.sha256(canonical({"dtype": dtype, "shape": [n, dim]}) + b"\n")
-
-
-def canonical(value: object) -> bytes:
-    """JSON in the one spelling that digests are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,134 @@
+"""What a map from one space to another is made of: one or two affine steps, a GELU between them for some."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import erf
+
+from consilience.errors import InvalidShape
+from consilience.numerics.arrays import AnyArray, Float32Array, Float64Array, cached_rows, check_finite
+from consilience.numerics.rows import scale_to_unit
+
+#: Rows translated at a time.
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Step:
+    """y = x W + bias.
+
+    Attributes
+    ----------
+    weights : array of shape (p, q), float32, C order
+    bias : array of shape (q,), float32
+    """
+
+    weights: Float32Array
+    bias: Float32Array
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = (x - origin) W + target, in float64: what a fit on moments finds.
+
+    Attributes
+    ----------
+    weights : array of shape (p, q)
+    origin, target : arrays of shape (p,) and (q,)
+    """
+
+    weights: Float64Array
+    origin: Float64Array
+    target: Float64Array
+
+    def step(self) -> Step:
+        """In float32, the origin folded into the bias."""
+        bias = self.target - self.origin @ self.weights
+        return Step(np.ascontiguousarray(self.weights, np.float32), bias.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Steps one after the other.
+
+    Attributes
+    ----------
+    steps : one Step, or two
+    gelu : whether what leaves the first step goes through a GELU, x Phi(x), before the second
+    """
+
+    steps: Sequence[Step]
+    gelu: bool = False
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Columns of what goes in and of what comes out."""
+        return self.steps[0].weights.shape[0], self.steps[-1].weights.shape[1]
+
+    def apply(self, rows: Float32Array, out: Float32Array | None = None) -> Float32Array:
+        """Translate prepared rows: (m, p) to (m, q), float32; into `out` where it is given."""
+        found = out if out is not None else np.empty((len(rows), self.dims[1]), np.float32)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, len(rows))
+            block = rows[start:stop]
+            for step in self.steps[:-1]:
+                block = _multiply(block, step, np.empty((stop - start, len(step.bias)), np.float32))
+                if self.gelu:
+                    _bend(block)
+            _multiply(block, self.steps[-1], found[start:stop])
+        return found
+
+
+def _multiply(rows: Float32Array, step: Step, out: Float32Array) -> Float32Array:
+    np.matmul(rows, step.weights, out=out)
+    size = cached_rows(out.shape[1])
+    for start in range(0, len(out), size):
+        out[start : start + size] += step.bias
+    return out
+
+
+def _bend(block: Float32Array) -> None:
+    """GELU in place: x (1 + erf(x / sqrt 2)) / 2, as torch has it by default."""
+    size = cached_rows(block.shape[1])
+    for start in range(0, len(block), size):
+        part = block[start : start + size]
+        part *= (erf(part * np.float32(0.5**0.5)) + 1) * np.float32(0.5)
+
+
+def translate(transform: Transform, raw: AnyArray, *, normalise: bool, what: str = "The vectors") -> Float32Array:
+    """Check, prepare and translate vectors as they come.
+
+    Parameters
+    ----------
+    raw : array of shape (m, p), of any float type, m >= 1
+    normalise : whether rows are scaled to length 1 first
+    what : how errors call them
+
+    Raises
+    ------
+    InvalidShape, NonFiniteValues
+    """
+    p, q = transform.dims
+    if raw.ndim != 2 or raw.shape[1] != p:
+        raise InvalidShape(
+            f"{what} have shape {raw.shape}, the map takes (n, {p}).",
+            value=raw.shape,
+            limit=p,
+            hint="Translate vectors of the model that the map was fitted on, one a row.",
+        )
+    out = np.empty((len(raw), q), np.float32)
+    for start in range(0, len(raw), BLOCK_ROWS):
+        block = raw[start : start + BLOCK_ROWS]
+        check_finite(block, what)
+        rows = np.array(block, np.float32, order="C") if normalise else np.ascontiguousarray(block, np.float32)
+        if normalise:
+            _scale(rows)
+        transform.apply(rows, out[start : start + len(rows)])
+    return out
+
+
+def _scale(rows: Float32Array) -> None:
+    size = cached_rows(rows.shape[1])
+    for start in range(0, len(rows), size):
+        scale_to_unit(rows[start : start + size])
