@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
 
@@ -98,7 +99,8 @@ class Map:
         InvalidShape, NonFiniteValues
         """
         for start in range(0, layer.n, step):
-            yield self.apply(layer.rows(start, min(start + step, layer.n)))
+            raw = layer.rows(start, min(start + step, layer.n))
+            yield translate(self.transform, raw, normalise=self.card.preparation == "l2", first=start)
 
     def file(self) -> MapFile:
         """The map as its file holds it."""
@@ -285,7 +287,7 @@ def fit_sources(
         digest=find_digest(_name_tensors(transform)),
         metadata=options.metadata,
         warnings=(*find_warnings(ground), *_warn_of_repeats(paired)),
-        versions=find_versions(),
+        versions=find_versions() | ({"torch": version("torch")} if options.map.kind == "mlp" else {}),
         timings_s=stopwatch.rounded(),
     )
     return Map(card, transform)

@@ -186,14 +186,14 @@ def _train(choice: Mlp, ground: Ground, sums: Sums, report: Report) -> tuple[Tra
 
     total, (a, b) = sums.total, ground.rows
     spread = total.about(total.means)
-    scales = [
-        mlp.Scale(mean, (square / (total.n * len(mean))) ** 0.5 or 1.0)
-        for mean, square in zip(total.means, (float(np.trace(spread.xx)), spread.yy), strict=True)
-    ]
+    scales = (
+        mlp.find_scale(total.means[0], float(np.trace(spread.xx)), total.n),
+        mlp.find_scale(total.means[1], spread.yy, total.n),
+    )
     recipe = mlp.Recipe(
         choice.hidden or b.dim, choice.epochs, choice.patience, choice.batch, choice.learning_rate, ground.options.seed
     )
-    pairs = mlp.Pairs(a, b, (scales[0], scales[1]), *ground.watch())
+    pairs = mlp.Pairs(a, b, scales, *ground.watch())
     found = mlp.train(pairs, recipe, lambda done, n: report("epochs", done, n))
     return found.transform, Fitted(epochs=found.epoch, epochs_run=found.epochs_run, loss=found.loss)
 

@@ -76,8 +76,8 @@ def check_matrix(array: AnyArray, what: str) -> None:
     check_finite(array, what)
 
 
-def check_finite(array: AnyArray, what: str) -> None:
-    """Refuse NaN and infinity, also those that appear when float64 becomes float32."""
+def check_finite(array: AnyArray, what: str, first: int = 0) -> None:
+    """Refuse NaN and infinity, also those that appear when float64 becomes float32; `first` is the first row's number."""
     step = cached_rows(array.shape[1])
     for start in range(0, len(array), step):
         with np.errstate(over="ignore"):
@@ -86,7 +86,7 @@ def check_finite(array: AnyArray, what: str) -> None:
             row, column = np.argwhere(~finite)[0]
             value = array[start + row, column]
             raise NonFiniteValues(
-                f"{what} holds {value} in row {start + row}, column {column}.",
+                f"{what} holds {value} in row {first + start + row}, column {column}.",
                 value=value,
                 hint="Every value must be finite in float32: remove the row, or mend the model that made it.",
             )

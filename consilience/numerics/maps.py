@@ -96,14 +96,14 @@ def _bend(block: Float32Array) -> None:
         part *= (erf(part * np.float32(0.5**0.5)) + 1) * np.float32(0.5)
 
 
-def translate(transform: Transform, raw: AnyArray, *, normalise: bool, what: str = "The vectors") -> Float32Array:
+def translate(transform: Transform, raw: AnyArray, *, normalise: bool, first: int = 0) -> Float32Array:
     """Check, prepare and translate vectors as they come.
 
     Parameters
     ----------
     raw : array of shape (m, p), of any float type, m >= 1
     normalise : whether rows are scaled to length 1 first
-    what : how errors call them
+    first : the number of the first row, for errors
 
     Raises
     ------
@@ -112,7 +112,7 @@ def translate(transform: Transform, raw: AnyArray, *, normalise: bool, what: str
     p, q = transform.dims
     if raw.ndim != 2 or raw.shape[1] != p:
         raise InvalidShape(
-            f"{what} have shape {raw.shape}, the map takes (n, {p}).",
+            f"The vectors have shape {raw.shape}, the map takes (n, {p}).",
             value=raw.shape,
             limit=p,
             hint="Translate vectors of the model that the map was fitted on, one a row.",
@@ -120,7 +120,7 @@ def translate(transform: Transform, raw: AnyArray, *, normalise: bool, what: str
     out = np.empty((len(raw), q), np.float32)
     for start in range(0, len(raw), BLOCK_ROWS):
         block = raw[start : start + BLOCK_ROWS]
-        check_finite(block, what)
+        check_finite(block, "The set of vectors", first + start)
         rows = np.array(block, np.float32, order="C") if normalise else np.ascontiguousarray(block, np.float32)
         if normalise:
             _scale(rows)

@@ -16,6 +16,8 @@ from consilience.numerics.rows import Rows
 
 #: Rows that are shuffled among each other; more are gone through by parts of so many, in a random order.
 SHUFFLED_ROWS = 16_384
+#: Of float32, with room.
+_ROUNDING = 1e-6
 
 Places = npt.NDArray[np.intp]
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -59,6 +61,12 @@ class Scale:
     def narrow(self, rows: Float32Array) -> torch.Tensor:
         """What the layers see."""
         return torch.from_numpy(((rows - self.mean) / self.sd).astype(np.float32))
+
+
+def find_scale(mean: Float64Array, square: float, n: int) -> Scale:
+    """The scale of n rows from their mean and their summed squared distance from it; rounding at least."""
+    rounding = _ROUNDING * float(np.linalg.norm(mean)) / len(mean) ** 0.5
+    return Scale(mean, max((max(square, 0.0) / (n * len(mean))) ** 0.5, rounding) or 1.0)
 
 
 @dataclass(frozen=True)

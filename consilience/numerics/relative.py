@@ -11,7 +11,8 @@ from consilience.numerics.map_sums import MapSums
 from consilience.numerics.maps import Affine
 from consilience.numerics.predictivity import PENALTIES
 
-_EPS64 = float(np.finfo(np.float64).eps)
+#: Stands for the mean squared length of anchors that are all alike.
+_SMALLEST = 1e-150
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def fit_relative(sums: MapSums, anchors_a: Float32Array, anchors_b: Float32Array
     centred = sums.about(means)
     a, b = anchors_a - means[0], anchors_b - means[1]
     values, basis = eigh(b @ b.T, driver="evd", check_finite=False)
-    unit = max(float(values.sum()) / len(values), np.finfo(np.float64).tiny)
+    unit = max(float(values.sum()) / len(values), _SMALLEST)
     rotated = basis.T @ b
     square = basis.T @ (a @ centred.xx @ a.T) @ basis
     along = np.einsum("ij,ij->i", basis.T @ (a @ centred.xy), rotated)
