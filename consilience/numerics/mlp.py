@@ -121,7 +121,7 @@ def train(pairs: Pairs, recipe: Recipe, report: Callable[[int, int], None]) -> T
     for done in range(1, recipe.epochs + 1):
         for x, y in _batches(pairs, recipe.batch, rng):
             optimiser.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]  # torch's own
+            nn.functional.mse_loss(model(x), y).backward()
             optimiser.step()
         if (loss := _watch(model, pairs)) < best:
             best, epoch, kept = loss, done, _copy(model)
