@@ -1,10 +1,11 @@
 """From an identifier to a model in memory. Loaders are imported when they are needed: their libraries are large."""
 
-from consilience.contract.models import ModelName, Pooling, check_model, check_pooling
+from consilience.contract.models import ModelKind, ModelName, Pooling, check_model, check_pooling
+from consilience.errors import UnsupportedFormat
 from consilience.models.extras import require
 from consilience.models.model import Model
 from consilience.models.rules import Rules
-from consilience.models.sources import Source, find_source
+from consilience.models.sources import Source, find_source, read_json
 
 
 def open_model(
@@ -42,12 +43,43 @@ def open_model(
     check_pooling(name, pooling)
     if name.kind == "baseline":
         return _open_baseline(name, identifier)
-    require("models", f"{name.kind}:", "torch", "transformers")
+    if name.kind == "endpoint":
+        from consilience.models.endpoint import open_endpoint  # noqa: PLC0415 - loads the HTTP client
+
+        return open_endpoint(identifier, name.name, rules)
     source = find_source(name, identifier, rules)
-    return _open_transformer(source, pooling, max_length, device)
+    kind = _find_kind(source) if name.kind == "local" else name.kind
+    check_pooling(ModelName(kind, name.name), pooling)
+    return _open_folder(kind, source, pooling, max_length, device)
 
 
-def _open_transformer(source: Source, pooling: Pooling, max_length: int | None, device: str) -> Model:
+def _find_kind(source: Source) -> ModelKind:
+    """Which library a folder is for; a model of sentence-transformers is a transformer too, and has more layers as one."""
+    config = read_json(source.folder / "config.json", source.name)
+    keys = config.keys() if isinstance(config, dict) else ()
+    if "model_type" in keys:
+        return "hf"
+    if "architecture" in keys:
+        return "timm"
+    raise UnsupportedFormat(
+        f"{source.name} is no model that is known here.",
+        value=source.name,
+        hint="Its config.json has neither the `model_type` of transformers nor the `architecture` of timm.",
+    )
+
+
+def _open_folder(kind: ModelKind, source: Source, pooling: Pooling, max_length: int | None, device: str) -> Model:
+    if kind == "timm":
+        require("vision", source.name, "torch", "timm", "PIL")
+        from consilience.models.vision import VisionModel  # noqa: PLC0415 - loads torch and timm
+
+        return VisionModel(source, pooling, device)
+    if kind == "st":
+        require("models", source.name, "torch", "transformers", "sentence_transformers")
+        from consilience.models.sentence import SentenceModel  # noqa: PLC0415 - loads torch and sentence-transformers
+
+        return SentenceModel(source, max_length, device)
+    require("models", source.name, "torch", "transformers")
     from consilience.models.transformer import Transformer  # noqa: PLC0415 - loads torch and transformers
 
     return Transformer(source, pooling, max_length, device)

@@ -1,16 +1,63 @@
 """Texts as numbers: tokenised once, cut where the model ends, padded a batch at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from consilience.errors import UnsupportedFormat
-from consilience.models.model import Item, UnusableItem
+from consilience.models.batches import plan_batches
+from consilience.models.model import Encoded, Item, UnusableItem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+#: A longer batch is no faster on a processor, a shorter one on a card is slower.
+TOKENS_CPU, TOKENS_CARD = 4096, 65_536
+ITEMS = 1024
+#: What the hidden states of a batch may take.
+STATES_BYTES = 256 * 2**20
+#: Rows of a batch for each layer that was asked for, from its tokens and its mask, both (b, longest).
+Step = Callable[[torch.Tensor, torch.Tensor], Sequence[torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a model reads texts.
+
+    Attributes
+    ----------
+    tokenizer : the model's own
+    max_length : tokens of a text, at most
+    batch_tokens : tokens of a batch with its padding, at most
+    device : where the model is
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    max_length: int
+    batch_tokens: int
+    device: torch.device
+
+    def encode(self, items: Sequence[Item], dims: Sequence[int], step: Step) -> Encoded:
+        """The rows of the texts for layers of these dims, batch by batch."""
+        tokens = tokenise(self.tokenizer, items, self.max_length)
+        rows = tuple(np.empty((len(items), dim), np.float32) for dim in dims)
+        pad_id = self.tokenizer.pad_token_id or 0
+        with torch.inference_mode():
+            for batch in plan_batches([len(ids) for ids in tokens.ids], self.batch_tokens, ITEMS):
+                ids, mask = pad([tokens.ids[at] for at in batch], pad_id)
+                found = step(ids.to(self.device), mask.to(self.device))
+                for matrix, part in zip(rows, found, strict=True):
+                    matrix[batch] = part.float().cpu().numpy()
+        return Encoded(rows, tokens.truncated)
+
+
+def count_batch_tokens(device: torch.device, bytes_per_token: int) -> int:
+    """Tokens of a batch, so that the hidden states of all of them fit into memory."""
+    most = TOKENS_CPU if device.type == "cpu" else TOKENS_CARD
+    return min(most, max(1, STATES_BYTES // bytes_per_token))
 
 
 @dataclass(frozen=True)
@@ -25,11 +72,6 @@ class Tokens:
 
     ids: list[list[int]]
     truncated: int
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each text."""
-        return [len(row) for row in self.ids]
 
 
 def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", identifier: str) -> None:

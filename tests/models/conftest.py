@@ -17,6 +17,11 @@ from consilience.models.torchvision_ops import mend_torchvision
 
 mend_torchvision()
 
+import timm  # noqa: E402 - mended now
+from sentence_transformers import SentenceTransformer  # noqa: E402 - the same
+from sentence_transformers.base.modules import Transformer  # noqa: E402 - the same
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling  # noqa: E402 - the same
+from timm.models import save_for_hf  # noqa: E402 - the same
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast  # noqa: E402 - mended now
 
 TEXTS = (
@@ -71,12 +76,37 @@ def save_gpt(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def save_sentences(bert: Path, folder: Path, **prompts: Any) -> None:
+    """A model of sentence-transformers: mean, projection, normalisation."""
+    torch.manual_seed(2)
+    words = Transformer(str(bert), max_seq_length=24)
+    modules = [words, Pooling(32, pooling_mode="mean", include_prompt=False), Dense(32, 20), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu", **prompts).save_pretrained(str(folder))
+
+
+def save_vision(folder: Path, architecture: str, **shape: Any) -> None:
+    """A vision model with random weights, as timm keeps it."""
+    torch.manual_seed(3)
+    model = timm.create_model(architecture, pretrained=False, num_classes=5, **shape)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    save_for_hf(model, folder, model_args=shape, safe_serialization=True)
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models, one a subfolder."""
     root = tmp_path_factory.mktemp("models")
     save_bert(root / "tiny-bert")
     save_gpt(root / "tiny-gpt")
+    save_sentences(root / "tiny-bert", root / "tiny-sentences")
+    query = {"prompts": {"query": "Find what says: "}, "default_prompt_name": "query"}
+    save_sentences(root / "tiny-bert", root / "tiny-prompted", **query)
+    vit = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
+    save_vision(root / "tiny-vit", "vit_tiny_patch16_224", **vit)
+    save_vision(root / "tiny-siglip", "vit_base_patch16_siglip_224", **vit)
+    save_vision(root / "tiny-resnet", "resnet10t", channels=(8, 12, 16, 20))
+    save_vision(root / "tiny-convnext", "convnext_atto", depths=(1, 1, 2, 1), dims=(8, 12, 16, 20))
     return root
 
 

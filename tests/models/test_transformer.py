@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from consilience.contract.models import Pooling
 from consilience.errors import InvalidRequest, UnknownLayer, UnreadableFile, UnsupportedFormat
-from consilience.models import transformer
+from consilience.models import tokens
 from consilience.models.model import UnusableItem
 from consilience.models.opening import open_model
 from consilience.models.rules import Rules
@@ -51,7 +51,7 @@ def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: Rules) -> N
 
 def test_batches_change_nothing(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0]
-    monkeypatch.setattr(transformer, "TOKENS_CPU", 1)
+    monkeypatch.setattr(tokens, "TOKENS_CPU", 1)
     np.testing.assert_allclose(open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0], whole, atol=1e-5)
 
 

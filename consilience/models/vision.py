@@ -1,0 +1,125 @@
+"""`timm:`: a vision model, its blocks or stages one by one, and what it gives in the end."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from consilience.contract.datasets import ViewKind
+from consilience.contract.models import ModelRecord, Pooling
+from consilience.errors import InvalidRequest, UnreadableFile
+from consilience.models.extras import versions
+from consilience.models.model import Encoded, Item, find_layers
+from consilience.models.pixels import decode_image
+from consilience.models.sources import Source
+from consilience.models.torchvision_ops import mend_torchvision
+from consilience.models.transformer import reading
+
+#: The last layer: what the model's own pooling makes of the last block.
+POOLED = "pooled"
+#: What the layers of a batch of images may take.
+STATES_BYTES = 256 * 2**20
+IMAGES_CPU, IMAGES_CARD = 16, 256
+
+
+class VisionModel:
+    """A vision model of timm in memory.
+
+    Layers are named as in the model (``blocks.0``, ``stages.1``, ``layer4``), each pooled to one vector an image; the last
+    one, ``pooled``, is pooled and normalised by the model itself.
+
+    Parameters
+    ----------
+    source : Source
+        Its folder: config.json and model.safetensors.
+    pooling : Pooling
+        mean: over the patches, or the places of a feature map. cls: the class token. auto: the class token where the model
+        itself takes it, else the mean.
+    device : str
+        As torch names it.
+    """
+
+    kinds: frozenset[ViewKind] = frozenset({"image"})
+
+    def __init__(self, source: Source, pooling: Pooling, device: str) -> None:
+        self._device = torch.device(device)
+        if not (source.folder / "model.safetensors").is_file():  # timm would take a pickle before another name
+            raise UnreadableFile(f"{source.name} has no model.safetensors.", value=source.name)
+        with reading(source):
+            self._model, self._prepare, preparation = _load(source, self._device)
+            self._pooling = _choose_pooling(self._model, pooling, source)
+            states, pooled = self._look(torch.zeros((1, *preparation["input_size"])))
+        self.layers = _name_layers(self._model, [int(rows.shape[1]) for rows in (*self._pool(states), pooled)])
+        self._images = self._count_images(states)
+        self.record = ModelRecord(
+            model=source.name,
+            revision=source.revision,
+            pooling=self._pooling,
+            preparation={name: str(value) for name, value in preparation.items()} | {"background": "white"},
+            dtype=str(next(self._model.parameters()).dtype).removeprefix("torch."),
+            libraries=versions("torch", "timm", "torchvision", "pillow"),
+            device=str(self._device),
+        )
+
+    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+        """See `Model.encode`."""
+        places = find_layers(self.layers, layers)
+        rows = tuple(np.empty((len(items), self.layers[place][1]), np.float32) for place in places)
+        for start in range(0, len(items), self._images):
+            part = items[start : start + self._images]
+            pictures = [self._prepare(decode_image(item, start + index)) for index, item in enumerate(part)]
+            states, pooled = self._look(torch.stack(pictures))
+            found = [*self._pool(states), pooled]
+            for matrix, place in zip(rows, places, strict=True):
+                matrix[start : start + len(part)] = found[place].float().cpu().numpy()
+        return Encoded(rows)
+
+    def _look(self, pictures: torch.Tensor) -> tuple[list[Any], torch.Tensor]:
+        """What each block puts out (b, d, h, w), with its tokens that are no patches where they are asked for; the end."""
+        prefix = {"return_prefix_tokens": True} if self._pooling == "cls" else {}
+        with torch.inference_mode():
+            final, states = self._model.forward_intermediates(pictures.to(self._device), **prefix)
+            return states, self._model.forward_head(final, pre_logits=True)
+
+    def _pool(self, states: list[Any]) -> list[torch.Tensor]:
+        if self._pooling == "cls":
+            return [tokens[:, 0] for _, tokens in states]
+        return [state.mean((2, 3)) for state in states]
+
+    def _count_images(self, states: list[Any]) -> int:
+        """Images of a batch, so that the layers of all of them fit into memory."""
+        maps = [state[0] if self._pooling == "cls" else state for state in states]
+        each: int = sum(state.numel() * state.element_size() for state in maps)
+        most = IMAGES_CPU if self._device.type == "cpu" else IMAGES_CARD
+        return min(most, max(1, STATES_BYTES // each))
+
+
+def _name_layers(model: Any, dims: Sequence[int]) -> tuple[tuple[str, int], ...]:
+    info = getattr(model, "feature_info", [])
+    names = [str(each["module"]) for each in getattr(info, "info", info)]
+    if len(names) != len(dims) - 1 or len(set(names)) < len(names):
+        names = [str(place) for place in range(len(dims) - 1)]
+    return tuple(zip([*names, POOLED], dims, strict=True))
+
+
+def _load(source: Source, device: torch.device) -> tuple[Any, Callable[[Image.Image], torch.Tensor], dict[str, Any]]:
+    mend_torchvision()
+    from timm import create_model  # noqa: PLC0415 - torchvision must be mended before
+    from timm.data.config import resolve_model_data_config  # noqa: PLC0415 - the same
+    from timm.data.transforms_factory import create_transform  # noqa: PLC0415 - the same
+
+    model = create_model(f"local-dir:{source.folder}", pretrained=True).eval().to(device)
+    preparation = resolve_model_data_config(model)
+    return model, create_transform(**preparation, is_training=False), preparation
+
+
+def _choose_pooling(model: Any, pooling: Pooling, source: Source) -> str:
+    tokens = getattr(model, "num_prefix_tokens", 0)
+    has_class = bool(tokens) and getattr(model, "has_class_token", True)
+    if pooling == "cls" and not has_class:
+        raise InvalidRequest(f"{source.name} has no class token.", value=pooling, limit=["auto", "mean"])
+    if pooling == "auto":
+        return "cls" if has_class and getattr(model, "global_pool", None) == "token" else "mean"
+    return pooling
