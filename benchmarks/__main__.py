@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cluster, engine, graphs, latency, memory, scale, start
+from benchmarks import cluster, engine, graphs, latency, memory, restart, scale, start
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
+    "restart": restart.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "engine": engine.measure,
