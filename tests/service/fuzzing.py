@@ -37,10 +37,10 @@ def fuzz(server: Server, report: Path, *words: str) -> subprocess.CompletedProce
     return subprocess.run(run, cwd=report.parent, capture_output=True, text=True, timeout=3600, check=False)
 
 
-def read_cases(report: Path) -> dict[str, Any]:
-    """How many cases there were, and how many of them failed."""
-    cases: dict[str, Any] = json.loads(report.read_text())["test_cases"]
-    return cases
+def read_report(report: Path) -> dict[str, Any]:
+    """What was tested: `operations`, `phases`, and how many `test_cases` there were and failed."""
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
 
 
 def main(seconds: str) -> int:

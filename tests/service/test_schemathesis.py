@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from consilience.contract.keys import Scope
-from tests.service.fuzzing import fuzz, fuzzed_service, read_cases
+from tests.service.documented import operations
+from tests.service.fuzzing import fuzz, fuzzed_service, read_report
 from tests.service.keyed import make_key
 from tests.service.servers import running_service
 
@@ -22,9 +23,14 @@ def test_no_answer_is_a_server_error_or_undocumented(redis_server: str, tmp_path
 
         assert finished.returncode == 0, finished.stdout + finished.stderr
         assert [line for line in server.log() if line["level"] == "error"] == []
-    cases = read_cases(report)
+    found = read_report(report)
+    cases = found["test_cases"]
     assert cases["generated"] >= CASES_AT_LEAST
     assert (cases["with_failures"], cases["errored"]) == (0, 0)
+    assert found["operations"]["tested"] == len(list(operations())), "each operation of the document, also a new one"
+    # Stateful: what one answer links to, by its `Location` and its `links`, is asked next.
+    phases = {name: phase["status"] for name, phase in found["phases"].items()}
+    assert phases == dict.fromkeys(("examples", "coverage", "fuzzing", "stateful"), "success")
 
 
 @pytest.mark.timeout(120)
