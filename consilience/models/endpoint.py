@@ -109,7 +109,9 @@ class EndpointModel:
                 raise self._failed(f"answers {refused.status}", refused.said) from refused
             if len(texts) == 1:
                 raise UnusableItem(
-                    f"The server of {self._name} refuses the text: {refused.said.rstrip('.')}.", index=start, value=texts[0]
+                    f"The server of {self._name} refuses the text: {refused.said.rstrip('.')}.",
+                    index=start,
+                    value=texts[0],
                 ) from refused
             half = len(texts) // 2
             parts = (self._embed(client, texts[:half], start), self._embed(client, texts[half:], start + half))
