@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := compute,service,worker,local,postgres,parquet,models,vision,cluster,studies,figures,telemetry,dev
+EXTRAS := compute,service,worker,local,postgres,parquet,images,models,vision,cluster,studies,figures,telemetry,dev
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

@@ -10,7 +10,7 @@ RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY consilience consilience
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --constraint constraints.txt ".[service,postgres,parquet,telemetry]"
+    /opt/venv/bin/pip install --constraint constraints.txt ".[service,postgres,parquet,images,telemetry]"
 
 FROM python:${PYTHON}
 # The same user as in the worker's image: they share the data folder.

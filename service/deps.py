@@ -6,7 +6,7 @@ from typing import Annotated, Self, TypedDict, cast
 from anyio import CapacityLimiter
 from fastapi import Depends, Header, Path, Query, Request
 
-from consilience.contract.base import EmbeddingId, JobId, Name
+from consilience.contract.base import DatasetId, EmbeddingId, JobId, Name
 from service.callers import Caller
 from service.meters import Meters
 from service.settings import Settings
@@ -56,16 +56,21 @@ SettingsDep = Annotated[Settings, Depends(get_settings)]
 StoresDep = Annotated[Stores, Depends(get_stores)]
 
 EmbeddingPath = Annotated[EmbeddingId, Path(description="Id of an embedding set.")]
+DatasetPath = Annotated[DatasetId, Path(description="Id of a dataset.")]
 JobPath = Annotated[JobId, Path(description="Id of a job.")]
 Cursor = Annotated[
     str | None, Query(max_length=256, pattern=r"^[\x21-\x7e]+$", description="`next_cursor` of the page before.")
 ]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
-NameQuery = Annotated[Name, Query(description="Your own label for the set.")]
-NameFilter = Annotated[Name | None, Query(description="Only sets with this name.")]
+NameQuery = Annotated[Name, Query(description="Your own label.")]
+NameFilter = Annotated[Name | None, Query(description="Only those with this name.")]
 MetadataQuery = Annotated[str | None, Query(description="A JSON object of your own, at most 8 KB.")]
 MetadataFilter = Annotated[
     str | None, Query(description='Only sets whose metadata has these members, a JSON object such as `{"run": 7}`.')
+]
+ViewsQuery = Annotated[
+    str | None,
+    Query(description='The views to read and what they hold, a JSON object such as `{"caption": "text"}`.'),
 ]
 Prefer = Annotated[
     list[str] | None,
@@ -76,7 +81,7 @@ IdempotencyKey = Annotated[
     Header(
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="The same key with the same request is the same job or set; with another request it is refused.",
+        description="The same key with the same request is the same job, set or dataset; with another request it is refused.",
     ),
 ]
 IfNoneMatch = Annotated[str | None, Header(description="An ETag: 304 while the job has not changed.")]

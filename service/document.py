@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.jobs import AlignmentRequest, JobOptions
 from consilience.contract.problems import Problem
 from consilience.errors import (
@@ -28,6 +29,8 @@ SECURITY_SCHEME = {
 #: What FastAPI documents for its own error format, which is not used here.
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
+#: Requests whose routes read them themselves.
+BODIES = (AlignmentRequest, BuiltinRequest, JobOptions)
 #: What the gate can answer before a route is reached.
 GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
 
@@ -47,7 +50,7 @@ def complete(app: FastAPI) -> None:
 def _add_schemas(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     _, requests = models_json_schema(
-        [(AlignmentRequest, "validation"), (JobOptions, "validation")], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
     )
     schemas.update(requests["$defs"])
     # A client takes a problem apart that it has received: what has a default may be absent.

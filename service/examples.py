@@ -64,6 +64,53 @@ UPLOAD_BODY: dict[str, Any] = {
     },
 }
 
+#: Three items with two views.
+LINES = """{"id": "add", "text": "The sum of two numbers.", "code": "return a + b"}
+{"id": "neg", "text": "The opposite of a number.", "code": "return -a"}
+{"id": "one", "text": "The number one.", "code": "return 1"}
+"""
+JSON_LINES: dict[str, Any] = {
+    "schema": {"type": "string"},
+    "examples": {"lines": {"summary": "Three items with two views", "value": LINES}},
+}
+DATASET_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/jsonl": JSON_LINES,
+        "application/x-ndjson": JSON_LINES,
+        "application/vnd.apache.parquet": BINARY,
+        "application/zip": BINARY,
+        "application/x-tar": BINARY,
+        "application/octet-stream": BINARY,
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/BuiltinRequest"},
+            "examples": {
+                "scenes": {"summary": "Scenes from a seed", "value": {"builtin": "scenes:n=16,seed=7"}},
+                "chosen": {
+                    "summary": "Two of them, under a name of your own",
+                    "value": {"builtin": "scenes:n=16", "ids": ["scene-000007", "scene-000002"], "name": "two scenes"},
+                },
+            },
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {"type": "string", "format": "binary"},
+                    "name": {"type": "string"},
+                    "metadata": {"type": "object"},
+                    "views": {
+                        "type": "object",
+                        "additionalProperties": {"type": "string", "enum": ["text", "code", "image"]},
+                    },
+                },
+            },
+            "encoding": {"file": FILE_PART, "metadata": JSON_PART, "views": JSON_PART},
+        },
+    },
+}
+
 ALIGNMENT_BODY: dict[str, Any] = {
     "required": True,
     "content": {

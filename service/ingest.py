@@ -1,7 +1,7 @@
 """From bytes to stored sets: what happens to an upload once it lies on disk. Runs in threads."""
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ def store(
 
     What a refused record leaves behind, the collector finds.
     """
-    with _locked(root, fcntl.LOCK_SH):
+    with an_upload(root):
         n = file.layers[0].n
         size = sum(n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in file.layers)
         stores.embeddings.check_quota(size)  # before anything is written
@@ -51,10 +51,20 @@ def remove(stores: Stores, root: Path, embedding_id: str) -> None:
     Layers are shared by content: one may belong to an upload whose set is about to be recorded. So they are removed only
     while no upload, and no backup, is under way in any process on this folder; otherwise the collector removes them later.
     """
+    remove_record(stores, root, stores.embeddings.delete, embedding_id)
+
+
+def remove_record(stores: Stores, root: Path, delete: Callable[[str], tuple[str, ...]], record_id: str) -> None:
+    """Forget a set or a dataset, by its records' own `delete`, and its blobs as `remove` says."""
     with no_uploads(root) as alone:
-        digests = stores.embeddings.delete(embedding_id)
+        digests = delete(record_id)
         for digest in digests if alone else ():
             stores.blobs.delete(digest, 0.0)
+
+
+def an_upload(root: Path) -> AbstractContextManager[bool]:
+    """A time from an upload's first blob to its record: no blob is removed meanwhile."""
+    return _locked(root, fcntl.LOCK_SH)
 
 
 def no_uploads(root: Path) -> AbstractContextManager[bool]:

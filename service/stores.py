@@ -8,6 +8,7 @@ from typing import Self
 from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
+from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
@@ -29,13 +30,19 @@ class Stores:
     blobs: Blobs
     graphs: Graphs
     embeddings: EmbeddingRecords
+    datasets: DatasetRecords
     jobs: JobRecords
     queue: JobQueue
     keys: KeyRecords
 
     def seen_by(self, access: Access) -> Self:
         """The same stores, with the records that this access lets be seen."""
-        return replace(self, embeddings=EmbeddingRecords(self.database, access), jobs=JobRecords(self.database, access))
+        return replace(
+            self,
+            embeddings=EmbeddingRecords(self.database, access),
+            datasets=DatasetRecords(self.database, access),
+            jobs=JobRecords(self.database, access),
+        )
 
 
 def _pace(settings: Settings) -> Pace:
@@ -57,5 +64,5 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         reconciler.start()
         stack.callback(reconciler.stop)
         graphs = Graphs(settings.data_dir, settings.graph_cache_bytes)
-        embeddings, jobs = EmbeddingRecords(database), JobRecords(database)
-        yield Stores(database, blobs, graphs, embeddings, jobs, queue, KeyRecords(database))
+        records = EmbeddingRecords(database), DatasetRecords(database), JobRecords(database)
+        yield Stores(database, blobs, graphs, *records, queue, KeyRecords(database))

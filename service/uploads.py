@@ -1,6 +1,6 @@
 """Files of a request, on disk while the request lasts."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,11 +56,13 @@ async def receive_files(
 
 
 @asynccontextmanager
-async def receive_file(request: Request, service: Service) -> AsyncIterator[Upload]:
-    """The body itself as the one file; gone afterwards."""
+async def receive_file(
+    request: Request, service: Service, media_types: Collection[str] = MEDIA_TYPES
+) -> AsyncIterator[Upload]:
+    """The body itself as the one file, of one of these types; gone afterwards."""
     settings, media_type = service.settings, media_type_of(request)
-    if media_type not in (None, UNNAMED_MEDIA_TYPE, *MEDIA_TYPES):
-        allowed = [*MEDIA_TYPES, MULTIPART]
+    if media_type not in (None, UNNAMED_MEDIA_TYPE, *media_types):
+        allowed = [*media_types, MULTIPART]
         raise UnsupportedFormat(
             f"A body of type {media_type} is not read here; allowed: {', '.join(allowed)}.",
             value=media_type,

@@ -57,5 +57,5 @@ def _print(report: "Report") -> None:
         for finding in report.findings:
             table.add_row(finding.severity, finding.kind, finding.subject, finding.detail)
         results().print(table)
-    looked_at = f"{report.jobs} jobs, {report.sets} sets, {report.blobs} blobs"
+    looked_at = f"{report.jobs} jobs, {report.sets} sets, {report.datasets} datasets, {report.blobs} blobs"
     remarks().print(f"{looked_at}: {'sound' if report.sound else 'not sound'}.", soft_wrap=True)

@@ -1,13 +1,27 @@
 """Datasets: items, each with one or more views of the same thing."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from consilience.contract.base import DatasetId, Digest, Document, Metadata, Timestamp
+from pydantic import Field
+
+from consilience.contract.base import DatasetId, Digest, Document, Metadata, Name, Request, Timestamp
 from consilience.contract.embeddings import Column
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: What a view holds: prose, a program's text, or an encoded picture (PNG, JPEG, WebP).
 ViewKind = Literal["text", "code", "image"]
+
+
+class BuiltinRequest(Request):
+    """A dataset that the service makes itself."""
+
+    builtin: Annotated[str, Field(min_length=1, max_length=256, examples=["scenes:n=64,seed=7"])]
+    """Its name, and behind a colon its options."""
+    ids: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The items wanted, in this order; by default all."""
+    name: Name | None = None
+    """Your own label; by default the name of the dataset."""
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class ViewRecord(Document):

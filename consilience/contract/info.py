@@ -15,6 +15,14 @@ class Limits(Document):
     rows_limit: int
     dim_limit: int
     layers_limit: int
+    items_limit: int
+    """Of a dataset."""
+    text_limit_bytes: int
+    """One text or program of a dataset."""
+    image_limit_bytes: int
+    """One picture of a dataset, as it is encoded."""
+    image_pixels_limit: int
+    """One picture of a dataset, once it is decoded."""
     job_timeout_s: Finite
     job_memory_limit_bytes: int
     job_flops_limit: Finite
@@ -24,11 +32,11 @@ class Limits(Document):
     owner_queue_limit: int
     """Jobs that wait, of one owner of API keys."""
     owner_bytes_limit: int
-    """Bytes of the sets of one owner of API keys."""
+    """Bytes of the sets and datasets of one owner of API keys."""
     rate_limit_per_minute: int
     """Requests of one API key."""
     job_retention_days: Finite
-    """A finished job is deleted after so long; 0: never. Sets are kept until they are deleted."""
+    """A finished job is deleted after so long; 0: never. Sets and datasets are kept until they are deleted."""
 
 
 class GraphCache(Document):
@@ -53,7 +61,11 @@ class Info(Document):
     version: str
     api: str = "v1"
     formats: tuple[str, ...]
-    """Media types of an upload."""
+    """Media types of an upload of embeddings."""
+    dataset_formats: tuple[str, ...]
+    """Media types of an upload of a dataset."""
+    builtin_datasets: tuple[str, ...]
+    """The datasets that the service makes itself, by their names."""
     metrics: tuple[str, ...]
     limits: Limits
     graph_cache: GraphCache

@@ -85,22 +85,28 @@ def check_length(column: Sequence[str], n: int, name: str) -> None:
         )
 
 
-def _label(value: object, index: int, name: str) -> str:
-    if type(value) is int:  # a boolean is an int too, and no label
-        value = _digits(value)
+UNPRINTABLE = "not printable"
+
+
+def label_fault(value: object) -> str | None:
+    """What is wrong with an id or a group; None where it can be one."""
     if not isinstance(value, str):
-        found = _TYPE_NAMES.get(type(value), type(value).__name__)
-        raise _refusal(f"{found}; strings and integers are read", value, index, name)
+        return f"{_TYPE_NAMES.get(type(value), type(value).__name__)}; strings and integers are read"
     if not value or len(value) > LABEL_LENGTH:
-        raise _refusal(f"{len(value)} characters long; 1 to {LABEL_LENGTH} are allowed", value, index, name)
-    if not value.isprintable():
-        raise _refusal("not printable", ascii(value), index, name)
-    return value
+        return f"{len(value)} characters long; 1 to {LABEL_LENGTH} are allowed"
+    return None if value.isprintable() else UNPRINTABLE
 
 
-def _digits(value: int) -> str:
+def digits_of(value: int) -> str:
     """In decimals; Python refuses to write out integers without end, so one that is too long anyway is a stand-in."""
     return str(value) if value.bit_length() < 4 * LABEL_LENGTH else "0" * (LABEL_LENGTH + 1)
+
+
+def _label(value: object, index: int, name: str) -> str:
+    label = digits_of(value) if type(value) is int else value  # a boolean is an int too, and no label
+    if fault := label_fault(label):
+        raise _refusal(fault, ascii(label) if fault == UNPRINTABLE else label, index, name)
+    return str(label)
 
 
 def _refusal(what: str, value: object, index: int, name: str) -> InvalidRequest:

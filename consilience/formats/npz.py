@@ -1,6 +1,5 @@
 """NumPy's .npz: a zip of .npy members, each a named layer, unpacked as a stream under hard caps."""
 
-import io
 import os
 import zipfile
 from collections.abc import Iterator
@@ -9,34 +8,16 @@ from math import prod
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
-from consilience.errors import (
-    ConsilienceError,
-    InvalidShape,
-    TooLarge,
-    UnreadableFile,
-    UnsupportedFormat,
-)
+from consilience.errors import InvalidShape, TooLarge, UnsupportedFormat
 from consilience.formats.gate import RATIO_LIMIT, check_limit, check_size, gather, unpacked_limit
 from consilience.formats.matrices import Array, FormatLimits, OpenFile, Tensor
 from consilience.formats.npy import read_header
 from consilience.formats.reading import fill_from, read_rows
+from consilience.formats.zips import BoundedFile, zip_faults
 
 MAGIC = b"PK"
 #: Bytes of one read: bounds the central directory too, and with it the number of members.
 PIECE_BYTES = 1024 * 1024
-
-
-class _BoundedFile(io.FileIO):
-    """A file that refuses to give more than one piece at once: a zip's directory has any size that it claims."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        remaining = os.fstat(self.fileno()).st_size - self.tell()
-        wanted = remaining if size is None or size < 0 else min(size, remaining)
-        if wanted > PIECE_BYTES:
-            raise TooLarge(
-                f"The zip directory has {wanted} bytes, the limit is {PIECE_BYTES}.", value=wanted, limit=PIECE_BYTES
-            )
-        return super().read(wanted) or b""
 
 
 @contextmanager
@@ -45,7 +26,7 @@ def open_npz(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
 
     Raises UnreadableFile, UnsupportedFormat, UnsupportedDtype, InvalidShape, TooFewRows, TooLarge.
     """
-    with _BoundedFile(path) as file:
+    with BoundedFile(path, PIECE_BYTES) as file:
         archive = _open_archive(file)
         with archive:
             members = archive.infolist()
@@ -55,8 +36,8 @@ def open_npz(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
             yield gather(tensors, limits)
 
 
-def _open_archive(file: _BoundedFile) -> ZipFile:
-    with _zip_faults("its zip directory"):
+def _open_archive(file: BoundedFile) -> ZipFile:
+    with zip_faults("its zip directory"):
         return ZipFile(file)
 
 
@@ -83,7 +64,7 @@ def _open_member(archive: ZipFile, member: ZipInfo) -> Tensor:
             hint="Write it with numpy.savez. Archives of other kinds and pickles (.pt, .pkl) are never read.",
         )
     where = f"Member {name!a}"
-    with _zip_faults(where), archive.open(member) as stream:
+    with zip_faults(where), archive.open(member) as stream:
         header = read_header(stream, where)
     check_size(header.shape, header.dtype, member.file_size - header.offset, where)
     if header.fortran_order and prod(header.shape) > max(header.shape):
@@ -94,22 +75,9 @@ def _open_member(archive: ZipFile, member: ZipInfo) -> Tensor:
         )
 
     def read() -> Iterator[Array]:
-        with _zip_faults(where), archive.open(member) as stream:
+        with zip_faults(where), archive.open(member) as stream:
             stream.read(header.offset)
             yield from read_rows(fill_from(stream, PIECE_BYTES), header.shape, header.dtype)
             stream.read(1)  # reaching the end makes zipfile compare the checksum
 
     return Tensor(name, header.shape, header.dtype, read)
-
-
-@contextmanager
-def _zip_faults(where: str) -> Iterator[None]:
-    """Of zipfile and zlib, which raise a dozen unrelated classes on damaged bytes."""
-    try:
-        yield
-    except ConsilienceError:
-        raise
-    except Exception as error:
-        raise UnreadableFile(
-            f"{where} cannot be unpacked: {error}.", hint="The file is damaged: send it again."
-        ) from error

@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from consilience.contract.datasets import Dataset, ViewRecord
 from consilience.contract.embeddings import EmbeddingSet, Layer
 from consilience.errors import NotFound, Unavailable
 from consilience.stores.blobs import Blobs
+from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.findings import Finding
 from consilience.stores.retention import Retention
@@ -44,6 +46,23 @@ def _column_fault(blobs: Blobs, digest: str, *, deep: bool) -> str | None:
     return None
 
 
+def check_dataset(blobs: Blobs, stored: Dataset, *, deep: bool) -> Iterator[Finding]:
+    """Each view of the dataset, and its ids, are there with their size; with `deep`, with their digest."""
+    for view in stored.views:
+        if fault := _view_fault(blobs, view, stored.n, deep=deep):
+            yield Finding("error", "damaged-view", stored.id, f"View {view.name} ({view.digest}): {fault}")
+    if fault := _column_fault(blobs, stored.ids.digest, deep=deep):
+        yield Finding("error", "damaged-column", stored.id, f"Column {stored.ids.digest}: {fault}")
+
+
+def _view_fault(blobs: Blobs, view: ViewRecord, n: int, *, deep: bool) -> str | None:
+    try:
+        stored = blobs.open_view(view, n)
+        return "its bytes are not those of its digest." if deep and not stored.is_sound() else None
+    except Unavailable as error:
+        return error.detail
+
+
 def all_sets(records: EmbeddingRecords) -> Iterator[EmbeddingSet]:
     """Every set, newest first."""
     cursor, more = None, True
@@ -53,10 +72,19 @@ def all_sets(records: EmbeddingRecords) -> Iterator[EmbeddingSet]:
         cursor, more = page.next_cursor, page.has_more
 
 
-def is_there(records: EmbeddingRecords, embedding_id: str) -> bool:
-    """Whether the set has not been deleted meanwhile."""
+def all_datasets(records: DatasetRecords) -> Iterator[Dataset]:
+    """Every dataset, newest first."""
+    cursor, more = None, True
+    while more:
+        page = records.page(cursor, PAGE)
+        yield from page.data
+        cursor, more = page.next_cursor, page.has_more
+
+
+def is_there(records: EmbeddingRecords | DatasetRecords, record_id: str) -> bool:
+    """Whether the set or dataset has not been deleted meanwhile."""
     with suppress(NotFound):
-        return bool(records.get(embedding_id))
+        return bool(records.get(record_id))
     return False
 
 

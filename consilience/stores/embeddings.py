@@ -14,17 +14,17 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from consilience.contract.embeddings import Column, EmbeddingPage, EmbeddingSet, Layer
-from consilience.contract.jobs import JobStatus
 from consilience.contract.keys import DEFAULT_OWNER
-from consilience.errors import InUse, NotFound, QuotaExceeded
+from consilience.errors import NotFound
 from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.pages import read_page
+from consilience.stores.quotas import quota_left, refuse_over_quota
 from consilience.stores.upload_keys import bind_key
+from consilience.stores.uses import named_blobs, refuse_if_used
 
 EMBEDDING_ID = re.compile(r"emb_[0-9a-f]{32}")
-UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
 COLUMN_DIGESTS = (tables.embeddings.c.ids_digest, tables.embeddings.c.groups_digest)
 
 
@@ -84,12 +84,12 @@ class EmbeddingRecords:
             statement = insert(tables.embeddings).values(values).on_conflict_do_nothing(index_elements=["identity"])
             created = connection.execute(statement.returning(tables.embeddings.c.id)).first() is not None
             if created:
-                self._refuse_over_quota(connection, 0)
+                refuse_over_quota(connection, self._access, 0)
                 _add_parts(connection, embedding_id, layers, metadata)
             query = sa.select(tables.embeddings).where(tables.embeddings.c.identity == identity)
             stored = _load(connection, connection.execute(query).all())[0]
             if idempotency_key is not None:
-                bind_key(connection, owner, idempotency_key, identity, stored.id)
+                bind_key(connection, tables.upload_keys, owner, idempotency_key, identity, stored.id)
             return stored, created
 
     def get(self, embedding_id: str) -> EmbeddingSet:
@@ -150,43 +150,20 @@ class EmbeddingRecords:
             columns = connection.execute(query).first()
             if columns is None:
                 raise _not_found(embedding_id)
-            _refuse_if_used(connection, embedding_id)
+            refuse_if_used(connection, tables.job_embeddings.c.embedding_id, embedding_id)
             own = sa.select(tables.layers.c.digest).where(tables.layers.c.embedding_id == embedding_id).distinct()
             digests = {*connection.execute(own).scalars(), *filter(None, columns)}
             connection.execute(sa.delete(tables.embeddings).where(tables.embeddings.c.id == embedding_id))
-            places = (tables.layers.c.digest, *COLUMN_DIGESTS)
-            shared = sa.union_all(*(sa.select(place).where(place.in_(digests)) for place in places))
-            return tuple(sorted(digests - set(connection.execute(shared).scalars())))
+            return tuple(sorted(digests - named_blobs(connection, digests)))
 
     def quota_left(self) -> int | None:
         """Bytes that the owner may still keep, never less than 0; None where there is no limit."""
-        limit = self._access.owner_bytes_limit
-        if limit is None:
-            return None
-        with self._database.read() as connection:
-            return max(0, limit - self._used(connection))
+        return quota_left(self._database, self._access)
 
     def check_quota(self, more: int) -> None:
         """Raise QuotaExceeded where `more` bytes would be more than the owner may keep."""
         with self._database.read() as connection:
-            self._refuse_over_quota(connection, more)
-
-    def _refuse_over_quota(self, connection: Connection, more: int) -> None:
-        limit = self._access.owner_bytes_limit
-        if limit is None:
-            return
-        used = self._used(connection)
-        if used + more > limit:
-            raise QuotaExceeded(
-                f"The sets of {self._access.owner} would have {used + more} bytes; at most {limit} are allowed.",
-                value=used + more,
-                limit=limit,
-                hint="Delete sets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
-            )
-
-    def _used(self, connection: Connection) -> int:
-        own = tables.embeddings.c.owner == self._access.owner
-        return int(connection.execute(sa.select(sa.func.sum(tables.embeddings.c.bytes)).where(own)).scalar() or 0)
+            refuse_over_quota(connection, self._access, more)
 
     def _is(self, embedding_id: str) -> ColumnElement[bool]:
         return sa.and_(tables.embeddings.c.id == _checked(embedding_id), self._access.sees(tables.embeddings.c.owner))
@@ -201,21 +178,6 @@ def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer
     if metadata:
         marks = [{"embedding_id": embedding_id, "label": label} for label in _labels(metadata)]
         connection.execute(sa.insert(tables.labels), marks)
-
-
-def _refuse_if_used(connection: Connection, embedding_id: str) -> None:
-    query = (
-        sa.select(tables.jobs.c.id)
-        .join(tables.job_embeddings, tables.job_embeddings.c.job_id == tables.jobs.c.id)
-        .where(tables.job_embeddings.c.embedding_id == embedding_id, tables.jobs.c.status.in_(UNFINISHED))
-        .limit(1)
-    )
-    if job_id := connection.execute(query).scalar():
-        raise InUse(
-            f"The unfinished job {job_id} uses this set.",
-            value=embedding_id,
-            hint="Wait for the job or cancel it.",
-        )
 
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet]:

@@ -12,9 +12,10 @@ from sqlalchemy.exc import ArgumentError
 from consilience.errors import StartupError
 from consilience.stores import tables
 from consilience.stores.access import EVERYTHING
-from consilience.stores.blob_checks import all_sets, check_folder, check_set, is_there
+from consilience.stores.blob_checks import all_datasets, all_sets, check_dataset, check_folder, check_set, is_there
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
+from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.findings import Finding
 from consilience.stores.retention import Retention
@@ -30,6 +31,7 @@ class Report:
 
     jobs: int
     sets: int
+    datasets: int
     blobs: int
     findings: tuple[Finding, ...]
 
@@ -74,7 +76,7 @@ def _examine(database: Database, blobs: Blobs, *, deep: bool, grace_s: float) ->
     try:
         database.wait_for_schema(0)
     except StartupError as error:
-        return Report(0, 0, 0, (Finding("error", "other-schema", "database", str(error)),))
+        return Report(0, 0, 0, 0, (Finding("error", "other-schema", "database", str(error)),))
     with database.read() as connection:
         findings = [*check_file(connection, deep=deep), *check_rows(connection)]
         jobs = connection.execute(sa.select(sa.func.count()).select_from(tables.jobs)).scalar_one()
@@ -83,8 +85,13 @@ def _examine(database: Database, blobs: Blobs, *, deep: bool, grace_s: float) ->
         faults = list(check_set(blobs, stored, deep=deep))
         if faults and is_there(records, stored.id):
             findings += faults
+    items, datasets = DatasetRecords(database, EVERYTHING), 0
+    for datasets, each in enumerate(all_datasets(items), start=1):  # noqa: B007 - as above
+        faults = list(check_dataset(blobs, each, deep=deep))
+        if faults and is_there(items, each.id):
+            findings += faults
     findings += check_folder(blobs, Retention(database), grace_s)
-    return Report(jobs, sets, sum(1 for _ in blobs.digests()), tuple(findings))
+    return Report(jobs, sets, datasets, sum(1 for _ in blobs.digests()), tuple(findings))
 
 
 def _require_file(url: str) -> None:

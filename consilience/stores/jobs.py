@@ -15,6 +15,7 @@ from consilience.errors import InvalidRequest, KeyReused, NotFound, TooManyReque
 from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
+from consilience.stores.datasets import hold_datasets
 from consilience.stores.pages import read_page
 from consilience.stores.retention import absent
 from consilience.stores.webhooks import announce_end, read_webhook, register
@@ -54,6 +55,7 @@ class JobRecords:
         *,
         queue: QueueName = "align",
         traceparent: str | None = None,
+        datasets: Sequence[str] = (),
     ) -> Added:
         """Record a queued job; it is committed when this returns, so that it may be enqueued.
 
@@ -71,11 +73,13 @@ class JobRecords:
             Which workers take it.
         traceparent : str, optional
             The request's span, in the form of W3C Trace Context: that of the job's runs hangs below it.
+        datasets : sequence of str
+            The datasets that it reads, likewise.
 
         Raises
         ------
         NotFound
-            One of the sets is gone.
+            One of the sets or datasets is gone.
         KeyReused
             The key came before, with another body.
         TooManyRequests
@@ -87,12 +91,16 @@ class JobRecords:
                 return Added(*known, created=False)
             self._refuse_when_full(connection)
             self._hold(connection, embeddings)
+            hold_datasets(connection, datasets, self._access)
             row = {"id": job_id, "kind": kind, "queue": queue, "request": request, "plan": plan.model_dump(mode="json")}
             own = {"owner": owner, "traceparent": traceparent}
             connection.execute(sa.insert(tables.jobs).values(**row, **own, **_fresh()))
             uses = [{"job_id": job_id, "embedding_id": embedding} for embedding in set(embeddings)]
             if uses:
                 connection.execute(sa.insert(tables.job_embeddings), uses)
+            items = [{"job_id": job_id, "dataset_id": dataset} for dataset in set(datasets)]
+            if items:
+                connection.execute(sa.insert(tables.job_datasets), items)
             if idempotency:
                 _keep_key(connection, owner, idempotency, job_id)
             if request.get("webhook"):

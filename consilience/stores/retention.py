@@ -11,10 +11,9 @@ from consilience.errors import Expired, NotFound, StateError
 from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
+from consilience.stores.uses import named_blobs
 
 _job, _gone = tables.jobs.c, tables.expired_jobs
-#: Everywhere that a record names a blob.
-BLOB_NAMES = (tables.layers.c.digest, tables.embeddings.c.ids_digest, tables.embeddings.c.groups_digest)
 
 
 class Retention:
@@ -52,9 +51,8 @@ class Retention:
 
     def named(self, digests: Collection[str]) -> set[str]:
         """Those of the digests that some record names."""
-        query = sa.union(*(sa.select(place).where(place.in_(digests)) for place in BLOB_NAMES))
         with self._database.read() as connection:
-            return set(connection.execute(query).scalars())
+            return named_blobs(connection, digests)
 
 
 def absent(connection: Connection, job_id: str, access: Access) -> StateError:

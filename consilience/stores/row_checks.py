@@ -102,6 +102,12 @@ def _tie_rules() -> Iterator[Rule]:
     )
     needed = "The job has not finished and a set that it needs is gone."
     yield _of_jobs("missing-set", needed, _job.status.not_in(FINISHED), used.exists())
+    read = sa.select(tables.job_datasets.c.dataset_id).where(
+        tables.job_datasets.c.job_id == _job.id,
+        tables.job_datasets.c.dataset_id.not_in(sa.select(tables.datasets.c.id)),
+    )
+    missing = "The job has not finished and a dataset that it needs is gone."
+    yield _of_jobs("missing-dataset", missing, _job.status.not_in(FINISHED), read.exists())
 
 
 def _run_rules() -> Iterator[Rule]:
@@ -139,3 +145,5 @@ def _webhook_rules() -> Iterator[Rule]:
 def _set_rules() -> Iterator[Rule]:
     bare = tables.embeddings.c.id.not_in(sa.select(tables.layers.c.embedding_id))
     yield Rule("no-layers", "The set has no layers.", sa.select(tables.embeddings.c.id).where(bare))
+    empty = tables.datasets.c.id.not_in(sa.select(tables.dataset_views.c.dataset_id))
+    yield Rule("no-views", "The dataset has no views.", sa.select(tables.datasets.c.id).where(empty))

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0006"
+SCHEMA = "0007"
 
 metadata = MetaData(
     naming_convention={
@@ -187,7 +187,47 @@ expired_jobs = Table(
     Column("expired_at", Instant, nullable=False),
 )
 
-# The idempotency keys of uploads; those of jobs are above.
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    # SHA-256 of content, name, metadata and owner, or of a built-in dataset's own name and owner.
+    Column("identity", String(64), nullable=False, unique=True),
+    Column("name", String(128), nullable=False, index=True),
+    Column("n", BigInteger, nullable=False),
+    Column("ids_digest", String(64), nullable=False, index=True),
+    Column("digest", String(64), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index(None, "created_at", "id"),
+    Index(None, "owner", "created_at", "id"),
+    # What an owner keeps is added up from this index alone.
+    Index("ix_datasets_owner_bytes", "owner", "bytes"),
+)
+
+dataset_views = Table(
+    "dataset_views",
+    metadata,
+    Column("dataset_id", String(36), ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False, index=True),
+)
+
+# No foreign key to datasets, as with job_embeddings.
+job_datasets = Table(
+    "job_datasets",
+    metadata,
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("dataset_id", String(36), primary_key=True, index=True),
+)
+
+# The idempotency keys of uploads: of embeddings, and of datasets. Those of jobs are above.
 upload_keys = Table(
     "upload_keys",
     metadata,
@@ -195,5 +235,15 @@ upload_keys = Table(
     Column("key", String(255), primary_key=True),
     Column("identity", String(64), nullable=False),
     Column("embedding_id", String(36), ForeignKey("embeddings.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+dataset_keys = Table(
+    "dataset_keys",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("identity", String(64), nullable=False),
+    Column("dataset_id", String(36), ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_at", Instant, nullable=False),
 )

@@ -6,7 +6,9 @@ from consilience import __version__
 from consilience.contract.base import METADATA_LIMIT_BYTES
 from consilience.contract.info import Info, Limits
 from consilience.contract.metrics import METRICS
+from consilience.datasets.builtin import OPTIONS
 from consilience.formats.files import MEDIA_TYPES
+from consilience.formats.items import files as items
 from service.deps import SettingsDep, StoresDep
 from service.settings import Settings
 
@@ -19,6 +21,8 @@ def get_info(settings: SettingsDep, stores: StoresDep) -> Info:
     return Info(
         version=__version__,
         formats=tuple(MEDIA_TYPES),
+        dataset_formats=tuple(items.MEDIA_TYPES),
+        builtin_datasets=tuple(OPTIONS),
         metrics=tuple(METRICS),
         limits=limits_of(settings),
         graph_cache=stores.graphs.describe(),

@@ -36,7 +36,7 @@ def doctor(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_sound_folder_is_status_0(folder: Path) -> None:
     ended = doctor("--data-dir", str(folder), "--deep")
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert ended.stderr == "0 jobs, 1 sets, 1 blobs: sound.\n"
+    assert ended.stderr == "0 jobs, 1 sets, 0 datasets, 1 blobs: sound.\n"
 
 
 def test_a_missing_blob_is_status_1_and_named(folder: Path) -> None:
@@ -45,12 +45,12 @@ def test_a_missing_blob_is_status_1_and_named(folder: Path) -> None:
     ended = doctor("--data-dir", str(folder))
     assert ended.returncode == 1
     assert "damaged-layer" in ended.stdout
-    assert ended.stderr == "0 jobs, 1 sets, 0 blobs: not sound.\n"
+    assert ended.stderr == "0 jobs, 1 sets, 0 datasets, 0 blobs: not sound.\n"
 
 
 def test_programs_read_json(folder: Path) -> None:
     ended = doctor("--database-url", f"sqlite:///{folder}/consilience.db", "--data-dir", str(folder), "--json")
-    assert json.loads(ended.stdout) == {"sound": True, "jobs": 0, "sets": 1, "blobs": 1, "findings": []}
+    assert json.loads(ended.stdout) == {"sound": True, "jobs": 0, "sets": 1, "datasets": 0, "blobs": 1, "findings": []}
     (folder / "layers" / "stray").write_text("x")
     (finding,) = json.loads(doctor("--data-dir", str(folder), "--json").stdout)["findings"]
     assert (finding["severity"], finding["kind"]) == ("error", "stray-file")

@@ -135,6 +135,7 @@ def test_what_is_restored_is_whole_and_goes_on(place: Place, redis_server: str) 
     found = doctor(place, place.new)
     assert found["sound"], found["findings"]
     assert found["jobs"] > 1
+    assert found["datasets"] == 1
 
     with (
         running_service(place.new, f"{redis_server}?db=8", database_url=place.url(place.new)) as server,
@@ -150,6 +151,7 @@ def test_what_is_restored_is_whole_and_goes_on(place: Place, redis_server: str) 
 def _work_and_copy(place: Place, server: Server, client: httpx2.Client) -> Document:
     """Make the backup while jobs run; a job that had finished before."""
     with running_worker(server), running_beside(server, "service.deliveries"):
+        assert client.post("/v1/datasets", json={"builtin": "scenes:n=8"}).status_code == 201
         side = {"embedding": upload(client, rows(200, 16, seed=1))["id"]}
         finished = wait(client, client.post("/v1/alignments", json={"a": side, "b": side}).json())
         assert finished["status"] == "succeeded"

@@ -10,14 +10,17 @@ from typing import NamedTuple
 import pytest
 import sqlalchemy as sa
 
+from consilience.contract.datasets import Dataset
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Progress
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import JobCrashed, StartupError
 from consilience.formats.files import from_vectors
+from consilience.formats.items.item import Item, OpenItems, ViewHeader
 from consilience.stores import tables
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
+from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.examination import Report, examine
 from consilience.stores.jobs import JobRecords
@@ -29,6 +32,9 @@ HOOK = {"webhook": {"url": "https://example.com/"}}
 DIED = describe_failure(JobCrashed("It died."))
 
 
+ITEMS = OpenItems((ViewHeader("text", "text"),), lambda: iter([Item("a", (b"one",)), Item("b", (b"two",))]))
+
+
 class World(NamedTuple):
     """A database and a folder in which everything has happened that can."""
 
@@ -37,6 +43,7 @@ class World(NamedTuple):
     database: Database
     blobs: Blobs
     stored: EmbeddingSet
+    dataset: Dataset
     queued: str
     running: str
     succeeded: str
@@ -65,7 +72,9 @@ def world(database_url: str, database: Database, tmp_path: Path, score: ScoreDoc
     layers = blobs.put(from_vectors([[float(row), 1.0] for row in range(5)]))
     ids = blobs.put_column([str(row) for row in range(5)])
     stored, _ = EmbeddingRecords(database).add("docs", 5, layers, set_digest(layers, ids), {}, 40, ids=ids)
-    made = [jobs.add("alignment", HOOK, PLAN, (stored.id,)).job.id for _ in range(6)]
+    views, names = blobs.put_items(ITEMS)
+    dataset, _ = DatasetRecords(database).add(DatasetLabel("words", {}), views, names)
+    made = [jobs.add("alignment", HOOK, PLAN, (stored.id,), datasets=(dataset.id,)).job.id for _ in range(6)]
     queued, running, succeeded, failed, canceled, crashed = made
     for job_id in (running, succeeded, failed, crashed):
         leases.claim(job_id, 1, "w")
@@ -77,12 +86,12 @@ def world(database_url: str, database: Database, tmp_path: Path, score: ScoreDoc
     jobs.request_cancel(running)
     while message := outbox.claim(100):
         outbox.delivered(message.message_id)
-    return World(database_url, folder, database, blobs, stored, queued, running, succeeded, failed)
+    return World(database_url, folder, database, blobs, stored, dataset, queued, running, succeeded, failed)
 
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_where_all_is_well_nothing_is_found(world: World, deep: bool) -> None:
-    assert world.examine(deep=deep) == Report(jobs=6, sets=1, blobs=2, findings=())
+    assert world.examine(deep=deep) == Report(jobs=6, sets=1, datasets=1, blobs=4, findings=())
 
 
 def layer_path(world: World) -> Path:
@@ -98,12 +107,33 @@ def column_path(world: World) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("find", "kind"), [(layer_path, "damaged-layer"), (column_path, "damaged-column")])
+def view_path(world: World) -> Path:
+    path = world.blobs.locate(world.dataset.views[0].digest)
+    assert path is not None
+    return path
+
+
+def names_path(world: World) -> Path:
+    path = world.blobs.locate(world.dataset.ids.digest)
+    assert path is not None
+    return path
+
+
+@pytest.mark.parametrize(
+    ("find", "kind"),
+    [
+        (layer_path, "damaged-layer"),
+        (column_path, "damaged-column"),
+        (view_path, "damaged-view"),
+        (names_path, "damaged-column"),
+    ],
+)
 def test_a_blob_that_is_missing_is_found(world: World, find: Callable[[World], Path], kind: str) -> None:
     find(world).unlink()
     report = world.examine()
     (finding,) = report.findings
-    assert (finding.severity, finding.kind, finding.subject) == ("error", kind, world.stored.id)
+    owner = world.stored if find in {layer_path, column_path} else world.dataset
+    assert (finding.severity, finding.kind, finding.subject) == ("error", kind, owner.id)
     assert not report.sound
 
 
@@ -114,7 +144,9 @@ def test_a_layer_cut_short_is_found_by_its_size(world: World) -> None:
     assert finding.detail.endswith("A stored layer has 39 bytes, not 40.")
 
 
-@pytest.mark.parametrize(("find", "kind"), [(layer_path, "damaged-layer"), (column_path, "damaged-column")])
+@pytest.mark.parametrize(
+    ("find", "kind"), [(layer_path, "damaged-layer"), (column_path, "damaged-column"), (view_path, "damaged-view")]
+)
 def test_a_bit_that_flipped_is_found_by_reading_all(world: World, find: Callable[[World], Path], kind: str) -> None:
     path = find(world)
     data = bytearray(path.read_bytes())
@@ -142,7 +174,7 @@ def test_what_nobody_names_is_told_of_once_it_is_old_and_is_no_error(world: Worl
         ("warning", "left-over"),
     }
     assert report.sound
-    assert report.blobs == 3
+    assert report.blobs == 5
 
 
 @pytest.mark.parametrize(
@@ -172,6 +204,18 @@ def test_an_unfinished_job_whose_set_is_gone_is_found(world: World) -> None:
     with world.database.write() as connection:
         connection.execute(sa.delete(tables.embeddings))
     assert world.kinds() == {"missing-set"}
+
+
+def test_an_unfinished_job_whose_dataset_is_gone_is_found(world: World) -> None:
+    with world.database.write() as connection:
+        connection.execute(sa.delete(tables.datasets))
+    assert world.kinds() == {"missing-dataset"}
+
+
+def test_a_dataset_without_views_is_found(world: World) -> None:
+    with world.database.write() as connection:
+        connection.execute(sa.delete(tables.dataset_views))
+    assert world.kinds() == {"no-views"}
 
 
 def test_a_set_without_layers_is_found(world: World) -> None:

@@ -5,9 +5,10 @@ It comes last because the items are written as they arrive, and nobody knows bef
 """
 
 import hashlib
-import json
 import struct
 from collections.abc import Iterable, Sequence
+
+from consilience.formats.digests import canonical
 
 OFFSET = struct.Struct("<Q")
 
@@ -48,13 +49,9 @@ def pack_digest(items: Iterable[bytes]) -> str:
 
 def ids_digest(ids: Sequence[str]) -> str:
     """The digest of a dataset's ids: that of a stored column."""
-    return hashlib.sha256(_canonical(list(ids))).hexdigest()
+    return hashlib.sha256(canonical(list(ids))).hexdigest()
 
 
 def dataset_digest(ids: str, views: Iterable[tuple[str, str, str]]) -> str:
     """SHA-256 over the digest of the ids, and name, kind and digest of each view."""
-    return hashlib.sha256(_canonical({"ids": ids, "views": [list(view) for view in views]})).hexdigest()
-
-
-def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(canonical({"ids": ids, "views": [list(view) for view in views]})).hexdigest()

@@ -8,8 +8,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from consilience.errors import ConsilienceError, TooLarge, UnreadableFile
+from consilience.formats.confinement import PIECE_LIMIT_BYTES, release
 from consilience.formats.tables.arrow import ArrowFile, ArrowStream
-from consilience.formats.tables.confinement import PIECE_LIMIT_BYTES, release
+from consilience.formats.tables.items import describe_columns, read_items
 from consilience.formats.tables.layout import Table, choose_layout, describe_header
 from consilience.formats.tables.parquet import ParquetTable
 from consilience.formats.tables.values import read_labels, read_vectors
@@ -58,6 +59,15 @@ class Answers:
     def _read(self, question: dict[str, Any]) -> Iterator[Piece]:
         # Opened here and not before, so that what is wrong with the file is an answer.
         table = self._opened = self._opened or _TABLES[self._kind](self._data, self._unpacked_limit)
+        match question:
+            case {"read": "item-columns"}:
+                yield json.dumps(describe_columns(table.schema)).encode()
+            case {"read": "items", "id": str() | None as name, "names": list(names)}:
+                yield from read_items(table, name, names)
+            case _:
+                yield from self._read_layers(table, question)
+
+    def _read_layers(self, table: Table, question: dict[str, Any]) -> Iterator[Piece]:
         layout = choose_layout(table.schema)
         match question:
             case {"read": "header"}:

@@ -3,7 +3,7 @@
 import sys
 from multiprocessing.connection import Connection
 
-from consilience.formats.tables.confinement import confine, map_file
+from consilience.formats.confinement import confine, map_file
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ ZEROS = [0.0] * 20_000_000
 CONFINED = """
 import socket, sys
 from pathlib import Path
-from consilience.formats.tables.confinement import confine
+from consilience.formats.confinement import confine
 confine(0, 0)
 for attempt in ATTEMPTS:
     try:

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from consilience.contract.embeddings import EmbeddingSet
+from consilience.datasets.scenes.opening import open_scenes
 from consilience.errors import Expired, NotFound, Unavailable
 from consilience.formats.files import from_vectors
 from consilience.stores.access import EVERYTHING
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
+from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
@@ -25,7 +27,8 @@ from consilience.stores.keys import KeyRecords
 from consilience.stores.queue import JobQueue
 from consilience.stores.retention import Retention
 from service.deliveries.collector import Collected, Collector
-from service.ingest import no_uploads, remove, store
+from service.ingest import no_uploads, remove, remove_record, store
+from service.items import items_of, store_items
 from service.stores import Stores
 
 
@@ -41,6 +44,7 @@ def stores(database: Database, root: Path, redis_url: str) -> Stores:
         Blobs(root),
         Graphs(root, 0),
         EmbeddingRecords(database, EVERYTHING),
+        DatasetRecords(database, EVERYTHING),
         JobRecords(database, EVERYTHING),
         JobQueue(redis_url),
         KeyRecords(database),
@@ -62,7 +66,12 @@ def keep(stores: Stores, root: Path, seed: int, name: str = "docs", *, ids: bool
 
 
 def age(root: Path, seconds: float) -> None:
-    for path in [*root.glob("layers/*/*"), *root.glob("columns/*/*"), *root.glob("incoming/*")]:
+    for path in [
+        *root.glob("layers/*/*"),
+        *root.glob("columns/*/*"),
+        *root.glob("views/*/*"),
+        *root.glob("incoming/*"),
+    ]:
         os.utime(path, (time.time() - seconds,) * 2)
 
 
@@ -88,6 +97,19 @@ def test_what_none_names_goes_once_it_is_old(
     assert make_collector().collect().blobs == 2
     assert len(list(stores.blobs.digests())) == 2
     assert stores.embeddings.get(kept).id == kept
+
+
+def test_views_and_ids_of_datasets_are_blobs_like_others(
+    stores: Stores, root: Path, make_collector: Callable[..., Collector]
+) -> None:
+    kept, lost = open_scenes(4), open_scenes(5)
+    dataset, _ = store_items(stores, root, items_of(kept), DatasetLabel("kept", {}))
+    stores.blobs.put_items(items_of(lost))
+    age(root, 3601)
+    assert make_collector().collect().blobs == len(lost.views) + 1
+    assert stores.blobs.open_dataset(dataset).view("caption_3").read(0, 4) == kept.view("caption_3").read(0, 4)
+    remove_record(stores, root, stores.datasets.delete, dataset.id)
+    assert list(stores.blobs.digests()) == []
 
 
 def test_what_a_crash_left_on_its_way_in_goes_and_what_is_being_written_stays(

@@ -32,16 +32,21 @@ def release(data: mmap.mmap) -> None:
 
 
 def confine(file_bytes: int, unpacked_bytes: int) -> None:
-    """From here on: no new files or sockets, nothing written, bounded memory and time, no core dump."""
-    seconds = int(time.process_time()) + CPU_S + unpacked_bytes // CPU_BYTES_PER_S
+    """Before a file is read: memory and time by its size and by what it may unpack to."""
     memory = min(MEMORY_LARGEST_BYTES, MEMORY_BYTES + MEMORY_PER_FILE_BYTE * file_bytes)
+    give_up(memory, CPU_S + unpacked_bytes // CPU_BYTES_PER_S)
+
+
+def give_up(memory_bytes: int, cpu_s: int) -> None:
+    """From here on: no new files or sockets, nothing written, so much more memory and processor time, no core dump."""
+    seconds = int(time.process_time()) + cpu_s
     taken = _address_space()
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, 0)
     _limit(resource.RLIMIT_CPU, seconds)
     if sys.platform == "linux":  # elsewhere the address space cannot be limited
-        _limit(resource.RLIMIT_AS, taken + memory)
+        _limit(resource.RLIMIT_AS, taken + memory_bytes)
 
 
 def _limit(what: int, value: int) -> None:

@@ -1,0 +1,89 @@
+"""The rows of a table as items: an id, strings, and pictures as bytes."""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import types
+
+from consilience.errors import InvalidRequest, UnsupportedDtype
+from consilience.formats.tables.layout import ID_NAMES, Table
+
+#: Rows of one batch: pictures are large, and a batch is in memory.
+ROWS = 256
+ROWS_WITH_PICTURES = 16
+#: Bytes of some rows together.
+PIECE_BYTES = 2**18
+#: As `consilience.formats.items.parquet` reads it.
+LENGTH = struct.Struct("<I")
+MISSING = LENGTH.pack(2**32 - 1)
+
+
+def describe_columns(schema: pa.Schema) -> dict[str, Any]:
+    """The name of the id's column, and what the columns hold that can be views: `text` or `bytes`.
+
+    Raises UnsupportedDtype (ids of another type), InvalidRequest (`id` beside `ids`).
+    """
+    found = [field for field in schema if field.name in ID_NAMES]
+    if len(found) > 1:
+        raise InvalidRequest(f"The table has several of the columns {' and '.join(ID_NAMES)}.", value=list(ID_NAMES))
+    for field in found:
+        if not _is_text(field.type) and not types.is_integer(_inner(field.type)):
+            raise UnsupportedDtype(
+                f"The column `{field.name}` holds neither strings nor integers.", value=str(field.type)
+            )
+    views = {field.name: held for field in schema if field.name not in ID_NAMES and (held := _held(field.type))}
+    return {"id": found[0].name if found else None, "views": views}
+
+
+def read_items(table: Table, id_name: str | None, names: list[str]) -> Iterator[bytes]:
+    """Some rows, again and again: of each the id, where there is one, then these columns, each value behind its length."""
+    known = describe_columns(table.schema)["views"]
+    rows = ROWS_WITH_PICTURES if "bytes" in (known[name] for name in names) else ROWS
+    wanted = [*([id_name] if id_name is not None else []), *names]
+    piece = bytearray()
+    for values in zip(*(_values(table, name, rows) for name in wanted), strict=True):
+        for value in values:
+            piece += MISSING if value is None else LENGTH.pack(len(value)) + value
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def _values(table: Table, name: str, rows: int) -> Iterator[bytes | None]:
+    for array in table.read(table.schema.get_field_index(name), rows):
+        for value in array:
+            yield _bytes(value.as_py())
+
+
+def _bytes(value: object) -> bytes | None:
+    if isinstance(value, dict):
+        value = value["bytes"]
+    if value is None or isinstance(value, bytes):
+        return value
+    return str(value).encode("utf-8", "surrogateescape")
+
+
+def _held(kind: pa.DataType) -> str | None:
+    if _is_text(kind):
+        return "text"
+    if types.is_struct(kind):
+        place = kind.get_field_index("bytes")
+        return "bytes" if place >= 0 and _is_bytes(kind.field(place).type) else None
+    return "bytes" if _is_bytes(kind) else None
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    inner = _inner(kind)
+    return any(check(inner) for check in (types.is_string, types.is_large_string, types.is_string_view))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return any(check(kind) for check in (types.is_binary, types.is_large_binary, types.is_binary_view))

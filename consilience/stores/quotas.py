@@ -1,0 +1,39 @@
+"""What an owner may keep: the bytes of its sets and datasets together."""
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from consilience.errors import QuotaExceeded
+from consilience.stores import tables
+from consilience.stores.access import Access
+from consilience.stores.database import Database
+
+
+def quota_left(database: Database, access: Access) -> int | None:
+    """Bytes that the owner may still keep, never less than 0; None where there is no limit."""
+    limit = access.owner_bytes_limit
+    if limit is None:
+        return None
+    with database.read() as connection:
+        return max(0, limit - _used(connection, access))
+
+
+def refuse_over_quota(connection: Connection, access: Access, more: int) -> None:
+    """Raise QuotaExceeded where `more` bytes would be more than the owner may keep."""
+    limit = access.owner_bytes_limit
+    if limit is None:
+        return
+    used = _used(connection, access)
+    if used + more > limit:
+        raise QuotaExceeded(
+            f"The sets and datasets of {access.owner} would have {used + more} bytes; at most {limit} are allowed.",
+            value=used + more,
+            limit=limit,
+            hint="Delete those that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
+        )
+
+
+def _used(connection: Connection, access: Access) -> int:
+    kept = (tables.embeddings.c, tables.datasets.c)
+    sums = (sa.select(sa.func.sum(table.bytes)).where(table.owner == access.owner) for table in kept)
+    return sum(int(connection.execute(query).scalar() or 0) for query in sums)

@@ -1,0 +1,144 @@
+"""Datasets: upload or make, look, list, forget."""
+
+from functools import partial
+from typing import Any
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request, Response
+
+from consilience import errors
+from consilience.contract.datasets import BuiltinRequest, Dataset, DatasetPage
+from consilience.formats.items.files import MEDIA_TYPES, open_items
+from consilience.formats.items.item import ViewChoice
+from consilience.stores.datasets import DatasetLabel
+from service.bodies import Bounds, media_type_of, parse_json, receive_bytes
+from service.deps import (
+    Cursor,
+    DatasetPath,
+    IdempotencyKey,
+    Limit,
+    MetadataQuery,
+    NameFilter,
+    NameQuery,
+    Service,
+    ServiceDep,
+    SettingsDep,
+    StoresDep,
+    ViewsQuery,
+)
+from service.examples import DATASET_BODY
+from service.ingest import remove_record
+from service.items import item_limits, parse_views, store_builtin, store_items
+from service.labels import Label, read_label
+from service.metadata import parse_metadata
+from service.problems import STALLED, describe
+from service.reading import read_model
+from service.uploads import JSON, MULTIPART, Upload, receive_file, receive_files
+
+router = APIRouter(tags=["datasets"])
+
+UPLOAD_ERRORS = (
+    errors.InvalidRequest,
+    errors.UnsupportedFormat,
+    errors.UnsupportedDtype,
+    errors.UnreadableFile,
+    errors.BadItem,
+    errors.NotFound,
+    errors.TooLarge,
+    errors.Unavailable,
+    errors.StorageFull,
+    errors.MissingExtra,
+    errors.QuotaExceeded,
+    errors.KeyReused,
+)
+FILES = frozenset({"file"})
+FIELDS = frozenset({"name", "metadata", "views"})
+SAME: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The same content under the same name and metadata was there already.", "model": Dataset}
+}
+
+
+@router.post(
+    "/v1/datasets",
+    status_code=201,
+    operation_id="create_dataset",
+    responses={**SAME, **STALLED, **describe(*UPLOAD_ERRORS)},
+    openapi_extra={"requestBody": DATASET_BODY},
+)
+async def create_dataset(
+    request: Request,
+    response: Response,
+    service: ServiceDep,
+    *,
+    name: NameQuery = "unnamed",
+    metadata: MetadataQuery = None,
+    views: ViewsQuery = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Dataset:
+    """Upload a dataset: the file itself as the body, or a form with the part `file` (and `name`, `metadata`, `views`).
+
+    JSON lines and Parquet: `id`, and a view of each other field or column that holds strings (or pictures, in Parquet).
+    A zip or tar of pictures has a `manifest.jsonl`, whose `image` names a file beside it. `views` says which fields are
+    views, and whether each holds `text`, `code` or an `image`; by default their names and types do.
+    With a JSON body `{"builtin": "scenes:n=64"}` the service makes one of its own; GET /v1/info lists them.
+    """
+    label, choice = Label(name, parse_metadata(metadata)), parse_views(views.encode() if views else None, "views")
+    media_type = media_type_of(request)
+    if media_type == JSON:
+        stored, created = await _build(request, service, idempotency_key)
+    else:
+        is_form = media_type == MULTIPART
+        receiving = (
+            receive_files(request, service, FILES, frozenset(), FIELDS)
+            if is_form
+            else receive_file(request, service, [*MEDIA_TYPES, JSON])
+        )
+        async with receiving as upload:
+            keeping = partial(_keep, service, upload, label, choice, idempotency_key)
+            stored, created = await run_sync(keeping, limiter=service.ingests)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = stored.links["self"]
+    return stored
+
+
+async def _build(request: Request, service: Service, key: str | None) -> tuple[Dataset, bool]:
+    settings = service.settings
+    body = await receive_bytes(request, Bounds(settings.inline_limit_bytes, settings.upload_idle_limit_s))
+
+    def build() -> tuple[Dataset, bool]:
+        wanted = read_model(BuiltinRequest, parse_json(body))
+        return store_builtin(service.stores, settings.data_dir, wanted, key)
+
+    return await run_sync(build, limiter=service.ingests)
+
+
+def _keep(service: Service, upload: Upload, label: Label, choice: ViewChoice, key: str | None) -> tuple[Dataset, bool]:
+    settings, (path, media_type) = service.settings, upload.files["file"]
+    label = read_label({name: text for name, text in upload.fields.items() if name != "views"}, label)
+    choice = parse_views(upload.fields["views"], "/views") if "views" in upload.fields else choice
+    with open_items(path, media_type, choice, item_limits(settings)) as items:
+        own = DatasetLabel(label.name, label.metadata)
+        return store_items(service.stores, settings.data_dir, items, own, key)
+
+
+@router.get("/v1/datasets", operation_id="list_datasets", responses=describe(errors.InvalidRequest))
+def list_datasets(stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None) -> DatasetPage:
+    """Datasets, newest first."""
+    return stores.datasets.page(cursor, limit, name)
+
+
+@router.get("/v1/datasets/{dataset_id}", operation_id="get_dataset", responses=describe(errors.NotFound))
+def get_dataset(dataset_id: DatasetPath, stores: StoresDep) -> Dataset:
+    """One dataset."""
+    return stores.datasets.get(dataset_id)
+
+
+@router.delete(
+    "/v1/datasets/{dataset_id}",
+    status_code=204,
+    operation_id="delete_dataset",
+    responses=describe(errors.NotFound, errors.InUse),
+)
+def delete_dataset(dataset_id: DatasetPath, stores: StoresDep, settings: SettingsDep) -> None:
+    """Forget a dataset; not while an unfinished job needs it. Embeddings that were made of it stay."""
+    remove_record(stores, settings.data_dir, stores.datasets.delete, dataset_id)
