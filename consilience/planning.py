@@ -248,7 +248,7 @@ def plan_rows(options: ScoringOptions, n: int, a: SideShape, b: SideShape, limit
     """
     budget = _choose_budget(options.memory_budget_bytes, limits.bytes)
     result = _choose_way(options, _grid(options, n, a, b), budget)
-    _check_cost(result, limits)
+    check_cost(result, limits)
     return result
 
 
@@ -316,7 +316,8 @@ def _cost(options: ScoringOptions, grid: Grid, budget: int | None, *, streamed: 
     )
 
 
-def _check_cost(result: Plan, limits: CostLimits) -> None:
+def check_cost(result: Plan, limits: CostLimits) -> None:
+    """Refuse what takes more operations, seconds or bytes than a limit; TooExpensive says how much it would take."""
     if result.flops > limits.flops:
         raise TooExpensive(
             f"The job would take {result.flops:.2g} floating-point operations, about {_minutes(result.seconds)}.",

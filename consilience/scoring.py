@@ -5,10 +5,11 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -35,7 +36,7 @@ from consilience.numerics.devices import check_device
 from consilience.numerics.intervals import list_length
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
-from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, Source
+from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, SelectedLayer, Source
 from consilience.planning import (
     CostLimits,
     SideShape,
@@ -51,6 +52,10 @@ from consilience.planning import (
 VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
 #: A file of more bytes is read by blocks, each time that its rows are asked for.
 LOADED_BYTES = 32_000_000
+#: What tells an opened side from every other of the same process.
+SideKey = tuple[object, ...]
+#: Gives the side of a key where it was opened before, else opens it.
+KeepSide = Callable[[SideKey, Callable[[], Side]], Side]
 #: Strings or integers for a and for b, one a row.
 Columns = tuple[Sequence[str | int] | None, Sequence[str | int] | None]
 
@@ -150,6 +155,11 @@ def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
     return column
 
 
+def open_anew(key: SideKey, build: Callable[[], Side]) -> Side:  # noqa: ARG001 - who keeps sides needs it
+    """Keep no side."""
+    return build()
+
+
 def score_sources(
     options: ScoringOptions,
     a: Source,
@@ -157,34 +167,28 @@ def score_sources(
     graphs: GraphSource,
     report: Report,
     *,
+    sides: KeepSide = open_anew,
     parts: Parts = HERE,
     device: str = "cpu",
 ) -> ScoreDocument:
-    """Score two sides whose layers can be read, with graphs from wherever they come and parts wherever they run."""
-    check_device(device)
+    """Score two sides whose layers can be read, with graphs from wherever they come and parts wherever they run.
+
+    Parameters
+    ----------
+    sides : callable
+        Keeps what is found of each side alone, for who scores the same `Source` more than once.
+    """
     stopwatch, counted = Stopwatch(), CountedGraphs(graphs)
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
-        if options.pairing == "row":
-            check_pairing(a.n, b.n)
-        paired = pair(a, b, options.pairing, counted.fact)
-        check_pairing(paired.a.n, paired.b.n)
-        check_neighbours(options, _neighbours_max(paired))
-        check_subset(options, paired.a.n)
-        rows_bytes = 0 if _plan(options, paired).streamed else sys.maxsize
-        side_a, side_b = (
-            _open_side(options, paired, side, counted, parts=parts, rows_bytes=rows_bytes, device=device)
-            for side in ("a", "b")
-        )
-    length = _list_length(options, paired.a.n, _neighbours_max(paired))
-    comparison = Comparison(side_a, side_b, length, options.seed, report, paired.groups)
+        paired, comparison = open_comparison(options, a, b, counted, report, sides=sides, parts=parts, device=device)
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
     return ScoreDocument(
-        a=_summarise(a, side_a),
-        b=_summarise(b, side_b),
+        a=_summarise(a, comparison.a),
+        b=_summarise(b, comparison.b),
         n=paired.a.n,
         pairing=paired.record,
-        preparation=_record(options.preparation, side_a, side_b),
+        preparation=_record(options.preparation, comparison.a, comparison.b),
         scores=scores,
         graphs=counted.use,
         seed=options.seed,
@@ -192,6 +196,53 @@ def score_sources(
         versions=find_versions(),
         timings_s=stopwatch.rounded(),
     )
+
+
+def open_comparison(
+    options: ScoringOptions,
+    a: Source,
+    b: Source,
+    graphs: GraphSource,
+    report: Report,
+    *,
+    sides: KeepSide = open_anew,
+    parts: Parts = HERE,
+    device: str = "cpu",
+) -> tuple[Paired, Comparison]:
+    """Pair two sides and open them for the metrics: the parameters are those of `score_sources`.
+
+    Raises
+    ------
+    InputError, Unavailable
+    """
+    check_device(device)
+    if options.pairing == "row":
+        check_pairing(a.n, b.n)
+    paired = pair(a, b, options.pairing, graphs.fact)
+    check_pairing(paired.a.n, paired.b.n)
+    check_neighbours(options, _neighbours_max(paired))
+    check_subset(options, paired.a.n)
+    rows_bytes = 0 if _plan(options, paired).streamed else sys.maxsize
+    side_a, side_b = (
+        sides(
+            _side_key(options, paired, side, rows_bytes),
+            partial(_open_side, options, paired, side, graphs, parts=parts, rows_bytes=rows_bytes, device=device),
+        )
+        for side in ("a", "b")
+    )
+    length = _list_length(options, paired.a.n, _neighbours_max(paired))
+    return paired, Comparison(side_a, side_b, length, options.seed, report, paired.groups)
+
+
+def _side_key(options: ScoringOptions, paired: Paired, side: str, rows_bytes: int) -> SideKey:
+    """What a side depends on beside the options that are the same for all: its rows, groups, layers, and how they are read."""
+    source: Source = getattr(paired, side)
+    layer = source.layers[0]
+    rows = (
+        (id(layer.layer), sha256(layer.index.tobytes()).digest()) if isinstance(layer, SelectedLayer) else (id(layer),)
+    )
+    groups = None if paired.groups is None else sha256(paired.groups.tobytes()).digest()
+    return (*rows, groups, getattr(options.layers, side), rows_bytes)
 
 
 def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Stopwatch") -> Iterator[Score]:

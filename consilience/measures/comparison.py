@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import Protocol, TypeVar, cast
@@ -65,6 +65,17 @@ class FreshGraphs:
     def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:  # noqa: ARG002 - the same
         """Find it."""
         return find()
+
+
+def count_bytes(value: object) -> int:
+    """What the arrays in a value take, also those in tuples, lists, dictionaries and dataclasses."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, list | tuple):
+        return sum(count_bytes(item) for item in value)
+    if isinstance(value, dict):
+        return sum(count_bytes(item) for item in value.values())
+    return sum(count_bytes(item) for item in vars(value).values()) if is_dataclass(value) else 0
 
 
 @dataclass
@@ -215,6 +226,18 @@ class Side:
         if not self.parts.elsewhere or float(self.n) ** 2 * dim < STEPS_MIN:
             return False
         return choose_card(self.n, dim, self.builder, self.device) is None
+
+    def rest(self) -> None:
+        """Forget what takes room or belongs to one comparison; keep what is found of each layer alone."""
+        self._rows.clear()
+        passing = ("known", "similarities", "streamed")
+        self._kept = {key: found for key, found in self._kept.items() if key[1] not in passing}
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays take, those that graphs and derived quantities hold included."""
+        derived = [found for (_, name), found in self._kept.items() if name != "prepared"]  # that one holds a layer
+        return count_bytes((list(self._rows.values()), list(self._graphs.values()), derived))
 
     def select(self, members: IdArray) -> "Side":
         """Some of the rows as a side of their own, prepared as here: less the mean of all rows, where one is subtracted."""

@@ -13,7 +13,7 @@ from consilience.measures.kernel_grid import Cell, Kernel, KernelGrid
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cka import CkaOptions, cka, cka_law, jackknife, self_hsic
-from consilience.numerics.intervals import Bounds, jackknife_bounds
+from consilience.numerics.intervals import Bounds, Replicates, jackknife_bounds
 from consilience.numerics.nulls import AngleLaw, Law, NullLaw, RootLaw
 from consilience.numerics.permutations import Permutation
 
@@ -87,21 +87,39 @@ def _measure(comparison: Comparison, kernel: Kernel, options: CkaOptions, readin
         found = _bounds(matrices, options, (i, j), level)
         return reading.bounds(found) if isinstance(found, Bounds) else found
 
+    def replicates(i: int, j: int) -> Replicates | Reason:
+        found = _leave_out_each(matrices, options, (i, j))
+        if isinstance(found, Reason):
+            return found
+        values = np.array([reading.value(float(value)) for value in found])
+        return Replicates(values, (a.n - 1) / a.n, "jackknife")
+
     return Measurement(
         grid=read(matrices.products),
         reasons=reasons,
         law=law,
         permuted=lambda permutation: read(matrices.permuted(permutation), permutation),
         bounds=bounds,
+        replicates=replicates,
+    )
+
+
+def _leave_out_each(matrices: KernelGrid, options: CkaOptions, cell: Cell) -> Float64Array | Reason:
+    """The alignment of a layer pair with each row left out in turn."""
+    if matrices.a.n < 5:
+        return Reason(code="too-few-rows", detail="Leaving a row out of 4 leaves the score undefined.")
+    sides = matrices.sums(matrices.a, cell[0]), matrices.sums(matrices.b, cell[1])
+    return jackknife(
+        float(matrices.products[cell]), sides, matrices.pair_rows(cell, debiased=options.debiased), options
     )
 
 
 def _bounds(matrices: KernelGrid, options: CkaOptions, cell: Cell, level: float) -> Bounds | Reason:
-    if matrices.a.n < 5:
-        return Reason(code="too-few-rows", detail="Leaving a row out of 4 leaves the score undefined.")
+    without_each = _leave_out_each(matrices, options, cell)
+    if isinstance(without_each, Reason):
+        return without_each
     product = float(matrices.products[cell])
     sides = matrices.sums(matrices.a, cell[0]), matrices.sums(matrices.b, cell[1])
-    without_each = jackknife(product, sides, matrices.pair_rows(cell, debiased=options.debiased), options)
     found = jackknife_bounds(cka(product, *sides, options), without_each, level)
     if found is None:
         return Reason(code="undefined-without-a-row", detail="Leaving out one of the rows makes the score undefined.")

@@ -7,7 +7,7 @@ from typing import Literal
 from consilience.contract.scores import GalleryPoint, NeighboursRecord, Reason
 from consilience.measures.comparison import Comparison, Side
 from consilience.numerics.arrays import Float64Array
-from consilience.numerics.intervals import Bounds
+from consilience.numerics.intervals import Bounds, Replicates
 from consilience.numerics.nulls import Law
 from consilience.numerics.permutations import Permutation
 
@@ -31,6 +31,7 @@ class Measurement:
         where only some rows have asked
     asked : how many rows asked; None: all of them
     curve : the score in galleries of fewer rows, where it is asked for
+    replicates : a cell's score on parts of the rows that other scores of the same items are had on too, where it can
     """
 
     grid: Float64Array
@@ -41,6 +42,7 @@ class Measurement:
     neighbours: NeighboursRecord | None = None
     asked: int | None = None
     curve: Curve | None = None
+    replicates: Callable[[int, int], Replicates | Reason] | None = None
     warnings: tuple[str, ...] = field(default=())
 
     @property

@@ -16,7 +16,14 @@ from consilience.measures.list_scores import Grid, ListScore, Report, find_score
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics.arrays import ROWS_MIN, Float32Array, Float64Array
 from consilience.numerics.compiled import BoolArray
-from consilience.numerics.intervals import Bounds, list_length, resampled_bounds, subsample_rows
+from consilience.numerics.intervals import (
+    Bounds,
+    Replicates,
+    list_length,
+    resample,
+    resampled_bounds,
+    subsample_rows,
+)
 from consilience.numerics.lists import Lists, Space
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.parts import HERE, Parts
@@ -66,17 +73,22 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
         # A draw without a value counts as one that reaches the observed value: p errs on the safe side.
         return np.where(np.isnan(drawn) | np.isnan(grid), grid, drawn)
 
-    def bounds(i: int, j: int, level: float) -> Bounds | Reason:
-        if record.recall_queries is not None:
-            return _OFF_CENTRE
+    def rescore(i: int, j: int) -> Callable[[BoolArray], float]:
         # Cut to what this k needs, so that the other metrics of a request change no number.
         length = min(comparison.list_length, list_length(comparison.n, k))
         sides = [lists.first(length) for lists in (resampled().a[i], resampled().b[j])]
+        return lambda kept: kind.score(*(kind.read(lists.within(kept, k), k) for lists in sides))
 
-        def within(kept: BoolArray) -> float:
-            return kind.score(*(kind.read(lists.within(kept, k), k) for lists in sides))
+    def bounds(i: int, j: int, level: float) -> Bounds | Reason:
+        if record.recall_queries is not None:
+            return _OFF_CENTRE
+        return _find_bounds(metric, comparison, float(grid[i, j]), rescore(i, j), level)
 
-        return _find_bounds(metric, comparison, float(grid[i, j]), within, level)
+    def replicates(i: int, j: int) -> Replicates | Reason:
+        if record.recall_queries is not None:
+            return _OFF_CENTRE
+        found = resample(rescore(i, j), comparison.n, k, seed=comparison.seed, groups=comparison.groups)
+        return _too_few(comparison.n, k) if found is None else found
 
     return Measurement(
         grid=grid,
@@ -84,6 +96,7 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
         law=lambda i, j: kind.law(kind.read(listed.a[i], k), kind.read(listed.b[j], k)),
         permuted=permuted,
         bounds=bounds,
+        replicates=replicates,
         neighbours=record,
         warnings=warn(graphs[:split], graphs[split:], k),
     )
@@ -114,13 +127,16 @@ def _find_bounds(
     )
     if found is not None:
         return found
-    subsample = subsample_rows(n)
-    if subsample <= max(2 * k, ROWS_MIN - 1):
-        return Reason(
-            code="too-few-rows",
-            detail=f"It is taken from subsamples of {subsample} rows, and k = {k} needs more than {2 * k} in each.",
-        )
+    if subsample_rows(n) <= max(2 * k, ROWS_MIN - 1):
+        return _too_few(n, k)
     return Reason(code="undefined-without-some-rows", detail="Leaving out some of the rows makes the score undefined.")
+
+
+def _too_few(n: int, k: int) -> Reason:
+    return Reason(
+        code="too-few-rows",
+        detail=f"It is taken from subsamples of {subsample_rows(n)} rows, and k = {k} needs more than {2 * k} in each.",
+    )
 
 
 def _find_graphs(comparison: Comparison, k: int) -> tuple[list[NeighbourGraph], NeighboursRecord]:

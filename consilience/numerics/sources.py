@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Protocol, Self
 
@@ -37,7 +38,7 @@ class ArrayLayer:
         """Number of columns."""
         return int(self.array.shape[1])
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the numbers."""
         return sha256(self.array.tobytes()).hexdigest()

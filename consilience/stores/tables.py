@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0007"
+SCHEMA = "0008"
 
 metadata = MetaData(
     naming_convention={
@@ -185,6 +185,15 @@ expired_jobs = Table(
     Column("owner", String(64), nullable=False),
     Column("finished_at", Instant, nullable=False),
     Column("expired_at", Instant, nullable=False),
+)
+
+# What pairs of sets came to in studies, by what it depends on. No owner: who has the sets could find the same.
+cells = Table(
+    "cells",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("scores", Json, nullable=False),
+    Column("created_at", Instant, nullable=False, index=True),
 )
 
 datasets = Table(

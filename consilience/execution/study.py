@@ -1,0 +1,65 @@
+"""What a study's job does with its stored sets."""
+
+from collections.abc import Sequence
+
+from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.studies import Member, StudyRequest
+from consilience.contract.study_results import StudyDocument
+from consilience.execution.addresses import ClusterAddress
+from consilience.execution.alignment import CachedGraphs, open_set
+from consilience.execution.places import open_parts
+from consilience.measures.comparison import Report
+from consilience.stores.blobs import Blobs
+from consilience.stores.graphs import Graphs
+from consilience.studies.running import CellStore, Model, Models, run_study
+from consilience.study_planning import find_label, join_metadata
+
+
+def run_study_job(
+    request: StudyRequest,
+    rows: Sequence[EmbeddingSet],
+    columns: Sequence[EmbeddingSet] | None,
+    blobs: Blobs,
+    graphs: Graphs,
+    *,
+    cells: CellStore,
+    report: Report,
+    cluster: ClusterAddress | None = None,
+    device: str = "cpu",
+) -> StudyDocument:
+    """Compare stored sets.
+
+    Parameters
+    ----------
+    request : StudyRequest
+        Its members are `rows` and `columns`, in this order.
+    cells : CellStore
+        Where cells are kept as soon as they are done, and found again after a crash or by a study of more models.
+    report, cluster, device : as in `alignment.run_alignment`
+
+    Raises
+    ------
+    Unavailable
+        As for an alignment.
+    InputError
+        What two of the sets cannot be scored for.
+    """
+    by_id = request.pairing == "id"
+
+    def open_all(members: Sequence[Member], sets: Sequence[EmbeddingSet]) -> list[Model]:
+        return [
+            Model(
+                label=find_label(member, embeddings.name),
+                source=open_set(embeddings, blobs, with_ids=by_id),
+                metadata=join_metadata(member, embeddings.metadata),
+                digest=embeddings.digest,
+            )
+            for member, embeddings in zip(members, sets, strict=True)
+        ]
+
+    models = Models(
+        open_all(request.rows, rows),
+        None if request.columns is None or columns is None else open_all(request.columns, columns),
+    )
+    with open_parts(cluster) as parts:
+        return run_study(request, models, CachedGraphs(graphs, report), report, cells=cells, parts=parts, device=device)

@@ -1,0 +1,328 @@
+"""What a study will cost, and whether its questions can be answered: known before anything is queued.
+
+Standard library and contract only, as `planning`: the API asks here at POST, the library before it computes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from consilience.contract.base import Metadata
+from consilience.contract.jobs import Plan
+from consilience.contract.questions import BUILT_IN, Factor, Which
+from consilience.contract.studies import Member, StudyOptions, order_cells
+from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
+from consilience.costs import Grid, find_works
+from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive
+from consilience.planning import CostLimits, SideShape, check_cost, choose_layers, plan
+
+#: Cells that a study may have, where nobody says otherwise.
+CELLS_MAX = 20_000
+#: Seconds of a cell beside its arithmetic.
+CELL_S = 0.01
+#: Bytes of graphs and moments that are kept between cells, so that each layer is searched once.
+SIDES_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a model before its rows are read.
+
+    Attributes
+    ----------
+    label : what the study calls it
+    shape : its rows and layers
+    metadata : its own, and what the request adds
+    id : of the stored set, where it is one
+    """
+
+    label: str
+    shape: SideShape
+    metadata: Metadata
+    id: str | None = None
+
+    def describe(self, options: StudyOptions, side: Literal["a", "b"]) -> StudyMember:
+        """The model as the document shows it."""
+        names = [name for name, _ in self.shape.layers]
+        with named(self.label):
+            chosen = choose_layers(getattr(options.layers, side), names, side)
+        return StudyMember(
+            label=self.label,
+            id=self.id,
+            n=self.shape.n,
+            depth=len(names),
+            width=max(self.shape.dims(chosen)),
+            metadata=self.metadata,
+        )
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The models of a study: rows against columns, or all rows with each other."""
+
+    rows: Sequence[Entry]
+    columns: Sequence[Entry] | None
+
+    @property
+    def across(self) -> Sequence[Entry]:
+        """Those of the columns, the rows themselves in a square."""
+        return self.rows if self.columns is None else self.columns
+
+    def cells(self, options: StudyOptions) -> list[tuple[int, int]]:
+        """Every cell, in the order of work."""
+        return list(order_cells(options, len(self.rows), None if self.columns is None else len(self.columns)))
+
+    def members(self, options: StudyOptions) -> tuple[tuple[StudyMember, ...], tuple[StudyMember, ...]]:
+        """The models of rows and columns as the document shows them."""
+        rows = tuple(entry.describe(options, "a") for entry in self.rows)
+        columns = rows if self.columns is None else tuple(entry.describe(options, "b") for entry in self.columns)
+        return rows, columns
+
+
+def plan_study(
+    options: StudyOptions, entries: Entries, limits: CostLimits | None = None, cells_max: int = CELLS_MAX
+) -> Plan:
+    """Check a study against its models and say what it will cost: every layer once, and every cell.
+
+    Raises
+    ------
+    InvalidRequest
+        Labels that repeat, questions about models or metadata that are not there.
+    TooExpensive
+        More cells than `cells_max`, or more operations, seconds or bytes than a limit.
+    InputError
+        What a pair job of two of the models would be refused for; the error names them.
+    """
+    limits = limits or CostLimits()
+    check_labels(entries)
+    cells = entries.cells(options)
+    if len(cells) > cells_max:
+        raise TooExpensive(
+            f"The study would have {len(cells)} cells.",
+            value=len(cells),
+            limit=cells_max,
+            hint="Compare fewer models, or ask the operator for a higher limit.",
+            pointer="/rows",
+        )
+    check_questions(options, *entries.members(options))
+    return _plan_cells(options, entries, cells, limits)
+
+
+def _plan_cells(options: StudyOptions, entries: Entries, cells: Sequence[tuple[int, int]], limits: CostLimits) -> Plan:
+    scoring, across = options.scoring(), entries.across
+    letter = "row" if entries.columns is None else "column"
+    plans: dict[tuple[SideShape, SideShape], Plan] = {}
+    seen: set[tuple[str, int]] = set()
+    flops, seconds, kept = 0.0, 0.0, 0.0
+    for i, j in cells:
+        a, b = entries.rows[i], across[j]
+        key = a.shape, b.shape
+        if key not in plans:
+            with named(a.label, b.label):
+                plans[key] = plan(scoring, *key, CostLimits(bytes=limits.bytes))
+        works = find_works(scoring, _grid(options, plans[key].n, a, b), streamed=plans[key].streamed)
+        shared, own = works[:2], works[2:]  # the layers' own come first
+        new = 1.0 if options.pairing == "id" else _share_new(seen, ("row", i), (letter, j))
+        flops += sum(work.flops for work in own) + new * sum(work.flops for work in shared)
+        seconds += CELL_S + sum(work.seconds for work in own) + new * sum(work.seconds for work in shared)
+        kept += new * sum(work.kept for work in (*own, shared[1]))
+    largest = max(plans.values(), key=lambda found: found.bytes)
+    totals = {"cells": len(cells), "flops": flops, "seconds": round(seconds, 3), "dim_a": None, "dim_b": None}
+    result = largest.model_copy(update={**totals, "bytes": largest.bytes + int(min(kept, SIDES_BYTES))})
+    check_cost(result, limits)
+    return result
+
+
+def _share_new(seen: set[tuple[str, int]], *members: tuple[str, int]) -> float:
+    """How much of what a cell's sides cost is not yet paid: 0, a half or 1."""
+    new = sum(member not in seen for member in members) / 2
+    seen.update(members)
+    return new
+
+
+def _grid(options: StudyOptions, n: int, a: Entry, b: Entry) -> Grid:
+    dims = []
+    for side, entry in (("a", a), ("b", b)):
+        names = [name for name, _ in entry.shape.layers]
+        chosen = entry.shape.dims(choose_layers(getattr(options.layers, side), names, side))
+        dims.append((*chosen, sum(entry.shape.dims(names))) if options.concat and len(names) > 1 else tuple(chosen))
+    return Grid(n, dims[0], dims[1])
+
+
+@contextmanager
+def named(*labels: str) -> Iterator[None]:
+    """Errors of the block name the models they are about."""
+    try:
+        yield
+    except ConsilienceError as error:
+        error.detail = f"{' and '.join(labels)}: {error.detail}"
+        error.args = (error.detail,)
+        error.pointer = None  # it would be one of an alignment
+        raise
+
+
+def check_labels(entries: Entries) -> None:
+    """Refuse labels that come twice on a side."""
+    for side, members in (("rows", entries.rows), ("columns", entries.columns or ())):
+        repeated = [label for label, count in Counter(entry.label for entry in members).items() if count > 1]
+        if repeated:
+            raise InvalidRequest(
+                f"Two of the {side} are called {repeated[0]}.",
+                value=repeated[0],
+                hint="Give each its own `label`.",
+                pointer=f"/{side}",
+            )
+
+
+def check_questions(options: StudyOptions, rows: Sequence[StudyMember], columns: Sequence[StudyMember]) -> None:
+    """Refuse questions about models or metadata that are not there."""
+    sides = {"rows": rows, "columns": columns}
+    for index, trend in enumerate(options.trends):
+        at, other = f"/trends/{index}", sides[_other(trend.of)]
+        if trend.against is not None:
+            find_member(other, trend.against, f"{at}/against")
+        for place, key in (("by", trend.by), *((f"covariates/{i}", key) for i, key in enumerate(trend.covariates))):
+            read_quantities(sides[trend.of], key, f"{at}/{place}")
+    for index, factor in enumerate(options.factors):
+        read_series(sides[factor.of], factor, f"/factors/{index}")
+    for index, difference in enumerate(options.differences):
+        at = f"/differences/{index}"
+        find_member(columns, difference.reference, f"{at}/reference")
+        for place in ("first", "second"):
+            find_member(rows, getattr(difference, place), f"{at}/{place}")
+        named = (difference.first, difference.second, difference.reference)
+        if rows == columns and len(set(named)) < 3:
+            raise InvalidRequest("A difference is between two models and a third.", value=", ".join(named), pointer=at)
+
+
+def _other(side: Which) -> Which:
+    return "columns" if side == "rows" else "rows"
+
+
+def find_member(members: Sequence[StudyMember], label: str, pointer: str) -> int:
+    """The number of a model by its label; InvalidRequest where there is none."""
+    labels = [member.label for member in members]
+    if label not in labels:
+        raise InvalidRequest(
+            f"There is no model {label!r} here.",
+            value=label,
+            hint=f"There are {', '.join(labels)}." if len(labels) <= 50 else "See the labels of the request.",
+            pointer=pointer,
+        )
+    return labels.index(label)
+
+
+def read_quantities(members: Sequence[StudyMember], key: str, pointer: str | None = None) -> list[float]:
+    """A number of each model: of its metadata, or its width or depth.
+
+    Raises
+    ------
+    InvalidRequest
+        Some have none; the error names them.
+    """
+    values = [_read_number(member, key) for member in members]
+    missing = [member.label for member, value in zip(members, values, strict=True) if value is None]
+    if missing:
+        raise InvalidRequest(
+            f"{len(missing)} of {len(members)} models have no number {key!r}: {', '.join(missing[:10])}.",
+            value=key,
+            hint=f"Give it in the `metadata` of each model; {' and '.join(BUILT_IN)} are always there.",
+            pointer=pointer,
+        )
+    return [value for value in values if value is not None]
+
+
+def _read_number(member: StudyMember, key: str) -> float | None:
+    value = member.metadata.get(key, getattr(member, key) if key in BUILT_IN else None)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return None
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The levels of a factor, ascending, and which model stands for each in every series."""
+
+    levels: tuple[float, ...]
+    members: tuple[tuple[int, ...], ...]
+
+
+def read_series(members: Sequence[StudyMember], factor: Factor, pointer: str | None = None) -> Series:
+    """The models of a factor, in series of the same levels.
+
+    Raises
+    ------
+    InvalidRequest
+        A model has no level, or a series has a level twice or lacks one.
+    """
+    values = read_quantities(members, factor.by, f"{pointer}/by")
+    names = [None if factor.within is None else member.metadata.get(factor.within) for member in members]
+    series: dict[str, dict[float, int]] = {}
+    for number, (name, value) in enumerate(zip(names, values, strict=True)):
+        places = series.setdefault(str(name), {})
+        if value in places:
+            raise InvalidRequest(
+                f"{members[places[value]].label} and {members[number].label} have the same level {value:g} of {factor.by}.",
+                value=value,
+                hint="Say with `within` which key of the metadata tells the series apart.",
+                pointer=pointer,
+            )
+        places[value] = number
+    levels = tuple(sorted(set(values)))
+    for name, places in series.items():
+        if len(places) < len(levels):
+            lacking = min(set(levels) - places.keys())
+            raise InvalidRequest(
+                f"The series {name} has no model at level {lacking:g} of {factor.by}.",
+                value=name,
+                hint="Every series needs every level.",
+                pointer=pointer,
+            )
+    return Series(levels, tuple(tuple(places[level] for level in levels) for places in series.values()))
+
+
+def assemble(
+    options: StudyOptions, entries: Entries, found: Mapping[tuple[int, int], Sequence[CellScore]]
+) -> StudyDocument:
+    """The document as far as cells are there, without what needs all of them."""
+    rows, columns = entries.members(options)
+    cells = entries.cells(options)
+    singles = [single for metric in options.metrics for single in metric.each()]
+    known = [cell for cell in cells if cell in found]
+
+    def write(place: int) -> Iterator[StudyCell]:
+        for i, j in known:
+            score = found[i, j][place]
+            yield StudyCell(row=rows[i].label, column=columns[j].label, **dict(score))
+
+    return StudyDocument(
+        square=entries.columns is None,
+        rows=rows,
+        columns=columns,
+        done=len(known),
+        total=len(cells),
+        matrices=tuple(
+            StudyMatrix(
+                metric=single.metric,
+                options=single.options(),
+                definition=getattr(single, "definition", "standard"),
+                direction=single.score_direction,
+                cells=tuple(write(place)),
+            )
+            for place, single in enumerate(singles)
+        ),
+        seed=options.seed,
+    )
+
+
+def find_label(member: Member, name: str) -> str:
+    """What the study calls a set: as the request says, else by its name."""
+    return member.label or name
+
+
+def join_metadata(member: Member, metadata: Metadata) -> Metadata:
+    """A set's metadata, and what the request adds to it."""
+    return {**metadata, **member.metadata}

@@ -1,0 +1,134 @@
+"""A study of stored sets: cells are kept as they are done, and found again by whoever asks for the same."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.jobs import AlignmentRequest
+from consilience.contract.studies import StudyRequest
+from consilience.contract.study_results import CellScore, StudyDocument
+from consilience.execution.alignment import run_alignment
+from consilience.execution.study import run_study_job
+from consilience.formats.files import from_vectors
+from consilience.scoring import ignore_progress
+from consilience.stores.blobs import Blobs, set_digest
+from consilience.stores.cells import Cells
+from consilience.stores.database import Database
+from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.graphs import Graphs
+
+N = 60
+
+
+@dataclass
+class Desk:
+    """Stored sets, and studies of them."""
+
+    folder: Path
+    database: Database
+    sets: list[EmbeddingSet] = field(default_factory=list)
+
+    def store(self, count: int) -> None:
+        """Sets that share a latent, each with noise of its own."""
+        rng, blobs = np.random.default_rng(0), Blobs(self.folder)
+        latent = rng.normal(size=(N, 5))
+        for number in range(count):
+            layers = blobs.put(from_vectors((latent + rng.normal(size=(N, 5))).tolist()))
+            metadata = {"params": number}
+            added = EmbeddingRecords(self.database).add(f"m{number}", N, layers, set_digest(layers), metadata, N * 20)
+            self.sets.append(added[0])
+
+    def study(
+        self, members: Sequence[int], cells: object, report: Callable[[str, int, int], None] = ignore_progress
+    ) -> StudyDocument:
+        """Compare some of them with each other."""
+        chosen = [self.sets[number] for number in members]
+        request = StudyRequest.model_validate(
+            {"rows": [{"embedding": each.id} for each in chosen], "metrics": "mutual_knn", "trends": [{"by": "params"}]}
+        )
+        stores = Blobs(self.folder), Graphs(self.folder, 10**8)
+        return run_study_job(request, chosen, None, *stores, cells=cells, report=report)  # type: ignore[arg-type]  # a store of cells
+
+
+@pytest.fixture
+def desk(tmp_path: Path, sqlite_url: str) -> Desk:
+    desk = Desk(tmp_path / "data", Database(sqlite_url))
+    desk.store(5)
+    return desk
+
+
+def plain(document: StudyDocument) -> StudyDocument:
+    """What does not depend on what was known before."""
+    return document.model_copy(update={"graphs": None, "cells_known": 0, "timings_s": {}})
+
+
+def test_a_study_of_stored_sets_equals_their_pair_jobs(desk: Desk) -> None:
+    found = desk.study(range(3), Cells(desk.database))
+    names = {each.name: each for each in desk.sets}
+    for cell in found.matrices[0].cells:
+        a, b = names[cell.row], names[cell.column]
+        request = AlignmentRequest.model_validate(
+            {"a": {"embedding": a.id}, "b": {"embedding": b.id}, "metrics": "mutual_knn"}
+        )
+        stores = Blobs(desk.folder), Graphs(desk.folder, 10**8)
+        entry = run_alignment(request, a, b, *stores, report=ignore_progress).scores[0]
+        assert (cell.value, cell.null, cell.interval) == (entry.value, entry.null, entry.interval)
+    assert [member.id for member in found.rows] == [each.id for each in desk.sets[:3]]
+    assert found.rows[1].metadata == {"params": 1}
+
+
+def test_the_same_study_again_scores_nothing(desk: Desk) -> None:
+    first, again = (desk.study(range(4), Cells(desk.database)) for _ in range(2))
+    assert (first.cells_known, again.cells_known) == (0, 6)
+    assert again.graphs is None
+    assert plain(again) == plain(first)
+
+
+def test_one_model_more_costs_one_row_and_equals_a_study_from_nothing(desk: Desk) -> None:
+    desk.study(range(4), Cells(desk.database))
+    more = desk.study(range(5), Cells(desk.database))
+    assert more.cells_known == 6
+    assert more.total - more.cells_known == 4
+    assert plain(more) == plain(desk.study(range(5), Forgetful()))
+
+
+class Forgetful:
+    """Holds nothing."""
+
+    def read(self, keys: Sequence[str]) -> Mapping[str, Sequence[CellScore]]:  # noqa: ARG002 - a store needs them
+        return {}
+
+    def add(self, found: Mapping[str, Sequence[CellScore]]) -> None:
+        pass
+
+
+class PowerCut(Exception):
+    """The end of a process in mid-study."""
+
+
+def test_a_study_that_is_cut_off_goes_on_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consilience.studies.running.FLUSH_S", 0.0)
+
+    def cut(stage: str, done: int, _total: int) -> None:
+        if (stage, done) == ("cells", 4):
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        desk.study(range(4), Cells(desk.database), report=cut)
+    seen: list[int] = []
+    rest = desk.study(
+        range(4), Cells(desk.database), report=lambda stage, done, _: seen.append(done) if stage == "cells" else None
+    )
+    assert rest.cells_known == 4
+    assert seen == [4, 5]
+    assert plain(rest) == plain(desk.study(range(4), Forgetful()))
+
+
+def test_progress_counts_cells(desk: Desk) -> None:
+    seen: list[tuple[str, int, int]] = []
+    desk.study(range(3), Forgetful(), report=lambda *step: seen.append(step))
+    assert [step for step in seen if step[0] == "cells"] == [("cells", 0, 3), ("cells", 1, 3), ("cells", 2, 3)]

@@ -1,0 +1,232 @@
+"""Studies of arrays: every cell is the pair job's own score, and what the study says of all cells follows from them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from consilience.contract.study_results import StudyDocument
+from consilience.errors import InvalidRequest, TooFewRows, UnpairedSides
+from consilience.numerics.arrays import Float32Array
+from consilience.scoring import score
+from consilience.studies.local import study
+
+N = 110
+RNG = np.random.default_rng(4)
+LATENT = RNG.normal(size=(N, 6))
+
+
+def make(noise: float, dim: int = 12, layers: int = 2, seed: int = 0) -> Float32Array:
+    """A model whose later layers lie nearer to what all models share."""
+    rng = np.random.default_rng(seed)
+    made = [
+        LATENT @ rng.normal(size=(6, dim)) + (noise + 0.5 * (layers - layer)) * rng.normal(size=(N, dim))
+        for layer in range(layers)
+    ]
+    return np.stack(made, axis=1).astype(np.float32)
+
+
+MODELS = {f"model {i}": make(0.4 * i, 10 + i, 2 + i % 2, seed=i) for i in range(4)}
+OTHERS = {f"other {i}": make(0.3 + 0.5 * i, 14, 3, seed=10 + i) for i in range(3)}
+FIELDS = ("status", "value", "calibrated", "layer_a", "layer_b", "null", "interval", "estimator", "warnings")
+
+
+def assert_equals_pairs(
+    found: StudyDocument, rows: Mapping[str, object], columns: Mapping[str, object], **options: Any
+) -> None:
+    """Every cell, to the bit."""
+    for matrix, place in zip(found.matrices, range(len(found.matrices)), strict=True):
+        for cell in matrix.cells:
+            entry = score(rows[cell.row], columns[cell.column], **options).scores[place]
+            for name in FIELDS:
+                assert getattr(cell, name) == getattr(entry, name), (cell.row, cell.column, matrix.name, name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metrics": [{"metric": "mutual_knn", "k": [3, 8]}, "cka"], "layers": "all", "preparation": "prh"},
+        {
+            "metrics": ["cknna", "second_order_cosine", "cycle_knn"],
+            "layers": "all",
+            "null": {"method": "permutation", "draws": 20},
+        },
+        {"metrics": ["svcca", "procrustes", "rsa", "linear_predictivity"], "null": "none", "concat": True},
+        {
+            "metrics": ["mutual_knn", "angular_cka"],
+            "estimate": {"queries": 100},
+            "aggregate": "hungarian_mean",
+            "layers": "all",
+        },
+    ],
+)
+def test_cells_are_what_the_pairs_own_jobs_say(options: dict[str, Any]) -> None:
+    rows, columns = dict(list(MODELS.items())[:2]), dict(list(OTHERS.items())[:2])
+    found = study(rows, columns, **options)
+    assert (found.done, found.total, found.complete) == (4, 4, True)
+    assert_equals_pairs(found, rows, columns, **options)
+
+
+def test_models_against_each_other_fill_one_triangle_and_equal_their_pairs() -> None:
+    found = study(MODELS, metrics=["mutual_knn", "cka"], layers="all")
+    assert found.square
+    assert [cell.row[-1] + cell.column[-1] for cell in found.matrices[0].cells] == ["01", "02", "12", "03", "13", "23"]
+    assert_equals_pairs(found, MODELS, MODELS, metrics=["mutual_knn", "cka"], layers="all")
+
+
+def test_where_sides_matter_both_triangles_are_there() -> None:
+    found = study(MODELS, metrics="linear_predictivity", null="none", interval=None)
+    assert len(found.matrices[0].cells) == 12
+    assert_equals_pairs(found, MODELS, MODELS, metrics="linear_predictivity", null="none", interval=None)
+
+
+def test_one_graph_a_layer_serves_the_whole_study() -> None:
+    found = study(MODELS, OTHERS, metrics="mutual_knn", layers="all", interval=None)
+    layers = sum(rows.shape[1] for rows in (*MODELS.values(), *OTHERS.values()))
+    assert found.graphs is not None
+    assert (found.graphs.hits, found.graphs.misses) == (0, layers)
+
+
+def test_a_study_of_one_more_model_says_the_same_of_the_others() -> None:
+    few = study(dict(list(MODELS.items())[:3]), metrics="mutual_knn")
+    more = study(MODELS, metrics="mutual_knn")
+    strip = {"p_holm": None, "p_benjamini_hochberg": None}
+    known = [cell.model_copy(update=strip) for cell in few.matrices[0].cells]
+    assert [cell.model_copy(update=strip) for cell in more.matrices[0].cells][: len(known)] == known
+
+
+def test_p_values_are_corrected_over_the_matrix_by_both_methods() -> None:
+    cells = study(MODELS, OTHERS, metrics="mutual_knn", interval=None).matrices[0].cells
+    p = np.array([cell.null.p_value for cell in cells], dtype=float)
+    ranked = np.sort(p)
+    holm = np.minimum(1, np.maximum.accumulate(ranked * np.arange(len(p), 0, -1)))
+    assert np.sort([cell.p_holm for cell in cells]) == pytest.approx(holm)  # type: ignore[type-var]  # every cell has one
+    for cell in cells:
+        assert cell.null.p_value is not None
+        assert cell.p_holm is not None
+        assert cell.p_benjamini_hochberg is not None
+        assert cell.null.p_value <= cell.p_benjamini_hochberg <= cell.p_holm
+
+
+def test_distances_are_logarithms_and_a_picture_shows_near_models_near() -> None:
+    found = study(MODELS, metrics=["mutual_knn", "angular_cka"], interval=None)
+    knn, angle = found.matrices
+    assert knn.distances is not None
+    assert angle.distances is not None
+    first = knn.cells[0]
+    assert first.value is not None
+    assert knn.distances[0][1] == pytest.approx(-np.log(first.value))
+    assert knn.distances[1][0] == knn.distances[0][1]
+    assert knn.distances[0][0] == 0.0
+    assert angle.distances[0][1] == angle.cells[0].value
+    (picture,) = knn.pictures
+    assert (picture.method, len(picture.places)) == ("mds", 4)
+    assert picture.stress is not None
+    assert 0 <= picture.stress < 0.5
+    assert knn.order is not None
+    assert sorted(knn.order) == sorted(MODELS)
+
+
+def test_rows_against_columns_have_distances_and_no_picture() -> None:
+    matrix = study(MODELS, OTHERS, metrics="mutual_knn", interval=None).matrices[0]
+    assert matrix.distances is not None
+    assert (len(matrix.distances), len(matrix.distances[0])) == (4, 3)
+    assert (matrix.pictures, matrix.order) == ((), None)
+
+
+def test_an_undefined_model_says_why_in_its_cells_and_is_left_out_of_the_picture() -> None:
+    models = {**MODELS, "constant": np.ones((N, 3), np.float32)}
+    matrix = study(models, metrics="mutual_knn", interval=None).matrices[0]
+    bad = [cell for cell in matrix.cells if "constant" in (cell.row, cell.column)]
+    assert len(bad) == 4
+    for cell in bad:
+        assert (cell.status, cell.value, cell.p_holm) == ("undefined", None, None)
+        assert cell.reason is not None
+        assert cell.reason.code == "constant-rows"
+    assert matrix.order is not None
+    assert "constant" not in matrix.order
+    assert "constant" in matrix.pictures[0].warnings[0]
+    assert matrix.distances is not None
+    assert matrix.distances[4][:4] == (None,) * 4
+
+
+def test_models_without_any_similarity_are_drawn_far_apart() -> None:
+    # Given two pairs of the same rows that have no neighbour in common
+    ring = np.arange(N)
+    left, right = (
+        np.stack([np.cos(at), np.sin(at)], axis=1) for at in (ring * 2 * np.pi / N, ring * 2 * np.pi * 37 / N)
+    )
+    models = {"a": left, "b": left * 2, "c": right, "d": right * 3}
+    matrix = study(models, metrics=[{"metric": "mutual_knn", "k": 2}], interval=None).matrices[0]
+    assert matrix.distances is not None
+    assert (matrix.distances[0][1], matrix.distances[0][2]) == (0.0, None)
+    assert "as far apart" in matrix.pictures[0].warnings[0]
+
+
+def test_umap_says_which_extra_it_lacks_or_places_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consilience.studies.finishing.is_installed", lambda: False)
+    picture = study(MODELS, metrics="mutual_knn", interval=None, umap=True).matrices[0].pictures[1]
+    assert (picture.method, picture.places) == ("umap", ())
+    assert picture.reason is not None
+    assert picture.reason.code == "missing-extra"
+
+
+def test_metrics_agree_as_far_as_they_rank_the_cells_alike() -> None:
+    found = study(MODELS, OTHERS, metrics=["mutual_knn", "jaccard_knn", "angular_cka"], interval=None, null="none")
+    pairs = {(entry.first.split(":")[0], entry.second.split(":")[0]): entry.spearman for entry in found.agreement}
+    assert len(pairs) == 3
+    alike, angle = pairs["mutual_knn", "jaccard_knn"], pairs["mutual_knn", "angular_cka"]
+    assert alike is not None
+    assert alike.value > 0.95
+    assert angle is not None
+    assert angle.value > 0  # a distance counts the other way round
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "error", "words"),
+    [
+        ({"only": MODELS["model 0"]}, {}, InvalidRequest, "a study of one"),
+        (
+            {**MODELS, "short": MODELS["model 0"][:50]},
+            {},
+            UnpairedSides,
+            "model 0 and short: a has 110 rows and b has 50",
+        ),
+        ({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, {}, TooFewRows, "3 rows"),
+        (MODELS, {"trends": [{"by": "params"}]}, InvalidRequest, "4 of 4 models have no number 'params'"),
+        (MODELS, {"trends": [{"by": "width", "against": "nobody"}]}, InvalidRequest, "no model 'nobody'"),
+        (MODELS, {"factors": [{"by": "depth"}]}, InvalidRequest, "have the same level"),
+        (
+            MODELS,
+            {"differences": [{"first": "model 0", "second": "model 1", "reference": "model 1"}]},
+            InvalidRequest,
+            "two models and a third",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_with_the_models_names(
+    models: dict[str, Any], options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        study(models, metrics="mutual_knn", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"gallery_sizes": "auto"}, "no gallery-size curves"),
+        ({"null": {"correction": "holm"}}, "corrects over its cells"),
+        ({"trends": [{"by": "width", "bins": [3, 2]}]}, "must rise"),
+        ({"trends": [{"by": "width", "unknown": 1}]}, "Extra inputs"),
+    ],
+)
+def test_options_that_a_study_does_not_have_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        study(MODELS, **options)
+
+
+def test_metadata_of_nobody_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="ghost"):
+        study(MODELS, metrics="mutual_knn", metadata={"ghost": {"params": 1}})
