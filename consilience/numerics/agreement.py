@@ -5,10 +5,10 @@ from math import atanh, sqrt, tanh
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.correlations import TOLERANCE, Correlation
+from consilience.numerics.ranks import average_ranks
 
 #: Random orders of the models for the p-value.
 DRAWS = 999
@@ -66,7 +66,7 @@ def _rank_correlation(x: Float64Array, y: Float64Array) -> float | None:
     known = ~np.isnan(x) & ~np.isnan(y)
     if known.sum() < 3:
         return None
-    a, b = (rankdata(side[known]) - (known.sum() + 1) / 2 for side in (x, y))
+    a, b = (average_ranks(side[known]) - (known.sum() + 1) / 2 for side in (x, y))
     length = sqrt(float(a @ a) * float(b @ b))
     if length == 0:
         return None
@@ -103,7 +103,7 @@ def _mantel(x: Float64Array, y: Float64Array, *, square: bool, seed: int) -> flo
     """(1 + draws at least as far from 0) / (draws + 1); pairs keep their ranks when models change places."""
     rng = np.random.default_rng(seed)
     move = _move_together(rng) if square else _move_apart(rng)
-    a, b = (np.asarray(rankdata(side, nan_policy="omit")).reshape(side.shape) for side in (x, y))
+    a, b = (average_ranks(side).reshape(side.shape) for side in (x, y))
     value = abs(_linear(a, b)) - TOLERANCE
     return (1 + sum(not abs(_linear(a, move(b))) < value for _ in range(DRAWS))) / (DRAWS + 1)
 

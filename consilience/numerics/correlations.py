@@ -13,9 +13,9 @@ from math import atanh, sqrt, tanh
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtr
-from scipy.stats import rankdata
 
 from consilience.numerics.arrays import Float64Array
+from consilience.numerics.ranks import average_ranks
 
 #: Items up to which all orders are gone through: 8! = 40320.
 EXACT_MAX = 8
@@ -104,7 +104,7 @@ def spearman(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlati
     >>> found.value, found.low, round(found.p_value * 120)
     (1.0, None, 2)
     """
-    return _correlate(rankdata(x), rankdata(y), level, spread=lambda r: 1 + r * r / 2)
+    return _correlate(average_ranks(x), average_ranks(y), level, spread=lambda r: 1 + r * r / 2)
 
 
 def partial(
@@ -138,7 +138,7 @@ def partial(
     (0.99, -0.5)
     """
     if ranks:
-        x, y, covariates = rankdata(x), rankdata(y), np.asarray(rankdata(covariates, axis=0))
+        x, y, covariates = average_ranks(x), average_ranks(y), average_ranks(covariates, axis=0)
     fixed = covariates.shape[1]
     left_x, left_y = (_residuals(side, covariates) for side in (x, y))
     return _correlate(left_x, left_y, level, spread=lambda r: 1 + r * r / 2 if ranks else 1.0, fixed=fixed)

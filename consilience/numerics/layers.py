@@ -3,7 +3,6 @@
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from consilience.numerics.arrays import Float64Array
 
@@ -50,5 +49,7 @@ def aggregate(grid: Float64Array, how: Aggregate, top_k: int) -> float:
         return float(np.nanmax(grid[:, defined.any(axis=0)], axis=0).mean())
     if how == "top_k_mean":
         return float(np.sort(grid[defined])[::-1][:top_k].mean())
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a tenth of a worker's start, for the rarest aggregate
+
     rows, columns = linear_sum_assignment(np.where(defined, grid, np.nanmin(grid) - 1e6), maximize=True)
     return float(np.nanmean(grid[rows, columns]))

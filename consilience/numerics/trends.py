@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
-from scipy.stats import rankdata
 
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.compiled import BoolArray
 from consilience.numerics.correlations import EXACT_MAX, all_orders
+from consilience.numerics.ranks import average_ranks
 
 Alternative = Literal["rising", "falling", "either"]
 IntArray = npt.NDArray[np.int64]
@@ -163,7 +163,7 @@ def monotone_trend(
     """
     blocks, levels = scores.shape
     # Twice the ranks, so that shared ones are whole numbers too.
-    ranks = np.rint(2 * np.asarray(rankdata(scores, axis=1))).astype(np.int64) - (levels + 1)
+    ranks = np.rint(2 * average_ranks(scores, axis=1)).astype(np.int64) - (levels + 1)
     places = 2 * np.arange(levels, dtype=np.int64) - (levels - 1)
     spread = (ranks**2).sum(axis=1) * int((places**2).sum())
     if levels < 3 or not spread.any():
