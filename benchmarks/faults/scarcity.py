@@ -27,6 +27,8 @@ ROOM_BYTES = 160_000_000
 LARGE = {"metrics": ["rsa"], "null": {"method": "none"}, "interval": None}
 LARGE_ROWS = (12_000, 32)
 CRASHES_MAX = 3
+#: A bad job dies three times in seconds, where others leave it a processor.
+BAD_JOB_S = 300.0
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def _run_bad_job(scene: Scene, embedding: str, options: dict[str, object]) -> Jo
         job_id = scene.load.submit(client, embedding, options, 0)
     scene.failing.add(job_id)
     with suppress(TimeoutError):
-        wait_for(lambda: scene.house.jobs.get(job_id).finished, 60)
+        wait_for(lambda: scene.house.jobs.get(job_id).finished, BAD_JOB_S)
     return scene.house.jobs.get(job_id)
 
 
