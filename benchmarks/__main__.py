@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cluster, engine, graphs, latency, memory, restart, scale, start
+from benchmarks import cluster, engine, graphs, latency, memory, models, restart, scale, start
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "graphs": graphs.measure,
     "cluster": cluster.measure,
     "scale": scale.measure,
+    "models": models.measure,
 }
 OUT = Path("out") / "benchmarks.json"
 

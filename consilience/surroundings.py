@@ -8,18 +8,28 @@ import os
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from consilience.contract.models import check_pattern
 from consilience.errors import StartupError
 from consilience.memory import find_job_memory
 
 PREFIX = "CONSILIENCE_"
 #: Variables whose value is never shown, not even in an error.
-SECRET_FIELDS = frozenset({"redis_url", "database_url", "webhook_secret"})
+SECRET_FIELDS = frozenset({"redis_url", "database_url", "webhook_secret", "model_endpoints"})
 
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+def split_words(value: object) -> object:
+    """What a variable lists, with commas or blanks between."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(check_pattern, patterns))
 
 
 class Surroundings(BaseSettings):
@@ -39,6 +49,8 @@ class Surroundings(BaseSettings):
     """No job runs longer; one that is planned to is refused."""
     job_memory_limit_bytes: Count | None = None
     """What a job may plan with at most. None: half of this machine's memory, or of its container's."""
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_words), AfterValidator(_check_patterns)] = ("*",)
+    """Patterns of the models that may be named."""
     max_crashes: Count = 3
     """A job whose process died this often has failed."""
     lease_s: Seconds = 6.0

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import NoDecode
 
-from consilience.surroundings import Count, Seconds, Surroundings, read_environment
+from consilience.surroundings import Count, Seconds, Surroundings, read_environment, split_words
 from service.outgoing import Destinations
 from service.signatures import parse_secret
 
@@ -31,17 +31,13 @@ def _check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name.lower().removesuffix(".") for name in names)
 
 
-def _split(value: object) -> object:
-    return value.replace(",", " ").split() if isinstance(value, str) else value
-
-
 class DeliverySettings(Surroundings):
     """What the API and deliveries must agree on: frozen, each with its unit in its name."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     webhook_secret: Annotated[SecretStr | None, AfterValidator(_check_secrets)] = None
     """Signs webhooks; several, the newest first, sign side by side. None: requests may not name a webhook."""
-    webhook_allow: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)] = ()
+    webhook_allow: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(split_words)] = ()
     """Networks besides the public internet that webhooks may go to."""
     webhook_timeout_s: Seconds = 15.0
     """A receiver answers in this time."""
@@ -71,7 +67,7 @@ class Settings(DeliverySettings):
     """Refuse requests without an API key also before the first key is made; afterwards they are refused anyway."""
     allow_unauthenticated: bool = False
     """Let a service without keys listen on other than loopback addresses."""
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_hosts)] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_words), AfterValidator(_check_hosts)] = ()
     """Names by which those without a key may ask, besides addresses, localhost and names without a dot."""
 
     upload_limit_bytes: Count = 8 * 2**30

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, model_validator
+from pydantic import BeforeValidator, Field, FilePath, model_validator
+from pydantic_settings import NoDecode
 
 from consilience.contract.jobs import QueueName
 from consilience.execution.addresses import Certificate, ClusterAddress
+from consilience.models.rules import Rules
 from consilience.surroundings import PREFIX, Count, Seconds, Surroundings, is_loopback, read_environment
+from workers.model_settings import EndpointSettings, parse_endpoints, parse_folders, split_entries
 
 #: The files of a certificate, as settings call them.
 CERTIFICATE = ("ca_file", "cert_file", "key_file")
@@ -30,11 +33,28 @@ class Settings(Surroundings):
     """How long a worker waits for the service to migrate the database."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
     """What multiplies for neighbour graphs; auto: a card where there is one and it pays, cuda: a card or nothing."""
+    model_folders: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_entries)] = ()
+    """Folders of models, each a subfolder, and `NAME=FOLDER` for a folder that is one model."""
+    model_downloads: bool = False
+    """Fetch models that are not on this machine from the hub; never with HF_HUB_OFFLINE=1."""
+    model_endpoints: Annotated[dict[str, EndpointSettings] | None, NoDecode, BeforeValidator(parse_endpoints)] = None
+    """Servers of embeddings by their names, as JSON: `{"tei": {"url": "http://127.0.0.1:8080/v1", "model": "..."}}`."""
     cluster_url: str | None = None
     """A Dask scheduler (`tls://host:port`); None: a job computes everything itself."""
     cluster_ca_file: FilePath | None = None
     cluster_cert_file: FilePath | None = None
     cluster_key_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _allow_models_safely(self) -> Self:
+        """Whoever may name any model could fill the disk with downloads; and folders must be there."""
+        if self.model_downloads and "*" in self.models:
+            raise ValueError(
+                f"{PREFIX}MODEL_DOWNLOADS=true fetches whatever {PREFIX}MODELS allows, and that is everything: "
+                f"set {PREFIX}MODELS=hf:sentence-transformers/* or the like too"
+            )
+        parse_folders(self.model_folders)
+        return self
 
     @model_validator(mode="after")
     def _reach_the_cluster_safely(self) -> Self:
@@ -63,6 +83,13 @@ class Settings(Surroundings):
             return None
         files = [getattr(self, f"cluster_{name}") for name in CERTIFICATE]
         return ClusterAddress(self.cluster_url, Certificate(*files) if self.cluster_url.startswith("tls:") else None)
+
+    @property
+    def rules(self) -> Rules:
+        """Which models may be run, and where they are."""
+        folders, named = parse_folders(self.model_folders)
+        endpoints = {name: endpoint.as_rule() for name, endpoint in (self.model_endpoints or {}).items()}
+        return Rules(self.models, folders, named, self.model_downloads, endpoints)
 
     @property
     def threads(self) -> int:

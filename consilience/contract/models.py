@@ -156,6 +156,13 @@ def check_model(identifier: str, allowed: Collection[str]) -> ModelName:
     return name
 
 
+def check_pattern(pattern: str) -> str:
+    """A pattern for `check_model`; ValueError where it cannot fit any identifier."""
+    if pattern != "*" and (pattern.partition(":")[0] not in _PATTERNS or pattern.endswith(":")):
+        raise ValueError(f"{pattern!r} fits no model: write one like hf:sentence-transformers/*, or * for all")
+    return pattern
+
+
 def check_pooling(name: ModelName, pooling: Pooling) -> None:
     """Refuse a pooling where the model has its own; InvalidRequest says which there are."""
     poolings = _POOLINGS.get(name.kind, ("auto",))

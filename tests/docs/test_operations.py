@@ -36,7 +36,7 @@ def test_the_default_is_the_one_that_holds(name: str, default: Any) -> None:
     elif isinstance(default, int | float):
         assert float(shown.strip("`")) == default
     else:
-        assert shown == f"`{default}`"
+        assert shown == f"`{', '.join(default) if isinstance(default, tuple) else default}`"
 
 
 def test_what_both_read_has_the_same_default_in_both() -> None:

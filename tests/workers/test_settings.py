@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -6,6 +7,7 @@ from pydantic import ValidationError
 
 from consilience.errors import StartupError
 from consilience.execution.addresses import Certificate, ClusterAddress
+from consilience.models.rules import Endpoint, Rules
 from workers.settings import Settings, count_cores, read_settings
 
 
@@ -118,3 +120,54 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().beat_s = 2.0  # type: ignore[misc]  # that it is refused is what is tested
+
+
+def test_models_are_what_this_machine_has_and_nothing_is_fetched() -> None:
+    assert Settings().rules == Rules()
+    assert Settings().rules.allowed == ("*",)
+
+
+def test_the_operator_says_which_models_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "many").mkdir()
+    (tmp_path / "one model").mkdir()
+    monkeypatch.setenv("CONSILIENCE_MODELS", "hf:acme/*, baseline:*")
+    monkeypatch.setenv("CONSILIENCE_MODEL_FOLDERS", f"{tmp_path / 'many'},acme/tiny={tmp_path / 'one model'}")
+    monkeypatch.setenv("CONSILIENCE_MODEL_DOWNLOADS", "true")
+    endpoint = {"url": "http://10.0.0.5:8080/v1", "model": "BAAI/bge-m3", "api_key": "sk-secret", "batch": 32}
+    monkeypatch.setenv("CONSILIENCE_MODEL_ENDPOINTS", json.dumps({"tei": endpoint}))
+    settings = read_settings()
+    assert settings.rules == Rules(
+        ("hf:acme/*", "baseline:*"),
+        (tmp_path / "many",),
+        {"acme/tiny": tmp_path / "one model"},
+        True,
+        {"tei": Endpoint("http://10.0.0.5:8080/v1", "BAAI/bge-m3", "sk-secret", 32)},
+    )
+    assert "sk-secret" not in f"{settings!r} {settings.rules!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MODELS", "acme/tiny", "fits no model"),
+        ("MODELS", "hf:", "fits no model"),
+        ("MODEL_FOLDERS", "models", "absolute path"),
+        ("MODEL_FOLDERS", "/nowhere/models", "no folder here"),
+        ("MODEL_FOLDERS", "../x=/tmp", "no name of a model"),
+        ("MODEL_FOLDERS", "acme/tiny@v1=/tmp", "has a revision"),
+        ("MODEL_DOWNLOADS", "true", "CONSILIENCE_MODELS"),
+        ("MODEL_ENDPOINTS", "{", "no JSON"),
+        ("MODEL_ENDPOINTS", "[]", "dictionary"),
+        ("MODEL_ENDPOINTS", '{"a b": {"url": "http://h/v1", "model": "m"}}', "the name of an endpoint"),
+        ("MODEL_ENDPOINTS", '{"a": {"url": "http://u:sk-secret@h/v1", "model": "m"}}', "api_key"),
+        ("MODEL_ENDPOINTS", '{"a": {"url": "http://h/v1", "model": "m", "api_keys": "sk-secret"}}', "not permitted"),
+    ],
+)
+def test_a_model_setting_that_is_wrong_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"CONSILIENCE_{name}", value)
+    with pytest.raises(StartupError, match=said) as caught:
+        read_settings()
+    assert f"CONSILIENCE_{name}" in str(caught.value)
+    assert "sk-secret" not in str(caught.value)
