@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cluster, engine, graphs, latency, memory, models, restart, scale, start
+from benchmarks import cluster, engine, graphs, latency, maps, memory, models, restart, scale, start
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "memory": memory.measure,
     "engine": engine.measure,
     "graphs": graphs.measure,
+    "maps": maps.measure,
     "cluster": cluster.measure,
     "scale": scale.measure,
     "models": models.measure,

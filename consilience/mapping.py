@@ -17,6 +17,7 @@ from consilience.formats.digests import start_hash
 from consilience.formats.gate import kept_dtype
 from consilience.formats.map_files import MapFile, find_digest, read_map, write_map
 from consilience.formats.matrices import NUMPY_DTYPES
+from consilience.formats.npy_writing import write_npy
 from consilience.measures.comparison import FreshGraphs, Report
 from consilience.measures.map_fitting import Ground, Sums, best_linear, find_warnings, fit_linear, fit_map, sum_up
 from consilience.measures.map_report import describe, find_chance
@@ -196,6 +197,28 @@ def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", mode
     chosen = choose_layer(open_source(vectors, "a"), layer, "a")
     opened.check_origin(model, find_layer_digest(chosen))
     return np.concatenate(list(opened.blocks(chosen)))
+
+
+def apply_to_file(
+    found: Map | str | Path, source: str | Path, out: str | Path, *, layer: str = "last", model: str | None = None
+) -> tuple[int, int]:
+    """Translate a file into an npy file of float32, block by block; whole or not at all.
+
+    Returns
+    -------
+    its shape
+
+    Raises
+    ------
+    InputError, StorageFull
+        As `apply`.
+    """
+    opened = found if isinstance(found, Map) else load(found)
+    chosen = choose_layer(open_source(source, "a"), layer, "a")
+    opened.check_origin(model, find_layer_digest(chosen))
+    shape = chosen.n, opened.card.b.dim
+    write_npy(Path(out), shape, opened.blocks(chosen))
+    return shape
 
 
 def fit(

@@ -1,11 +1,12 @@
-"""Metrics as words of the command line: `cka`, `cka:debiased=false`, `mutual_knn:k=5,k=10`."""
+"""Metrics and maps as words of the command line: `cka`, `cka:debiased=false`, `mutual_knn:k=5,k=10`, `low_rank:rank=32`."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from consilience.contract.metric import Metric
+from consilience.contract.base import Request
+from consilience.contract.maps import MAPS
 from consilience.contract.metrics import METRICS
 from consilience.errors import InvalidRequest
 
@@ -15,13 +16,23 @@ def parse_metric(word: str) -> dict[str, Any]:
 
     An option given twice is a list.
     """
+    return _parse_choice(word, "metric", "metric", METRICS)
+
+
+def parse_map(word: str) -> dict[str, Any]:
+    """The map as the contract writes it; InvalidRequest names an unknown kind or option and those there are."""
+    return _parse_choice(word, "map", "kind", MAPS)
+
+
+def _parse_choice(word: str, what: str, tag: str, kinds: Mapping[str, type[Request]]) -> dict[str, Any]:
     name, _, options = word.partition(":")
-    kind = METRICS.get(name)
+    kind = kinds.get(name)
     if kind is None:
-        raise _unknown("metric", name, METRICS)
-    choice: dict[str, Any] = {"metric": name}
+        raise _unknown(what, name, kinds)
+    allowed = [field for field in kind.model_fields if field != tag]
+    choice: dict[str, Any] = {tag: name}
     for part in filter(None, options.split(",")):
-        option, value = _parse_option(kind, part)
+        option, value = _parse_option(name, allowed, part)
         choice[option] = [*_many(choice[option]), value] if option in choice else value
     return choice
 
@@ -33,11 +44,10 @@ def with_k(choice: dict[str, Any], k: list[int] | None) -> dict[str, Any]:
     return choice
 
 
-def _parse_option(kind: type[Metric], part: str) -> tuple[str, Any]:
+def _parse_option(name: str, allowed: list[str], part: str) -> tuple[str, Any]:
     option, equals, text = part.partition("=")
-    allowed = [name for name in kind.model_fields if name != "metric"]
     if option not in allowed:
-        raise _unknown(f"option of {kind.model_fields['metric'].default}", option, allowed)
+        raise _unknown(f"option of {name}", option, allowed)
     if not equals:
         raise InvalidRequest(f"Option {option} needs a value.", value=part, hint=f"Write {option}=VALUE.")
     return option, _parse_value(text)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from consilience.contract.jobs import ScoringOptions
+from consilience.contract.maps import MapOptions
 from consilience.contract.places import find_pointer, sentence
 from consilience.errors import InvalidRequest
 
@@ -15,6 +16,16 @@ def options_of(options: ScoringOptions | None, fields: Mapping[str, Any]) -> Sco
     body = {**_given(options), **fields}
     try:
         return ScoringOptions.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error, body) from error
+
+
+def map_options_of(options: MapOptions | None, fields: Mapping[str, Any]) -> MapOptions:
+    """The options of a map, as `options_of` does it."""
+    given = {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
+    body = {**given, **fields}
+    try:
+        return MapOptions.model_validate(body)
     except ValidationError as error:
         raise invalid(error, body) from error
 

@@ -80,6 +80,13 @@ class Mlp(Request):
 LinearChoice = Procrustes | Ridge | LowRank | Relative
 MapChoice = Annotated[LinearChoice | Mlp, Field(discriminator="kind")]
 MapKind = Literal["procrustes", "ridge", "low_rank", "relative", "mlp"]
+MAPS: dict[str, type[Request]] = {
+    "procrustes": Procrustes,
+    "ridge": Ridge,
+    "low_rank": LowRank,
+    "relative": Relative,
+    "mlp": Mlp,
+}
 
 
 def _kind(value: object) -> object:

@@ -1,11 +1,8 @@
 """Files of maps: safetensors whose header carries a card, a JSON text that says what the map is."""
 
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from errno import ENOSPC
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilience.errors import InputError, NonFiniteValues, StorageFull, TooLarge, UnreadableFile
+from consilience.errors import NonFiniteValues, TooLarge, UnreadableFile
 from consilience.formats import safetensors
+from consilience.formats.drafts import draft
 from consilience.formats.gate import check_size
 from consilience.formats.reading import Fill, fill_at
 
@@ -60,20 +58,10 @@ def write_map(path: Path, file: MapFile) -> None:
     ------
     StorageFull, InputError (the path cannot be written)
     """
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with draft.open("xb") as out:
-            out.write(_header(file))
-            for _, tensor in sorted(file.tensors.items()):
-                out.write(np.ascontiguousarray(tensor, "<f4").data)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(path)
-    except OSError as error:
-        refusal = StorageFull if error.errno == ENOSPC else InputError
-        raise refusal(f"{path} cannot be written: {error.strerror}.", value=path) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft(path) as out:
+        out.write(_header(file))
+        for _, tensor in sorted(file.tensors.items()):
+            out.write(np.ascontiguousarray(tensor, "<f4").data)
 
 
 def _header(file: MapFile) -> bytes:

@@ -81,7 +81,7 @@ def check_finite(array: AnyArray, what: str, first: int = 0) -> None:
     step = cached_rows(array.shape[1])
     for start in range(0, len(array), step):
         with np.errstate(over="ignore"):
-            finite = np.isfinite(array[start : start + step].astype(np.float32))
+            finite = np.isfinite(array[start : start + step].astype(np.float32, copy=False))
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             value = array[start + row, column]

@@ -9,9 +9,16 @@ from scipy.special import erf
 from consilience.errors import InvalidShape
 from consilience.numerics.arrays import AnyArray, Float32Array, Float64Array, cached_rows, check_finite
 from consilience.numerics.rows import scale_to_unit
+from consilience.numerics.threads import map_rows, serial_products
 
 #: Rows translated at a time.
 BLOCK_ROWS = 4096
+#: The same, where several threads translate.
+TRANSLATED_ROWS = 512
+#: Below and above, squares and products of single values stay well within float32.
+_LENGTH_MAX = 2.0**60
+#: Steps that a value's part in a product counts for, when threads are weighed.
+_PRODUCT_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -66,25 +73,37 @@ class Transform:
         """Columns of what goes in and of what comes out."""
         return self.steps[0].weights.shape[0], self.steps[-1].weights.shape[1]
 
-    def apply(self, rows: Float32Array, out: Float32Array | None = None) -> Float32Array:
-        """Translate prepared rows: (m, p) to (m, q), float32; into `out` where it is given."""
+    def apply(
+        self, rows: Float32Array, out: Float32Array | None = None, factors: Float32Array | None = None
+    ) -> Float32Array:
+        """Translate prepared rows: (m, p) to (m, q), float32.
+
+        Parameters
+        ----------
+        out : where the translations go, if anywhere
+        factors : array of shape (m, 1), by which each row is to be multiplied first
+        """
         found = out if out is not None else np.empty((len(rows), self.dims[1]), np.float32)
         for start in range(0, len(rows), BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, len(rows))
-            block = rows[start:stop]
+            some = slice(start, min(start + BLOCK_ROWS, len(rows)))
+            block, scale = rows[some], None if factors is None else factors[some]
             for step in self.steps[:-1]:
-                block = _multiply(block, step, np.empty((stop - start, len(step.bias)), np.float32))
+                block = _multiply(block, step, np.empty((len(block), len(step.bias)), np.float32), scale)
+                scale = None
                 if self.gelu:
                     _bend(block)
-            _multiply(block, self.steps[-1], found[start:stop])
+            _multiply(block, self.steps[-1], found[some], scale)
         return found
 
 
-def _multiply(rows: Float32Array, step: Step, out: Float32Array) -> Float32Array:
+def _multiply(rows: Float32Array, step: Step, out: Float32Array, scale: Float32Array | None) -> Float32Array:
     np.matmul(rows, step.weights, out=out)
     size = cached_rows(out.shape[1])
     for start in range(0, len(out), size):
-        out[start : start + size] += step.bias
+        part = out[start : start + size]
+        if scale is not None:
+            part *= scale[start : start + size]
+        part += step.bias
     return out
 
 
@@ -97,7 +116,7 @@ def _bend(block: Float32Array) -> None:
 
 
 def translate(transform: Transform, raw: AnyArray, *, normalise: bool, first: int = 0) -> Float32Array:
-    """Check, prepare and translate vectors as they come.
+    """Check, prepare and translate vectors as they come, several blocks at once.
 
     Parameters
     ----------
@@ -118,17 +137,28 @@ def translate(transform: Transform, raw: AnyArray, *, normalise: bool, first: in
             hint="Translate vectors of the model that the map was fitted on, one a row.",
         )
     out = np.empty((len(raw), q), np.float32)
-    for start in range(0, len(raw), BLOCK_ROWS):
-        block = raw[start : start + BLOCK_ROWS]
-        check_finite(block, "The set of vectors", first + start)
-        rows = np.array(block, np.float32, order="C") if normalise else np.ascontiguousarray(block, np.float32)
-        if normalise:
-            _scale(rows)
-        transform.apply(rows, out[start : start + len(rows)])
+
+    def run(rows: slice) -> None:
+        for start in range(rows.start, rows.stop, TRANSLATED_ROWS):
+            some = slice(start, min(start + TRANSLATED_ROWS, rows.stop))
+            prepared, factors = _prepare(raw[some], normalise=normalise, first=first + start)
+            transform.apply(prepared, out[some], factors)
+
+    with serial_products():
+        map_rows(run, len(raw), (p + q) * _PRODUCT_STEPS)
     return out
 
 
-def _scale(rows: Float32Array) -> None:
-    size = cached_rows(rows.shape[1])
-    for start in range(0, len(rows), size):
-        scale_to_unit(rows[start : start + size])
+def _prepare(block: AnyArray, *, normalise: bool, first: int) -> tuple[Float32Array, Float32Array | None]:
+    """Rows in float32, and by what their products are to be multiplied: cheaper than a copy of the rows themselves."""
+    check_finite(block, "The set of vectors", first)
+    rows = np.ascontiguousarray(block, np.float32)
+    if not normalise:
+        return rows, None
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    lengths[lengths == 0] = 1
+    if lengths.max() < _LENGTH_MAX and lengths.min() > 1 / _LENGTH_MAX:
+        return rows, (1 / lengths).astype(np.float32)[:, None]
+    rows = rows.copy()  # products of so long or short rows could leave float32
+    scale_to_unit(rows)
+    return rows, None

@@ -1,0 +1,97 @@
+"""`consilience map` without a server."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilience.contract.maps import MapDocument
+from consilience.mapping import fit, load
+from tests.cli.conftest import Command
+
+Pair = tuple[Path, Path]
+
+
+@pytest.fixture
+def map_file(consilience: Command, pair: Pair, tmp_path: Path) -> Path:
+    ran = consilience(
+        "map", "fit", *pair, "--out", tmp_path / "map.safetensors", "--model-a", "old", "--model-b", "new"
+    )
+    assert ran.status == 0
+    return tmp_path / "map.safetensors"
+
+
+def test_a_map_of_two_files_is_written_and_told_as_a_table(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+    ran = consilience("map", "fit", *pair, "--out", tmp_path / "map.safetensors", "--kind", "procrustes")
+    assert ran.status == 0
+    for part in ("procrustes map, a (8) to b (8)", "51 training rows, 13 held out", "recall@1, a to b", "chance"):
+        assert part in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert load(tmp_path / "map.safetensors").card.digest == fit(*pair, map="procrustes").card.digest
+
+
+def test_json_is_the_card_alone(consilience: Command, pair: Pair, map_file: Path, tmp_path: Path) -> None:
+    words = ("--kind", "low_rank:rank=3,penalty=0.01", "--seed", 4, "--test-share", 0.3, "--json")
+    ran = consilience("map", "fit", *pair, "--out", tmp_path / "other.safetensors", *words)
+    card = MapDocument.model_validate_json(ran.out)
+    assert card.map.model_dump() == {"kind": "low_rank", "rank": 3, "penalty": 0.01}
+    assert (card.seed, card.n_test) == (4, 20)
+    assert MapDocument.model_validate_json(consilience("map", "report", map_file, "--json").out) == load(map_file).card
+
+
+def test_the_report_of_a_file_is_that_of_its_fit(consilience: Command, map_file: Path) -> None:
+    assert "ridge map, old (8) to new (8)" in consilience("map", "report", map_file).out
+
+
+def test_vectors_of_a_file_are_translated_as_the_library_does_it(
+    consilience: Command, pair: Pair, map_file: Path, tmp_path: Path
+) -> None:
+    ran = consilience("map", "apply", map_file, pair[0], "--out", tmp_path / "new.npy")
+    assert ran.status == 0
+    assert "64 vectors of 8 dimensions" in ran.err
+    assert np.array_equal(np.load(tmp_path / "new.npy"), load(map_file).apply(np.load(pair[0])))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--kind", "rigde"), "no map 'rigde'"),
+        (("--kind", "ridge:rank=3"), "no option of ridge 'rank'"),
+        (("--kind", "ridge:penalty=-1"), "/map/"),
+        (("--kind", "low_rank:rank=9"), "has rank 9"),
+        (("--layer-a", "7"), "no layer '7'"),
+        (("--test-share", "0.9"), "/test_share"),
+    ],
+)
+def test_a_map_that_cannot_be_had_is_refused_and_nothing_is_written(
+    consilience: Command, pair: Pair, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    ran = consilience("map", "fit", *pair, "--out", tmp_path / "map.safetensors", *words)
+    assert ran.status == 2
+    assert message in ran.err
+    assert not (tmp_path / "map.safetensors").exists()
+
+
+def test_vectors_that_the_map_does_not_take_are_refused_and_nothing_is_written(
+    consilience: Command, pair: Pair, map_file: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "narrow.npy", np.ones((9, 5), np.float32))
+    np.save(tmp_path / "spoilt.npy", np.full((9, 8), np.nan, np.float32))
+    out = tmp_path / "out.npy"
+    for source, words, message in (
+        (tmp_path / "narrow.npy", (), "the map takes (n, 8)"),
+        (tmp_path / "spoilt.npy", (), "NaN"),
+        (pair[1], (), "those that the map leads to"),
+        (pair[0], ("--model", "new"), "takes vectors of old"),
+        (pair[0], ("--layer", "9"), "no layer '9'"),
+    ):
+        ran = consilience("map", "apply", map_file, source, "--out", out, *words)
+        assert ran.status == 2
+        assert message in ran.err
+        assert not out.exists()
+
+
+def test_a_file_that_is_no_map_is_refused(consilience: Command, pair: Pair) -> None:
+    ran = consilience("map", "report", pair[0])
+    assert ran.status == 2
+    assert "error:" in ran.err
