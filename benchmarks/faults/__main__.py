@@ -51,8 +51,11 @@ def _run(database: str, times: int, words: list[str]) -> Iterator[Result]:
     try:
         for kind in kinds:
             began = time.monotonic()
-            with house(postgresql, kind.surroundings) as built:
-                result = try_kind(kind, built, postgresql, database, times)
+            try:
+                with house(postgresql, kind.surroundings) as built:
+                    result = try_kind(kind, built, postgresql, database, times)
+            except Exception as error:  # noqa: BLE001 - one kind that cannot be tried must not cost the figures of the others
+                result = Result(kind.name, database, remarks=[f"not tried to the end: {error!r}"])
             print(f"{database}: {kind.name}: {time.monotonic() - began:.0f} s", *result.remarks, sep="\n  ", flush=True)
             yield result
     finally:

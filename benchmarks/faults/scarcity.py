@@ -141,10 +141,17 @@ def memory_group(house: House) -> Iterator[Path]:
                     (group / "cgroup.procs").write_text(str(each.pid))
         yield group
     finally:
-        for pid in (group / "cgroup.procs").read_text().split():
-            with suppress(ProcessLookupError):
-                (parent / "cgroup.procs").write_text(pid)
+        wait_for(lambda: _dissolve(group, parent))
+
+
+def _dissolve(group: Path, parent: Path) -> bool:
+    """Whether it is gone: a worker may fork meanwhile, and what was killed stays for a moment."""
+    for pid in (group / "cgroup.procs").read_text().split():
+        with suppress(ProcessLookupError):
+            (parent / "cgroup.procs").write_text(pid)
+    with suppress(OSError):
         group.rmdir()
+    return not group.exists()
 
 
 def _run_bad_job(scene: Scene, embedding: str, options: dict[str, object]) -> Job:
