@@ -14,10 +14,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from consilience.contract.jobs import JobStatus
+from consilience.contract.jobs import JobStatus, QueueName
 from consilience.errors import ConsilienceError, JobCrashed, Unavailable
 from consilience.stores.leases import Leases, Standing, describe_failure
-from consilience.stores.queue import JobQueue
+from consilience.stores.queue import JobQueue, Message
+
+#: Messages that are made anew by one statement and one exchange with Redis.
+BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,22 @@ class Reconciler:
             waiting = self._queue.waiting()
             queued = [each for each in queued if (each.job_id, each.delivery) not in waiting]
         self._missing.update(queued, now)
-        for standing in queued:
-            if self._missing.lasts(standing, now) >= self._pace.missing_s:
-                new = self._leases.redeliver(standing.job_id, standing.delivery)
-                if new is not None:
-                    self._log.warning("job_requeued", job=standing.job_id, delivery=new, why="message_lost")
-                self._push(standing, new)
+        overdue = [each for each in queued if self._missing.lasts(each, now) >= self._pace.missing_s]
+        for queue in dict.fromkeys(each.queue for each in overdue):
+            gone = [(each.job_id, each.delivery) for each in overdue if each.queue == queue]
+            for start in range(0, len(gone), BATCH):
+                self._redeliver(gone[start : start + BATCH], queue)
+
+    def _redeliver(self, gone: list[Message], queue: QueueName) -> None:
+        messages = self._leases.redeliver(gone)
+        if not messages:  # another reconciler was first
+            return
+        for job_id, delivery in messages:
+            self._log.warning("job_requeued", job=job_id, delivery=delivery, why="message_lost")
+        try:
+            self._queue.push_all(messages, self._pace.job_timeout_s, queue)
+        except Unavailable as error:  # a later cycle will find the messages missing
+            self._log.warning("push_failed", jobs=len(messages), cause=error.value)
 
     def _log_loss(self, standing: Standing, new: int | None) -> None:
         """Nothing where another reconciler was first, or the worker has been heard after all."""

@@ -5,6 +5,7 @@ the caller holds it. Whoever was superseded changes nothing, so any number of wo
 and a job has at most one committed result.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Literal, NamedTuple, cast
@@ -20,6 +21,7 @@ from consilience.stores import tables
 from consilience.stores.access import EVERYTHING
 from consilience.stores.database import Database
 from consilience.stores.jobs import lock_job, read_job
+from consilience.stores.queue import Message
 from consilience.stores.webhooks import announce_end
 
 Ending = Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"]
@@ -141,11 +143,18 @@ class Leases:
                 _end_run(connection, job_id, delivery, "canceled" if canceled else "handed-back")
             return delivery + 1 if requeued else None
 
-    def redeliver(self, job_id: str, delivery: int) -> int | None:
-        """A queued job's message is gone: the delivery to enqueue it under, or None where it moved on meanwhile."""
+    def redeliver(self, gone: Sequence[Message]) -> list[Message]:
+        """Messages of queued jobs are gone: those to enqueue instead; of a job that moved on meanwhile there is none.
+
+        One statement for all of them: a Redis that was emptied takes thousands along.
+        """
+        held = sa.tuple_(_job.c.id, _job.c.delivery).in_(gone) & (_job.c.status == JobStatus.QUEUED)
+        changes = {"delivery": _job.c.delivery + 1, "version": _job.c.version + 1}
+        statement = sa.update(_job).where(held).values(**changes).returning(_job.c.id, _job.c.delivery)
         with self._database.write() as connection:
-            held = _held(job_id, delivery, JobStatus.QUEUED)
-            return delivery + 1 if _change(connection, held, delivery=_job.c.delivery + 1) else None
+            new = {(row.id, row.delivery) for row in connection.execute(statement)}
+        again = [(job_id, delivery + 1) for job_id, delivery in gone]
+        return [each for each in again if each in new]
 
     def status(self, job_id: str, delivery: int) -> JobStatus | None:
         """How the job stands, or ended, under this delivery; None where it moved on to another."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from redis import Redis
@@ -68,6 +68,18 @@ class JobQueue:
                 ttl=MESSAGE_TTL_S,
                 description=TASK,
             )
+
+    def push_all(self, messages: Sequence[Message], timeout_s: float, queue: QueueName = "align") -> None:
+        """Enqueue many that nobody has pushed before, in one go; Unavailable where Redis does not answer."""
+        whole_s = max(1, round(timeout_s))
+        data = [
+            Queue.prepare_data(
+                TASK, args=each, job_id=f"{each[0]}-{each[1]}", timeout=whole_s, ttl=MESSAGE_TTL_S, description=TASK
+            )
+            for each in messages
+        ]
+        with _translated_errors():
+            self._queues[queue].enqueue_many(data)
 
     def waiting(self) -> set[Message]:
         """Every message that no worker has fetched; Unavailable where Redis does not answer."""

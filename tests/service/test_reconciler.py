@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import sqlalchemy as sa
 from redis import Redis
 
 from consilience.contract.jobs import JobStatus, Plan
 from consilience.errors import Unavailable
+from consilience.stores import tables
 from consilience.stores.database import Database
-from consilience.stores.jobs import JobRecords
+from consilience.stores.jobs import JobRecords, _fresh
 from consilience.stores.leases import Leases, Standing
 from consilience.stores.queue import JobQueue
 from service.reconciler import Pace, Reconciler
@@ -99,6 +101,20 @@ def test_an_emptied_redis_is_filled_again(
         redis.flushdb()
     look_for(reconciler, 0.3)
     assert queue.waiting() == {(job_id, 2) for job_id in ids}
+
+
+def test_thousands_of_messages_are_made_anew_within_seconds(
+    database: Database, queue: JobQueue, reconciler: Reconciler
+) -> None:
+    ids = [f"job_{number:032x}" for number in range(1200)]
+    shared = {"kind": "alignment", "request": {}, "plan": PLAN.model_dump(mode="json"), **_fresh()}
+    with database.write() as connection:
+        connection.execute(sa.insert(tables.jobs), [{"id": each, "owner": "default", **shared} for each in ids])
+    began = time.monotonic()
+    look_for(reconciler, 0.4)
+
+    assert queue.waiting() == {(each, 2) for each in ids}
+    assert time.monotonic() - began < 5, "one by one it took a hundredth of a second for each"
 
 
 def test_a_silent_worker_loses_its_job(

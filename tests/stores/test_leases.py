@@ -47,7 +47,7 @@ def test_only_one_of_many_claims_gets_the_job(leases: Leases, queued: str) -> No
 
 
 def test_a_stale_delivery_gets_nothing(leases: Leases, queued: str) -> None:
-    assert leases.redeliver(queued, 1) == 2
+    assert leases.redeliver([(queued, 1)]) == [(queued, 2)]
     assert leases.claim(queued, 1, "w") is None
     assert leases.claim(queued, 2, "w") is not None
 
@@ -142,10 +142,21 @@ def test_a_crash_of_a_job_that_should_stop_ends_it(leases: Leases, jobs: JobReco
     assert (jobs.get(running).status, endings(jobs.get(running))) == (JobStatus.CANCELED, ["canceled"])
 
 
+def test_of_many_messages_those_of_jobs_that_moved_on_are_not_made_anew(
+    leases: Leases, jobs: JobRecords, add_job: Callable[..., Job]
+) -> None:
+    ids = [add_job().id for _ in range(4)]
+    leases.claim(ids[1], 1, "w")
+    jobs.request_cancel(ids[2])
+
+    assert leases.redeliver([(ids[3], 1), *((each, 1) for each in ids[:3]), (ids[0], 7)]) == [(ids[3], 2), (ids[0], 2)]
+    assert leases.redeliver([(ids[0], 1)]) == []
+
+
 def test_redeliveries_and_handing_back_never_fail_a_job(leases: Leases, jobs: JobRecords, queued: str) -> None:
     delivery = 1
     for _ in range(5):
-        assert leases.redeliver(queued, delivery) == delivery + 1
+        assert leases.redeliver([(queued, delivery)]) == [(queued, delivery + 1)]
         leases.claim(queued, delivery + 1, "w")
         assert leases.hand_back(queued, delivery + 1) == delivery + 2
         delivery += 2

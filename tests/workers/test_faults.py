@@ -106,7 +106,7 @@ def test_a_canceled_running_job_is_stopped_inside_native_code(yard: Yard) -> Non
 
 def test_a_stale_message_is_dropped(yard: Yard) -> None:
     job_id = yard.submit("nothing", push=False)
-    assert yard.leases.redeliver(job_id, 1) == 2
+    assert yard.leases.redeliver([(job_id, 1)]) == [(job_id, 2)]
     yard.queue.push(job_id, 1, 60)
     yard.start_worker()
     yard.wait_until(yard.submit("nothing"), JobStatus.SUCCEEDED)
