@@ -20,7 +20,7 @@
     * StateError: the request is sound, the state of the service forbids it
         * NotFound: no such resource
         * Expired: it existed, its retention has passed
-        * InUse: an unfinished job needs it
+        * InUse: an unfinished job needs it, or a reference set has it as a member
         * KeyReused: an idempotency key with another body
         * Unauthenticated: no API key, or none that holds
         * Forbidden: the API key does not allow it
@@ -243,7 +243,7 @@ class Expired(StateError):
 
 
 class InUse(StateError):
-    """An unfinished job needs it."""
+    """An unfinished job needs it, or a reference set has it as a member."""
 
     code = "in-use"
     title = "It is in use"

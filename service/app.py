@@ -15,7 +15,7 @@ from service.gate import Gate
 from service.logs import RequestLog
 from service.meters import Meters
 from service.pages import add_pages
-from service.routes import alignments, datasets, embeddings, health, info, jobs, metrics, monitoring
+from service.routes import alignments, datasets, embeddings, health, info, jobs, metrics, monitoring, references
 from service.safety import SafeHeaders
 from service.settings import Settings
 from service.stores import Stores, open_stores
@@ -69,7 +69,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestLog, meters=meters)
     problems.install(app)
-    for room in (embeddings, datasets, alignments, jobs, metrics, info, health, monitoring):
+    for room in (embeddings, datasets, references, alignments, jobs, metrics, info, health, monitoring):
         app.include_router(room.router)
     complete(app)
     add_pages(app)

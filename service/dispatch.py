@@ -41,6 +41,7 @@ class Dispatch:
         key: str | None,
         *,
         queue: QueueName = "align",
+        references: Sequence[str] = (),
     ) -> Added:
         """The committed job: the known one under a known idempotency key. `deliver` it next.
 
@@ -56,10 +57,20 @@ class Dispatch:
             The caller's idempotency key.
         queue : str
             Which workers take it.
+        references : sequence of str
+            The reference sets that it reads.
         """
         idempotency = (key, _fingerprint(request)) if key else None
-        parent = find_parent()
-        return self.stores.jobs.add(kind, request, plan, embeddings, idempotency, queue=queue, traceparent=parent)
+        return self.stores.jobs.add(
+            kind,
+            request,
+            plan,
+            embeddings,
+            idempotency,
+            queue=queue,
+            traceparent=find_parent(),
+            references=references,
+        )
 
     def deliver(self, added: Added, queue: QueueName = "align") -> Job:
         """Tell the workers of a new job. Redis being away is no failure."""

@@ -6,8 +6,9 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from consilience.contract.datasets import BuiltinRequest
-from consilience.contract.jobs import AlignmentRequest, JobOptions
+from consilience.contract.jobs import AlignmentRequest, FormOptions
 from consilience.contract.problems import Problem
+from consilience.contract.references import ReferenceRequest
 from consilience.errors import (
     Forbidden,
     InvalidRequest,
@@ -30,7 +31,7 @@ SECURITY_SCHEME = {
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 #: Requests whose routes read them themselves.
-BODIES = (AlignmentRequest, BuiltinRequest, JobOptions)
+BODIES = (AlignmentRequest, BuiltinRequest, FormOptions, ReferenceRequest)
 #: What the gate can answer before a route is reached.
 GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
 

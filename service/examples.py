@@ -7,6 +7,8 @@ from consilience.contract.problems import Problem
 
 #: Stands for a stored set in the examples.
 EXAMPLE_ID = "emb_0123456789abcdef0123456789abcdef"
+#: Stands for a reference set.
+EXAMPLE_REFERENCE_ID = "ref_0123456789abcdef0123456789abcdef"
 
 #: Twelve points on a circle, and the same turned by a right angle: every score but the last digits is 1.
 CIRCLE = [
@@ -141,6 +143,10 @@ ALIGNMENT_BODY: dict[str, Any] = {
                         "b": {"embedding": EXAMPLE_ID},
                     },
                 },
+                "reference": {
+                    "summary": "A stored set against each member of a reference set, and its rank among them",
+                    "value": {"a": {"embedding": EXAMPLE_ID}, "b": {"reference": EXAMPLE_REFERENCE_ID}},
+                },
                 "grid": {
                     "summary": "Every layer against every layer, prepared as in the paper",
                     "value": {
@@ -160,11 +166,11 @@ ALIGNMENT_BODY: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["a", "b"],
+                "required": ["a"],
                 "properties": {
                     "a": {"type": "string", "format": "binary"},
                     "b": {"type": "string", "format": "binary"},
-                    "request": {"$ref": "#/components/schemas/JobOptions"},
+                    "request": {"$ref": "#/components/schemas/FormOptions"},
                     "ids_a": LABELS,
                     "ids_b": LABELS,
                     "groups_a": LABELS,
@@ -177,6 +183,21 @@ ALIGNMENT_BODY: dict[str, Any] = {
                 **dict.fromkeys(("request", "ids_a", "ids_b", "groups_a", "groups_b"), JSON_PART),
             },
         },
+    },
+}
+
+REFERENCE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/ReferenceRequest"},
+            "examples": {
+                "named": {
+                    "summary": "The models that checkpoints of a run are to be scored against",
+                    "value": {"name": "released", "embeddings": [EXAMPLE_ID], "metadata": {"items": "dev"}},
+                }
+            },
+        }
     },
 }
 

@@ -33,6 +33,8 @@ class Shape:
     fields: frozenset[str]
     """May be there; short, kept in memory."""
     column_limit_bytes: int
+    optional: frozenset[str] = frozenset()
+    """Those of the files that need not be there."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -164,6 +166,6 @@ async def receive_form(request: Request, shape: Shape, open_file: OpenIncoming, 
     await receive(request, form.feed, bounds)
     if not form.complete:
         raise InvalidRequest("The multipart body ends before its closing boundary.")
-    for name in sorted(shape.files - form.parts.keys()):
+    for name in sorted(shape.files - shape.optional - form.parts.keys()):
         raise InvalidRequest(f"The form has no part `{name}`.", pointer=f"/{name}", hint="Send it as a file.")
     return form.parts

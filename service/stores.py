@@ -15,6 +15,7 @@ from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.leases import Leases
 from consilience.stores.queue import JobQueue
+from consilience.stores.references import ReferenceRecords
 from service.reconciler import Pace, Reconciler
 from service.settings import Settings
 
@@ -31,6 +32,7 @@ class Stores:
     graphs: Graphs
     embeddings: EmbeddingRecords
     datasets: DatasetRecords
+    references: ReferenceRecords
     jobs: JobRecords
     queue: JobQueue
     keys: KeyRecords
@@ -41,6 +43,7 @@ class Stores:
             self,
             embeddings=EmbeddingRecords(self.database, access),
             datasets=DatasetRecords(self.database, access),
+            references=ReferenceRecords(self.database, access),
             jobs=JobRecords(self.database, access),
         )
 
@@ -64,5 +67,14 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         reconciler.start()
         stack.callback(reconciler.stop)
         graphs = Graphs(settings.data_dir, settings.graph_cache_bytes)
-        records = EmbeddingRecords(database), DatasetRecords(database), JobRecords(database)
-        yield Stores(database, blobs, graphs, *records, queue, KeyRecords(database))
+        yield Stores(
+            database=database,
+            blobs=blobs,
+            graphs=graphs,
+            embeddings=EmbeddingRecords(database),
+            datasets=DatasetRecords(database),
+            references=ReferenceRecords(database),
+            jobs=JobRecords(database),
+            queue=queue,
+            keys=KeyRecords(database),
+        )

@@ -5,9 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest, Job, JobOptions, Plan
+from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, JobOptions, OtherSide, Plan, Side
+from consilience.contract.references import ReferenceSet
+from consilience.errors import InvalidRequest
 from consilience.formats.files import OpenFile, from_vectors, open_file
 from consilience.planning import SideShape, plan
+from consilience.reference_planning import plan_reference
 from consilience.stores.jobs import Added
 from service.dispatch import Dispatch
 from service.ingest import NewSets, format_limits, new_sets
@@ -16,8 +19,19 @@ from service.settings import Settings
 from service.stores import Stores
 from service.uploads import Upload
 
-#: One side: a stored set, or a file whose layers are not yet kept.
-Source = EmbeddingSet | OpenFile
+
+@dataclass(frozen=True)
+class Members:
+    """A reference set and its members."""
+
+    reference: ReferenceSet
+    sets: tuple[EmbeddingSet, ...]
+
+
+#: One side that is there: a stored set or, as b, a reference set.
+Stored = EmbeddingSet | Members
+#: One side: the same, or a file whose layers are not yet kept.
+Source = Stored | OpenFile
 #: Opens a side; a file stays open as long as the stack.
 Opener = Callable[[ExitStack], Source]
 
@@ -45,19 +59,17 @@ class Submissions:
         inline = take_vectors(body)
         request = read_model(AlignmentRequest, body)
         a, b = (
-            self._open_vectors(side, inline[side])
-            if side in inline
-            else self._find(side, getattr(request, side).embedding)
+            self._open_vectors(side, inline[side]) if side in inline else self._find(side, getattr(request, side))
             for side in ("a", "b")
         )
         self._dispatch.check_webhook(request.webhook)
         return Submission(request, a, b, key)
 
     def read_form(self, request: object, upload: Upload, key: str | None) -> Submission:
-        """A submission whose sides came as files."""
-        options = read_model(JobOptions, request)
+        """A submission whose sides came as files; b may be named instead."""
+        options = read_model(FormOptions, request)
         self._dispatch.check_webhook(options.webhook)
-        return Submission(options, self._open_file("a", upload), self._open_file("b", upload), key)
+        return Submission(options, self._open_file("a", upload), self._find_other(options.b, upload), key)
 
     def plan(self, submission: Submission) -> Plan:
         """What the job would cost; nothing is stored."""
@@ -78,19 +90,51 @@ class Submissions:
         return self._dispatch.deliver(added)
 
     def _plan(self, submission: Submission, a: Source, b: Source) -> Plan:
-        return plan(submission.options, shape_of(a), shape_of(b), self._dispatch.limits)
+        limits = self._dispatch.limits
+        assert not isinstance(a, Members)  # noqa: S101 - no request can name one as a
+        if isinstance(b, Members):
+            return plan_reference(submission.options, shape_of(a), [SideShape.of(each) for each in b.sets], limits)
+        return plan(submission.options, shape_of(a), shape_of(b), limits)
 
-    def _add(self, submission: Submission, cost: Plan, a: EmbeddingSet, b: EmbeddingSet) -> Added:
+    def _add(self, submission: Submission, cost: Plan, a: Stored, b: Stored) -> Added:
         options = submission.options.model_dump(mode="json", include=set(JobOptions.model_fields))
-        request = {"a": {"embedding": a.id}, "b": {"embedding": b.id}, **options}
-        return self._dispatch.add("alignment", request, cost, (a.id, b.id), submission.key)
+        request, key = {"a": _name(a), "b": _name(b), **options}, submission.key
+        used = (*_ids(a), *_ids(b))
+        if isinstance(b, Members):
+            return self._dispatch.add("reference", request, cost, used, key, references=(b.reference.id,))
+        return self._dispatch.add("alignment", request, cost, used, key)
 
-    def _find(self, side: str, embedding_id: str) -> Opener:
+    def _find(self, side: str, named: Side) -> Opener:
         def opener(_stack: ExitStack) -> Source:
+            if isinstance(named, OtherSide) and named.reference is not None:
+                with placed(f"/{side}/reference"):
+                    return self._find_members(named.reference)
             with placed(f"/{side}/embedding"):
-                return self._stores.embeddings.get(embedding_id)
+                return self._stores.embeddings.get(named.embedding or "")
 
         return opener
+
+    def _find_members(self, reference_id: str) -> Members:
+        reference, sets = self._stores.references.open(reference_id)
+        return Members(reference, sets)
+
+    def _find_other(self, named: OtherSide | None, upload: Upload) -> Opener:
+        """The b of a form: a file, or what its part `request` names."""
+        if named is None and "b" not in upload.files:
+            raise InvalidRequest(
+                "The form has no part `b`.",
+                hint="Send it as a file, or name a stored set or a reference set as `b` in the part `request`.",
+                pointer="/b",
+            )
+        if named is None:
+            return self._open_file("b", upload)
+        if "b" in upload.files or named.vectors is not None:
+            raise InvalidRequest(
+                "The form has two forms of `b`." if "b" in upload.files else "The vectors of `b` come as a file.",
+                hint="Send `b` as a file, or name a stored set or a reference set in the part `request`.",
+                pointer="/b",
+            )
+        return self._find("b", named)
 
     def _open_vectors(self, side: str, inline: Mapping[str, object]) -> Opener:
         def opener(_stack: ExitStack) -> Source:
@@ -122,7 +166,7 @@ def take_vectors(body: object) -> dict[str, dict[str, object]]:
     return taken
 
 
-def shape_of(source: Source) -> SideShape:
+def shape_of(source: EmbeddingSet | OpenFile) -> SideShape:
     """What planning needs to know of a side."""
     if isinstance(source, EmbeddingSet):
         return SideShape.of(source)
@@ -136,8 +180,17 @@ def shape_of(source: Source) -> SideShape:
     )
 
 
-def _keep(sets: NewSets, source: Source, side: str) -> EmbeddingSet:
-    if isinstance(source, EmbeddingSet):
+def _name(side: Stored) -> dict[str, str]:
+    return {"embedding": side.id} if isinstance(side, EmbeddingSet) else {"reference": side.reference.id}
+
+
+def _ids(side: Stored) -> tuple[str, ...]:
+    """The sets that a side is made of."""
+    return (side.id,) if isinstance(side, EmbeddingSet) else tuple(each.id for each in side.sets)
+
+
+def _keep(sets: NewSets, source: Source, side: str) -> Stored:
+    if isinstance(source, EmbeddingSet | Members):
         return source
     with placed(f"/{side}"):
         return sets.store(source, side)

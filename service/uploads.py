@@ -35,14 +35,20 @@ class Upload:
 
 @asynccontextmanager
 async def receive_files(
-    request: Request, service: Service, files: frozenset[str], columns: frozenset[str], fields: frozenset[str]
+    request: Request,
+    service: Service,
+    files: frozenset[str],
+    columns: frozenset[str],
+    fields: frozenset[str],
+    *,
+    optional: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Upload]:
     """The files of a multipart body; whatever happens, nothing of them is left afterwards."""
     settings, blobs = service.settings, service.stores.blobs
     async with contextmanager_in_threadpool(ExitStack()) as stack:
         parts = await receive_form(
             request,
-            Shape(files, columns, fields, settings.column_limit_bytes),
+            Shape(files, columns, fields, settings.column_limit_bytes, optional),
             lambda: stack.enter_context(blobs.incoming()),
             await _bounds(service, settings.upload_limit_bytes),
         )

@@ -57,6 +57,7 @@ def _serve(settings: Settings) -> int:
     from consilience.stores.database import Database  # noqa: PLC0415 - the same
     from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
     from consilience.stores.graphs import Graphs  # noqa: PLC0415 - the same
+    from consilience.stores.references import ReferenceRecords  # noqa: PLC0415 - the same
     from workers import runtime, tasks  # noqa: PLC0415 - the same
 
     places.check_device(settings.device)
@@ -67,6 +68,7 @@ def _serve(settings: Settings) -> int:
     data_dir = settings.data_dir.resolve()
     workshop = tasks.Workshop(
         embeddings=EmbeddingRecords(database, EVERYTHING),
+        references=ReferenceRecords(database, EVERYTHING),
         blobs=Blobs(data_dir),
         graphs=Graphs(data_dir, settings.graph_cache_bytes),
         cluster=settings.cluster,

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest, Job, JobKind, Side
+from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InvalidRequest
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import run_alignment
+from consilience.execution.reference import Against, run_reference
 from consilience.stores.blobs import Blobs
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
+from consilience.stores.references import ReferenceRecords
 from workers.attempts import Report
 
 
@@ -21,6 +24,7 @@ class Workshop:
     """What the jobs of one worker work with."""
 
     embeddings: EmbeddingRecords
+    references: ReferenceRecords
     blobs: Blobs
     graphs: Graphs
     cluster: ClusterAddress | None = None
@@ -44,14 +48,36 @@ def run(job: Job, report: Report, *, workshop: Workshop) -> Document:
 
 def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
     """The scores of an alignment."""
-    # What it was planned with, which the request may leave to the operator.
-    request = AlignmentRequest.model_validate(job.request).model_copy(
-        update={"memory_budget_bytes": job.plan.memory_budget_bytes}
-    )
+    request = _read_request(job)
     a, b = (_read(side, workshop.embeddings) for side in (request.a, request.b))
     return run_alignment(
         request, a, b, workshop.blobs, workshop.graphs, report=report, cluster=workshop.cluster, device=workshop.device
     )
+
+
+def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
+    """The scores of a set against a reference set, and its rank."""
+    request, references = _read_request(job), workshop.references
+    if request.b.reference is None:
+        raise InvalidRequest("A stored job of this kind names a reference set.", pointer="/b")
+    against = Against(*references.open(request.b.reference))
+    a = _read(request.a, workshop.embeddings)
+    return run_reference(
+        request,
+        a,
+        against,
+        workshop.blobs,
+        workshop.graphs,
+        report=report,
+        cluster=workshop.cluster,
+        device=workshop.device,
+    )
+
+
+def _read_request(job: Job) -> AlignmentRequest:
+    """What it was planned with, which the request may leave to the operator."""
+    request = AlignmentRequest.model_validate(job.request)
+    return request.model_copy(update={"memory_budget_bytes": job.plan.memory_budget_bytes})
 
 
 def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:
@@ -60,4 +86,4 @@ def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:
     return embeddings.get(side.embedding)
 
 
-RUNNERS: dict[JobKind, Runner] = {"alignment": align}
+RUNNERS: dict[JobKind, Runner] = {"alignment": align, "reference": place}

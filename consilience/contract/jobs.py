@@ -13,6 +13,7 @@ from consilience.contract.base import (
     JobId,
     Level,
     Metadata,
+    ReferenceId,
     Request,
     Timestamp,
     as_many,
@@ -22,6 +23,7 @@ from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.metrics import MetricChoice
 from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.problems import Problem
+from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryChoice
 from consilience.contract.webhooks import WebhookChoice
@@ -50,6 +52,20 @@ class Side(Request):
         if (self.embedding is None) == (self.vectors is None):
             raise ValueError("give exactly one of `embedding` and `vectors`")
         if self.embedding is not None and (self.ids is not None or self.groups is not None):
+            raise ValueError("`ids` and `groups` stand beside `vectors`; a stored set has its own")
+        return self
+
+
+class OtherSide(Side):
+    """The other side of a comparison: a side, or each member of a reference set in turn."""
+
+    reference: ReferenceId | None = Field(default=None, description="instead: a reference set, by id")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(source is not None for source in (self.embedding, self.vectors, self.reference)) != 1:
+            raise ValueError("give exactly one of `embedding`, `vectors` and `reference`")
+        if self.vectors is None and (self.ids is not None or self.groups is not None):
             raise ValueError("`ids` and `groups` stand beside `vectors`; a stored set has its own")
         return self
 
@@ -171,7 +187,13 @@ class AlignmentRequest(JobOptions):
     """The question how far the spaces of `a` and `b` agree."""
 
     a: Side
-    b: Side
+    b: OtherSide
+
+
+class FormOptions(JobOptions):
+    """The part `request` of a form whose part `a` is a file."""
+
+    b: OtherSide | None = Field(default=None, description="instead of the file `b`: a stored set or a reference set")
 
 
 class Plan(Document):
@@ -214,12 +236,12 @@ class JobStatus(StrEnum):
 
 
 #: What a job does.
-JobKind = Literal["alignment"]
+JobKind = Literal["alignment", "reference"]
 #: Which workers take it: `extract` is for those that run models, such as workers with a card.
 QueueName = Literal["align", "extract"]
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
 #: What comes out of each kind of job.
-RESULTS: dict[JobKind, type[Document]] = {"alignment": ScoreDocument}
+RESULTS: dict[JobKind, type[Document]] = {"alignment": ScoreDocument, "reference": ReferenceDocument}
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
 
@@ -262,7 +284,7 @@ class Job(Document):
     plan: Plan
     request: dict[str, Any]
     """The request with every default filled in."""
-    result: ScoreDocument | None = None
+    result: ScoreDocument | ReferenceDocument | None = None
     error: Problem | None = None
     links: dict[str, str]
 

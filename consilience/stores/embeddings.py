@@ -22,7 +22,7 @@ from consilience.stores.database import Database
 from consilience.stores.pages import read_page
 from consilience.stores.quotas import quota_left, refuse_over_quota
 from consilience.stores.upload_keys import bind_key
-from consilience.stores.uses import named_blobs, refuse_if_used
+from consilience.stores.uses import named_blobs, refuse_if_member, refuse_if_used
 
 EMBEDDING_ID = re.compile(r"emb_[0-9a-f]{32}")
 COLUMN_DIGESTS = (tables.embeddings.c.ids_digest, tables.embeddings.c.groups_digest)
@@ -142,7 +142,7 @@ class EmbeddingRecords:
         NotFound
             There is no such set.
         InUse
-            An unfinished job needs it.
+            An unfinished job needs it, or a reference set has it as a member.
         """
         with self._database.write() as connection:
             # The lock keeps a job from being added between this look and the deletion.
@@ -151,6 +151,7 @@ class EmbeddingRecords:
             if columns is None:
                 raise _not_found(embedding_id)
             refuse_if_used(connection, tables.job_embeddings.c.embedding_id, embedding_id)
+            refuse_if_member(connection, embedding_id)
             own = sa.select(tables.layers.c.digest).where(tables.layers.c.embedding_id == embedding_id).distinct()
             digests = {*connection.execute(own).scalars(), *filter(None, columns)}
             connection.execute(sa.delete(tables.embeddings).where(tables.embeddings.c.id == embedding_id))
@@ -178,6 +179,26 @@ def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer
     if metadata:
         marks = [{"embedding_id": embedding_id, "label": label} for label in _labels(metadata)]
         connection.execute(sa.insert(tables.labels), marks)
+
+
+def hold_sets(connection: Connection, embedding_ids: Sequence[str], access: Access) -> None:
+    """Keep the sets from being deleted until this transaction has committed what uses them.
+
+    Raises NotFound where one is not there.
+    """
+    embedding = tables.embeddings.c
+    query = sa.select(embedding.id).where(embedding.id.in_(embedding_ids), access.sees(embedding.owner))
+    found = set(connection.execute(query.with_for_update(read=True)).scalars())
+    for each in embedding_ids:
+        if each not in found:
+            raise _not_found(each)
+
+
+def load_sets(connection: Connection, embedding_ids: Sequence[str]) -> list[EmbeddingSet]:
+    """Sets that are there, in the order of their ids."""
+    rows = connection.execute(sa.select(tables.embeddings).where(tables.embeddings.c.id.in_(embedding_ids))).all()
+    found = {each.id: each for each in _load(connection, rows)}
+    return [found[each] for each in embedding_ids]
 
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet]:

@@ -16,7 +16,9 @@ from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.datasets import hold_datasets
+from consilience.stores.embeddings import hold_sets
 from consilience.stores.pages import read_page
+from consilience.stores.references import hold_references
 from consilience.stores.retention import absent
 from consilience.stores.webhooks import announce_end, read_webhook, register
 
@@ -56,6 +58,7 @@ class JobRecords:
         queue: QueueName = "align",
         traceparent: str | None = None,
         datasets: Sequence[str] = (),
+        references: Sequence[str] = (),
     ) -> Added:
         """Record a queued job; it is committed when this returns, so that it may be enqueued.
 
@@ -75,11 +78,13 @@ class JobRecords:
             The request's span, in the form of W3C Trace Context: that of the job's runs hangs below it.
         datasets : sequence of str
             The datasets that it reads, likewise.
+        references : sequence of str
+            The reference sets that it reads, likewise.
 
         Raises
         ------
         NotFound
-            One of the sets or datasets is gone.
+            One of the sets, datasets or reference sets is gone.
         KeyReused
             The key came before, with another body.
         TooManyRequests
@@ -90,17 +95,15 @@ class JobRecords:
             if idempotency and (known := _find_by_key(connection, owner, *idempotency)):
                 return Added(*known, created=False)
             self._refuse_when_full(connection)
-            self._hold(connection, embeddings)
+            hold_sets(connection, embeddings, self._access)
             hold_datasets(connection, datasets, self._access)
+            hold_references(connection, references, self._access)
             row = {"id": job_id, "kind": kind, "queue": queue, "request": request, "plan": plan.model_dump(mode="json")}
             own = {"owner": owner, "traceparent": traceparent}
             connection.execute(sa.insert(tables.jobs).values(**row, **own, **_fresh()))
-            uses = [{"job_id": job_id, "embedding_id": embedding} for embedding in set(embeddings)]
-            if uses:
-                connection.execute(sa.insert(tables.job_embeddings), uses)
-            items = [{"job_id": job_id, "dataset_id": dataset} for dataset in set(datasets)]
-            if items:
-                connection.execute(sa.insert(tables.job_datasets), items)
+            _tie(connection, job_id, tables.job_embeddings.c.embedding_id, embeddings)
+            _tie(connection, job_id, tables.job_datasets.c.dataset_id, datasets)
+            _tie(connection, job_id, tables.job_references.c.reference_id, references)
             if idempotency:
                 _keep_key(connection, owner, idempotency, job_id)
             if request.get("webhook"):
@@ -189,15 +192,6 @@ class JobRecords:
             jobs = f"{waiting_own} jobs of {limits.owner} are waiting"
             raise _too_many(jobs, waiting_own, limits.owner_queue_limit, "OWNER_QUEUE_LIMIT")
 
-    def _hold(self, connection: Connection, embeddings: Sequence[str]) -> None:
-        """Keep the sets from being deleted until this transaction has committed the job that uses them."""
-        embedding = tables.embeddings.c
-        query = sa.select(embedding.id).where(embedding.id.in_(embeddings), self._access.sees(embedding.owner))
-        found = set(connection.execute(query.with_for_update(read=True)).scalars())
-        for each in embeddings:
-            if each not in found:
-                raise NotFound("There is no such embedding set.", value=each)
-
 
 def lock_job(connection: Connection, job_id: str) -> None:
     """Let nobody change the job between the several looks of this transaction; SQLite's write lock does that anyway."""
@@ -228,6 +222,13 @@ def _to_job(row: Row[Any], runs: Sequence[Run]) -> Job:
         links["webhook"] = f"{self_link}/webhook"
     # Columns that are not the user's business (delivery, beat, ...) are not fields of Job, which ignores them.
     return Job.model_validate({**row._mapping, "runs": runs, "links": links})  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
+
+
+def _tie(connection: Connection, job_id: str, column: sa.Column[str], used: Sequence[str]) -> None:
+    """What the job uses, in the table that says so."""
+    rows = [{"job_id": job_id, column.name: each} for each in set(used)]
+    if rows:
+        connection.execute(sa.insert(column.table), rows)
 
 
 def _fresh() -> dict[str, Any]:

@@ -108,6 +108,12 @@ def _tie_rules() -> Iterator[Rule]:
     )
     missing = "The job has not finished and a dataset that it needs is gone."
     yield _of_jobs("missing-dataset", missing, _job.status.not_in(FINISHED), read.exists())
+    against = sa.select(tables.job_references.c.reference_id).where(
+        tables.job_references.c.job_id == _job.id,
+        tables.job_references.c.reference_id.not_in(sa.select(tables.reference_sets.c.id)),
+    )
+    absent = "The job has not finished and a reference set that it needs is gone."
+    yield _of_jobs("missing-reference", absent, _job.status.not_in(FINISHED), against.exists())
 
 
 def _run_rules() -> Iterator[Rule]:
@@ -147,3 +153,5 @@ def _set_rules() -> Iterator[Rule]:
     yield Rule("no-layers", "The set has no layers.", sa.select(tables.embeddings.c.id).where(bare))
     empty = tables.datasets.c.id.not_in(sa.select(tables.dataset_views.c.dataset_id))
     yield Rule("no-views", "The dataset has no views.", sa.select(tables.datasets.c.id).where(empty))
+    alone = tables.reference_sets.c.id.not_in(sa.select(tables.reference_members.c.reference_id))
+    yield Rule("no-members", "The reference set has no members.", sa.select(tables.reference_sets.c.id).where(alone))

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0008"
+SCHEMA = "0009"
 
 metadata = MetaData(
     naming_convention={
@@ -254,5 +254,48 @@ dataset_keys = Table(
     Column("key", String(255), primary_key=True),
     Column("identity", String(64), nullable=False),
     Column("dataset_id", String(36), ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+# What a new model is scored against: a fixed list of sets, under a name. The sets cannot go before it does.
+reference_sets = Table(
+    "reference_sets",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    # SHA-256 of name, members, metadata and owner: the same request again meets its own row.
+    Column("identity", String(64), nullable=False, unique=True),
+    Column("name", String(128), nullable=False, index=True),
+    Column("n", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index(None, "created_at", "id"),
+    Index(None, "owner", "created_at", "id"),
+)
+
+reference_members = Table(
+    "reference_members",
+    metadata,
+    Column("reference_id", String(36), ForeignKey("reference_sets.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("embedding_id", String(36), ForeignKey("embeddings.id"), nullable=False, index=True),
+)
+
+# Like job_embeddings: the reference set may go once the jobs that used it have finished.
+job_references = Table(
+    "job_references",
+    metadata,
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("reference_id", String(36), primary_key=True, index=True),
+)
+
+reference_keys = Table(
+    "reference_keys",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("identity", String(64), nullable=False),
+    Column("reference_id", String(36), ForeignKey("reference_sets.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_at", Instant, nullable=False),
 )

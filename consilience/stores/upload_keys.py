@@ -9,7 +9,11 @@ from consilience.errors import KeyReused
 from consilience.stores import tables
 
 #: What each table of keys calls that for which a key stands.
-TARGETS: dict[Table, str] = {tables.upload_keys: "embedding_id", tables.dataset_keys: "dataset_id"}
+TARGETS: dict[Table, str] = {
+    tables.upload_keys: "embedding_id",
+    tables.dataset_keys: "dataset_id",
+    tables.reference_keys: "reference_id",
+}
 
 
 def bind_key(  # noqa: PLR0917 - where, then whose key stands for what

@@ -11,6 +11,12 @@ from consilience.errors import InUse
 from consilience.stores import tables
 
 UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
+#: What stands in each column that ties a job to what it uses.
+USED: dict[Column[Any], str] = {
+    tables.job_embeddings.c.embedding_id: "set",
+    tables.job_datasets.c.dataset_id: "dataset",
+    tables.job_references.c.reference_id: "reference set",
+}
 #: Everywhere that a record names a blob.
 BLOB_NAMES = (
     tables.layers.c.digest,
@@ -36,7 +42,25 @@ def refuse_if_used(connection: Connection, column: Column[Any], target_id: str) 
         .limit(1)
     )
     if job_id := connection.execute(query).scalar():
-        what = "dataset" if column is tables.job_datasets.c.dataset_id else "set"
         raise InUse(
-            f"The unfinished job {job_id} uses this {what}.", value=target_id, hint="Wait for the job or cancel it."
+            f"The unfinished job {job_id} uses this {USED[column]}.",
+            value=target_id,
+            hint="Wait for the job or cancel it.",
+        )
+
+
+def refuse_if_member(connection: Connection, embedding_id: str) -> None:
+    """Raise InUse where a reference set has this set as a member."""
+    reference, member = tables.reference_sets.c, tables.reference_members.c
+    query = (
+        sa.select(reference.id, reference.name)
+        .join(tables.reference_members, member.reference_id == reference.id)
+        .where(member.embedding_id == embedding_id)
+        .limit(1)
+    )
+    if found := connection.execute(query).first():
+        raise InUse(
+            f"The reference set {found.name} ({found.id}) has this set as a member.",
+            value=embedding_id,
+            hint="Delete the reference set first.",
         )

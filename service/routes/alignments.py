@@ -28,6 +28,8 @@ ERRORS = (
     errors.TooManyRequests,
 )
 FILES, FIELDS = frozenset("ab"), frozenset({"request"})
+#: A file that the part `request` may name instead.
+NAMED = frozenset("b")
 COLUMNS = frozenset({"ids_a", "ids_b", "groups_a", "groups_b"})
 DRY_RUN = Query(description="Answer the plan alone: nothing is stored, nothing runs.")
 
@@ -55,6 +57,8 @@ async def create_alignment(
 ) -> Job | Response:
     """Score two sets: named by id or spelled out as vectors in JSON, or sent as the files `a` and `b` of a form.
 
+    As b, `{"reference": "ref_..."}` stands for each member of a reference set: the result also says where a stands among them.
+    In a form, `b` of the part `request` names a stored set or a reference set instead of the file `b`.
     With `pairing: id` the sides are joined by ids: of the stored sets, beside the vectors, or the form's `ids_a` and `ids_b`.
     202 with the job, which is then polled at `Location`; with `Prefer: wait=N` 200 with the finished job, if in time.
     """
@@ -68,7 +72,7 @@ async def _receive(request: Request, service: Service, key: str | None, dry_run:
     if media_type_of(request) == MULTIPART:
         if key is None:  # a known key may stand for a job that is there already
             await run_sync(service.stores.jobs.check_room)
-        async with receive_files(request, service, FILES, COLUMNS, FIELDS) as upload:
+        async with receive_files(request, service, FILES, COLUMNS, FIELDS, optional=NAMED) as upload:
             options = parse_json(upload.fields.get("request", b"{}"), "/request")
             submission = submissions.read_form(options, upload, key)
             return await run_sync(_act, submissions, submission, dry_run, limiter=service.ingests)

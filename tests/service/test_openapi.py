@@ -61,6 +61,8 @@ EXAMPLES = [(operation.path, example) for operation in operations() for example 
 @pytest.mark.parametrize(("path", "example"), EXAMPLES, ids=lambda item: getattr(item, "name", item))
 def test_every_example_works(busy_client: httpx2.Client, path: str, example: Example) -> None:
     parameters = make_everything(busy_client) | {"embedding_id": upload(busy_client, rows(32))["id"]}
+    body = {"name": "of the same items", "embeddings": [parameters["embedding_id"]]}
+    parameters["reference_id"] = busy_client.post("/v1/references", json=body).json()["id"]
     ids = {kind_of(own): own for own in parameters.values()}
 
     answer = example.send(busy_client, path.format(**parameters), ids, prefer="wait=30")

@@ -118,12 +118,14 @@ from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
+from consilience.stores.references import ReferenceRecords
 database = Database({f"sqlite:///{data_dir.parent / 'consilience.db'}"!r})
 job = Job.model_validate_json(sys.argv[1])
 def work():
     before, folder = set(sys.modules), Path({str(data_dir)!r})
-    graphs = Graphs(folder, 2**20)
-    tasks.run(job, lambda *_: None, workshop=tasks.Workshop(EmbeddingRecords(database), Blobs(folder), graphs))
+    records = EmbeddingRecords(database), ReferenceRecords(database)
+    shop = tasks.Workshop(*records, Blobs(folder), Graphs(folder, 2**20))
+    tasks.run(job, lambda *_: None, workshop=shop)
     print(*sorted(set(sys.modules) - before), flush=True)
     return 0
 print(runtime.Horse(work).wait(60).status)

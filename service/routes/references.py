@@ -1,0 +1,77 @@
+"""Reference sets: what new models are scored against."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from consilience import errors
+from consilience.contract.references import ReferencePage, ReferenceRequest, ReferenceSet
+from service.answers import act_on_json
+from service.deps import Cursor, IdempotencyKey, Limit, NameFilter, ReferencePath, ServiceDep, StoresDep
+from service.examples import REFERENCE_BODY
+from service.problems import STALLED, describe
+from service.reading import read_model
+
+router = APIRouter(tags=["references"])
+
+ERRORS = (
+    errors.InvalidRequest,
+    errors.NotFound,
+    errors.UnpairedSides,
+    errors.UnsupportedFormat,
+    errors.TooLarge,
+    errors.KeyReused,
+)
+SAME: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The same members under the same name and metadata were there already.", "model": ReferenceSet}
+}
+
+
+@router.post(
+    "/v1/references",
+    status_code=201,
+    operation_id="create_reference",
+    responses={**SAME, **STALLED, **describe(*ERRORS)},
+    openapi_extra={"requestBody": REFERENCE_BODY},
+)
+async def create_reference(
+    request: Request, response: Response, service: ServiceDep, *, idempotency_key: IdempotencyKey = None
+) -> ReferenceSet:
+    """Make a reference set of stored sets of the same items; none of them can be deleted before it is.
+
+    It never changes. Another one under the same name is its next version.
+    """
+
+    def make(body: object) -> tuple[ReferenceSet, bool]:
+        wanted = read_model(ReferenceRequest, body)
+        return service.stores.references.add(wanted.name, wanted.embeddings, wanted.metadata, idempotency_key)
+
+    stored, created = await act_on_json(request, service, make)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = stored.links["self"]
+    return stored
+
+
+@router.get("/v1/references", operation_id="list_references", responses=describe(errors.InvalidRequest))
+def list_references(
+    stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None
+) -> ReferencePage:
+    """Reference sets, newest first."""
+    return stores.references.page(cursor, limit, name)
+
+
+@router.get("/v1/references/{reference_id}", operation_id="get_reference", responses=describe(errors.NotFound))
+def get_reference(reference_id: ReferencePath, stores: StoresDep) -> ReferenceSet:
+    """One reference set."""
+    return stores.references.get(reference_id)
+
+
+@router.delete(
+    "/v1/references/{reference_id}",
+    status_code=204,
+    operation_id="delete_reference",
+    responses=describe(errors.NotFound, errors.InUse),
+)
+def delete_reference(reference_id: ReferencePath, stores: StoresDep) -> None:
+    """Forget a reference set; not while an unfinished job needs it. Its members stay."""
+    stores.references.delete(reference_id)

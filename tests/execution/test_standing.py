@@ -1,0 +1,109 @@
+"""Where a model stands: small cases whose ranks can be counted by hand."""
+
+import pytest
+
+from consilience.contract.reference_scores import Standing
+from consilience.contract.scores import Null, Reason, Score
+from consilience.execution.standing import Names, find_standing
+
+NAMES = Names(["emb_" + digit * 32 for digit in "0123"], ["one", "two", "three", "four"])
+
+
+def score(value: float | None, direction: str = "similarity") -> Score:
+    return Score(
+        metric="cka",
+        options={},
+        definition="standard",
+        direction=direction,
+        status="undefined" if value is None else "defined",
+        reason=Reason(code="constant-rows", detail="All rows are equal.") if value is None else None,
+        value=value,
+        aggregate="max",
+        layer_a=None,
+        layer_b=None,
+        grid=((value,),),
+        null=Null(method="none", cells=1),
+        queries=4,
+    )
+
+
+def stand(
+    values: list[float | None],
+    mutual: dict[tuple[int, int], float | None],
+    own: int | None = None,
+    direction: str = "similarity",
+) -> Standing:
+    both = mutual | {(j, i): value for (i, j), value in mutual.items()}
+    names = Names(NAMES.ids[: len(values)], NAMES.names[: len(values)])
+    return find_standing([score(value, direction) for value in values], both, names, own)
+
+
+#: Means of the members against the other two: 0.3, 0.4, 0.5.
+THREE = {(0, 1): 0.2, (0, 2): 0.4, (1, 2): 0.6}
+
+
+@pytest.mark.parametrize(
+    ("values", "rank", "ties", "ahead_of"),
+    [
+        ([0.6, 0.6, 0.6], 1, 0, 1.0),
+        ([0.5, 0.4, 0.45], 2, 0, 2 / 3),
+        ([0.4, 0.4, 0.4], 2, 1, 0.5),
+        ([0.1, 0.2, 0.3], 4, 0, 0.0),
+    ],
+    ids=["best", "second", "as good as the second", "last"],
+)
+def test_the_rank_is_one_more_than_the_members_that_do_better(
+    values: list[float | None], rank: int, ties: int, ahead_of: float
+) -> None:
+    found = stand(values, THREE)
+
+    assert (found.rank, found.of, found.ties, found.against) == (rank, 4, ties, 3)
+    assert found.ahead_of == pytest.approx(ahead_of)
+    assert [each.value for each in found.members] == pytest.approx([0.3, 0.4, 0.5])
+    assert [each.name for each in found.members] == ["one", "two", "three"]
+
+
+def test_of_a_distance_the_smallest_is_best() -> None:
+    assert stand([0.1, 0.1, 0.1], THREE, direction="distance").rank == 1
+    assert stand([0.45, 0.45, 0.45], THREE, direction="distance").rank == 3
+
+
+def test_means_that_differ_by_rounding_are_equal() -> None:
+    tenth = {(0, 1): 0.1, (0, 2): 0.2, (1, 2): 0.3}
+    found = stand([0.1 + 0.2, 0.1, 0.2], {**tenth, (0, 1): 0.3 - 1e-16, (0, 2): 0.1, (1, 2): 0.9})
+    assert (found.rank, found.ties) == (3, 1)
+
+
+def test_a_member_stands_where_its_own_mean_places_it() -> None:
+    found = stand([0.2, 1.0, 0.6], THREE, own=1)
+
+    assert (found.value, found.against) == (pytest.approx(0.4), 2)
+    assert (found.rank, found.of, found.ties) == (2, 3, 0)
+
+
+def test_undefined_scores_count_for_nothing() -> None:
+    found = stand([0.45, None, 0.45], {**THREE, (0, 1): None, (1, 2): None})
+
+    assert (found.value, found.against) == (0.45, 2)
+    assert [each.value for each in found.members] == [0.4, None, 0.4]
+    assert (found.rank, found.of) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "mutual", "own", "code"),
+    [
+        ([0.5], {}, None, "one-member"),
+        ([1.0], {}, 0, "undefined-scores"),
+        ([None, None], {(0, 1): 0.5}, None, "undefined-scores"),
+        ([0.5, 0.5], {(0, 1): None}, None, "no-other-means"),
+    ],
+    ids=["one member", "the model alone", "an undefined model", "undefined members"],
+)
+def test_where_there_is_nothing_to_rank_among_it_says_why(
+    values: list[float | None], mutual: dict[tuple[int, int], float | None], own: int | None, code: str
+) -> None:
+    found = stand(values, mutual, own)
+
+    assert (found.rank, found.ahead_of, found.ties) == (None, None, 0)
+    assert found.reason is not None
+    assert found.reason.code == code
