@@ -110,9 +110,16 @@ def measure(minutes: float = 10.0) -> dict[str, object]:
 
 
 def _memory(service: Serve) -> dict[str, float]:
-    found = {"serve": psutil.Process(service.process.pid)}
-    found |= {word: service.child(word) for word in ("service", "service.deliveries", "workers", "valkey-server")}
-    return {name: round(process.memory_info().rss / 1e6, 1) for name, process in found.items()}
+    """Of `consilience serve` and each of its children, by their names; a worker's job processes come and go."""
+    parent = psutil.Process(service.process.pid)
+    found = {"serve": parent.memory_info().rss}
+    for child in parent.children():
+        name = Path(child.exe()).name
+        name = child.cmdline()[-1] if name.startswith("python") else name
+        while name in found:
+            name += "'"
+        found[name] = child.memory_info().rss
+    return {name: round(resident / 1e6, 1) for name, resident in found.items()}
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:

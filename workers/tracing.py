@@ -62,9 +62,11 @@ class Tracing:
         if obstacle := find_obstacle(environ):
             structlog.get_logger().warning("tracing_off", detail=obstacle)
             return
-        from consilience.tracing.export import describe  # noqa: PLC0415 - the packages of an extra, before any fork
+        from consilience.tracing.export import describe, open_provider  # noqa: PLC0415 - the packages of an extra
 
         self._process = describe("worker")
+        # Loads what the first provider loads, before any fork.
+        open_provider(self._process, wait_limit_s=EXPORT_LIMIT_S).shutdown()
 
     @contextmanager
     def run(self, message: Message, began_ns: int | None = None) -> Iterator[RunSpan]:

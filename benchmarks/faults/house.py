@@ -58,6 +58,8 @@ class House:
             "--port", str(self.port), "--workers", str(WORKERS), env=self.env, data_dir=self.data_dir
         )  # the last --port counts
         read_url(self.process, self.data_dir)
+        # Those that were asked for, and those for jobs of other kinds.
+        self.workers = len(self.children("workers"))
 
     def kill(self) -> None:
         """Kill -9 of it, and of nothing else: its children must go by themselves."""
@@ -99,7 +101,7 @@ class House:
         counts = [len(self.children(word)) for word in CHILDREN]
         self._seen_workers.update(worker.pid for worker in self.children("workers"))
         log = (self.data_dir.parent / "serve.log").read_text()
-        if counts != [1, 1, 1, WORKERS] or log.count('"worker_ready"') < len(self._seen_workers):
+        if counts != [1, 1, 1, self.workers] or log.count('"worker_ready"') < len(self._seen_workers):
             return False
         try:
             return httpx2.get(f"{self.url}/readyz", timeout=2).is_success

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from benchmarks.faults.house import WORKERS, House, patiently
+from benchmarks.faults.house import House, patiently
 from consilience.contract.jobs import JobStatus
 from consilience.errors import Unavailable
 from consilience.stores.leases import Standing
@@ -64,4 +64,4 @@ def _moves(was: Standing, now: Standing, waiting: set[tuple[str, int]]) -> bool:
 
 def _has_successor(house: House, word: str, before: set[int]) -> bool:
     now = {child.pid for child in house.children(word)}
-    return bool(now - before) and len(now) == (WORKERS if word == "workers" else 1)
+    return bool(now - before) and len(now) == (house.workers if word == "workers" else 1)
