@@ -19,9 +19,10 @@ def test_every_creating_operation_documents_the_key() -> None:
 
 
 def other(value: Any) -> Any:
-    """The same body with other numbers in it."""
+    """The same body with other fractions and another name in it."""
     if isinstance(value, dict):
-        return {name: other(inner) for name, inner in value.items()}
+        changed = {name: other(inner) for name, inner in value.items()}
+        return changed | ({"name": f"{value['name']}-2"} if isinstance(value.get("name"), str) else {})
     if isinstance(value, list):
         return [other(inner) for inner in value]
     return value + 1.0 if isinstance(value, float) else value
@@ -41,7 +42,7 @@ def test_a_key_means_one_thing_made_and_is_refused_for_another(
     assert again.json()["id"] == first.json()["id"]
     candidates = (example._replace(value=other(example.value)), *operation.examples[1:])
     changed = next((each for each in candidates if each.value != example.value), None)
-    assert changed, "an example with a fraction in it, or a second one, is another body"
+    assert changed, "an example with a fraction or a name in it, or a second one, is another body"
     assert_problem(
         changed.send(client, operation.path, ids, **headers),
         422,
