@@ -1,7 +1,7 @@
 """Brings the queue and the workers back in line with the database, which is the truth.
 
 * A running job whose `beat` has stood still for 6 s of this process's own clock has lost its worker: it is queued again.
-* A queued job whose message has been missing from Redis for 4 s is enqueued again.
+* A queued job whose message has been missing from Redis for 3 s is enqueued again.
 
 It reads the database once and Redis once a cycle, and changes rows only by conditional updates: any number of
 reconcilers may run at once, and none needs to.
@@ -27,10 +27,10 @@ BATCH = 500
 class Pace:
     """How fast the reconciler looks and how long it waits before it acts."""
 
-    interval_s: float = 1.5
+    interval_s: float = 1.0
     lease_s: float = 6.0
     """A worker that was not heard for so long has lost its job."""
-    missing_s: float = 4.0
+    missing_s: float = 3.0
     """A message is on its way from the queue to the claim for less than this."""
     max_crashes: int = 3
     job_timeout_s: float = 3600.0

@@ -8,8 +8,8 @@ import httpx2
 from tests.conftest import start_redis, stop_process
 from tests.service.servers import assert_problem, rows, running_service, running_worker, upload
 
-#: The reconciler waits 4 s before it thinks a message missing.
-DELIVERED_S = 15.0
+#: The reconciler waits 3 s before it thinks a message missing; the rest is for a busy machine.
+DELIVERED_S = 30.0
 
 
 def test_jobs_of_the_time_without_redis_run_when_it_is_back(tmp_path: Path) -> None:
