@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
+from consilience.tracing.switch import is_wanted
 from service.settings import DeliverySettings
 from service.settings import Settings as ServiceSettings
 from workers.settings import Settings as WorkerSettings
@@ -147,7 +148,8 @@ def test_every_variable_is_one_that_its_process_reads(
     part: str,
     settings: type[DeliverySettings | WorkerSettings],
 ) -> None:
-    environment: dict[str, str] = compose["services"][part]["environment"]
+    environment = dict(compose["services"][part]["environment"])
+    assert not is_wanted({name: environment.pop(name) for name in list(environment) if name.startswith("OTEL_")})
     for name in [name for name in os.environ if name.startswith("CONSILIENCE_")]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
