@@ -21,13 +21,14 @@ def show(document: ScoreDocument, *, as_json: bool, out: Path | None) -> None:
     for warning in _warnings(document):
         warn(warning)
     if out is not None:
-        _write(out, text)
+        write(out, text + "\n")
 
 
-def _write(out: Path, text: str) -> None:
+def write(out: Path, text: str) -> None:
+    """To a file; InputError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}.", value=out) from error
     remarks().print(f"Written to {out}", soft_wrap=True)

@@ -61,7 +61,7 @@ def _score_here(  # noqa: PLR0917 - as above
             value=error.name,
             hint="Run: pip install 'consilience[compute]', or let a service do it with --server.",
         ) from error
-    with _alarm(timeout_s), progress_bar("reading") as report:
+    with alarm(timeout_s), progress_bar("reading") as report:
         return score(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, device=device, report=report)
 
 
@@ -97,7 +97,7 @@ def _store(client: Client, side: str, columns: Columns, number: int) -> Embeddin
 
 
 @contextmanager
-def _alarm(timeout_s: float | None) -> Iterator[None]:
+def alarm(timeout_s: float | None) -> Iterator[None]:
     """WaitTimedOut in the block after so many seconds: at the latest when the library call in progress returns."""
     if timeout_s is None:
         yield

@@ -1,31 +1,39 @@
 """Options as a caller writes them, checked before anything is sent."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from consilience.contract.base import Request
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.maps import MapOptions
 from consilience.contract.places import find_pointer, sentence
+from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InvalidRequest
+
+Options = TypeVar("Options", bound=Request)
 
 
 def options_of(options: ScoringOptions | None, fields: Mapping[str, Any]) -> ScoringOptions:
     """The options, with single fields replaced; InvalidRequest names the first field that cannot be used."""
-    body = {**_given(options), **fields}
-    try:
-        return ScoringOptions.model_validate(body)
-    except ValidationError as error:
-        raise invalid(error, body) from error
+    return _read(ScoringOptions, options, fields)
 
 
 def map_options_of(options: MapOptions | None, fields: Mapping[str, Any]) -> MapOptions:
     """The options of a map, as `options_of` does it."""
-    given = {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
-    body = {**given, **fields}
+    return _read(MapOptions, options, fields)
+
+
+def upgrade_options_of(options: UpgradeOptions | None, fields: Mapping[str, Any]) -> UpgradeOptions:
+    """The options of an upgrade report, as `options_of` does it."""
+    return _read(UpgradeOptions, options, fields)
+
+
+def _read(kind: type[Options], options: Options | None, fields: Mapping[str, Any]) -> Options:
+    body = {**_given(options), **fields}
     try:
-        return MapOptions.model_validate(body)
+        return kind.model_validate(body)
     except ValidationError as error:
         raise invalid(error, body) from error
 
@@ -42,6 +50,6 @@ def invalid(error: ValidationError, body: Mapping[str, Any]) -> InvalidRequest:
     return refusal
 
 
-def _given(options: ScoringOptions | None) -> dict[str, Any]:
+def _given(options: Request | None) -> dict[str, Any]:
     """What was set on purpose; the defaults stay the service's."""
     return {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}

@@ -33,6 +33,8 @@ PART_STEPS = 1e11
 PART_BLOCKS = 4
 #: Candidates collected for each query beyond the k that are kept.
 SLACK_MIN, SLACK_MAX = 16, 1024
+#: The group that no row is in.
+NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ class Part:
     Attributes
     ----------
     gallery : access to all rows
-    queries : ids of the rows that ask
+    queries : ids of the rows that ask; where vectors ask, what is excluded from each one's neighbours: see `search_vectors`
     start, stop : the rows that answer
     k : neighbours kept for each query and ring
     own, groups : the group of each query, and of each row that answers; None: every row is a group of its own
     rings : the ring of each row that answers; None: there is one
     ring_count : number of rings
     exponent : rows are scaled by 2 to it
+    vectors : what asks, where it is no row of the gallery; array of shape (m, d), float32
     """
 
     gallery: Rows
@@ -77,6 +80,7 @@ class Part:
     rings: RingArray | None
     ring_count: int
     exponent: int
+    vectors: Float32Array | None = None
 
 
 def search_queries(
@@ -115,25 +119,65 @@ def search_queries(
     Found, for S galleries; O(m n d) time, O(m S (d + k)) memory beside the blocks
     """
     count = 1 if rings is None else int(rings.max()) + 1
+    own = None if groups is None else groups[queries]
+    places, split = _split(queries, gallery, k, own, groups, rings, count, exponent)
     best = np.full((count, len(queries), k), NO_KEY)
-    places, split = _split(queries, gallery, k, groups, rings, count, exponent)
-    for done, (place, keys) in enumerate(zip(places, parts.map(search_part, split), strict=True), 1):
-        best[:, place] = _best_of(best[:, place], keys, k)
-        if report is not None:
-            report(gallery.n * done // len(split))
+    _run(best, places, split, parts, report)
     for inner, outer in pairwise(range(count)):
         best[outer] = _best_of(best[inner], best[outer], k)
     return _decode(best)
+
+
+def search_vectors(
+    vectors: Float32Array,
+    gallery: Rows,
+    k: int,
+    *,
+    own: IdArray | None = None,
+    groups: IdArray | None = None,
+    parts: Parts = HERE,
+    report: Callable[[int], None] | None = None,
+) -> Found:
+    """Find the exact k nearest rows of each vector, by inner product.
+
+    Parameters
+    ----------
+    vectors : array of shape (m, d), float32
+    gallery, k, groups, parts, report : as for `search_queries`
+    own : array of shape (m,), int32, optional
+        The row, or with groups the group, that is no neighbour of the vector; -1 for none. None: nothing is excluded.
+
+    Returns
+    -------
+    Found, for one gallery
+    """
+    excluded = np.full(len(vectors), NOBODY, np.int32) if own is None else own
+    places, split = _split(excluded, gallery, k, excluded, groups, None, 1, 0, vectors)
+    best = np.full((1, len(vectors), k), NO_KEY)
+    _run(best, places, split, parts, report)
+    return _decode(best)
+
+
+def _run(
+    best: KeyArray, places: Sequence[slice], split: Sequence[Part], parts: Parts, report: Callable[[int], None] | None
+) -> None:
+    """Search every part, and keep the best of each query in place."""
+    for done, (place, keys) in enumerate(zip(places, parts.map(search_part, split), strict=True), 1):
+        best[:, place] = _best_of(best[:, place], keys, best.shape[2])
+        if report is not None:
+            report(split[0].gallery.n * done // len(split))
 
 
 def _split(  # noqa: PLR0917 - what every part is told
     queries: IdArray,
     gallery: Rows,
     k: int,
+    own: IdArray | None,
     groups: IdArray | None,
     rings: RingArray | None,
     count: int,
     exponent: int,
+    vectors: Float32Array | None = None,
 ) -> tuple[list[slice], list[Part]]:
     """Cut queries and gallery into parts by their sizes alone; say which queries each part is about."""
     held = min(len(queries), max(1, PART_VALUES // max(gallery.dim, count * _width(k))))
@@ -152,11 +196,12 @@ def _split(  # noqa: PLR0917 - what every part is told
                     start=rows.start,
                     stop=rows.stop,
                     k=k,
-                    own=None if groups is None else groups[queries[place]],
+                    own=None if own is None else own[place],
                     groups=None if groups is None else groups[rows],
                     rings=None if rings is None else rings[rows],
                     ring_count=count,
                     exponent=exponent,
+                    vectors=None if vectors is None else vectors[place],
                 )
             )
     return places, split
@@ -169,7 +214,8 @@ def _width(k: int) -> int:
 
 def search_part(part: Part) -> KeyArray:
     """Find the keys of the best k of a part, per ring and query: shape (rings, queries, k), best first, NO_KEY for none."""
-    asking = _scale(_take_sorted(part.gallery, part.queries), part.exponent)
+    taken = _take_sorted(part.gallery, part.queries) if part.vectors is None else part.vectors
+    asking = _scale(taken, part.exponent)
     own = part.queries if part.own is None else part.own
     shape = (part.ring_count, len(asking))
     keys, counts = np.full((*shape, _width(part.k)), NO_KEY), np.zeros(shape, np.int64)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import faiss
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from consilience.numerics import queries as module
 from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.neighbours import build_exact, scale_exponent
 from consilience.numerics.parts import Here
-from consilience.numerics.queries import search_queries
+from consilience.numerics.queries import search_queries, search_vectors
 from consilience.numerics.rows import ArrayRows, PreparedRows
 from consilience.numerics.sources import ArrayLayer
 
@@ -168,3 +169,21 @@ def test_values_whose_products_leave_float32_are_scaled(power: int) -> None:
     found = search_queries(some(40), ArrayRows(scaled), K, exponent=exponent)
     np.testing.assert_array_equal(found.ids, search_queries(some(40), ArrayRows(x), K).ids)
     assert scale_exponent(3.0) == 0
+
+
+def test_vectors_have_the_rows_that_a_flat_index_finds() -> None:
+    x, vectors = normal(), normal(60, seed=9)
+    index = faiss.IndexFlatIP(x.shape[1])
+    index.add(x)
+    similarities, ids = index.search(vectors, K)
+    found = search_vectors(vectors, ArrayRows(x), K)
+    np.testing.assert_array_equal(found.ids[0], ids)
+    np.testing.assert_allclose(found.similarities[0], similarities, rtol=1e-5)
+
+
+def test_a_vector_does_not_find_the_row_or_the_group_that_is_its_own() -> None:
+    x, asking, groups = normal(), some(70), in_groups()
+    by_row = search_vectors(x[asking], ArrayRows(x), K, own=asking)
+    np.testing.assert_array_equal(by_row.ids, search_queries(asking, ArrayRows(x), K).ids)
+    by_group = search_vectors(x[asking], ArrayRows(x), K, own=groups[asking], groups=groups)
+    np.testing.assert_array_equal(by_group.ids, search_queries(asking, ArrayRows(x), K, groups=groups).ids)

@@ -1,0 +1,71 @@
+"""How an upgrade report leaves the command."""
+
+from pathlib import Path
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from consilience.cli.consoles import results, warn
+from consilience.cli.numbers import ABSENT, figure
+from consilience.cli.output import write
+from consilience.cli.tables import new_table
+from consilience.contract.maps import Estimate
+from consilience.contract.upgrades import Span, UpgradeReport
+from consilience.errors import InvalidRequest
+from consilience.reports.upgrade_html import to_html
+from consilience.reports.upgrade_markdown import to_markdown
+
+#: Forms of a report by the ending of a file's name.
+SUFFIXES = (".json", ".md", ".html")
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse a file whose form is not known, before anything is computed."""
+    if out is not None and out.suffix.lower() not in SUFFIXES:
+        raise InvalidRequest(
+            f"What form {out.name} is to have cannot be told.", value=out, hint=f"End it in {', '.join(SUFFIXES)}."
+        )
+
+
+def show_report(report: UpgradeReport, *, as_json: bool, out: Path | None) -> None:
+    """To standard output as a table, or alone as JSON; into a file too, in the form that its name asks for."""
+    text = report.model_dump_json(by_alias=True, indent=2)
+    if as_json:
+        typer.echo(text)
+    else:
+        results().print(report_table(report))
+    for warning in report.warnings:
+        warn(warning)
+    if out is not None:
+        forms = {".md": to_markdown, ".html": to_html}
+        form = forms.get(out.suffix.lower())
+        write(out, text + "\n" if form is None else form(report))
+
+
+def report_table(report: UpgradeReport) -> RenderableType:
+    """The ways with their figures, and the verdict."""
+    judged = report.improvement is not None
+    columns = ["way", f"recall@{report.k}", "interval", *(["judged", "retained"] if judged else []), "gain"]
+    table = new_table(*columns, left=("way",))
+    for way in report.ways:
+        more = [_value(way.judged), _value(way.retained)] if judged else []
+        table.add_row(way.name, _value(way.recall), _interval(way.recall), *more, _value(way.gain))
+    shared = report.agreement.shared
+    return Group(
+        Text(f"{report.old.name} to {report.new.name}: {report.n} documents, {report.queries.asked} asked", "bold"),
+        table,
+        Text(
+            f"neighbour agreement@{report.k} {figure(shared.value)} {_interval(shared)}, "
+            f"by chance {figure(report.agreement.chance)}"
+        ),
+        Text.assemble((report.verdict.word, "bold"), f": {report.verdict.text}"),
+    )
+
+
+def _value(found: Estimate | Span | None) -> str:
+    return ABSENT if found is None else figure(found.value)
+
+
+def _interval(found: Estimate) -> str:
+    return f"[{found.low:.3f}, {found.high:.3f}]"

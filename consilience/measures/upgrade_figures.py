@@ -1,0 +1,141 @@
+"""What each way of answering finds, in the contract's words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from consilience.contract.maps import Estimate, Fitted, MapChoice
+from consilience.contract.upgrades import Agreement, Changed, Neighbour, Span, UpgradeOptions, Way, WayKind
+from consilience.measures.map_report import estimate
+from consilience.measures.upgrade_search import Answers, Findings, Places
+from consilience.numerics.arrays import Float64Array
+from consilience.numerics.upgrades import order_changed, ratio_bounds, share_found, share_relevant
+
+#: What is compared with itself.
+_WHOLE = Estimate(value=1.0, low=1.0, high=1.0)
+#: The streams of a seed that intervals are drawn by.
+_RETAINED, _GAIN, _IMPROVEMENT = 21, 22, 23
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Row scores of every way, by its name.
+
+    Attributes
+    ----------
+    recall : shares of the answers of full re-embedding
+    relevant : shares of the relevant documents; None without judgements
+    """
+
+    recall: Mapping[str, Float64Array]
+    relevant: Mapping[str, Float64Array] | None
+
+    @property
+    def truth(self) -> Mapping[str, Float64Array]:
+        """What ways are compared by."""
+        return self.recall if self.relevant is None else self.relevant
+
+
+def judge(findings: Findings, n: int, relevant: Sequence[Places] | None) -> Judged:
+    """Compare every way with full re-embedding, and with the judgements where there are some."""
+    wanted = findings.ways["re_embed"].ids
+    recall = {name: share_found(found.ids, wanted, n) for name, found in findings.ways.items()}
+    if relevant is None:
+        return Judged(recall, None)
+    return Judged(recall, {name: share_relevant(found.ids, relevant) for name, found in findings.ways.items()})
+
+
+def describe_agreement(shares: Float64Array, n: int, options: UpgradeOptions) -> Agreement:
+    """How many neighbours the documents keep."""
+    return Agreement(shared=estimate(shares, options.level), asked=len(shares), chance=options.k / (n - 1))
+
+
+def describe_ways(
+    judged: Judged, maps: Mapping[str, tuple[MapChoice, Fitted]], options: UpgradeOptions
+) -> tuple[Way, ...]:
+    """Every way with its figures: full re-embedding, the old model, and those between."""
+    return tuple(_describe(name, judged, maps.get(name), options) for name in judged.recall)
+
+
+def _describe(name: str, judged: Judged, fit: tuple[MapChoice, Fitted] | None, options: UpgradeOptions) -> Way:
+    kind: WayKind = "adapt" if fit else name  # type: ignore[assignment] # the others are called by their kind
+    return Way(
+        name=name,
+        kind=kind,
+        map=fit[0] if fit else None,
+        fitted=fit[1] if fit else None,
+        recall=_WHOLE if kind == "re_embed" else estimate(judged.recall[name], options.level),
+        judged=None if judged.relevant is None else estimate(judged.relevant[name], options.level),
+        retained=_find_retained(name, judged, options),
+        gain=_find_gain(name, judged, options) if kind in ("keep", "adapt") else None,
+    )
+
+
+def _find_retained(name: str, judged: Judged, options: UpgradeOptions) -> Span | None:
+    if judged.relevant is None:
+        found = _WHOLE if name == "re_embed" else estimate(judged.recall[name], options.level)
+        return Span(value=found.value, low=found.low, high=found.high)
+    return _ratio(judged.truth[name], judged.truth["re_embed"], options, _RETAINED)
+
+
+def _find_gain(name: str, judged: Judged, options: UpgradeOptions) -> Span | None:
+    """The update gain of Shen et al. 2020, Towards backward-compatible representation learning, arXiv 2003.11942.
+
+    (M(new, old) - M(old, old)) / (M(new, new) - M(old, old)): M(x, y) what queries of x find among documents of y. In its place
+    of the model trained for compatibility stands the way; the new model itself is its best case.
+    """
+    way, old, new = (judged.truth[one] for one in (name, "old", "re_embed"))
+    return _ratio(way - old, new - old, options, _GAIN)
+
+
+def find_improvement(judged: Judged, options: UpgradeOptions) -> Span | None:
+    """What full re-embedding finds of the relevant documents beyond what the old model finds."""
+    if judged.relevant is None:
+        return None
+    return _ratio(judged.relevant["re_embed"] - judged.relevant["old"], None, options, _IMPROVEMENT)
+
+
+def _ratio(above: Float64Array, below: Float64Array | None, options: UpgradeOptions, stream: int) -> Span | None:
+    seed = int(np.random.default_rng([options.seed, stream]).integers(2**63))
+    bounds = ratio_bounds(above, below, options.level, seed)
+    if bounds is None:
+        return None
+    value = float(above.mean()) / (1.0 if below is None else float(below.mean()))
+    return Span(value=value, low=min(value, bounds.low), high=max(value, bounds.high))
+
+
+@dataclass(frozen=True)
+class Names:
+    """What rows are called: by their ids, or by their numbers."""
+
+    ids: Sequence[str] | None
+
+    def of(self, row: int) -> str:
+        """One row's name."""
+        return str(row) if self.ids is None else self.ids[row]
+
+
+def list_changed(
+    asked: Places, old: Answers, new: Answers, *, names: tuple[Names, Names], n: int, count: int
+) -> tuple[Changed, ...]:
+    """Those that ask whose answers changed most; `names` are theirs and those of the n documents."""
+    shares = share_found(old.ids, new.ids, n)
+    k = old.ids.shape[1]
+    return tuple(
+        Changed(
+            item=names[0].of(int(asked[place])),
+            row=int(asked[place]),
+            shared=round(float(shares[place]) * k),
+            old=_list(old, place, names[1]),
+            new=_list(new, place, names[1]),
+        )
+        for place in order_changed(shares, asked)[:count]
+    )
+
+
+def _list(answers: Answers, place: int, names: Names) -> tuple[Neighbour, ...]:
+    return tuple(
+        Neighbour(item=names.of(int(row)), row=int(row), similarity=float(similarity))
+        for row, similarity in zip(answers.ids[place], answers.similarities[place], strict=True)
+    )

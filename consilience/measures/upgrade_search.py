@@ -1,0 +1,179 @@
+"""Who asks, of an old and of a new index, and what each way of asking finds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from consilience.errors import InvalidRequest, InvalidShape
+from consilience.measures.comparison import Report
+from consilience.measures.map_fitting import Ground
+from consilience.numerics.arrays import Float32Array, IdArray
+from consilience.numerics.maps import Transform
+from consilience.numerics.parts import Parts
+from consilience.numerics.queries import NOBODY, search_vectors
+from consilience.numerics.rows import PreparedRows, scale_to_unit
+from consilience.numerics.sources import Layer
+
+#: The stream of a seed that says which documents and which queries ask: none of the streams of a fit.
+_DOCUMENTS, _QUERIES = 11, 12
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Rows that ask, in both models' vectors of length 1.
+
+    Attributes
+    ----------
+    rows : array of shape (m,), their row numbers
+    old, new : arrays of shape (m, p) and (m, q), float32
+    own : array of shape (m,), int32: the document, or its group, that is no answer; -1 for none
+    """
+
+    rows: Places
+    old: Float32Array
+    new: Float32Array
+    own: IdArray
+
+    def first(self, count: int) -> "Asking":
+        """The first of them."""
+        return Asking(self.rows[:count], self.old[:count], self.new[:count], self.own[:count])
+
+
+def draw_documents(ground: Ground, sample: int) -> tuple[Asking, int]:
+    """Documents drawn at random, and how many of the first of them no map was fitted on: those held out come first."""
+    rng = np.random.default_rng([ground.options.seed, _DOCUMENTS])
+    held = rng.permutation(np.flatnonzero(ground.held))
+    rows = np.concatenate([held, rng.permutation(ground.trained)])[:sample]
+    new, old = (side.take(rows) for side in ground.rows)
+    own = rows.astype(np.int32) if ground.groups is None else ground.groups[rows]
+    return Asking(rows, old, new, own), min(len(held), sample)
+
+
+def draw_queries(old: Layer, new: Layer, among: Places, sample: int, seed: int) -> Asking:
+    """Queries drawn at random among some rows of their sides."""
+    rows = np.random.default_rng([seed, _QUERIES]).permutation(among)[:sample]
+    sides = [PreparedRows(layer).take(rows) for layer in (old, new)]
+    return Asking(rows, sides[0], sides[1], np.full(len(rows), NOBODY, np.int32))
+
+
+def check_columns(old: tuple[Layer, Layer], new: tuple[Layer, Layer]) -> None:
+    """Refuse queries that are not of their documents' model: documents, then queries, of each model.
+
+    Raises
+    ------
+    InvalidShape
+    """
+    for model, (documents, queries) in (("old", old), ("new", new)):
+        if documents.dim != queries.dim:
+            raise InvalidShape(
+                f"The {model} model's queries have {queries.dim} columns, its documents {documents.dim}.",
+                value=queries.dim,
+                limit=documents.dim,
+                hint="Embed queries and documents with the same model.",
+                pointer=f"/queries/{model}",
+            )
+
+
+def check_k(ground: Ground, k: int) -> None:
+    """Refuse more neighbours than there are documents of other groups.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    own = 1 if ground.groups is None else int(np.bincount(ground.groups).max())
+    limit = ground.n - own
+    if k > limit:
+        raise InvalidRequest(
+            f"There are at most {limit} neighbours among {ground.n} documents.",
+            value=k,
+            limit=limit,
+            hint="Ask for fewer neighbours, or give more documents.",
+            pointer="/k",
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was found: ids and cosines, arrays of shape (m, k)."""
+
+    ids: IdArray
+    similarities: Float32Array
+
+
+@dataclass(frozen=True)
+class Block:
+    """Vectors that ask an index together."""
+
+    name: str
+    vectors: Float32Array
+    own: IdArray
+
+
+def ask_index(
+    index: PreparedRows,
+    blocks: Sequence[Block],
+    k: int,
+    groups: IdArray | None,
+    *,
+    parts: Parts,
+    report: Callable[[int], None],
+) -> dict[str, Answers]:
+    """The exact first k answers of every block, in one pass over the index."""
+    vectors = np.concatenate([block.vectors for block in blocks])
+    own = np.concatenate([block.own for block in blocks])
+    found = search_vectors(vectors, index, k, own=own, groups=groups, parts=parts, report=report)
+    ends = np.cumsum([len(block.own) for block in blocks])
+    answers = {}
+    for block, end in zip(blocks, ends, strict=True):
+        rows = slice(end - len(block.own), end)
+        answers[block.name] = Answers(found.ids[0, rows], found.similarities[0, rows])
+    return answers
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What documents find by both models, and what queries find in each way: by the ways' names."""
+
+    documents_old: Answers
+    documents_new: Answers
+    ways: dict[str, Answers]
+
+
+def find_answers(
+    ground: Ground,
+    documents: Asking,
+    queries: Asking,
+    transforms: dict[str, Transform],
+    *,
+    k: int,
+    parts: Parts,
+    report: Report,
+) -> Findings:
+    """Ask the old and the new index.
+
+    New queries ask the old index as they are where both models have as many columns, and through each map.
+    """
+    new_index, old_index = ground.rows
+    blocks = [Block("documents", documents.old, documents.own), Block("old", queries.old, queries.own)]
+    if old_index.dim == new_index.dim:
+        blocks.append(Block("keep", queries.new, queries.own))
+    blocks += [Block(name, _translate(found, queries.new), queries.own) for name, found in transforms.items()]
+    asked_old = ask_index(
+        old_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("old index", done, ground.n)
+    )
+    blocks = [Block("documents", documents.new, documents.own), Block("re_embed", queries.new, queries.own)]
+    asked_new = ask_index(
+        new_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("new index", done, ground.n)
+    )
+    by_documents = asked_old.pop("documents"), asked_new.pop("documents")
+    return Findings(*by_documents, {**asked_new, **asked_old})
+
+
+def _translate(transform: Transform, rows: Float32Array) -> Float32Array:
+    found = transform.apply(rows)
+    scale_to_unit(found)
+    return found

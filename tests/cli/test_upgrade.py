@@ -1,0 +1,104 @@
+"""`consilience upgrade`, in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilience.contract.upgrades import UpgradeReport
+from tests.cli.conftest import Command, save
+
+Pair = tuple[Path, Path]
+
+
+@pytest.fixture
+def queries(tmp_path: Path, pair: Pair) -> Pair:
+    """Queries that are the first 20 documents with a little noise, by both models."""
+    noise = 0.01 * np.random.default_rng(1).standard_normal((20, 8)).astype(np.float32)
+    old, new = (save(tmp_path / f"q_{side.name}", np.load(side)[:20] + noise) for side in pair)
+    return old, new
+
+
+@pytest.fixture
+def judgements(tmp_path: Path) -> Path:
+    path = tmp_path / "judgements.json"
+    path.write_text(json.dumps({str(row): [row] for row in range(20)}))
+    return path
+
+
+def test_the_report_says_what_to_do(consilience: Command, pair: Pair) -> None:
+    ran = consilience("upgrade", *pair, "--k", 3)
+    assert ran.status == 0
+    assert "adapt:procrustes" in ran.out
+    assert "neighbour agreement@3" in ran.out
+    assert "stand in for them" in " ".join(ran.err.split())
+
+
+def test_queries_and_judgements_are_read(consilience: Command, pair: Pair, queries: Pair, judgements: Path) -> None:
+    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--judgements", judgements)
+    ran = consilience("upgrade", *pair, *words, "--map", "ridge:penalty=0.1", "--map", "none", "--json")
+    assert ran.status == 0
+    report = UpgradeReport.model_validate_json(ran.out)
+    assert (report.queries.source, report.queries.asked) == ("queries", 20)
+    assert [way.name for way in report.ways] == ["re_embed", "old", "keep", "adapt:ridge"]
+    assert report.improvement is not None
+
+
+@pytest.mark.parametrize(
+    ("bars", "status"),
+    [
+        (("agreement=0.3", "recall=0.3"), 0),
+        (("recall:adapt:procrustes=0.3", "retained:keep=0"), 0),
+        (("agreement=0.3", "recall=0.9999"), 1),
+        (("improvement=0",), 1),  # nothing is judged
+        (("judged=0",), 1),
+        (("recall:adapt:mlp=0.3",), 2),
+        (("speed=1",), 2),
+        (("agreement:keep=1",), 2),
+        (("agreement",), 2),
+        (("agreement=nan",), 2),
+    ],
+)
+def test_bars_gate_a_pipeline(consilience: Command, pair: Pair, bars: tuple[str, ...], status: int) -> None:
+    words = [word for bar in bars for word in ("--min", bar)]
+    ran = consilience("upgrade", *pair, "--k", 3, "--map", "procrustes", *words)
+    assert ran.status == status
+    assert (ran.out.count("passed") + ran.out.count("failed") == len(bars)) == (status < 2)
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("json", "{"), ("md", "# Upgrade report"), ("html", "<!doctype html>")])
+def test_the_report_is_written_in_the_form_of_its_name(
+    consilience: Command, pair: Pair, tmp_path: Path, suffix: str, start: str
+) -> None:
+    out = tmp_path / "folder" / f"report.{suffix}"
+    ran = consilience("upgrade", *pair, "--k", 3, "--map", "procrustes", "--out", out)
+    assert ran.status == 0
+    assert out.read_text().startswith(start)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--out", "report.pdf"),
+        ("--queries-old", "q.npy"),
+        ("--map", "spline"),
+        ("--map", "low_rank:rank"),
+        ("--map", "low_rank:rank=0"),
+        ("--k", "64"),
+        ("--keep", "1.5"),
+        ("--layers", "9"),
+        ("--sample", "1"),
+    ],
+)
+def test_bad_words_are_bad_usage(consilience: Command, pair: Pair, words: tuple[str, ...]) -> None:
+    ran = consilience("upgrade", *pair, *words)
+    assert ran.status == 2
+    assert ran.err.startswith("error: ")
+
+
+def test_a_layer_of_each_model_can_be_named(consilience: Command, tmp_path: Path) -> None:
+    layers = save(tmp_path / "model.npy", np.random.default_rng(0).standard_normal((60, 3, 8)).astype(np.float32))
+    ran = consilience("upgrade", layers, layers, "--layers", "old=1", "--layers", "new=2", "--map", "none", "--json")
+    report = UpgradeReport.model_validate_json(ran.out)
+    assert (report.old.layer, report.new.layer) == ("1", "2")
