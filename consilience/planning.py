@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal, Self
 
+from consilience.contract.base import LayerChoice
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
-from consilience.contract.jobs import LayerChoice, Plan, ScoringOptions
+from consilience.contract.jobs import Plan, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
 from consilience.costs import ROW_SCORE_SD_MAX, Grid, add_up, expect_queries, find_works
@@ -246,7 +247,7 @@ def plan_rows(options: ScoringOptions, n: int, a: SideShape, b: SideShape, limit
     ------
     UnknownLayer, InvalidRequest, TooExpensive
     """
-    budget = _choose_budget(options.memory_budget_bytes, limits.bytes)
+    budget = choose_budget(options.memory_budget_bytes, limits.bytes)
     result = _choose_way(options, _grid(options, n, a, b), budget)
     check_cost(result, limits)
     return result
@@ -271,7 +272,8 @@ def _grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Grid:
     )
 
 
-def _choose_budget(asked: int | None, limit: int | None) -> int | None:
+def choose_budget(asked: int | None, limit: int | None) -> int | None:
+    """Bytes that a job plans with; InvalidRequest where more are asked for than the limit."""
     if asked is None or limit is None:
         return limit if asked is None else asked
     if asked > limit:

@@ -86,3 +86,4 @@ IdempotencyKey = Annotated[
     ),
 ]
 IfNoneMatch = Annotated[str | None, Header(description="An ETag: 304 while the job has not changed.")]
+DryRun = Annotated[bool, Query(description="Answer the plan alone: nothing is stored, nothing runs.")]

@@ -42,6 +42,7 @@ class Dispatch:
         *,
         queue: QueueName = "align",
         references: Sequence[str] = (),
+        datasets: Sequence[str] = (),
     ) -> Added:
         """The committed job: the known one under a known idempotency key. `deliver` it next.
 
@@ -59,6 +60,8 @@ class Dispatch:
             Which workers take it.
         references : sequence of str
             The reference sets that it reads.
+        datasets : sequence of str
+            The stored datasets that it reads.
         """
         idempotency = (key, _fingerprint(request)) if key else None
         return self.stores.jobs.add(
@@ -70,6 +73,7 @@ class Dispatch:
             queue=queue,
             traceparent=find_parent(),
             references=references,
+            datasets=datasets,
         )
 
     def deliver(self, added: Added, queue: QueueName = "align") -> Job:

@@ -1,8 +1,7 @@
 """From bytes to stored sets: what happens to an upload once it lies on disk. Runs in threads."""
 
-import fcntl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
 from consilience.errors import ConsilienceError
 from consilience.formats.files import FormatLimits, OpenFile
 from consilience.stores.blobs import set_digest
+from consilience.stores.folder_lock import an_upload, no_uploads
 from service.settings import Settings
 from service.stores import Stores
 
@@ -41,8 +41,9 @@ def store(
         layers = stores.blobs.put(file)
         ids, groups = (None if each is None else stores.blobs.put_column(each) for each in (file.ids, file.groups))
         digest = set_digest(layers, ids, groups)
-        columns = {"ids": ids, "groups": groups}
-        return stores.embeddings.add(name, n, layers, digest, metadata, size, **columns, idempotency_key=key)
+        return stores.embeddings.add(
+            name, n, layers, digest, metadata, size, ids=ids, groups=groups, idempotency_key=key
+        )
 
 
 def remove(stores: Stores, root: Path, embedding_id: str) -> None:
@@ -60,28 +61,6 @@ def remove_record(stores: Stores, root: Path, delete: Callable[[str], tuple[str,
         digests = delete(record_id)
         for digest in digests if alone else ():
             stores.blobs.delete(digest, 0.0)
-
-
-def an_upload(root: Path) -> AbstractContextManager[bool]:
-    """A time from an upload's first blob to its record: no blob is removed meanwhile."""
-    return _locked(root, fcntl.LOCK_SH)
-
-
-def no_uploads(root: Path) -> AbstractContextManager[bool]:
-    """A time without an upload between its first blob and its record, in any process; False where one is under way."""
-    return _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextmanager
-def _locked(root: Path, how: int) -> Iterator[bool]:
-    """A lock among all API processes, which the system frees when one dies; False where it cannot be had."""
-    with (root / "layers.lock").open("a") as file:
-        try:
-            fcntl.flock(file, how)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 @dataclass

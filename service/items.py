@@ -14,8 +14,8 @@ from consilience.errors import InvalidRequest, QuotaExceeded
 from consilience.formats.items.item import Item, ItemLimits, OpenItems, ViewChoice, ViewHeader
 from consilience.formats.items.packs import ids_digest
 from consilience.stores.datasets import DatasetLabel
+from consilience.stores.folder_lock import an_upload
 from service.bodies import parse_json
-from service.ingest import an_upload
 from service.settings import Settings
 from service.stores import Stores
 

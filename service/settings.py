@@ -83,13 +83,10 @@ class Settings(DeliverySettings):
     image_limit_bytes: Annotated[int, Field(gt=0, le=IMAGE_BYTES_MAX)] = 16 * 2**20
     image_pixels_limit: Count = 25_000_000
     """A larger picture is not decoded; one of this size takes 300 MB."""
-    job_flops_limit: Annotated[float, Field(gt=0.0)] = 1e15
     wait_limit_s: Seconds = 60.0
     queue_limit: Count = 10_000
     owner_queue_limit: Count = 1000
     """Jobs that wait of one owner of API keys."""
-    owner_bytes_limit: Count = 2**40
-    """Bytes that the sets and datasets of one owner of API keys may have; what they share counts for each."""
     rate_limit_per_minute: Count = 6000
     """Requests of one API key, in each API process."""
     upload_idle_limit_s: Seconds = 30.0

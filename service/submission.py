@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, JobOptions, OtherSide, Plan, Side
+from consilience.contract.extraction import Extraction
+from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, JobOptions, OtherSide, Plan, QueueName, Side
 from consilience.contract.references import ReferenceSet
 from consilience.errors import InvalidRequest
 from consilience.formats.files import OpenFile, from_vectors, open_file
@@ -13,6 +15,7 @@ from consilience.planning import SideShape, plan
 from consilience.reference_planning import plan_reference
 from consilience.stores.jobs import Added
 from service.dispatch import Dispatch
+from service.extractions import Extractions, Foreseen, plan_made
 from service.ingest import NewSets, format_limits, new_sets
 from service.reading import placed, read_model
 from service.settings import Settings
@@ -30,8 +33,10 @@ class Members:
 
 #: One side that is there: a stored set or, as b, a reference set.
 Stored = EmbeddingSet | Members
+#: One side whose bytes are all stored: the same, or what a model is to make.
+Kept = Stored | Extraction
 #: One side: the same, or a file whose layers are not yet kept.
-Source = Stored | OpenFile
+Source = Kept | OpenFile
 #: Opens a side; a file stays open as long as the stack.
 Opener = Callable[[ExitStack], Source]
 
@@ -52,6 +57,7 @@ class Submissions:
     def __init__(self, settings: Settings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
         self._dispatch = Dispatch(settings, stores)
+        self._extractions = Extractions(settings, stores)
         self._limits = format_limits(settings)
 
     def read_json(self, body: object, key: str | None) -> Submission:
@@ -59,7 +65,7 @@ class Submissions:
         inline = take_vectors(body)
         request = read_model(AlignmentRequest, body)
         a, b = (
-            self._open_vectors(side, inline[side]) if side in inline else self._find(side, getattr(request, side))
+            self._open_vectors(side, inline[side]) if side in inline else self._open_side(side, getattr(request, side))
             for side in ("a", "b")
         )
         self._dispatch.check_webhook(request.webhook)
@@ -86,23 +92,44 @@ class Submissions:
             cost = self._plan(submission, *sources)
             with new_sets(self._stores, self._settings.data_dir) as sets:
                 a, b = (_keep(sets, source, side) for source, side in zip(sources, "ab", strict=True))
-                added = self._add(submission, cost, a, b)
-        return self._dispatch.deliver(added)
+                queue: QueueName = "extract" if isinstance(a, Extraction) or isinstance(b, Extraction) else "align"
+                added = self._add(submission, cost, a, b, queue)
+        return self._dispatch.deliver(added, queue)
 
     def _plan(self, submission: Submission, a: Source, b: Source) -> Plan:
         limits = self._dispatch.limits
         assert not isinstance(a, Members)  # noqa: S101 - no request can name one as a
+        if isinstance(a, Extraction) or isinstance(b, Extraction):
+            return plan_made(submission.options, self._foresee(a), self._foresee(b), limits)
         if isinstance(b, Members):
             return plan_reference(submission.options, shape_of(a), [SideShape.of(each) for each in b.sets], limits)
         return plan(submission.options, shape_of(a), shape_of(b), limits)
 
-    def _add(self, submission: Submission, cost: Plan, a: Stored, b: Stored) -> Added:
+    def _foresee(self, side: Source) -> SideShape | Foreseen:
+        if isinstance(side, Extraction):
+            return self._extractions.foresee(side)
+        return SideShape.of(side.sets[0]) if isinstance(side, Members) else shape_of(side)
+
+    def _add(self, submission: Submission, cost: Plan, a: Kept, b: Kept, queue: QueueName) -> Added:
         options = submission.options.model_dump(mode="json", include=set(JobOptions.model_fields))
-        request, key = {"a": _name(a), "b": _name(b), **options}, submission.key
-        used = (*_ids(a), *_ids(b))
-        if isinstance(b, Members):
-            return self._dispatch.add("reference", request, cost, used, key, references=(b.reference.id,))
-        return self._dispatch.add("alignment", request, cost, used, key)
+        wishes = [side for side in (a, b) if isinstance(side, Extraction)]
+        return self._dispatch.add(
+            "reference" if isinstance(b, Members) else "alignment",
+            {"a": _name(a), "b": _name(b), **options},
+            cost,
+            (*_ids(a), *_ids(b)),
+            submission.key,
+            queue=queue,
+            references=(b.reference.id,) if isinstance(b, Members) else (),
+            datasets=[held for wish in wishes for held in self._extractions.check(wish).held],
+        )
+
+    def _open_side(self, name: str, side: Side | Extraction) -> Opener:
+        if isinstance(side, Extraction):
+            with placed(f"/{name}"):
+                self._extractions.check(side)
+            return lambda _stack: side
+        return self._find(name, side)
 
     def _find(self, side: str, named: Side) -> Opener:
         def opener(_stack: ExitStack) -> Source:
@@ -180,17 +207,22 @@ def shape_of(source: EmbeddingSet | OpenFile) -> SideShape:
     )
 
 
-def _name(side: Stored) -> dict[str, str]:
+def _name(side: Kept) -> dict[str, Any]:
+    """A side as the stored request has it."""
+    if isinstance(side, Extraction):
+        return side.model_dump(mode="json")
     return {"embedding": side.id} if isinstance(side, EmbeddingSet) else {"reference": side.reference.id}
 
 
-def _ids(side: Stored) -> tuple[str, ...]:
-    """The sets that a side is made of."""
+def _ids(side: Kept) -> tuple[str, ...]:
+    """The stored sets that a side is made of."""
+    if isinstance(side, Extraction):
+        return ()
     return (side.id,) if isinstance(side, EmbeddingSet) else tuple(each.id for each in side.sets)
 
 
-def _keep(sets: NewSets, source: Source, side: str) -> Stored:
-    if isinstance(source, EmbeddingSet | Members):
-        return source
-    with placed(f"/{side}"):
-        return sets.store(source, side)
+def _keep(sets: NewSets, source: Source, side: str) -> Kept:
+    if isinstance(source, OpenFile):
+        with placed(f"/{side}"):
+            return sets.store(source, side)
+    return source

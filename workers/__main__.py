@@ -57,8 +57,10 @@ def _serve(settings: Settings) -> int:
     from consilience.stores.database import Database  # noqa: PLC0415 - the same
     from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
     from consilience.stores.graphs import Graphs  # noqa: PLC0415 - the same
+    from consilience.stores.partials import Partials  # noqa: PLC0415 - the same
     from consilience.stores.references import ReferenceRecords  # noqa: PLC0415 - the same
     from workers import runtime, tasks  # noqa: PLC0415 - the same
+    from workers.workshop import Workshop  # noqa: PLC0415 - the same
 
     places.check_device(settings.device)
     database = Database(settings.database)
@@ -66,13 +68,20 @@ def _serve(settings: Settings) -> int:
         places.load_cluster()
     # Others read the same files by the same paths, whatever folder they started in.
     data_dir = settings.data_dir.resolve()
-    workshop = tasks.Workshop(
+    workshop = Workshop(
+        database=database,
+        data_dir=data_dir,
         embeddings=EmbeddingRecords(database, EVERYTHING),
         references=ReferenceRecords(database, EVERYTHING),
         blobs=Blobs(data_dir),
         graphs=Graphs(data_dir, settings.graph_cache_bytes),
+        partials=Partials(data_dir),
+        rules=settings.rules,
         cluster=settings.cluster,
         device=settings.device,
+        job_flops_limit=settings.job_flops_limit,
+        job_timeout_s=settings.job_timeout_s,
+        owner_bytes_limit=settings.owner_bytes_limit,
     )
     return runtime.serve(settings, database, functools.partial(tasks.run, workshop=workshop))
 

@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 
 from consilience.contract.jobs import QueueName
 from consilience.execution.addresses import Certificate, ClusterAddress
-from consilience.models.rules import Rules
+from consilience.models.rules import Rules, find_packaged
 from consilience.surroundings import PREFIX, Count, Seconds, Surroundings, is_loopback, read_environment
 from workers.model_settings import EndpointSettings, parse_endpoints, parse_folders, split_entries
 
@@ -89,7 +89,7 @@ class Settings(Surroundings):
         """Which models may be run, and where they are."""
         folders, named = parse_folders(self.model_folders)
         endpoints = {name: endpoint.as_rule() for name, endpoint in (self.model_endpoints or {}).items()}
-        return Rules(self.models, folders, named, self.model_downloads, endpoints)
+        return Rules(self.models, folders, {**find_packaged(), **named}, self.model_downloads, endpoints)
 
     @property
     def threads(self) -> int:

@@ -1,35 +1,20 @@
 """What a job does, by its kind: its inputs are read, the work is done, and its document is returned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, Job, JobKind, Side
 from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InvalidRequest
-from consilience.execution.addresses import ClusterAddress
-from consilience.execution.alignment import run_alignment
+from consilience.execution.alignment import check_cost, run_alignment
 from consilience.execution.reference import Against, run_reference
-from consilience.stores.blobs import Blobs
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
-from consilience.stores.references import ReferenceRecords
 from workers.attempts import Report
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What the jobs of one worker work with."""
-
-    embeddings: EmbeddingRecords
-    references: ReferenceRecords
-    blobs: Blobs
-    graphs: Graphs
-    cluster: ClusterAddress | None = None
-    device: str = "cpu"
-
+from workers.extraction import Maker, extract
+from workers.workshop import Workshop
 
 #: From a job to its document; a ConsilienceError says why there is none.
 Runner = Callable[[Job, Report, Workshop], Document]
@@ -49,7 +34,10 @@ def run(job: Job, report: Report, *, workshop: Workshop) -> Document:
 def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
     """The scores of an alignment."""
     request = _read_request(job)
-    a, b = (_read(side, workshop.embeddings) for side in (request.a, request.b))
+    maker = Maker(job, report, workshop)
+    a, b = (_find(side, workshop.embeddings, maker) for side in (request.a, request.b))
+    if request.made:
+        check_cost(request, a, b, flops=workshop.job_flops_limit, seconds=workshop.job_timeout_s)
     return run_alignment(
         request, a, b, workshop.blobs, workshop.graphs, report=report, cluster=workshop.cluster, device=workshop.device
     )
@@ -58,10 +46,10 @@ def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
 def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
     """The scores of a set against a reference set, and its rank."""
     request, references = _read_request(job), workshop.references
-    if request.b.reference is None:
+    if isinstance(request.b, Extraction) or request.b.reference is None:
         raise InvalidRequest("A stored job of this kind names a reference set.", pointer="/b")
     against = Against(*references.open(request.b.reference))
-    a = _read(request.a, workshop.embeddings)
+    a = _find(request.a, workshop.embeddings, Maker(job, report, workshop))
     return run_reference(
         request,
         a,
@@ -80,10 +68,12 @@ def _read_request(job: Job) -> AlignmentRequest:
     return request.model_copy(update={"memory_budget_bytes": job.plan.memory_budget_bytes})
 
 
-def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:
+def _find(side: Side | Extraction, embeddings: EmbeddingRecords, maker: Maker) -> EmbeddingSet:
+    if isinstance(side, Extraction):
+        return maker.make(side)[0]
     if side.embedding is None:
         raise InvalidRequest("A stored job names its sides by id.", hint="The service stores inline vectors as a set.")
     return embeddings.get(side.embedding)
 
 
-RUNNERS: dict[JobKind, Runner] = {"alignment": align, "reference": place}
+RUNNERS: dict[JobKind, Runner] = {"alignment": align, "reference": place, "extraction": extract}

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 from consilience.client.exchange import Operation, Request, check, error_of, fetch, read
 from consilience.client.forms import FormBody, Labels, column_json
-from consilience.client.sources import Source, body_of, name_of, stored_id
+from consilience.client.sources import AnySource, Source, body_of, name_of, stored_id
 from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
+from consilience.contract.extraction import Extraction, ExtractionRequest
 from consilience.contract.info import Info
 from consilience.contract.jobs import AlignmentRequest, Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions, Side
 from consilience.contract.metrics import Catalogue
@@ -63,7 +64,15 @@ def delete(embedding_id: str) -> Operation[None]:
     check((yield Request("DELETE", _path("embeddings", embedding_id))))
 
 
-def align(a: Source, b: Source, options: ScoringOptions, webhook: str | None = None) -> Operation[Job]:
+def extract(request: ExtractionRequest) -> Operation[Job]:
+    """Ask for the set that a model makes of a dataset."""
+    # As with `align`: a repeated POST is the same job.
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    body = request.model_dump(mode="json", exclude_defaults=True)
+    return (yield from fetch(Request("POST", "/v1/embeddings", headers=headers, json=body), Job))
+
+
+def align(a: AnySource, b: AnySource, options: ScoringOptions, webhook: str | None = None) -> Operation[Job]:
     """Upload what is not yet stored, then ask for the alignment, whose end the webhook is told of."""
     body = yield from _request(a, b, options)
     if webhook is not None:
@@ -73,7 +82,7 @@ def align(a: Source, b: Source, options: ScoringOptions, webhook: str | None = N
     return (yield from fetch(Request("POST", "/v1/alignments", headers=headers, json=body), Job))
 
 
-def plan(a: Source, b: Source, options: ScoringOptions) -> Operation[Plan]:
+def plan(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[Plan]:
     """What the alignment would cost; no job comes of it."""
     body = yield from _request(a, b, options)
     return (yield from fetch(Request("POST", "/v1/alignments", {"dry_run": "true"}, json=body), Plan))
@@ -137,13 +146,15 @@ def result_of(finished: Job, kind: type[Outcome]) -> Outcome:
     raise JobCanceled("The job was canceled.", value=finished.id)
 
 
-def _request(a: Source, b: Source, options: ScoringOptions) -> Operation[dict[str, Any]]:
+def _request(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[dict[str, Any]]:
     sides = {"a": (yield from _side(a)), "b": (yield from _side(b))}
     request = AlignmentRequest(**sides, **{name: getattr(options, name) for name in options.model_fields_set})
     return request.model_dump(mode="json", include=request.model_fields_set)
 
 
-def _side(source: Source) -> Operation[Side]:
+def _side(source: AnySource) -> Operation[Side | Extraction]:
+    if isinstance(source, Extraction):
+        return source
     stored = stored_id(source)
     return Side(embedding=stored or (yield from upload(source)).id)
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from consilience.contract.base import Request
+from consilience.contract.extraction import ExtractionRequest
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.maps import MapOptions
 from consilience.contract.places import find_pointer, sentence
@@ -36,6 +37,14 @@ def _read(kind: type[Options], options: Options | None, fields: Mapping[str, Any
         return kind.model_validate(body)
     except ValidationError as error:
         raise invalid(error, body) from error
+
+
+def extraction_of(fields: Mapping[str, Any]) -> ExtractionRequest:
+    """The wish for a set; InvalidRequest names the first field that cannot be used."""
+    try:
+        return ExtractionRequest.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error, fields) from error
 
 
 def invalid(error: ValidationError, body: Mapping[str, Any]) -> InvalidRequest:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from consilience.client.exchange import Body
 from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.extraction import Extraction
 from consilience.errors import MissingExtra
 
 CHUNK_BYTES = 1 << 20
@@ -37,6 +38,8 @@ class ArrayLike(Protocol):
 
 #: A stored set, its id, a file's path, or an array.
 Source = EmbeddingSet | str | os.PathLike[str] | ArrayLike
+#: The same, or what a model is to make first.
+AnySource = Source | Extraction
 
 
 @dataclass(frozen=True)

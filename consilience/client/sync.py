@@ -19,13 +19,16 @@ from consilience.client import operations
 from consilience.client.exchange import Operation, Request, Result
 from consilience.client.forms import Labels
 from consilience.client.operations import Outcome, Watcher
-from consilience.client.options import options_of
+from consilience.client.options import extraction_of, options_of
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
-from consilience.client.sources import Source
+from consilience.client.sources import AnySource, Source
+from consilience.contract.base import LayerChoice
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
+from consilience.contract.extraction import ExtractionDocument
 from consilience.contract.info import Info
 from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions
 from consilience.contract.metrics import Catalogue
+from consilience.contract.models import Pooling
 from consilience.contract.scores import ScoreDocument
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -90,10 +93,41 @@ class Client:
         """Forget a stored set; InUse while an unfinished job needs it."""
         self._run(operations.delete(embedding_id))
 
+    def extract(
+        self,
+        model: str,
+        dataset: str,
+        *,
+        view: str,
+        layers: LayerChoice = "all",
+        pooling: Pooling = "auto",
+        max_length: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        webhook: str | None = None,
+    ) -> "PendingJob[ExtractionDocument]":
+        """Ask for the set that a model makes of one view of a dataset, such as `hf:openai-community/gpt2` of `stdlib-docs`.
+
+        The same model, items and wishes again are the set that was made before. Its ids are those of the items.
+        """
+        wish = {
+            "model": model,
+            "dataset": dataset,
+            "view": view,
+            "layers": layers,
+            "pooling": pooling,
+            "max_length": max_length,
+            "name": name,
+            "metadata": metadata or {},
+            "webhook": webhook and {"url": webhook},
+        }
+        job = self._run(operations.extract(extraction_of(wish)))
+        return PendingJob(self, job, ExtractionDocument)
+
     def align(
         self,
-        a: Source,
-        b: Source,
+        a: AnySource,
+        b: AnySource,
         options: ScoringOptions | None = None,
         *,
         webhook: str | None = None,
@@ -101,14 +135,15 @@ class Client:
     ) -> "PendingJob[ScoreDocument]":
         """Ask how far two spaces agree.
 
-        `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first.
+        `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. Either may be an
+        `Extraction`: then the job makes it first.
         `fields` are those of ScoringOptions and replace single ones of `options`. `webhook` is a URL that is told of
         the job's end, by a signed POST.
         """
         job = self._run(operations.align(a, b, options_of(options, fields), webhook))
         return PendingJob(self, job, ScoreDocument)
 
-    def plan(self, a: Source, b: Source, options: ScoringOptions | None = None, **fields: Any) -> Plan:
+    def plan(self, a: AnySource, b: AnySource, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""
         return self._run(operations.plan(a, b, options_of(options, fields)))
 

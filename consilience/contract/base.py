@@ -1,6 +1,6 @@
 """What all words of the contract share."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -22,6 +22,9 @@ DatasetId = Annotated[str, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_012
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}$", examples=["job_0123456789abcdef0123456789abcdef"])]
 ReferenceId = Annotated[str, Field(pattern=r"^ref_[0-9a-f]{32}$", examples=["ref_0123456789abcdef0123456789abcdef"])]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")]
+LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
+#: `last`, `all`, or names in the order wanted.
+LayerChoice = Literal["last", "all"] | LayerNames
 
 
 def as_many(value: object) -> object:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from consilience.contract.base import Digest, Document, EmbeddingId, Metadata, Timestamp
 from consilience.contract.keys import DEFAULT_OWNER
+from consilience.contract.records import SetRecord
 
 #: How a stored layer's numbers are kept; F64 becomes F32 on the way in.
 LayerDtype = Literal["F16", "BF16", "F32"]
@@ -46,7 +47,9 @@ class EmbeddingSet(Document):
     """Which item each row is, where the upload said so."""
     groups: Column | None = None
     """Which rows belong together (captions of one image, say), where the upload said so."""
-    source: Literal["upload"] = "upload"
+    source: Literal["upload", "model"] = "upload"
+    record: SetRecord | None = None
+    """How a model made it, where one did."""
     metadata: Metadata
     bytes: int
     """Bytes that the layers take in the store."""

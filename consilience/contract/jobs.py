@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from consilience.contract.base import (
     LABEL_LENGTH,
@@ -11,6 +11,7 @@ from consilience.contract.base import (
     EmbeddingId,
     Finite,
     JobId,
+    LayerChoice,
     Level,
     Metadata,
     ReferenceId,
@@ -18,6 +19,7 @@ from consilience.contract.base import (
     Timestamp,
     as_many,
 )
+from consilience.contract.extraction import Extraction, ExtractionDocument
 from consilience.contract.kernel_metrics import Cka
 from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.metrics import MetricChoice
@@ -27,11 +29,6 @@ from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryChoice
 from consilience.contract.webhooks import WebhookChoice
-
-LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
-#: `last`, `all`, or names in the order wanted.
-LayerChoice = Literal["last", "all"] | LayerNames
-
 
 #: An item's or a group's name; an integer stands for its decimal digits.
 Label = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | Annotated[int, Field(strict=True)]
@@ -68,6 +65,19 @@ class OtherSide(Side):
         if self.vectors is None and (self.ids is not None or self.groups is not None):
             raise ValueError("`ids` and `groups` stand beside `vectors`; a stored set has its own")
         return self
+
+
+def _way(value: object) -> str:
+    """How a side comes about: an extraction names a model or a dataset."""
+    if isinstance(value, dict):
+        return "made" if value.keys() & {"model", "dataset"} else "given"
+    return "made" if isinstance(value, Extraction) else "given"
+
+
+#: One side: given, or made by a model before the comparison.
+AnySide = Annotated[Annotated[Side, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_way)]
+#: The other one, likewise.
+AnyOther = Annotated[Annotated[OtherSide, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_way)]
 
 
 class Layers(Request):
@@ -186,8 +196,13 @@ class JobOptions(ScoringOptions):
 class AlignmentRequest(JobOptions):
     """The question how far the spaces of `a` and `b` agree."""
 
-    a: Side
-    b: OtherSide
+    a: AnySide
+    b: AnyOther
+
+    @property
+    def made(self) -> tuple[Extraction, ...]:
+        """The sides that a model makes."""
+        return tuple(side for side in (self.a, self.b) if isinstance(side, Extraction))
 
 
 class FormOptions(JobOptions):
@@ -236,12 +251,16 @@ class JobStatus(StrEnum):
 
 
 #: What a job does.
-JobKind = Literal["alignment", "reference"]
+JobKind = Literal["alignment", "reference", "extraction"]
 #: Which workers take it: `extract` is for those that run models, such as workers with a card.
 QueueName = Literal["align", "extract"]
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
 #: What comes out of each kind of job.
-RESULTS: dict[JobKind, type[Document]] = {"alignment": ScoreDocument, "reference": ReferenceDocument}
+RESULTS: dict[JobKind, type[Document]] = {
+    "alignment": ScoreDocument,
+    "reference": ReferenceDocument,
+    "extraction": ExtractionDocument,
+}
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
 
@@ -284,7 +303,7 @@ class Job(Document):
     plan: Plan
     request: dict[str, Any]
     """The request with every default filled in."""
-    result: ScoreDocument | ReferenceDocument | None = None
+    result: ScoreDocument | ReferenceDocument | ExtractionDocument | None = None
     error: Problem | None = None
     links: dict[str, str]
 

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, Field
 
-from consilience.contract.base import Document
 from consilience.contract.datasets import ViewKind
 from consilience.errors import InvalidRequest, ModelNotAllowed
 
@@ -188,25 +187,3 @@ ModelIdentifier = Annotated[
     ),
     AfterValidator(_check),
 ]
-
-
-class ModelRecord(Document):
-    """Which model made embeddings, and how: enough to make the same ones again."""
-
-    model: str
-    """The identifier."""
-    revision: str | None = None
-    """A commit of the hub, or `sha256:` and the digest of the files of a folder. None: weights that are not here."""
-    tokenizer: str | None = None
-    """`sha256:` and the digest of tokenizer.json."""
-    pooling: str
-    """mean, cls or last; `own` where the model brings it along."""
-    max_length: int | None = None
-    """Tokens of a text that are read; the rest of a longer one is not."""
-    preparation: dict[str, str] = Field(default_factory=dict)
-    """What is done to a text or an image before the model sees it."""
-    dtype: str
-    """Of the weights in memory."""
-    libraries: dict[str, str]
-    """Versions of those that computed."""
-    device: str

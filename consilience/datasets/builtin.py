@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from consilience.contract.datasets import ViewKind
 from consilience.datasets import stdlib_docs
 from consilience.datasets.scenes import opening as scenes
 from consilience.datasets.views import OpenDataset
@@ -41,6 +42,21 @@ class Builtin:
         """What else its items depend on."""
         python = platform.python_version() if self.name == stdlib_docs.NAME else "any"
         return f"generation {GENERATION}, Python {python}"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `n` is known without reading anything, or a guess."""
+        return self.name == scenes.NAME
+
+    @property
+    def n(self) -> int:
+        """How many items there are, or about how many."""
+        return self.options["n"] if self.name == scenes.NAME else stdlib_docs.N_ABOUT
+
+    @property
+    def views(self) -> Mapping[str, ViewKind]:
+        """Name and kind of each view."""
+        return scenes.VIEWS if self.name == scenes.NAME else stdlib_docs.VIEWS
 
     def open(self) -> OpenDataset:
         """The items."""

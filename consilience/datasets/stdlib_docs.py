@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from consilience.contract.datasets import ViewKind
 from consilience.datasets.views import OpenDataset, TextView
 
 NAME = "stdlib-docs"
@@ -25,6 +26,9 @@ DOC_LENGTHS = range(30, 401)
 CODE_LENGTH_MIN = 80
 CODE_LENGTH_MAX = 1500
 STATEMENTS_MIN = 3
+VIEWS: dict[str, ViewKind] = {"text": "text", "code": "code"}
+#: Functions, about: 2707 in Python 3.11.
+N_ABOUT = 2700
 
 
 class Function(NamedTuple):

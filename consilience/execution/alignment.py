@@ -11,6 +11,7 @@ from consilience.execution.places import open_parts
 from consilience.measures.comparison import Address, Builder, Report
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.sources import Source
+from consilience.planning import CostLimits, SideShape, plan
 from consilience.scoring import score_sources
 from consilience.stores.blobs import Blobs
 from consilience.stores.graphs import Graphs
@@ -96,6 +97,12 @@ def run_alignment(
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
     with open_parts(cluster) as parts:
         return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, parts=parts, device=device)
+
+
+def check_cost(request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, *, flops: float, seconds: float) -> None:
+    """Ask of two sets what the service asks at POST, where it could not: a model had yet to make one. Errors as `plan`."""
+    limits = CostLimits(flops, request.memory_budget_bytes, seconds)
+    plan(request, SideShape.of(a), SideShape.of(b), limits)
 
 
 def open_set(embeddings: EmbeddingSet, blobs: Blobs, *, with_ids: bool) -> Source:

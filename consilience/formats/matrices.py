@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import ml_dtypes
 import numpy as np
@@ -47,6 +47,17 @@ class LayerHeader:
     n: int
     dim: int
     dtype: LayerDtype
+
+
+class Rows(Protocol):
+    """Layers over the same n rows that can be stored, whatever they come from."""
+
+    @property
+    def layers(self) -> tuple[LayerHeader, ...]:
+        """What each is, and how it is kept."""
+
+    def blocks(self) -> Iterator[tuple[int, Array]]:
+        """Each layer's rows in order, as (index into `layers`, rows (b, dim)), C-order and in the layer's dtype."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import stamina
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord
+from consilience.contract.records import ModelRecord
 from consilience.errors import EndpointFailed, UnknownModel
 from consilience.models.embedding_answers import DIM_MAX, parse_answer
 from consilience.models.extras import versions

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord
+from consilience.contract.records import ModelRecord
 from consilience.errors import BadItem, UnknownLayer
 
 #: A text, or an image as the bytes of its PNG, JPEG or WebP file.
@@ -86,3 +86,8 @@ def find_layers(known: Sequence[tuple[str, int]], asked: Sequence[str]) -> list[
         if name not in places:
             raise UnknownLayer(f"The model has no layer {name!a}.", value=name, limit=list(places))
     return [places[name] for name in asked]
+
+
+def find_not_finite(rows: Rows) -> list[int]:
+    """The rows in which a number is NaN or infinite."""
+    return [int(row) for row in np.flatnonzero(~np.isfinite(rows).all(axis=1))]

@@ -1,7 +1,9 @@
 """From an identifier to a model in memory. Loaders are imported when they are needed: their libraries are large."""
 
+from typing import Any
+
 from consilience.contract.models import ModelKind, ModelName, Pooling, check_model, check_pooling
-from consilience.errors import UnsupportedFormat
+from consilience.errors import UnknownModel, UnsupportedFormat
 from consilience.models.extras import require
 from consilience.models.model import Model
 from consilience.models.rules import Rules
@@ -100,3 +102,16 @@ def _open_baseline(name: ModelName, identifier: str) -> Model:
     from consilience.models.tfidf import TfidfSvd  # noqa: PLC0415 - loads scikit-learn
 
     return TfidfSvd(identifier, **options)
+
+
+def fingerprint(identifier: str, rules: Rules) -> dict[str, Any]:
+    """What decides which rows a model gives, found without loading it. Errors as `open_model`."""
+    name = check_model(identifier, rules.allowed)
+    if name.kind == "baseline":
+        return {"model": str(name), "options": dict(name.options)}
+    if name.kind == "endpoint":
+        endpoint = rules.endpoints.get(name.name)
+        if endpoint is None:
+            raise UnknownModel("There is no such server.", value=identifier, limit=sorted(rules.endpoints))
+        return {"model": str(name), "url": endpoint.url, "name": endpoint.model}
+    return {"kind": name.kind, "revision": find_source(name, identifier, rules).revision}

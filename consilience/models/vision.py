@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from consilience.contract.datasets import ViewKind
-from consilience.contract.models import ModelRecord, Pooling
+from consilience.contract.models import Pooling
+from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest, UnreadableFile
 from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, find_layers

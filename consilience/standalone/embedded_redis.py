@@ -68,8 +68,8 @@ class EmbeddedRedis:
         return self._ask("PING") == "+PONG"
 
     def workers(self) -> int:
-        """How many workers have registered (RQ keeps them in this set)."""
-        answer = self._ask("SCARD rq:workers")
+        """How many workers that compare sets have registered (RQ keeps them in this set)."""
+        answer = self._ask("SCARD rq:workers:align")
         return int(answer.removeprefix(":")) if answer.startswith(":") else 0
 
     def _ask(self, command: str) -> str:

@@ -101,7 +101,14 @@ def _applications(instance: Instance, redis: EmbeddedRedis | None) -> list[Child
         env["CONSILIENCE_REDIS_URL"] = redis.url
     names = ["The worker"] if instance.workers == 1 else [f"Worker {i + 1}" for i in range(instance.workers)]
     own = [_python("The API", "service", env), _python("The delivery of webhooks", "service.deliveries", env)]
-    return [*own, *(_python(name, "workers", env) for name in names)]
+    extract = {**env, "CONSILIENCE_QUEUE": "extract"}
+    align = {**env, "CONSILIENCE_QUEUE": "align"}
+    return [
+        *own,
+        *(_python(name, "workers", align) for name in names),
+        # Its child too does one job at a time; it is small until a job names a model.
+        _python("The worker that runs models", "workers", extract),
+    ]
 
 
 def _python(name: str, module: str, env: Mapping[str, str]) -> Child:

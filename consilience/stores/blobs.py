@@ -22,7 +22,7 @@ from consilience.errors import StorageFull, Unavailable
 from consilience.formats.digests import canonical
 from consilience.formats.items.item import OpenItems
 from consilience.formats.items.packs import OFFSET
-from consilience.formats.matrices import OpenFile
+from consilience.formats.matrices import Rows
 from consilience.stores import disk
 from consilience.stores.layers import Draft, StoredLayer
 from consilience.stores.views import StoredView, ViewDraft
@@ -69,7 +69,7 @@ class Blobs:
         finally:
             path.unlink(missing_ok=True)
 
-    def put(self, file: OpenFile) -> tuple[Layer, ...]:
+    def put(self, file: Rows) -> tuple[Layer, ...]:
         """Streams all layers into the store; a layer that is already there is kept as it is.
 
         Either every layer is on the disk when this returns, or it raises and no layer can be seen:

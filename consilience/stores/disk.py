@@ -56,6 +56,14 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def write_all_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """All the bytes at this place, in as many writes as it takes."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def sync(path: Path) -> None:
     """A file's bytes, or a folder's entries, down to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

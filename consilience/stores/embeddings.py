@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Row
@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from consilience.contract.embeddings import Column, EmbeddingPage, EmbeddingSet, Layer
 from consilience.contract.keys import DEFAULT_OWNER
+from consilience.contract.records import SetRecord
 from consilience.errors import NotFound
 from consilience.stores import tables
 from consilience.stores.access import Access
@@ -26,6 +27,16 @@ from consilience.stores.uses import named_blobs, refuse_if_member, refuse_if_use
 
 EMBEDDING_ID = re.compile(r"emb_[0-9a-f]{32}")
 COLUMN_DIGESTS = (tables.embeddings.c.ids_digest, tables.embeddings.c.groups_digest)
+
+
+class Making(NamedTuple):
+    """How a model made a set."""
+
+    extraction: str
+    """SHA-256 of everything that decides what is in the set: the same again need not be made again."""
+    record: SetRecord
+    job_id: str
+    """The job that made it, which holds it until it has finished."""
 
 
 class EmbeddingRecords:
@@ -46,6 +57,7 @@ class EmbeddingRecords:
         ids: Column | None = None,
         groups: Column | None = None,
         idempotency_key: str | None = None,
+        making: Making | None = None,
     ) -> tuple[EmbeddingSet, bool]:
         """Record a set; the same content under the same name and metadata is the set that is there already.
 
@@ -63,7 +75,8 @@ class EmbeddingRecords:
         """
         owner = self._access.owner
         # Sets without an owner in their identity are those of the time before keys.
-        identity = _hash([digest, name, metadata, *([owner] if owner != DEFAULT_OWNER else [])])
+        marks = [*([owner] if owner != DEFAULT_OWNER else []), *([{"extraction": making.extraction}] if making else [])]
+        identity = _hash([digest, name, metadata, *marks])
         embedding_id = f"emb_{secrets.token_hex(16)}"
         values = {
             "id": embedding_id,
@@ -72,12 +85,14 @@ class EmbeddingRecords:
             "name": name,
             "n": n,
             "digest": digest,
-            "source": "upload",
+            "source": "model" if making else "upload",
             "metadata": dict(metadata),
             "bytes": bytes,
             "created_at": datetime.now(UTC),
             **_column_values("ids", ids),
             **_column_values("groups", groups),
+            "extraction": making and making.extraction,
+            "record": making and making.record.model_dump(mode="json"),
         }
         with self._database.write() as connection:
             insert = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
@@ -90,7 +105,20 @@ class EmbeddingRecords:
             stored = _load(connection, connection.execute(query).all())[0]
             if idempotency_key is not None:
                 bind_key(connection, tables.upload_keys, owner, idempotency_key, identity, stored.id)
+            if making is not None:
+                _hold(connection, making.job_id, stored.id)
             return stored, created
+
+    def find_made(self, extraction: str) -> EmbeddingSet | None:
+        """The owner's newest set of this extraction; None where there is none."""
+        query = (
+            sa.select(tables.embeddings)
+            .where(tables.embeddings.c.extraction == extraction, tables.embeddings.c.owner == self._access.owner)
+            .order_by(tables.embeddings.c.created_at.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return next(iter(_load(connection, connection.execute(query).all())), None)
 
     def get(self, embedding_id: str) -> EmbeddingSet:
         """One set; NotFound where there is none."""
@@ -201,6 +229,14 @@ def load_sets(connection: Connection, embedding_ids: Sequence[str]) -> list[Embe
     return [found[each] for each in embedding_ids]
 
 
+def _hold(connection: Connection, job_id: str, embedding_id: str) -> None:
+    """Keep a set from being deleted before the job has finished."""
+    row = {"job_id": job_id, "embedding_id": embedding_id}
+    known = sa.select(tables.job_embeddings.c.job_id).filter_by(**row)
+    if connection.execute(known).first() is None:
+        connection.execute(sa.insert(tables.job_embeddings).values(row))
+
+
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet]:
     """The sets of these rows, in their order, with their layers."""
     query = (
@@ -216,7 +252,7 @@ def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet
 
 def _to_set(row: Row[Any], own_layers: Iterable[Layer]) -> EmbeddingSet:
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
-    del fields["identity"]
+    del fields["identity"], fields["extraction"]
     for name in ("ids", "groups"):
         digest, unique = fields.pop(f"{name}_digest"), fields.pop(f"{name}_unique")
         fields[name] = digest and Column(digest=digest, unique=unique)

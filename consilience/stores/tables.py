@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0009"
+SCHEMA = "0010"
 
 metadata = MetaData(
     naming_convention={
@@ -59,6 +59,9 @@ embeddings = Table(
     Column("ids_unique", BigInteger),
     Column("groups_digest", String(64), index=True),
     Column("groups_unique", BigInteger),
+    # Of sets that a model made: SHA-256 of everything that decides what is in them, and how they were made.
+    Column("extraction", String(64), index=True),
+    Column("record", Json),
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     # What an owner keeps is added up from this index alone.

@@ -15,8 +15,8 @@ import structlog
 
 from consilience.errors import ConsilienceError
 from consilience.stores.blobs import Blobs
+from consilience.stores.folder_lock import no_uploads
 from consilience.stores.retention import Retention
-from service.ingest import no_uploads
 from service.stores import STALE_S
 
 #: A blob is this old before it goes: whoever looks at the folder meanwhile finds what it has just read of.

@@ -1,18 +1,16 @@
 """Alignments: how far two spaces agree."""
 
-from typing import Annotated
-
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.jobs import Job, Plan
 from service.answers import act_on_json, answer_with_job
 from service.bodies import media_type_of, parse_json
-from service.deps import IdempotencyKey, Prefer, Service, ServiceDep
+from service.deps import DryRun, IdempotencyKey, Prefer, Service, ServiceDep
 from service.examples import ALIGNMENT_BODY
 from service.problems import STALLED, describe
-from service.routes.embeddings import UPLOAD_ERRORS
+from service.routes.embeddings import MAKING_ERRORS, UPLOAD_ERRORS
 from service.submission import Submission, Submissions
 from service.uploads import JSON, MULTIPART, receive_files
 
@@ -20,18 +18,16 @@ router = APIRouter(tags=["alignments"])
 
 ERRORS = (
     *UPLOAD_ERRORS,
-    errors.NotFound,
+    *MAKING_ERRORS,
     errors.UnpairedSides,
     errors.UnknownLayer,
     errors.TooExpensive,
     errors.KeyReused,
-    errors.TooManyRequests,
 )
 FILES, FIELDS = frozenset("ab"), frozenset({"request"})
 #: A file that the part `request` may name instead.
 NAMED = frozenset("b")
 COLUMNS = frozenset({"ids_a", "ids_b", "groups_a", "groups_b"})
-DRY_RUN = Query(description="Answer the plan alone: nothing is stored, nothing runs.")
 
 
 @router.post(
@@ -53,7 +49,7 @@ async def create_alignment(
     *,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: Annotated[bool, DRY_RUN] = False,
+    dry_run: DryRun = False,
 ) -> Job | Response:
     """Score two sets: named by id or spelled out as vectors in JSON, or sent as the files `a` and `b` of a form.
 

@@ -8,11 +8,14 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
+from consilience.contract.jobs import Job, Plan
 from consilience.formats.files import open_file
 from service import ingest
+from service.answers import answer_with_job
 from service.bodies import media_type_of
 from service.deps import (
     Cursor,
+    DryRun,
     EmbeddingPath,
     IdempotencyKey,
     Limit,
@@ -20,16 +23,18 @@ from service.deps import (
     MetadataQuery,
     NameFilter,
     NameQuery,
+    Prefer,
     Service,
     ServiceDep,
     SettingsDep,
     StoresDep,
 )
 from service.examples import UPLOAD_BODY
+from service.extractions import Extractions, find_wish
 from service.labels import Label, read_label
 from service.metadata import parse_metadata
 from service.problems import STALLED, describe
-from service.uploads import MULTIPART, Upload, receive_file, receive_files
+from service.uploads import JSON, MULTIPART, Upload, receive_file, receive_files
 
 router = APIRouter(tags=["embeddings"])
 
@@ -47,11 +52,22 @@ UPLOAD_ERRORS = (
     errors.MissingExtra,
     errors.QuotaExceeded,
 )
+MAKING_ERRORS = (
+    errors.NotFound,
+    errors.UnknownView,
+    errors.ModelNotAllowed,
+    errors.TooManyRequests,
+)
+UNNAMED = "unnamed"
+ACCEPTED = 202
 FILES = frozenset({"file"})
 COLUMNS = frozenset({"ids", "groups"})
 FIELDS = frozenset({"name", "metadata"})
 SAME: dict[int | str, dict[str, Any]] = {
     200: {"description": "The same content under the same name and metadata was there already.", "model": EmbeddingSet}
+}
+MADE: dict[int | str, dict[str, Any]] = {
+    202: {"description": "The job that makes the set (or, with `dry_run`, 200 and its plan).", "model": Job}
 }
 
 
@@ -59,7 +75,8 @@ SAME: dict[int | str, dict[str, Any]] = {
     "/v1/embeddings",
     status_code=201,
     operation_id="create_embedding",
-    responses={**SAME, **STALLED, **describe(*UPLOAD_ERRORS, errors.KeyReused)},
+    response_model=EmbeddingSet,
+    responses={**SAME, **MADE, **STALLED, **describe(*UPLOAD_ERRORS, *MAKING_ERRORS, errors.KeyReused)},
     openapi_extra={"requestBody": UPLOAD_BODY},
 )
 async def create_embedding(
@@ -67,20 +84,30 @@ async def create_embedding(
     response: Response,
     service: ServiceDep,
     *,
-    name: NameQuery = "unnamed",
+    name: NameQuery = UNNAMED,
     metadata: MetadataQuery = None,
     idempotency_key: IdempotencyKey = None,
-) -> EmbeddingSet:
+    prefer: Prefer = None,
+    dry_run: DryRun = False,
+) -> EmbeddingSet | Response:
     """Upload a set: the file itself as the body, or a form with the part `file` (and `name`, `metadata`, `ids`, `groups`).
 
     `ids` says which item each row is, `groups` which rows belong together: a JSON list of one string or integer a row.
     (n, d) is one layer "0"; (n, L, d) is the layers "0", "1", ...; several named tensors are layers in natural order.
     Of a Parquet or Arrow table each column of lists of floats is a layer; its columns `id` and `group` are the ids and groups.
+
+    Or have it made: the JSON body `{"model": ..., "dataset": ..., "view": ...}` is answered by 202 and a job, whose result
+    names the set. The same model, items and wishes again give the set that was made before. `Prefer: wait` and `dry_run` are
+    for such jobs.
     """
     label = Label(name, parse_metadata(metadata))
     is_form = media_type_of(request) == MULTIPART
     receiving = receive_files(request, service, FILES, COLUMNS, FIELDS) if is_form else receive_file(request, service)
     async with receiving as upload:
+        wish = await run_sync(find_wish, upload)
+        if wish is not None:
+            act = partial(_ask, service, {**_label(name, metadata), **wish}, idempotency_key, dry_run)
+            return _as_response(await answer_with_job(await run_sync(act), service, prefer, response), response)
         keeping = partial(_keep, service, upload, label, idempotency_key)
         stored, created = await run_sync(keeping, limiter=service.ingests)
     response.status_code = 201 if created else 200
@@ -94,6 +121,26 @@ def _keep(service: Service, upload: Upload, label: Label, key: str | None) -> tu
     with open_file(path, media_type, ingest.format_limits(settings)) as bare:
         file = bare.with_columns(upload.column("ids"), upload.column("groups"))
         return ingest.store(service.stores, settings.data_dir, file, label.name, label.metadata, key=key)
+
+
+def _label(name: str, metadata: str | None) -> dict[str, Any]:
+    """The label in the query, which a body may leave out."""
+    given = {"name": None if name == UNNAMED else name, "metadata": parse_metadata(metadata)}
+    return {field: value for field, value in given.items() if value}
+
+
+def _ask(service: Service, wish: dict[str, Any], key: str | None, dry_run: bool) -> Job | Plan:
+    extractions = Extractions(service.settings, service.stores)
+    request = extractions.read(wish)
+    return extractions.plan(request) if dry_run else extractions.submit(request, key)
+
+
+def _as_response(answer: Job | Response, response: Response) -> Response:
+    """A job, where the route's own document is a set."""
+    if isinstance(answer, Response):
+        return answer
+    status = response.status_code or ACCEPTED
+    return Response(answer.model_dump_json(by_alias=True), status, dict(response.headers), media_type=JSON)
 
 
 @router.get("/v1/embeddings", operation_id="list_embeddings", responses=describe(errors.InvalidRequest))

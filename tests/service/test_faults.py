@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from consilience.contract.jobs import AlignmentRequest
+from consilience.contract.extraction import Extraction
+from consilience.contract.jobs import AlignmentRequest, Side
 from consilience.contract.places import find_pointer
 from service.faults import allowed_fields, explain
 
@@ -43,7 +44,7 @@ def test_steps_that_the_body_does_not_have_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("location", "fields"),
     [
-        (("a",), ("embedding", "vectors", "ids", "groups")),
+        (("a",), (*Side.model_fields, *Extraction.model_fields)),
         (("layers", "Layers"), ("a", "b")),
         (("metrics", 0, "cka"), ("metric", "kernel", "debiased", "definition", "sigma")),
         (("interval",), ("level", "target")),

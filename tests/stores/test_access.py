@@ -175,9 +175,11 @@ def _go_back_before_owners(connection: sa.Connection) -> None:
         "embeddings_owner_bytes",
         "jobs_owner_created_at_id",
         "jobs_status_owner",
+        "embeddings_extraction",
     ):
         connection.execute(sa.text(f"DROP INDEX ix_{index}"))
-    for name, column in (("embeddings", "owner"), ("jobs", "owner"), ("jobs", "queue")):
+    added = {"embeddings": ("owner", "extraction", "record"), "jobs": ("owner", "queue", "traceparent")}
+    for name, column in ((table, column) for table, columns in added.items() for column in columns):
         connection.execute(sa.text(f"ALTER TABLE {name} DROP COLUMN {column}"))
     connection.execute(sa.text("CREATE INDEX ix_jobs_status ON jobs (status)"))
     rows = connection.execute(sa.text("SELECT key, body_sha256, job_id, created_at FROM idempotency_keys")).all()

@@ -118,13 +118,15 @@ from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
+from consilience.stores.partials import Partials
 from consilience.stores.references import ReferenceRecords
+from workers.workshop import Workshop
 database = Database({f"sqlite:///{data_dir.parent / 'consilience.db'}"!r})
 job = Job.model_validate_json(sys.argv[1])
 def work():
     before, folder = set(sys.modules), Path({str(data_dir)!r})
     records = EmbeddingRecords(database), ReferenceRecords(database)
-    shop = tasks.Workshop(*records, Blobs(folder), Graphs(folder, 2**20))
+    shop = Workshop(database, folder, *records, Blobs(folder), Graphs(folder, 2**20), Partials(folder))
     tasks.run(job, lambda *_: None, workshop=shop)
     print(*sorted(set(sys.modules) - before), flush=True)
     return 0

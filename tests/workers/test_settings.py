@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from consilience.errors import StartupError
 from consilience.execution.addresses import Certificate, ClusterAddress
-from consilience.models.rules import Endpoint, Rules
+from consilience.models.rules import Endpoint, Rules, find_packaged
 from workers.settings import Settings, count_cores, read_settings
 
 
@@ -123,7 +123,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_models_are_what_this_machine_has_and_nothing_is_fetched() -> None:
-    assert Settings().rules == Rules()
+    assert Settings().rules == Rules(named=find_packaged())
     assert Settings().rules.allowed == ("*",)
 
 
@@ -139,7 +139,7 @@ def test_the_operator_says_which_models_there_are(tmp_path: Path, monkeypatch: p
     assert settings.rules == Rules(
         ("hf:acme/*", "baseline:*"),
         (tmp_path / "many",),
-        {"acme/tiny": tmp_path / "one model"},
+        {**find_packaged(), "acme/tiny": tmp_path / "one model"},
         True,
         {"tei": Endpoint("http://10.0.0.5:8080/v1", "BAAI/bge-m3", "sk-secret", 32)},
     )

@@ -21,6 +21,7 @@ from consilience.datasets.views import Items, OpenDataset, View
 NAME = "scenes"
 N_DEFAULT = 512
 N_MAX = 100_000
+VIEWS: dict[str, ViewKind] = {"image": "image", "code": "code", **{f"caption_{level}": "text" for level in LEVELS}}
 
 
 @dataclass(frozen=True)

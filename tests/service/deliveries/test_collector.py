@@ -21,13 +21,14 @@ from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.folder_lock import no_uploads
 from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.queue import JobQueue
 from consilience.stores.retention import Retention
 from service.deliveries.collector import Collected, Collector
-from service.ingest import no_uploads, remove, remove_record, store
+from service.ingest import remove, remove_record, store
 from service.items import items_of, store_items
 from service.stores import Stores
 

@@ -1,0 +1,190 @@
+"""What a job does with a model and a dataset: their set is found, or made block by block and kept."""
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from consilience.contract.base import LayerChoice
+from consilience.contract.datasets import ViewKind
+from consilience.contract.extraction import Extraction
+from consilience.contract.models import parse_model
+from consilience.contract.records import SetRecord
+from consilience.datasets.views import OpenDataset, View
+from consilience.errors import BadItem, InvalidRequest, NonFiniteValues
+from consilience.measures.comparison import Report
+from consilience.models.model import Item, Learner, Model, Rows, UnusableItem, find_layers, find_not_finite
+from consilience.models.opening import fingerprint, open_model
+from consilience.models.rules import Rules
+from consilience.numerics.devices import find_card
+from consilience.stores.partials import Claim, PartialRows
+
+#: Items that are embedded between two looks at the clock, and lost at most where a run dies.
+BLOCK_ITEMS: dict[ViewKind, int] = {"text": 256, "code": 256, "image": 32}
+#: Rows of a block in memory, of all layers.
+BLOCK_BYTES = 2**26
+#: +1 whenever the same request would give other rows.
+GENERATION = 1
+STAGE = "embedding"
+
+
+def identify(request: Extraction, dataset_digest: str, rules: Rules) -> str:
+    """SHA-256 of everything that decides what is in the set: equal for the same model, items and wishes.
+
+    Raises
+    ------
+    InputError, Unavailable
+        As `consilience.models.opening.open_model`: the model is looked for, but not loaded.
+    """
+    wishes = request.model_dump(mode="json", include={"view", "layers", "pooling", "max_length"})
+    what = {**wishes, "model": fingerprint(request.model, rules), "dataset": dataset_digest, "generation": GENERATION}
+    return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def choose_device(request: Extraction, word: str) -> str:
+    """What computes, by the worker's word for it: a card where there is one, unless the model needs none."""
+    if parse_model(request.model).kind in {"baseline", "endpoint"}:
+        return "cpu"
+    card = find_card(word)
+    return card.name if card else "cpu"
+
+
+@dataclass
+class Making:
+    """A set on its way: the model, its items and how far it is."""
+
+    request: Extraction
+    dataset: OpenDataset
+    rows: PartialRows
+    model: Model
+    timings_s: dict[str, float] = field(default_factory=dict)
+    began_at: int = 0
+
+    @property
+    def record(self) -> SetRecord:
+        """How the set is made."""
+        return SetRecord(
+            **self.model.record.model_dump(),
+            dataset=self.request.dataset,
+            dataset_digest=self.dataset.digest,
+            view=self.request.view,
+            truncated=self.rows.truncated,
+        )
+
+    @property
+    def items_per_s(self) -> float | None:
+        """Of this run, without loading and storing."""
+        done, seconds = self.rows.done - self.began_at, self.timings_s.get(STAGE, 0.0)
+        return round(done / seconds, 3) if done and seconds else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever uses the set should know."""
+        found = [
+            f"Layer {layer.name} is kept in float32: float16 cannot hold its largest number, {self.rows.peaks[layer.name]:.3g}."
+            for layer in self.rows.layers
+            if layer.dtype == "F32"
+        ]
+        if self.rows.truncated:
+            found.append(f"{self.rows.truncated} of {self.rows.n} items were longer than the model reads, and cut.")
+        return tuple(found)
+
+
+def embed(
+    request: Extraction, dataset: OpenDataset, claim: Claim, *, rules: Rules, device: str, report: Report
+) -> Making:
+    """Every item's rows, in the claimed file; what is there already is not made again.
+
+    Raises
+    ------
+    ConsilienceError
+        Of the model, an item, a layer or the disk.
+    """
+    began = time.monotonic()
+    view = dataset.view(request.view)
+    report("loading the model", 0, 1)
+    model = open_model(request.model, rules, pooling=request.pooling, max_length=request.max_length, device=device)
+    check_kind(model, view, request)
+    if isinstance(model, Learner):
+        report("learning from the items", 0, 1)
+        model.fit(_read_all(view))
+    layers = _choose_layers(request.layers, model.layers)
+    rows = claim.open(_describe(model), view.n, layers)
+    making = Making(request, dataset, rows, model, began_at=rows.done)
+    making.timings_s["model"] = round(time.monotonic() - began, 3)
+    began = time.monotonic()
+    _embed_rest(making, view, report)
+    making.timings_s[STAGE] = round(time.monotonic() - began, 3)
+    return making
+
+
+def check_kind(model: Model, view: View, request: Extraction) -> None:
+    """Refuse a view that the model cannot read."""
+    if view.kind not in model.kinds:
+        kinds = " or ".join(sorted(model.kinds))
+        raise InvalidRequest(
+            f"{request.model} reads {kinds}, and the view {view.name} holds {view.kind}.",
+            value=view.name,
+            limit=sorted(model.kinds),
+            pointer="/view",
+        )
+
+
+def _choose_layers(choice: LayerChoice, layers: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+    if choice == "all":
+        return layers
+    if choice == "last":
+        return layers[-1:]
+    return [layers[place] for place in find_layers(layers, tuple(dict.fromkeys(choice)))]
+
+
+def _read_all(view: View) -> Iterator[Item]:
+    step = BLOCK_ITEMS[view.kind]
+    for start in range(0, view.n, step):
+        yield from view.read(start, min(view.n, start + step))
+
+
+def _embed_rest(making: Making, view: View, report: Report) -> None:
+    rows, dataset = making.rows, making.dataset
+    names = [name for name, _ in rows.dims]
+    width = 4 * sum(dim for _, dim in rows.dims)
+    step = max(1, min(BLOCK_ITEMS[view.kind], BLOCK_BYTES // width))
+    report(STAGE, rows.done, view.n)
+    while rows.done < view.n:
+        start = rows.done
+        stop = min(view.n, start + step)
+        try:
+            encoded = making.model.encode(view.read(start, stop), names)
+        except UnusableItem as error:
+            item = dataset.ids[start + error.index]
+            raise BadItem(f"Item {item!r}: {error.detail}", value=item, hint=error.hint) from error
+        for name, matrix in zip(names, encoded.rows, strict=True):
+            _check_finite(matrix, name, dataset.ids[start:stop])
+        rows.append(encoded.rows, encoded.truncated)
+        report(STAGE, stop, view.n)
+
+
+def _check_finite(matrix: Rows, layer: str, ids: tuple[str, ...]) -> None:
+    bad = find_not_finite(matrix)
+    if bad:
+        item = ids[bad[0]]
+        raise NonFiniteValues(
+            f"The model makes NaN or infinity of {len(bad)} items, the first of them {item!r}.",
+            value=f"layer {layer} of {item!r}",
+            hint="Its weights are damaged, or overflow in their dtype.",
+        )
+
+
+def _describe(model: Model) -> Mapping[str, Any]:
+    """What rows of the same file have in common; those of another library or device are not mixed with them."""
+    return {"record": model.record.model_dump(mode="json"), "generation": GENERATION}
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process had resident so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,150 @@
+"""From the wish for a set that a model makes to its job. Runs in threads."""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from consilience.contract.datasets import ViewKind
+from consilience.contract.extraction import Extraction, ExtractionRequest
+from consilience.contract.jobs import Job, Plan, ScoringOptions
+from consilience.contract.models import check_model, check_pooling
+from consilience.datasets.builtin import is_builtin, parse_builtin
+from consilience.errors import InvalidRequest, UnknownView
+from consilience.extraction_costs import plan_extraction
+from consilience.planning import CostLimits, SideShape, check_neighbours, choose_budget, count_pairs
+from service.answers import LIGHT_BYTES
+from service.dispatch import Dispatch
+from service.reading import placed, read_model
+from service.settings import Settings
+from service.stores import Stores
+from service.uploads import JSON, Upload
+
+
+def find_wish(upload: Upload) -> dict[str, Any] | None:
+    """The wish for a set that a JSON body holds; None where it holds vectors, or is anything else."""
+    path, media_type = upload.files["file"]
+    if media_type != JSON or path.stat().st_size > LIGHT_BYTES:
+        return None
+    try:
+        body = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        return None  # whoever reads the vectors says what is wrong
+    return body if isinstance(body, dict) and body.keys() & {"model", "dataset"} else None
+
+
+class KnownItems(NamedTuple):
+    """What is known of a dataset without reading an item."""
+
+    n: int
+    views: dict[str, ViewKind]
+    exact: bool = True
+    """Whether there are just so many items, or about so many."""
+    held: tuple[str, ...] = ()
+    """The stored dataset that a job on them needs."""
+
+
+class Extractions:
+    """Turns wishes for sets into jobs."""
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self._settings, self._stores = settings, stores
+        self._dispatch = Dispatch(settings, stores)
+
+    def read(self, body: object) -> ExtractionRequest:
+        """The request, checked as far as it can be without the model.
+
+        Raises
+        ------
+        InvalidFields, InvalidRequest
+            A field, the pooling, or a view that the model cannot read.
+        ModelNotAllowed, NotFound, UnknownView
+            The operator's patterns, the dataset, its views.
+        """
+        request = read_model(ExtractionRequest, body)
+        self.check(request)
+        self._dispatch.check_webhook(request.webhook)
+        return request
+
+    def check(self, wish: Extraction) -> KnownItems:
+        """What is known of the items of a wish. Errors as in `read`, each with its field."""
+        with placed("/model"):
+            model = check_model(wish.model, self._settings.models)
+        with placed("/pooling"):
+            check_pooling(model, wish.pooling)
+        with placed("/dataset"):
+            items = self._find(wish.dataset)
+        with placed("/view"):
+            if wish.view not in items.views:
+                names = list(items.views)
+                raise UnknownView(
+                    f"The dataset {wish.dataset} has no view {wish.view!r}; it has: {', '.join(names)}.",
+                    value=wish.view,
+                    limit=names,
+                )
+            kind = items.views[wish.view]
+            if model.kinds is not None and kind not in model.kinds:
+                kinds = " or ".join(sorted(model.kinds))
+                raise InvalidRequest(
+                    f"{model} reads {kinds}, and the view {wish.view} holds {kind}.",
+                    value=wish.view,
+                    limit=sorted(model.kinds),
+                )
+        return items
+
+    def foresee(self, wish: Extraction) -> "Foreseen":
+        """A side of a comparison that a model is to make, and what making it will cost. Errors as in `read`."""
+        items = self.check(wish)
+        shape = SideShape(n=items.n, layers=(), unique_ids=items.n)
+        return Foreseen(shape, plan_extraction(wish, items.n), items.exact)
+
+    def plan(self, request: ExtractionRequest) -> Plan:
+        """What the job will cost, as far as it can be said; nothing is stored."""
+        return plan_extraction(request, self.check(request).n)
+
+    def submit(self, request: ExtractionRequest, key: str | None) -> Job:
+        """The job; the known one under a known key. Redis being away is no failure."""
+        wish = request.model_dump(mode="json")
+        items = self.check(request)
+        cost = plan_extraction(request, items.n)
+        added = self._dispatch.add("extraction", wish, cost, (), key, queue="extract", datasets=items.held)
+        return self._dispatch.deliver(added, "extract")
+
+    def _find(self, name: str) -> KnownItems:
+        if is_builtin(name):
+            builtin = parse_builtin(name)
+            return KnownItems(builtin.n, dict(builtin.views), exact=builtin.is_exact)
+        stored = self._stores.datasets.get(name)
+        return KnownItems(stored.n, {view.name: view.kind for view in stored.views}, held=(stored.id,))
+
+
+class Foreseen(NamedTuple):
+    """A side that is yet to be made: its layers are known once its model is loaded."""
+
+    shape: SideShape
+    plan: Plan
+    exact: bool
+
+
+def plan_made(options: ScoringOptions, a: SideShape | Foreseen, b: SideShape | Foreseen, limits: CostLimits) -> Plan:
+    """Check a comparison with a side that a model is to make, as far as that can be known, and say what making it costs.
+
+    What scoring costs is known, and held to the same limits, once the sides are there.
+
+    Raises
+    ------
+    UnpairedSides, TooFewRows, InvalidRequest
+        As `consilience.planning.plan`.
+    """
+    made = [side for side in (a, b) if isinstance(side, Foreseen)]
+    shape_a, shape_b = (side.shape if isinstance(side, Foreseen) else side for side in (a, b))
+    n = min(shape_a.n, shape_b.n)
+    if all(side.exact for side in made):
+        n = count_pairs(options.pairing, shape_a, shape_b)
+        check_neighbours(options, n - 1)
+    return Plan(
+        n=n,
+        flops=0.0,
+        bytes=max(side.plan.bytes for side in made),
+        memory_budget_bytes=choose_budget(options.memory_budget_bytes, limits.bytes),
+        seconds=sum(side.plan.seconds for side in made),
+    )

@@ -1,0 +1,160 @@
+"""Sets that a model makes of a dataset: for a job that asks for one, and for a side of a comparison."""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.extraction import ExtractedLayer, Extraction, ExtractionDocument, ExtractionRequest
+from consilience.contract.jobs import Job
+from consilience.contract.keys import DEFAULT_OWNER
+from consilience.contract.records import SetRecord
+from consilience.datasets.builtin import is_builtin, open_dataset
+from consilience.datasets.views import OpenDataset
+from consilience.errors import Unavailable
+from consilience.execution import extraction
+from consilience.stores.access import EVERYTHING, Access
+from consilience.stores.blobs import set_digest
+from consilience.stores.datasets import DatasetRecords
+from consilience.stores.embeddings import EmbeddingRecords, Making
+from consilience.stores.folder_lock import an_upload
+from consilience.stores.partials import Claim
+from workers.attempts import Report
+from workers.workshop import Workshop
+
+NAME_LENGTH = 128
+#: Between two looks at a set that another job is making.
+WAIT_S = 0.2
+
+
+class Label(NamedTuple):
+    """What a set is called."""
+
+    name: str
+    metadata: Mapping[str, Any]
+
+
+class Maker:
+    """Finds or makes sets on behalf of one job."""
+
+    def __init__(self, job: Job, report: Report, workshop: Workshop) -> None:
+        self._job, self._report, self._workshop = job, report, workshop
+        limit = workshop.owner_bytes_limit if job.owner != DEFAULT_OWNER else None
+        access = Access(job.owner, owner_bytes_limit=limit)
+        self._records = EmbeddingRecords(workshop.database, access)
+        # The service has looked whether the owner may see it.
+        self._datasets = DatasetRecords(workshop.database, EVERYTHING)
+
+    def make(self, request: Extraction, label: Label | None = None) -> tuple[EmbeddingSet, ExtractionDocument]:
+        """The set of an extraction: the one that was made before, or a new one.
+
+        Raises
+        ------
+        ConsilienceError
+            Why there is none.
+        """
+        began = time.monotonic()
+        label = label or Label(name_of(request), {})
+        self._report("opening the dataset", 0, 1)
+        dataset = self._open(request.dataset)
+        dataset.view(request.view)
+        identity = extraction.identify(request, dataset.digest, self._workshop.rules)
+        timings_s = {"dataset": round(time.monotonic() - began, 3)}
+        found = self._find(identity, label)
+        if found is None:
+            with self._workshop.partials.claim(identity, self._wait) as claim:
+                found = self._find(identity, label)  # whoever had the claim may have made it
+                if found is None:
+                    return self._make(request, dataset, claim, identity, label, timings_s)
+        return found, _describe(found, "hit", timings_s=timings_s)
+
+    def _open(self, name: str) -> OpenDataset:
+        if is_builtin(name):
+            return open_dataset(name)
+        return self._workshop.blobs.open_dataset(self._datasets.get(name))
+
+    def _find(self, identity: str, label: Label) -> EmbeddingSet | None:
+        """The set of this identity under this label, which is a new one where it was made under another."""
+        with an_upload(self._workshop.data_dir):
+            known = self._records.find_made(identity)
+            if known is None or known.record is None:
+                return None
+            return self._record(known, label, identity, known.record)
+
+    def _record(self, known: EmbeddingSet, label: Label, identity: str, record: SetRecord) -> EmbeddingSet:
+        making = Making(identity, record, self._job.id)
+        content = known.n, known.layers, known.digest
+        return self._records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, making=making)[0]
+
+    def _make(  # noqa: PLR0917 - what is made of what, and where
+        self,
+        request: Extraction,
+        dataset: OpenDataset,
+        claim: Claim,
+        identity: str,
+        label: Label,
+        timings_s: dict[str, float],
+    ) -> tuple[EmbeddingSet, ExtractionDocument]:
+        workshop = self._workshop
+        device = extraction.choose_device(request, workshop.device)
+        making = extraction.embed(request, dataset, claim, rules=workshop.rules, device=device, report=self._report)
+        began = time.monotonic()
+        self._report("storing the set", 0, 1)
+        with an_upload(workshop.data_dir):
+            rows = making.rows
+            self._records.check_quota(rows.kept_bytes)
+            layers, ids = workshop.blobs.put(rows), workshop.blobs.put_column(dataset.ids)
+            stored, _ = self._records.add(
+                label.name,
+                rows.n,
+                layers,
+                set_digest(layers, ids),
+                label.metadata,
+                rows.kept_bytes,
+                ids=ids,
+                making=Making(identity, making.record, self._job.id),
+            )
+        timings_s |= making.timings_s | {"storing": round(time.monotonic() - began, 3)}
+        document = _describe(stored, "miss", timings_s=timings_s).model_copy(
+            update={
+                "resumed_at": making.began_at,
+                "items_per_s": making.items_per_s,
+                "warnings": making.warnings,
+            }
+        )
+        return stored, document
+
+    def _wait(self) -> None:
+        self._report("waiting for another job that makes the same set", 0, 1)
+        time.sleep(WAIT_S)
+
+
+def extract(job: Job, report: Report, workshop: Workshop) -> ExtractionDocument:
+    """The set of an extraction job, in words."""
+    request = ExtractionRequest.model_validate(job.request)
+    label = Label(request.name or name_of(request), request.metadata)
+    return Maker(job, report, workshop).make(request, label)[1]
+
+
+def name_of(request: Extraction) -> str:
+    """A label in the alphabet of labels."""
+    words = f"{request.model} {request.dataset} {request.view}"
+    return re.sub(r"[^A-Za-z0-9 ._:@+-]", "-", words)[:NAME_LENGTH]
+
+
+def _describe(stored: EmbeddingSet, cache: str, *, timings_s: dict[str, float]) -> ExtractionDocument:
+    if stored.record is None:
+        raise Unavailable("A set that a model made has lost its record.", value=stored.id)
+    return ExtractionDocument.model_validate(
+        {
+            "embedding": stored.id,
+            "name": stored.name,
+            "n": stored.n,
+            "layers": [ExtractedLayer(name=each.name, dim=each.dim, dtype=each.dtype) for each in stored.layers],
+            "cache": cache,
+            "peak_memory_bytes": extraction.peak_memory_bytes(),
+            "record": stored.record,
+            "timings_s": timings_s,
+        }
+    )
