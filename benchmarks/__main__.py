@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cluster, engine, graphs, latency, maps, memory, models, restart, scale, start
+from benchmarks import cluster, engine, graphs, latency, maps, memory, models, restart, scale, start, studies
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "cluster": cluster.measure,
     "scale": scale.measure,
     "models": models.measure,
+    "studies": studies.measure,
 }
 OUT = Path("out") / "benchmarks.json"
 

@@ -16,7 +16,7 @@ from consilience.contract.questions import BUILT_IN, Factor, Which
 from consilience.contract.studies import Member, StudyOptions, order_cells
 from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
 from consilience.costs import Grid, find_works
-from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive
+from consilience.errors import ConsilienceError, InvalidRequest, TooLarge
 from consilience.planning import CostLimits, SideShape, check_cost, choose_layers, plan
 
 #: Cells that a study may have, where nobody says otherwise.
@@ -91,8 +91,10 @@ def plan_study(
     ------
     InvalidRequest
         Labels that repeat, questions about models or metadata that are not there.
+    TooLarge
+        More cells than `cells_max`.
     TooExpensive
-        More cells than `cells_max`, or more operations, seconds or bytes than a limit.
+        More operations, seconds or bytes than a limit.
     InputError
         What a pair job of two of the models would be refused for; the error names them.
     """
@@ -100,7 +102,7 @@ def plan_study(
     check_labels(entries)
     cells = entries.cells(options)
     if len(cells) > cells_max:
-        raise TooExpensive(
+        raise TooLarge(
             f"The study would have {len(cells)} cells.",
             value=len(cells),
             limit=cells_max,

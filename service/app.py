@@ -15,7 +15,18 @@ from service.gate import Gate
 from service.logs import RequestLog
 from service.meters import Meters
 from service.pages import add_pages
-from service.routes import alignments, datasets, embeddings, health, info, jobs, metrics, monitoring, references
+from service.routes import (
+    alignments,
+    datasets,
+    embeddings,
+    health,
+    info,
+    jobs,
+    metrics,
+    monitoring,
+    references,
+    studies,
+)
 from service.safety import SafeHeaders
 from service.settings import Settings
 from service.stores import Stores, open_stores
@@ -69,7 +80,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestLog, meters=meters)
     problems.install(app)
-    for room in (embeddings, datasets, references, alignments, jobs, metrics, info, health, monitoring):
+    for room in (embeddings, datasets, references, alignments, studies, jobs, metrics, info, health, monitoring):
         app.include_router(room.router)
     complete(app)
     add_pages(app)

@@ -9,6 +9,7 @@ from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.jobs import AlignmentRequest, FormOptions
 from consilience.contract.problems import Problem
 from consilience.contract.references import ReferenceRequest
+from consilience.contract.studies import MoreModels, StudyRequest
 from consilience.errors import (
     Forbidden,
     InvalidRequest,
@@ -31,7 +32,7 @@ SECURITY_SCHEME = {
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 #: Requests whose routes read them themselves.
-BODIES = (AlignmentRequest, BuiltinRequest, FormOptions, ReferenceRequest)
+BODIES = (AlignmentRequest, BuiltinRequest, FormOptions, MoreModels, ReferenceRequest, StudyRequest)
 #: What the gate can answer before a route is reached.
 GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
 

@@ -113,6 +113,48 @@ DATASET_BODY: dict[str, Any] = {
     },
 }
 
+STUDY_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/StudyRequest"},
+            "examples": {
+                "square": {
+                    "summary": "Three models with each other, and whether alignment rises with their size",
+                    "value": {
+                        "rows": [
+                            {"vectors": CIRCLE, "label": "small", "metadata": {"params": 1e8}},
+                            {"vectors": TURNED, "label": "middle", "metadata": {"params": 1e9}},
+                            {"vectors": CIRCLE[::-1], "label": "large", "metadata": {"params": 1e10}},
+                        ],
+                        "metrics": [{"metric": "mutual_knn", "k": 3}, "cka"],
+                        "trends": [{"by": "params"}],
+                    },
+                },
+                "rectangle": {
+                    "summary": "Stored language models by vision models, every layer, prepared as in the paper",
+                    "value": {
+                        "rows": [{"embedding": EXAMPLE_ID, "label": "language"}],
+                        "columns": [{"embedding": EXAMPLE_ID, "label": "vision"}],
+                        "metrics": {"metric": "mutual_knn", "k": 5},
+                        "layers": "all",
+                        "preparation": "prh",
+                        "interval": None,
+                    },
+                },
+            },
+        }
+    },
+}
+MORE_MODELS_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/MoreModels"},
+        }
+    },
+}
+
 ALIGNMENT_BODY: dict[str, Any] = {
     "required": True,
     "content": {

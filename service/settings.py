@@ -83,6 +83,8 @@ class Settings(DeliverySettings):
     image_limit_bytes: Annotated[int, Field(gt=0, le=IMAGE_BYTES_MAX)] = 16 * 2**20
     image_pixels_limit: Count = 25_000_000
     """A larger picture is not decoded; one of this size takes 300 MB."""
+    study_cells_limit: Count = 10_000
+    """Pairs of models of one study."""
     wait_limit_s: Seconds = 60.0
     queue_limit: Count = 10_000
     owner_queue_limit: Count = 1000

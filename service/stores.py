@@ -7,6 +7,7 @@ from typing import Self
 
 from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
+from consilience.stores.cells import Cells
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
@@ -30,6 +31,7 @@ class Stores:
     database: Database
     blobs: Blobs
     graphs: Graphs
+    cells: Cells
     embeddings: EmbeddingRecords
     datasets: DatasetRecords
     references: ReferenceRecords
@@ -71,6 +73,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             database=database,
             blobs=blobs,
             graphs=graphs,
+            cells=Cells(database),
             embeddings=EmbeddingRecords(database),
             datasets=DatasetRecords(database),
             references=ReferenceRecords(database),

@@ -4,7 +4,7 @@ import pytest
 
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.studies import StudyOptions, StudyRequest, cell_key, order_cells
-from consilience.errors import InvalidRequest, TooExpensive, UnknownLayer
+from consilience.errors import InvalidRequest, TooExpensive, TooLarge, UnknownLayer
 from consilience.planning import CostLimits, SideShape, plan
 from consilience.study_planning import Entries, Entry, plan_study
 
@@ -34,7 +34,7 @@ def test_a_large_study_of_many_layers_is_planned_in_no_time() -> None:
 
 
 def test_too_many_cells_are_refused_with_their_number() -> None:
-    with pytest.raises(TooExpensive) as refused:
+    with pytest.raises(TooLarge) as refused:
         plan_study(KNN, Entries(models(30), None), cells_max=400)
     assert (refused.value.value, refused.value.limit) == ("435", 400)
 

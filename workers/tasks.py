@@ -8,9 +8,13 @@ from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, Job, JobKind, Side
 from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
+from consilience.contract.studies import StudyRequest
+from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest
 from consilience.execution.alignment import check_cost, run_alignment
 from consilience.execution.reference import Against, run_reference
+from consilience.execution.study import run_study_job
+from consilience.stores.cells import Cells
 from consilience.stores.embeddings import EmbeddingRecords
 from workers.attempts import Report
 from workers.extraction import Maker, extract
@@ -62,6 +66,28 @@ def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
     )
 
 
+def compare(job: Job, report: Report, workshop: Workshop) -> StudyDocument:
+    """The matrices of a study."""
+    request = StudyRequest.model_validate(job.request).model_copy(
+        update={"memory_budget_bytes": job.plan.memory_budget_bytes}
+    )
+    rows, columns = (
+        None if members is None else [_read(member, workshop.embeddings) for member in members]
+        for members in (request.rows, request.columns)
+    )
+    return run_study_job(
+        request,
+        rows or [],
+        columns,
+        workshop.blobs,
+        workshop.graphs,
+        cells=Cells(workshop.database),
+        report=report,
+        cluster=workshop.cluster,
+        device=workshop.device,
+    )
+
+
 def _read_request(job: Job) -> AlignmentRequest:
     """What it was planned with, which the request may leave to the operator."""
     request = AlignmentRequest.model_validate(job.request)
@@ -69,11 +95,13 @@ def _read_request(job: Job) -> AlignmentRequest:
 
 
 def _find(side: Side | Extraction, embeddings: EmbeddingRecords, maker: Maker) -> EmbeddingSet:
-    if isinstance(side, Extraction):
-        return maker.make(side)[0]
+    return maker.make(side)[0] if isinstance(side, Extraction) else _read(side, embeddings)
+
+
+def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:
     if side.embedding is None:
         raise InvalidRequest("A stored job names its sides by id.", hint="The service stores inline vectors as a set.")
     return embeddings.get(side.embedding)
 
 
-RUNNERS: dict[JobKind, Runner] = {"alignment": align, "reference": place, "extraction": extract}
+RUNNERS: dict[JobKind, Runner] = {"alignment": align, "reference": place, "extraction": extract, "study": compare}

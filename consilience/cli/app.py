@@ -17,6 +17,7 @@ from consilience.cli.metrics import metrics
 from consilience.cli.score import score
 from consilience.cli.serve import serve
 from consilience.cli.statuses import ExitStatus, status_of
+from consilience.cli.study import study
 from consilience.cli.upgrade import upgrade
 from consilience.cli.upload import upload
 from consilience.errors import ConsilienceError
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done or passed, 1 below the bar, 2 bad usage or input, 3 service not reachable, "
     "4 job failed, 5 timed out, 130 interrupted.",
 )
-for command in (score, check, upgrade, upload, serve, metrics, doctor):
+for command in (score, check, study, upgrade, upload, serve, metrics, doctor):
     app.command()(command)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")

@@ -10,7 +10,7 @@ async with AsyncClient("http://127.0.0.1:8000") as client:
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Literal, Self
 
 import httpx2
 import stamina
@@ -19,7 +19,7 @@ from consilience.client import operations
 from consilience.client.exchange import Body, Operation, Request, Result
 from consilience.client.forms import Labels
 from consilience.client.operations import Outcome, Watcher
-from consilience.client.options import extraction_of, options_of
+from consilience.client.options import extraction_of, options_of, study_options_of
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
 from consilience.client.sync import DEFAULT_URL
@@ -31,6 +31,8 @@ from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, Sc
 from consilience.contract.metrics import Catalogue
 from consilience.contract.models import Pooling
 from consilience.contract.scores import ScoreDocument
+from consilience.contract.studies import StudyOptions
+from consilience.contract.study_results import StudyDocument
 
 
 class AsyncClient:
@@ -145,6 +147,43 @@ class AsyncClient:
     async def plan(self, a: AnySource, b: AnySource, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""
         return await self._run(operations.plan(a, b, options_of(options, fields)))
+
+    async def study(
+        self,
+        rows: Mapping[str, Source],
+        columns: Mapping[str, Source] | None = None,
+        options: StudyOptions | None = None,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        **fields: Any,
+    ) -> "AsyncPendingJob[StudyDocument]":
+        """Compare many spaces: rows with columns, or all rows with each other.
+
+        `rows` and `columns` are labels with stored sets, their ids, paths or arrays; what is not stored yet is uploaded
+        first. `metadata` holds, by label, the numbers that trends and factors ask for. `fields` are those of StudyOptions.
+        """
+        operation = operations.study(rows, columns, study_options_of(options, fields), metadata)
+        return AsyncPendingJob(self, await self._run(operation), StudyDocument)
+
+    async def extend_study(
+        self,
+        study_id: str,
+        rows: Mapping[str, Source] | None = None,
+        columns: Mapping[str, Source] | None = None,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> "AsyncPendingJob[StudyDocument]":
+        """The same study with more models, as a job of its own: only the new cells are scored."""
+        operation = operations.extend_study(study_id, rows, columns, metadata)
+        return AsyncPendingJob(self, await self._run(operation), StudyDocument)
+
+    async def study_so_far(self, study_id: str) -> StudyDocument:
+        """A study as far as it is there, also while it runs."""
+        return await self._run(operations.study_so_far(study_id))
+
+    async def study_table(self, study_id: str, form: Literal["csv", "parquet"] = "csv") -> bytes:
+        """The same as a file: one line for each cell and metric."""
+        return await self._run(operations.study_table(study_id, form))
 
     async def job(self, job_id: str) -> Job:
         """One job as it stands."""

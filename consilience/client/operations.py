@@ -5,7 +5,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from consilience.client.exchange import Operation, Request, check, error_of, fetch, read
@@ -15,8 +15,20 @@ from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.extraction import Extraction, ExtractionRequest
 from consilience.contract.info import Info
-from consilience.contract.jobs import AlignmentRequest, Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions, Side
+from consilience.contract.jobs import (
+    AlignmentRequest,
+    Job,
+    JobKind,
+    JobPage,
+    JobStatus,
+    OtherSide,
+    Plan,
+    ScoringOptions,
+    Side,
+)
 from consilience.contract.metrics import Catalogue
+from consilience.contract.studies import StudyOptions
+from consilience.contract.study_results import StudyDocument
 from consilience.errors import JobCanceled, WaitTimedOut
 
 #: Seconds between two looks at a job: the first, the longest, and the growth while nothing changes.
@@ -88,6 +100,46 @@ def plan(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[Plan]
     return (yield from fetch(Request("POST", "/v1/alignments", {"dry_run": "true"}, json=body), Plan))
 
 
+def study(
+    rows: Mapping[str, Source],
+    columns: Mapping[str, Source] | None,
+    options: StudyOptions,
+    metadata: Mapping[str, Mapping[str, Any]] | None,
+) -> Operation[Job]:
+    """Upload what is not yet stored, then ask for the study."""
+    body = options.model_dump(mode="json", include=options.model_fields_set)
+    body["rows"] = yield from _members(rows, metadata)
+    if columns is not None:
+        body["columns"] = yield from _members(columns, metadata)
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    return (yield from fetch(Request("POST", "/v1/studies", headers=headers, json=body), Job))
+
+
+def extend_study(
+    study_id: str,
+    rows: Mapping[str, Source] | None,
+    columns: Mapping[str, Source] | None,
+    metadata: Mapping[str, Mapping[str, Any]] | None,
+) -> Operation[Job]:
+    """The same study with more models."""
+    body = {}
+    for side, models in (("rows", rows), ("columns", columns)):
+        if models:
+            body[side] = yield from _members(models, metadata)
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    return (yield from fetch(Request("POST", _path("studies", study_id, "models"), headers=headers, json=body), Job))
+
+
+def study_so_far(study_id: str) -> Operation[StudyDocument]:
+    """What is there of a study."""
+    return fetch(Request("GET", _path("studies", study_id)), StudyDocument)
+
+
+def study_table(study_id: str, form: Literal["csv", "parquet"]) -> Operation[bytes]:
+    """What is there of a study, as a file."""
+    return check((yield Request("GET", _path("studies", study_id), {"format": form}))).content
+
+
 def job(job_id: str) -> Operation[Job]:
     """One job as it stands."""
     return fetch(Request("GET", _path("jobs", job_id)), Job)
@@ -147,16 +199,29 @@ def result_of(finished: Job, kind: type[Outcome]) -> Outcome:
 
 
 def _request(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[dict[str, Any]]:
-    sides = {"a": (yield from _side(a)), "b": (yield from _side(b))}
+    sides = {"a": (yield from _side(a)), "b": (yield from _side(b, OtherSide))}
     request = AlignmentRequest(**sides, **{name: getattr(options, name) for name in options.model_fields_set})
     return request.model_dump(mode="json", include=request.model_fields_set)
 
 
-def _side(source: AnySource) -> Operation[Side | Extraction]:
-    if isinstance(source, Extraction):
-        return source
-    stored = stored_id(source)
-    return Side(embedding=stored or (yield from upload(source)).id)
+def _side(source: AnySource, kind: type[Side] = Side) -> Operation[Side | Extraction]:
+    return source if isinstance(source, Extraction) else kind(embedding=(yield from _store(source)))
+
+
+def _members(
+    models: Mapping[str, Source], metadata: Mapping[str, Mapping[str, Any]] | None
+) -> Operation[list[dict[str, Any]]]:
+    """Every model by id, under its label."""
+    found: list[dict[str, Any]] = []
+    for label, source in models.items():
+        embedding_id = yield from _store(source, label)
+        found.append({"embedding": embedding_id, "label": label, "metadata": dict((metadata or {}).get(label, {}))})
+    return found
+
+
+def _store(source: Source, name: str | None = None) -> Operation[str]:
+    """The id of a set, stored now if it is not yet."""
+    return stored_id(source) or (yield from upload(source, name)).id
 
 
 def _next_look(path: str, tag: str | None, delay_s: float, left_s: float) -> Request:

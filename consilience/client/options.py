@@ -10,6 +10,7 @@ from consilience.contract.extraction import ExtractionRequest
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.maps import MapOptions
 from consilience.contract.places import find_pointer, sentence
+from consilience.contract.studies import StudyOptions
 from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InvalidRequest
 
@@ -19,6 +20,11 @@ Options = TypeVar("Options", bound=Request)
 def options_of(options: ScoringOptions | None, fields: Mapping[str, Any]) -> ScoringOptions:
     """The options, with single fields replaced; InvalidRequest names the first field that cannot be used."""
     return _read(ScoringOptions, options, fields)
+
+
+def study_options_of(options: StudyOptions | None, fields: Mapping[str, Any]) -> StudyOptions:
+    """The same of a study's options."""
+    return _read(StudyOptions, options, fields)
 
 
 def map_options_of(options: MapOptions | None, fields: Mapping[str, Any]) -> MapOptions:

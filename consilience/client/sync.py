@@ -10,7 +10,7 @@ with Client("http://127.0.0.1:8000") as client:
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Literal, Self
 
 import httpx2
 import stamina
@@ -19,7 +19,7 @@ from consilience.client import operations
 from consilience.client.exchange import Operation, Request, Result
 from consilience.client.forms import Labels
 from consilience.client.operations import Outcome, Watcher
-from consilience.client.options import extraction_of, options_of
+from consilience.client.options import extraction_of, options_of, study_options_of
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
 from consilience.contract.base import LayerChoice
@@ -30,6 +30,8 @@ from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, Sc
 from consilience.contract.metrics import Catalogue
 from consilience.contract.models import Pooling
 from consilience.contract.scores import ScoreDocument
+from consilience.contract.studies import StudyOptions
+from consilience.contract.study_results import StudyDocument
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -146,6 +148,43 @@ class Client:
     def plan(self, a: AnySource, b: AnySource, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""
         return self._run(operations.plan(a, b, options_of(options, fields)))
+
+    def study(
+        self,
+        rows: Mapping[str, Source],
+        columns: Mapping[str, Source] | None = None,
+        options: StudyOptions | None = None,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        **fields: Any,
+    ) -> "PendingJob[StudyDocument]":
+        """Compare many spaces: rows with columns, or all rows with each other.
+
+        `rows` and `columns` are labels with stored sets, their ids, paths or arrays; what is not stored yet is uploaded
+        first. `metadata` holds, by label, the numbers that trends and factors ask for. `fields` are those of StudyOptions.
+        """
+        operation = operations.study(rows, columns, study_options_of(options, fields), metadata)
+        return PendingJob(self, self._run(operation), StudyDocument)
+
+    def extend_study(
+        self,
+        study_id: str,
+        rows: Mapping[str, Source] | None = None,
+        columns: Mapping[str, Source] | None = None,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> "PendingJob[StudyDocument]":
+        """The same study with more models, as a job of its own: only the new cells are scored."""
+        operation = operations.extend_study(study_id, rows, columns, metadata)
+        return PendingJob(self, self._run(operation), StudyDocument)
+
+    def study_so_far(self, study_id: str) -> StudyDocument:
+        """A study as far as it is there, also while it runs."""
+        return self._run(operations.study_so_far(study_id))
+
+    def study_table(self, study_id: str, form: Literal["csv", "parquet"] = "csv") -> bytes:
+        """The same as a file: one line for each cell and metric."""
+        return self._run(operations.study_table(study_id, form))
 
     def job(self, job_id: str) -> Job:
         """One job as it stands."""

@@ -26,6 +26,8 @@ class Limits(Document):
     job_timeout_s: Finite
     job_memory_limit_bytes: int
     job_flops_limit: Finite
+    study_cells_limit: int
+    """Pairs of models of one study."""
     wait_limit_s: Finite
     """The longest `Prefer: wait`."""
     queue_limit: int

@@ -28,6 +28,7 @@ from consilience.contract.problems import Problem
 from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryChoice
+from consilience.contract.study_results import StudyDocument
 from consilience.contract.webhooks import WebhookChoice
 
 #: An item's or a group's name; an integer stands for its decimal digits.
@@ -219,7 +220,7 @@ class Plan(Document):
     dim_a: int | None = None
     dim_b: int | None = None
     cells: int | None = None
-    """Layer pairs of the grid."""
+    """Layer pairs of the grid; of a study, pairs of models."""
     flops: Finite
     bytes: int
     """Peak memory of the job's process, estimated."""
@@ -251,7 +252,7 @@ class JobStatus(StrEnum):
 
 
 #: What a job does.
-JobKind = Literal["alignment", "reference", "extraction"]
+JobKind = Literal["alignment", "reference", "extraction", "study"]
 #: Which workers take it: `extract` is for those that run models, such as workers with a card.
 QueueName = Literal["align", "extract"]
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
@@ -260,6 +261,7 @@ RESULTS: dict[JobKind, type[Document]] = {
     "alignment": ScoreDocument,
     "reference": ReferenceDocument,
     "extraction": ExtractionDocument,
+    "study": StudyDocument,
 }
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
@@ -303,7 +305,7 @@ class Job(Document):
     plan: Plan
     request: dict[str, Any]
     """The request with every default filled in."""
-    result: ScoreDocument | ReferenceDocument | ExtractionDocument | None = None
+    result: ScoreDocument | ReferenceDocument | ExtractionDocument | StudyDocument | None = None
     error: Problem | None = None
     links: dict[str, str]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from consilience.contract.base import Metadata, Name
+from consilience.contract.base import Metadata, Name, Request
 from consilience.contract.jobs import JobOptions, ScoringOptions, Side
 from consilience.contract.questions import Difference, Factor, Trend
 
@@ -69,6 +69,19 @@ class StudyRequest(StudyOptions):
     def cells(self) -> Iterator[tuple[int, int]]:
         """Every cell that is scored, as numbers of its row and column, in the order of work."""
         return order_cells(self, len(self.rows), None if self.columns is None else len(self.columns))
+
+
+class MoreModels(Request):
+    """Models to add to a study."""
+
+    rows: Members | None = None
+    columns: Members | None = Field(default=None, description="of a study of rows against columns alone")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.rows is None and self.columns is None:
+            raise ValueError("name the models to add: `rows`, `columns` or both")
+        return self
 
 
 def is_mirrored(options: ScoringOptions) -> bool:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from consilience.contract.base import Document, Finite, Metadata, Share
 from consilience.contract.metric import Direction
+from consilience.contract.metrics import METRICS
 from consilience.contract.questions import Difference, Factor, Trend
 from consilience.contract.scores import GraphUse, Interval, Null, Reason
 
@@ -89,9 +90,16 @@ class StudyMatrix(Document):
 
     @property
     def name(self) -> str:
-        """The metric with its options, as the command line writes it."""
-        words = ",".join(f"{key}={value}" for key, value in sorted(self.options.items()))
+        """The metric with its k and every option that is not the default, as the command line writes it."""
+        kind = METRICS.get(self.metric)
+        usual = kind.model_validate({"metric": self.metric}).options() if kind else {}
+        told = {key: value for key, value in self.options.items() if key == "k" or usual.get(key, value) != value}
+        words = ",".join(f"{key}={_word(value)}" for key, value in told.items())
         return f"{self.metric}:{words}" if words else self.metric
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Association(Document):
@@ -214,8 +222,31 @@ class StudyDocument(Document):
         return chain.from_iterable((flatten(matrix, cell) for cell in matrix.cells) for matrix in self.matrices)
 
 
+#: The columns of a study as a table.
+TABLE: dict[str, type] = {
+    "metric": str,
+    "row": str,
+    "column": str,
+    "status": str,
+    "value": float,
+    "calibrated": float,
+    "layer_row": str,
+    "layer_column": str,
+    "null_method": str,
+    "null_mean": float,
+    "null_threshold": float,
+    "layer_pairs": int,
+    "p_value": float,
+    "p_holm": float,
+    "p_benjamini_hochberg": float,
+    "low": float,
+    "high": float,
+    "reason": str,
+}
+
+
 def flatten(matrix: StudyMatrix, cell: StudyCell) -> dict[str, object]:
-    """A cell as a record of plain values."""
+    """A cell as a record of plain values, by the columns of `TABLE`."""
     interval = cell.interval
     return {
         "metric": matrix.name,

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
-from scipy.spatial.distance import squareform
 
 from consilience.numerics.arrays import Float64Array
 
@@ -141,7 +139,10 @@ def order_leaves(distances: Float64Array) -> list[int]:
     """
     if len(distances) < 3:
         return list(range(len(distances)))
-    flat = squareform(distances, checks=False)
+    # Half a second to load, and workers load this module when they start.
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering  # noqa: PLC0415 - as the line above says
+
+    flat = distances[np.triu_indices(len(distances), 1)]
     tree = linkage(flat, method="average")
     if len(distances) <= OPTIMAL_MAX:
         tree = optimal_leaf_ordering(tree, flat)

@@ -10,6 +10,7 @@ from consilience.contract.jobs import FINISHED
 from consilience.errors import Expired, NotFound, StateError
 from consilience.stores import tables
 from consilience.stores.access import Access
+from consilience.stores.cells import Cells
 from consilience.stores.database import Database
 from consilience.stores.uses import named_blobs
 
@@ -48,6 +49,10 @@ class Retention:
                 connection.execute(sa.insert(_gone), stones)
                 connection.execute(sa.delete(tables.jobs).where(_job.id.in_([row.id for row in rows])))
         return tuple(row.id for row in rows)
+
+    def expire_cells(self, retention: timedelta) -> int:
+        """Forget cells of studies that were found longer ago; how many."""
+        return Cells(self._database).expire(retention)
 
     def named(self, digests: Collection[str]) -> set[str]:
         """Those of the digests that some record names."""

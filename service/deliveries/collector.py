@@ -34,6 +34,7 @@ class Collected(NamedTuple):
     jobs: int
     blobs: int
     files: int
+    cells: int
 
 
 class Collector:
@@ -67,13 +68,17 @@ class Collector:
 
     def collect(self) -> Collected:
         """One round. Raises Unavailable where a store does not answer."""
-        return Collected(self._expire_jobs(), self._delete_blobs(), self._blobs.sweep(STALE_S))
+        return Collected(self._expire_jobs(), self._delete_blobs(), self._blobs.sweep(STALE_S), self._expire_cells())
 
     def _expire_jobs(self) -> int:
         total = 0
         while self._job_retention is not None and (gone := self._retention.expire(self._job_retention, BATCH)):
             total += len(gone)
         return total
+
+    def _expire_cells(self) -> int:
+        """Cells of studies live as long as jobs: a study that is read again finds them again."""
+        return 0 if self._job_retention is None else self._retention.expire_cells(self._job_retention)
 
     def _delete_blobs(self) -> int:
         digests, total = self._blobs.digests(), 0

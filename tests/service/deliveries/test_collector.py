@@ -18,6 +18,7 @@ from consilience.errors import Expired, NotFound, Unavailable
 from consilience.formats.files import from_vectors
 from consilience.stores.access import EVERYTHING
 from consilience.stores.blobs import Blobs
+from consilience.stores.cells import Cells
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
@@ -26,6 +27,7 @@ from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.queue import JobQueue
+from consilience.stores.references import ReferenceRecords
 from consilience.stores.retention import Retention
 from service.deliveries.collector import Collected, Collector
 from service.ingest import remove, remove_record, store
@@ -41,14 +43,16 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def stores(database: Database, root: Path, redis_url: str) -> Stores:
     return Stores(
-        database,
-        Blobs(root),
-        Graphs(root, 0),
-        EmbeddingRecords(database, EVERYTHING),
-        DatasetRecords(database, EVERYTHING),
-        JobRecords(database, EVERYTHING),
-        JobQueue(redis_url),
-        KeyRecords(database),
+        database=database,
+        blobs=Blobs(root),
+        graphs=Graphs(root, 0),
+        cells=Cells(database),
+        embeddings=EmbeddingRecords(database, EVERYTHING),
+        datasets=DatasetRecords(database, EVERYTHING),
+        references=ReferenceRecords(database, EVERYTHING),
+        jobs=JobRecords(database, EVERYTHING),
+        queue=JobQueue(redis_url),
+        keys=KeyRecords(database),
     )
 
 
@@ -82,7 +86,7 @@ def test_what_a_record_names_stays_however_old_it_is(
     keep(stores, root, 1, ids=True)
     age(root, 10**6)
     before = sorted(stores.blobs.digests())
-    assert make_collector(grace_s=0.0).collect() == Collected(0, 0, 0)
+    assert make_collector(grace_s=0.0).collect() == Collected(0, 0, 0, 0)
     assert (sorted(stores.blobs.digests()), len(before)) == (before, 2)
 
 

@@ -1,0 +1,220 @@
+"""Studies over HTTP: asked, read while they run, written as tables, made larger."""
+
+import csv
+import io
+import time
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from tests.service.servers import assert_problem, running_service, running_worker, upload
+
+N = 40
+LATENT = np.random.default_rng(0).normal(size=(N, 4))
+WAIT = {"prefer": "wait=30"}
+
+
+def rows_of(number: int, n: int = N) -> np.ndarray:  # type: ignore[type-arg]  # float32
+    rng = np.random.default_rng(number)
+    return (LATENT[:n] + 0.5 * rng.normal(size=(n, 4))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def sets(busy_client: httpx2.Client) -> list[dict[str, Any]]:
+    return [upload(busy_client, rows_of(number), f"model {number}") for number in range(5)]
+
+
+def members(sets: list[dict[str, Any]], count: int = 3) -> list[dict[str, Any]]:
+    return [{"embedding": each["id"], "metadata": {"params": number}} for number, each in enumerate(sets[:count])]
+
+
+def body(sets: list[dict[str, Any]], count: int = 3, **more: Any) -> dict[str, Any]:
+    return {"rows": members(sets, count), "metrics": [{"metric": "mutual_knn", "k": 4}, "cka"], **more}
+
+
+def test_a_study_is_a_job_whose_cells_equal_the_alignments(
+    busy_client: httpx2.Client, sets: list[dict[str, Any]]
+) -> None:
+    answer = busy_client.post("/v1/studies", json=body(sets, trends=[{"by": "params"}]), headers=WAIT)
+    job = answer.json()
+    assert (answer.status_code, job["kind"], job["status"]) == (200, "study", "succeeded")
+    assert job["plan"]["cells"] == 3
+    study = busy_client.get(job["links"]["study"]).json()
+    assert (study["schema"], study["done"], study["total"]) == ("consilience.study/1", 3, 3)
+    assert study == job["result"]
+    for matrix, place in zip(study["matrices"], range(2), strict=True):
+        cell = matrix["cells"][1]
+        names = {each["name"]: each["id"] for each in sets}
+        sides = {"a": {"embedding": names[cell["row"]]}, "b": {"embedding": names[cell["column"]]}}
+        pair = busy_client.post("/v1/alignments", json={**sides, "metrics": body(sets)["metrics"]}, headers=WAIT).json()
+        entry = pair["result"]["scores"][place]
+        assert {key: cell[key] for key in ("value", "null", "interval", "calibrated", "layer_a")} == {
+            key: entry[key] for key in ("value", "null", "interval", "calibrated", "layer_a")
+        }
+    assert study["trends"][0]["spearman"]["n"] == 3
+
+
+def test_vectors_in_the_request_are_stored_as_sets_under_their_labels(busy_client: httpx2.Client) -> None:
+    rows = [{"vectors": rows_of(number).tolist(), "label": f"inline {number}"} for number in range(2)]
+    columns = [{"vectors": rows_of(7).tolist()}]
+    job = busy_client.post(
+        "/v1/studies", json={"rows": rows, "columns": columns, "metrics": "cka"}, headers=WAIT
+    ).json()
+    study = job["result"]
+    assert [member["label"] for member in study["rows"]] == ["inline 0", "inline 1"]
+    assert [member["label"] for member in study["columns"]] == ["column 0"]
+    assert all(member["id"] for member in study["rows"])
+
+
+def test_a_model_more_is_a_study_of_its_own_that_scores_its_row_alone(
+    busy_client: httpx2.Client, sets: list[dict[str, Any]]
+) -> None:
+    first = busy_client.post("/v1/studies", json=body(sets, seed=11), headers=WAIT).json()
+    more = {"rows": [{"embedding": sets[3]["id"], "metadata": {"params": 3}}]}
+    answer = busy_client.post(f"/v1/studies/{first['id']}/models", json=more, headers=WAIT)
+    job = answer.json()
+    assert job["id"] != first["id"]
+    assert (job["result"]["total"], job["result"]["cells_known"]) == (6, 3)
+    whole = busy_client.post("/v1/studies", json=body(sets, 4, seed=11), headers=WAIT).json()
+    assert whole["result"]["matrices"] == job["result"]["matrices"]
+    assert busy_client.post(f"/v1/studies/{first['id']}/models?dry_run=true", json=more).json()["cells"] == 6
+
+
+def test_a_study_is_a_table_too(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
+    job = busy_client.post("/v1/studies", json=body(sets), headers=WAIT).json()
+    link = job["links"]["study"]
+    by_query, by_header = (
+        busy_client.get(link, params={"format": "csv"}),
+        busy_client.get(link, headers={"accept": "text/csv;q=1.0, */*"}),
+    )
+    assert by_query.content == by_header.content
+    assert by_query.headers["content-type"] == "text/csv; charset=utf-8"
+    lines = list(csv.DictReader(io.StringIO(by_query.text)))
+    cells = [cell for matrix in job["result"]["matrices"] for cell in matrix["cells"]]
+    assert [float(line["value"]) for line in lines] == [cell["value"] for cell in cells]
+    assert lines[0]["metric"] == "mutual_knn:k=4"
+    table = parquet.read_table(io.BytesIO(busy_client.get(link, params={"format": "parquet"}).content))
+    assert table.column_names == list(lines[0])
+    assert table["value"].to_pylist() == [cell["value"] for cell in cells]
+    assert table["p_holm"].to_pylist() == [cell["p_holm"] for cell in cells]
+    assert busy_client.get(link, headers={"accept": "*/*"}).json() == job["result"]
+
+
+def test_what_is_done_is_read_while_the_rest_is_not(
+    redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Given a service whose worker comes late, and a smaller study that left its cells
+    with (
+        running_service(tmp_path_factory.mktemp("late"), f"{redis_server}?db=9") as server,
+        httpx2.Client(base_url=server.url, timeout=60) as client,
+    ):
+        sets = [upload(client, rows_of(number), f"model {number}") for number in range(4)]
+        with running_worker(server):
+            client.post("/v1/studies", json=body(sets), headers=WAIT)
+
+        # When a larger one waits
+        job = client.post("/v1/studies", json=body(sets, 4)).json()
+        answer = client.get(job["links"]["study"])
+
+        # Then its known cells are there, without what needs all of them
+        study = answer.json()
+        assert (study["done"], study["total"], answer.headers["retry-after"]) == (3, 6, "1")
+        cells = study["matrices"][0]["cells"]
+        assert [cell["value"] is not None for cell in cells] == [True] * 3
+        assert (cells[0]["p_holm"], study["matrices"][0]["distances"]) == (None, None)
+        assert len(client.get(job["links"]["study"], params={"format": "csv"}).text.splitlines()) == 1 + 2 * 3
+
+        # And when it is canceled they stay
+        client.post(job["links"]["cancel"])
+        assert client.get(job["links"]["study"]).json()["done"] == 3
+
+
+REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
+    ({"rows": 1}, 422, "invalid-request", "a study of one"),
+    ({"trends": [{"by": "words"}]}, 422, "invalid-request", "3 of 3 models have no number 'words'"),
+    ({"factors": [{"by": "depth"}]}, 422, "invalid-request", "have the same level"),
+    ({"trends": [{"by": "params", "against": "nobody"}]}, 422, "invalid-request", "There is no model 'nobody'"),
+    ({"layers": ["9"]}, 422, "unknown-layer", "model 0: Side a has no layer '9'"),
+    ({"gallery_sizes": "auto"}, 422, "invalid-request", "gallery-size"),
+    ({"metrics": [{"metric": "mutual_knn", "k": 40}]}, 422, "invalid-request", "model 0 and model 1: k = 40"),
+]
+
+
+@pytest.mark.parametrize(("change", "status", "code", "words"), REFUSED)
+def test_what_cannot_be_studied_is_refused_at_once(  # noqa: PLR0917 - what a case is made of
+    busy_client: httpx2.Client, sets: list[dict[str, Any]], change: dict[str, Any], status: int, code: str, words: str
+) -> None:
+    asked = {**body(sets), **change}
+    if change.get("rows") == 1:
+        asked["rows"] = members(sets, 1)
+    answer = busy_client.post("/v1/studies", json=asked)
+    assert_problem(answer, status, code)
+    assert words in answer.text
+
+
+def test_sets_of_different_items_are_refused_with_their_names(
+    busy_client: httpx2.Client, sets: list[dict[str, Any]]
+) -> None:
+    short = upload(busy_client, rows_of(9, 30), "short")
+    answer = busy_client.post("/v1/studies", json={"rows": [*members(sets, 2), {"embedding": short["id"]}]})
+    assert_problem(answer, 422, "unpaired-sides")
+    assert "model 0 and short" in answer.text
+
+
+def test_the_same_name_twice_and_sets_that_are_not_there_are_refused_with_their_place(
+    busy_client: httpx2.Client, sets: list[dict[str, Any]]
+) -> None:
+    twice = busy_client.post("/v1/studies", json={"rows": members(sets, 1) * 2})
+    assert_problem(twice, 422, "invalid-request", pointer="/rows")
+    missing = {"embedding": "emb_" + "0" * 32}
+    gone = busy_client.post("/v1/studies", json={"rows": members(sets, 2), "columns": [missing]})
+    assert_problem(gone, 404, "not-found", pointer="/columns/0")
+
+
+def test_a_constant_number_leaves_a_trend_undefined_and_the_job_succeeds(
+    busy_client: httpx2.Client, sets: list[dict[str, Any]]
+) -> None:
+    same = [{**member, "metadata": {"params": 7}} for member in members(sets)]
+    asked = {**body(sets), "rows": same, "trends": [{"by": "params"}]}
+    result = busy_client.post("/v1/studies", json=asked, headers=WAIT).json()["result"]
+    assert result["trends"][0]["reason"]["code"] == "constant-metadata"
+
+
+def test_an_alignment_is_no_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
+    sides = {"a": {"embedding": sets[0]["id"]}, "b": {"embedding": sets[1]["id"]}}
+    job = busy_client.post("/v1/alignments", json=sides).json()
+    assert_problem(busy_client.get(f"/v1/studies/{job['id']}"), 404, "not-found")
+    assert_problem(
+        busy_client.post(f"/v1/studies/{job['id']}/models", json={"rows": members(sets, 1)}), 404, "not-found"
+    )
+
+
+def test_columns_cannot_be_added_to_models_that_are_compared_with_each_other(
+    busy_client: httpx2.Client, sets: list[dict[str, Any]]
+) -> None:
+    job = busy_client.post("/v1/studies", json=body(sets), headers=WAIT).json()
+    answer = busy_client.post(f"/v1/studies/{job['id']}/models", json={"columns": members(sets, 1)})
+    assert_problem(answer, 422, "invalid-request", pointer="/columns")
+    assert_problem(busy_client.post(f"/v1/studies/{job['id']}/models", json={}), 422, "invalid-request")
+
+
+def test_a_key_makes_one_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
+    headers = {"idempotency-key": f"study-{time.time()}"}
+    first, again = (busy_client.post("/v1/studies", json=body(sets), headers=headers).json() for _ in range(2))
+    assert first["id"] == again["id"]
+
+
+def test_more_cells_than_the_operator_allows_are_refused_with_their_number(
+    redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("limited")
+    with (
+        running_service(folder, f"{redis_server}?db=9", study_cells_limit=2) as server,
+        httpx2.Client(base_url=server.url, timeout=60) as client,
+    ):
+        sets = [upload(client, rows_of(number), f"model {number}") for number in range(3)]
+        assert_problem(client.post("/v1/studies", json=body(sets)), 413, "too-large", value="3", limit=2)
+        assert client.get("/v1/info").json()["limits"]["study_cells_limit"] == 2
