@@ -62,7 +62,7 @@ def _readings(stores: Stores, census: Census) -> Iterator[Reading]:
         ],
     )
     yield database, lambda: _times(census.time_jobs())
-    yield database, lambda: _sets(census)
+    yield database, lambda: _held(census)
     yield database, lambda: [_gauge("layer_bytes", "Layers on the disk, each once.", census.weigh_layers())]
     yield database, lambda: [_by_state("webhooks", "Webhooks of jobs that are kept.", census.count_webhooks())]
     yield ("redis",), lambda: [_gauge("queue_messages", "Messages that wait in Redis.", stores.queue.length())]
@@ -112,10 +112,12 @@ def _times(times: Mapping[str, list[float]]) -> Iterator[Metric]:
         yield family
 
 
-def _sets(census: Census) -> Iterator[Metric]:
-    held = census.weigh_sets()
-    yield _gauge("embedding_sets", "Sets of embeddings.", held.sets)
-    yield _gauge("embedding_bytes", "Bytes of all sets; what sets share counts for each.", held.bytes)
+def _held(census: Census) -> Iterator[Metric]:
+    sets, datasets = census.weigh_sets(), census.weigh_datasets()
+    yield _gauge("embedding_sets", "Sets of embeddings.", sets.n)
+    yield _gauge("embedding_bytes", "Bytes of all sets; what sets share counts for each.", sets.bytes)
+    yield _gauge("datasets", "Datasets.", datasets.n)
+    yield _gauge("dataset_bytes", "Bytes of all datasets; what datasets share counts for each.", datasets.bytes)
 
 
 def _graphs(stores: Stores) -> Iterator[Metric]:

@@ -81,8 +81,8 @@ class Settings(DeliverySettings):
     """Items of a dataset: their ids are in memory while it is uploaded."""
     text_limit_bytes: Count = 2**20
     image_limit_bytes: Annotated[int, Field(gt=0, le=IMAGE_BYTES_MAX)] = 16 * 2**20
-    image_pixels_limit: Count = 25_000_000
-    """A larger picture is not decoded; one of this size takes 300 MB."""
+    image_pixels_limit: Count = 12_500_000
+    """A larger picture is not decoded; one of this size takes up to 250 MB."""
     study_cells_limit: Count = 10_000
     """Pairs of models of one study."""
     wait_limit_s: Seconds = 60.0

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from consilience.cli.curve import curve_table
 from consilience.cli.numbers import ABSENT, figure, interval, layers_label, metric_label, p_value
+from consilience.contract.datasets import Dataset
 from consilience.contract.jobs import Job
 from consilience.contract.metrics import Catalogue, MetricCard
 from consilience.contract.scores import NeighboursRecord, Score, ScoreDocument
@@ -43,6 +44,22 @@ def job_table(jobs: Sequence[Job]) -> RenderableType:
     table = new_table("job", "status", "created", left=("job", "status", "created"))
     for job in jobs:
         table.add_row(job.id, job.status, f"{job.created_at:%Y-%m-%d %H:%M:%S}")
+    return table
+
+
+def dataset_table(datasets: Sequence[Dataset]) -> RenderableType:
+    """Datasets, one a line."""
+    table = new_table("id", "name", "items", "views", left=("id", "name", "views"))
+    for dataset in datasets:
+        table.add_row(dataset.id, dataset.name, f"{dataset.n}", ", ".join(view.name for view in dataset.views))
+    return table
+
+
+def view_table(dataset: Dataset) -> RenderableType:
+    """The views of a dataset, one a line."""
+    table = new_table("view", "kind", "bytes", left=("view", "kind"))
+    for view in dataset.views:
+        table.add_row(view.name, view.kind, f"{view.bytes}")
     return table
 
 

@@ -8,7 +8,8 @@ async with AsyncClient("http://127.0.0.1:8000") as client:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Literal, Self
 
@@ -24,6 +25,7 @@ from consilience.client.sending import Busy, refuse_later, retries, timeouts, un
 from consilience.client.sources import AnySource, Source
 from consilience.client.sync import DEFAULT_URL
 from consilience.contract.base import LayerChoice
+from consilience.contract.datasets import Dataset, DatasetPage, ViewKind
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.extraction import ExtractionDocument
 from consilience.contract.info import Info
@@ -124,6 +126,43 @@ class AsyncClient:
         }
         job = await self._run(operations.extract(extraction_of(wish)))
         return AsyncPendingJob(self, job, ExtractionDocument)
+
+    async def add_dataset(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        views: Mapping[str, ViewKind] | None = None,
+    ) -> Dataset:
+        """Store a file of items: JSON lines, Parquet, a zip or tar of pictures; the same content and name: the same dataset.
+
+        `views` says which fields are views and what each holds: ``{"caption": "text", "photo": "image"}``.
+        """
+        return await self._run(operations.add_dataset(path, name, metadata, views))
+
+    async def make_dataset(
+        self,
+        builtin: str,
+        *,
+        ids: Sequence[str] | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Dataset:
+        """Store one of the service's own datasets, such as ``scenes:n=64,seed=7``, or the items of some ids, in their order."""
+        return await self._run(operations.make_dataset(builtin, ids, name, metadata))
+
+    async def dataset(self, dataset_id: str) -> Dataset:
+        """One stored dataset."""
+        return await self._run(operations.dataset(dataset_id))
+
+    async def datasets(self, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> DatasetPage:
+        """A page of stored datasets, newest first."""
+        return await self._run(operations.datasets(name, cursor, limit))
+
+    async def delete_dataset(self, dataset_id: str) -> None:
+        """Forget a stored dataset; InUse while an unfinished job needs it."""
+        await self._run(operations.delete_dataset(dataset_id))
 
     async def align(
         self,

@@ -2,9 +2,10 @@
 
 import json
 import math
+import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from consilience.client.exchange import Operation, Request, check, error_of, fet
 from consilience.client.forms import FormBody, Labels, column_json
 from consilience.client.sources import AnySource, Source, body_of, name_of, stored_id
 from consilience.contract.base import Document
+from consilience.contract.datasets import Dataset, DatasetPage, ViewKind
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.extraction import Extraction, ExtractionRequest
 from consilience.contract.info import Info
@@ -82,6 +84,42 @@ def extract(request: ExtractionRequest) -> Operation[Job]:
     headers = {"idempotency-key": uuid.uuid4().hex}
     body = request.model_dump(mode="json", exclude_defaults=True)
     return (yield from fetch(Request("POST", "/v1/embeddings", headers=headers, json=body), Job))
+
+
+def add_dataset(
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    views: Mapping[str, ViewKind] | None = None,
+) -> Operation[Dataset]:
+    """Send a file of items; equal content under an equal name is the same dataset."""
+    params = {"name": name or name_of(path)}
+    params |= {key: json.dumps(value) for key, value in (("metadata", metadata), ("views", views)) if value}
+    return (yield from fetch(Request("POST", "/v1/datasets", params, body=body_of(path)), Dataset))
+
+
+def make_dataset(
+    builtin: str, ids: Sequence[str] | None = None, name: str | None = None, metadata: Mapping[str, Any] | None = None
+) -> Operation[Dataset]:
+    """Have the service make one of its own datasets, or some items of it."""
+    given = {"ids": None if ids is None else list(ids), "name": name, "metadata": metadata}
+    body = {"builtin": builtin, **{key: value for key, value in given.items() if value is not None}}
+    return (yield from fetch(Request("POST", "/v1/datasets", json=body), Dataset))
+
+
+def dataset(dataset_id: str) -> Operation[Dataset]:
+    """One stored dataset."""
+    return fetch(Request("GET", _path("datasets", dataset_id)), Dataset)
+
+
+def datasets(name: str | None, cursor: str | None, limit: int) -> Operation[DatasetPage]:
+    """A page of stored datasets, newest first."""
+    return fetch(Request("GET", "/v1/datasets", _given(name=name, cursor=cursor, limit=limit)), DatasetPage)
+
+
+def delete_dataset(dataset_id: str) -> Operation[None]:
+    """Forget a stored dataset."""
+    check((yield Request("DELETE", _path("datasets", dataset_id))))
 
 
 def align(a: AnySource, b: AnySource, options: ScoringOptions, webhook: str | None = None) -> Operation[Job]:

@@ -25,6 +25,10 @@ MEDIA_TYPES = {
     ".arrow": "application/vnd.apache.arrow.file",
     ".feather": "application/vnd.apache.arrow.file",
     ".arrows": "application/vnd.apache.arrow.stream",
+    ".jsonl": "application/jsonl",
+    ".ndjson": "application/jsonl",
+    ".zip": "application/zip",
+    ".tar": "application/x-tar",
 }
 
 

@@ -7,8 +7,9 @@ with Client("http://127.0.0.1:8000") as client:
     print(scores.scores[0].value)
 """
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Literal, Self
 
@@ -23,6 +24,7 @@ from consilience.client.options import extraction_of, options_of, study_options_
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
 from consilience.contract.base import LayerChoice
+from consilience.contract.datasets import Dataset, DatasetPage, ViewKind
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.extraction import ExtractionDocument
 from consilience.contract.info import Info
@@ -125,6 +127,43 @@ class Client:
         }
         job = self._run(operations.extract(extraction_of(wish)))
         return PendingJob(self, job, ExtractionDocument)
+
+    def add_dataset(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        views: Mapping[str, ViewKind] | None = None,
+    ) -> Dataset:
+        """Store a file of items: JSON lines, Parquet, a zip or tar of pictures; the same content and name: the same dataset.
+
+        `views` says which fields are views and what each holds: ``{"caption": "text", "photo": "image"}``.
+        """
+        return self._run(operations.add_dataset(path, name, metadata, views))
+
+    def make_dataset(
+        self,
+        builtin: str,
+        *,
+        ids: Sequence[str] | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Dataset:
+        """Store one of the service's own datasets, such as ``scenes:n=64,seed=7``, or the items of some ids, in their order."""
+        return self._run(operations.make_dataset(builtin, ids, name, metadata))
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        """One stored dataset."""
+        return self._run(operations.dataset(dataset_id))
+
+    def datasets(self, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> DatasetPage:
+        """A page of stored datasets, newest first."""
+        return self._run(operations.datasets(name, cursor, limit))
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Forget a stored dataset; InUse while an unfinished job needs it."""
+        self._run(operations.delete_dataset(dataset_id))
 
     def align(
         self,

@@ -11,6 +11,7 @@ Nothing is imported or run: the files are parsed.
 import ast
 import sysconfig
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,8 @@ STATEMENTS_MIN = 3
 VIEWS: dict[str, ViewKind] = {"text": "text", "code": "code"}
 #: Functions, about: 2707 in Python 3.11.
 N_ABOUT = 2700
+#: The fields of a statement that hold others.
+_BLOCKS = frozenset({"body", "handlers", "orelse", "finalbody", "cases"})
 
 
 class Function(NamedTuple):
@@ -63,7 +66,7 @@ def find_functions(root: Path) -> Iterator[Function]:
 
 
 def _read_functions(file: Path, name: str) -> Iterator[Function]:
-    for node in ast.walk(_parse(file)):
+    for node in _walk(_parse(file)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or len(node.body) < STATEMENTS_MIN:
             continue
         doc = (ast.get_docstring(node) or "").split("\n\n")[0].strip().replace("\n", " ")
@@ -71,6 +74,17 @@ def _read_functions(file: Path, name: str) -> Iterator[Function]:
             code = "\n".join(map(ast.unparse, node.body[1:]))
             if len(code) >= CODE_LENGTH_MIN:
                 yield Function(f"{name}:{node.lineno}:{node.name}", doc, code[:CODE_LENGTH_MAX])
+
+
+def _walk(module: ast.Module) -> Iterator[ast.AST]:
+    """As `ast.walk`, in its order, but statements alone: expressions are most of a tree, and hold no functions."""
+    waiting = deque[ast.AST]([module])
+    while waiting:
+        node = waiting.popleft()
+        for name in node._fields:
+            if name in _BLOCKS:
+                waiting.extend(getattr(node, name))
+        yield node
 
 
 def _parse(file: Path) -> ast.Module:

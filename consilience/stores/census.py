@@ -27,9 +27,9 @@ _job, _run, _hook, _set, _layer = tables.jobs.c, tables.runs.c, tables.webhooks.
 
 
 class Held(NamedTuple):
-    """The sets of embeddings, and the bytes that they were given; what sets share counts for each."""
+    """How many there are, and the bytes that they were given; what several share counts for each."""
 
-    sets: int
+    n: int
     bytes: int
 
 
@@ -73,10 +73,12 @@ class Census:
         return dict(times)
 
     def weigh_sets(self) -> Held:
-        """How many sets there are, and how large they are."""
-        query = sa.select(sa.func.count().label("sets"), sa.func.sum(_set.bytes).label("bytes"))
-        [held] = self._rows(query.select_from(tables.embeddings))
-        return Held(held.sets, int(held.bytes or 0))
+        """How many sets of embeddings there are, and how large they are."""
+        return self._weigh(tables.embeddings)
+
+    def weigh_datasets(self) -> Held:
+        """How many datasets there are, and how large they are."""
+        return self._weigh(tables.datasets)
 
     def weigh_layers(self) -> int:
         """The bytes of all layers; one that several sets share counts once, as it lies on the disk."""
@@ -107,6 +109,11 @@ class Census:
         query = sa.select(_run.worker).join(tables.jobs, _run.job_id == _job.id)
         current = sa.and_(_job.status == JobStatus.RUNNING, _run.delivery == _job.delivery)
         return {row.worker for row in self._rows(query.where(current))}
+
+    def _weigh(self, table: sa.Table) -> Held:
+        query = sa.select(sa.func.count().label("n"), sa.func.sum(table.c.bytes).label("bytes"))
+        [held] = self._rows(query.select_from(table))
+        return Held(int(held.n), int(held.bytes or 0))
 
     def _count(self, column: sa.ColumnElement[str]) -> dict[str, int]:
         rows = self._rows(sa.select(column.label("value"), sa.func.count().label("n")).group_by(column))

@@ -4,6 +4,7 @@ from typing import Any
 
 JOB_ID = "job_" + "0" * 32
 SET_ID = "emb_" + "0" * 32
+DATASET_ID = "ds_" + "0" * 32
 
 
 def job(status: str = "queued", **fields: Any) -> dict[str, Any]:
@@ -40,6 +41,22 @@ def embedding_set(**fields: Any) -> dict[str, Any]:
         "digest": "0" * 64,
         "metadata": {},
         "bytes": 32,
+        "created_at": "2026-11-24T00:00:00Z",
+        "links": {},
+        **fields,
+    }
+
+
+def dataset(**fields: Any) -> dict[str, Any]:
+    return {
+        "id": DATASET_ID,
+        "name": "a",
+        "n": 4,
+        "views": [{"name": "text", "kind": "text", "bytes": 9, "digest": "0" * 64}],
+        "ids": {"digest": "0" * 64, "unique": 4},
+        "digest": "0" * 64,
+        "metadata": {},
+        "bytes": 9,
         "created_at": "2026-11-24T00:00:00Z",
         "links": {},
         **fields,

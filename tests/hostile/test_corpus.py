@@ -12,7 +12,7 @@ from typing import Self
 
 import pytest
 
-from tests.hostile.corpus import arrays, forms, requests, tables, transfers
+from tests.hostile.corpus import arrays, forms, items, requests, tables, transfers
 from tests.hostile.corpus.attack import Attack
 from tests.hostile.ledger import Case, Ledger
 from tests.service.servers import Server, running_service
@@ -20,6 +20,7 @@ from tests.service.servers import Server, running_service
 CORPUS: dict[str, Attack] = {
     **arrays.ATTACKS,
     **tables.ATTACKS,
+    **items.ATTACKS,
     **forms.ATTACKS,
     **requests.ATTACKS,
     **transfers.ATTACKS,
@@ -76,6 +77,7 @@ def target(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The limits of a real service, but for those that a test would have to wait for, or send gigabytes to reach."""
     limits = {
         "upload_limit_bytes": 64 * 1024 * 1024,
+        "items_limit": 100_000,
         "job_flops_limit": 1e7,
         "upload_idle_limit_s": 0.5,
         "connection_idle_limit_s": 0.5,
@@ -107,7 +109,7 @@ def _wait_until_empty(server: Server) -> None:
     """What a client left behind is removed when the server notices that it has gone."""
     deadline = time.monotonic() + 5
     while (left := server.contents())["files"] or any(
-        left["rows"][table] for table in ("embeddings", "layers", "jobs")
+        left["rows"][table] for table in ("embeddings", "layers", "datasets", "dataset_views", "jobs")
     ):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)

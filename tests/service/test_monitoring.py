@@ -53,12 +53,14 @@ def test_jobs_sets_and_requests_are_counted(redis_server: str, tmp_path: Path) -
         client.get(job["links"]["self"])
         client.get(f"/v1/jobs/job_{'0' * 32}")
         upload(client, random_rows(32))
+        client.post("/v1/datasets", content=b'{"text": "four"}', headers={"content-type": "application/jsonl"})
         after = scrape(client)
 
     assert before.get("jobs", state="queued") == 0
     assert after.get("jobs", state="queued") == 1
     assert (after.get("queue_messages") or 0) - (before.get("queue_messages") or 0) == 1
     assert (after.get("embedding_sets"), after.get("workers")) == (3, 0)
+    assert (after.get("datasets"), after.get("dataset_bytes")) == (1, 4)
     assert (after.get("store_up", store="database"), after.get("store_up", store="redis")) == (1, 1)
     route = {"method": "GET", "route": "/v1/jobs/{job_id}"}
     counted = [after.get("http_request_seconds_count", status=status, **route) for status in ("2xx", "4xx")]

@@ -35,7 +35,7 @@ def change(database: Database, job: Job, **values: object) -> None:
 def test_without_rows_every_figure_is_zero(census: Census) -> None:
     assert set(census.count_jobs().values()) == set(census.count_webhooks().values()) == {0}
     assert (census.find_longest_wait(), census.time_jobs(), census.find_busy_workers()) == (0.0, {}, set())
-    assert (census.weigh_sets(), census.weigh_layers()) == (Held(0, 0), 0)
+    assert (census.weigh_sets(), census.weigh_datasets(), census.weigh_layers()) == (Held(0, 0), Held(0, 0), 0)
 
 
 def test_jobs_are_counted_by_status(census: Census, jobs: JobRecords, leases: Leases, add_job: AddJob) -> None:

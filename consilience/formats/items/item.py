@@ -23,7 +23,7 @@ class ItemLimits:
     """One text or program, in UTF-8."""
     image_bytes: int = 16 * 2**20
     """One picture as it is encoded."""
-    image_pixels: int = 25_000_000
+    image_pixels: int = 12_500_000
     """One picture once it is decoded."""
     unpacked_bytes: int = 8 * 2**30
     """All items together."""

@@ -14,9 +14,9 @@ from consilience.formats.confinement import PIECE_LIMIT_BYTES, give_up
 FORMATS = ("PNG", "JPEG", "WEBP")
 #: Loaded before files can no longer be opened; an MPO is a JPEG with a second picture behind it, as phones write them.
 PLUGINS = (PngImagePlugin, JpegImagePlugin, MpoImagePlugin, WebPImagePlugin)
-#: Memory beside what the library took: for any picture, and for each pixel that one may have (WebP keeps three copies).
-MEMORY_BYTES = 64 * 1024 * 1024
-MEMORY_PER_PIXEL = 12
+#: Memory beside what the library took: for any picture, and for each pixel that one may have (a WebP is there four times).
+MEMORY_BYTES = 32 * 1024 * 1024
+MEMORY_PER_PIXEL = 16
 #: Of processor time, for all pictures of an upload; the time of each is limited from outside.
 CPU_S = 24 * 3600
 

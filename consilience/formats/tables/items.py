@@ -7,8 +7,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from consilience.errors import InvalidRequest, UnsupportedDtype
+from consilience.errors import InvalidRequest, TooLarge, UnsupportedDtype
+from consilience.formats.confinement import PIECE_LIMIT_BYTES
 from consilience.formats.tables.layout import ID_NAMES, Table
+
+Value = bytes | memoryview | None
 
 #: Rows of one batch: pictures are large, and a batch is in memory.
 ROWS = 256
@@ -37,7 +40,7 @@ def describe_columns(schema: pa.Schema) -> dict[str, Any]:
     return {"id": found[0].name if found else None, "views": views}
 
 
-def read_items(table: Table, id_name: str | None, names: list[str]) -> Iterator[bytes]:
+def read_items(table: Table, id_name: str | None, names: list[str]) -> Iterator[memoryview]:
     """Some rows, again and again: of each the id, where there is one, then these columns, each value behind its length."""
     known = describe_columns(table.schema)["views"]
     rows = ROWS_WITH_PICTURES if "bytes" in (known[name] for name in names) else ROWS
@@ -45,26 +48,33 @@ def read_items(table: Table, id_name: str | None, names: list[str]) -> Iterator[
     piece = bytearray()
     for values in zip(*(_values(table, name, rows) for name in wanted), strict=True):
         for value in values:
-            piece += MISSING if value is None else LENGTH.pack(len(value)) + value
+            piece += MISSING if value is None else LENGTH.pack(len(value))
+            piece += value or b""
         if len(piece) >= PIECE_BYTES:
-            yield bytes(piece)
-            piece.clear()
+            yield memoryview(piece)
+            piece = bytearray()
     if piece:
-        yield bytes(piece)
+        yield memoryview(piece)
 
 
-def _values(table: Table, name: str, rows: int) -> Iterator[bytes | None]:
+def _values(table: Table, name: str, rows: int) -> Iterator[Value]:
     for array in table.read(table.schema.get_field_index(name), rows):
         for value in array:
-            yield _bytes(value.as_py())
+            yield _value(value["bytes"] if types.is_struct(value.type) and value.is_valid else value)
 
 
-def _bytes(value: object) -> bytes | None:
-    if isinstance(value, dict):
-        value = value["bytes"]
-    if value is None or isinstance(value, bytes):
-        return value
-    return str(value).encode("utf-8", "surrogateescape")
+def _value(value: pa.Scalar) -> Value:
+    """Bytes as they lie there, since they can be large; anything else as its text."""
+    if not value.is_valid:
+        return None
+    if _is_bytes(value.type):
+        buffer = value.as_buffer()
+        if buffer.size > PIECE_LIMIT_BYTES:
+            raise TooLarge(
+                "A picture of the table is too large.", value=f"{buffer.size} bytes", limit=PIECE_LIMIT_BYTES
+            )
+        return memoryview(buffer)
+    return str(value.as_py()).encode("utf-8", "surrogateescape")
 
 
 def _held(kind: pa.DataType) -> str | None:

@@ -1,0 +1,102 @@
+"""`consilience datasets`: add, list, show, delete."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from consilience.cli.connection import Address, connect
+from consilience.cli.consoles import remarks, results
+from consilience.cli.options import Json
+from consilience.cli.tables import dataset_table, fact_table, view_table
+from consilience.client.sync import DEFAULT_URL
+from consilience.contract.datasets import Dataset, ViewKind
+from consilience.errors import InvalidRequest
+
+app = typer.Typer(help="The datasets of a service: items to embed.", no_args_is_help=True)
+
+DatasetId = Annotated[str, typer.Argument(metavar="ID", help="ds_...")]
+KINDS: tuple[ViewKind, ...] = get_args(ViewKind)
+
+
+@app.command("add")
+def add_dataset(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|NAME", help="jsonl, parquet, zip, tar; or stdlib-docs, scenes:n=64,seed=7.")
+    ],
+    *,
+    server: Address = DEFAULT_URL,
+    name: Annotated[str | None, typer.Option(help="The label; otherwise the file's name.")] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=text|code|image,...", help="The views to read; otherwise the file's own words decide."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Store a file of items, or have the service make one of its own datasets."""
+    path, chosen = Path(source), parse_views(views)
+    with connect(server) as client:
+        if path.is_file():
+            stored = client.add_dataset(path, name=name, views=chosen)
+        elif path.suffix or chosen:
+            raise InvalidRequest(f"There is no file {source}.", value=source, hint="Check the path.")
+        else:
+            stored = client.make_dataset(source, name=name)
+    _print(stored, as_json=as_json)
+
+
+@app.command("list")
+def list_datasets(
+    server: Address = DEFAULT_URL,
+    name: Annotated[str | None, typer.Option(help="Only those with this name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    as_json: Json = False,
+) -> None:
+    """The newest datasets."""
+    with connect(server) as client:
+        page = client.datasets(name=name, limit=limit)
+    if as_json:
+        typer.echo(page.model_dump_json(indent=2))
+    else:
+        results().print(dataset_table(page.data))
+
+
+@app.command("show")
+def show_dataset(dataset_id: DatasetId, server: Address = DEFAULT_URL, as_json: Json = False) -> None:
+    """One dataset and its views."""
+    with connect(server) as client:
+        _print(client.dataset(dataset_id), as_json=as_json)
+
+
+@app.command("delete")
+def delete_dataset(dataset_id: DatasetId, server: Address = DEFAULT_URL) -> None:
+    """Forget a dataset; not while an unfinished job needs it."""
+    with connect(server) as client:
+        client.delete_dataset(dataset_id)
+    remarks().print(f"{dataset_id} is gone.", soft_wrap=True)
+
+
+def parse_views(words: str | None) -> dict[str, ViewKind] | None:
+    """`caption=text,photo=image` as names with kinds. Raises InvalidRequest."""
+    if words is None:
+        return None
+    views: dict[str, ViewKind] = {}
+    for word in words.split(","):
+        name, _, kind = word.partition("=")
+        if not name or kind not in KINDS:
+            raise InvalidRequest(
+                f"{word!r} names no view.", value=word, hint=f"Write NAME=KIND; the kinds are {', '.join(KINDS)}."
+            )
+        views[name] = kind
+    return views
+
+
+def _print(dataset: Dataset, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(dataset.model_dump_json(indent=2))
+        return
+    facts = {"id": dataset.id, "name": dataset.name, "items": f"{dataset.n}", "digest": dataset.digest}
+    results().print(fact_table(facts))
+    results().print(view_table(dataset))
