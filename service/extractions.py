@@ -14,6 +14,7 @@ from consilience.extraction_costs import plan_extraction
 from consilience.planning import CostLimits, SideShape, check_neighbours, choose_budget, count_pairs
 from service.answers import LIGHT_BYTES
 from service.dispatch import Dispatch
+from service.items import shelf_of
 from service.reading import placed, read_model
 from service.settings import Settings
 from service.stores import Stores
@@ -111,9 +112,12 @@ class Extractions:
 
     def _find(self, name: str) -> KnownItems:
         if is_builtin(name):
-            builtin = parse_builtin(name)
-            return KnownItems(builtin.n, dict(builtin.views), exact=builtin.is_exact)
-        stored = self._stores.datasets.get(name)
+            stored = shelf_of(self._stores, self._settings.data_dir).find_builtin(name)
+            if stored is None:  # the worker makes it
+                builtin = parse_builtin(name)
+                return KnownItems(builtin.n, dict(builtin.views), exact=builtin.is_exact)
+        else:
+            stored = self._stores.datasets.get(name)
         return KnownItems(stored.n, {view.name: view.kind for view in stored.views}, held=(stored.id,))
 
 

@@ -59,7 +59,7 @@ def _serve(settings: Settings) -> int:
     from consilience.stores.graphs import Graphs  # noqa: PLC0415 - the same
     from consilience.stores.partials import Partials  # noqa: PLC0415 - the same
     from consilience.stores.references import ReferenceRecords  # noqa: PLC0415 - the same
-    from workers import runtime, tasks  # noqa: PLC0415 - the same
+    from workers import runtime, tasks, warmth  # noqa: PLC0415 - the same
     from workers.workshop import Workshop  # noqa: PLC0415 - the same
 
     places.check_device(settings.device)
@@ -83,7 +83,9 @@ def _serve(settings: Settings) -> int:
         job_timeout_s=settings.job_timeout_s,
         owner_bytes_limit=settings.owner_bytes_limit,
     )
-    return runtime.serve(settings, database, functools.partial(tasks.run, workshop=workshop))
+    task, warm = functools.partial(tasks.run, workshop=workshop), functools.partial(warmth.warm_up, database=database)
+    # Models run in workers of one queue; the others never need their libraries.
+    return runtime.serve(settings, database, task, warm if settings.queue == "extract" else None)
 
 
 if __name__ == "__main__":

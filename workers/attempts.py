@@ -94,6 +94,7 @@ class ProgressWriter:
         self._mark = mark
         # The first moments of a job are not worth a write: most jobs are over by then.
         self._written = self._stage_began = time.monotonic()
+        self._stage_first = 0
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Note the progress; write it where the last write is long enough ago."""

@@ -5,17 +5,19 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import ExtractedLayer, Extraction, ExtractionDocument, ExtractionRequest
 from consilience.contract.jobs import Job
 from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.records import SetRecord
-from consilience.datasets.builtin import is_builtin, open_dataset
+from consilience.datasets.builtin import is_builtin
 from consilience.datasets.views import OpenDataset
 from consilience.errors import Unavailable
 from consilience.execution import extraction
 from consilience.stores.access import EVERYTHING, Access
 from consilience.stores.blobs import set_digest
+from consilience.stores.dataset_shelf import DatasetShelf
 from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords, Making
 from consilience.stores.folder_lock import an_upload
@@ -43,7 +45,8 @@ class Maker:
         limit = workshop.owner_bytes_limit if job.owner != DEFAULT_OWNER else None
         access = Access(job.owner, owner_bytes_limit=limit)
         self._records = EmbeddingRecords(workshop.database, access)
-        # The service has looked whether the owner may see it.
+        self._shelf = DatasetShelf(DatasetRecords(workshop.database, access), workshop.blobs, workshop.data_dir)
+        # The service has looked whether the owner may see what is named by its id.
         self._datasets = DatasetRecords(workshop.database, EVERYTHING)
 
     def make(self, request: Extraction, label: Label | None = None) -> tuple[EmbeddingSet, ExtractionDocument]:
@@ -71,8 +74,11 @@ class Maker:
 
     def _open(self, name: str) -> OpenDataset:
         if is_builtin(name):
-            return open_dataset(name)
-        return self._workshop.blobs.open_dataset(self._datasets.get(name))
+            dataset, _ = self._shelf.keep_builtin(BuiltinRequest(builtin=name))
+            self._datasets.hold(dataset.id, self._job.id)
+        else:
+            dataset = self._datasets.get(name)
+        return self._workshop.blobs.open_dataset(dataset)
 
     def _find(self, identity: str, label: Label) -> EmbeddingSet | None:
         """The set of this identity under this label, which is a new one where it was made under another."""

@@ -44,6 +44,10 @@ WORKER_TTL_S = 20
 NAME_LENGTH_MAX = 64
 
 
+#: What the parent imports for a job, by its id, so that the fork starts with it; it raises nothing.
+Prepare = Callable[[str], None]
+
+
 class Parcel(RqJob):
     """An RQ job of which only the message and the time limit are read."""
 
@@ -86,11 +90,13 @@ class JobWorker(Worker):
         Where the jobs are. No connection of it is open during a fork.
     task : Task
         What a job does.
+    prepare : callable, optional
+        What the parent does before it forks for a job.
     """
 
     job_class = Parcel
 
-    def __init__(self, settings: Settings, database: Database, task: Task) -> None:
+    def __init__(self, settings: Settings, database: Database, task: Task, prepare: Prepare | None = None) -> None:
         base_s, cap_s = REDIS_BACKOFF_S
         redis_url = settings.redis_url.get_secret_value()
         patient = Retry(ExponentialWithJitterBackoff(base=base_s, cap=cap_s), REDIS_TRIES)
@@ -104,6 +110,7 @@ class JobWorker(Worker):
         )
         self._settings = settings
         self._database = database
+        self._prepare = prepare
         self._leases = Leases(database)
         self._tracing = Tracing(settings.queue, self._leases.traceparent)
         self._attempts = Attempts(self._leases, task, self.name, self._tracing)
@@ -165,6 +172,8 @@ class JobWorker(Worker):
             pipeline.execute()
 
     def _supervise(self, message: Message, timeout_s: float) -> None:
+        if self._prepare is not None:
+            self._prepare(message[0])
         self._database.close()
         log, began, began_ns = structlog.get_logger().bind(job=message[0]), time.monotonic(), time.time_ns()
         horse = Horse(lambda: self._attempts.run(message))
@@ -234,10 +243,10 @@ class JobWorker(Worker):
                 structlog.get_logger().warning("push_failed", job=job_id, delivery=delivery)
 
 
-def serve(settings: Settings, database: Database, task: Task) -> int:
+def serve(settings: Settings, database: Database, task: Task, prepare: Prepare | None = None) -> int:
     """Work until a signal says stop; the exit status: 0 where it did, 1 where a fault ended the work."""
     database.wait_for_schema(settings.schema_timeout_s)
-    worker = JobWorker(settings, database, task)
+    worker = JobWorker(settings, database, task, prepare)
     structlog.get_logger().info("worker_ready", worker=worker.name, queue=settings.queue, threads=settings.threads)
     worker.forget_leftovers()
     freeze_memory()

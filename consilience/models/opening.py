@@ -1,13 +1,29 @@
 """From an identifier to a model in memory. Loaders are imported when they are needed: their libraries are large."""
 
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
-from consilience.contract.models import ModelKind, ModelName, Pooling, check_model, check_pooling
+from consilience.contract.models import ModelKind, ModelName, Pooling, check_model, check_pooling, parse_model
 from consilience.errors import UnknownModel, UnsupportedFormat
 from consilience.models.extras import require
 from consilience.models.model import Model
 from consilience.models.rules import Rules
 from consilience.models.sources import Source, find_source, read_json
+
+#: Our own loaders, and what transformers imports at the first model: seconds, where loading a small model takes tenths.
+_TRANSFORMERS = (
+    "consilience.models.transformer",
+    "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+LIBRARIES: dict[ModelKind, tuple[str, ...]] = {
+    "hf": _TRANSFORMERS,
+    "local": _TRANSFORMERS,
+    "st": ("consilience.models.sentence", *_TRANSFORMERS, "sentence_transformers"),
+    "timm": ("consilience.models.vision", "timm"),
+}
 
 
 def open_model(
@@ -102,6 +118,16 @@ def _open_baseline(name: ModelName, identifier: str) -> Model:
     from consilience.models.tfidf import TfidfSvd  # noqa: PLC0415 - loads scikit-learn
 
     return TfidfSvd(identifier, **options)
+
+
+def load_libraries(identifier: str) -> None:
+    """Import what the model runs on, as far as it is installed; no thread is started and no model is loaded."""
+    modules = LIBRARIES.get(parse_model(identifier).kind, ())
+    with suppress(ImportError):
+        if modules:
+            import_module("consilience.models.torchvision_ops").mend_torchvision()
+        for module in modules:
+            import_module(module)
 
 
 def fingerprint(identifier: str, rules: Rules) -> dict[str, Any]:

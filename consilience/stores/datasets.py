@@ -95,6 +95,14 @@ class DatasetRecords:
             found = self._find(connection, _dataset.identity == self._identity(label, ""))
             return _load(connection, found)[0] if found else None
 
+    def hold(self, dataset_id: str, job_id: str) -> None:
+        """Keep a dataset from being deleted before the job has finished; NotFound where it is gone already."""
+        row = {"job_id": job_id, "dataset_id": dataset_id}
+        with self._database.write() as connection:
+            hold_datasets(connection, (dataset_id,), self._access)
+            if connection.execute(sa.select(tables.job_datasets.c.job_id).filter_by(**row)).first() is None:
+                connection.execute(sa.insert(tables.job_datasets).values(row))
+
     def get(self, dataset_id: str) -> Dataset:
         """One dataset; NotFound where there is none."""
         with self._database.read() as connection:

@@ -16,11 +16,14 @@ import structlog
 from consilience.errors import ConsilienceError
 from consilience.stores.blobs import Blobs
 from consilience.stores.folder_lock import no_uploads
+from consilience.stores.partials import Partials
 from consilience.stores.retention import Retention
 from service.stores import STALE_S
 
 #: A blob is this old before it goes: whoever looks at the folder meanwhile finds what it has just read of.
 GRACE_S = 3600.0
+#: Rows of a set that a model was making are kept so long for whoever asks for the set again.
+UNFINISHED_S = 24 * 3600.0
 #: Rows and blobs of one transaction or one hold of the lock: nobody waits long for either.
 BATCH = 200
 #: Between two tries to find a moment without an upload, and how long it is looked for.
@@ -50,6 +53,7 @@ class Collector:
         patience_s: float = LOCK_PATIENCE_S,
     ) -> None:
         self._retention, self._blobs, self._root = retention, blobs, root
+        self._partials = Partials(root)
         self._job_retention, self._grace_s, self._patience_s = job_retention, grace_s, patience_s
         self._log = structlog.get_logger()
 
@@ -68,7 +72,8 @@ class Collector:
 
     def collect(self) -> Collected:
         """One round. Raises Unavailable where a store does not answer."""
-        return Collected(self._expire_jobs(), self._delete_blobs(), self._blobs.sweep(STALE_S), self._expire_cells())
+        files = self._blobs.sweep(STALE_S) + self._partials.sweep(UNFINISHED_S)
+        return Collected(self._expire_jobs(), self._delete_blobs(), files, self._expire_cells())
 
     def _expire_jobs(self) -> int:
         total = 0

@@ -28,7 +28,7 @@ from service.deps import (
 )
 from service.examples import DATASET_BODY
 from service.ingest import remove_record
-from service.items import item_limits, parse_views, store_builtin, store_items
+from service.items import item_limits, parse_views, shelf_of
 from service.labels import Label, read_label
 from service.metadata import parse_metadata
 from service.problems import STALLED, describe
@@ -107,7 +107,7 @@ async def _build(request: Request, service: Service, key: str | None) -> tuple[D
 
     def build() -> tuple[Dataset, bool]:
         wanted = read_model(BuiltinRequest, parse_json(body))
-        return store_builtin(service.stores, settings.data_dir, wanted, key)
+        return shelf_of(service.stores, settings.data_dir).keep_builtin(wanted, key)
 
     return await run_sync(build, limiter=service.ingests)
 
@@ -118,7 +118,7 @@ def _keep(service: Service, upload: Upload, label: Label, choice: ViewChoice, ke
     choice = parse_views(upload.fields["views"], "/views") if "views" in upload.fields else choice
     with open_items(path, media_type, choice, item_limits(settings)) as items:
         own = DatasetLabel(label.name, label.metadata)
-        return store_items(service.stores, settings.data_dir, items, own, key)
+        return shelf_of(service.stores, settings.data_dir).keep(items, own, key)
 
 
 @router.get("/v1/datasets", operation_id="list_datasets", responses=describe(errors.InvalidRequest))

@@ -20,6 +20,7 @@ from consilience.stores.access import EVERYTHING
 from consilience.stores.blobs import Blobs
 from consilience.stores.cells import Cells
 from consilience.stores.database import Database
+from consilience.stores.dataset_shelf import items_of
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.folder_lock import no_uploads
@@ -31,7 +32,7 @@ from consilience.stores.references import ReferenceRecords
 from consilience.stores.retention import Retention
 from service.deliveries.collector import Collected, Collector
 from service.ingest import remove, remove_record, store
-from service.items import items_of, store_items
+from service.items import shelf_of
 from service.stores import Stores
 
 
@@ -108,7 +109,7 @@ def test_views_and_ids_of_datasets_are_blobs_like_others(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     kept, lost = open_scenes(4), open_scenes(5)
-    dataset, _ = store_items(stores, root, items_of(kept), DatasetLabel("kept", {}))
+    dataset, _ = shelf_of(stores, root).keep(items_of(kept), DatasetLabel("kept", {}))
     stores.blobs.put_items(items_of(lost))
     age(root, 3601)
     assert make_collector().collect().blobs == len(lost.views) + 1
