@@ -1,6 +1,7 @@
 """Schemathesis against a service of its own: `make fuzz`, and as many cases as a suite has time for."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from tests.conftest import start_redis, stop_process
 from tests.service.servers import Server, running_service, running_worker
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 COMMAND = Path(sys.executable).with_name("schemathesis")
 #: Waits are short, cheap jobs alone are run, and webhooks may be asked for: nobody delivers them here.
 SETTINGS = {
@@ -34,7 +36,10 @@ def fuzz(server: Server, report: Path, *words: str) -> subprocess.CompletedProce
     """Run all phases; what was found is printed and stands in the JSON report."""
     flags = ["--continue-on-failure", "--report", "json", "--report-json-path", str(report), "--warnings", "off"]
     run = [COMMAND, "--no-color", "--config-file", CONFIG, "run", f"{server.url}/openapi.json", *flags, *words]
-    return subprocess.run(run, cwd=report.parent, capture_output=True, text=True, timeout=3600, check=False)
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)}
+    return subprocess.run(
+        run, cwd=report.parent, env=environment, capture_output=True, text=True, timeout=3600, check=False
+    )
 
 
 def read_report(report: Path) -> dict[str, Any]:
