@@ -37,12 +37,12 @@ class SentenceModel:
         place = torch.device(device)
         with reading(source):
             self._model = _load(source, place)
+            self._prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
+            self._extra = _measure_prompt(self._model, self._prompt)
+            dim = self._embed(*torch.ones((2, 1, 1), dtype=torch.long, device=place)).shape[-1]
         check_tokenizer(self._model.tokenizer, source.name)
-        self._prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
-        self._extra = _measure_prompt(self._model, self._prompt)
         own = self._model.max_seq_length or LENGTH_UNKNOWN
         length = own if max_length is None else check_length(source, max_length, own)
-        dim = self._embed(*torch.ones((2, 1, 1), dtype=torch.long, device=place)).shape[-1]
         dtype = next(self._model.parameters()).dtype
         self._reader = Reader(self._model.tokenizer, length, count_batch_tokens(place, dim * dtype.itemsize), place)
         self.layers = ((LAYER, dim),)

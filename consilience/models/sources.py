@@ -162,8 +162,16 @@ def _find_named(name: ModelName, rules: Rules) -> Path | None:
     """A folder of the operator's, where no revision is asked for: folders have none."""
     if name.revision is not None:
         return None
-    named = (folder for word, folder in rules.named.items() if word == name.name)
-    return next((place for place in (*named, *(root / name.name for root in rules.folders)) if place.is_dir()), None)
+    names = {name.name, _name_repository(name)}
+    named = (folder for word, folder in rules.named.items() if word in names)
+    inside = (root / word for root in rules.folders for word in (name.name, _name_repository(name)))
+    return next((place for place in (*named, *inside) if place.is_dir()), None)
+
+
+def _name_repository(name: ModelName) -> str:
+    """The name with its organisation, which may be left out of names of two kinds."""
+    organisation = _ORGANISATIONS.get(name.kind)
+    return f"{organisation}/{name.name}" if organisation and "/" not in name.name else name.name
 
 
 def _find_in_hub(name: ModelName, identifier: str, rules: Rules) -> Path:
@@ -171,8 +179,7 @@ def _find_in_hub(name: ModelName, identifier: str, rules: Rules) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415 - the same
 
-    organisation = _ORGANISATIONS.get(name.kind)
-    repository = f"{organisation}/{name.name}" if organisation and "/" not in name.name else name.name
+    repository = _name_repository(name)
     try:
         found = snapshot_download(
             repository, revision=name.revision, allow_patterns=list(FETCHED), local_files_only=not rules.downloads

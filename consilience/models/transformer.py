@@ -42,9 +42,9 @@ class Transformer:
         place = torch.device(device)
         with reading(source):
             self._model, tokenizer = load_transformer(source, place)
+            dims = self._measure(place)
         check_tokenizer(tokenizer, source.name)
         length = _find_length(source, tokenizer, self._model, max_length)
-        dims = self._measure(place)
         self._reader = Reader(
             tokenizer, length, count_batch_tokens(place, sum(dims) * self._model.dtype.itemsize), place
         )
@@ -90,7 +90,7 @@ def reading(source: Source) -> Iterator[None]:
     """What a library says of damaged files, in our words and without the server's paths."""
     try:
         yield
-    except ConsilienceError:
+    except (ConsilienceError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # what libraries raise of damaged files is of no common class
         said = str(error).strip().partition("\n")[0].replace(str(source.folder), source.name)
@@ -129,7 +129,7 @@ def load_transformer(source: Source, device: torch.device) -> tuple[Any, Any]:
         **safely,
     )
     check_missing(source, loading["missing_keys"])
-    if model.config.is_encoder_decoder:
+    if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     tokenizer = AutoTokenizer.from_pretrained(source.folder, **safely)
     return model.eval().to(device), tokenizer
@@ -142,10 +142,17 @@ def check_length(source: Source, asked: int, longest: int | None) -> int:
     return asked
 
 
+def _count_positions(model: Any) -> int | None:
+    """Tokens that the model has positions for; where padding has one (RoBERTa), those up to it are not used."""
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    unused = getattr(table, "padding_idx", None)
+    return positions if positions is None or unused is None else positions - unused - 1
+
+
 def _find_length(source: Source, tokenizer: Any, model: Any, asked: int | None) -> int:
     """Tokens that are read of a text: the model's own limit, or less where its makers or the request say so."""
-    table = getattr(model.config, "max_position_embeddings", None)
-    limits = [limit for limit in (tokenizer.model_max_length, table) if limit and limit < 10**6]
+    limits = [limit for limit in (tokenizer.model_max_length, _count_positions(model)) if limit and limit < 10**6]
     longest = min(limits, default=None)
     if asked is not None:
         return check_length(source, asked, longest)

@@ -22,7 +22,7 @@ from consilience.models.transformer import reading
 POOLED = "pooled"
 #: What the layers of a batch of images may take.
 STATES_BYTES = 256 * 2**20
-IMAGES_CPU, IMAGES_CARD = 16, 256
+IMAGES_PER_THREAD, IMAGES_CARD = 4, 256
 
 
 class VisionModel:
@@ -93,7 +93,7 @@ class VisionModel:
         """Images of a batch, so that the layers of all of them fit into memory."""
         maps = [state[0] if self._pooling == "cls" else state for state in states]
         each: int = sum(state.numel() * state.element_size() for state in maps)
-        most = IMAGES_CPU if self._device.type == "cpu" else IMAGES_CARD
+        most = IMAGES_PER_THREAD * torch.get_num_threads() if self._device.type == "cpu" else IMAGES_CARD
         return min(most, max(1, STATES_BYTES // each))
 
 

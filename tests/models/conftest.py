@@ -22,7 +22,16 @@ from sentence_transformers import SentenceTransformer  # noqa: E402 - the same
 from sentence_transformers.base.modules import Transformer  # noqa: E402 - the same
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling  # noqa: E402 - the same
 from timm.models import save_for_hf  # noqa: E402 - the same
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast  # noqa: E402 - mended now
+from transformers import (  # noqa: E402 - mended now  # noqa: E402 - the same
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5Model,
+)
 
 TEXTS = (
     "Return the names of all files of a folder.",
@@ -76,6 +85,13 @@ def save_gpt(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def save_t5(bert: Path, folder: Path) -> None:
+    """An encoder of two blocks, with a decoder that nobody needs, as T5 is."""
+    AutoTokenizer.from_pretrained(bert).save_pretrained(folder)
+    torch.manual_seed(4)
+    T5Model(T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)).save_pretrained(folder)
+
+
 def save_sentences(bert: Path, folder: Path, **prompts: Any) -> None:
     """A model of sentence-transformers: mean, projection, normalisation."""
     torch.manual_seed(2)
@@ -99,6 +115,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     save_bert(root / "tiny-bert")
     save_gpt(root / "tiny-gpt")
+    save_t5(root / "tiny-bert", root / "tiny-t5")
     save_sentences(root / "tiny-bert", root / "tiny-sentences")
     query = {"prompts": {"query": "Find what says: "}, "default_prompt_name": "query"}
     save_sentences(root / "tiny-bert", root / "tiny-prompted", **query)

@@ -59,6 +59,14 @@ def test_the_operators_folders_come_before_the_hub(folders: Path) -> None:
     assert named.revision == found.revision
 
 
+def test_an_organisation_may_be_left_out_as_on_the_hub(folders: Path) -> None:
+    rules = Rules(named={"sentence-transformers/tiny": folders / "tiny-sentences", "timm/tiny": folders / "tiny-vit"})
+    assert find("st:tiny", rules).folder == folders / "tiny-sentences"
+    assert find("timm:tiny", rules).folder == folders / "tiny-vit"
+    with pytest.raises(UnknownModel):
+        find("hf:tiny", rules)
+
+
 def test_the_revision_of_a_folder_is_what_sha256sum_says_of_it(folders: Path) -> None:
     summed = subprocess.run(  # noqa: S602 - a pipeline of fixed words
         "find . -type f \\( -name '*.json' -o -name '*.safetensors' -o -name '*.txt' -o -name '*.model' \\) -printf '%P\\n'"

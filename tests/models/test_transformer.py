@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel
 
 from consilience.contract.models import Pooling
 from consilience.errors import InvalidRequest, UnknownLayer, UnreadableFile, UnsupportedFormat
@@ -26,7 +26,7 @@ PLAIN: dict[Pooling, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("pooling", PLAIN)
-@pytest.mark.parametrize(("name", "layers"), [("tiny-bert", 4), ("tiny-gpt", 3)])
+@pytest.mark.parametrize(("name", "layers"), [("tiny-bert", 4), ("tiny-gpt", 3), ("tiny-t5", 3)])
 def test_every_layer_is_that_of_each_text_alone(
     name: str, layers: int, pooling: Pooling, rules: Rules, folders: Path
 ) -> None:
@@ -35,8 +35,9 @@ def test_every_layer_is_that_of_each_text_alone(
     assert names == [str(place) for place in range(layers)]
     encoded = model.encode(TEXTS, names)
     plain, tokenizer = AutoModel.from_pretrained(folders / name), AutoTokenizer.from_pretrained(folders / name)
+    plain = plain.get_encoder().eval() if name == "tiny-t5" else plain.eval()
     for row, text in enumerate(TEXTS):
-        states = hidden_states(plain.eval(), tokenizer(text, truncation=True, max_length=POSITIONS)["input_ids"])
+        states = hidden_states(plain, tokenizer(text, truncation=True, max_length=POSITIONS)["input_ids"])
         for matrix, state in zip(encoded.rows, states, strict=True):
             np.testing.assert_allclose(matrix[row], PLAIN[pooling](state).numpy(), rtol=1e-4, atol=1e-5)
 
@@ -51,7 +52,7 @@ def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: Rules) -> N
 
 def test_batches_change_nothing(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0]
-    monkeypatch.setattr(tokens, "TOKENS_CPU", 1)
+    monkeypatch.setattr(tokens, "TOKENS_PER_THREAD", 1)
     np.testing.assert_allclose(open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0], whole, atol=1e-5)
 
 
@@ -95,6 +96,23 @@ def test_the_makers_may_mean_fewer_tokens_than_there_are_positions(
     (copy_of("tiny-bert") / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
     assert open_model("hf:tiny-bert", Rules(folders=(tmp_path,))).record.max_length == 20
     assert open_model("hf:tiny-bert", Rules(folders=(tmp_path,)), max_length=40).record.max_length == 40
+
+
+def test_positions_that_stand_for_padding_are_not_read(folders: Path, tmp_path: Path) -> None:
+    AutoTokenizer.from_pretrained(folders / "tiny-bert", model_max_length=10**30).save_pretrained(tmp_path / "roberta")
+    config = RobertaConfig(
+        vocab_size=200,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=20,
+        pad_token_id=0,
+    )
+    RobertaModel(config).save_pretrained(tmp_path / "roberta")
+    model = open_model("hf:roberta", Rules(folders=(tmp_path,)))
+    assert model.record.max_length == 19
+    assert model.encode(TEXTS, ["1"]).truncated == 2
 
 
 def damage_weights(folder: Path) -> None:

@@ -89,8 +89,9 @@ def test_every_layer_is_that_of_each_image_alone(
 
 def test_batches_change_nothing(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [encode(image) for image in PICTURES]
+    monkeypatch.setattr(vision.torch, "get_num_threads", lambda: 2)
     whole = open_model("timm:tiny-vit", rules).encode(pictures, ["blocks.2"]).rows[0]
-    monkeypatch.setattr(vision, "IMAGES_CPU", 2)
+    monkeypatch.setattr(vision, "IMAGES_PER_THREAD", 1)
     parts = open_model("timm:tiny-vit", rules).encode(pictures, ["blocks.2"]).rows[0]
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4)
 
