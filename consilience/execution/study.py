@@ -1,6 +1,7 @@
 """What a study's job does with its stored sets."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.studies import Member, StudyRequest
@@ -9,9 +10,11 @@ from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import CachedGraphs, open_set
 from consilience.execution.places import open_parts
 from consilience.measures.comparison import Report
+from consilience.scoring import ignore_progress
 from consilience.stores.blobs import Blobs
 from consilience.stores.graphs import Graphs
-from consilience.studies.running import CellStore, Model, Models, run_study
+from consilience.studies.models import Model, Models
+from consilience.studies.running import CellStore, run_study
 from consilience.study_planning import find_label, join_metadata
 
 
@@ -62,4 +65,13 @@ def run_study_job(
         None if request.columns is None or columns is None else open_all(request.columns, columns),
     )
     with open_parts(cluster) as parts:
-        return run_study(request, models, CachedGraphs(graphs, report), report, cells=cells, parts=parts, device=device)
+        return run_study(
+            request,
+            models,
+            CachedGraphs(graphs, report),
+            report,
+            cells=cells,
+            parts=parts,
+            device=device,
+            open_graphs=partial(CachedGraphs, graphs, ignore_progress),
+        )

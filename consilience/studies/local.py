@@ -10,7 +10,8 @@ from consilience.errors import InvalidRequest
 from consilience.measures.comparison import FreshGraphs, Report
 from consilience.planning import CostLimits
 from consilience.scoring import ignore_progress, open_source
-from consilience.studies.running import Model, Models, run_study
+from consilience.studies.models import Model, Models
+from consilience.studies.running import run_study
 from consilience.study_planning import plan_study
 
 

@@ -1,29 +1,27 @@
 """From the models of a study to its cells: each layer is read once, and each cell is the pair job's own score."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
-from consilience.contract.base import Metadata
-from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyOptions, cell_key
-from consilience.contract.study_results import CellScore, StudyDocument
+from consilience.contract.study_results import StudyDocument
 from consilience.measures.comparison import Address, GraphSource, Report
 from consilience.measures.graph_use import CountedGraphs
 from consilience.numerics.parts import HERE, Parts
-from consilience.numerics.sources import Source
-from consilience.planning import SideShape
-from consilience.scoring import Stopwatch, find_versions, score_sources
+from consilience.scoring import Stopwatch, find_versions
 from consilience.studies.differences import Comparisons, compare_models
 from consilience.studies.finishing import finish
+from consilience.studies.models import Model, Models, Scores, Share, score_pair, score_share
 from consilience.studies.pool import Pool
-from consilience.study_planning import SIDES_BYTES, Entries, Entry, assemble, named
+from consilience.study_planning import SIDES_BYTES, Entries, assemble
 
 Cell = tuple[int, int]
 #: Cells are kept this often, and so seen by who looks at a running study.
 FLUSH_S = 0.5
-Scores = tuple[CellScore, ...]
+#: Cells of a share: enough that what its models' layers cost is shared, few enough that many processes have some.
+SHARE_CELLS = 16
 
 
 class CellStore(Protocol):
@@ -67,54 +65,6 @@ class Batch:
         self._found, self._flushed = {}, monotonic()
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model of a study, ready to be read.
-
-    Attributes
-    ----------
-    label : what the study calls it
-    source : its layers
-    metadata : its own, and what the request adds
-    digest : of the stored set: cells of sets with digests are kept
-    """
-
-    label: str
-    source: Source
-    metadata: Metadata = field(default_factory=dict)
-    digest: str | None = None
-
-    def describe(self) -> Entry:
-        """What planning needs to know of it."""
-        source = self.source
-        layers = tuple((layer.name, layer.dim) for layer in source.layers)
-        unique = None if source.ids is None else len(set(source.ids))
-        return Entry(
-            label=self.label,
-            shape=SideShape(source.n, layers, unique_ids=unique, has_groups=source.groups is not None),
-            metadata=self.metadata,
-            id=source.id,
-        )
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models of a study: rows against columns, or all rows with each other."""
-
-    rows: Sequence[Model]
-    columns: Sequence[Model] | None
-
-    @property
-    def across(self) -> Sequence[Model]:
-        """Those of the columns, the rows themselves in a square."""
-        return self.rows if self.columns is None else self.columns
-
-    def describe(self) -> Entries:
-        """What planning needs to know of them."""
-        columns = None if self.columns is None else [model.describe() for model in self.columns]
-        return Entries([model.describe() for model in self.rows], columns)
-
-
 def run_study(
     options: StudyOptions,
     models: Models,
@@ -124,6 +74,7 @@ def run_study(
     cells: CellStore | None = None,
     parts: Parts = HERE,
     device: str = "cpu",
+    open_graphs: Callable[[], GraphSource] | None = None,
 ) -> StudyDocument:
     """Score every cell and say what the study says.
 
@@ -135,6 +86,8 @@ def run_study(
         Called with a stage, what is done and what there is to do.
     cells : CellStore, optional
         Cells that it holds are not scored again; each new one is put there when it is done.
+    open_graphs : callable, optional
+        Gives the same graphs in another process: then cells run where parts do, in shares.
 
     Raises
     ------
@@ -143,7 +96,7 @@ def run_study(
     """
     stopwatch, counted, entries = Stopwatch(), CountedGraphs(RememberedFacts(graphs)), models.describe()
     limit = min(SIDES_BYTES, options.memory_budget_bytes or SIDES_BYTES)
-    work = Work(options, models, counted, report, Pool(limit), parts, device)
+    work = Work(options, models, counted, report, Pool(limit), parts, device, open_graphs)
     with stopwatch.time("cells"):
         found, known = work.score_cells(entries, cells or NoCells())
     document = assemble(options, entries, found)
@@ -181,22 +134,45 @@ class Work:
     pool: Pool
     parts: Parts
     device: str
+    open_graphs: Callable[[], GraphSource] | None
 
     def score_cells(self, entries: Entries, store: CellStore) -> tuple[dict[Cell, Scores], int]:
         """Every cell, and how many were known."""
         order = entries.cells(self.options)
         found = self._read(order, store)
         known, kept = len(found), Batch(store)
-        for done, cell in enumerate([cell for cell in order if cell not in found], known):
-            self.report("cells", done, len(order))
-            found[cell] = self._score(cell)
+        self.report("cells", known, len(order))
+        for cell, scores in self._score([cell for cell in order if cell not in found]):
+            found[cell] = scores
             if (key := self._key(cell)) is not None:
-                kept.add(key, found[cell])
+                kept.add(key, scores)
+            self.report("cells", len(found), len(order))
         kept.flush()
         return found, known
 
-    def _keep_alive(self, stage: str, done: int, total: int) -> None:
-        """Stages inside a cell are too short to be told."""
+    def _score(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Scores]]:
+        """Score cells here, one after the other, or in shares where parts run elsewhere."""
+        if self.open_graphs is not None and self.parts.elsewhere:
+            yield from self._share_out(cells, self.open_graphs)
+            return
+        scoring = self.options.scoring()
+        for cell in cells:
+            a, b = self._models(cell)
+            scores = score_pair(scoring, a, b, self.graphs, self.pool, parts=self.parts, device=self.device)
+            self.pool.rest()
+            yield cell, scores
+
+    def _share_out(
+        self, cells: Sequence[Cell], open_graphs: Callable[[], GraphSource]
+    ) -> Iterator[tuple[Cell, Scores]]:
+        runs = [cells[start : start + SHARE_CELLS] for start in range(0, len(cells), SHARE_CELLS)]
+        scoring = self.options.scoring()
+        shares = [Share(scoring, tuple(map(self._models, run)), open_graphs, self.device) for run in runs]
+        for run, found in zip(runs, self.parts.map(score_share, shares), strict=True):
+            yield from zip(run, found, strict=True)
+
+    def _models(self, cell: Cell) -> tuple[Model, Model]:
+        return self.models.rows[cell[0]], self.models.across[cell[1]]
 
     def _read(self, order: Sequence[Cell], store: CellStore) -> dict[Cell, Scores]:
         keys = {cell: key for cell in order if (key := self._key(cell)) is not None}
@@ -204,34 +180,10 @@ class Work:
         return {cell: held[key] for cell, key in keys.items() if key in held}
 
     def _key(self, cell: Cell) -> str | None:
-        a, b = self.models.rows[cell[0]], self.models.across[cell[1]]
+        a, b = self._models(cell)
         if a.digest is None or b.digest is None:
             return None
         return cell_key(self.options.scoring(), a.digest, b.digest)
-
-    def _score(self, cell: Cell) -> Scores:
-        a, b = self.models.rows[cell[0]], self.models.across[cell[1]]
-        with named(a.label, b.label):
-            document = score_sources(
-                self.options.scoring(),
-                a.source,
-                b.source,
-                self.graphs,
-                self._keep_alive,
-                sides=self.pool,
-                parts=self.parts,
-                device=self.device,
-            )
-        self.pool.rest()
-        return read_scores(document)
-
-
-def read_scores(document: ScoreDocument) -> Scores:
-    """What a pair job's document says, for a cell."""
-    fields = CellScore.model_fields.keys()
-    return tuple(
-        CellScore(**{name: value for name, value in dict(score).items() if name in fields}) for score in document.scores
-    )
 
 
 class RememberedFacts:

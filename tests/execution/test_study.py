@@ -20,6 +20,7 @@ from consilience.stores.cells import Cells
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.graphs import Graphs
+from tests.execution.clusters import Cluster
 
 N = 60
 
@@ -124,11 +125,36 @@ def test_a_study_that_is_cut_off_goes_on_where_it_was(desk: Desk, monkeypatch: p
         range(4), Cells(desk.database), report=lambda stage, done, _: seen.append(done) if stage == "cells" else None
     )
     assert rest.cells_known == 4
-    assert seen == [4, 5]
+    assert seen == [4, 5, 6]
     assert plain(rest) == plain(desk.study(range(4), Forgetful()))
 
 
 def test_progress_counts_cells(desk: Desk) -> None:
     seen: list[tuple[str, int, int]] = []
     desk.study(range(3), Forgetful(), report=lambda *step: seen.append(step))
-    assert [step for step in seen if step[0] == "cells"] == [("cells", 0, 3), ("cells", 1, 3), ("cells", 2, 3)]
+    assert [step for step in seen if step[0] == "cells"] == [("cells", done, 3) for done in range(4)]
+
+
+def test_on_a_cluster_cells_are_the_same_to_the_last_bit(
+    desk: Desk, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consilience.studies.running.SHARE_CELLS", 3)
+    chosen = desk.sets
+    request = StudyRequest.model_validate(
+        {"rows": [{"embedding": each.id} for each in chosen], "metrics": ["mutual_knn", "cka"], "interval": None}
+    )
+    here, there = (
+        run_study_job(
+            request,
+            chosen,
+            None,
+            Blobs(desk.folder),
+            Graphs(desk.folder / name, 10**8),
+            cells=Forgetful(),  # type: ignore[arg-type]  # a store of cells
+            report=ignore_progress,
+            cluster=address,
+        )
+        for name, address in (("here", None), ("there", cluster.address))
+    )
+    assert here.total == 10
+    assert plain(there) == plain(here)

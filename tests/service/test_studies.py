@@ -7,13 +7,17 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import psutil
 import pytest
 from pyarrow import parquet
 
-from tests.service.servers import assert_problem, running_service, running_worker, upload
+from consilience.contract.study_results import StudyDocument
+from consilience.studies.local import study
+from tests.service.servers import assert_problem, running_beside, running_service, running_worker, upload
+from tests.workers.yard import wait_for
 
 N = 40
-LATENT = np.random.default_rng(0).normal(size=(N, 4))
+LATENT = np.random.default_rng(0).normal(size=(200, 4))
 WAIT = {"prefer": "wait=30"}
 
 
@@ -218,3 +222,39 @@ def test_more_cells_than_the_operator_allows_are_refused_with_their_number(
         sets = [upload(client, rows_of(number), f"model {number}") for number in range(3)]
         assert_problem(client.post("/v1/studies", json=body(sets)), 413, "too-large", value="3", limit=2)
         assert client.get("/v1/info").json()["limits"]["study_cells_limit"] == 2
+
+
+def test_killing_processes_in_mid_study_changes_nothing(
+    redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Given a study that takes a while, and what it must say
+    models = {f"model {number}": rows_of(number, 200) for number in range(8)}
+    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "draws": 300}, "interval": None}
+    expected = study(models, **asked)
+    folder = tmp_path_factory.mktemp("killed")
+    with (
+        running_service(folder, f"{redis_server}?db=9", lease_s=2, beat_s=0.2) as server,
+        httpx2.Client(base_url=server.url, timeout=60) as client,
+        running_beside(server, "workers") as worker,
+    ):
+        members = [{"embedding": upload(client, rows, name)["id"]} for name, rows in models.items()]
+        job = client.post("/v1/studies", json={"rows": members, **asked}).json()
+
+        def done() -> int:
+            return int(client.get(job["links"]["study"]).json()["done"])
+
+        # When its process is killed, and then its worker
+        wait_for(lambda: done() >= 2, timeout_s=60)
+        (process,) = psutil.Process(worker.pid).children()
+        process.kill()
+        seen = done()
+        wait_for(lambda: done() > seen, timeout_s=60)
+        worker.kill()
+        with running_worker(server):
+            finished = client.get(job["links"]["self"], headers={"prefer": "wait=60"}).json()
+
+    # Then every cell is what it is without them, and those that were done were not done again
+    assert finished["status"] == "succeeded"
+    assert finished["runs"][0]["ended"] == "crashed"
+    assert StudyDocument.model_validate(finished["result"]).matrices == expected.matrices
+    assert finished["result"]["cells_known"] >= seen
