@@ -6,7 +6,7 @@ Standard library and contract only, as `planning`: the API asks here at POST, th
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
 
@@ -15,7 +15,7 @@ from consilience.contract.jobs import Plan
 from consilience.contract.questions import BUILT_IN, Factor, Which
 from consilience.contract.studies import Member, StudyOptions, order_cells
 from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
-from consilience.costs import Grid, find_works
+from consilience.costs import Grid, Work, find_works
 from consilience.errors import ConsilienceError, InvalidRequest, TooLarge
 from consilience.planning import CostLimits, SideShape, check_cost, choose_layers, plan
 
@@ -114,28 +114,48 @@ def plan_study(
 
 
 def _plan_cells(options: StudyOptions, entries: Entries, cells: Sequence[tuple[int, int]], limits: CostLimits) -> Plan:
-    scoring, across = options.scoring(), entries.across
-    letter = "row" if entries.columns is None else "column"
-    plans: dict[tuple[SideShape, SideShape], Plan] = {}
+    across, letter = entries.across, "row" if entries.columns is None else "column"
+    known: dict[tuple[SideShape, SideShape], _Pair] = {}
     seen: set[tuple[str, int]] = set()
     flops, seconds, kept = 0.0, 0.0, 0.0
     for i, j in cells:
         a, b = entries.rows[i], across[j]
         key = a.shape, b.shape
-        if key not in plans:
+        if key not in known:
             with named(a.label, b.label):
-                plans[key] = plan(scoring, *key, CostLimits(bytes=limits.bytes))
-        works = find_works(scoring, _grid(options, plans[key].n, a, b), streamed=plans[key].streamed)
-        shared, own = works[:2], works[2:]  # the layers' own come first
+                known[key] = _plan_pair(options, a, b, limits)
+        pair = known[key]
         new = 1.0 if options.pairing == "id" else _share_new(seen, ("row", i), (letter, j))
-        flops += sum(work.flops for work in own) + new * sum(work.flops for work in shared)
-        seconds += CELL_S + sum(work.seconds for work in own) + new * sum(work.seconds for work in shared)
-        kept += new * sum(work.kept for work in (*own, shared[1]))
-    largest = max(plans.values(), key=lambda found: found.bytes)
+        flops += pair.own.flops + new * pair.layers.flops
+        seconds += CELL_S + pair.own.seconds + new * pair.layers.seconds
+        kept += new * pair.layers.kept
+    largest = max((pair.plan for pair in known.values()), key=lambda found: found.bytes)
     totals = {"cells": len(cells), "flops": flops, "seconds": round(seconds, 3), "dim_a": None, "dim_b": None}
     result = largest.model_copy(update={**totals, "bytes": largest.bytes + int(min(kept, SIDES_BYTES))})
     check_cost(result, limits)
     return result
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What two models cost: as a job of their own, and of it what belongs to their layers and what to the pair."""
+
+    plan: Plan
+    layers: Work
+    own: Work
+
+
+def _plan_pair(options: StudyOptions, a: Entry, b: Entry, limits: CostLimits) -> _Pair:
+    scoring = options.scoring()
+    alone = plan(scoring, a.shape, b.shape, CostLimits(bytes=limits.bytes))
+    works = find_works(scoring, _grid(options, alone.n, a, b), streamed=alone.streamed)
+    shared, own = works[:2], works[2:]  # reading and searching come first
+    kept = sum(work.kept for work in (*own, shared[1]))
+    return _Pair(alone, replace(_total(shared), kept=kept), _total(own))
+
+
+def _total(works: Sequence[Work]) -> Work:
+    return Work(sum(work.flops for work in works), sum(work.seconds for work in works))
 
 
 def _share_new(seen: set[tuple[str, int]], *members: tuple[str, int]) -> float:
