@@ -5,7 +5,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cluster, engine, graphs, latency, maps, memory, models, restart, scale, start, studies
+from benchmarks import (
+    cluster,
+    engine,
+    graphs,
+    latency,
+    maps,
+    memory,
+    models,
+    references,
+    restart,
+    scale,
+    start,
+    studies,
+)
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "start": start.measure,
@@ -18,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "cluster": cluster.measure,
     "scale": scale.measure,
     "models": models.measure,
+    "references": references.measure,
     "studies": studies.measure,
 }
 OUT = Path("out") / "benchmarks.json"

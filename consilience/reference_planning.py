@@ -15,16 +15,17 @@ from consilience.planning import CostLimits, SideShape, check_cost, plan
 
 def mutual_options(options: ScoringOptions) -> ScoringOptions:
     """How members are scored against each other: as the model against them, and for their values alone."""
-    return options.model_copy(
-        update={
-            "layers": Layers(a=options.layers.b, b=options.layers.b),
-            "null": NullChoice(method="none"),
-            "interval": None,
-            "gallery_sizes": None,
-            "memory_budget_bytes": None,
-            "metadata": {},
-        }
-    )
+    # Of the request nothing but this: what a model is and whom it tells of its job changes no score of members.
+    own = {name: getattr(options, name) for name in ScoringOptions.model_fields}
+    values_alone: dict[str, object] = {
+        "layers": Layers(a=options.layers.b, b=options.layers.b),
+        "null": NullChoice(method="none"),
+        "interval": None,
+        "gallery_sizes": None,
+        "memory_budget_bytes": None,
+        "metadata": {},
+    }
+    return ScoringOptions.model_validate(own | values_alone)
 
 
 def is_mirrored(options: ScoringOptions) -> bool:

@@ -309,6 +309,7 @@ def _open_side(
         parts=parts,
         rows_bytes=rows_bytes,
         device=device,
+        lasting=source.lasting,
     )
 
 

@@ -63,6 +63,7 @@ def _serve(settings: Settings) -> int:
     from workers.workshop import Workshop  # noqa: PLC0415 - the same
 
     places.check_device(settings.device)
+    places.look_ahead()
     database = Database(settings.database)
     if settings.cluster:
         places.load_cluster()

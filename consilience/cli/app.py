@@ -9,7 +9,7 @@ import stamina.instrumentation
 import typer
 
 from consilience import __version__
-from consilience.cli import datasets, jobs, keys, maps
+from consilience.cli import datasets, jobs, keys, maps, reference
 from consilience.cli.check import check
 from consilience.cli.consoles import complain, warn
 from consilience.cli.doctor import doctor
@@ -36,6 +36,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(maps.app, name="map")
+app.add_typer(reference.app, name="reference")
 
 
 def _print_version(wanted: bool) -> None:

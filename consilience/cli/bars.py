@@ -9,12 +9,16 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from consilience.cli.metric_words import parse_metric
-from consilience.cli.numbers import metric_label
+from consilience.cli.numbers import figure, metric_label
 from consilience.cli.tables import new_table, value_text
 from consilience.contract.metric import Direction
 from consilience.contract.metrics import METRICS
-from consilience.contract.scores import Score, ScoreDocument
+from consilience.contract.reference_scores import Standing
+from consilience.contract.scores import Score
 from consilience.errors import InvalidRequest
+
+#: What a bar can be about: a score, or the mean of those against a reference set.
+Judged = Score | Standing
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Bar:
     choice: dict[str, Any]
     value: float
 
-    def concerns(self, score: Score) -> bool:
+    def concerns(self, score: Judged) -> bool:
         """Whether this score must reach it."""
         wanted = {name: value for name, value in self.choice.items() if name != "metric"}
         return score.metric == self.choice["metric"] and all(
@@ -36,7 +40,7 @@ class Bar:
 class Verdict:
     """A score against a bar. An undefined score reaches none."""
 
-    score: Score
+    score: Judged
     bar: float
 
     @property
@@ -64,11 +68,11 @@ def parse_bar(word: str, direction: Direction = "similarity") -> Bar:
     return Bar(choice, value)
 
 
-def judge(document: ScoreDocument, bars: Sequence[Bar]) -> list[Verdict]:
+def judge(scores: Sequence[Judged], bars: Sequence[Bar]) -> list[Verdict]:
     """Every score that a bar concerns, against it; InvalidRequest for a bar that concerns none."""
     verdicts: list[Verdict] = []
     for bar in bars:
-        found = [Verdict(score, bar.value) for score in document.scores if bar.concerns(score)]
+        found = [Verdict(score, bar.value) for score in scores if bar.concerns(score)]
         if not found:
             label = metric_label(bar.choice["metric"], {k: v for k, v in bar.choice.items() if k != "metric"})
             raise InvalidRequest(f"No score of {label} was asked for, so its bar means nothing.", value=label)
@@ -82,5 +86,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
     for verdict in verdicts:
         word = Text("passed", "green") if verdict.passed else Text("failed", "bold red")
         label = metric_label(verdict.score.metric, verdict.score.options)
-        table.add_row(label, value_text(verdict.score), f"{verdict.bar:g}", word)
+        score = verdict.score
+        value = value_text(score) if isinstance(score, Score) else figure(score.value)
+        table.add_row(label, value, f"{verdict.bar:g}", word)
     return table

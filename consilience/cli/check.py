@@ -23,18 +23,20 @@ from consilience.cli.options import (
     MemoryBudget,
     Metrics,
     NullMethod,
+    OtherSide,
     Out,
     Pairing,
     Profile,
+    Reference,
     Seed,
     Server,
     SideA,
-    SideB,
     Timeout,
     read_options,
 )
 from consilience.cli.output import show
 from consilience.cli.scoring import obtain_scores
+from consilience.cli.standings import find_service, obtain_standings, show_standings
 from consilience.cli.statuses import ExitStatus
 from consilience.errors import InvalidRequest
 
@@ -50,7 +52,7 @@ Most = Annotated[
 
 def check(
     a: SideA,
-    b: SideB,
+    b: OtherSide = None,
     *,
     least: Least = None,
     most: Most = None,
@@ -72,6 +74,7 @@ def check(
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
     groups_b: ColumnFile = None,
+    reference: Reference = None,
     out: Out = None,
     as_json: Json = False,
     server: Server = None,
@@ -80,7 +83,8 @@ def check(
 ) -> None:
     """Pass (status 0) if every score reaches its bar, else status 1.
 
-    An undefined score reaches no bar. Without --metric the metrics are those that have a bar.
+    Against a reference set it is the mean over its members that must reach it. An undefined score reaches no bar.
+    Without --metric the metrics are those that have a bar.
     """
     bars = [parse_bar(word) for word in least or ()] + [parse_bar(word, "distance") for word in most or ()]
     if not bars:
@@ -103,9 +107,15 @@ def check(
         memory_budget=memory_budget,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
-    document = obtain_scores(a, b, options, columns, server, timeout, device)
-    verdicts = judge(document, bars)
-    show(document, as_json=as_json, out=out)
+    if (url := find_service(b, reference, server)) is not None and reference is not None:
+        standings = obtain_standings(a, reference, options, columns, url, timeout)
+        verdicts = judge(standings.standings, bars)
+        show_standings(standings, as_json=as_json, out=out)
+    else:
+        assert b is not None  # noqa: S101 - checked above
+        document = obtain_scores(a, b, options, columns, server, timeout, device)
+        verdicts = judge(document.scores, bars)
+        show(document, as_json=as_json, out=out)
     (remarks() if as_json else results()).print(verdict_table(verdicts))
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(ExitStatus.BELOW_BAR)

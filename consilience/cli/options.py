@@ -21,6 +21,14 @@ SideA = Annotated[
     str, Argument(metavar="A", help="A file (npy, npz, safetensors, json, parquet, arrow); with --server also an id.")
 ]
 SideB = Annotated[str, Argument(metavar="B", help="The other side: the same items in the same order, or with ids.")]
+OtherSide = Annotated[
+    str | None,
+    Argument(metavar="[B]", help="The other side: the same items in the same order, or with ids. Or --reference."),
+]
+Reference = Annotated[
+    str | None,
+    Option(metavar="NAME|ID", help="In place of B: each member of a reference set of the service; A gets a rank."),
+]
 Metrics = Annotated[
     list[str] | None,
     Option("--metric", metavar="NAME[:OPTION=VALUE,...]", help="Repeatable. `consilience metrics` lists them."),

@@ -19,24 +19,26 @@ from consilience.cli.options import (
     MemoryBudget,
     Metrics,
     NullMethod,
+    OtherSide,
     Out,
     Pairing,
     Profile,
+    Reference,
     Seed,
     Server,
     SideA,
-    SideB,
     Timeout,
     read_options,
 )
 from consilience.cli.output import show
 from consilience.cli.plans import obtain_plan, show_plan
 from consilience.cli.scoring import obtain_scores
+from consilience.cli.standings import find_service, obtain_standings, show_standings
 
 
 def score(
     a: SideA,
-    b: SideB,
+    b: OtherSide = None,
     *,
     metric: Metrics = None,
     k: K = None,
@@ -57,6 +59,7 @@ def score(
     ids_b: ColumnFile = None,
     groups_a: ColumnFile = None,
     groups_b: ColumnFile = None,
+    reference: Reference = None,
     out: Out = None,
     as_json: Json = False,
     server: Server = None,
@@ -64,7 +67,7 @@ def score(
     dry_run: DryRun = False,
     device: Device = "auto",
 ) -> None:
-    """Measure how far two embedding spaces agree.
+    """Measure how far two embedding spaces agree, or where one stands among the members of a reference set.
 
     An undefined score (a constant column, say) is an answer: the status is 0.
     """
@@ -87,6 +90,10 @@ def score(
         memory_budget=memory_budget,
     )
     columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
+    if (url := find_service(b, reference, server)) is not None and reference is not None:
+        show_standings(obtain_standings(a, reference, options, columns, url, timeout), as_json=as_json, out=out)
+        return
+    assert b is not None  # noqa: S101 - checked above
     if dry_run:
         show_plan(obtain_plan(a, b, options, columns, server), as_json=as_json)
         return

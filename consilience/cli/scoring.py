@@ -11,11 +11,11 @@ from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
 from consilience.cli.consoles import remarks
 from consilience.cli.progress import follow, progress_bar
-from consilience.client.operations import result_of
+from consilience.client.operations import Outcome, result_of
 from consilience.client.sources import EMBEDDING_ID
 from consilience.client.sync import Client
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.jobs import Job, ScoringOptions
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InputError, JobError, MissingExtra, WaitTimedOut
 
@@ -76,8 +76,13 @@ def _score_there(  # noqa: PLR0917 - as above
         except KeyboardInterrupt:
             remarks().print(f"Job {alignment.id} goes on; `consilience jobs cancel {alignment.id}` stops it.")
             raise
+    return finished_document(job, ScoreDocument)
+
+
+def finished_document(job: Job, kind: type[Outcome]) -> Outcome:
+    """The document of a finished job; whatever error it ended with is a failed job here."""
     try:
-        return result_of(job, ScoreDocument)
+        return result_of(job, kind)
     except JobError:
         raise
     except Exception as error:  # the job's own error, of whatever kind: what failed is the job

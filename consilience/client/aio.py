@@ -11,16 +11,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Literal, Self
+from typing import Any, Generic, Literal, Self, overload
 
 import httpx2
 import stamina
 
-from consilience.client import operations
+from consilience.client import operations, reference_operations
 from consilience.client.exchange import Body, Operation, Request, Result
 from consilience.client.forms import Labels
 from consilience.client.operations import Outcome, Watcher
 from consilience.client.options import extraction_of, options_of, study_options_of
+from consilience.client.reference_operations import AnyReference
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
 from consilience.client.sync import DEFAULT_URL
@@ -32,6 +33,8 @@ from consilience.contract.info import Info
 from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions
 from consilience.contract.metrics import Catalogue
 from consilience.contract.models import Pooling
+from consilience.contract.reference_scores import ReferenceDocument
+from consilience.contract.references import ReferencePage, ReferenceSet
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
@@ -164,6 +167,25 @@ class AsyncClient:
         """Forget a stored dataset; InUse while an unfinished job needs it."""
         await self._run(operations.delete_dataset(dataset_id))
 
+    async def add_reference(
+        self, name: str, sources: Sequence[Source], *, metadata: Mapping[str, Any] | None = None
+    ) -> ReferenceSet:
+        """Make a reference set of sets of the same items: stored ones, their ids, paths or arrays; they are then kept."""
+        return await self._run(reference_operations.add_reference(name, sources, metadata))
+
+    async def reference(self, words: str) -> ReferenceSet:
+        """One reference set by its id, or the newest of a name."""
+        return await self._run(reference_operations.reference(words))
+
+    async def references(self, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> ReferencePage:
+        """A page of reference sets, newest first."""
+        return await self._run(reference_operations.references(name, cursor, limit))
+
+    async def delete_reference(self, reference_id: str) -> None:
+        """Forget a reference set; its members stay. InUse while an unfinished job needs it."""
+        await self._run(reference_operations.delete_reference(reference_id))
+
+    @overload
     async def align(
         self,
         a: AnySource,
@@ -172,16 +194,43 @@ class AsyncClient:
         *,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "AsyncPendingJob[ScoreDocument]":
-        """Ask how far two spaces agree.
+    ) -> "AsyncPendingJob[ScoreDocument]": ...
+
+    @overload
+    async def align(
+        self,
+        a: AnySource,
+        *,
+        options: ScoringOptions | None = None,
+        reference: AnyReference,
+        webhook: str | None = None,
+        **fields: Any,
+    ) -> "AsyncPendingJob[ReferenceDocument]": ...
+
+    async def align(
+        self,
+        a: AnySource,
+        b: AnySource | None = None,
+        options: ScoringOptions | None = None,
+        *,
+        reference: AnyReference | None = None,
+        webhook: str | None = None,
+        **fields: Any,
+    ) -> "AsyncPendingJob[Any]":
+        """Ask how far two spaces agree, or one and each member of a reference set (itself, its id or its name).
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. Either may be an
         `Extraction`: then the job makes it first.
         `fields` are those of ScoringOptions and replace single ones of `options`. `webhook` is a URL that is told of
         the job's end, by a signed POST.
         """
-        job = await self._run(operations.align(a, b, options_of(options, fields), webhook))
-        return AsyncPendingJob(self, job, ScoreDocument)
+        reference_operations.check_sides(b, reference)
+        chosen = options_of(options, fields)
+        if reference is not None:
+            asked = reference_operations.align_reference(a, reference, chosen, webhook)
+            return AsyncPendingJob(self, await self._run(asked), ReferenceDocument)
+        assert b is not None  # noqa: S101 - checked above
+        return AsyncPendingJob(self, await self._run(operations.align(a, b, chosen, webhook)), ScoreDocument)
 
     async def plan(self, a: AnySource, b: AnySource, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""

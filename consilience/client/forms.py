@@ -16,17 +16,20 @@ Labels = Sequence[str | int]
 
 @dataclass(frozen=True)
 class FormBody:
-    """The part `file`, and JSON parts before it.
+    """A file, and JSON parts before it.
 
     Parameters
     ----------
     file : Body
     parts : mapping of str to bytes
         JSON by the part's name.
+    name : str
+        That of the file's part.
     """
 
     file: Body
     parts: Mapping[str, bytes]
+    name: str = "file"
     #: Random, so that no file holds it.
     boundary: str = field(default_factory=lambda: uuid4().hex)
 
@@ -53,7 +56,7 @@ class FormBody:
         pieces = []
         for name, data in self.parts.items():
             pieces += [self._head(f'name="{name}"', "application/json"), data, b"\r\n"]
-        return [*pieces, self._head('name="file"; filename="file"', self.file.media_type)]
+        return [*pieces, self._head(f'name="{self.name}"; filename="{self.name}"', self.file.media_type)]
 
     def _head(self, disposition: str, media_type: str) -> bytes:
         lines = f"--{self.boundary}", f"Content-Disposition: form-data; {disposition}", f"Content-Type: {media_type}"

@@ -11,16 +11,17 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Literal, Self
+from typing import Any, Generic, Literal, Self, overload
 
 import httpx2
 import stamina
 
-from consilience.client import operations
+from consilience.client import operations, reference_operations
 from consilience.client.exchange import Operation, Request, Result
 from consilience.client.forms import Labels
 from consilience.client.operations import Outcome, Watcher
 from consilience.client.options import extraction_of, options_of, study_options_of
+from consilience.client.reference_operations import AnyReference
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
 from consilience.contract.base import LayerChoice
@@ -31,6 +32,8 @@ from consilience.contract.info import Info
 from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions
 from consilience.contract.metrics import Catalogue
 from consilience.contract.models import Pooling
+from consilience.contract.reference_scores import ReferenceDocument
+from consilience.contract.references import ReferencePage, ReferenceSet
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
@@ -165,6 +168,25 @@ class Client:
         """Forget a stored dataset; InUse while an unfinished job needs it."""
         self._run(operations.delete_dataset(dataset_id))
 
+    def add_reference(
+        self, name: str, sources: Sequence[Source], *, metadata: Mapping[str, Any] | None = None
+    ) -> ReferenceSet:
+        """Make a reference set of sets of the same items: stored ones, their ids, paths or arrays; they are then kept."""
+        return self._run(reference_operations.add_reference(name, sources, metadata))
+
+    def reference(self, words: str) -> ReferenceSet:
+        """One reference set by its id, or the newest of a name."""
+        return self._run(reference_operations.reference(words))
+
+    def references(self, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> ReferencePage:
+        """A page of reference sets, newest first."""
+        return self._run(reference_operations.references(name, cursor, limit))
+
+    def delete_reference(self, reference_id: str) -> None:
+        """Forget a reference set; its members stay. InUse while an unfinished job needs it."""
+        self._run(reference_operations.delete_reference(reference_id))
+
+    @overload
     def align(
         self,
         a: AnySource,
@@ -173,16 +195,43 @@ class Client:
         *,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "PendingJob[ScoreDocument]":
-        """Ask how far two spaces agree.
+    ) -> "PendingJob[ScoreDocument]": ...
+
+    @overload
+    def align(
+        self,
+        a: AnySource,
+        *,
+        options: ScoringOptions | None = None,
+        reference: AnyReference,
+        webhook: str | None = None,
+        **fields: Any,
+    ) -> "PendingJob[ReferenceDocument]": ...
+
+    def align(
+        self,
+        a: AnySource,
+        b: AnySource | None = None,
+        options: ScoringOptions | None = None,
+        *,
+        reference: AnyReference | None = None,
+        webhook: str | None = None,
+        **fields: Any,
+    ) -> "PendingJob[Any]":
+        """Ask how far two spaces agree, or one and each member of a reference set (itself, its id or its name).
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. Either may be an
         `Extraction`: then the job makes it first.
         `fields` are those of ScoringOptions and replace single ones of `options`. `webhook` is a URL that is told of
         the job's end, by a signed POST.
         """
-        job = self._run(operations.align(a, b, options_of(options, fields), webhook))
-        return PendingJob(self, job, ScoreDocument)
+        reference_operations.check_sides(b, reference)
+        chosen = options_of(options, fields)
+        if reference is not None:
+            asked = reference_operations.align_reference(a, reference, chosen, webhook)
+            return PendingJob(self, self._run(asked), ReferenceDocument)
+        assert b is not None  # noqa: S101 - checked above
+        return PendingJob(self, self._run(operations.align(a, b, chosen, webhook)), ScoreDocument)
 
     def plan(self, a: AnySource, b: AnySource, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""

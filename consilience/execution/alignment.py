@@ -20,6 +20,8 @@ from consilience.stores.graphs import Graphs
 GRAPH_VERSION = 5
 #: The same of facts about layers.
 FACT_VERSION = 1
+#: The same of matrices.
+MATRIX_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,17 @@ class CachedGraphs:
 
     def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
         """Read what is known of a layer; else find it and keep it."""
-        facts, address = self.store.facts, f"fact {FACT_VERSION} {key()}"
-        found = facts.read(address, lambda file: file.read())
+        return self._recall(self.store.facts, f"fact {FACT_VERSION} {key()}", find)
+
+    def matrix(self, key: Address, find: Callable[[], bytes]) -> bytes:
+        """Read what is kept of a layer; else find it and keep it."""
+        return self._recall(self.store.matrices, f"matrix {MATRIX_VERSION} {key()}", find)
+
+    def _recall(self, store: Graphs, address: str, find: Callable[[], bytes]) -> bytes:
+        found = store.read(address, lambda file: file.read())
         if found is None:
             found = find()
-            with facts.claim(address, self._wait) as keep:
+            with store.claim(address, self._wait) as keep:
                 keep(lambda file: file.write(found))
         return found
 

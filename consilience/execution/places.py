@@ -8,6 +8,8 @@ from consilience.errors import MissingExtra, StartupError, Unavailable
 from consilience.execution.addresses import ClusterAddress
 from consilience.numerics import devices
 from consilience.numerics.parts import HERE, Parts
+from consilience.numerics.threads import find_blas
+from consilience.scoring import find_versions
 
 
 def load_cluster() -> None:
@@ -25,6 +27,12 @@ def load_cluster() -> None:
             hint="Run: pip install 'consilience[cluster]', or unset CONSILIENCE_CLUSTER_URL.",
         )
     import_module("consilience.execution.cluster")
+
+
+def look_ahead() -> None:
+    """Find, before any fork, what every job's process would else find for itself; it runs nothing and starts no thread."""
+    find_blas()
+    find_versions()
 
 
 def check_device(word: str) -> None:

@@ -1,8 +1,9 @@
 """What a job does that scores one stored set against all members of a reference set."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from itertools import combinations, permutations
 
@@ -10,19 +11,22 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.reference_scores import MemberScores, ReferenceDocument, ReferenceSummary, Standing
 from consilience.contract.references import ReferenceSet
-from consilience.contract.scores import GraphUse, Reason, Score, ScoreDocument
+from consilience.contract.scores import GraphUse, Reason, ScoreDocument
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import CachedGraphs, open_set
 from consilience.execution.places import open_parts
 from consilience.execution.standing import Names, find_standing, unranked
 from consilience.measures.chance import correct
-from consilience.measures.comparison import Report
+from consilience.measures.comparison import Address, GraphSource, Report
 from consilience.numerics.parts import Parts
 from consilience.numerics.sources import Source
 from consilience.reference_planning import is_mirrored, mutual_options
 from consilience.scoring import Stopwatch, find_versions, score_sources
 from consilience.stores.blobs import Blobs
 from consilience.stores.graphs import Graphs
+from consilience.studies.pool import Pool
+from consilience.studies.running import RememberedFacts
+from consilience.study_planning import SIDES_BYTES
 
 #: Raised when the value of a pair of members would be another.
 PAIR_VERSION = 1
@@ -76,8 +80,22 @@ def run_reference(
         As an alignment does.
     """
     with open_parts(cluster) as parts:
-        work = _Work(options, a, against, blobs, CachedGraphs(graphs, report), report, parts, device)
-        return work.run()
+        known = RememberedFacts(_PassingFacts(CachedGraphs(graphs, report), [layer.digest for layer in a.layers]))
+        return _Work(options, a, against, blobs, known, report, parts, device).run()
+
+
+class _PassingFacts:
+    """Facts about a model are found and not kept: a checkpoint is scored once, and each fact would be a file."""
+
+    def __init__(self, source: CachedGraphs, digests: Sequence[str]) -> None:
+        self.graph, self.matrix = source.graph, source.matrix
+        self._source, self._digests = source, digests
+
+    def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
+        """Find it where it is the model's, else ask the cache."""
+        address = key()
+        passes = any(digest in address for digest in self._digests)
+        return find() if passes else self._source.fact(lambda: address, find)
 
 
 @dataclass
@@ -86,103 +104,93 @@ class _Work:
     a: EmbeddingSet
     against: Against
     blobs: Blobs
-    graphs: CachedGraphs
+    graphs: GraphSource
     report: Report
     parts: Parts
     device: str
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    _scored: int = 0
+    sides: Pool = field(default_factory=lambda: Pool(SIDES_BYTES))
+    """Holds the model's side while it is scored, and those of members: what is found of a layer serves every pair."""
+    scored: int = 0
     """Pairs of members that were scored anew."""
 
     def run(self) -> ReferenceDocument:
-        members = self.against.members
+        """Score, rank and write it down."""
+        reference, members = self.against.reference, self.against.members
         with self.stopwatch.time("members"):
             documents = self._score_members()
         with self.stopwatch.time("mutual"):
             mutual = self._mutual()
-        scores = self._correct(documents)
-        pairs = len(list(self._pairs()))
         return ReferenceDocument(
             a=documents[0].a,
-            reference=ReferenceSummary(
-                id=self.against.reference.id, name=self.against.reference.name, digest=self.against.reference.digest
-            ),
+            reference=ReferenceSummary(id=reference.id, name=reference.name, digest=reference.digest),
             n=members[0].n,
             standings=tuple(self._stand(documents, mutual)),
-            members=tuple(
-                MemberScores(
-                    b=document.b,
-                    own=self._is_own(member),
-                    pairing=document.pairing,
-                    preparation=document.preparation,
-                    scores=own,
-                    warnings=document.warnings,
-                )
-                for document, member, own in zip(documents, members, scores, strict=True)
-            ),
+            members=tuple(self._describe(documents)),
             graphs=_add_up(documents),
-            pairs_known=pairs - self._scored,
-            pairs=pairs,
+            pairs_known=len(self._pairs) - self.scored,
+            pairs=len(self._pairs),
             seed=self.options.seed,
-            warnings=self._warnings(),
+            warnings=() if self.options.layers.a == self.options.layers.b else (OTHER_LAYERS,),
             versions=find_versions(),
             timings_s=self.stopwatch.rounded(),
         )
 
+    # The model against the members.
+
     def _score_members(self) -> list[ScoreDocument]:
         """The model's document with each member; the p-values are corrected later, over all of them."""
-        options = self.options.model_copy(update={"null": self.options.null.model_copy(update={"correction": "none"})})
-        model, documents = self._open(self.a), []
-        for done, member in enumerate(self.against.members):
-            self.report("members", done, len(self.against.members))
-            documents.append(self._score(options, model, self._open(member)))
+        null = self.options.null.model_copy(update={"correction": "none"})
+        options, documents = self.options.model_copy(update={"null": null}), []
+        model = self._open(self.a)
+        for done, member in enumerate(self._sources):
+            self.report("members", done, len(self._sources))
+            documents.append(self._score(options, model, member))
         return documents
 
     def _score(self, options: ScoringOptions, a: Source, b: Source) -> ScoreDocument:
-        return score_sources(options, a, b, self.graphs, _be_silent, parts=self.parts, device=self.device)
+        document = score_sources(
+            options, a, b, self.graphs, _be_silent, sides=self.sides, parts=self.parts, device=self.device
+        )
+        self.sides.rest()
+        return document
 
     def _open(self, embeddings: EmbeddingSet) -> Source:
         return open_set(embeddings, self.blobs, with_ids=self.options.pairing == "id")
 
-    def _is_own(self, member: EmbeddingSet) -> bool:
-        return [layer.digest for layer in member.layers] == [layer.digest for layer in self.a.layers]
-
-    def _correct(self, documents: Sequence[ScoreDocument]) -> Iterator[tuple[Score, ...]]:
-        """Each member's scores, their p-values corrected for all scores of the document."""
-        corrected = iter(correct([score for each in documents for score in each.scores], self.options.null))
-        for document in documents:
-            yield tuple(next(corrected) for _ in document.scores)
+    @cached_property
+    def _sources(self) -> list[Source]:
+        """The members, which will be asked for again by every model to come."""
+        return [replace(self._open(member), lasting=True) for member in self.against.members]
 
     # The members among themselves.
 
-    def _pairs(self) -> Iterator[tuple[int, int]]:
+    @cached_property
+    def _pairs(self) -> list[tuple[int, int]]:
         count = range(len(self.against.members))
-        return combinations(count, 2) if is_mirrored(self.options) else permutations(count, 2)
+        return list(combinations(count, 2) if is_mirrored(self.options) else permutations(count, 2))
 
     def _mutual(self) -> dict[tuple[int, int], Values]:
-        """The values of every pair of members, in both orders."""
+        """The values of every pair of members, in both orders: kept for all of them together, and for each pair."""
         options = mutual_options(self.options)
-        sources: dict[int, Source] = {}
-        found: dict[tuple[int, int], Values] = {}
-        pairs = list(self._pairs())
-        for done, (i, j) in enumerate(pairs):
-            self.report("pairs of members", done, len(pairs))
-            found[i, j] = self._pair_values(options, sources, (i, j))
-            if is_mirrored(self.options):
-                found[j, i] = found[i, j]
-        return found
-
-    def _pair_values(self, options: ScoringOptions, sources: dict[int, Source], pair: tuple[int, int]) -> Values:
-        members = [self.against.members[each] for each in pair]
+        everyone = [member.digest for member in self.against.members]
 
         def find() -> bytes:
-            self._scored += 1
-            sides = [sources.setdefault(each, self._open(self.against.members[each])) for each in pair]
-            return json.dumps([score.value for score in self._score(options, *sides).scores]).encode()
+            return json.dumps([self._pair_values(options, pair) for pair in self._pairs]).encode()
 
-        words = f"reference pair {PAIR_VERSION} {options.model_dump_json()} {members[0].digest} {members[1].digest}"
-        address = f"pair {sha256(words.encode()).hexdigest()}"
-        return tuple(json.loads(self.graphs.fact(lambda: address, find)))
+        kept = self.graphs.fact(lambda: _address(options, everyone), find)
+        found = {pair: tuple(values) for pair, values in zip(self._pairs, json.loads(kept), strict=True)}
+        return {(j, i): values for (i, j), values in found.items()} | found
+
+    def _pair_values(self, options: ScoringOptions, pair: tuple[int, int]) -> Values:
+        def find() -> bytes:
+            self.report("pairs of members", self.scored, len(self._pairs))
+            self.scored += 1
+            a, b = (self._sources[each] for each in pair)
+            return json.dumps([score.value for score in self._score(options, a, b).scores]).encode()
+
+        digests = [self.against.members[each].digest for each in pair]
+        return tuple(json.loads(self.graphs.fact(lambda: _address(options, digests), find)))
 
     # What it comes to.
 
@@ -208,11 +216,27 @@ class _Work:
             detail=f"The model has {matched} of the members' {n} items, and their own scores are those of all items.",
         )
 
-    def _warnings(self) -> tuple[str, ...]:
-        layers = self.options.layers
-        if layers.a == layers.b:
-            return ()
-        return (OTHER_LAYERS,)
+    def _describe(self, documents: Sequence[ScoreDocument]) -> Iterator[MemberScores]:
+        """Each member's scores, their p-values corrected for all scores of the document."""
+        corrected = iter(correct([score for each in documents for score in each.scores], self.options.null))
+        for document, member in zip(documents, self.against.members, strict=True):
+            yield MemberScores(
+                b=document.b,
+                own=self._is_own(member),
+                pairing=document.pairing,
+                preparation=document.preparation,
+                scores=tuple(next(corrected) for _ in document.scores),
+                warnings=document.warnings,
+            )
+
+    def _is_own(self, member: EmbeddingSet) -> bool:
+        return [layer.digest for layer in member.layers] == [layer.digest for layer in self.a.layers]
+
+
+def _address(options: ScoringOptions, digests: Sequence[str]) -> str:
+    """Of the values of two members, or of all pairs of more: what they depend on."""
+    words = f"{PAIR_VERSION} {options.model_dump_json()} {' '.join(digests)}"
+    return f"values of members {sha256(words.encode()).hexdigest()}"
 
 
 def _add_up(documents: Sequence[ScoreDocument]) -> GraphUse | None:

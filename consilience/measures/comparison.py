@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, Self, TypeVar, cast
 from weakref import proxy
 
 import numpy as np
@@ -33,6 +33,20 @@ FLOAT32_BYTES = 4
 
 T = TypeVar("T")
 
+
+class Storable(Protocol):
+    """What a cache can hold."""
+
+    def to_bytes(self) -> bytes:
+        """Write it."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote."""
+
+
+M = TypeVar("M", bound=Storable)
+
 #: Values above it have squares whose sums leave float32.
 VALUE_MAX = 2.0**60
 
@@ -54,6 +68,9 @@ class GraphSource(Protocol):
     def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
         """Give what was found once of a layer, or find it."""
 
+    def matrix(self, key: Address, find: Callable[[], bytes]) -> bytes:
+        """The same for what takes room: megabytes of a layer that is asked for again and again."""
+
 
 class FreshGraphs:
     """Builds every graph, keeps none."""
@@ -63,6 +80,10 @@ class FreshGraphs:
         return build(k), False
 
     def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:  # noqa: ARG002 - the same
+        """Find it."""
+        return find()
+
+    def matrix(self, key: Address, find: Callable[[], bytes]) -> bytes:  # noqa: ARG002 - the same
         """Find it."""
         return find()
 
@@ -94,6 +115,7 @@ class Side:
     rows_bytes : a layer whose prepared rows take more is read by blocks
     parts : where long computations run
     device : what multiplies for graphs: `cpu`, `cuda`, `cuda:1` or `auto`
+    lasting : whether it will be asked for again and again, so that what takes room is kept too
     """
 
     layers: Sequence[Layer]
@@ -107,6 +129,7 @@ class Side:
     rows_bytes: int = ROWS_BYTES
     parts: Parts = HERE
     device: str = "cpu"
+    lasting: bool = False
     _rows: OrderedDict[int, Float32Array] = field(default_factory=OrderedDict)
     _graphs: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
     _kept: dict[tuple[int, str], object] = field(default_factory=dict)
@@ -165,6 +188,17 @@ class Side:
         if (index, name) not in self._kept:
             self._kept[index, name] = build()
         return cast("T", self._kept[index, name])
+
+    def keep_matrix(self, index: int, name: str, build: Callable[[], M], kind: type[M]) -> M:
+        """The same for what takes room; of a side that lasts it is kept where graphs are."""
+
+        def find() -> M:
+            if not self.lasting:
+                return build()
+            key = f"{name} of {self._preparation(index)}"
+            return kind.from_bytes(self.graphs.matrix(lambda: key, lambda: build().to_bytes()))
+
+        return self.keep(index, name, find)
 
     def scan(self, index: int) -> Scan:
         """What one look at every row tells of a layer."""

@@ -29,6 +29,10 @@ class CountedGraphs:
         """Give what the source knows of a layer; not counted."""
         return self.source.fact(key, find)
 
+    def matrix(self, key: Address, find: Callable[[], bytes]) -> bytes:
+        """Give what the source keeps of a layer; not counted."""
+        return self.source.matrix(key, find)
+
     @property
     def use(self) -> GraphUse | None:
         """What the document says; None where no graph was needed."""

@@ -13,7 +13,8 @@ from consilience.numerics import pairwise
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cka import jackknife_weights
 from consilience.numerics.linear import linear_pair_rows, linear_product, linear_sums
-from consilience.numerics.moments import FloatArray, PairMoments, find_moments, find_own
+from consilience.numerics.moments import FloatArray, PairMoments, find_moments, find_own, working_dtype
+from consilience.numerics.packed import PackedKernel
 from consilience.numerics.pair_sums import (
     MatrixSums,
     PairRows,
@@ -35,6 +36,8 @@ POINTS_BYTES = 256_000_000
 EXACT_ROWS = 512
 #: Rows from which a law's skew is found.
 SKEW_ROWS = 1024
+#: Rows up to which one pair of layers is compared through kept halves of their linear kernels, 8 MB each.
+PACKED_ROWS = 2048
 #: A multiply-add of a block of a kernel, and of the product of two kernels, in those of a plain product; measured.
 _BLOCK_COST, _ENTRY_COST = 0.75, 4.0
 
@@ -69,6 +72,7 @@ class KernelGrid:
     kernel: Kernel
     _found: dict[tuple[str, int], MatrixSums] = field(default_factory=dict)
     _pair: tuple[Cell, PairMoments] | None = None
+    _rows: dict[bool, PairRows] = field(default_factory=dict)
 
     def reason(self, side: Side, index: int) -> Reason | None:
         """Why a layer has no such matrix."""
@@ -83,12 +87,16 @@ class KernelGrid:
 
     def sums(self, side: Side, index: int) -> MatrixSums:
         """Sums of one layer that has no reason."""
+        if self._packs:
+            return self._packed(side, index).sums
         self.products  # noqa: B018 - the pass that finds the products finds the sums
         return self._found[self._letter(side), index]
 
     @cached_property
     def products(self) -> Float64Array:
         """sum_{i != j} K[i, j] L[i, j] of every layer pair; NaN where a layer has a reason."""
+        if self._packs:
+            return self._through_packed()
         return self._through_features() if self._by_features else self._through_blocks(None)
 
     def permuted(self, permutation: Permutation) -> Float64Array:
@@ -99,7 +107,11 @@ class KernelGrid:
 
     def triangles(self, side: Side, index: int) -> float:
         """What the skew of a law needs of a layer: see `triangle_share`; from at most 1024 rows drawn with the seed."""
+        if self._packs:
+            return self._packed(side, index).triangles
+        return self._find_triangles(side, index)
 
+    def _find_triangles(self, side: Side, index: int) -> float:
         def find() -> float:
             rows = pairwise.draw_rows(self.a.n, SKEW_ROWS, self.seed)
             if self.kernel.entry == "inner":
@@ -112,6 +124,10 @@ class KernelGrid:
     def pair_rows(self, cell: Cell, *, debiased: bool) -> tuple[PairRows, PairRows, PairRows]:
         """Row sums of one layer pair and of each layer with itself, for the jackknife."""
         a, b = self.a, self.b
+        if self._packs:
+            of_a, of_b = self._packed(a, cell[0]), self._packed(b, cell[1])
+            shared = self._shared_rows(debiased=debiased)
+            return shared, of_a.own_rows(debiased=debiased), of_b.own_rows(debiased=debiased)
         if self._by_features:
             x, y = a.centred(cell[0]), b.centred(cell[1])
             kept = self._pair
@@ -172,6 +188,35 @@ class KernelGrid:
         n, (of_a, of_b) = self.a.n, self._defined
         p, q = self._dims(self.a, of_a), self._dims(self.b, of_b)
         return self._room and n * n * len(p) * len(q) <= 4 * sum(p) * sum(q)
+
+    @cached_property
+    def _packs(self) -> bool:
+        """Whether halves of both kernels are kept: of one pair of layers whose entries are float32 and not many."""
+        of_a, of_b = self._defined
+        if self.kernel.entry != "inner" or self._by_features or not len(of_a) == len(of_b) == 1:
+            return False
+        sides = (self.a, of_a[0]), (self.b, of_b[0])
+        single = all(working_dtype(0.5 * self.a.n**2 * side.layers[i].dim) == np.float32 for side, i in sides)
+        return single and self.a.n <= PACKED_ROWS and not any(side.streams(i) for side, i in sides)
+
+    def _packed(self, side: Side, index: int) -> PackedKernel:
+        def find() -> PackedKernel:
+            return PackedKernel.of(self._made(side, index), self._find_triangles(side, index))
+
+        drawn = f" seed={self.seed}" if self.a.n > SKEW_ROWS else ""
+        return side.keep_matrix(index, f"linear kernel{drawn}", find, PackedKernel)
+
+    def _through_packed(self) -> Float64Array:
+        out = self._empty()
+        (i,), (j,) = self._defined
+        out[i, j] = self._shared_rows(debiased=True).product.sum()
+        return out
+
+    def _shared_rows(self, *, debiased: bool) -> PairRows:
+        (i,), (j,) = self._defined
+        if debiased not in self._rows:
+            self._rows[debiased] = self._packed(self.a, i).rows_with(self._packed(self.b, j), debiased=debiased)
+        return self._rows[debiased]
 
     def _sigma(self, side: Side, index: int) -> float:
         """The width of a layer's kernel."""

@@ -14,6 +14,7 @@ from consilience.contract.scores import Reason
 from consilience.numerics import overlap
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.cknna import cknna, weigh
+from consilience.numerics.compiled import BoolArray
 from consilience.numerics.lists import Lists
 from consilience.numerics.nulls import Law, MeanLaw, NullLaw
 from consilience.numerics.permutations import Permutation
@@ -66,6 +67,7 @@ class ListScore(Generic[T]):
     undefined : why a value can be undefined
     law : the closed-form null law of two layers, where there is one
     bind : from the layers of both sides to their grid; replaced where one kernel counts all pairs at once
+    parts : the value of two layers, of lists longer than k, on many parts of the rows at once, where one kernel counts them
     """
 
     score: Callable[[T, T], float]
@@ -73,6 +75,7 @@ class ListScore(Generic[T]):
     undefined: Reason = _UNDEFINED
     law: Callable[[T, T], Law] = _no_law
     bind: Callable[[Callable[[T, T], float], Sequence[T], Sequence[T], Report], Grid] = _score_grid
+    parts: Callable[[Lists, Lists, int, BoolArray], Float64Array] | None = None
 
     def grid(self, a: Sequence[T], b: Sequence[T], report: Report) -> Grid:
         """Prepare the grid of all layer pairs."""
@@ -122,7 +125,9 @@ _NO_DIRECTION = Reason(
     detail="In one of the spaces an item has similarity 0 to all neighbours that either lists: their cosine has no value.",
 )
 _SCORES: dict[str, Callable[[Any], ListScore[Any]]] = {
-    "mutual_knn": lambda _: _plain(overlap.mutual_knn, law=_mutual_law, bind=_count_at_once),
+    "mutual_knn": lambda _: _plain(
+        overlap.mutual_knn, law=_mutual_law, bind=_count_at_once, parts=overlap.mutual_knn_in_parts
+    ),
     "jaccard_knn": lambda _: _plain(overlap.jaccard_knn),
     "rank_similarity": lambda _: _plain(overlap.rank_similarity),
     "lcs_knn": _lcs,

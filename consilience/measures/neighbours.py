@@ -15,11 +15,12 @@ from consilience.measures.comparison import Comparison, Side
 from consilience.measures.list_scores import Grid, ListScore, Report, find_score
 from consilience.measures.measurement import Measurement, find_reasons
 from consilience.numerics.arrays import ROWS_MIN, Float32Array, Float64Array
-from consilience.numerics.compiled import BoolArray
 from consilience.numerics.intervals import (
     Bounds,
     Replicates,
+    Within,
     list_length,
+    one_by_one,
     resample,
     resampled_bounds,
     subsample_rows,
@@ -73,11 +74,13 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
         # A draw without a value counts as one that reaches the observed value: p errs on the safe side.
         return np.where(np.isnan(drawn) | np.isnan(grid), grid, drawn)
 
-    def rescore(i: int, j: int) -> Callable[[BoolArray], float]:
+    def rescore(i: int, j: int) -> Within:
         # Cut to what this k needs, so that the other metrics of a request change no number.
         length = min(comparison.list_length, list_length(comparison.n, k))
-        sides = [lists.first(length) for lists in (resampled().a[i], resampled().b[j])]
-        return lambda kept: kind.score(*(kind.read(lists.within(kept, k), k) for lists in sides))
+        a, b = (lists.first(length) for lists in (resampled().a[i], resampled().b[j]))
+        if kind.parts is not None:
+            return partial(kind.parts, a, b, k)
+        return one_by_one(lambda kept: kind.score(*(kind.read(lists.within(kept, k), k) for lists in (a, b))))
 
     def bounds(i: int, j: int, level: float) -> Bounds | Reason:
         if record.recall_queries is not None:
@@ -112,7 +115,7 @@ def _find_undefined(kind: ListScore[Any], comparison: Comparison, grid: Float64A
 
 
 def _find_bounds(
-    metric: NeighbourMetric, comparison: Comparison, value: float, within: Callable[[BoolArray], float], level: float
+    metric: NeighbourMetric, comparison: Comparison, value: float, within: Within, level: float
 ) -> Bounds | Reason:
     n, (k,) = comparison.n, metric.k
     found = resampled_bounds(

@@ -6,6 +6,7 @@ neighbour score and CKA.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import atanh, ceil, inf, isnan, sqrt, tanh
 
 import numpy as np
@@ -21,6 +22,15 @@ HALVES = 64
 BLOCKS = 10
 #: Above this many rows the block jackknife is used: halves would need five times longer lists.
 HALVES_ROWS_MAX = 8192
+
+
+#: The score on parts of the rows: from masks of shape (parts, n) to an array of shape (parts,), NaN where undefined.
+Within = Callable[[BoolArray], Float64Array]
+
+
+def one_by_one(within: Callable[[BoolArray], float]) -> Within:
+    """Score one part of the rows after the other."""
+    return lambda kept: np.array([within(part) for part in kept])
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def subsample_rows(n: int) -> int:
 
 def resampled_bounds(
     value: float,
-    within: Callable[[BoolArray], float],
+    within: Within,
     n: int,
     k: int,
     *,
@@ -126,8 +136,8 @@ def resampled_bounds(
     value : float
         The score of all n items, in whose middle the interval lies.
     within : callable
-        The score when the gallery and the queries are the kept rows alone: from a mask of shape (n,), bool, to a float, NaN
-        where undefined. No search is needed where lists hold `list_length(n, k)` ids: see `lists.Lists.within`.
+        The score when the gallery and the queries are the kept rows alone, for masks of shape (parts, n), bool: NaN where it is
+        undefined. No search is needed where lists hold `list_length(n, k)` ids: see `lists.Lists.within`.
     level : float in (0, 1)
     seed : int
     limits : the least and the largest value that the score can have; the bounds are cut to them
@@ -146,9 +156,7 @@ def resampled_bounds(
     return Bounds(max(low, value - width), min(high, value + width), found.method)
 
 
-def resample(
-    within: Callable[[BoolArray], float], n: int, k: int, *, seed: int, groups: IdArray | None = None
-) -> Replicates | None:
+def resample(within: Within, n: int, k: int, *, seed: int, groups: IdArray | None = None) -> Replicates | None:
     """A score of k-neighbour lists on galleries of fewer items: the parameters are those of `resampled_bounds`.
 
     The parts depend on n, the seed and the groups alone, so that two scores of the same items have the same.
@@ -163,21 +171,25 @@ def resample(
     return _halve(within, unit, seed) if n <= HALVES_ROWS_MAX else _leave_blocks(within, unit, seed)
 
 
-def _halve(within: Callable[[BoolArray], float], unit: Permutation, seed: int) -> Replicates:
-    rng = np.random.default_rng(seed)
+def _halve(within: Within, unit: Permutation, seed: int) -> Replicates:
     n = int(unit.max()) + 1
     m = n // 2
-    values = np.empty(HALVES)
-    for draw in range(HALVES):
-        kept = np.zeros(n, dtype=np.bool_)
-        kept[rng.permutation(n)[:m]] = True
-        values[draw] = within(kept[unit])
-    return Replicates(values, m / (n - m) / (HALVES - 1), "delete-half")
+    return Replicates(within(np.take(_draw_halves(n, seed), unit, axis=1)), m / (n - m) / (HALVES - 1), "delete-half")
 
 
-def _leave_blocks(within: Callable[[BoolArray], float], unit: Permutation, seed: int) -> Replicates:
+@lru_cache(maxsize=2)
+def _draw_halves(n: int, seed: int) -> BoolArray:
+    """The halves of n units, one a row: the same for all scores of the same items."""
+    rng = np.random.default_rng(seed)
+    kept = np.zeros((HALVES, n), dtype=np.bool_)
+    for half in kept:
+        half[rng.permutation(n)[: n // 2]] = True
+    return kept
+
+
+def _leave_blocks(within: Within, unit: Permutation, seed: int) -> Replicates:
     block = np.random.default_rng(seed).permutation(int(unit.max()) + 1)[unit] % BLOCKS
-    values = np.array([within(block != left_out) for left_out in range(BLOCKS)])
+    values = within(block != np.arange(BLOCKS)[:, None])
     return Replicates(values, (BLOCKS - 1) / BLOCKS, "block-jackknife")
 
 

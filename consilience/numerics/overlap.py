@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from consilience.numerics import compiled, compiled_lists
+from consilience.numerics import compiled, compiled_lists, compiled_parts
 from consilience.numerics.arrays import Float64Array, IdArray
+from consilience.numerics.compiled import BoolArray
 from consilience.numerics.lists import Lists
 from consilience.numerics.permutations import Permutation
 
@@ -58,6 +59,25 @@ def mutual_knn_grid(a: IdArray, b: IdArray, permutation: Permutation | None = No
     inverse = np.empty_like(forward)
     inverse[forward] = np.arange(n, dtype=np.int32)
     return np.asarray(compiled.count_grid_overlaps(a, b, forward, inverse) / (n * k), dtype=np.float64)
+
+
+def mutual_knn_in_parts(a: Lists, b: Lists, k: int, kept: BoolArray) -> Float64Array:
+    """mutual_knn of many galleries of fewer items at once, as `Lists.within` restricts lists to each.
+
+    Parameters
+    ----------
+    a, b : Lists of n items, with more than k ids each
+    kept : array of shape (parts, n), bool
+
+    Returns
+    -------
+    array of shape (parts,), float64; NaN where no item has k kept neighbours in both lists
+    """
+    flags = np.ascontiguousarray(kept.T.astype(np.uint16))
+    overlaps, rows = compiled_parts.overlap_in_parts(a.ids, b.ids, flags, k)
+    values = np.full(len(rows), np.nan)
+    np.divide(overlaps, k * rows, out=values, where=rows > 0)
+    return values
 
 
 def jaccard_knn(a: Lists, b: Lists) -> float:

@@ -147,6 +147,7 @@ class Source:
     id : the stored set's id, where it is one
     ids : what item each row is, where the caller said so
     groups : what items belong together (captions of one image, say), where the caller said so
+    lasting : whether it will be asked for again and again, such as a member of a reference set
     """
 
     name: str
@@ -154,6 +155,7 @@ class Source:
     id: str | None = None
     ids: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    lasting: bool = False
 
     @property
     def n(self) -> int:

@@ -51,7 +51,7 @@ class _SerialProducts:
         with self._lock:
             if self._users == 0:
                 self._limits = ExitStack()
-                self._limits.enter_context(_find_blas().limit(limits=1))
+                self._limits.enter_context(find_blas().limit(limits=1))
             self._users += 1
         try:
             yield
@@ -63,7 +63,8 @@ class _SerialProducts:
 
 
 @cache
-def _find_blas() -> ThreadpoolController:
+def find_blas() -> ThreadpoolController:
+    """The BLAS that numpy calls: a tenth of a second to find, by a look at every loaded library; none of them is called."""
     # FAISS brings one of its own, and a limit to that would be one to all of FAISS in this thread.
     blas = ThreadpoolController().select(user_api="blas")
     return blas.select(

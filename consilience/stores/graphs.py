@@ -4,6 +4,7 @@ graphs/12/123456...        a graph: a checksum, then its bytes; its time of chan
 graphs/12/123456....draft  one that is being built: its builder holds a lock on it
 graphs/books               hits, misses and evictions so far; whoever changes what is kept holds a lock on it
 facts/                     the same for what one look at a layer's rows tells
+matrices/                  the same for what takes megabytes of a layer that is asked for again and again
 
 Nothing here is needed: what cannot be read, written or locked is built, and no error of the disk's is raised.
 """
@@ -23,6 +24,8 @@ from consilience.stores.graph_books import Books, Counts, add
 
 #: What is kept of facts about layers, some kilobytes each: thousands of layers.
 FACTS_BYTES = 16_000_000
+#: What is kept of matrices: five hundred of 1024 rows.
+MATRICES_BYTES = 2**30
 #: Whoever waits for another's graph looks this often whether it is there.
 WAIT_S = 0.1
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -64,6 +67,11 @@ class Graphs:
     def facts(self) -> "Graphs":
         """A small cache of the same kind beside it, for what one look at a layer tells; off where this one is."""
         return Graphs(self._root, min(self._limit, FACTS_BYTES), "facts")
+
+    @property
+    def matrices(self) -> "Graphs":
+        """A cache of the same kind for matrices of layers; off where this one is."""
+        return Graphs(self._root, min(self._limit, MATRICES_BYTES), "matrices")
 
     def read(self, key: str, load: Callable[[BinaryIO], T]) -> T | None:
         """What `load` makes of a graph's bytes; None where there is none, or a damaged one. It counts as just used.

@@ -190,7 +190,7 @@ class RememberedFacts:
     """Graphs and facts of another source; facts are asked for once."""
 
     def __init__(self, source: GraphSource) -> None:
-        self.graph = source.graph
+        self.graph, self.matrix = source.graph, source.matrix
         self._fact = source.fact
         self._known: dict[str, bytes] = {}
 

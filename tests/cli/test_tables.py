@@ -68,7 +68,7 @@ def test_an_undefined_score_says_why() -> None:
         lambda: score_table(document(estimated(layer_a=LAYERS[0], layer_b=LAYERS[13]))),
         lambda: metric_table(catalogue()),
         lambda: job_table([Job.model_validate(job())]),
-        lambda: verdict_table(judge(document(score()), [parse_bar("mutual_knn=0.3")])),
+        lambda: verdict_table(judge(document(score()).scores, [parse_bar("mutual_knn=0.3")])),
     ],
 )  # fmt: skip
 def test_every_table_fits_into_80_columns_and_loses_no_figure(draw: Callable[[], RenderableType]) -> None:

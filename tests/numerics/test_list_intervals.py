@@ -11,6 +11,7 @@ from consilience.numerics.intervals import (
     HALVES_ROWS_MAX,
     Bounds,
     list_length,
+    one_by_one,
     resampled_bounds,
     subsample_rows,
 )
@@ -27,7 +28,7 @@ def bounds(
     def within(kept: BoolArray) -> float:
         return overlap.mutual_knn(a.within(kept, K), b.within(kept, K))
 
-    return resampled_bounds(value(x, y), within, len(x), K, level=level, seed=seed)
+    return resampled_bounds(value(x, y), one_by_one(within), len(x), K, level=level, seed=seed)
 
 
 def value(x: np.ndarray, y: np.ndarray) -> float:
@@ -68,7 +69,7 @@ def test_large_galleries_leave_out_one_block_after_the_other() -> None:
     block = np.random.default_rng(0).permutation(n) % BLOCKS
     without = np.array([per_row[block != left_out].mean() for left_out in range(BLOCKS)])
     se = np.sqrt((BLOCKS - 1) * without.var())
-    found = resampled_bounds(0.0, within, n, K, level=0.95, seed=0, limits=(None, None))
+    found = resampled_bounds(0.0, one_by_one(within), n, K, level=0.95, seed=0, limits=(None, None))
     assert found is not None
     assert found.method == "block-jackknife"
     assert found.high == pytest.approx(1.959964 * se, rel=1e-6)
@@ -83,7 +84,7 @@ def test_whole_groups_are_kept_or_left_out() -> None:
         seen.append(kept)
         return float(len(seen))
 
-    resampled_bounds(0.5, within, 120, 3, level=0.95, seed=0, groups=groups)
+    resampled_bounds(0.5, one_by_one(within), 120, 3, level=0.95, seed=0, groups=groups)
     assert all((kept.reshape(30, 4).sum(axis=1) % 4 == 0).all() and kept.sum() == 60 for kept in seen)
 
 
@@ -112,13 +113,25 @@ def test_halves_of_one_row_more_than_twice_k_cover_the_mean_of_fresh_galleries()
     assert 0.91 <= np.mean([bound is not None and bound.low <= centre <= bound.high for bound in found]) <= 0.995
 
 
+@pytest.mark.parametrize("width", [K + 1, 48, N - 1], ids=["some lists run out", "as planned", "whole"])
+def test_all_parts_at_once_are_the_parts_one_by_one(width: int) -> None:
+    a, b = (slow.lists_of(side, width) for side in slow.views(N))
+    kept = np.random.default_rng(5).random((HALVES, N)) < np.linspace(0.02, 1.0, HALVES)[:, None]
+
+    at_once = overlap.mutual_knn_in_parts(a, b, K, kept)
+
+    singly = [overlap.mutual_knn(a.within(part, K), b.within(part, K)) for part in kept]
+    assert np.isnan(singly).any()
+    np.testing.assert_allclose(at_once, singly, rtol=1e-12)
+
+
 def test_blocks_leave_nine_tenths_of_the_rows() -> None:
     assert subsample_rows(HALVES_ROWS_MAX) == HALVES_ROWS_MAX // 2
     assert subsample_rows(10_001) == 9_000
 
 
 def test_there_is_none_where_a_part_is_undefined() -> None:
-    assert resampled_bounds(0.5, lambda _: float("nan"), N, K, level=0.95, seed=0) is None
+    assert resampled_bounds(0.5, one_by_one(lambda _: float("nan")), N, K, level=0.95, seed=0) is None
 
 
 def test_bounds_are_cut_to_the_range_of_the_metric() -> None:
@@ -127,7 +140,7 @@ def test_bounds_are_cut_to_the_range_of_the_metric() -> None:
     assert found is not None
     assert (found.low, found.high) == (1.0, 1.0)
     wild = iter(np.random.default_rng(0).normal(size=HALVES))
-    cut = resampled_bounds(0.5, lambda _: float(next(wild)), N, K, level=0.95, seed=0, limits=(-1.0, None))
+    cut = resampled_bounds(0.5, one_by_one(lambda _: float(next(wild))), N, K, level=0.95, seed=0, limits=(-1.0, None))
     assert cut is not None
     assert cut.low == -1.0
     assert cut.high > 1.5

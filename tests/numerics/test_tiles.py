@@ -193,7 +193,7 @@ def test_blocks_are_almost_equal_and_not_too_large(n: int) -> None:
 
 
 def test_products_have_their_threads_back_after_the_last_search() -> None:
-    blas = threads._find_blas()
+    blas = threads.find_blas()
 
     def counts() -> list[int]:
         return [library["num_threads"] for library in blas.info()]
