@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks import (
     cluster,
     engine,
+    extraction,
     graphs,
     latency,
     maps,
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "scale": scale.measure,
     "models": models.measure,
     "references": references.measure,
+    "extraction": extraction.measure,
     "studies": studies.measure,
 }
 OUT = Path("out") / "benchmarks.json"

@@ -13,6 +13,7 @@ from consilience.cli import datasets, jobs, keys, maps, reference
 from consilience.cli.check import check
 from consilience.cli.consoles import complain, warn
 from consilience.cli.doctor import doctor
+from consilience.cli.extract import extract
 from consilience.cli.metrics import metrics
 from consilience.cli.score import score
 from consilience.cli.serve import serve
@@ -30,7 +31,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done or passed, 1 below the bar, 2 bad usage or input, 3 service not reachable, "
     "4 job failed, 5 timed out, 130 interrupted.",
 )
-for command in (score, check, study, upgrade, upload, serve, metrics, doctor):
+for command in (score, check, study, upgrade, upload, extract, serve, metrics, doctor):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")

@@ -1,0 +1,115 @@
+"""`consilience extract MODEL DATASET --view VIEW`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consilience.cli.connection import connect
+from consilience.cli.consoles import remarks, results, warn
+from consilience.cli.options import Device, Json, Server, Timeout
+from consilience.cli.progress import follow, progress_bar
+from consilience.cli.tables import fact_table
+from consilience.client.operations import result_of
+from consilience.client.options import extraction_of
+from consilience.contract.extraction import ExtractionDocument, ExtractionRequest
+from consilience.contract.models import Pooling
+from consilience.contract.records import SetRecord
+from consilience.errors import InputError, MissingExtra
+
+
+def extract(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="KIND:NAME, such as hf:all-MiniLM-L6-v2.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="stdlib-docs or scenes:n=64; with --server also ds_...")
+    ],
+    *,
+    view: Annotated[str, typer.Option(help="Which view of the items: text, code, image, ...")],
+    layers: Annotated[str, typer.Option(metavar="all|last|NAME,...", help="Layers of the model.")] = "all",
+    pooling: Annotated[Pooling, typer.Option(help="How an item's vectors become one.")] = "auto",
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens that are read of a text.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the set here, as safetensors.")
+    ] = None,
+    ids_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the items' ids here, as a JSON list.")
+    ] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Option("--models", metavar="FOLDER", help="A folder of models. Repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="With --server: the set's label.")] = None,
+    server: Server = None,
+    timeout: Timeout = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Embed a dataset with a model: into a file here, or into a set of a service.
+
+    A run that was interrupted is gone on with when it is asked for again.
+    """
+    chosen = layers if layers in {"all", "last"} else layers.split(",")
+    wish = {"model": model, "dataset": dataset, "view": view, "layers": chosen, "pooling": pooling}
+    request = extraction_of({**wish, "max_length": max_length, "name": name})
+    if server is not None:
+        _show(_extract_there(request, server, timeout), as_json=as_json)
+        return
+    if out is None:
+        raise InputError("Nobody is told where the set goes.", hint="Say --out FILE, or which service with --server.")
+    _extract_here(request, out, ids_out, folders or [], device, as_json=as_json)
+
+
+def _extract_there(request: ExtractionRequest, server: str, timeout_s: float | None) -> ExtractionDocument:
+    wish = request.model_dump(exclude={"webhook"})
+    with connect(server) as client, progress_bar("waiting") as report:
+        pending = client.extract(**wish)
+        job = client.wait(pending.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
+    return result_of(job, ExtractionDocument)
+
+
+def _extract_here(
+    request: ExtractionRequest, out: Path, ids_out: Path | None, folders: list[Path], device: str, *, as_json: bool
+) -> None:
+    try:
+        from consilience.execution.local_extraction import extract_to_file  # noqa: PLC0415 - loads numpy
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Embedding in this process needs {error.name}.",
+            value=error.name,
+            hint="Run: pip install 'consilience[compute,models]', or let a service do it with --server.",
+        ) from error
+    with progress_bar("loading") as report:
+        making = extract_to_file(request, out, ids_out=ids_out, folders=folders, device=device, report=report)
+    for warning in making.warnings:
+        warn(warning)
+    record = making.record
+    if as_json:
+        typer.echo(record.model_dump_json(indent=2))
+    else:
+        layers = [f"{layer.name} ({layer.dim}, {layer.dtype})" for layer in making.rows.layers]
+        results().print(fact_table(_facts(record, making.rows.n, layers, making.items_per_s)))
+    remarks().print(f"Written to {out}", soft_wrap=True)
+
+
+def _show(document: ExtractionDocument, *, as_json: bool) -> None:
+    for warning in document.warnings:
+        warn(warning)
+    if as_json:
+        typer.echo(document.model_dump_json(by_alias=True, indent=2))
+        return
+    layers = [f"{layer.name} ({layer.dim}, {layer.dtype})" for layer in document.layers]
+    facts = {"set": document.embedding, "name": document.name, "cache": document.cache}
+    results().print(fact_table(facts | _facts(document.record, document.n, layers, document.items_per_s)))
+
+
+def _facts(record: SetRecord, n: int, layers: list[str], items_per_s: float | None) -> dict[str, str]:
+    facts = {
+        "model": record.model,
+        "revision": record.revision or "",
+        "dataset": f"{record.dataset}, {record.view}",
+        "items": f"{n}",
+        "layers": ", ".join(layers),
+        "pooling": record.pooling,
+        "device": record.device,
+        "items a second": "" if items_per_s is None else f"{items_per_s:.1f}",
+    }
+    return {name: value for name, value in facts.items() if value}

@@ -1,0 +1,110 @@
+"""What happens between a model and the store: refusals, warnings, and files on this machine."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilience.contract.extraction import Extraction
+from consilience.contract.records import ModelRecord
+from consilience.datasets.views import OpenDataset, TextView
+from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, UnknownLayer
+from consilience.execution import extraction
+from consilience.execution.local_extraction import extract_to_file
+from consilience.formats.files import FormatLimits, open_file
+from consilience.models.model import Encoded, Item, UnusableItem
+from consilience.models.rules import Rules
+from consilience.stores.partials import Partials
+
+TEXTS = tuple(f"text {i}" for i in range(600))
+DATASET = OpenDataset("some", tuple(f"item {i}" for i in range(600)), (TextView("text", "text", TEXTS),))
+WISH = Extraction(model="baseline:random?dim=4", dataset="some", view="text")
+
+
+class Odd:
+    """A model whose rows are those of its number in the text, with an oddity where a test wants one."""
+
+    kinds = frozenset({"text"})
+    layers = (("low", 2), ("high", 3))
+    record = ModelRecord(model="odd", pooling="own", dtype="float32", libraries={}, device="cpu")
+
+    def __init__(self, scale: float = 1.0, bad: int | None = None, unusable: int | None = None) -> None:
+        self.scale, self.bad, self.unusable = scale, bad, unusable
+
+    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+        numbers = [int(str(item).split()[1]) for item in items]
+        if self.unusable in numbers:
+            raise UnusableItem("The text has no tokens.", index=numbers.index(self.unusable), hint="Leave it out.")
+        columns = np.array(numbers, np.float32)[:, None] * self.scale
+        columns[[number == self.bad for number in numbers]] = np.nan
+        dims = dict(self.layers)
+        return Encoded(tuple(np.repeat(columns, dims[name], axis=1) for name in layers), truncated=1)
+
+
+def embed(tmp_path: Path, model: Odd, monkeypatch: pytest.MonkeyPatch, wish: Extraction = WISH) -> extraction.Making:
+    monkeypatch.setattr(extraction, "open_model", lambda *_, **__: model)
+    with Partials(tmp_path).claim("a" * 64, lambda: None) as claim:
+        return extraction.embed(wish, DATASET, claim, rules=Rules(), device="cpu", report=lambda *_: None)
+
+
+def test_the_layers_that_were_asked_for_are_made_in_that_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(layers: object) -> list[str]:
+        wish = Extraction.model_validate({**WISH.model_dump(), "layers": layers})
+        return [layer.name for layer in embed(tmp_path, Odd(), monkeypatch, wish).rows.layers]
+
+    assert (names("all"), names("last"), names(["high", "low", "high"])) == (["low", "high"], ["high"], ["high", "low"])
+    with pytest.raises(UnknownLayer, match="'middle'"):
+        names(["middle"])
+
+
+def test_cut_items_and_large_numbers_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    making = embed(tmp_path, Odd(scale=1e6), monkeypatch)
+    assert making.record.truncated == 3, "one of each block"
+    assert "3 of 600 items were longer" in making.warnings[-1]
+    assert "kept in float32: float16 cannot hold its largest number, 5.99e+08" in making.warnings[0]
+
+
+def test_an_item_without_a_row_is_named_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadItem, match="Item 'item 300': The text has no tokens") as caught:
+        embed(tmp_path, Odd(unusable=300), monkeypatch)
+    assert (caught.value.value, caught.value.hint) == ("item 300", "Leave it out.")
+
+
+def test_a_model_that_makes_nan_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NonFiniteValues, match="1 items, the first of them 'item 599'"):
+        embed(tmp_path, Odd(bad=599), monkeypatch)
+
+
+def test_a_view_that_the_model_cannot_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Odd()
+    model.kinds = frozenset({"image"})  # type: ignore[misc]  # as a folder's model turns out
+    with pytest.raises(InvalidRequest, match="reads image, and the view text holds text"):
+        embed(tmp_path, model, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "change", [{"view": "code"}, {"layers": "last"}, {"max_length": 5}, {"model": "baseline:random?dim=5"}]
+)
+def test_whatever_decides_the_rows_decides_the_identity(change: dict[str, object]) -> None:
+    other = Extraction.model_validate({**WISH.model_dump(), **change})
+    assert extraction.identify(WISH, "d" * 64, Rules()) != extraction.identify(other, "d" * 64, Rules())
+    assert extraction.identify(WISH, "d" * 64, Rules()) != extraction.identify(WISH, "e" * 64, Rules())
+
+
+def test_spelling_out_a_default_changes_nothing() -> None:
+    spelled = WISH.model_copy(update={"model": "baseline:random?dim=4&seed=0", "dataset": "the same by another name"})
+    assert extraction.identify(WISH, "d" * 64, Rules()) == extraction.identify(spelled, "d" * 64, Rules())
+
+
+def test_a_set_becomes_a_file_here(tmp_path: Path) -> None:
+    wish = Extraction(model="baseline:random?dim=4", dataset="scenes:n=8", view="code")
+    out, ids = tmp_path / "new" / "rows.safetensors", tmp_path / "ids.json"
+    making = extract_to_file(wish, out, ids_out=ids, folders=(), device="cpu", report=lambda *_: None)
+    with open_file(out, None, FormatLimits()) as file:
+        assert [(layer.name, layer.n, layer.dim, layer.dtype) for layer in file.layers] == [("0", 8, 4, "F16")]
+        assert len(list(file.blocks())) == 1
+    assert json.loads(ids.read_text()) == [f"scene-{i:06}" for i in range(8)]
+    assert making.record.view == "code"
+    assert {path.name for path in out.parent.iterdir()} == {"rows.safetensors"}
