@@ -68,7 +68,7 @@ def show(model: str, view: str, document: ScoreDocument, score: Score) -> str:
         f"{score.layer_b} of {len(document.b.layers)}",
         number(null.mean if null else None),
         number(null.threshold if null else None),
-        "" if null is None or null.p_value is None else f"{'<' if null.p_is_bound else ''} {null.p_value:.2g}".strip(),
+        "" if null is None or null.p_value is None else f"{'≤' if null.p_is_bound else ''} {null.p_value:.2g}".strip(),
         "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
         number(score.calibrated),
     )
