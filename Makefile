@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo serve check audit test hostile faults fuzz format openapi bench evidence docs clean
+.PHONY: install demo claims serve check audit test hostile faults fuzz format openapi bench evidence docs clean
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install ## two real embedding sets, from upload to score, in half a minute
 	@$(BIN)/python examples/demo.py
+
+claims: install ## the article's claims, tried on small things through the service; writes docs/claims
+	@$(BIN)/python -m examples.claims --out docs/claims
 
 serve: install ## the service with a worker and an embedded Redis, until Ctrl-C
 	@$(BIN)/consilience serve
