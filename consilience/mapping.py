@@ -12,7 +12,7 @@ from typing import TypedDict
 import numpy as np
 
 from consilience.contract.maps import BestLinear, Chance, Evaluation, MapDocument, MapOptions, MapSide, Mlp
-from consilience.errors import InvalidRequest, UnreadableFile, UnsupportedDtype
+from consilience.errors import InvalidRequest, UnsupportedDtype
 from consilience.formats.digests import start_hash
 from consilience.formats.gate import kept_dtype
 from consilience.formats.map_files import MapFile, find_digest, read_map, write_map
@@ -105,7 +105,7 @@ class Map:
 
     def file(self) -> MapFile:
         """The map as its file holds it."""
-        return MapFile(self.card.model_dump_json(by_alias=True), _name_tensors(self.transform))
+        return MapFile(self.card, _name_tensors(self.transform))
 
     def save(self, path: str | Path) -> None:
         """Write the map as safetensors, the card in the header; never half of it.
@@ -134,21 +134,9 @@ def open_map(file: MapFile) -> Map:
     ------
     UnreadableFile
     """
-    try:
-        card = MapDocument.model_validate_json(file.card)
-    except ValueError as error:  # pydantic's is one
-        raise UnreadableFile(f"The map's card cannot be read: {error}", hint="Fit the map again.") from error
-    transform = _join_tensors(file, gelu=isinstance(card.map, Mlp))
-    if transform is None or transform.dims != (card.a.dim, card.b.dim):
-        raise UnreadableFile(
-            f"The map's values do not lead from {card.a.dim} to {card.b.dim} dimensions.",
-            value={name: tensor.shape for name, tensor in file.tensors.items()},
-        )
-    if file.digest != card.digest:
-        raise UnreadableFile(
-            "The map's values are not those that its card is about.", value=file.digest, limit=card.digest
-        )
-    return Map(card, transform)
+    file.check()
+    steps = tuple(Step(weights, bias) for weights, bias in file.steps)
+    return Map(file.card, Transform(steps, gelu=isinstance(file.card.map, Mlp)))
 
 
 def _name_tensors(transform: Transform) -> dict[str, Float32Array]:
@@ -156,20 +144,6 @@ def _name_tensors(transform: Transform) -> dict[str, Float32Array]:
     for place, step in enumerate(transform.steps):
         named |= {f"{place}.weights": step.weights, f"{place}.bias": step.bias}
     return named
-
-
-def _join_tensors(file: MapFile, *, gelu: bool) -> Transform | None:
-    """The steps, if the tensors are steps that follow each other."""
-    count = len(file.tensors) // 2
-    wanted = {f"{place}.{part}" for place in range(count) for part in ("weights", "bias")}
-    if count not in (1, 2) or set(file.tensors) != wanted:
-        return None
-    steps = [Step(file.tensors[f"{place}.weights"], file.tensors[f"{place}.bias"]) for place in range(count)]
-    if any(step.weights.ndim != 2 or step.bias.shape != step.weights.shape[1:] for step in steps):
-        return None
-    if count == 2 and steps[0].weights.shape[1] != steps[1].weights.shape[0]:
-        return None
-    return Transform(tuple(steps), gelu=gelu)
 
 
 def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", model: str | None = None) -> Float32Array:

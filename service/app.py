@@ -22,6 +22,7 @@ from service.routes import (
     health,
     info,
     jobs,
+    maps,
     metrics,
     monitoring,
     references,
@@ -80,7 +81,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestLog, meters=meters)
     problems.install(app)
-    for room in (embeddings, datasets, references, alignments, studies, jobs, metrics, info, health, monitoring):
+    for room in (embeddings, datasets, references, alignments, studies, maps, jobs, metrics, info, health, monitoring):
         app.include_router(room.router)
     complete(app)
     add_pages(app)

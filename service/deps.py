@@ -6,7 +6,7 @@ from typing import Annotated, Self, TypedDict, cast
 from anyio import CapacityLimiter
 from fastapi import Depends, Header, Path, Query, Request
 
-from consilience.contract.base import DatasetId, EmbeddingId, JobId, Name, ReferenceId
+from consilience.contract.base import DatasetId, EmbeddingId, JobId, MapId, Name, ReferenceId
 from service.callers import Caller
 from service.meters import Meters
 from service.settings import Settings
@@ -57,6 +57,7 @@ StoresDep = Annotated[Stores, Depends(get_stores)]
 
 EmbeddingPath = Annotated[EmbeddingId, Path(description="Id of an embedding set.")]
 DatasetPath = Annotated[DatasetId, Path(description="Id of a dataset.")]
+MapPath = Annotated[MapId, Path(description="Id of a map.")]
 ReferencePath = Annotated[ReferenceId, Path(description="Id of a reference set.")]
 JobPath = Annotated[JobId, Path(description="Id of a job.")]
 Cursor = Annotated[

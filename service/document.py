@@ -7,6 +7,7 @@ from pydantic.json_schema import models_json_schema
 
 from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.jobs import AlignmentRequest, FormOptions
+from consilience.contract.maps import MapRequest, TranslationRequest
 from consilience.contract.problems import Problem
 from consilience.contract.references import ReferenceRequest
 from consilience.contract.studies import MoreModels, StudyRequest
@@ -32,7 +33,16 @@ SECURITY_SCHEME = {
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 #: Requests whose routes read them themselves.
-BODIES = (AlignmentRequest, BuiltinRequest, FormOptions, MoreModels, ReferenceRequest, StudyRequest)
+BODIES = (
+    AlignmentRequest,
+    BuiltinRequest,
+    FormOptions,
+    MapRequest,
+    MoreModels,
+    ReferenceRequest,
+    StudyRequest,
+    TranslationRequest,
+)
 #: What the gate can answer before a route is reached.
 GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
 

@@ -243,6 +243,42 @@ REFERENCE_BODY: dict[str, Any] = {
     },
 }
 
+MAP_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/MapRequest"},
+            "examples": {
+                "stored": {
+                    "summary": "The best rotation from one model's space to another's",
+                    "value": {
+                        "a": {"embedding": EXAMPLE_ID},
+                        "b": {"embedding": EXAMPLE_ID},
+                        "map": "procrustes",
+                        "test_share": 0.25,
+                    },
+                }
+            },
+        },
+        "application/x-safetensors": BINARY,
+    },
+}
+
+APPLY_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/TranslationRequest"},
+            "examples": {
+                "stored": {
+                    "summary": "A stored set, by a job",
+                    "value": {"embedding": EXAMPLE_ID, "name": "translated"},
+                }
+            },
+        }
+    },
+}
+
 PROBLEM = Problem(
     type="https://consilience.dev/problems/invalid-request",
     title="The request is not valid",

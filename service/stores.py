@@ -15,6 +15,7 @@ from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.leases import Leases
+from consilience.stores.maps import MapRecords
 from consilience.stores.queue import JobQueue
 from consilience.stores.references import ReferenceRecords
 from service.reconciler import Pace, Reconciler
@@ -35,6 +36,7 @@ class Stores:
     embeddings: EmbeddingRecords
     datasets: DatasetRecords
     references: ReferenceRecords
+    maps: MapRecords
     jobs: JobRecords
     queue: JobQueue
     keys: KeyRecords
@@ -46,6 +48,7 @@ class Stores:
             embeddings=EmbeddingRecords(self.database, access),
             datasets=DatasetRecords(self.database, access),
             references=ReferenceRecords(self.database, access),
+            maps=MapRecords(self.database, self.blobs, access),
             jobs=JobRecords(self.database, access),
         )
 
@@ -77,6 +80,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             embeddings=EmbeddingRecords(database),
             datasets=DatasetRecords(database),
             references=ReferenceRecords(database),
+            maps=MapRecords(database, blobs),
             jobs=JobRecords(database),
             queue=queue,
             keys=KeyRecords(database),

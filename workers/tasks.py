@@ -18,6 +18,7 @@ from consilience.stores.cells import Cells
 from consilience.stores.embeddings import EmbeddingRecords
 from workers.attempts import Report
 from workers.extraction import Maker, extract
+from workers.maps import fit_map, translate
 from workers.workshop import Workshop
 
 #: From a job to its document; a ConsilienceError says why there is none.
@@ -104,4 +105,11 @@ def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:
     return embeddings.get(side.embedding)
 
 
-RUNNERS: dict[JobKind, Runner] = {"alignment": align, "reference": place, "extraction": extract, "study": compare}
+RUNNERS: dict[JobKind, Runner] = {
+    "alignment": align,
+    "reference": place,
+    "extraction": extract,
+    "study": compare,
+    "map": fit_map,
+    "translation": translate,
+}

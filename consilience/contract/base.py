@@ -19,6 +19,7 @@ METADATA_LIMIT_BYTES = 8192
 LABEL_LENGTH = 256
 EmbeddingId = Annotated[str, Field(pattern=r"^emb_[0-9a-f]{32}$", examples=["emb_0123456789abcdef0123456789abcdef"])]
 DatasetId = Annotated[str, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_0123456789abcdef0123456789abcdef"])]
+MapId = Annotated[str, Field(pattern=r"^map_[0-9a-f]{32}$", examples=["map_0123456789abcdef0123456789abcdef"])]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}$", examples=["job_0123456789abcdef0123456789abcdef"])]
 ReferenceId = Annotated[str, Field(pattern=r"^ref_[0-9a-f]{32}$", examples=["ref_0123456789abcdef0123456789abcdef"])]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")]

@@ -22,6 +22,7 @@ from consilience.contract.base import (
 from consilience.contract.extraction import Extraction, ExtractionDocument
 from consilience.contract.kernel_metrics import Cka
 from consilience.contract.keys import DEFAULT_OWNER
+from consilience.contract.maps import StoredMap, TranslationDocument
 from consilience.contract.metrics import MetricChoice
 from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.problems import Problem
@@ -252,7 +253,7 @@ class JobStatus(StrEnum):
 
 
 #: What a job does.
-JobKind = Literal["alignment", "reference", "extraction", "study"]
+JobKind = Literal["alignment", "reference", "extraction", "study", "map", "translation"]
 #: Which workers take it: `extract` is for those that run models, such as workers with a card.
 QueueName = Literal["align", "extract"]
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
@@ -262,6 +263,8 @@ RESULTS: dict[JobKind, type[Document]] = {
     "reference": ReferenceDocument,
     "extraction": ExtractionDocument,
     "study": StudyDocument,
+    "map": StoredMap,
+    "translation": TranslationDocument,
 }
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
@@ -305,7 +308,9 @@ class Job(Document):
     plan: Plan
     request: dict[str, Any]
     """The request with every default filled in."""
-    result: ScoreDocument | ReferenceDocument | ExtractionDocument | StudyDocument | None = None
+    result: (
+        ScoreDocument | ReferenceDocument | ExtractionDocument | StudyDocument | StoredMap | TranslationDocument | None
+    ) = None
     error: Problem | None = None
     links: dict[str, str]
 

@@ -1,12 +1,27 @@
 """Maps: from the vectors of one space to those of another, and how well they do on rows that they have not seen."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from consilience.contract.base import Digest, Document, Finite, Level, Metadata, Request, Share, as_many
-from consilience.contract.jobs import Side
+from consilience.contract.base import (
+    Digest,
+    Document,
+    EmbeddingId,
+    Finite,
+    Level,
+    MapId,
+    Metadata,
+    Name,
+    Request,
+    Share,
+    Timestamp,
+    as_many,
+)
+from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.scores import Pairing
+from consilience.contract.webhooks import WebhookChoice
 
 #: Values of an inner layer, and of a rank, at most.
 WIDTH_MAX = 65_536
@@ -115,6 +130,12 @@ RecallAt = Annotated[
 ]
 
 
+class MapSource(Request):
+    """One side of a map: a stored set, by its id."""
+
+    embedding: EmbeddingId
+
+
 class MapOptions(Request):
     """Everything of a map but its two sides; every field has a default."""
 
@@ -137,10 +158,33 @@ class MapOptions(Request):
 
 
 class MapRequest(MapOptions):
-    """The wish for a map from the space of `a` to that of `b`."""
+    """The wish for a map from the space of `a` to that of `b`, which are stored sets."""
 
-    a: Side
-    b: Side
+    a: MapSource
+    b: MapSource
+    name: Name | None = Field(default=None, description="the map's label; null: of the kind and both sets' names")
+    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+
+
+class TranslationRequest(Request):
+    """The wish to have a stored set, or a few vectors, translated by a map."""
+
+    embedding: EmbeddingId | None = Field(default=None, description="a job makes a new set of the translations")
+    layer: str = Field(default="last", description="of the set: which layer is translated")
+    vectors: list[list[Finite]] | None = Field(default=None, description="m rows of d numbers, answered at once")
+    model: str | None = Field(
+        default=None, description="whose vectors they are: another model than the map's is refused"
+    )
+    name: Name | None = Field(default=None, description="of the new set; null: of the set's name and the map's")
+    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.embedding is None) == (self.vectors is None):
+            raise ValueError("give exactly one of `embedding` and `vectors`")
+        if self.vectors is not None and (self.name is not None or self.webhook is not None):
+            raise ValueError("vectors are answered at once: `name` and `webhook` are for a set")
+        return self
 
 
 class MapSide(Document):
@@ -250,3 +294,44 @@ class MapDocument(Document):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
     timings_s: dict[str, Finite]
+
+
+class StoredMap(Document):
+    """A map that the service keeps."""
+
+    id: MapId
+    owner: str = DEFAULT_OWNER
+    """Whose key asked for it; others cannot see it."""
+    name: str
+    card: MapDocument
+    bytes: int
+    """Bytes of its weights."""
+    created_at: Timestamp
+    links: dict[str, str]
+
+
+class MapPage(Document):
+    """One page of maps, newest first."""
+
+    data: tuple[StoredMap, ...]
+    has_more: bool
+    next_cursor: str | None
+
+
+class TranslatedVectors(Document):
+    """A few vectors in the space that a map leads to."""
+
+    map: MapId
+    vectors: tuple[tuple[Finite, ...], ...]
+    """Row by row; near b's prepared rows, and not scaled."""
+
+
+class TranslationDocument(Document):
+    """What came of a set's translation."""
+
+    map: MapId
+    source: EmbeddingId
+    """The set that was translated."""
+    layer: str
+    embedding: EmbeddingSet
+    """The new set: one layer, with the ids and groups of the other."""

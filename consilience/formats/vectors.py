@@ -52,6 +52,22 @@ def from_vectors(
     return _with_columns(file, {"ids": ids, "groups": groups})
 
 
+def parse_rows(vectors: object, pointer: str) -> Array:
+    """Nested lists of numbers, (m, d), m and d at least 1, as float64.
+
+    Raises InvalidShape, UnsupportedDtype (not a number); errors name the first bad row.
+    """
+    shape = _shape(vectors, pointer)
+    if len(shape) != 2 or 0 in shape:
+        raise InvalidShape(
+            f"The field {pointer} is not a list of rows of numbers.",
+            value=shape,
+            hint="Send one row for each vector.",
+            pointer=pointer,
+        )
+    return _parse(vectors, shape, pointer)
+
+
 def _with_columns(file: OpenFile, document: Any) -> OpenFile:
     """The file with the columns that the document has; null is none."""
     ids, groups = (
@@ -81,12 +97,16 @@ def _tensors(document: object, limits: FormatLimits) -> list[Tensor]:
 def _tensor(name: str, vectors: object, pointer: str) -> Tensor:
     shape = _shape(vectors, pointer)
     check_shape(shape, f"The field {pointer}")
+    array = _parse(vectors, shape, pointer)
+    return Tensor(name, shape, array.dtype, lambda: _slices(array))
+
+
+def _parse(vectors: object, shape: tuple[int, ...], pointer: str) -> Array:
     _check_rows(vectors, shape, pointer)
     try:
-        array: Array = np.array(vectors, dtype=np.float64)
+        return np.array(vectors, dtype=np.float64)
     except OverflowError as error:
         raise UnsupportedDtype("An integer is too large for a float.", pointer=pointer) from error
-    return Tensor(name, shape, array.dtype, lambda: _slices(array))
 
 
 def _shape(vectors: object, pointer: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What an owner may keep: the bytes of its sets and datasets together."""
+"""What an owner may keep: the bytes of its sets, datasets and maps together."""
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -26,7 +26,7 @@ def refuse_over_quota(connection: Connection, access: Access, more: int) -> None
     used = _used(connection, access)
     if used + more > limit:
         raise QuotaExceeded(
-            f"The sets and datasets of {access.owner} would have {used + more} bytes; at most {limit} are allowed.",
+            f"The sets, datasets and maps of {access.owner} would have {used + more} bytes; at most {limit} are allowed.",
             value=used + more,
             limit=limit,
             hint="Delete those that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
@@ -34,6 +34,6 @@ def refuse_over_quota(connection: Connection, access: Access, more: int) -> None
 
 
 def _used(connection: Connection, access: Access) -> int:
-    kept = (tables.embeddings.c, tables.datasets.c)
+    kept = (tables.embeddings.c, tables.datasets.c, tables.maps.c)
     sums = (sa.select(sa.func.sum(table.bytes)).where(table.owner == access.owner) for table in kept)
     return sum(int(connection.execute(query).scalar() or 0) for query in sums)

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0010"
+SCHEMA = "0011"
 
 metadata = MetaData(
     naming_convention={
@@ -300,5 +300,34 @@ reference_keys = Table(
     Column("key", String(255), primary_key=True),
     Column("identity", String(64), nullable=False),
     Column("reference_id", String(36), ForeignKey("reference_sets.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+maps = Table(
+    "maps",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    # SHA-256 of what makes it the same map: the job that fitted it, or its content where it was uploaded.
+    Column("identity", String(64), nullable=False, unique=True),
+    Column("name", String(128), nullable=False, index=True),
+    Column("card", Json, nullable=False),
+    # All weights as one layer of float32 numbers, one a row, and the shape of each tensor among them, by its name.
+    Column("digest", String(64), nullable=False, index=True),
+    Column("shapes", Json, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index(None, "created_at", "id"),
+    Index(None, "owner", "created_at", "id"),
+    Index("ix_maps_owner_bytes", "owner", "bytes"),
+)
+
+map_keys = Table(
+    "map_keys",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("identity", String(64), nullable=False),
+    Column("map_id", String(36), ForeignKey("maps.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_at", Instant, nullable=False),
 )

@@ -13,6 +13,7 @@ TARGETS: dict[Table, str] = {
     tables.upload_keys: "embedding_id",
     tables.dataset_keys: "dataset_id",
     tables.reference_keys: "reference_id",
+    tables.map_keys: "map_id",
 }
 
 

@@ -24,6 +24,7 @@ BLOB_NAMES = (
     tables.embeddings.c.groups_digest,
     tables.dataset_views.c.digest,
     tables.datasets.c.ids_digest,
+    tables.maps.c.digest,
 )
 
 

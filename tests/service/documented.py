@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from consilience.formats.map_files import dump_map
+from consilience.mapping import fit
 from service.app import create_app
 from service.settings import Settings
+from tests.service.servers import rows
 
 DOCUMENT: dict[str, Any] = create_app(Settings()).openapi()
 #: Any of the service's ids: what it is of, and 128 bits.
@@ -84,8 +87,17 @@ def located(answer: httpx2.Response) -> dict[str, str]:
 
 #: What makes something of the caller's own.
 CREATING = [each for each in operations() if each.method == "POST" and not each.parameters]
+
+
+def keep_map(client: httpx2.Client) -> httpx2.Response:
+    """A map from eight dimensions to as many: the example's is made by a job, and there may be no worker."""
+    sides = rows(32, 8, seed=1), rows(32, 8, seed=2)
+    content = b"".join(dump_map(fit(*sides, map="procrustes").file()))
+    return client.post("/v1/maps", content=content, headers={"content-type": "application/x-safetensors"})
+
+
 #: How to make what no example of the document does, by operation.
-RECIPES: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {}
+RECIPES: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {"create_map": keep_map}
 
 
 def make_everything(client: httpx2.Client) -> dict[str, str]:
