@@ -43,8 +43,7 @@ def run_map(
 
 def find_model(stored: EmbeddingSet) -> str | None:
     """The model that a set is known to be of: its record says so, or its metadata's `model`."""
-    record = getattr(stored, "record", None)
-    named = record.model if record is not None else stored.metadata.get("model")
+    named = stored.record.model if stored.record is not None else stored.metadata.get("model")
     return named if isinstance(named, str) else None
 
 
