@@ -16,11 +16,11 @@ from typing import Any, Generic, Literal, Self, overload
 import httpx2
 import stamina
 
-from consilience.client import operations, reference_operations
+from consilience.client import map_operations, operations, reference_operations
 from consilience.client.exchange import Body, Operation, Request, Result
 from consilience.client.forms import Labels
 from consilience.client.operations import Outcome, Watcher
-from consilience.client.options import extraction_of, options_of, study_options_of
+from consilience.client.options import extraction_of, map_options_of, options_of, study_options_of
 from consilience.client.reference_operations import AnyReference
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
@@ -31,6 +31,7 @@ from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.extraction import ExtractionDocument
 from consilience.contract.info import Info
 from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, ScoringOptions
+from consilience.contract.maps import MapOptions, MapPage, StoredMap, TranslatedVectors, TranslationDocument
 from consilience.contract.metrics import Catalogue
 from consilience.contract.models import Pooling
 from consilience.contract.reference_scores import ReferenceDocument
@@ -272,6 +273,57 @@ class AsyncClient:
     async def study_table(self, study_id: str, form: Literal["csv", "parquet"] = "csv") -> bytes:
         """The same as a file: one line for each cell and metric."""
         return await self._run(operations.study_table(study_id, form))
+
+    async def fit_map(
+        self,
+        a: Source,
+        b: Source,
+        options: MapOptions | None = None,
+        *,
+        name: str | None = None,
+        webhook: str | None = None,
+        **fields: Any,
+    ) -> "AsyncPendingJob[StoredMap]":
+        """Ask for a map from the space of `a` to that of `b`: fitted on some rows, judged on the others.
+
+        `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. `fields` are those
+        of MapOptions and replace single ones of `options`.
+        """
+        operation = map_operations.fit_map(a, b, map_options_of(options, fields), name, webhook)
+        return AsyncPendingJob(self, await self._run(operation), StoredMap)
+
+    async def upload_map(self, path: str | os.PathLike[str], *, name: str | None = None) -> StoredMap:
+        """Keep a map's file, which was fitted elsewhere."""
+        return await self._run(map_operations.upload_map(path, name))
+
+    async def map(self, map_id: str) -> StoredMap:
+        """One map."""
+        return await self._run(map_operations.stored_map(map_id))
+
+    async def maps(self, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> MapPage:
+        """A page of maps, newest first."""
+        return await self._run(map_operations.maps(name, cursor, limit))
+
+    async def map_file(self, map_id: str) -> bytes:
+        """A map as a file: safetensors, which `consilience.mapping.load` reads."""
+        return await self._run(map_operations.map_file(map_id))
+
+    async def delete_map(self, map_id: str) -> None:
+        """Forget a map."""
+        await self._run(map_operations.delete_map(map_id))
+
+    async def translate(
+        self, map_id: str, vectors: Sequence[Sequence[float]], *, model: str | None = None
+    ) -> TranslatedVectors:
+        """The translations of a few vectors, at once; refused where the map is known to be of another model."""
+        return await self._run(map_operations.translate(map_id, vectors, model))
+
+    async def translate_set(
+        self, map_id: str, source: Source, *, layer: str = "last", name: str | None = None, model: str | None = None
+    ) -> "AsyncPendingJob[TranslationDocument]":
+        """Ask for a new set of the translations of a stored one's layer; what is not stored yet is uploaded first."""
+        operation = map_operations.translate_set(map_id, source, layer, name, model)
+        return AsyncPendingJob(self, await self._run(operation), TranslationDocument)
 
     async def job(self, job_id: str) -> Job:
         """One job as it stands."""

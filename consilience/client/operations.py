@@ -243,7 +243,7 @@ def _request(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[d
 
 
 def _side(source: AnySource, kind: type[Side] = Side) -> Operation[Side | Extraction]:
-    return source if isinstance(source, Extraction) else kind(embedding=(yield from _store(source)))
+    return source if isinstance(source, Extraction) else kind(embedding=(yield from store(source)))
 
 
 def _members(
@@ -252,12 +252,12 @@ def _members(
     """Every model by id, under its label."""
     found: list[dict[str, Any]] = []
     for label, source in models.items():
-        embedding_id = yield from _store(source, label)
+        embedding_id = yield from store(source, label)
         found.append({"embedding": embedding_id, "label": label, "metadata": dict((metadata or {}).get(label, {}))})
     return found
 
 
-def _store(source: Source, name: str | None = None) -> Operation[str]:
+def store(source: Source, name: str | None = None) -> Operation[str]:
     """The id of a set, stored now if it is not yet."""
     return stored_id(source) or (yield from upload(source, name)).id
 

@@ -1,0 +1,90 @@
+"""Maps by a service: what `consilience map ... --server` does."""
+
+import re
+from pathlib import Path
+from typing import TypeVar
+
+from consilience.cli.columns import Columns
+from consilience.cli.connection import connect
+from consilience.cli.consoles import remarks
+from consilience.cli.progress import follow, progress_bar
+from consilience.cli.scoring import require_source
+from consilience.client.operations import result_of
+from consilience.client.sources import EMBEDDING_ID
+from consilience.client.sync import Client, PendingJob
+from consilience.contract.base import Document
+from consilience.contract.maps import MapDocument, MapOptions, StoredMap, TranslationDocument
+from consilience.errors import InputError, JobError
+
+MAP_ID = re.compile(r"map_[0-9a-f]{32}")
+Outcome = TypeVar("Outcome", bound=Document)
+Models = tuple[str | None, str | None]
+
+
+def fit_there(  # noqa: PLR0917 - what the command has read, in its order
+    server: str, sides: tuple[str, str], options: MapOptions, columns: Columns, models: Models, timeout_s: float | None
+) -> StoredMap:
+    """The map of two files or stored sets, fitted by a job and kept by the service."""
+    for side in sides:
+        require_source(side, server)
+    with connect(server) as client:
+        a, b = (_store(client, side, columns, number, models[number]) for number, side in enumerate(sides))
+        return _wait(client, client.fit_map(a, b, options), StoredMap, timeout_s)
+
+
+def fetch_map(server: str, map_id: str, out: Path) -> None:
+    """Write a map that the service keeps to a file."""
+    with connect(server) as client:
+        out.write_bytes(client.map_file(map_id))
+
+
+def apply_there(  # noqa: PLR0917 - as above
+    server: str, map_word: str, vectors: str, layer: str, model: str | None, timeout_s: float | None
+) -> TranslationDocument:
+    """A new set of the translations of a file or a stored set."""
+    require_source(vectors, server)
+    with connect(server) as client:
+        pending = client.translate_set(_find(client, map_word), vectors, layer=layer, model=model)
+        return _wait(client, pending, TranslationDocument, timeout_s)
+
+
+def report_there(server: str, map_id: str) -> MapDocument:
+    """The card of a map that the service keeps."""
+    with connect(server) as client:
+        return client.map(map_id).card
+
+
+def _find(client: Client, word: str) -> str:
+    """The id of a map; a file is sent first."""
+    if MAP_ID.fullmatch(word):
+        return word
+    if not Path(word).is_file():
+        raise InputError(f"There is no file {word}, and it is no id of a map.", value=word)
+    return client.upload_map(word).id
+
+
+def _store(client: Client, side: str, columns: Columns, number: int, model: str | None) -> str:
+    ids, groups = columns.ids[number], columns.groups[number]
+    if not re.fullmatch(EMBEDDING_ID, side):
+        metadata = None if model is None else {"model": model}
+        return client.upload(side, metadata=metadata, ids=ids, groups=groups).id
+    if ids is not None or groups is not None or model is not None:
+        raise InputError(
+            f"{side} is a stored set, which has its own ids, groups and model.", value=side, hint="Upload it with them."
+        )
+    return side
+
+
+def _wait(client: Client, pending: PendingJob[Outcome], outcome: type[Outcome], timeout_s: float | None) -> Outcome:
+    with progress_bar("waiting") as report:
+        try:
+            job = client.wait(pending.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
+        except KeyboardInterrupt:
+            remarks().print(f"Job {pending.id} goes on; `consilience jobs cancel {pending.id}` stops it.")
+            raise
+    try:
+        return result_of(job, outcome)
+    except JobError:
+        raise
+    except Exception as error:  # the job's own error, of whatever kind: what failed is the job
+        raise JobError(f"Job {job.id} failed: {error}", value=job.id) from error
