@@ -255,7 +255,7 @@ MAP_BODY: dict[str, Any] = {
                         "a": {"embedding": EXAMPLE_ID},
                         "b": {"embedding": EXAMPLE_ID},
                         "map": "procrustes",
-                        "test_share": 0.25,
+                        "name": "released",
                     },
                 }
             },
