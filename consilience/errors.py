@@ -47,22 +47,9 @@ Each error carries data (the offending value, the limit, what to do), never a st
 `service/problems.py` alone knows those.
 """
 
-from reprlib import Repr
 from typing import Any, ClassVar
 
-#: Characters of an offending value that an error quotes back.
-QUOTED_LENGTH = 200
-#: Containers are abridged while they are written out: hostile ones are a thousand levels deep, or a million long.
-_ABRIDGED = Repr()
-_ABRIDGED.maxlevel = 4
-_ABRIDGED.maxlist = _ABRIDGED.maxtuple = _ABRIDGED.maxdict = 50
-_ABRIDGED.maxstring = _ABRIDGED.maxother = _ABRIDGED.maxlong = QUOTED_LENGTH
-
-
-def quote(value: object) -> str:
-    """A value as text of at most 200 characters, whatever it is."""
-    text = _ABRIDGED.repr(value) if isinstance(value, list | tuple | dict) else str(value)
-    return text[:QUOTED_LENGTH]
+from consilience.quoting import quote
 
 
 class ConsilienceError(Exception):

@@ -14,7 +14,8 @@ from pydantic_core import PydanticUndefined
 from consilience.contract.metrics import METRICS
 from consilience.contract.places import Location, find_pointer, sentence
 from consilience.contract.problems import Fault
-from consilience.errors import QUOTED_LENGTH, InvalidRequest, quote
+from consilience.errors import InvalidRequest
+from consilience.quoting import QUOTED_LENGTH, quote
 
 #: Faults listed in one problem.
 FAULTS_LIMIT = 20

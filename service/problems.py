@@ -15,7 +15,8 @@ from starlette.routing import Match
 from consilience import errors
 from consilience.contract.places import sentence
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Fault, Problem
-from consilience.errors import ConsilienceError, NotFound, quote
+from consilience.errors import ConsilienceError, NotFound
+from consilience.quoting import QUOTED_LENGTH, quote
 from service.faults import FAULTS_LIMIT, InvalidFields
 from service.safety import HEADERS
 
@@ -143,7 +144,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         type=TYPE_PREFIX + status.phrase.lower().replace(" ", "-"),
         title=status.phrase,
         status=status,
-        detail=f"{request.method} {request.url.path[: errors.QUOTED_LENGTH]}: {error.detail}.",
+        detail=f"{request.method} {request.url.path[:QUOTED_LENGTH]}: {error.detail}.",
         value=request.method if status == HTTPStatus.METHOD_NOT_ALLOWED else None,
         hint="The routes are listed at /openapi.json.",
     )

@@ -54,6 +54,40 @@ class _Listed:
         return kind.grid([kind.read(lists, k) for lists in self.a], [kind.read(lists, k) for lists in self.b], report)
 
 
+@dataclass(frozen=True)
+class _Resampling:
+    """The scores of the same lists with rows left out: what intervals are made of."""
+
+    metric: NeighbourMetric
+    kind: ListScore[Any]
+    comparison: Comparison
+    grid: Float64Array
+    lists: Callable[[], _Listed]
+    exact: bool
+    """Whether the graphs are."""
+
+    def bounds(self, i: int, j: int, level: float) -> Bounds | Reason:
+        if not self.exact:
+            return _OFF_CENTRE
+        return _find_bounds(self.metric, self.comparison, float(self.grid[i, j]), self._rescore(i, j), level)
+
+    def replicates(self, i: int, j: int) -> Replicates | Reason:
+        if not self.exact:
+            return _OFF_CENTRE
+        (k,), comparison = self.metric.k, self.comparison
+        found = resample(self._rescore(i, j), comparison.n, k, seed=comparison.seed, groups=comparison.groups)
+        return _too_few(comparison.n, k) if found is None else found
+
+    def _rescore(self, i: int, j: int) -> Within:
+        (k,), kind, listed = self.metric.k, self.kind, self.lists()
+        # Cut to what this k needs, so that the other metrics of a request change no number.
+        length = min(self.comparison.list_length, list_length(self.comparison.n, k))
+        a, b = listed.a[i].first(length), listed.b[j].first(length)
+        if kind.parts is not None:
+            return partial(kind.parts, a, b, k)
+        return one_by_one(lambda kept: kind.score(*(kind.read(lists.within(kept, k), k) for lists in (a, b))))
+
+
 def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measurement:
     """Measure the agreement of the neighbour lists of every layer pair at one k."""
     (k,) = metric.k
@@ -74,32 +108,14 @@ def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measu
         # A draw without a value counts as one that reaches the observed value: p errs on the safe side.
         return np.where(np.isnan(drawn) | np.isnan(grid), grid, drawn)
 
-    def rescore(i: int, j: int) -> Within:
-        # Cut to what this k needs, so that the other metrics of a request change no number.
-        length = min(comparison.list_length, list_length(comparison.n, k))
-        a, b = (lists.first(length) for lists in (resampled().a[i], resampled().b[j]))
-        if kind.parts is not None:
-            return partial(kind.parts, a, b, k)
-        return one_by_one(lambda kept: kind.score(*(kind.read(lists.within(kept, k), k) for lists in (a, b))))
-
-    def bounds(i: int, j: int, level: float) -> Bounds | Reason:
-        if record.recall_queries is not None:
-            return _OFF_CENTRE
-        return _find_bounds(metric, comparison, float(grid[i, j]), rescore(i, j), level)
-
-    def replicates(i: int, j: int) -> Replicates | Reason:
-        if record.recall_queries is not None:
-            return _OFF_CENTRE
-        found = resample(rescore(i, j), comparison.n, k, seed=comparison.seed, groups=comparison.groups)
-        return _too_few(comparison.n, k) if found is None else found
-
+    resampling = _Resampling(metric, kind, comparison, grid, resampled, exact=record.recall_queries is None)
     return Measurement(
         grid=grid,
         reasons=reasons,
         law=lambda i, j: kind.law(kind.read(listed.a[i], k), kind.read(listed.b[j], k)),
         permuted=permuted,
-        bounds=bounds,
-        replicates=replicates,
+        bounds=resampling.bounds,
+        replicates=resampling.replicates,
         neighbours=record,
         warnings=warn(graphs[:split], graphs[split:], k),
     )

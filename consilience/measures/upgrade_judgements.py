@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from consilience.contract.jobs import Label
-from consilience.errors import InvalidRequest, quote
+from consilience.errors import InvalidRequest
 from consilience.measures.upgrade_search import Places
+from consilience.quoting import quote
 
 
 def resolve(

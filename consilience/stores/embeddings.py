@@ -74,9 +74,7 @@ class EmbeddingRecords:
             The key came before, with another content, name or metadata.
         """
         owner = self._access.owner
-        # Sets without an owner in their identity are those of the time before keys.
-        marks = [*([owner] if owner != DEFAULT_OWNER else []), *([{"extraction": making.extraction}] if making else [])]
-        identity = _hash([digest, name, metadata, *marks])
+        identity = _identify(owner, digest, name, metadata, making)
         embedding_id = f"emb_{secrets.token_hex(16)}"
         values = {
             "id": embedding_id,
@@ -85,14 +83,12 @@ class EmbeddingRecords:
             "name": name,
             "n": n,
             "digest": digest,
-            "source": "model" if making else "upload",
             "metadata": dict(metadata),
             "bytes": bytes,
             "created_at": datetime.now(UTC),
             **_column_values("ids", ids),
             **_column_values("groups", groups),
-            "extraction": making and making.extraction,
-            "record": making and making.record.model_dump(mode="json"),
+            **_made_values(making),
         }
         with self._database.write() as connection:
             insert = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
@@ -257,6 +253,19 @@ def _to_set(row: Row[Any], own_layers: Iterable[Layer]) -> EmbeddingSet:
         digest, unique = fields.pop(f"{name}_digest"), fields.pop(f"{name}_unique")
         fields[name] = digest and Column(digest=digest, unique=unique)
     return EmbeddingSet(**fields, layers=tuple(own_layers), links={"self": f"/v1/embeddings/{row.id}"})
+
+
+def _identify(owner: str, digest: str, name: str, metadata: Mapping[str, Any], making: Making | None) -> str:
+    # Sets without an owner in their identity are those of the time before keys.
+    marks = [*([owner] if owner != DEFAULT_OWNER else []), *([{"extraction": making.extraction}] if making else [])]
+    return _hash([digest, name, metadata, *marks])
+
+
+def _made_values(making: Making | None) -> dict[str, Any]:
+    """What is noted of a set by where it comes from."""
+    if making is None:
+        return {"source": "upload", "extraction": None, "record": None}
+    return {"source": "model", "extraction": making.extraction, "record": making.record.model_dump(mode="json")}
 
 
 def _column_values(name: str, column: Column | None) -> dict[str, object]:

@@ -11,6 +11,15 @@ from examples.claims.finding import Finding, move
 
 N, DIM, LATENT = 1024, 256, 32
 GALLERIES = (128, 256, 512, 1024, 2048)
+MEANING_COLUMNS = (
+    "variance in common",
+    "mutual_knn",
+    "chance",
+    "above 95 % of chance from",
+    "calibrated",
+    "p",
+    "debiased cka",
+)
 
 
 def gallery(client: Client) -> Finding:
@@ -53,15 +62,6 @@ def meaning(client: Client) -> Finding:
     shares = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     found = [(share, *_score(client, share)) for share in shares]
     ckas = np.array([cka.value for *_, cka in found], dtype=float)
-    columns = (
-        "variance in common",
-        "mutual_knn",
-        "chance",
-        "above 95 % of chance from",
-        "calibrated",
-        "p",
-        "debiased cka",
-    )
     rows = [
         [share, knn.value, knn.null.mean, knn.null.threshold, knn.calibrated, knn.null.p_value, cka.value]
         for share, knn, cka in found
@@ -83,7 +83,7 @@ def meaning(client: Client) -> Finding:
         claim="The article's highest alignment of a language and a vision model is 0.16 of at most 1: 'a remaining mystery'.",
         setup=f"Ten pairs of Gaussian spaces of {N} rows and {DIM} columns: {LATENT} common directions, each space turned on "
         "its own, and noise of its own for the rest of the variance.",
-        columns=columns,
+        columns=MEANING_COLUMNS,
         rows=rows,
         verdict=f"Chance is {rows[0][2]:.4f} and 95 % of pairs that have nothing in common stay below {rows[0][3]:.4f}, so "
         f"0.16 is far from chance. Here it is reached where {at:.0%} of the variance are in common, and debiased CKA says "

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from consilience.client.sync import Client
-from consilience.contract.study_results import StudyCell, StudyMatrix
+from consilience.contract.study_results import FactorResult, StudyCell, StudyMatrix
 from examples.claims.data import DATA
 from examples.claims.finding import Finding
 
@@ -83,11 +83,6 @@ def captions(client: Client) -> Finding:
         )
         axes.legend(frameon=False)
 
-    said = "; ".join(
-        f"{each.metric}: rank correlation of level and agreement {each.value:+.2f} (p {each.p_value:.2g})"
-        for each in document.factors
-        if each.value is not None and each.p_value is not None
-    )
     return Finding(
         name="captions",
         title="Pictures and words: do denser captions agree more with the pictures?",
@@ -99,8 +94,16 @@ def captions(client: Client) -> Finding:
             [view, knn.value, knn.null.mean, *_bounds(knn), knn.p_holm, cka.value, cka.calibrated]
             for view, (knn, cka) in cells.items()
         ],
-        verdict=f"{said}. Five levels can give no p below 1/120.",
+        verdict=f"{_say_factors(document.factors)}. Five levels can give no p below 1/120.",
         draw=draw,
+    )
+
+
+def _say_factors(factors: tuple[FactorResult, ...]) -> str:
+    return "; ".join(
+        f"{each.metric}: rank correlation of level and agreement {each.value:+.2f} (p {each.p_value:.2g})"
+        for each in factors
+        if each.value is not None and each.p_value is not None
     )
 
 
