@@ -2,11 +2,12 @@
 
 The 512 functions of the reference are taken out of `stdlib-docs` by their ids, embedded by MiniLM over HTTP (every layer, the
 mean over at most 256 tokens), and their docstrings aligned with their bodies: the scores are held against the reference's.
-In turn with each extraction a plain loop of sentence-transformers, in a process of its own with the same threads, embeds the
-same texts. "Overhead" is the time from POST to the finished job less what the job's own clock says of embedding.
+In turn with each extraction of some of them a plain loop of sentence-transformers, in a process of its own, embeds the same
+texts; one thread each. "Overhead" is the time from POST to the finished job less what the job's own clock says of embedding.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,10 @@ ROOT = Path(__file__).parents[1]
 IDS: list[str] = [row[0] for row in json.loads((ROOT / "tests/datasets/stdlib_dev_items.json").read_text())]
 MODEL = "hf:all-MiniLM-L6-v2"
 VIEWS = ("text", "code")
+#: A machine's cores are shared by its workers: so many have a thread each. Waiting threads would count as processor time.
+ONE_THREAD = ("--workers", str(os.cpu_count() or 1))
+#: Items of the race, and how often both run.
+RACE, TURNS = 128, 2
 #: Of the unmodified reference implementation on the last layers: mutual_knn (k = 10) and debiased CKA without an epsilon.
 EXPECTED = {"mutual_knn": 0.20918, "cka": 0.383603}
 
@@ -36,42 +41,56 @@ imported = time.perf_counter()
 model = SentenceTransformer(str(find_packaged()["all-MiniLM-L6-v2"]), device="cpu")
 loaded = time.perf_counter()
 texts = json.load(sys.stdin)
+processor = time.process_time()
 model.encode(texts)
+processor = time.process_time() - processor
 done = time.perf_counter()
-print(json.dumps({"import_s": imported - start, "load_s": loaded - imported, "items_per_s": len(texts) / (done - loaded)}))
+speeds = {"items_per_s": len(texts) / (done - loaded), "items_per_processor_s": len(texts) / processor}
+print(json.dumps({"import_s": imported - start, "load_s": loaded - imported, **speeds}))
 """
 
 
 def measure() -> dict[str, object]:
     """Items a second of both, the overhead, the second request, and how near the scores are to the reference's."""
-    with serve() as service, Client(service.url) as client:
+    with serve(*ONE_THREAD) as service, Client(service.url) as client:
         dataset = client.make_dataset("stdlib-docs", ids=IDS).id
+        few = client.make_dataset("stdlib-docs", ids=IDS[:RACE]).id
         # The worker's parent imports the libraries for the first job that needs them.
         first = _extract(client, dataset, "text", layers=["1"])
         results: dict[str, object] = {"items": len(IDS), "first_job_s": first["wall_s"]}
         for view in VIEWS:
-            results[view] = _race(client, dataset, view)
-        results["the_same_again_s"] = _extract(client, dataset, "text")["wall_s"]
+            results[view] = _race(client, few, view)
         results["scores"] = _align(client, dataset)
+        results["the_same_again_s"] = _extract(client, dataset, "text")["wall_s"]
     return results
 
 
 def _race(client: Client, dataset: str, view: str) -> dict[str, Any]:
-    before, ours, after = _plain(view), _extract(client, dataset, view), _plain(view)
-    plain = max(before["items_per_s"], after["items_per_s"])
-    return {
-        "plain": before | {"items_per_s": plain},
-        "service": ours,
-        "ratio": round(ours["items_per_s"] / plain, 2),
-    }
+    """In turn, and the best of each by processor time, which another load on the machine does not stretch much."""
+    plain, ours = [], []
+    for _ in range(TURNS):
+        plain.append(_plain(view))
+        ours.append(_extract(client, dataset, view))
+        client.delete(ours[-1].pop("embedding"))  # else the next turn would find it
+    fastest = max(plain, key=_speed), max(ours, key=_speed)
+    return {"plain": fastest[0], "service": fastest[1], "ratio": round(_speed(fastest[1]) / _speed(fastest[0]), 2)}
+
+
+def _speed(run: dict[str, Any]) -> float:
+    return float(run["items_per_processor_s"])
 
 
 def _plain(view: str) -> dict[str, float]:
     from consilience.datasets.stdlib_docs import open_stdlib_docs  # noqa: PLC0415 - parses for seconds
 
-    texts = open_stdlib_docs().select(IDS).view(view).read(0, len(IDS))
+    texts = open_stdlib_docs().select(IDS[:RACE]).view(view).read(0, RACE)
     done = subprocess.run(
-        [sys.executable, "-c", PLAIN], input=json.dumps(texts), capture_output=True, text=True, check=True
+        [sys.executable, "-c", PLAIN],
+        input=json.dumps(texts),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return {name: round(value, 2) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
 
@@ -86,8 +105,10 @@ def _extract(client: Client, dataset: str, view: str, **wishes: Any) -> dict[str
 def _summarise(document: ExtractionDocument, job: Job, wall_s: float) -> dict[str, Any]:
     embedding_s = document.timings_s.get("embedding", 0.0)
     return {
+        "embedding": document.embedding,
         "cache": document.cache,
         "items_per_s": document.items_per_s,
+        "items_per_processor_s": round(document.n / (document.timings_s.get("embedding_processor") or 1e9), 2),
         "wall_s": round(wall_s, 2),
         "overhead_s": round(wall_s - embedding_s, 2),
         "timings_s": document.timings_s,

@@ -77,3 +77,4 @@ class ExtractionDocument(Document):
     """How the set was made."""
     warnings: tuple[str, ...] = ()
     timings_s: dict[str, Finite]
+    """By the clock, of each part; `embedding_processor` is processor time, which other load does not stretch."""
