@@ -28,15 +28,14 @@ def plan_map(options: MapOptions, a: SideShape, b: SideShape, limits: CostLimits
     TooExpensive
     """
     n = count_pairs(options.pairing, a, b)
-    if n < ROWS_MIN:
-        raise TooFewRows(f"There are {n} rows.", value=n, limit=ROWS_MIN, hint="A map needs at least 8 rows.")
+    check_rows(n)
     p, q = find_dim(a, options.layers.a, "a"), find_dim(b, options.layers.b, "b")
-    _check_choice(options, n, p, q)
+    check_choice(options, n, p, q)
     sums = 2.0 * n * p * (p + q)
     solving = float((FOLDS + 2) * CUBES * max(p, q) ** 3)
     held = options.test_share * n
     judging = 2.0 * 2 * 2 * min(options.queries, held) * held * q + 4.0 * held * p * q
-    training, weights = _train(options, n, p, q)
+    training, weights = find_training(options, n, p, q)
     plan = Plan(
         n=n,
         dim_a=p,
@@ -54,7 +53,13 @@ def plan_map(options: MapOptions, a: SideShape, b: SideShape, limits: CostLimits
     return plan
 
 
-def _train(options: MapOptions, n: int, p: int, q: int) -> tuple[float, int]:
+def check_rows(n: int) -> None:
+    """Refuse fewer rows than a map and its judgement need."""
+    if n < ROWS_MIN:
+        raise TooFewRows(f"There are {n} rows.", value=n, limit=ROWS_MIN, hint="A map needs at least 8 rows.")
+
+
+def find_training(options: MapOptions, n: int, p: int, q: int) -> tuple[float, int]:
     """Operations of training, and bytes of weights with what the optimiser keeps of them; of anchors, likewise."""
     choice = options.map
     if isinstance(choice, Mlp):
@@ -65,7 +70,8 @@ def _train(options: MapOptions, n: int, p: int, q: int) -> tuple[float, int]:
     return 0.0, 0
 
 
-def _check_choice(options: MapOptions, n: int, p: int, q: int) -> None:
+def check_choice(options: MapOptions, n: int, p: int, q: int) -> None:
+    """Refuse a rank, or anchors, that there cannot be for n rows of p and q columns."""
     choice = options.map
     if isinstance(choice, LowRank) and choice.rank > min(p, q):
         raise InvalidRequest(

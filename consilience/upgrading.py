@@ -7,17 +7,8 @@ from typing import TypedDict
 
 from consilience.contract.jobs import Label
 from consilience.contract.maps import MapOptions
-from consilience.contract.upgrades import (
-    Agreement,
-    Changed,
-    Queries,
-    Span,
-    UpgradeOptions,
-    UpgradeReport,
-    Verdict,
-    Way,
-    check_judgements,
-)
+from consilience.contract.upgrade_reports import Agreement, Changed, Queries, Span, UpgradeReport, Verdict, Way
+from consilience.contract.upgrades import UpgradeOptions, check_judgements
 from consilience.errors import InvalidRequest
 from consilience.mapping import Models, choose_layer, describe_side
 from consilience.measures.comparison import Report

@@ -27,6 +27,7 @@ from service.routes import (
     monitoring,
     references,
     studies,
+    upgrades,
 )
 from service.safety import SafeHeaders
 from service.settings import Settings
@@ -81,7 +82,20 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestLog, meters=meters)
     problems.install(app)
-    for room in (embeddings, datasets, references, alignments, studies, maps, jobs, metrics, info, health, monitoring):
+    for room in (
+        embeddings,
+        datasets,
+        references,
+        alignments,
+        studies,
+        maps,
+        upgrades,
+        jobs,
+        metrics,
+        info,
+        health,
+        monitoring,
+    ):
         app.include_router(room.router)
     complete(app)
     add_pages(app)

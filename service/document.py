@@ -11,6 +11,7 @@ from consilience.contract.maps import MapRequest, TranslationRequest
 from consilience.contract.problems import Problem
 from consilience.contract.references import ReferenceRequest
 from consilience.contract.studies import MoreModels, StudyRequest
+from consilience.contract.upgrades import UpgradeRequest
 from consilience.errors import (
     Forbidden,
     InvalidRequest,
@@ -42,6 +43,7 @@ BODIES = (
     ReferenceRequest,
     StudyRequest,
     TranslationRequest,
+    UpgradeRequest,
 )
 #: What the gate can answer before a route is reached.
 GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)

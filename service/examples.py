@@ -113,6 +113,32 @@ DATASET_BODY: dict[str, Any] = {
     },
 }
 
+UPGRADE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/UpgradeRequest"},
+            "examples": {
+                "documents": {
+                    "summary": "Twelve documents by two models, one a rotation of the other",
+                    "value": {"old": {"vectors": CIRCLE}, "new": {"vectors": TURNED}, "k": 3, "maps": "procrustes"},
+                },
+                "judged": {
+                    "summary": "The same with queries, and which documents answer them",
+                    "value": {
+                        "old": {"vectors": CIRCLE, "ids": HOURS},
+                        "new": {"vectors": TURNED, "ids": HOURS},
+                        "queries": {"old": {"vectors": CIRCLE[:4]}, "new": {"vectors": TURNED[:4]}},
+                        "judgements": {"0": ["3 o'clock"], "1": ["2 o'clock", "1 o'clock"], "3": ["12 o'clock"]},
+                        "k": 3,
+                        "maps": ["procrustes", {"kind": "ridge", "penalty": 0.1}],
+                    },
+                },
+            },
+        }
+    },
+}
+
 STUDY_BODY: dict[str, Any] = {
     "required": True,
     "content": {

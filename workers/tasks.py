@@ -10,10 +10,13 @@ from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyRequest
 from consilience.contract.study_results import StudyDocument
+from consilience.contract.upgrade_reports import UpgradeReport
+from consilience.contract.upgrades import UpgradeRequest
 from consilience.errors import InvalidRequest
 from consilience.execution.alignment import check_cost, run_alignment
 from consilience.execution.reference import Against, run_reference
 from consilience.execution.study import run_study_job
+from consilience.execution.upgrade import run_upgrade
 from consilience.stores.cells import Cells
 from consilience.stores.embeddings import EmbeddingRecords
 from workers.attempts import Report
@@ -89,6 +92,16 @@ def compare(job: Job, report: Report, workshop: Workshop) -> StudyDocument:
     )
 
 
+def upgrade(job: Job, report: Report, workshop: Workshop) -> UpgradeReport:
+    """What a swap of models asks of an index."""
+    request, embeddings = UpgradeRequest.model_validate(job.request), workshop.embeddings
+    documents = _read(request.old, embeddings), _read(request.new, embeddings)
+    queries = None
+    if request.queries is not None:
+        queries = _read(request.queries.old, embeddings), _read(request.queries.new, embeddings)
+    return run_upgrade(request, documents, queries, workshop.blobs, report=report, cluster=workshop.cluster)
+
+
 def _read_request(job: Job) -> AlignmentRequest:
     """What it was planned with, which the request may leave to the operator."""
     request = AlignmentRequest.model_validate(job.request)
@@ -112,4 +125,5 @@ RUNNERS: dict[JobKind, Runner] = {
     "study": compare,
     "map": fit_map,
     "translation": translate,
+    "upgrade": upgrade,
 }

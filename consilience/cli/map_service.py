@@ -6,15 +6,15 @@ from typing import TypeVar
 
 from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
-from consilience.cli.consoles import remarks
-from consilience.cli.progress import follow, progress_bar
+from consilience.cli.progress import progress_bar
 from consilience.cli.scoring import require_source
-from consilience.client.operations import result_of
+from consilience.cli.waiting import await_document
+from consilience.client.pending import PendingJob
 from consilience.client.sources import EMBEDDING_ID
-from consilience.client.sync import Client, PendingJob
+from consilience.client.sync import Client
 from consilience.contract.base import Document
 from consilience.contract.maps import MapDocument, MapOptions, StoredMap, TranslationDocument
-from consilience.errors import InputError, JobError
+from consilience.errors import InputError
 
 MAP_ID = re.compile(r"map_[0-9a-f]{32}")
 Outcome = TypeVar("Outcome", bound=Document)
@@ -77,14 +77,4 @@ def _store(client: Client, side: str, columns: Columns, number: int, model: str 
 
 def _wait(client: Client, pending: PendingJob[Outcome], outcome: type[Outcome], timeout_s: float | None) -> Outcome:
     with progress_bar("waiting") as report:
-        try:
-            job = client.wait(pending.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
-        except KeyboardInterrupt:
-            remarks().print(f"Job {pending.id} goes on; `consilience jobs cancel {pending.id}` stops it.")
-            raise
-    try:
-        return result_of(job, outcome)
-    except JobError:
-        raise
-    except Exception as error:  # the job's own error, of whatever kind: what failed is the job
-        raise JobError(f"Job {job.id} failed: {error}", value=job.id) from error
+        return await_document(client, pending.id, outcome, report, timeout_s)

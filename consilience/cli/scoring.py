@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from consilience.cli.columns import Columns
+from consilience.cli.columns import Columns, Labels
 from consilience.cli.connection import connect
-from consilience.cli.consoles import remarks
-from consilience.cli.progress import follow, progress_bar
-from consilience.client.operations import Outcome, result_of
+from consilience.cli.progress import progress_bar
+from consilience.cli.waiting import await_document
 from consilience.client.sources import EMBEDDING_ID
 from consilience.client.sync import Client
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import Job, ScoringOptions
+from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import ScoreDocument
-from consilience.errors import InputError, JobError, MissingExtra, WaitTimedOut
+from consilience.errors import InputError, MissingExtra, WaitTimedOut
 
 
 def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
@@ -69,29 +68,16 @@ def _score_there(  # noqa: PLR0917 - as above
     a: str, b: str, options: ScoringOptions, columns: Columns, server: str, timeout_s: float | None
 ) -> ScoreDocument:
     with connect(server) as client, progress_bar("uploading") as report:
-        sides = [_store(client, side, columns, number) for number, side in enumerate((a, b))]
+        sides = [
+            store(client, side, ids, groups)
+            for side, ids, groups in zip((a, b), columns.ids, columns.groups, strict=True)
+        ]
         alignment = client.align(sides[0], sides[1], options)
-        try:
-            job = client.wait(alignment.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
-        except KeyboardInterrupt:
-            remarks().print(f"Job {alignment.id} goes on; `consilience jobs cancel {alignment.id}` stops it.")
-            raise
-    return finished_document(job, ScoreDocument)
+        return await_document(client, alignment.id, ScoreDocument, report, timeout_s)
 
 
-def finished_document(job: Job, kind: type[Outcome]) -> Outcome:
-    """The document of a finished job; whatever error it ended with is a failed job here."""
-    try:
-        return result_of(job, kind)
-    except JobError:
-        raise
-    except Exception as error:  # the job's own error, of whatever kind: what failed is the job
-        raise JobError(f"Job {job.id} failed: {error}", value=job.id) from error
-
-
-def _store(client: Client, side: str, columns: Columns, number: int) -> EmbeddingSet | str:
+def store(client: Client, side: str, ids: Labels, groups: Labels) -> EmbeddingSet | str:
     """A file with columns as a stored set; without, the client uploads it itself."""
-    ids, groups = columns.ids[number], columns.groups[number]
     if ids is None and groups is None:
         return side
     if re.fullmatch(EMBEDDING_ID, side):

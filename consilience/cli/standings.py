@@ -11,9 +11,10 @@ from consilience.cli.connection import connect
 from consilience.cli.consoles import results, warn
 from consilience.cli.numbers import ABSENT, figure, metric_label
 from consilience.cli.output import write
-from consilience.cli.progress import follow, progress_bar
-from consilience.cli.scoring import finished_document, require_source
+from consilience.cli.progress import progress_bar
+from consilience.cli.scoring import require_source
 from consilience.cli.tables import new_table
+from consilience.cli.waiting import await_document
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.reference_scores import ReferenceDocument, Standing
 from consilience.errors import InputError
@@ -42,8 +43,7 @@ def obtain_standings(  # noqa: PLR0917 - what the commands have read, in its ord
         raise InputError("Members have their own ids and groups.", hint="Upload A with --ids first, and name its id.")
     with connect(server) as client, progress_bar("uploading") as report:
         asked = client.align(a, reference=reference, options=options)
-        job = client.wait(asked.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
-    return finished_document(job, ReferenceDocument)
+        return await_document(client, asked.id, ReferenceDocument, report, timeout_s)
 
 
 def show_standings(document: ReferenceDocument, *, as_json: bool, out: Path | None) -> None:

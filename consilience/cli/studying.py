@@ -6,12 +6,12 @@ from typing import Any
 
 from consilience.cli.connection import connect
 from consilience.cli.consoles import remarks
-from consilience.cli.progress import follow, progress_bar
+from consilience.cli.progress import progress_bar
 from consilience.cli.scoring import alarm, require_source
-from consilience.client.operations import result_of
+from consilience.cli.waiting import await_document
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import TABLE, StudyDocument
-from consilience.errors import InputError, JobError, MissingExtra
+from consilience.errors import InputError, MissingExtra
 
 Models = Mapping[str, str]
 Metadata = Mapping[str, Mapping[str, Any]]
@@ -63,17 +63,7 @@ def _study_there(  # noqa: PLR0917 - as above
 ) -> StudyDocument:
     with connect(server) as client, progress_bar("uploading") as report:
         pending = client.study(rows, columns, options, metadata=metadata)
-        try:
-            job = client.wait(pending.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
-        except KeyboardInterrupt:
-            remarks().print(f"Job {pending.id} goes on; `consilience jobs cancel {pending.id}` stops it.")
-            raise
-    try:
-        return result_of(job, StudyDocument)
-    except JobError:
-        raise
-    except Exception as error:  # the job's own error, of whatever kind: what failed is the job
-        raise JobError(f"Job {job.id} failed: {error}", value=job.id) from error
+        return await_document(client, pending.id, StudyDocument, report, timeout_s)
 
 
 def write_study(document: StudyDocument, out: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 from consilience.cli.consoles import remarks, results
 from consilience.cli.judgements import read_judgements
 from consilience.cli.metric_words import parse_map
-from consilience.cli.options import ColumnFile, Json, Pairing, Seed, Timeout
+from consilience.cli.options import ColumnFile, Json, Pairing, Seed, Server, Timeout
 from consilience.cli.statuses import ExitStatus
 from consilience.cli.upgrade_bars import judge, parse_bar, reached_table
 from consilience.cli.upgrade_options import Inputs, read_upgrade_options
@@ -72,6 +72,7 @@ def upgrade(
     least: Least = None,
     out: Out = None,
     as_json: Json = False,
+    server: Server = None,
     timeout: Timeout = None,
 ) -> None:
     """Say whether an index survives a swap of its embedding model: keep, adapt or re-embed.
@@ -97,7 +98,7 @@ def upgrade(
     inputs = Inputs.read(
         (old, new), (queries_old, queries_new), None if judgements is None else read_judgements(judgements)
     ).with_columns(ids=(ids_old, ids_new), groups=groups, query_ids=(query_ids_old, query_ids_new))
-    report = obtain_report(inputs, options, timeout)
+    report = obtain_report(inputs, options, server, timeout)
     found = judge(report, bars)
     show_report(report, as_json=as_json, out=out)
     if found:

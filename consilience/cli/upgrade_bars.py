@@ -9,7 +9,7 @@ from rich.text import Text
 
 from consilience.cli.numbers import figure
 from consilience.cli.tables import new_table
-from consilience.contract.upgrades import UpgradeReport, Way
+from consilience.contract.upgrade_reports import UpgradeReport, Way
 from consilience.errors import InvalidRequest
 
 #: Figures of the whole report, and of each way.

@@ -11,10 +11,11 @@ from consilience.cli.numbers import ABSENT, figure
 from consilience.cli.output import write
 from consilience.cli.tables import new_table
 from consilience.contract.maps import Estimate
-from consilience.contract.upgrades import Span, UpgradeReport
+from consilience.contract.upgrade_reports import Span, UpgradeReport
 from consilience.errors import InvalidRequest
 from consilience.reports.upgrade_html import to_html
 from consilience.reports.upgrade_markdown import to_markdown
+from consilience.reports.words import title
 
 #: Forms of a report by the ending of a file's name.
 SUFFIXES = (".json", ".md", ".html")
@@ -53,7 +54,7 @@ def report_table(report: UpgradeReport) -> RenderableType:
         table.add_row(way.name, _value(way.recall), _interval(way.recall), *more, _value(way.gain))
     shared = report.agreement.shared
     return Group(
-        Text(f"{report.old.name} to {report.new.name}: {report.n} documents, {report.queries.asked} asked", "bold"),
+        Text(_heading(report), "bold"),
         table,
         Text(
             f"neighbour agreement@{report.k} {figure(shared.value)} {_interval(shared)}, "
@@ -61,6 +62,11 @@ def report_table(report: UpgradeReport) -> RenderableType:
         ),
         Text.assemble((report.verdict.word, "bold"), f": {report.verdict.text}"),
     )
+
+
+def _heading(report: UpgradeReport) -> str:
+    who = "held-out documents" if report.queries.source == "documents" else "queries"
+    return f"{title(report)}: {report.n} documents, {report.queries.asked} {who} asked"
 
 
 def _value(found: Estimate | Span | None) -> str:

@@ -2,24 +2,37 @@
 
 from pathlib import Path
 
+from consilience.cli.connection import connect
 from consilience.cli.progress import progress_bar
-from consilience.cli.scoring import alarm, require_source
+from consilience.cli.scoring import alarm, require_source, store
 from consilience.cli.upgrade_options import Inputs
-from consilience.contract.upgrades import UpgradeOptions, UpgradeReport
+from consilience.cli.waiting import await_document
+from consilience.contract.upgrade_reports import UpgradeReport
+from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import MissingExtra
 
 
-def obtain_report(inputs: Inputs, options: UpgradeOptions, timeout_s: float | None) -> UpgradeReport:
-    """The report on files."""
+def obtain_report(
+    inputs: Inputs, options: UpgradeOptions, server: str | None, timeout_s: float | None
+) -> UpgradeReport:
+    """The report on files, or on stored sets where there is a server."""
     for side in (*inputs.documents, *(inputs.queries or ())):
-        require_source(side, None)
+        require_source(side, server)
+    return (
+        _report_here(inputs, options, timeout_s)
+        if server is None
+        else _report_there(inputs, options, server, timeout_s)
+    )
+
+
+def _report_here(inputs: Inputs, options: UpgradeOptions, timeout_s: float | None) -> UpgradeReport:
     try:
         from consilience.upgrading import report  # noqa: PLC0415 -- numpy and faiss, only for those who compute here
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"An upgrade report in this process needs {error.name}.",
             value=error.name,
-            hint="Run: pip install 'consilience[compute]'.",
+            hint="Run: pip install 'consilience[compute]', or let a service do it with --server.",
         ) from error
     old, new = map(Path, inputs.documents)
     queries = None if inputs.queries is None else (Path(inputs.queries[0]), Path(inputs.queries[1]))
@@ -35,3 +48,18 @@ def obtain_report(inputs: Inputs, options: UpgradeOptions, timeout_s: float | No
             query_ids=inputs.query_ids,
             progress=progress,
         )
+
+
+def _report_there(inputs: Inputs, options: UpgradeOptions, server: str, timeout_s: float | None) -> UpgradeReport:
+    with connect(server) as client, progress_bar("uploading") as report:
+        old, new = (
+            store(client, side, ids, inputs.groups) for side, ids in zip(inputs.documents, inputs.ids, strict=True)
+        )
+        queries = None
+        if inputs.queries is not None:
+            first, second = (
+                store(client, side, ids, None) for side, ids in zip(inputs.queries, inputs.query_ids, strict=True)
+            )
+            queries = first, second
+        pending = client.upgrade(old, new, options, queries=queries, judgements=inputs.judgements)
+        return await_document(client, pending.id, UpgradeReport, report, timeout_s)

@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, overload
+from typing import Any, Literal, Self, overload
 
 import httpx2
 import stamina
@@ -19,8 +19,9 @@ import stamina
 from consilience.client import map_operations, operations, reference_operations
 from consilience.client.exchange import Body, Operation, Request, Result
 from consilience.client.forms import Labels
-from consilience.client.operations import Outcome, Watcher
-from consilience.client.options import extraction_of, map_options_of, options_of, study_options_of
+from consilience.client.operations import Watcher
+from consilience.client.options import extraction_of, map_options_of, options_of, study_options_of, upgrade_options_of
+from consilience.client.pending import AsyncPendingJob
 from consilience.client.reference_operations import AnyReference
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
@@ -39,6 +40,8 @@ from consilience.contract.references import ReferencePage, ReferenceSet
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
+from consilience.contract.upgrade_reports import UpgradeReport
+from consilience.contract.upgrades import UpgradeOptions
 
 
 class AsyncClient:
@@ -112,7 +115,7 @@ class AsyncClient:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         webhook: str | None = None,
-    ) -> "AsyncPendingJob[ExtractionDocument]":
+    ) -> AsyncPendingJob[ExtractionDocument]:
         """Ask for the set that a model makes of one view of a dataset, such as `hf:openai-community/gpt2` of `stdlib-docs`.
 
         The same model, items and wishes again are the set that was made before. Its ids are those of the items.
@@ -195,7 +198,7 @@ class AsyncClient:
         *,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "AsyncPendingJob[ScoreDocument]": ...
+    ) -> AsyncPendingJob[ScoreDocument]: ...
 
     @overload
     async def align(
@@ -206,7 +209,7 @@ class AsyncClient:
         reference: AnyReference,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "AsyncPendingJob[ReferenceDocument]": ...
+    ) -> AsyncPendingJob[ReferenceDocument]: ...
 
     async def align(
         self,
@@ -217,7 +220,7 @@ class AsyncClient:
         reference: AnyReference | None = None,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "AsyncPendingJob[Any]":
+    ) -> AsyncPendingJob[Any]:
         """Ask how far two spaces agree, or one and each member of a reference set (itself, its id or its name).
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. Either may be an
@@ -245,7 +248,7 @@ class AsyncClient:
         *,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
         **fields: Any,
-    ) -> "AsyncPendingJob[StudyDocument]":
+    ) -> AsyncPendingJob[StudyDocument]:
         """Compare many spaces: rows with columns, or all rows with each other.
 
         `rows` and `columns` are labels with stored sets, their ids, paths or arrays; what is not stored yet is uploaded
@@ -261,7 +264,7 @@ class AsyncClient:
         columns: Mapping[str, Source] | None = None,
         *,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> "AsyncPendingJob[StudyDocument]":
+    ) -> AsyncPendingJob[StudyDocument]:
         """The same study with more models, as a job of its own: only the new cells are scored."""
         operation = operations.extend_study(study_id, rows, columns, metadata)
         return AsyncPendingJob(self, await self._run(operation), StudyDocument)
@@ -283,7 +286,7 @@ class AsyncClient:
         name: str | None = None,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "AsyncPendingJob[StoredMap]":
+    ) -> AsyncPendingJob[StoredMap]:
         """Ask for a map from the space of `a` to that of `b`: fitted on some rows, judged on the others.
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. `fields` are those
@@ -320,10 +323,33 @@ class AsyncClient:
 
     async def translate_set(
         self, map_id: str, source: Source, *, layer: str = "last", name: str | None = None, model: str | None = None
-    ) -> "AsyncPendingJob[TranslationDocument]":
+    ) -> AsyncPendingJob[TranslationDocument]:
         """Ask for a new set of the translations of a stored one's layer; what is not stored yet is uploaded first."""
         operation = map_operations.translate_set(map_id, source, layer, name, model)
         return AsyncPendingJob(self, await self._run(operation), TranslationDocument)
+
+    async def upgrade(
+        self,
+        old: Source,
+        new: Source,
+        options: UpgradeOptions | None = None,
+        *,
+        queries: tuple[Source, Source] | None = None,
+        judgements: Mapping[str, Sequence[str | int]] | None = None,
+        **fields: Any,
+    ) -> AsyncPendingJob[UpgradeReport]:
+        """Ask whether an index survives a swap of its embedding model.
+
+        `old` and `new` are the same documents by both models, `queries` the same queries by both: stored sets, their ids, paths
+        or arrays; what is not stored yet is uploaded first. `judgements` are, for each query, the documents that answer it: by
+        ids, or by row numbers where there are none. `fields` are those of UpgradeOptions.
+        """
+        operation = operations.upgrade(old, new, upgrade_options_of(options, fields), queries, judgements)
+        return AsyncPendingJob(self, await self._run(operation), UpgradeReport)
+
+    async def upgrade_page(self, job_id: str, form: Literal["markdown", "html"] = "markdown") -> str:
+        """The report of a finished upgrade job, for people."""
+        return await self._run(operations.upgrade_page(job_id, form))
 
     async def job(self, job_id: str) -> Job:
         """One job as it stands."""
@@ -408,40 +434,3 @@ async def _stream(body: Body) -> AsyncIterator[bytes]:
     chunks = body.chunks()
     while chunk := await asyncio.to_thread(next, chunks, b""):
         yield chunk
-
-
-class AsyncPendingJob(Generic[Outcome]):
-    """A job that the service works on, and the document that will come of it.
-
-    Attributes
-    ----------
-    job : Job
-        The job as it was last seen.
-    """
-
-    def __init__(self, client: AsyncClient, job: Job, outcome: type[Outcome]) -> None:
-        self._client, self._outcome = client, outcome
-        self.job = job
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self.job.id
-
-    async def refresh(self) -> Job:
-        """The job as it stands now."""
-        self.job = await self._client.job(self.id)
-        return self.job
-
-    async def cancel(self) -> Job:
-        """Ask for its end."""
-        self.job = await self._client.cancel(self.id)
-        return self.job
-
-    async def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> Outcome:
-        """The document, once they are there.
-
-        Raises the error that the job ended with, JobCanceled if it was canceled, WaitTimedOut after `timeout_s` seconds.
-        """
-        self.job = await self._client.wait(self.id, timeout_s=timeout_s, watch=watch)
-        return operations.result_of(self.job, self._outcome)

@@ -31,6 +31,7 @@ from consilience.contract.jobs import (
 from consilience.contract.metrics import Catalogue
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
+from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import JobCanceled, WaitTimedOut
 
 #: Seconds between two looks at a job: the first, the longest, and the growth while nothing changes.
@@ -176,6 +177,33 @@ def study_so_far(study_id: str) -> Operation[StudyDocument]:
 def study_table(study_id: str, form: Literal["csv", "parquet"]) -> Operation[bytes]:
     """What is there of a study, as a file."""
     return check((yield Request("GET", _path("studies", study_id), {"format": form}))).content
+
+
+def upgrade(
+    old: Source,
+    new: Source,
+    options: UpgradeOptions,
+    queries: tuple[Source, Source] | None,
+    judgements: Mapping[str, Sequence[str | int]] | None,
+) -> Operation[Job]:
+    """Upload what is not yet stored, then ask for the upgrade report."""
+    body = options.model_dump(mode="json", include=options.model_fields_set)
+    body |= {"old": {"embedding": (yield from store(old))}, "new": {"embedding": (yield from store(new))}}
+    if queries is not None:
+        first, second = queries
+        body["queries"] = {
+            "old": {"embedding": (yield from store(first))},
+            "new": {"embedding": (yield from store(second))},
+        }
+    if judgements is not None:
+        body["judgements"] = {query: list(answers) for query, answers in judgements.items()}
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    return (yield from fetch(Request("POST", "/v1/upgrades", headers=headers, json=body), Job))
+
+
+def upgrade_page(job_id: str, form: Literal["markdown", "html"]) -> Operation[str]:
+    """An upgrade report as a page."""
+    return check((yield Request("GET", _path("upgrades", job_id), {"format": form}))).text
 
 
 def job(job_id: str) -> Operation[Job]:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, overload
+from typing import Any, Literal, Self, overload
 
 import httpx2
 import stamina
@@ -19,8 +19,9 @@ import stamina
 from consilience.client import map_operations, operations, reference_operations
 from consilience.client.exchange import Operation, Request, Result
 from consilience.client.forms import Labels
-from consilience.client.operations import Outcome, Watcher
-from consilience.client.options import extraction_of, map_options_of, options_of, study_options_of
+from consilience.client.operations import Watcher
+from consilience.client.options import extraction_of, map_options_of, options_of, study_options_of, upgrade_options_of
+from consilience.client.pending import PendingJob
 from consilience.client.reference_operations import AnyReference
 from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sources import AnySource, Source
@@ -38,6 +39,8 @@ from consilience.contract.references import ReferencePage, ReferenceSet
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
+from consilience.contract.upgrade_reports import UpgradeReport
+from consilience.contract.upgrades import UpgradeOptions
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -113,7 +116,7 @@ class Client:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         webhook: str | None = None,
-    ) -> "PendingJob[ExtractionDocument]":
+    ) -> PendingJob[ExtractionDocument]:
         """Ask for the set that a model makes of one view of a dataset, such as `hf:openai-community/gpt2` of `stdlib-docs`.
 
         The same model, items and wishes again are the set that was made before. Its ids are those of the items.
@@ -196,7 +199,7 @@ class Client:
         *,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "PendingJob[ScoreDocument]": ...
+    ) -> PendingJob[ScoreDocument]: ...
 
     @overload
     def align(
@@ -207,7 +210,7 @@ class Client:
         reference: AnyReference,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "PendingJob[ReferenceDocument]": ...
+    ) -> PendingJob[ReferenceDocument]: ...
 
     def align(
         self,
@@ -218,7 +221,7 @@ class Client:
         reference: AnyReference | None = None,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "PendingJob[Any]":
+    ) -> PendingJob[Any]:
         """Ask how far two spaces agree, or one and each member of a reference set (itself, its id or its name).
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. Either may be an
@@ -246,7 +249,7 @@ class Client:
         *,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
         **fields: Any,
-    ) -> "PendingJob[StudyDocument]":
+    ) -> PendingJob[StudyDocument]:
         """Compare many spaces: rows with columns, or all rows with each other.
 
         `rows` and `columns` are labels with stored sets, their ids, paths or arrays; what is not stored yet is uploaded
@@ -262,7 +265,7 @@ class Client:
         columns: Mapping[str, Source] | None = None,
         *,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> "PendingJob[StudyDocument]":
+    ) -> PendingJob[StudyDocument]:
         """The same study with more models, as a job of its own: only the new cells are scored."""
         operation = operations.extend_study(study_id, rows, columns, metadata)
         return PendingJob(self, self._run(operation), StudyDocument)
@@ -284,7 +287,7 @@ class Client:
         name: str | None = None,
         webhook: str | None = None,
         **fields: Any,
-    ) -> "PendingJob[StoredMap]":
+    ) -> PendingJob[StoredMap]:
         """Ask for a map from the space of `a` to that of `b`: fitted on some rows, judged on the others.
 
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. `fields` are those
@@ -321,10 +324,33 @@ class Client:
 
     def translate_set(
         self, map_id: str, source: Source, *, layer: str = "last", name: str | None = None, model: str | None = None
-    ) -> "PendingJob[TranslationDocument]":
+    ) -> PendingJob[TranslationDocument]:
         """Ask for a new set of the translations of a stored one's layer; what is not stored yet is uploaded first."""
         operation = map_operations.translate_set(map_id, source, layer, name, model)
         return PendingJob(self, self._run(operation), TranslationDocument)
+
+    def upgrade(
+        self,
+        old: Source,
+        new: Source,
+        options: UpgradeOptions | None = None,
+        *,
+        queries: tuple[Source, Source] | None = None,
+        judgements: Mapping[str, Sequence[str | int]] | None = None,
+        **fields: Any,
+    ) -> PendingJob[UpgradeReport]:
+        """Ask whether an index survives a swap of its embedding model.
+
+        `old` and `new` are the same documents by both models, `queries` the same queries by both: stored sets, their ids, paths
+        or arrays; what is not stored yet is uploaded first. `judgements` are, for each query, the documents that answer it: by
+        ids, or by row numbers where there are none. `fields` are those of UpgradeOptions.
+        """
+        operation = operations.upgrade(old, new, upgrade_options_of(options, fields), queries, judgements)
+        return PendingJob(self, self._run(operation), UpgradeReport)
+
+    def upgrade_page(self, job_id: str, form: Literal["markdown", "html"] = "markdown") -> str:
+        """The report of a finished upgrade job, for people."""
+        return self._run(operations.upgrade_page(job_id, form))
 
     def job(self, job_id: str) -> Job:
         """One job as it stands."""
@@ -402,40 +428,3 @@ class Client:
             json=request.json,
             content=request.body.chunks() if request.body else None,
         )
-
-
-class PendingJob(Generic[Outcome]):
-    """A job that the service works on, and the document that will come of it.
-
-    Attributes
-    ----------
-    job : Job
-        The job as it was last seen.
-    """
-
-    def __init__(self, client: Client, job: Job, outcome: type[Outcome]) -> None:
-        self._client, self._outcome = client, outcome
-        self.job = job
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self.job.id
-
-    def refresh(self) -> Job:
-        """The job as it stands now."""
-        self.job = self._client.job(self.id)
-        return self.job
-
-    def cancel(self) -> Job:
-        """Ask for its end."""
-        self.job = self._client.cancel(self.id)
-        return self.job
-
-    def wait(self, *, timeout_s: float | None = None, watch: Watcher | None = None) -> Outcome:
-        """The document, once they are there.
-
-        Raises the error that the job ended with, JobCanceled if it was canceled, WaitTimedOut after `timeout_s` seconds.
-        """
-        self.job = self._client.wait(self.id, timeout_s=timeout_s, watch=watch)
-        return operations.result_of(self.job, self._outcome)

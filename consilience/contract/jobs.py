@@ -30,6 +30,7 @@ from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryChoice
 from consilience.contract.study_results import StudyDocument
+from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.contract.webhooks import WebhookChoice
 
 #: An item's or a group's name; an integer stands for its decimal digits.
@@ -253,7 +254,7 @@ class JobStatus(StrEnum):
 
 
 #: What a job does.
-JobKind = Literal["alignment", "reference", "extraction", "study", "map", "translation"]
+JobKind = Literal["alignment", "reference", "extraction", "study", "map", "translation", "upgrade"]
 #: Which workers take it: `extract` is for those that run models, such as workers with a card.
 QueueName = Literal["align", "extract"]
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
@@ -265,6 +266,7 @@ RESULTS: dict[JobKind, type[Document]] = {
     "study": StudyDocument,
     "map": StoredMap,
     "translation": TranslationDocument,
+    "upgrade": UpgradeReport,
 }
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
@@ -309,7 +311,14 @@ class Job(Document):
     request: dict[str, Any]
     """The request with every default filled in."""
     result: (
-        ScoreDocument | ReferenceDocument | ExtractionDocument | StudyDocument | StoredMap | TranslationDocument | None
+        ScoreDocument
+        | ReferenceDocument
+        | ExtractionDocument
+        | StudyDocument
+        | StoredMap
+        | TranslationDocument
+        | UpgradeReport
+        | None
     ) = None
     error: Problem | None = None
     links: dict[str, str]

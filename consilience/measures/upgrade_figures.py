@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from consilience.contract.maps import Estimate, Fitted, MapChoice
-from consilience.contract.upgrades import Agreement, Changed, Neighbour, Span, UpgradeOptions, Way, WayKind
+from consilience.contract.upgrade_reports import Agreement, Changed, Neighbour, Span, Way, WayKind
+from consilience.contract.upgrades import UpgradeOptions
 from consilience.measures.map_report import estimate
 from consilience.measures.upgrade_search import Answers, Findings, Places
 from consilience.numerics.arrays import Float64Array

@@ -103,6 +103,10 @@ class Answers:
     ids: IdArray
     similarities: Float32Array
 
+    def first(self, count: int) -> "Answers":
+        """Those of the first who asked."""
+        return Answers(self.ids[:count], self.similarities[:count])
+
 
 @dataclass(frozen=True)
 class Block:
@@ -155,22 +159,29 @@ def find_answers(
 ) -> Findings:
     """Ask the old and the new index.
 
-    New queries ask the old index as they are where both models have as many columns, and through each map.
+    New queries ask the old index as they are where both models have as many columns, and through each map. Where the first of
+    the documents are the queries, each index is asked by them once.
     """
     new_index, old_index = ground.rows
-    blocks = [Block("documents", documents.old, documents.own), Block("old", queries.old, queries.own)]
+    given = queries.own[0] == NOBODY
+    blocks = [Block("documents", documents.old, documents.own)]
+    blocks += [Block("old", queries.old, queries.own)] if given else []
     if old_index.dim == new_index.dim:
         blocks.append(Block("keep", queries.new, queries.own))
     blocks += [Block(name, _translate(found, queries.new), queries.own) for name, found in transforms.items()]
     asked_old = ask_index(
         old_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("old index", done, ground.n)
     )
-    blocks = [Block("documents", documents.new, documents.own), Block("re_embed", queries.new, queries.own)]
+    blocks = [Block("documents", documents.new, documents.own)]
+    blocks += [Block("re_embed", queries.new, queries.own)] if given else []
     asked_new = ask_index(
         new_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("new index", done, ground.n)
     )
-    by_documents = asked_old.pop("documents"), asked_new.pop("documents")
-    return Findings(*by_documents, {**asked_new, **asked_old})
+    old, new = asked_old.pop("documents"), asked_new.pop("documents")
+    if not given:
+        asked_old = {"old": old.first(len(queries.rows)), **asked_old}
+        asked_new = {"re_embed": new.first(len(queries.rows))}
+    return Findings(old, new, {**asked_new, **asked_old})
 
 
 def _translate(transform: Transform, rows: Float32Array) -> Float32Array:

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from consilience.contract.jobs import Label
-from consilience.contract.upgrades import Queries, UpgradeOptions
+from consilience.contract.upgrade_reports import Queries
+from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InputError, TooFewRows, UnpairedSides
 from consilience.measures.comparison import FreshGraphs
 from consilience.measures.pairing import Paired, pair

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from consilience.contract.upgrades import Span, Thresholds, Verdict, Way
+from consilience.contract.upgrade_reports import Span, Thresholds, Verdict, Way
 
 Truth = Literal["judgements", "re-embedding"]
 

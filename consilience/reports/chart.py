@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from consilience.contract.maps import Estimate
-from consilience.contract.upgrades import Span
+from consilience.contract.upgrade_reports import Span
 
 ROW, LEFT, WIDTH, RIGHT = 30, 300, 360, 60
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from html import escape
 
-from consilience.contract.upgrades import UpgradeReport
+from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.reports.chart import draw_bars
 from consilience.reports.words import (
     CHANGED_COLUMNS,
@@ -14,6 +14,7 @@ from consilience.reports.words import (
     changed_row,
     facts,
     label,
+    title,
     way_columns,
     way_row,
 )
@@ -44,11 +45,11 @@ POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form
 
 def to_html(report: UpgradeReport) -> str:
     """The report as a page; names of items are text, whatever they hold."""
-    title = f"Upgrade report: {report.old.name} to {report.new.name}"
+    heading = f"Upgrade report: {title(report)}"
     verdict = report.verdict
     bars = [(label(way), way.retained) for way in report.ways if way.retained is not None]
     parts = [
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{escape(heading)}</h1>",
         f'<p class="verdict"><strong>{escape(verdict.word)}</strong><br>{escape(verdict.text)}</p>',
         "<h2>What each way retains of full re-embedding</h2>",
         draw_bars("What each way retains of full re-embedding", bars, verdict.threshold or None),
@@ -61,15 +62,15 @@ def to_html(report: UpgradeReport) -> str:
         parts += ["<h2>Warnings</h2>", _list(report.warnings)]
     for heading, items in changed_lists(report):
         parts += [f"<h2>{heading}</h2>", _table(CHANGED_COLUMNS, [changed_row(item) for item in items])]
-    return _page(title, "\n".join(parts))
+    return _page(heading, "\n".join(parts))
 
 
-def _page(title: str, body: str) -> str:
+def _page(heading: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(heading)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 

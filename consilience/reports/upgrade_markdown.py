@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from consilience.contract.upgrades import UpgradeReport
+from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.reports.words import (
     CHANGED_COLUMNS,
     NOTES,
     changed_lists,
     changed_row,
     facts,
+    title,
     way_columns,
     way_row,
 )
@@ -18,7 +19,7 @@ from consilience.reports.words import (
 def to_markdown(report: UpgradeReport) -> str:
     """The report as a page of GitHub-flavoured Markdown; names of items are text, whatever they hold."""
     lines = [
-        f"# Upgrade report: {escape(report.old.name)} to {escape(report.new.name)}",
+        f"# Upgrade report: {escape(title(report))}",
         "",
         f"**Verdict: {report.verdict.word}.** {report.verdict.text}",
         "",

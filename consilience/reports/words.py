@@ -1,7 +1,7 @@
 """How figures and names of a report read, in every form."""
 
-from consilience.contract.maps import Estimate
-from consilience.contract.upgrades import Changed, Span, UpgradeReport, Way
+from consilience.contract.maps import Estimate, MapSide
+from consilience.contract.upgrade_reports import Changed, Span, UpgradeReport, Way
 
 ABSENT = "-"
 LABELS = {
@@ -9,6 +9,17 @@ LABELS = {
     "old": "old queries, old index (today)",
     "keep": "new queries as they are, old index",
 }
+
+
+def title(report: UpgradeReport) -> str:
+    """Which model goes, and which comes."""
+    return f"{_name(report.old)} to {_name(report.new)}"
+
+
+def _name(side: MapSide) -> str:
+    """The model or the file; with its layer where there are several."""
+    layer = "" if side.layer == "0" else f", layer {side.layer}"
+    return f"{side.model or side.name}{layer}"
 
 
 def label(way: Way) -> str:
@@ -36,8 +47,8 @@ def facts(report: UpgradeReport) -> dict[str, str]:
     who = "held-out documents" if report.queries.source == "documents" else "queries"
     shared, chance = report.agreement.shared, report.agreement.chance
     found = {
-        "old model": _side(report.old.name, report.old.model, report.old.layer, report.old.dim),
-        "new model": _side(report.new.name, report.new.model, report.new.layer, report.new.dim),
+        "old model": f"{_name(report.old)}, {report.old.dim} dimensions",
+        "new model": f"{_name(report.new)}, {report.new.dim} dimensions",
         "documents": f"{report.n:,}, of which maps were fitted on {report.n_train:,}",
         "asked": f"{report.queries.asked:,} of {report.queries.available:,} {who}",
         f"neighbour agreement@{report.k}": f"{share(shared)} over {report.agreement.asked:,} documents; {chance:.3f} by chance",
@@ -47,10 +58,6 @@ def facts(report: UpgradeReport) -> dict[str, str]:
     if report.improvement is not None:
         found[f"relevant@{report.k}, new model less old"] = share(report.improvement)
     return found
-
-
-def _side(name: str, model: str | None, layer: str, dim: int) -> str:
-    return f"{model or name}, layer {layer}, {dim} dimensions"
 
 
 def changed_row(changed: Changed) -> tuple[str, str, str, str]:

@@ -222,6 +222,8 @@ def _to_job(row: Row[Any], runs: Sequence[Run]) -> Job:
         links["webhook"] = f"{self_link}/webhook"
     if row.kind == "study":
         links["study"] = f"/v1/studies/{row.id}"
+    if row.kind == "upgrade":
+        links["upgrade"] = f"/v1/upgrades/{row.id}"
     # Columns that are not the user's business (delivery, beat, ...) are not fields of Job, which ignores them.
     return Job.model_validate({**row._mapping, "runs": runs, "links": links})  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from consilience.client.aio import AsyncClient, AsyncPendingJob
-from consilience.client.sync import Client, PendingJob
+from consilience.client.aio import AsyncClient
+from consilience.client.pending import AsyncPendingJob, PendingJob
+from consilience.client.sync import Client
 
 
 def public(kind: type) -> dict[str, Any]:

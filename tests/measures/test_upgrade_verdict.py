@@ -3,7 +3,7 @@
 import pytest
 
 from consilience.contract.maps import Estimate, Ridge
-from consilience.contract.upgrades import Span, Thresholds, Way
+from consilience.contract.upgrade_reports import Span, Thresholds, Way
 from consilience.measures.upgrade_verdict import decide
 
 NOTHING_KNOWN = Estimate(value=0.5, low=0.0, high=1.0)

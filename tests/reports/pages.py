@@ -2,7 +2,7 @@
 
 from consilience.contract.maps import Estimate, MapSide, Ridge
 from consilience.contract.scores import Pairing
-from consilience.contract.upgrades import (
+from consilience.contract.upgrade_reports import (
     Agreement,
     Changed,
     Neighbour,

@@ -35,7 +35,7 @@ def read(page: str) -> Reader:
 
 def test_names_are_text_whatever_they_hold() -> None:
     reader = read(to_html(report()))
-    assert EVIL in reader.text
+    assert any(EVIL in text for text in reader.text)
     assert not {"script", "a", "img", "iframe", "link", "object", "form"} & set(reader.tags)
 
 
