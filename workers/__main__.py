@@ -45,6 +45,9 @@ def limit_threads(threads: int) -> None:
     """Give the numeric libraries this many threads. They read it when they are imported, so this comes first."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, str(threads))
+    # OpenBLAS's threads spin for a tenth of a second after each product, on cores that the job's other threads need; so
+    # they sleep after 2^16 cycles.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
     # The only layer of numba's that survives a fork.
     os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
 

@@ -7,6 +7,7 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.scores import ScoreDocument
 from consilience.execution.addresses import ClusterAddress
+from consilience.execution.ahead import Ahead, Place
 from consilience.execution.places import open_parts
 from consilience.measures.comparison import Address, Builder, Report
 from consilience.numerics.neighbours import NeighbourGraph
@@ -30,6 +31,8 @@ class CachedGraphs:
 
     store: Graphs
     report: Report
+    ahead: Ahead | None = None
+    """Reads files before they are asked for."""
 
     def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
         """Read the graph of a key where it answers k; else build it, or wait for the job that does, and keep it."""
@@ -48,14 +51,16 @@ class CachedGraphs:
 
     def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
         """Read what is known of a layer; else find it and keep it."""
-        return self._recall(self.store.facts, f"fact {FACT_VERSION} {key()}", find)
+        return self._recall("facts", self.store.facts, f"fact {FACT_VERSION} {key()}", find)
 
     def matrix(self, key: Address, find: Callable[[], bytes]) -> bytes:
         """Read what is kept of a layer; else find it and keep it."""
-        return self._recall(self.store.matrices, f"matrix {MATRIX_VERSION} {key()}", find)
+        return self._recall("matrices", self.store.matrices, f"matrix {MATRIX_VERSION} {key()}", find)
 
-    def _recall(self, store: Graphs, address: str, find: Callable[[], bytes]) -> bytes:
-        found = store.read(address, lambda file: file.read())
+    def _recall(self, place: Place, store: Graphs, address: str, find: Callable[[], bytes]) -> bytes:
+        found = self.ahead.take(place, address) if self.ahead else None
+        if found is None:
+            found = store.read(address, lambda file: file.read())
         if found is None:
             found = find()
             with store.claim(address, self._wait) as keep:
@@ -63,7 +68,11 @@ class CachedGraphs:
         return found
 
     def _read(self, address: str, k: int) -> NeighbourGraph | None:
-        graph = self.store.read(address, lambda file: NeighbourGraph.from_bytes(file.read()))
+        known = self.ahead.take("graphs", address) if self.ahead else None
+        if known is None:
+            graph = self.store.read(address, lambda file: NeighbourGraph.from_bytes(file.read()))
+        else:
+            graph = NeighbourGraph.from_bytes(known)
         return graph if graph is not None and graph.k_max >= k else None
 
     def _wait(self) -> None:

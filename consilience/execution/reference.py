@@ -13,6 +13,7 @@ from consilience.contract.reference_scores import MemberScores, ReferenceDocumen
 from consilience.contract.references import ReferenceSet
 from consilience.contract.scores import GraphUse, Reason, ScoreDocument
 from consilience.execution.addresses import ClusterAddress
+from consilience.execution.ahead import Ahead, concerns_any
 from consilience.execution.alignment import CachedGraphs, open_set
 from consilience.execution.places import open_parts
 from consilience.execution.standing import Names, find_standing, unranked
@@ -79,8 +80,11 @@ def run_reference(
     Unavailable, InputError
         As an alignment does.
     """
-    with open_parts(cluster) as parts:
-        known = RememberedFacts(_PassingFacts(CachedGraphs(graphs, report), [layer.digest for layer in a.layers]))
+    lasting = [layer.digest for member in against.members for layer in member.layers]
+    name = _address(mutual_options(options), [against.reference.digest])
+    with open_parts(cluster) as parts, Ahead(graphs, name, concerns_any(lasting)) as ahead:
+        cached = CachedGraphs(graphs, report, ahead)
+        known = RememberedFacts(_PassingFacts(cached, [layer.digest for layer in a.layers]))
         return _Work(options, a, against, blobs, known, report, parts, device).run()
 
 

@@ -201,7 +201,8 @@ class KernelGrid:
 
     def _packed(self, side: Side, index: int) -> PackedKernel:
         def find() -> PackedKernel:
-            return PackedKernel.of(self._made(side, index), self._find_triangles(side, index))
+            drawn = self._find_triangles(side, index) if self.a.n > SKEW_ROWS else None
+            return PackedKernel.of(self._made(side, index), drawn)
 
         drawn = f" seed={self.seed}" if self.a.n > SKEW_ROWS else ""
         return side.keep_matrix(index, f"linear kernel{drawn}", find, PackedKernel)

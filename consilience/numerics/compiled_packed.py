@@ -7,6 +7,7 @@ from consilience.numerics.arrays import Float32Array, Float64Array
 
 _BLOCK = nb.types.Array(nb.float32, 2, "A", readonly=True)
 _ENTRIES = nb.types.Array(nb.float32, 1, "C", readonly=True)
+_CENTRED = nb.types.Tuple((nb.float32[:, ::1], nb.float64))  # type: ignore[no-untyped-call]  # numba is partly typed
 _WEIGHTS = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
@@ -49,3 +50,23 @@ def weighted_rows(k: Float32Array, weights: Float64Array) -> Float64Array:
             out[j] += entry * weight
         out[i] += row
     return out
+
+
+@nb.njit(_CENTRED(_ENTRIES, _WEIGHTS), cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def u_centre(k: Float32Array, rows: Float64Array) -> tuple[Float32Array, float]:
+    """The whole U-centred matrix, its diagonal 0, of one with these row sums; and the sum of its squares."""
+    n = len(rows)
+    out = np.zeros((n, n), np.float32)
+    means = rows / (n - 2)
+    mean = rows.sum() / ((n - 1) * (n - 2))
+    square = 0.0
+    for i in range(n):
+        first = i * (i - 1) // 2
+        for j in range(i):
+            entry = np.float64(k[first + j]) - means[i] - means[j] + mean
+            square += entry * entry
+            out[i, j] = entry
+    for i in range(n):
+        for j in range(i + 1, n):
+            out[i, j] = out[j, i]
+    return out, 2 * square

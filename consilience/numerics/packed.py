@@ -39,8 +39,8 @@ class PackedKernel:
     chains: Float64Array
 
     @classmethod
-    def of(cls, matrix: PairMatrix, triangles: float) -> Self:
-        """Make every entry of a centred matrix once."""
+    def of(cls, matrix: PairMatrix, triangles: float | None = None) -> Self:
+        """Make every entry of a centred matrix once; without a share of triangles, it is that of all rows."""
         n = matrix.n
         entries = np.empty(n * (n - 1) // 2, np.float32)
         for start, stop in blocks(n, BLOCK_ROWS_MAX):
@@ -48,7 +48,8 @@ class PackedKernel:
         diagonal = matrix.diagonal
         squares = compiled_packed.product_rows(entries, entries, n)
         chains = compiled_packed.weighted_rows(entries, -diagonal)
-        return cls(entries, diagonal, matrix.noise, triangles, squares, chains)
+        share = _find_triangles(entries, -diagonal) if triangles is None else triangles
+        return cls(entries, diagonal, matrix.noise, share, squares, chains)
 
     @property
     def n(self) -> int:
@@ -87,3 +88,10 @@ class PackedKernel:
         diagonal, squares, chains = numbers[_HEAD:].reshape(3, n)
         entries = np.frombuffer(data, "<f4", offset=numbers.nbytes)
         return cls(entries, diagonal, float(numbers[1]), float(numbers[2]), squares, chains)
+
+
+def _find_triangles(entries: Float32Array, rows: Float64Array) -> float:
+    """As `pair_sums.triangle_share` has it."""
+    centred, square = compiled_packed.u_centre(entries, rows)
+    # A symmetric matrix times its transpose is half of the work of any other product.
+    return float(np.vdot(centred @ centred.T, centred)) / square**1.5 if square > 0 else 0.0

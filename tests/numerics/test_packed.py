@@ -50,6 +50,10 @@ def test_row_sums_are_those_of_the_whole_matrices(matrices: list[PairMatrix], de
             np.testing.assert_allclose(getattr(rows, name), getattr(slow, name), rtol=1e-10, atol=1e-10 * scale)
 
 
+def test_the_share_of_triangles_is_that_of_the_whole_matrix(matrices: list[PairMatrix]) -> None:
+    assert PackedKernel.of(matrices[0]).triangles == pytest.approx(triangle_share(matrices[0]), rel=1e-4)
+
+
 def test_it_comes_out_of_a_cache_as_it_went_in(matrices: list[PairMatrix]) -> None:
     packed = pack(matrices[0])
     again = PackedKernel.from_bytes(packed.to_bytes())
