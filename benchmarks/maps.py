@@ -60,6 +60,7 @@ def measure_fit(folder: str, kind: str) -> dict[str, object]:
     seconds, card = time.perf_counter() - started, found.card
     return {
         "seconds": round(seconds, 1),
+        "cpu_s": round(time.process_time(), 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "stages_s": card.timings_s,
         "fitted": card.fitted.model_dump(exclude_none=True),

@@ -4,7 +4,7 @@ import faiss
 import numpy as np
 import pytest
 
-from consilience.contract.maps import MapDocument, MapKind
+from consilience.contract.maps import Evaluation, MapDocument, MapKind, MapOptions, Procrustes
 from consilience.errors import (
     InvalidRequest,
     InvalidShape,
@@ -15,7 +15,12 @@ from consilience.errors import (
     UnsupportedDtype,
 )
 from consilience.mapping import Map, apply, fit, load
-from consilience.numerics.map_evaluation import split_held_out
+from consilience.measures.map_fitting import Ground, fit_linear, sum_up
+from consilience.measures.map_report import describe
+from consilience.numerics.map_evaluation import judge, split_held_out
+from consilience.numerics.parts import HERE
+from consilience.numerics.sources import ArrayLayer
+from consilience.scoring import ignore_progress
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 KINDS: tuple[MapKind, ...] = ("procrustes", "ridge", "low_rank", "relative", "mlp")
@@ -284,3 +289,23 @@ def test_an_interrupted_training_raises_and_leaves_no_file(tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         fit(x, y, map=small("mlp"), report=interrupt).save(tmp_path / "map.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_intervals_hold_the_mean_of_repeated_splits_in_95_of_100(docs: np.ndarray, code: np.ndarray) -> None:
+    """Over 150 splits it was 0.947 to 0.993, by figure and direction; ridge the same."""
+    found = [judge_split(MapOptions(map=Procrustes(), seed=seed), docs, code) for seed in range(60)]
+    for way in ("forward", "backward"):
+        for pick in (lambda each: each.mrr, lambda each: each.recall[1], lambda each: each.recall[10]):
+            estimates = [pick(getattr(evaluation, way)) for evaluation in found]
+            mean = np.mean([entry.value for entry in estimates])
+            assert np.mean([entry.low <= mean <= entry.high for entry in estimates]) >= 0.93
+
+
+def judge_split(options: MapOptions, a: np.ndarray, b: np.ndarray) -> Evaluation:
+    """A fit and its judgement, without the rival that takes most of the time."""
+    ground = Ground(ArrayLayer("a", a), ArrayLayer("b", b), options, None)
+    sums = sum_up(ground, ignore_progress, HERE)
+    transform, _ = fit_linear(options.map, ground, sums)
+    rows = ground.held_out()
+    (judged,), _ = judge([transform], rows, sums.total.means[1])
+    return describe(judged, rows.sizes, options)

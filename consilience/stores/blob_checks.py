@@ -12,6 +12,7 @@ from consilience.stores.blobs import Blobs
 from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.findings import Finding
+from consilience.stores.maps import MapRecords
 from consilience.stores.retention import Retention
 
 PAGE = 500
@@ -61,6 +62,18 @@ def _view_fault(blobs: Blobs, view: ViewRecord, n: int, *, deep: bool) -> str | 
         return "its bytes are not those of its digest." if deep and not stored.is_sound() else None
     except Unavailable as error:
         return error.detail
+
+
+def check_maps(records: MapRecords, *, deep: bool) -> Iterator[Finding]:
+    """The weights of every map are there with their size; with `deep`, with their digest."""
+    cursor, more = None, True
+    while more:
+        page = records.page(cursor, PAGE)
+        for stored in page.data:
+            with suppress(NotFound):  # deleted meanwhile
+                if fault := records.find_fault(stored.id, deep=deep):
+                    yield Finding("error", "damaged-map", stored.id, f"The weights: {fault}")
+        cursor, more = page.next_cursor, page.has_more
 
 
 def all_sets(records: EmbeddingRecords) -> Iterator[EmbeddingSet]:

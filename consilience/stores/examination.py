@@ -12,12 +12,21 @@ from sqlalchemy.exc import ArgumentError
 from consilience.errors import StartupError
 from consilience.stores import tables
 from consilience.stores.access import EVERYTHING
-from consilience.stores.blob_checks import all_datasets, all_sets, check_dataset, check_folder, check_set, is_there
+from consilience.stores.blob_checks import (
+    all_datasets,
+    all_sets,
+    check_dataset,
+    check_folder,
+    check_maps,
+    check_set,
+    is_there,
+)
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.findings import Finding
+from consilience.stores.maps import MapRecords
 from consilience.stores.retention import Retention
 from consilience.stores.row_checks import check_file, check_rows
 
@@ -90,6 +99,7 @@ def _examine(database: Database, blobs: Blobs, *, deep: bool, grace_s: float) ->
         faults = list(check_dataset(blobs, each, deep=deep))
         if faults and is_there(items, each.id):
             findings += faults
+    findings += check_maps(MapRecords(database, blobs, EVERYTHING), deep=deep)
     findings += check_folder(blobs, Retention(database), grace_s)
     return Report(jobs, sets, datasets, sum(1 for _ in blobs.digests()), tuple(findings))
 

@@ -24,6 +24,7 @@ from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
+from consilience.stores.layers import StoredLayer
 from consilience.stores.pages import read_page
 from consilience.stores.quotas import refuse_over_quota
 from consilience.stores.upload_keys import bind_key
@@ -106,9 +107,8 @@ class MapRecords:
         row = self._row(map_id)
         stored = _to_map(row)
         shapes: dict[str, list[int]] = row.shapes
-        count = sum(prod(shape) for shape in shapes.values())
-        layer = Layer(name="0", dim=1, dtype="F32", digest=row.digest)
-        values = self._blobs.open(layer, count).rows(0, count).reshape(-1)
+        layer = self._open(row)
+        values = layer.rows(0, layer.n).reshape(-1)
         ends = np.cumsum([prod(shapes[name]) for name in sorted(shapes)])[:-1]
         parts = zip(sorted(shapes), np.split(values, ends), strict=True)
         file = MapFile(stored.card, {name: part.reshape(shapes[name]) for name, part in parts})
@@ -117,6 +117,15 @@ class MapRecords:
         except Exception as error:
             raise Unavailable("A stored map is damaged.", value=map_id) from error
         return stored, file
+
+    def find_fault(self, map_id: str, *, deep: bool) -> str | None:
+        """What is wrong with a map's weights: with their size, or with `deep` also with their bytes. NotFound as in `get`."""
+        row = self._row(map_id)
+        try:
+            layer = self._open(row)
+            return "its bytes are not those of its digest." if deep and not layer.is_sound() else None
+        except Unavailable as error:
+            return error.detail
 
     def page(self, cursor: str | None, limit: int, name: str | None = None) -> MapPage:
         """At most `limit` maps, newest first, of this name; InvalidRequest where cursor or limit cannot be used."""
@@ -136,6 +145,10 @@ class MapRecords:
             if digest is None:
                 raise _not_found(map_id)
             return tuple({digest} - named_blobs(connection, {digest}))
+
+    def _open(self, row: Row[Any]) -> StoredLayer:
+        count = sum(prod(shape) for shape in row.shapes.values())
+        return self._blobs.open(Layer(name="0", dim=1, dtype="F32", digest=row.digest), count)
 
     def _row(self, map_id: str) -> Row[Any]:
         with self._database.read() as connection:

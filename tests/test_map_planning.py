@@ -1,0 +1,65 @@
+from typing import Any
+
+import pytest
+
+from consilience.contract.maps import MapOptions
+from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
+from consilience.map_planning import plan_map, plan_translation
+from consilience.planning import CostLimits, SideShape
+
+A, B = SideShape(1_000_000, (("0", 768),)), SideShape(1_000_000, (("first", 32), ("last", 1024)))
+
+
+def plan(**fields: Any) -> Any:
+    return plan_map(MapOptions.model_validate(fields), A, B)
+
+
+def test_a_plan_names_the_layers_that_are_mapped_and_grows_with_the_work() -> None:
+    assert (plan().dim_a, plan().dim_b) == (768, 1024)
+    assert plan(layers={"b": "first"}).dim_b == 32
+    assert plan(map="mlp").flops > 10 * plan().flops
+    assert plan(map={"kind": "relative", "anchors": 8000}).bytes > plan().bytes + 1e9
+    assert plan(queries=100_000).seconds > plan().seconds
+
+
+def test_a_million_rows_are_planned_within_three_minutes_and_three_gigabytes() -> None:
+    assert plan().seconds < 180
+    assert plan().bytes < 3e9
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"map": {"kind": "low_rank", "rank": 769}}, InvalidRequest),
+        ({"layers": {"a": "7"}}, UnknownLayer),
+    ],
+)
+def test_what_cannot_be_had_is_refused(fields: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        plan(**fields)
+
+
+def test_sides_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UnpairedSides):
+        plan_map(MapOptions(), A, SideShape(5, B.layers))
+    few = SideShape(7, A.layers)
+    with pytest.raises(TooFewRows):
+        plan_map(MapOptions(), few, few)
+    some = SideShape(50, A.layers)
+    with pytest.raises(InvalidRequest, match="50 rows for 256 anchors"):
+        plan_map(MapOptions.model_validate({"map": "relative"}), some, some)
+
+
+@pytest.mark.parametrize("limits", [CostLimits(flops=1e9), CostLimits(seconds=1), CostLimits(bytes=10_000_000)])
+def test_what_costs_too_much_is_refused(limits: CostLimits) -> None:
+    with pytest.raises(TooExpensive):
+        plan_map(MapOptions(), A, B, limits)
+
+
+def test_a_translation_is_planned_too() -> None:
+    found = plan_translation(A, "last", (768, 1024))
+    assert (found.n, found.flops) == (1_000_000, 2.0 * 1_000_000 * 768 * 1024)
+    with pytest.raises(InvalidRequest, match="has 768 dimensions, the map takes 700"):
+        plan_translation(A, "last", (700, 10))
+    with pytest.raises(UnknownLayer):
+        plan_translation(A, "7", (768, 1024))
