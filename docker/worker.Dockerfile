@@ -6,13 +6,15 @@ ARG PYTHON=3.11-slim-bookworm
 FROM python:${PYTHON} AS build
 # PyTorch's CPU wheels; those on PyPI pull gigabytes of CUDA packages. Another of PyTorch's indexes gives another build.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# With models and vision too it makes embeddings (CONSILIENCE_QUEUE=extract).
+ARG EXTRAS=worker,postgres,cluster,telemetry
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY consilience consilience
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt ".[worker,postgres,cluster,telemetry]"
+    /opt/venv/bin/pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt ".[${EXTRAS}]"
 # Kernels for the machine that builds may not run on the machine that works: these run on every processor of the architecture.
 RUN NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/numba /opt/venv/bin/python -m consilience.numerics.compiled
 

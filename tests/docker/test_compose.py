@@ -15,15 +15,16 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
+from consilience.contract.jobs import QUEUES
 from consilience.tracing.switch import is_wanted
 from service.settings import DeliverySettings
 from service.settings import Settings as ServiceSettings
 from workers.settings import Settings as WorkerSettings
 
 ROOT = Path(__file__).parents[2]
-APPLICATIONS = ("api", "worker")
+APPLICATIONS = ("api", "worker", "extractor")
 #: Variables that the compose file sets to values of its own.
-OWN = ("REDIS_URL", "DATABASE_URL", "DATA_DIR", "HOST", "ALLOW_UNAUTHENTICATED")
+OWN = ("REDIS_URL", "DATABASE_URL", "DATA_DIR", "HOST", "ALLOW_UNAUTHENTICATED", "QUEUE", "MODEL_FOLDERS")
 PASSWORDS = {"CONSILIENCE_REDIS_PASSWORD": "f00d" * 8, "CONSILIENCE_POSTGRES_PASSWORD": "cafe" * 8}
 
 
@@ -69,8 +70,16 @@ def test_no_password_is_written_down(raw_compose: str) -> None:
         assert not re.search(rf"\$\{{{name}(?!:\?)", raw_compose), "every use names the variable as required"
 
 
-def test_it_has_the_five_parts(compose: dict[str, Any]) -> None:
-    assert compose["services"].keys() == {"api", "deliveries", "worker", "redis", "postgres"}
+def test_it_has_the_six_parts(compose: dict[str, Any]) -> None:
+    assert compose["services"].keys() == {"api", "deliveries", "worker", "extractor", "redis", "postgres"}
+
+
+def test_each_queue_has_a_worker_and_the_one_of_models_has_their_libraries(compose: dict[str, Any]) -> None:
+    worker, extractor = compose["services"]["worker"], compose["services"]["extractor"]
+    assert [each["environment"].get("CONSILIENCE_QUEUE", "align") for each in (worker, extractor)] == list(QUEUES)
+    assert {"models", "vision"} < set(extractor["build"]["args"]["EXTRAS"].split(","))
+    assert extractor["build"]["dockerfile"] == worker["build"]["dockerfile"]
+    assert "./models:/models:ro" in extractor["volumes"]
 
 
 def test_deliveries_are_the_image_of_the_api_with_another_command(compose: dict[str, Any]) -> None:
@@ -101,14 +110,14 @@ def test_ports_are_published_to_this_machine_alone(compose: dict[str, Any]) -> N
 
 def test_the_stores_and_the_workers_are_on_a_network_without_a_way_out(compose: dict[str, Any]) -> None:
     inside = {name for name, part in compose["services"].items() if part["networks"] == ["back"]}
-    assert inside == {"worker", "redis", "postgres"}
+    assert inside == {"worker", "extractor", "redis", "postgres"}
     assert compose["networks"]["back"] == {"internal": True}
 
 
 def test_the_api_and_the_worker_share_the_volume_of_the_blobs(compose: dict[str, Any]) -> None:
     for name in (*APPLICATIONS, "deliveries"):
         part = compose["services"][name]
-        assert part["volumes"] == ["blobs:/data"]
+        assert part["volumes"][0] == "blobs:/data"
         assert part["environment"]["CONSILIENCE_DATA_DIR"] == "/data"
     assert compose["volumes"].keys() == {"blobs", "records"}
 
@@ -140,15 +149,24 @@ def test_the_applications_have_no_rights_and_a_read_only_image(compose: dict[str
 
 
 @pytest.mark.parametrize(
-    ("part", "settings"), [("api", ServiceSettings), ("deliveries", DeliverySettings), ("worker", WorkerSettings)]
+    ("part", "settings"),
+    [
+        ("api", ServiceSettings),
+        ("deliveries", DeliverySettings),
+        ("worker", WorkerSettings),
+        ("extractor", WorkerSettings),
+    ],
 )
 def test_every_variable_is_one_that_its_process_reads(
     compose: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     part: str,
     settings: type[DeliverySettings | WorkerSettings],
 ) -> None:
     environment = dict(compose["services"][part]["environment"])
+    if "CONSILIENCE_MODEL_FOLDERS" in environment:  # the folder that `volumes` mounts there
+        environment["CONSILIENCE_MODEL_FOLDERS"] = tmp_path
     assert not is_wanted({name: environment.pop(name) for name in list(environment) if name.startswith("OTEL_")})
     for name in [name for name in os.environ if name.startswith("CONSILIENCE_")]:
         monkeypatch.delenv(name)

@@ -55,8 +55,10 @@ class Dockerfile:
 
     @property
     def extras(self) -> set[str]:
-        """The extras that pip installs."""
-        return set(re.findall(r'"\.\[(.+?)\]"', " ".join(self.all("RUN")))[0].split(","))
+        """The extras that pip installs; those of the argument EXTRAS where they can be chosen."""
+        found: str = re.findall(r'"\.\[(.+?)\]"', " ".join(self.all("RUN")))[0]
+        chosen = dict(argument.split("=", 1) for argument in self.all("ARG")).get("EXTRAS", "")
+        return set(found.replace("${EXTRAS}", chosen).split(","))
 
     @property
     def environment(self) -> dict[str, str]:
