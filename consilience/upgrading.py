@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from consilience.contract.jobs import Label
 from consilience.contract.maps import MapOptions
-from consilience.contract.upgrade_reports import Agreement, Changed, Queries, Span, UpgradeReport, Verdict, Way
+from consilience.contract.upgrade_reports import Changed, NeighbourAgreement, Queries, Span, UpgradeReport, Verdict, Way
 from consilience.contract.upgrades import UpgradeOptions, check_judgements
 from consilience.errors import InvalidRequest
 from consilience.mapping import Models, choose_layer, describe_side
@@ -192,7 +192,7 @@ def _find_queries(
 class _Figures(TypedDict):
     """The fields of a report that say what was found."""
 
-    agreement: Agreement
+    agreement: NeighbourAgreement
     ways: tuple[Way, ...]
     improvement: Span | None
     verdict: Verdict

@@ -52,7 +52,11 @@ def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
     if detail["type"] == "model_attributes_type":  # of the one union that is told apart by a field
         return Fault(pointer=pointer, value=value, detail=METRIC_FORMS)
     if detail["type"] in {"literal_error", "model_type", "tuple_type"}:
-        return Fault(pointer=pointer, value=value, detail=_forms(model, location, body, detail["input"]))
+        return Fault(
+            pointer=pointer,
+            value=value,
+            detail=_forms(model, location, body, detail["input"]) or sentence(detail["msg"]),
+        )
     return Fault(pointer=pointer, value=value, detail=sentence(detail["msg"]))
 
 
@@ -66,7 +70,7 @@ def _guess(name: object, allowed: Iterable[str]) -> str:
 
 
 def _forms(model: type[BaseModel], location: Location, body: object, given: object) -> str:
-    """What may stand where something else was given: words, a list, an object."""
+    """What may stand where something else was given: words, a list, an object; empty where that cannot be told."""
     members = list(_members(_annotation(model, location, body)))
     words = [word for each in members if get_origin(each) is Literal for word in get_args(each)]
     fields = dict.fromkeys(name for each in members if _is_model(each) for name in each.model_fields)
@@ -75,6 +79,8 @@ def _forms(model: type[BaseModel], location: Location, body: object, given: obje
         forms.append("a list")
     if fields:
         forms.append(f"a JSON object with {', '.join(fields)}")
+    if not forms:
+        return ""
     allowed = " or ".join(filter(None, (", ".join(forms[:-1]), forms[-1])))
     return f"This must be {allowed}.{_guess(given, words)}"
 
@@ -95,6 +101,9 @@ def _annotation(model: type[BaseModel], location: Location, body: object) -> Any
 
 def _step(annotation: Any, step: int | str) -> Any:
     """One step inside; the steps by which pydantic tells a union's members apart lead nowhere."""
+    for member in _members(annotation):
+        if get_origin(member) is dict:  # its keys are the caller's words, whatever they say
+            return get_args(member)[1]
     if step in METRICS:
         return METRICS[str(step)]
     for member in _members(annotation):

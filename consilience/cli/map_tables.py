@@ -5,7 +5,7 @@ from rich.text import Text
 
 from consilience.cli.numbers import figure
 from consilience.cli.tables import new_table
-from consilience.contract.maps import Estimate, MapDocument
+from consilience.contract.maps import MapDocument, MeanShare
 
 
 def map_table(card: MapDocument) -> RenderableType:
@@ -52,5 +52,5 @@ def _rank(value: float) -> tuple[Text, str]:
     return Text(f"{value:.1f}", "bold"), ""
 
 
-def _estimate(share: Estimate) -> tuple[Text, str]:
+def _estimate(share: MeanShare) -> tuple[Text, str]:
     return _bold(share.value), f"[{share.low:.3f}, {share.high:.3f}]"

@@ -10,7 +10,7 @@ from consilience.cli.consoles import results, warn
 from consilience.cli.numbers import ABSENT, figure
 from consilience.cli.output import write
 from consilience.cli.tables import new_table
-from consilience.contract.maps import Estimate
+from consilience.contract.maps import MeanShare
 from consilience.contract.upgrade_reports import Span, UpgradeReport
 from consilience.errors import InvalidRequest
 from consilience.reports.upgrade_html import to_html
@@ -69,9 +69,9 @@ def _heading(report: UpgradeReport) -> str:
     return f"{title(report)}: {report.n} documents, {report.queries.asked} {who} asked"
 
 
-def _value(found: Estimate | Span | None) -> str:
+def _value(found: MeanShare | Span | None) -> str:
     return ABSENT if found is None else figure(found.value)
 
 
-def _interval(found: Estimate) -> str:
+def _interval(found: MeanShare) -> str:
     return f"[{found.low:.3f}, {found.high:.3f}]"

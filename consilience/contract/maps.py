@@ -43,8 +43,10 @@ class Procrustes(Request):
     """
 
     kind: Literal["procrustes"] = "procrustes"
-    scale: bool = Field(default=True, description="one factor for all dimensions")
-    translation: bool = Field(default=True, description="the mean of a goes to the mean of b; without, 0 stays 0")
+    scale: bool = Field(default=True, strict=True, description="one factor for all dimensions")
+    translation: bool = Field(
+        default=True, strict=True, description="the mean of a goes to the mean of b; without, 0 stays 0"
+    )
 
 
 class Ridge(Request):
@@ -201,7 +203,7 @@ class MapSide(Document):
     """The model whose vectors they are, where that was said."""
 
 
-class Estimate(Document):
+class MeanShare(Document):
     """A mean over the rows that asked, and where it would lie if they were drawn anew."""
 
     value: Share
@@ -218,9 +220,9 @@ class Retrieval(Document):
     """Held-out rows that answered."""
     mean_rank: Finite
     """1 where every row finds its own first."""
-    mrr: Estimate
+    mrr: MeanShare
     """The mean of 1 / rank."""
-    recall: dict[int, Estimate]
+    recall: dict[int, MeanShare]
     """For each k the share of rows whose own is among the first k."""
 
 

@@ -1,19 +1,22 @@
 """Upgrade reports: what each way of answering queries finds when an embedding model is swapped, and what to do."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from consilience.contract.base import Document, Finite, Metadata, Request, Share
-from consilience.contract.maps import Estimate, Fitted, MapChoice, MapSide
+from consilience.contract.maps import Fitted, MapChoice, MapSide, MeanShare
 from consilience.contract.scores import Pairing
+
+#: A share that a caller sets; a truth value is none.
+Bar = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class Thresholds(Request):
     """How much of what full re-embedding finds must still be found, for a verdict short of re-embedding."""
 
-    keep: Share = Field(default=0.95, description="by the new model's queries on the old index, as they are")
-    adapt: Share = Field(default=0.9, description="by the same queries, translated by the best map")
+    keep: Bar = Field(default=0.95, description="by the new model's queries on the old index, as they are")
+    adapt: Bar = Field(default=0.9, description="by the same queries, translated by the best map")
 
 
 class Span(Document):
@@ -24,10 +27,10 @@ class Span(Document):
     high: Finite
 
 
-class Agreement(Document):
+class NeighbourAgreement(Document):
     """How many of a document's k neighbours among the documents are the same by both models."""
 
-    shared: Estimate
+    shared: MeanShare
     """The mean share."""
     asked: int
     """Documents that asked."""
@@ -60,9 +63,9 @@ class Way(Document):
     kind: WayKind
     map: MapChoice | None = None
     fitted: Fitted | None = None
-    recall: Estimate
+    recall: MeanShare
     """Share of the first k answers of full re-embedding that are among this way's first k."""
-    judged: Estimate | None = None
+    judged: MeanShare | None = None
     """Share of a query's relevant documents among the first k, or of k of them where there are more."""
     retained: Span | None = None
     """What is found, over what full re-embedding finds: by the judgements where there are some, else `recall`; null where full
@@ -125,7 +128,7 @@ class UpgradeReport(Document):
     """Documents that maps were fitted on."""
     pairing: Pairing
     k: int
-    agreement: Agreement
+    agreement: NeighbourAgreement
     queries: Queries
     ways: tuple[Way, ...]
     improvement: Span | None = None

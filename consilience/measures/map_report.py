@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from consilience.contract.maps import Chance, Estimate, Evaluation, MapOptions, Retrieval
+from consilience.contract.maps import Chance, Evaluation, MapOptions, MeanShare, Retrieval
 from consilience.numerics import estimates
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.map_evaluation import Floor, Judged, Ranks
@@ -30,16 +30,16 @@ def _describe_ranks(ranks: Ranks, sizes: Ranks, options: MapOptions) -> Retrieva
     )
 
 
-def estimate(shares: Float64Array, level: float) -> Estimate:
+def estimate(shares: Float64Array, level: float) -> MeanShare:
     """The mean of shares of rows drawn from many, with Wilson's interval.
 
     For shares that are not yes or no, the number of answers is the one whose mean would have the same standard error.
     """
     if len(shares) == 1:  # one row says nothing of how rows differ
-        return Estimate(value=float(shares[0]), low=0.0, high=1.0)
+        return MeanShare(value=float(shares[0]), low=0.0, high=1.0)
     found = estimates.Estimate(float(shares.mean()), float(shares.var(ddof=1)), len(shares), sys.maxsize)
     bounds = estimates.gallery_bounds(found, level, (0.0, 1.0))
-    return Estimate(value=found.value, low=bounds.low, high=bounds.high)
+    return MeanShare(value=found.value, low=bounds.low, high=bounds.high)
 
 
 def find_chance(floor: Floor, sizes: Ranks, options: MapOptions) -> Chance:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from consilience.contract.maps import Estimate, Fitted, MapChoice
-from consilience.contract.upgrade_reports import Agreement, Changed, Neighbour, Span, Way, WayKind
+from consilience.contract.maps import Fitted, MapChoice, MeanShare
+from consilience.contract.upgrade_reports import Changed, Neighbour, NeighbourAgreement, Span, Way, WayKind
 from consilience.contract.upgrades import UpgradeOptions
 from consilience.measures.map_report import estimate
 from consilience.measures.upgrade_search import Answers, Findings, Places
@@ -14,7 +14,7 @@ from consilience.numerics.arrays import Float64Array
 from consilience.numerics.upgrades import order_changed, ratio_bounds, share_found, share_relevant
 
 #: What is compared with itself.
-_WHOLE = Estimate(value=1.0, low=1.0, high=1.0)
+_WHOLE = MeanShare(value=1.0, low=1.0, high=1.0)
 #: The streams of a seed that intervals are drawn by.
 _RETAINED, _GAIN, _IMPROVEMENT = 21, 22, 23
 
@@ -47,9 +47,9 @@ def judge(findings: Findings, n: int, relevant: Sequence[Places] | None) -> Judg
     return Judged(recall, {name: share_relevant(found.ids, relevant) for name, found in findings.ways.items()})
 
 
-def describe_agreement(shares: Float64Array, n: int, options: UpgradeOptions) -> Agreement:
+def describe_agreement(shares: Float64Array, n: int, options: UpgradeOptions) -> NeighbourAgreement:
     """How many neighbours the documents keep."""
-    return Agreement(shared=estimate(shares, options.level), asked=len(shares), chance=options.k / (n - 1))
+    return NeighbourAgreement(shared=estimate(shares, options.level), asked=len(shares), chance=options.k / (n - 1))
 
 
 def describe_ways(

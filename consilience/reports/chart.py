@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from html import escape
 
-from consilience.contract.maps import Estimate
+from consilience.contract.maps import MeanShare
 from consilience.contract.upgrade_reports import Span
 
 ROW, LEFT, WIDTH, RIGHT = 30, 300, 360, 60
 
 
-def draw_bars(title: str, bars: Sequence[tuple[str, Estimate | Span]], bar: float | None = None) -> str:
+def draw_bars(title: str, bars: Sequence[tuple[str, MeanShare | Span]], bar: float | None = None) -> str:
     """One horizontal bar from 0 to 1 for each share, its interval as a line, its value beside it.
 
     Parameters
@@ -27,7 +27,7 @@ def draw_bars(title: str, bars: Sequence[tuple[str, Estimate | Span]], bar: floa
     return "".join([*parts, "</svg>"])
 
 
-def _draw(top: int, label: str, found: Estimate | Span) -> list[str]:
+def _draw(top: int, label: str, found: MeanShare | Span) -> list[str]:
     middle = top + 10
     low, high = _place(found.low), _place(found.high)
     return [

@@ -1,6 +1,6 @@
 """How figures and names of a report read, in every form."""
 
-from consilience.contract.maps import Estimate, MapSide
+from consilience.contract.maps import MapSide, MeanShare
 from consilience.contract.upgrade_reports import Changed, Span, UpgradeReport, Way
 
 ABSENT = "-"
@@ -27,7 +27,7 @@ def label(way: Way) -> str:
     return LABELS.get(way.kind) or f"new queries through {way.name.removeprefix('adapt:')}, old index"
 
 
-def share(found: Estimate | Span | None) -> str:
+def share(found: MeanShare | Span | None) -> str:
     """A share with its interval."""
     return ABSENT if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 

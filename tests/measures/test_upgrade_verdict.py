@@ -2,11 +2,11 @@
 
 import pytest
 
-from consilience.contract.maps import Estimate, Ridge
+from consilience.contract.maps import MeanShare, Ridge
 from consilience.contract.upgrade_reports import Span, Thresholds, Way
 from consilience.measures.upgrade_verdict import decide
 
-NOTHING_KNOWN = Estimate(value=0.5, low=0.0, high=1.0)
+NOTHING_KNOWN = MeanShare(value=0.5, low=0.0, high=1.0)
 
 
 def way(name: str, retained: float | None, width: float = 0.01) -> Way:

@@ -1,11 +1,11 @@
 """A report that says something in every place, with names that attack."""
 
-from consilience.contract.maps import Estimate, MapSide, Ridge
+from consilience.contract.maps import MapSide, MeanShare, Ridge
 from consilience.contract.scores import Pairing
 from consilience.contract.upgrade_reports import (
-    Agreement,
     Changed,
     Neighbour,
+    NeighbourAgreement,
     Queries,
     Span,
     Thresholds,
@@ -22,7 +22,7 @@ def side(name: str) -> MapSide:
 
 
 def report(item: str = EVIL) -> UpgradeReport:
-    some, span = Estimate(value=0.5, low=0.4, high=0.6), Span(value=0.6, low=0.5, high=0.7)
+    some, span = MeanShare(value=0.5, low=0.4, high=0.6), Span(value=0.6, low=0.5, high=0.7)
     neighbours = (Neighbour(item=item, row=1, similarity=0.5), Neighbour(item="b", row=2, similarity=0.4))
     changed = (Changed(item=item, row=0, shared=1, old=neighbours, new=neighbours),)
     return UpgradeReport(
@@ -32,10 +32,10 @@ def report(item: str = EVIL) -> UpgradeReport:
         n_train=800,
         pairing=Pairing(matched=1000),
         k=10,
-        agreement=Agreement(shared=some, asked=500, chance=0.01),
+        agreement=NeighbourAgreement(shared=some, asked=500, chance=0.01),
         queries=Queries(source="queries", asked=200, available=300),
         ways=(
-            Way(name="re_embed", kind="re_embed", recall=Estimate(value=1, low=1, high=1), judged=some, retained=span),
+            Way(name="re_embed", kind="re_embed", recall=MeanShare(value=1, low=1, high=1), judged=some, retained=span),
             Way(name="adapt:ridge", kind="adapt", map=Ridge(), recall=some, judged=some, retained=span, gain=span),
         ),
         improvement=span,

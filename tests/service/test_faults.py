@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, Side
 from consilience.contract.places import find_pointer
+from consilience.contract.upgrades import UpgradeRequest
 from service.faults import allowed_fields, explain
 
 
@@ -90,3 +91,17 @@ def test_a_fault_inside_an_object_says_what_is_allowed_there() -> None:
     assert faults_of({**SIDES, "metrics": [{"metric": "cka", "kernel": "cubic"}]}) == {
         "/metrics/0/kernel": "This must be 'linear' or 'rbf'."
     }
+
+
+@pytest.mark.parametrize("key", ["0", "cka"])
+def test_what_stands_under_a_word_of_the_caller_is_told_apart_from_the_word(key: str) -> None:
+    body = {
+        "old": SIDES["a"],
+        "new": SIDES["b"],
+        "queries": {"old": SIDES["a"], "new": SIDES["b"]},
+        "judgements": {key: {}},
+    }
+    with pytest.raises(ValidationError) as caught:
+        UpgradeRequest.model_validate(body)
+    (fault,) = explain(caught.value, body, UpgradeRequest).faults
+    assert (fault.pointer, fault.detail) == (f"/judgements/{key}", "This must be a list.")

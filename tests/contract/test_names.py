@@ -1,0 +1,21 @@
+"""Models of the contract: a schema is known by its name alone."""
+
+import importlib
+import pkgutil
+from collections import Counter
+
+from pydantic import BaseModel
+
+from consilience import contract
+
+#: A map and a metric. Requests that have both spell out where each comes from.
+KNOWN = {"Procrustes"}
+
+
+def test_no_two_models_have_one_name() -> None:
+    models: set[type[BaseModel]] = set()
+    for module in pkgutil.iter_modules(contract.__path__, "consilience.contract."):
+        found = vars(importlib.import_module(module.name)).values()
+        models |= {each for each in found if isinstance(each, type) and issubclass(each, BaseModel)}
+    names = Counter(model.__name__ for model in models if model.__module__.startswith("consilience."))
+    assert {name for name, count in names.items() if count > 1} <= KNOWN
