@@ -121,14 +121,16 @@ class JobWorker(Worker):
 
     def execute_job(self, job: RqJob, queue: Queue) -> None:
         """Give the job a process, and stay with it to its end."""
-        self._busy = True
         self._forget(job, queue)
+        self._busy = True
         message = job.read() if isinstance(job, Parcel) else None
         if message is None:
             structlog.get_logger().warning("message_refused", message=job.id, function=job.func_name)
         else:
             self._supervise(message, min(float(job.timeout or math.inf), self._settings.job_timeout_s))
         self._busy = False
+        if self._stop_requested:  # RQ would first tell Redis of it, which may be away for minutes
+            raise StopRequested
 
     def request_stop(self, signum: int, frame: object) -> None:  # noqa: ARG002 - a signal handler's signature
         """Stop soon: a running job may finish for a while; the second time it may not."""

@@ -168,6 +168,23 @@ def test_a_worker_stops_at_once_while_redis_is_away(database: Database, database
         yard.close()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_worker_that_is_asked_to_stop_during_its_job_stops_after_it_though_redis_is_away(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        redis = start_redis(Path(folder) / "socket")
+        yard = Yard(database, database_url, f"unix://{folder}/socket", tmp_path)
+        worker = yard.start_worker()
+        job_id = yard.submit("sleep", seconds=1)
+        yard.wait_until_begun(job_id)
+        stop_process(redis)
+        worker.terminate()
+        yard.wait_until(job_id, JobStatus.SUCCEEDED)
+        assert worker.wait(3.0) == 0
+        yard.close()
+
+
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_worker_without_its_database_gives_the_job_up(yard: Yard, database_url: str) -> None:
     """By the time the database is back, another may have the job."""
