@@ -228,8 +228,8 @@ def test_killing_processes_in_mid_study_changes_nothing(
     redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # Given a study that takes a while, and what it must say
-    models = {f"model {number}": rows_of(number, 1000) for number in range(8)}
-    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "draws": 3000}, "interval": None}
+    models = {f"model {number}": rows_of(number, 200) for number in range(8)}
+    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "draws": 6000}, "interval": None}
     expected = study(models, **asked)
     folder = tmp_path_factory.mktemp("killed")
     with (
