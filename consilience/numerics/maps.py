@@ -13,8 +13,8 @@ from consilience.numerics.threads import map_rows, serial_products
 
 #: Rows translated at a time.
 BLOCK_ROWS = 4096
-#: The same, where several threads translate.
-TRANSLATED_ROWS = 512
+#: The same, where several threads translate: large, since each product packs the weights anew.
+TRANSLATED_ROWS = 4096
 #: Below and above, squares and products of single values stay well within float32.
 _LENGTH_MAX = 2.0**60
 #: Steps that a value's part in a product counts for, when threads are weighed.
@@ -151,11 +151,14 @@ def translate(transform: Transform, raw: AnyArray, *, normalise: bool, first: in
 
 def _prepare(block: AnyArray, *, normalise: bool, first: int) -> tuple[Float32Array, Float32Array | None]:
     """Rows in float32, and by what their products are to be multiplied: cheaper than a copy of the rows themselves."""
-    check_finite(block, "The set of vectors", first)
-    rows = np.ascontiguousarray(block, np.float32)
     if not normalise:
-        return rows, None
+        check_finite(block, "The set of vectors", first)
+        return np.ascontiguousarray(block, np.float32), None
+    with np.errstate(over="ignore"):  # float64 that float32 cannot hold is refused below
+        rows = np.ascontiguousarray(block, np.float32)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    if not np.isfinite(lengths).all():  # the squares of all float32 numbers have room in float64
+        check_finite(block, "The set of vectors", first)
     lengths[lengths == 0] = 1
     if lengths.max() < _LENGTH_MAX and lengths.min() > 1 / _LENGTH_MAX:
         return rows, (1 / lengths).astype(np.float32)[:, None]
