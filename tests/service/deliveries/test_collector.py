@@ -27,6 +27,7 @@ from consilience.stores.folder_lock import no_uploads
 from consilience.stores.graphs import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
+from consilience.stores.maps import MapRecords
 from consilience.stores.queue import JobQueue
 from consilience.stores.references import ReferenceRecords
 from consilience.stores.retention import Retention
@@ -51,6 +52,7 @@ def stores(database: Database, root: Path, redis_url: str) -> Stores:
         embeddings=EmbeddingRecords(database, EVERYTHING),
         datasets=DatasetRecords(database, EVERYTHING),
         references=ReferenceRecords(database, EVERYTHING),
+        maps=MapRecords(database, Blobs(root), EVERYTHING),
         jobs=JobRecords(database, EVERYTHING),
         queue=JobQueue(redis_url),
         keys=KeyRecords(database),
