@@ -1,36 +1,10 @@
 """Jobs that the service works on, as both clients give them."""
 
-from collections.abc import Awaitable
-from typing import Generic, Protocol
+from typing import Generic
 
+from consilience.client.calls.jobs import AsyncJobCalls, JobCalls
 from consilience.client.operations import Outcome, Watcher, result_of
 from consilience.contract.jobs import Job
-
-
-class Asking(Protocol):
-    """What a pending job asks of its client."""
-
-    def job(self, job_id: str) -> Job:
-        """One job as it stands."""
-
-    def cancel(self, job_id: str) -> Job:
-        """Ask for a job's end."""
-
-    def wait(self, job_id: str, *, timeout_s: float | None, watch: Watcher | None) -> Job:
-        """The job once it has finished."""
-
-
-class AsyncAsking(Protocol):
-    """The same, awaited."""
-
-    def job(self, job_id: str) -> Awaitable[Job]:
-        """One job as it stands."""
-
-    def cancel(self, job_id: str) -> Awaitable[Job]:
-        """Ask for a job's end."""
-
-    def wait(self, job_id: str, *, timeout_s: float | None, watch: Watcher | None) -> Awaitable[Job]:
-        """The job once it has finished."""
 
 
 class PendingJob(Generic[Outcome]):
@@ -42,7 +16,7 @@ class PendingJob(Generic[Outcome]):
         The job as it was last seen.
     """
 
-    def __init__(self, client: Asking, job: Job, outcome: type[Outcome]) -> None:
+    def __init__(self, client: JobCalls, job: Job, outcome: type[Outcome]) -> None:
         self._client, self._outcome = client, outcome
         self.job = job
 
@@ -79,7 +53,7 @@ class AsyncPendingJob(Generic[Outcome]):
         The job as it was last seen.
     """
 
-    def __init__(self, client: AsyncAsking, job: Job, outcome: type[Outcome]) -> None:
+    def __init__(self, client: AsyncJobCalls, job: Job, outcome: type[Outcome]) -> None:
         self._client, self._outcome = client, outcome
         self.job = job
 

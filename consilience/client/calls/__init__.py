@@ -1,0 +1,1 @@
+"""The calls of both clients, a module for each resource."""
