@@ -100,9 +100,10 @@ class ProgressWriter:
         """Note the progress; write it where the last write is long enough ago."""
         now = time.monotonic()
         if self.latest is None or self.latest.stage != stage:
-            self._stage_began = now
+            self._stage_began, self._stage_first = now, done
             self._mark(stage)
-        eta_s = (now - self._stage_began) * (total - done) / done if done else None
+        done_here = done - self._stage_first  # an earlier run may have done the rest
+        eta_s = (now - self._stage_began) * (total - done) / done_here if done_here > 0 else None
         self.latest = Progress(stage=stage, done=done, total=total, eta_s=eta_s)
         if now - self._written >= PROGRESS_INTERVAL_S:
             self._written = now
