@@ -1,20 +1,21 @@
-"""A real server of embeddings with OpenAI's API, which serves a model of ours and can be told to misbehave."""
+"""A real server of embeddings with OpenAI's API, which serves a model and can be told to misbehave."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from consilience.models.model import Model
-
 KEY = "sk-of-a-test"
+#: A row for each text.
+Embed = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 
 
 class Question(BaseModel):
@@ -34,25 +35,24 @@ class Manners:
     questions: list[list[str]] = field(default_factory=list)
 
 
-def make_app(model: Model, manners: Manners) -> FastAPI:
+def make_app(name: str, embed_texts: Embed, manners: Manners) -> FastAPI:
     app = FastAPI()
-    layer = model.layers[-1][0]
 
     @app.post("/v1/embeddings")
     def embed(question: Question, authorization: Annotated[str, Header()] = "") -> Any:
         manners.questions.append(question.input)
         if authorization != f"Bearer {KEY}":
             raise HTTPException(401, "no key")
-        if question.model != "tiny":
+        if question.model != name:
             return JSONResponse({"error": {"message": f"no model {question.model}", "type": "not_found"}}, 404)
         if len(question.input) > manners.batch:
             raise HTTPException(413, f"at most {manners.batch} texts")
         if max(map(len, question.input)) > manners.longest:
             return JSONResponse({"error": {"message": "a text is too long"}}, 400)
-        rows = model.encode(question.input, [layer]).rows[0].tolist()
+        rows = embed_texts(question.input).tolist()
         data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
         answer = manners.faults.pop(0)(data) if manners.faults else None
-        return answer or {"object": "list", "data": data, "model": "tiny", "usage": {"total_tokens": 0}}
+        return answer or {"object": "list", "data": data, "model": name, "usage": {"total_tokens": 0}}
 
     return app
 

@@ -42,7 +42,7 @@ class House:
 @pytest.fixture(scope="module")
 def running(rules: Rules) -> Iterator[House]:
     here, manners = open_model("st:tiny-sentences", rules), Manners()
-    with serving(make_app(here, manners)) as url:
+    with serving(make_app("tiny", lambda texts: here.encode(texts, ["embedding"]).rows[0], manners)) as url:
         yield House(Endpoint(url, "tiny", KEY, batch=8, patience_s=5), manners, here)
 
 
