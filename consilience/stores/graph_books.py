@@ -1,46 +1,55 @@
-"""What happened in the cache of graphs so far, and the lock under which its folder is changed."""
+"""What happened in the cache of graphs so far, what it takes, and the lock under which its folder is changed."""
 
 import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from consilience.stores import disk
 
-_LAYOUT = struct.Struct("<QQQ")
+_LAYOUT = struct.Struct("<QQQQ")
+#: Of books that nobody has kept, or that are damaged: more than any limit, so that somebody looks.
+UNKNOWN_BYTES = 2**62
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Since the folder was made, over all processes."""
+    """Since the folder was made, over all processes.
+
+    Attributes
+    ----------
+    bytes : what the graphs took when they were last looked at, and all that came since; not less than what they take, so that
+        nobody need look at thousands of files to keep one more
+    """
 
     hits: int = 0
     misses: int = 0
     evictions: int = 0
+    bytes: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.hits + other.hits, self.misses + other.misses, self.evictions + other.evictions)
+        return Counts(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
 class Books:
-    """A file of three numbers."""
+    """A file of four numbers."""
 
     path: Path
 
     def read(self) -> Counts:
         """The counts so far."""
         with suppress(OSError), self.path.open("rb", buffering=0) as file:
-            return _read(file.fileno())
-        return Counts()
+            return read(file.fileno())
+        return Counts(bytes=UNKNOWN_BYTES)
 
     def add(self, more: Counts) -> None:
         """Enters what happened. Raises OSError."""
         with self.opened() as descriptor:
-            add(descriptor, more)
+            write(descriptor, read(descriptor) + more)
 
     @contextmanager
     def opened(self) -> Iterator[int]:
@@ -54,12 +63,12 @@ class Books:
             os.close(descriptor)
 
 
-def add(descriptor: int, more: Counts) -> None:
-    """Enters what happened into the locked file: in one call, so that whoever dies at it leaves the old or the new counts."""
-    counts = _read(descriptor) + more
-    os.pwrite(descriptor, _LAYOUT.pack(counts.hits, counts.misses, counts.evictions), 0)
-
-
-def _read(descriptor: int) -> Counts:
+def read(descriptor: int) -> Counts:
+    """The counts of an open file."""
     raw = os.pread(descriptor, _LAYOUT.size, 0)
-    return Counts(*_LAYOUT.unpack(raw)) if len(raw) == _LAYOUT.size else Counts()
+    return Counts(*_LAYOUT.unpack(raw)) if len(raw) == _LAYOUT.size else Counts(bytes=UNKNOWN_BYTES)
+
+
+def write(descriptor: int, counts: Counts) -> None:
+    """Write the locked file: in one call, so that whoever dies at it leaves the old or the new counts."""
+    os.pwrite(descriptor, _LAYOUT.pack(*astuple(counts)), 0)

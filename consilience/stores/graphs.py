@@ -1,8 +1,8 @@
 """The cache of neighbour graphs: built once for all processes, bounded in size, the least recently used leave first.
 
 graphs/12/123456...        a graph: a checksum, then its bytes; its time of change is that of its last use
-graphs/12/123456....draft  one that is being built: its builder holds a lock on it
-graphs/books               hits, misses and evictions so far; whoever changes what is kept holds a lock on it
+graphs/drafts/123456...     one that is being built: its builder holds a lock on it
+graphs/books               hits, misses, evictions and bytes so far; whoever changes what is kept holds a lock on it
 facts/                     the same for what one look at a layer's rows tells
 matrices/                  the same for what takes megabytes of a layer that is asked for again and again
 
@@ -14,13 +14,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from consilience.contract.info import GraphCache
 from consilience.stores import disk
-from consilience.stores.graph_books import Books, Counts, add
+from consilience.stores.graph_books import Books, Counts, read, write
 
 #: What is kept of facts about layers, some kilobytes each: thousands of layers.
 FACTS_BYTES = 16_000_000
@@ -62,6 +63,7 @@ class Graphs:
         self._root, self._folder = root, root / folder
         self._limit = limit_bytes
         self._books = Books(self._folder / "books")
+        self._drafts = self._folder / "drafts"
 
     @property
     def facts(self) -> "Graphs":
@@ -105,7 +107,7 @@ class Graphs:
             draft = None
             if self._limit:
                 with suppress(OSError):
-                    draft = claim.enter_context(disk.claimed(self._path(key).with_suffix(_DRAFT), pause))
+                    draft = claim.enter_context(disk.claimed(self._draft(key), pause))
             yield partial(self._keep, key, draft)
 
     def count(self, *, hit: bool) -> None:
@@ -135,37 +137,43 @@ class Graphs:
             save(sink)
             sink.seal()
             # Not synced: after a power loss the checksum tells a damaged graph, which is then built again.
-            self._publish(self._path(key), sink.size)
+            self._publish(key, sink.size)
 
-    def _publish(self, target: Path, size: int) -> None:
+    def _publish(self, key: str, size: int) -> None:
+        target = self._path(key)
         with self._books.opened() as books:
-            evicted = self._make_room(size, target)
-            target.with_suffix(_DRAFT).replace(target)
-            add(books, Counts(evictions=evicted))
+            for draft in self._drafts.glob(f"*{_DRAFT}"):
+                _sweep(draft)
+            counts = read(books) + Counts(bytes=size)
+            if counts.bytes > self._limit:
+                kept, evicted = self._make_room(size, target)
+                counts = replace(counts, bytes=kept + size, evictions=counts.evictions + evicted)
+            disk.make_folder(target.parent)
+            write(books, counts)  # first: who dies in between leaves too large a sum, and the next one looks again
+            self._draft(key).replace(target)
 
-    def _make_room(self, size: int, target: Path) -> int:
-        """Removes the least recently used graphs, and drafts whose builders are dead; how many graphs."""
-        for draft in self._folder.glob(f"??/*{_DRAFT}"):
-            _sweep(draft)
+    def _make_room(self, size: int, target: Path) -> tuple[int, int]:
+        """Removes the least recently used graphs: what the others take, and how many were removed."""
         kept = sorted((status.st_mtime_ns, path, status.st_size) for path, status in self._kept() if path != target)
-        excess = size + sum(size for _, _, size in kept) - self._limit
-        evicted = 0
+        total, evicted = sum(size for _, _, size in kept), 0
         for _, path, freed in kept:
-            if excess <= 0:
+            if total + size <= self._limit:
                 break
             path.unlink(missing_ok=True)
-            excess, evicted = excess - freed, evicted + 1
-        return evicted
+            total, evicted = total - freed, evicted + 1
+        return total, evicted
 
     def _kept(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self._folder.glob("??/*"):
-            if path.suffix != _DRAFT:
-                with suppress(FileNotFoundError):
-                    yield path, path.stat()
+            with suppress(FileNotFoundError):
+                yield path, path.stat()
 
     def _path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
+        name = _name(key)
         return self._folder / name[:2] / name
+
+    def _draft(self, key: str) -> Path:
+        return self._drafts / f"{_name(key)}{_DRAFT}"
 
 
 class Sink:
@@ -193,6 +201,10 @@ class Sink:
         if self.size > self._limit:
             raise OSError(f"a graph of more than {self._limit} bytes")
         disk.write_all(self._descriptor, data)
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _begin(key: str) -> "hashlib._Hash":

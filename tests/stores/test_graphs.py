@@ -340,7 +340,7 @@ def test_what_a_killed_builder_left_is_swept_by_the_next_graph_and_drafts_under_
 
 def test_what_a_killed_builder_had_written_is_no_part_of_the_next_graph(tmp_path: Path) -> None:
     graphs = Graphs(tmp_path, 1000)
-    draft = graphs._path("key").with_suffix(".draft")
+    draft = graphs._draft("key")
     draft.parent.mkdir(parents=True)
     draft.write_bytes(b"half of a graph, longer than the whole of the next")
     keep(graphs, "key", b"graph")
