@@ -165,6 +165,7 @@ def _find_graphs(comparison: Comparison, k: int) -> tuple[list[NeighbourGraph], 
 
     def find(number: int, side: Side, index: int) -> tuple[NeighbourGraph, bool]:
         found = side.graph(index, comparison.list_length, partial(searched.note, number))
+        side.reason(index)  # while the rows that the graph was built of are there
         searched.note(number, n)
         return found
 

@@ -5,6 +5,7 @@ A stored layer is never mapped: pages of a mapped file count as resident memory.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
@@ -13,6 +14,10 @@ from consilience.numerics.ahead import read_ahead
 from consilience.numerics.arrays import BLOCK_ROWS, AnyArray, Float32Array, Float64Array, RowIndex, cached_rows
 from consilience.numerics.parts import BLOCK_VALUES, HERE, Parts, block_rows, split_rows
 from consilience.numerics.preparation import Matrix
+from consilience.numerics.threads import map_rows
+
+#: What preparing a value, or looking at it, costs beside a step of a kernel.
+STEPS_A_VALUE = 4
 
 
 class Rows(Protocol):
@@ -121,9 +126,12 @@ class PreparedRows:
         """All rows, read once."""
         out = np.empty((self.n, self.dim), np.float32)
         for start in range(0, self.n, BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, self.n)
-            self._fill(out[start:stop], self.layer.rows(start, stop))
+            rows = out[start : start + BLOCK_ROWS]
+            map_rows(partial(self._fill_part, rows, start), len(rows), STEPS_A_VALUE * self.dim)
         return ArrayRows(out)
+
+    def _fill_part(self, rows: Float32Array, first: int, part: slice) -> None:
+        self._fill(rows[part], self.layer.rows(first + part.start, first + part.stop))
 
     def _fill(self, out: Float32Array, raw: AnyArray) -> None:
         step = cached_rows(self.dim)
@@ -214,11 +222,19 @@ def _look(part: _Look) -> Scan:
     zero_rows, constant, largest = 0, True, 0.0
     total, origin = np.zeros(part.rows.dim), part.origin.astype(np.float64)
     step = cached_rows(part.rows.dim)
+
+    def look(block: Float32Array, columns: slice) -> float:
+        """Columns are for several threads: each one's sum is the same however many there are."""
+        largest = 0.0
+        for start in range(0, len(block), step):
+            found = block[start : start + step, columns]
+            total[columns] += (found - origin[columns]).sum(axis=0)
+            largest = max(largest, float(found.max()), -float(found.min()))
+        return largest
+
     for _, block in read_ahead(part.rows.read, part.span, block_rows(part.rows.dim)):
         suspects = block[block[:, 0] == 0]
         zero_rows += int((~suspects.any(axis=1)).sum())
         constant = constant and bool((block[0] == part.origin).all() and (block == part.origin).all())
-        largest = max(largest, float(block.max()), -float(block.min()))
-        for start in range(0, len(block), step):
-            total += (block[start : start + step] - origin).sum(axis=0)
+        largest = max(largest, *map_rows(partial(look, block), part.rows.dim, STEPS_A_VALUE * len(block)))
     return Scan(zero_rows, constant, largest, total)

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
+from ml_dtypes import bfloat16
 
 from consilience.numerics.preparation import Matrix, find_clamp, find_exact_clamp
 from consilience.numerics.sources import ArrayLayer
@@ -35,3 +36,20 @@ def test_the_exact_clamp_is_an_element_of_the_sorted_values(stack: npt.NDArray[n
     of_first = np.sort(np.abs(stack[:, 0]).ravel())
     expected = of_first[min(int(quantile * of_first.size), of_first.size - 1)]
     assert find_exact_clamp(layers(stack), quantile, "layer")[0] == expected
+
+
+@pytest.mark.parametrize("dtypes", [["f2"], ["f4"], ["f8"], [bfloat16], ["f2", "f2"], ["f2", bfloat16, "f4"]])
+@pytest.mark.parametrize("dim", [1, 2, 7, 1000, 4001])
+@pytest.mark.parametrize("quantile", [0.51, 0.95, 1.0])
+def test_the_row_quantiles_are_numpys_to_the_bit(dtypes: list[npt.DTypeLike], dim: int, quantile: float) -> None:
+    rng = np.random.default_rng(dim)
+    stored = [(rng.standard_t(2, size=(6, dim)) * rng.choice([0, 1e-6, 1], size=dim)).astype(dtype) for dtype in dtypes]
+    values = np.concatenate([np.abs(rows.astype(np.float32)) for rows in stored], axis=1)
+    expected = np.quantile(values, quantile, axis=1).sum(dtype=np.float64) / 6
+    assert find_clamp([ArrayLayer("0", rows) for rows in stored], quantile, "model")[0] == expected
+
+
+def test_the_row_quantiles_are_the_same_on_several_threads() -> None:
+    rows = np.random.default_rng(0).normal(size=(1031, 4100)).astype(np.float16)
+    expected = np.quantile(np.abs(rows.astype(np.float32)), 0.95, axis=1).sum(dtype=np.float64) / 1031
+    assert find_clamp([ArrayLayer("0", rows)], 0.95, "model") == (expected,)
