@@ -14,7 +14,6 @@ from consilience.contract.jobs import JobStatus
 from consilience.contract.scores import GraphUse, ScoreDocument
 from tests.serving import Serve, serve, until
 
-DRAFT = ".draft"
 #: Holds the right to build a graph, until it is killed.
 HOLDER = """
 import sys, time
@@ -85,7 +84,7 @@ def someone_else_builds(client: Client, service: Serve, seed: int) -> Iterator[t
     client.align(embedding, embedding, metrics=["mutual_knn"]).wait(timeout_s=20)
     (path,) = set(graphs.glob("??/*")) - before
     path.unlink()
-    command = [sys.executable, "-c", HOLDER, str(path.with_suffix(DRAFT))]
+    command = [sys.executable, "-c", HOLDER, str(graphs / "drafts" / f"{path.name}.draft")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "holds it\n"
