@@ -1,18 +1,30 @@
 """What a map will cost, and whether it can be had at all: known before anything is queued."""
 
+from collections.abc import Sequence
+
 from consilience.contract.jobs import Plan
-from consilience.contract.maps import LowRank, MapOptions, Mlp, Relative
-from consilience.costs import EXACT_FLOPS_PER_S, PRODUCT_FLOPS_PER_S, SEARCH_FLOPS_PER_S
-from consilience.errors import InvalidRequest, TooFewRows, UnknownLayer
-from consilience.planning import CostLimits, SideShape, check_cost, count_pairs
+from consilience.contract.maps import LowRank, MapChoice, MapOptions, Mlp, Relative
+from consilience.contract.places import placed
+from consilience.costs import (
+    EXACT_FLOPS_PER_S,
+    FLOAT32_BYTES,
+    FLOAT64_BYTES,
+    PRODUCT_FLOPS_PER_S,
+    SEARCH_FLOPS_PER_S,
+    Work,
+    add_up,
+)
+from consilience.errors import InvalidRequest, TooFewRows
+from consilience.planning import CostLimits, SideShape, check_cost, choose_layer, count_pairs
 
 #: Rows that a map and its judgement need together.
 ROWS_MIN = 8
 #: Folds that cross-validation fits without, and the cubes that each fit costs.
 FOLDS, CUBES = 5, 12
-#: Bytes of the process, and of the blocks of rows that are read ahead.
-PROCESS_BYTES, BLOCK_BYTES = 350_000_000, 300_000_000
-FLOAT64_BYTES = 8
+#: Bytes of libraries that alignments do not load, and of the blocks of rows that are read ahead.
+LIBRARY_BYTES, BLOCK_BYTES = 70_000_000, 300_000_000
+#: Rows that are translated at a time.
+BLOCK_ROWS = 8192
 #: The share of a processor's products that training by small steps reaches.
 TRAINING_SHARE = 0.3
 
@@ -30,26 +42,31 @@ def plan_map(options: MapOptions, a: SideShape, b: SideShape, limits: CostLimits
     n = count_pairs(options.pairing, a, b)
     check_rows(n)
     p, q = find_dim(a, options.layers.a, "a"), find_dim(b, options.layers.b, "b")
-    check_choice(options, n, p, q)
-    sums = 2.0 * n * p * (p + q)
-    solving = float((FOLDS + 2) * CUBES * max(p, q) ** 3)
+    check_choice(options.map, n, p, q)
     held = options.test_share * n
     judging = 2.0 * 2 * 2 * min(options.queries, held) * held * q + 4.0 * held * p * q
-    training, weights = find_training(options, n, p, q)
+    works = [price_maps([options.map], n, p, q), Work(judging, judging / SEARCH_FLOPS_PER_S, kept=BLOCK_BYTES)]
+    return plan_works(works, limits, n=n, dim_a=p, dim_b=q, cells=1)
+
+
+def plan_works(works: Sequence[Work], limits: CostLimits | None, **shape: int) -> Plan:
+    """Say what works on rows that are read by blocks cost together; `shape` are the plan's other fields.
+
+    Raises
+    ------
+    TooExpensive
+    """
+    limits = limits or CostLimits()
+    flops, seconds, peak = add_up([Work(kept=LIBRARY_BYTES), *works])
     plan = Plan(
-        n=n,
-        dim_a=p,
-        dim_b=q,
-        cells=1,
-        flops=sums + solving + judging + training,
-        bytes=PROCESS_BYTES + BLOCK_BYTES + FLOAT64_BYTES * (3 * FOLDS * p * (p + q) + 8 * max(p, q) ** 2) + weights,
-        memory_budget_bytes=limits.bytes if limits else None,
+        flops=flops,
+        bytes=peak,
+        memory_budget_bytes=limits.bytes,
         streamed=True,
-        seconds=(sums + solving) / EXACT_FLOPS_PER_S
-        + judging / SEARCH_FLOPS_PER_S
-        + training / (TRAINING_SHARE * PRODUCT_FLOPS_PER_S),
+        seconds=round(seconds, 3),
+        **shape,
     )
-    check_cost(plan, limits or CostLimits())
+    check_cost(plan, limits)
     return plan
 
 
@@ -59,20 +76,39 @@ def check_rows(n: int) -> None:
         raise TooFewRows(f"There are {n} rows.", value=n, limit=ROWS_MIN, hint="A map needs at least 8 rows.")
 
 
-def find_training(options: MapOptions, n: int, p: int, q: int) -> tuple[float, int]:
-    """Operations of training, and bytes of weights with what the optimiser keeps of them; of anchors, likewise."""
-    choice = options.map
+def price_maps(choices: Sequence[MapChoice], n: int, p: int, q: int) -> Work:
+    """One pass over n rows of p and q columns for all linear maps, and what some kinds take beside it."""
+    if not choices:
+        return Work()
+    linear = 2.0 * n * p * (p + q) + (FOLDS + 2) * CUBES * float(max(p, q)) ** 3
+    trained = [_train(choice, n, p, q) for choice in choices]
+    return Work(
+        flops=linear + sum(work.flops for work in trained),
+        seconds=linear / EXACT_FLOPS_PER_S + sum(work.seconds for work in trained),
+        kept=FLOAT64_BYTES * (3 * FOLDS * p * (p + q) + 8 * max(p, q) ** 2),
+        passing=max(work.passing for work in trained),
+    )
+
+
+def _train(choice: MapChoice, n: int, p: int, q: int) -> Work:
+    """Weights with what the optimiser keeps of them; anchors with what is made of them."""
+    flops = passing = 0.0
     if isinstance(choice, Mlp):
         hidden = choice.hidden or q
-        return 6.0 * n * choice.epochs * hidden * (p + q), 32 * hidden * (p + q)
-    if isinstance(choice, Relative):
-        return float(CUBES * choice.anchors**3), 4 * FLOAT64_BYTES * choice.anchors**2
-    return 0.0, 0
+        flops, passing = 6.0 * n * choice.epochs * hidden * (p + q), 32.0 * hidden * (p + q)
+    elif isinstance(choice, Relative):
+        flops, passing = float(CUBES * choice.anchors**3), 4.0 * FLOAT64_BYTES * choice.anchors**2
+    return Work(flops, flops / (TRAINING_SHARE * PRODUCT_FLOPS_PER_S), passing=passing)
 
 
-def check_choice(options: MapOptions, n: int, p: int, q: int) -> None:
-    """Refuse a rank, or anchors, that there cannot be for n rows of p and q columns."""
-    choice = options.map
+def check_choice(choice: MapChoice, n: int, p: int, q: int, rows: str = "rows") -> None:
+    """Refuse a rank, or anchors, that there cannot be for n rows of p and q columns.
+
+    Raises
+    ------
+    InvalidRequest
+        The place is that in a request for a map.
+    """
     if isinstance(choice, LowRank) and choice.rank > min(p, q):
         raise InvalidRequest(
             f"No map from {p} to {q} dimensions has rank {choice.rank}.",
@@ -83,7 +119,7 @@ def check_choice(options: MapOptions, n: int, p: int, q: int) -> None:
         )
     if isinstance(choice, Relative) and choice.anchors > n:
         raise InvalidRequest(
-            f"There are {n} rows for {choice.anchors} anchors.",
+            f"There are {n} {rows} for {choice.anchors} anchors.",
             value=choice.anchors,
             limit=n,
             hint="Take fewer anchors, or map more items.",
@@ -100,7 +136,8 @@ def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limit
     InvalidRequest
         The layer has another dimension than the map takes.
     """
-    p = find_dim(source, layer, "a", "/layer")
+    with placed("/layer", instead="/layers/a"):
+        p = find_dim(source, layer, "a")
     if p != dims[0]:
         raise InvalidRequest(
             f"The layer has {p} dimensions, the map takes {dims[0]}.",
@@ -110,20 +147,12 @@ def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limit
             pointer="/embedding",
         )
     flops = 2.0 * source.n * dims[0] * dims[1]
-    plan = Plan(
-        n=source.n,
-        dim_a=dims[0],
-        dim_b=dims[1],
-        flops=flops,
-        bytes=PROCESS_BYTES + 4 * (dims[0] * dims[1] + 3 * 8192 * sum(dims)),
-        streamed=True,
-        seconds=flops / PRODUCT_FLOPS_PER_S,
-    )
-    check_cost(plan, limits or CostLimits())
-    return plan
+    held = FLOAT32_BYTES * (dims[0] * dims[1] + 3 * BLOCK_ROWS * sum(dims))
+    works = [Work(flops, flops / PRODUCT_FLOPS_PER_S, kept=held)]
+    return plan_works(works, limits, n=source.n, dim_a=dims[0], dim_b=dims[1])
 
 
-def find_dim(shape: SideShape, layer: str, side: str, pointer: str | None = None) -> int:
+def find_dim(shape: SideShape, layer: str, side: str) -> int:
     """Columns of the layer of this name, or of the last one.
 
     Raises
@@ -131,12 +160,4 @@ def find_dim(shape: SideShape, layer: str, side: str, pointer: str | None = None
     UnknownLayer
     """
     known = dict(shape.layers)
-    name = shape.layers[-1][0] if layer == "last" else layer
-    if name not in known:
-        raise UnknownLayer(
-            f"Side {side} has no layer {layer!r}.",
-            value=layer,
-            hint=f"Its layers are {', '.join(known)}; `last` works too.",
-            pointer=pointer or f"/layers/{side}",
-        )
-    return known[name]
+    return known[choose_layer(layer, list(known), side)]

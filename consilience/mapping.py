@@ -18,6 +18,7 @@ from consilience.formats.gate import kept_dtype
 from consilience.formats.map_files import MapFile, find_digest, read_map, write_map
 from consilience.formats.matrices import NUMPY_DTYPES
 from consilience.formats.npy_writing import write_npy
+from consilience.map_planning import check_choice
 from consilience.measures.comparison import FreshGraphs, Report
 from consilience.measures.map_fitting import Ground, Sums, best_linear, find_warnings, fit_linear, fit_map, sum_up
 from consilience.measures.map_report import describe, find_chance
@@ -28,7 +29,7 @@ from consilience.numerics.maps import Step, Transform, translate
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import Matrix
 from consilience.numerics.sources import Layer, Source, raw_blocks
-from consilience.planning import check_pairing, choose_layers
+from consilience.planning import check_pairing, choose_layer
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
 
 #: The models of a and of b, as far as they are known.
@@ -168,7 +169,7 @@ def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", mode
     opened = found if isinstance(found, Map) else load(found)
     if not isinstance(vectors, str | Path):
         return opened.apply(np.asarray(vectors), model=model)
-    chosen = choose_layer(open_source(vectors, "a"), layer, "a")
+    chosen = pick_layer(open_source(vectors, "a"), layer, "a")
     opened.check_origin(model, find_layer_digest(chosen))
     return np.concatenate(list(opened.blocks(chosen)))
 
@@ -188,7 +189,7 @@ def apply_to_file(
         As `apply`.
     """
     opened = found if isinstance(found, Map) else load(found)
-    chosen = choose_layer(open_source(source, "a"), layer, "a")
+    chosen = pick_layer(open_source(source, "a"), layer, "a")
     opened.check_origin(model, find_layer_digest(chosen))
     shape = chosen.n, opened.card.b.dim
     write_npy(Path(out), shape, opened.blocks(chosen))
@@ -262,6 +263,7 @@ def fit_sources(
         (a, b), paired = _pair(options, a, b)
         sides = [describe_side(side, model) for side, model in zip((a, b), models, strict=True)]
         ground = Ground(paired.a.layers[0], paired.b.layers[0], options, paired.groups)
+        check_choice(options.map, len(ground.trained), ground.a.dim, ground.b.dim, "training rows")
     with stopwatch.time("sums"):
         sums = sum_up(ground, report, parts)
     with stopwatch.time("fit"):
@@ -324,13 +326,13 @@ def _pair(options: MapOptions, a: Source, b: Source) -> tuple[tuple[Source, Sour
     if options.pairing == "row":
         check_pairing(a.n, b.n)
     sides = (
-        replace(a, layers=[choose_layer(a, options.layers.a, "a")]),
-        replace(b, layers=[choose_layer(b, options.layers.b, "b")]),
+        replace(a, layers=[pick_layer(a, options.layers.a, "a")]),
+        replace(b, layers=[pick_layer(b, options.layers.b, "b")]),
     )
     return sides, pair(*sides, options.pairing, FreshGraphs().fact)
 
 
-def choose_layer(source: Source, word: str, side: str) -> Layer:
+def pick_layer(source: Source, word: str, side: str) -> Layer:
     """The layer of a name, or the last one.
 
     Raises
@@ -338,8 +340,7 @@ def choose_layer(source: Source, word: str, side: str) -> Layer:
     UnknownLayer
     """
     names = [layer.name for layer in source.layers]
-    (name,) = choose_layers("last" if word == "last" else (word,), names, side)
-    return source.layers[names.index(name)]
+    return source.layers[names.index(choose_layer(word, names, side))]
 
 
 def describe_side(source: Source, model: str | None) -> MapSide:

@@ -73,15 +73,29 @@ def choose_layers(choice: LayerChoice, names: Sequence[str], side: str) -> tuple
         return (names[-1],)
     if choice == "all":
         return tuple(names)
-    for name in choice:
-        if name not in names:
-            raise UnknownLayer(
-                f"Side {side} has no layer {name!r}.",
-                value=name,
-                hint=f"Its layers are {', '.join(names)}; `last` and `all` work too.",
-                pointer=f"/layers/{side}",
-            )
-    return tuple(dict.fromkeys(choice))
+    return tuple(dict.fromkeys(_know(name, names, side, "`last` and `all` work too") for name in choice))
+
+
+def choose_layer(choice: str, names: Sequence[str], side: str) -> str:
+    """Turn `last` or a name into a name, where one layer takes part.
+
+    Raises
+    ------
+    UnknownLayer
+        With the layers that there are.
+    """
+    return names[-1] if choice == "last" else _know(choice, names, side, "`last` works too")
+
+
+def _know(name: str, names: Sequence[str], side: str, words: str) -> str:
+    if name not in names:
+        raise UnknownLayer(
+            f"Side {side} has no layer {name!r}.",
+            value=name,
+            hint=f"Its layers are {', '.join(names)}; {words}.",
+            pointer=f"/layers/{side}",
+        )
+    return name
 
 
 def check_pairing(n_a: int, n_b: int) -> None:
@@ -248,12 +262,13 @@ def plan_rows(options: ScoringOptions, n: int, a: SideShape, b: SideShape, limit
     UnknownLayer, InvalidRequest, TooExpensive
     """
     budget = choose_budget(options.memory_budget_bytes, limits.bytes)
-    result = _choose_way(options, _grid(options, n, a, b), budget)
+    result = _choose_way(options, find_grid(options, n, a, b), budget)
     check_cost(result, limits)
     return result
 
 
-def _grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Grid:
+def find_grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Grid:
+    """The layers of both sides that take part, and how their n rows are read; UnknownLayer, InvalidRequest as in `plan`."""
     dims = []
     for side, shape in (("a", a), ("b", b)):
         names = [name for name, _ in shape.layers]

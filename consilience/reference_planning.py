@@ -4,12 +4,12 @@ Standard library and contract only, as `planning`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from consilience.contract.jobs import Layers, NullChoice, Plan, ScoringOptions
+from consilience.contract.places import prefixed
 from consilience.costs import JOB_S
-from consilience.errors import ConsilienceError
 from consilience.planning import CostLimits, SideShape, check_cost, plan
 
 
@@ -56,7 +56,10 @@ def plan_reference(
     limits = limits or CostLimits()
     memory = CostLimits(bytes=limits.bytes)
     price = cache(lambda member: plan(options, a, member, memory))
-    plans = [_find(price, place, member) for place, member in enumerate(members)]
+    plans = []
+    for place, member in enumerate(members):
+        with prefixed(f"Against member {place}"):
+            plans.append(price(member))
     pairs = _price_pairs(mutual_options(options), members, memory, times=1 if is_mirrored(options) else 2)
     everything = [*plans, *pairs]
     largest = max(everything, key=lambda found: found.bytes)
@@ -72,15 +75,6 @@ def plan_reference(
     )
     check_cost(total, limits)
     return total
-
-
-def _find(price: Callable[[SideShape], Plan], place: int, member: SideShape) -> Plan:
-    try:
-        return price(member)
-    except ConsilienceError as error:
-        error.detail = f"Against member {place}: {error.detail}"
-        error.args = (error.detail,)
-        raise
 
 
 def _price_pairs(

@@ -12,12 +12,13 @@ from typing import Literal
 
 from consilience.contract.base import Metadata
 from consilience.contract.jobs import Plan
+from consilience.contract.places import prefixed
 from consilience.contract.questions import BUILT_IN, Factor, Which
 from consilience.contract.studies import Member, StudyOptions, order_cells
 from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
-from consilience.costs import Grid, Work, find_works
+from consilience.costs import Work, find_works
 from consilience.errors import ConsilienceError, InvalidRequest, TooLarge
-from consilience.planning import CostLimits, SideShape, check_cost, choose_layers, plan
+from consilience.planning import CostLimits, SideShape, check_cost, choose_layers, find_grid, plan
 
 #: Cells that a study may have, where nobody says otherwise.
 CELLS_MAX = 20_000
@@ -148,7 +149,7 @@ class _Pair:
 def _plan_pair(options: StudyOptions, a: Entry, b: Entry, limits: CostLimits) -> _Pair:
     scoring = options.scoring()
     alone = plan(scoring, a.shape, b.shape, CostLimits(bytes=limits.bytes))
-    works = find_works(scoring, _grid(options, alone.n, a, b), streamed=alone.streamed)
+    works = find_works(scoring, find_grid(scoring, alone.n, a.shape, b.shape), streamed=alone.streamed)
     shared, own = works[:2], works[2:]  # reading and searching come first
     kept = sum(work.kept for work in (*own, shared[1]))
     return _Pair(alone, replace(_total(shared), kept=kept), _total(own))
@@ -165,23 +166,13 @@ def _share_new(seen: set[tuple[str, int]], *members: tuple[str, int]) -> float:
     return new
 
 
-def _grid(options: StudyOptions, n: int, a: Entry, b: Entry) -> Grid:
-    dims = []
-    for side, entry in (("a", a), ("b", b)):
-        names = [name for name, _ in entry.shape.layers]
-        chosen = entry.shape.dims(choose_layers(getattr(options.layers, side), names, side))
-        dims.append((*chosen, sum(entry.shape.dims(names))) if options.concat and len(names) > 1 else tuple(chosen))
-    return Grid(n, dims[0], dims[1])
-
-
 @contextmanager
 def named(*labels: str) -> Iterator[None]:
     """Errors of the block name the models they are about."""
     try:
-        yield
+        with prefixed(" and ".join(labels)):
+            yield
     except ConsilienceError as error:
-        error.detail = f"{' and '.join(labels)}: {error.detail}"
-        error.args = (error.detail,)
         error.pointer = None  # it would be one of an alignment
         raise
 

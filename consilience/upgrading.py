@@ -7,10 +7,12 @@ from typing import TypedDict
 
 from consilience.contract.jobs import Label
 from consilience.contract.maps import MapOptions
+from consilience.contract.places import placed
 from consilience.contract.upgrade_reports import Changed, NeighbourAgreement, Queries, Span, UpgradeReport, Verdict, Way
 from consilience.contract.upgrades import UpgradeOptions, check_judgements
 from consilience.errors import InvalidRequest
-from consilience.mapping import Models, choose_layer, describe_side
+from consilience.map_planning import check_choice
+from consilience.mapping import Models, describe_side, pick_layer
 from consilience.measures.comparison import Report
 from consilience.measures.map_fitting import Ground, find_warnings
 from consilience.measures.pairing import Paired
@@ -22,13 +24,14 @@ from consilience.measures.upgrade_figures import (
     list_changed,
 )
 from consilience.measures.upgrade_maps import Fits, fit_maps
-from consilience.measures.upgrade_search import Asking, Findings, check_k, draw_documents, find_answers
+from consilience.measures.upgrade_search import Asking, Findings, draw_documents, find_answers
 from consilience.measures.upgrade_sides import Asked, Given, draw_given, names_of, pair_models
 from consilience.measures.upgrade_verdict import decide
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.sources import Source
 from consilience.numerics.upgrades import share_found
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
+from consilience.upgrade_planning import check_columns, check_k
 
 #: The queries by the old and by the new model.
 Sides = tuple[object, object]
@@ -158,7 +161,7 @@ def report_sources(
 
 def _choose(side: Source, word: str, name: str) -> Source:
     """A side with the one layer that is compared."""
-    return replace(side, layers=[choose_layer(side, word, name)])
+    return replace(side, layers=[pick_layer(side, word, name)])
 
 
 def _lay_ground(options: UpgradeOptions, documents: Paired) -> Ground:
@@ -166,7 +169,10 @@ def _lay_ground(options: UpgradeOptions, documents: Paired) -> Ground:
     fields = {"test_share": options.test_share, "seed": options.seed, "level": options.level}
     (old,), (new,) = documents.a.layers, documents.b.layers
     ground = Ground(new, old, MapOptions.model_validate(fields), documents.groups)
-    check_k(ground, options.k)
+    check_k(options.k, ground.n, ground.largest_group)
+    for number, choice in enumerate(options.maps):
+        with placed(f"/maps/{number}", instead="/map"):
+            check_choice(choice, len(ground.trained), new.dim, old.dim, "training rows")
     return ground
 
 
@@ -186,6 +192,8 @@ def _find_queries(
         _choose(side, word if len(side.layers) > 1 else "last", f"queries_{name}")
         for side, word, name in zip(question.queries, words, ("old", "new"), strict=True)
     )
+    for model, side, among in (("old", old, documents.a), ("new", new, documents.b)):
+        check_columns(model, among.layers[0].dim, side.layers[0].dim)
     return draw_given(options, documents, Given(old, new, question.judgements))
 
 

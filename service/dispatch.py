@@ -9,11 +9,11 @@ import orjson
 import structlog
 
 from consilience.contract.jobs import Job, JobKind, Plan, QueueName
+from consilience.contract.places import placed
 from consilience.contract.webhooks import WebhookChoice
 from consilience.errors import InvalidRequest, ServiceError
 from consilience.planning import CostLimits
 from consilience.stores.jobs import Added
-from service.reading import placed
 from service.settings import Settings
 from service.stores import Stores
 from service.tracing import find_parent, sending

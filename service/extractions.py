@@ -8,6 +8,7 @@ from consilience.contract.datasets import ViewKind
 from consilience.contract.extraction import Extraction, ExtractionRequest
 from consilience.contract.jobs import Job, Plan, ScoringOptions
 from consilience.contract.models import check_model, check_pooling
+from consilience.contract.places import placed
 from consilience.datasets.builtin import is_builtin, parse_builtin
 from consilience.errors import InvalidRequest, UnknownView
 from consilience.extraction_costs import plan_extraction
@@ -15,7 +16,7 @@ from consilience.planning import CostLimits, SideShape, check_neighbours, choose
 from service.answers import LIGHT_BYTES
 from service.dispatch import Dispatch
 from service.items import shelf_of
-from service.reading import placed, read_model
+from service.reading import read_model
 from service.settings import Settings
 from service.stores import Stores
 from service.uploads import JSON, Upload

@@ -6,6 +6,7 @@ from pathlib import Path
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan
 from consilience.contract.maps import MapRequest, StoredMap, TranslatedVectors, TranslationRequest
+from consilience.contract.places import placed
 from consilience.errors import InvalidRequest, TooLarge
 from consilience.formats.map_files import read_map
 from consilience.formats.vectors import parse_rows
@@ -15,7 +16,7 @@ from consilience.stores.folder_lock import an_upload
 from consilience.translation import translate_few
 from service.dispatch import Dispatch
 from service.ingest import remove_record
-from service.reading import placed, read_model
+from service.reading import read_model
 from service.settings import Settings
 from service.stores import Stores
 

@@ -1,12 +1,10 @@
 """Requests in JSON: from parsed values to models, and where in them a fault is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from consilience.errors import ConsilienceError, InvalidRequest
+from consilience.errors import InvalidRequest
 from service.faults import explain
 from service.metadata import DEPTH_LIMIT, check_metadata, walk
 
@@ -38,13 +36,3 @@ def read_model(model: type[Model], body: object) -> Model:
         raise explain(error, body, model) from None
     check_metadata(getattr(request, "metadata", {}), "/metadata")
     return request
-
-
-@contextmanager
-def placed(pointer: str) -> Iterator[None]:
-    """Errors of the block are about this place in the request."""
-    try:
-        yield
-    except ConsilienceError as error:
-        error.pointer = pointer + (error.pointer or "")
-        raise

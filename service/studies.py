@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan
+from consilience.contract.places import placed
 from consilience.contract.studies import Member, MoreModels, StudyRequest, cell_key
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest, NotFound
@@ -15,7 +16,7 @@ from consilience.study_planning import Entries, Entry, assemble, find_label, joi
 from service.dispatch import Dispatch
 from service.ingest import NewSets, format_limits, new_sets
 from service.metadata import check_metadata
-from service.reading import placed, read_model
+from service.reading import read_model
 from service.settings import Settings
 from service.stores import Stores
 from service.submission import shape_of

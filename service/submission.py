@@ -8,6 +8,7 @@ from typing import Any
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, JobOptions, OtherSide, Plan, QueueName, Side
+from consilience.contract.places import placed
 from consilience.contract.references import ReferenceSet
 from consilience.errors import InvalidRequest
 from consilience.formats.files import OpenFile, from_vectors, open_file
@@ -17,7 +18,7 @@ from consilience.stores.jobs import Added
 from service.dispatch import Dispatch
 from service.extractions import Extractions, Foreseen, plan_made
 from service.ingest import NewSets, format_limits, new_sets
-from service.reading import placed, read_model
+from service.reading import read_model
 from service.settings import Settings
 from service.stores import Stores
 from service.uploads import Upload

@@ -6,6 +6,7 @@ from typing import Any
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan, Side
+from consilience.contract.places import placed
 from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.contract.upgrades import UpgradeRequest
 from consilience.errors import NotFound, StateError
@@ -13,7 +14,7 @@ from consilience.formats.files import OpenFile, from_vectors
 from consilience.upgrade_planning import plan_upgrade
 from service.dispatch import Dispatch
 from service.ingest import NewSets, format_limits, new_sets
-from service.reading import placed, read_model
+from service.reading import read_model
 from service.settings import Settings
 from service.stores import Stores
 from service.submission import shape_of

@@ -1,7 +1,10 @@
-"""Where in a request a fault is, and what it is, out of pydantic's words."""
+"""Where in a request a fault is, and what it is: out of pydantic's words, or of an error that knows a part of the request."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from consilience.errors import ConsilienceError
 
 Location = Sequence[int | str]
 
@@ -28,3 +31,24 @@ def _has(body: Any, step: int | str) -> bool:
     if isinstance(body, dict):
         return step in body
     return isinstance(body, list | tuple) and isinstance(step, int) and step < len(body)
+
+
+@contextmanager
+def placed(pointer: str, *, instead: str = "") -> Iterator[None]:
+    """Errors of the block are about this place in the request; `instead` is what the block calls it."""
+    try:
+        yield
+    except ConsilienceError as error:
+        error.pointer = pointer + (error.pointer or "").removeprefix(instead)
+        raise
+
+
+@contextmanager
+def prefixed(words: str) -> Iterator[None]:
+    """Errors of the block say first what they are about."""
+    try:
+        yield
+    except ConsilienceError as error:
+        error.detail = f"{words}: {error.detail}"
+        error.args = (error.detail,)
+        raise

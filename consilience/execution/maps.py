@@ -11,7 +11,7 @@ from consilience.execution.alignment import open_set
 from consilience.execution.places import open_parts
 from consilience.formats.map_files import MapFile
 from consilience.formats.matrices import Array, LayerHeader, OpenFile, Tensor
-from consilience.mapping import Map, choose_layer, fit_sources, open_map
+from consilience.mapping import Map, fit_sources, open_map, pick_layer
 from consilience.measures.comparison import Report
 from consilience.stores.blobs import Blobs
 
@@ -57,7 +57,7 @@ def run_translation(file: MapFile, source: EmbeddingSet, layer: str, blobs: Blob
     """
     found = open_map(file)
     side = open_set(source, blobs, with_ids=source.ids is not None)
-    chosen = choose_layer(side, layer, "a")
+    chosen = pick_layer(side, layer, "a")
     found.check_origin(find_model(source), chosen.digest)
 
     def read() -> Iterator[Array]:

@@ -17,7 +17,7 @@ from consilience.contract.maps import (
     Relative,
     Ridge,
 )
-from consilience.errors import InvalidRequest, NonFiniteValues, TooFewRows
+from consilience.errors import NonFiniteValues, TooFewRows
 from consilience.measures.comparison import VALUE_MAX, Report
 from consilience.numerics.arrays import IdArray
 from consilience.numerics.map_evaluation import HeldOut, split_held_out
@@ -73,6 +73,11 @@ class Ground:
             )
         return held
 
+    @property
+    def largest_group(self) -> int:
+        """Items of the largest group; 1 where every one stands alone."""
+        return 1 if self.groups is None else int(np.bincount(self.groups).max())
+
     def _count_units(self, mask: npt.NDArray[np.bool_]) -> int:
         return int(mask.sum()) if self.groups is None else len(np.unique(self.groups[mask]))
 
@@ -115,14 +120,6 @@ class Ground:
 
     def draw_anchors(self, count: int) -> npt.NDArray[np.intp]:
         """Some of the items trained on, ascending."""
-        if count > len(self.trained):
-            raise InvalidRequest(
-                f"There are {len(self.trained)} training rows for {count} anchors.",
-                value=count,
-                limit=len(self.trained),
-                hint="Take fewer anchors, or map more items.",
-                pointer="/map/anchors",
-            )
         rng = np.random.default_rng([self.options.seed, _ANCHORS])
         return np.sort(rng.permutation(self.trained)[:count])
 
@@ -171,12 +168,12 @@ def sum_up(ground: Ground, report: Report, parts: Parts) -> Sums:
 
 
 def fit_map(choice: MapChoice, ground: Ground, sums: Sums, report: Report) -> tuple[Transform, Fitted]:
-    """Fit a map of any kind.
+    """Fit a map of any kind, whose rank or anchors the layers and the rows have: `map_planning.check_choice` sees to it.
 
     Raises
     ------
     InvalidRequest
-        A rank or anchors that the layers or the rows do not have; training diverged.
+        Training diverged.
     """
     return _train(choice, ground, sums, report) if isinstance(choice, Mlp) else fit_linear(choice, ground, sums)
 
@@ -199,13 +196,7 @@ def _train(choice: Mlp, ground: Ground, sums: Sums, report: Report) -> tuple[Tra
 
 
 def fit_linear(choice: LinearChoice, ground: Ground, sums: Sums) -> tuple[Transform, Fitted]:
-    """Fit a map of any kind but the one that needs training.
-
-    Raises
-    ------
-    InvalidRequest
-        A rank or anchors that the layers or the rows do not have.
-    """
+    """Fit a map of any kind but the one that needs training."""
     if isinstance(choice, Procrustes):
         rotation = fit_procrustes(sums.total, scale=choice.scale, translation=choice.translation)
         return _single(rotation.affine), Fitted(scale=rotation.scale)
@@ -216,7 +207,6 @@ def fit_linear(choice: LinearChoice, ground: Ground, sums: Sums) -> tuple[Transf
     penalty = sums.choice.penalty if choice.penalty == "auto" else choice.penalty
     if isinstance(choice, Ridge):
         return _single(sums.path.fit(penalty)), Fitted(penalty=penalty)
-    _check_rank(choice.rank, ground)
     return cut_rank(sums.path, sums.total, penalty, choice.rank).transform(), Fitted(penalty=penalty)
 
 
@@ -227,18 +217,6 @@ def best_linear(sums: Sums) -> Procrustes | Ridge:
 
 def _single(affine: Affine) -> Transform:
     return Transform((affine.step(),))
-
-
-def _check_rank(rank: int, ground: Ground) -> None:
-    limit = min(ground.a.dim, ground.b.dim)
-    if rank > limit:
-        raise InvalidRequest(
-            f"No map from {ground.a.dim} to {ground.b.dim} dimensions has rank {rank}.",
-            value=rank,
-            limit=limit,
-            hint=f"Ask for a rank of at most {limit}.",
-            pointer="/map/rank",
-        )
 
 
 def find_warnings(ground: Ground) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def fit_maps(choices: Sequence[MapChoice], ground: Ground, report: Report, parts
     Raises
     ------
     InvalidRequest
-        A rank or anchors that there are not; training diverged.
+        Training diverged.
     """
     maps = Maps()
     if not choices:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consilience.errors import InvalidRequest, InvalidShape
 from consilience.measures.comparison import Report
 from consilience.measures.map_fitting import Ground
 from consilience.numerics.arrays import Float32Array, IdArray
@@ -57,43 +56,6 @@ def draw_queries(old: Layer, new: Layer, among: Places, sample: int, seed: int) 
     rows = np.random.default_rng([seed, _QUERIES]).permutation(among)[:sample]
     sides = [PreparedRows(layer).take(rows) for layer in (old, new)]
     return Asking(rows, sides[0], sides[1], np.full(len(rows), NOBODY, np.int32))
-
-
-def check_columns(old: tuple[Layer, Layer], new: tuple[Layer, Layer]) -> None:
-    """Refuse queries that are not of their documents' model: documents, then queries, of each model.
-
-    Raises
-    ------
-    InvalidShape
-    """
-    for model, (documents, queries) in (("old", old), ("new", new)):
-        if documents.dim != queries.dim:
-            raise InvalidShape(
-                f"The {model} model's queries have {queries.dim} columns, its documents {documents.dim}.",
-                value=queries.dim,
-                limit=documents.dim,
-                hint="Embed queries and documents with the same model.",
-                pointer=f"/queries/{model}",
-            )
-
-
-def check_k(ground: Ground, k: int) -> None:
-    """Refuse more neighbours than there are documents of other groups.
-
-    Raises
-    ------
-    InvalidRequest
-    """
-    own = 1 if ground.groups is None else int(np.bincount(ground.groups).max())
-    limit = ground.n - own
-    if k > limit:
-        raise InvalidRequest(
-            f"There are at most {limit} neighbours among {ground.n} documents.",
-            value=k,
-            limit=limit,
-            hint="Ask for fewer neighbours, or give more documents.",
-            pointer="/k",
-        )
 
 
 @dataclass(frozen=True)

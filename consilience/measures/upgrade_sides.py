@@ -14,7 +14,7 @@ from consilience.measures.comparison import FreshGraphs
 from consilience.measures.pairing import Paired, pair
 from consilience.measures.upgrade_figures import Names
 from consilience.measures.upgrade_judgements import resolve
-from consilience.measures.upgrade_search import Asking, Places, check_columns, draw_queries
+from consilience.measures.upgrade_search import Asking, Places, draw_queries
 from consilience.numerics.sources import Source
 
 #: Queries that a figure needs.
@@ -57,6 +57,7 @@ def pair_models(old: Source, new: Source, by: Literal["row", "id"], what: str) -
         return pair(old, new, by, FreshGraphs().fact)
     except InputError as error:
         error.detail += f" Of the {what}, a is the old model's side and b the new one's."
+        error.args = (error.detail,)
         raise
 
 
@@ -74,11 +75,10 @@ def draw_given(options: UpgradeOptions, documents: Paired, given: Given) -> Aske
 
     Raises
     ------
-    UnpairedSides, InvalidShape, InvalidRequest, TooFewRows
+    UnpairedSides, InvalidRequest, TooFewRows
     """
     paired = pair_models(given.old, given.new, options.pairing, "queries")
     (old,), (new,) = paired.a.layers, paired.b.layers
-    check_columns((documents.a.layers[0], old), (documents.b.layers[0], new))
     names = names_of(paired)
     relevant: dict[int, Places] | None = None
     if given.judgements is not None:
