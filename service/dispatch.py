@@ -43,6 +43,7 @@ class Dispatch:
         queue: QueueName = "align",
         references: Sequence[str] = (),
         datasets: Sequence[str] = (),
+        maps: Sequence[str] = (),
     ) -> Added:
         """The committed job: the known one under a known idempotency key. `deliver` it next.
 
@@ -58,10 +59,8 @@ class Dispatch:
             The caller's idempotency key.
         queue : str
             Which workers take it.
-        references : sequence of str
-            The reference sets that it reads.
-        datasets : sequence of str
-            The stored datasets that it reads.
+        references, datasets, maps : sequence of str
+            The reference sets, stored datasets and maps that it reads.
         """
         idempotency = (key, _fingerprint(request)) if key else None
         return self.stores.jobs.add(
@@ -74,6 +73,7 @@ class Dispatch:
             traceparent=find_parent(),
             references=references,
             datasets=datasets,
+            maps=maps,
         )
 
     def deliver(self, added: Added, queue: QueueName = "align") -> Job:

@@ -72,7 +72,7 @@ class Maps:
         if dry_run:
             return plan
         body = {"map": map_id, **request.model_dump(mode="json", exclude={"vectors"})}
-        return self.dispatch.deliver(self.dispatch.add("translation", body, plan, [source.id], key))
+        return self.dispatch.deliver(self.dispatch.add("translation", body, plan, [source.id], key, maps=[map_id]))
 
     def _find(self, pointer: str, embedding_id: str) -> EmbeddingSet:
         with placed(pointer):

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from consilience.contract.study_results import CellScore
 from consilience.stores import tables
-from consilience.stores.database import Database
+from consilience.stores.database import Database, insert_if_new
 
 #: Addresses that one query asks for.
 BATCH = 500
@@ -53,8 +52,7 @@ class Cells:
         ]
         if rows:
             with self._database.write() as connection:
-                insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-                connection.execute(insert(tables.cells).on_conflict_do_nothing(index_elements=["key"]), rows)
+                connection.execute(insert_if_new(connection, tables.cells), rows)
 
     def expire(self, retention: timedelta) -> int:
         """Forget cells that were found longer ago; how many."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -130,6 +131,19 @@ class Database:
             return self._schema()
         except Unavailable:  # not there yet, like its schema
             return None
+
+
+def insert_if_new(connection: Connection, table: Table, *unique: str) -> postgresql.Insert | sqlite.Insert:
+    """An insert that leaves a row which is there already as it is; `unique` are the columns that tell, else the primary key."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    insertion: postgresql.Insert | sqlite.Insert = insert(table)
+    return insertion.on_conflict_do_nothing(index_elements=unique or [each.name for each in table.primary_key])
+
+
+def take_turns(connection: Connection, words: str) -> None:
+    """Let transactions that say the same words follow one another; SQLite's write lock does that anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(words, 0))))
 
 
 def _make_engine(url: str) -> Engine:

@@ -1,32 +1,24 @@
 """Embedding sets: what was uploaded, under which label, and where its layers are."""
 
 import hashlib
-import json
-import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement, Connection, Row
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy import Connection, Row
 
 from consilience.contract.embeddings import Column, EmbeddingPage, EmbeddingSet, Layer
 from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.records import SetRecord
-from consilience.errors import NotFound
+from consilience.formats.digests import canonical
 from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
-from consilience.stores.pages import read_page
+from consilience.stores.kinds import EMBEDDINGS
 from consilience.stores.quotas import quota_left, refuse_over_quota
-from consilience.stores.upload_keys import bind_key
-from consilience.stores.uses import named_blobs, refuse_if_member, refuse_if_used
+from consilience.stores.uses import refuse_if_member
 
-EMBEDDING_ID = re.compile(r"emb_[0-9a-f]{32}")
-COLUMN_DIGESTS = (tables.embeddings.c.ids_digest, tables.embeddings.c.groups_digest)
+_embedding = tables.embeddings.c
 
 
 class Making(NamedTuple):
@@ -73,44 +65,31 @@ class EmbeddingRecords:
         KeyReused
             The key came before, with another content, name or metadata.
         """
-        owner = self._access.owner
-        identity = _identify(owner, digest, name, metadata, making)
-        embedding_id = f"emb_{secrets.token_hex(16)}"
         values = {
-            "id": embedding_id,
-            "owner": owner,
-            "identity": identity,
+            "identity": _identify(self._access.owner, digest, name, metadata, making),
             "name": name,
             "n": n,
             "digest": digest,
             "metadata": dict(metadata),
             "bytes": bytes,
-            "created_at": datetime.now(UTC),
             **_column_values("ids", ids),
             **_column_values("groups", groups),
             **_made_values(making),
         }
         with self._database.write() as connection:
-            insert = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
-            statement = insert(tables.embeddings).values(values).on_conflict_do_nothing(index_elements=["identity"])
-            created = connection.execute(statement.returning(tables.embeddings.c.id)).first() is not None
+            row, created = EMBEDDINGS.keep(connection, self._access, values, idempotency_key)
             if created:
-                refuse_over_quota(connection, self._access, 0)
-                _add_parts(connection, embedding_id, layers, metadata)
-            query = sa.select(tables.embeddings).where(tables.embeddings.c.identity == identity)
-            stored = _load(connection, connection.execute(query).all())[0]
-            if idempotency_key is not None:
-                bind_key(connection, tables.upload_keys, owner, idempotency_key, identity, stored.id)
+                _add_parts(connection, row.id, layers, metadata)
             if making is not None:
-                _hold(connection, making.job_id, stored.id)
-            return stored, created
+                EMBEDDINGS.tie(connection, making.job_id, [row.id])
+            return _load(connection, [row])[0], created
 
     def find_made(self, extraction: str) -> EmbeddingSet | None:
         """The owner's newest set of this extraction; None where there is none."""
         query = (
             sa.select(tables.embeddings)
-            .where(tables.embeddings.c.extraction == extraction, tables.embeddings.c.owner == self._access.owner)
-            .order_by(tables.embeddings.c.created_at.desc())
+            .where(_embedding.extraction == extraction, _embedding.owner == self._access.owner)
+            .order_by(_embedding.created_at.desc())
             .limit(1)
         )
         with self._database.read() as connection:
@@ -119,11 +98,7 @@ class EmbeddingRecords:
     def get(self, embedding_id: str) -> EmbeddingSet:
         """One set; NotFound where there is none."""
         with self._database.read() as connection:
-            query = sa.select(tables.embeddings).where(self._is(embedding_id))
-            found = _load(connection, connection.execute(query).all())
-        if not found:
-            raise _not_found(embedding_id)
-        return found[0]
+            return _load(connection, [EMBEDDINGS.find(connection, embedding_id, self._access)])[0]
 
     def page(
         self,
@@ -139,19 +114,14 @@ class EmbeddingRecords:
         InvalidRequest
             The cursor or the limit cannot be used.
         """
-        query = sa.select(tables.embeddings).where(self._access.sees(tables.embeddings.c.owner))
-        if name is not None:
-            query = query.where(tables.embeddings.c.name == name)
-        for label in _labels(metadata or {}):
-            query = query.where(
-                tables.embeddings.c.id.in_(
-                    sa.select(tables.labels.c.embedding_id).where(tables.labels.c.label == label)
-                )
-            )
+        marked = [
+            _embedding.id.in_(sa.select(tables.labels.c.embedding_id).where(tables.labels.c.label == label))
+            for label in _labels(metadata or {})
+        ]
         with self._database.read() as connection:
-            page = read_page(connection, query, tables.embeddings, cursor, limit)
+            page = EMBEDDINGS.page(connection, self._access, cursor, limit, name, *marked)
             data = _load(connection, page.rows)
-        return EmbeddingPage(data=tuple(data), has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
+        return EmbeddingPage(data=tuple(data), has_more=page.has_more, next_cursor=page.next_cursor)
 
     def delete(self, embedding_id: str) -> tuple[str, ...]:
         """Forget a set.
@@ -169,17 +139,11 @@ class EmbeddingRecords:
             An unfinished job needs it, or a reference set has it as a member.
         """
         with self._database.write() as connection:
-            # The lock keeps a job from being added between this look and the deletion.
-            query = sa.select(*COLUMN_DIGESTS).where(self._is(embedding_id)).with_for_update()
-            columns = connection.execute(query).first()
-            if columns is None:
-                raise _not_found(embedding_id)
-            refuse_if_used(connection, tables.job_embeddings.c.embedding_id, embedding_id)
+            row = EMBEDDINGS.release(connection, embedding_id, self._access)
             refuse_if_member(connection, embedding_id)
-            own = sa.select(tables.layers.c.digest).where(tables.layers.c.embedding_id == embedding_id).distinct()
-            digests = {*connection.execute(own).scalars(), *filter(None, columns)}
-            connection.execute(sa.delete(tables.embeddings).where(tables.embeddings.c.id == embedding_id))
-            return tuple(sorted(digests - named_blobs(connection, digests)))
+            own = sa.select(tables.layers.c.digest).where(tables.layers.c.embedding_id == embedding_id)
+            columns = filter(None, (row.ids_digest, row.groups_digest))
+            return EMBEDDINGS.forget(connection, embedding_id, {*connection.execute(own).scalars(), *columns})
 
     def quota_left(self) -> int | None:
         """Bytes that the owner may still keep, never less than 0; None where there is no limit."""
@@ -189,9 +153,6 @@ class EmbeddingRecords:
         """Raise QuotaExceeded where `more` bytes would be more than the owner may keep."""
         with self._database.read() as connection:
             refuse_over_quota(connection, self._access, more)
-
-    def _is(self, embedding_id: str) -> ColumnElement[bool]:
-        return sa.and_(tables.embeddings.c.id == _checked(embedding_id), self._access.sees(tables.embeddings.c.owner))
 
 
 def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer], metadata: Mapping[str, Any]) -> None:
@@ -205,32 +166,11 @@ def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer
         connection.execute(sa.insert(tables.labels), marks)
 
 
-def hold_sets(connection: Connection, embedding_ids: Sequence[str], access: Access) -> None:
-    """Keep the sets from being deleted until this transaction has committed what uses them.
-
-    Raises NotFound where one is not there.
-    """
-    embedding = tables.embeddings.c
-    query = sa.select(embedding.id).where(embedding.id.in_(embedding_ids), access.sees(embedding.owner))
-    found = set(connection.execute(query.with_for_update(read=True)).scalars())
-    for each in embedding_ids:
-        if each not in found:
-            raise _not_found(each)
-
-
 def load_sets(connection: Connection, embedding_ids: Sequence[str]) -> list[EmbeddingSet]:
     """Sets that are there, in the order of their ids."""
     rows = connection.execute(sa.select(tables.embeddings).where(tables.embeddings.c.id.in_(embedding_ids))).all()
     found = {each.id: each for each in _load(connection, rows)}
     return [found[each] for each in embedding_ids]
-
-
-def _hold(connection: Connection, job_id: str, embedding_id: str) -> None:
-    """Keep a set from being deleted before the job has finished."""
-    row = {"job_id": job_id, "embedding_id": embedding_id}
-    known = sa.select(tables.job_embeddings.c.job_id).filter_by(**row)
-    if connection.execute(known).first() is None:
-        connection.execute(sa.insert(tables.job_embeddings).values(row))
 
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet]:
@@ -277,15 +217,4 @@ def _labels(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _checked(embedding_id: str) -> str:
-    """An id that can be one; anything else would not even reach the table."""
-    if not EMBEDDING_ID.fullmatch(embedding_id):
-        raise _not_found(embedding_id)
-    return embedding_id
-
-
-def _not_found(embedding_id: str) -> NotFound:
-    return NotFound("There is no such embedding set.", value=embedding_id)
+    return hashlib.sha256(canonical(value)).hexdigest()

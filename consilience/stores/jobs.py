@@ -14,11 +14,9 @@ from consilience.contract.webhooks import Webhook
 from consilience.errors import InvalidRequest, KeyReused, NotFound, TooManyRequests
 from consilience.stores import tables
 from consilience.stores.access import Access
-from consilience.stores.database import Database
-from consilience.stores.datasets import hold_datasets
-from consilience.stores.embeddings import hold_sets
+from consilience.stores.database import Database, take_turns
+from consilience.stores.kinds import DATASETS, EMBEDDINGS, MAPS, REFERENCES
 from consilience.stores.pages import read_page
-from consilience.stores.references import hold_references
 from consilience.stores.retention import absent
 from consilience.stores.webhooks import announce_end, read_webhook, register
 
@@ -59,6 +57,7 @@ class JobRecords:
         traceparent: str | None = None,
         datasets: Sequence[str] = (),
         references: Sequence[str] = (),
+        maps: Sequence[str] = (),
     ) -> Added:
         """Record a queued job; it is committed when this returns, so that it may be enqueued.
 
@@ -76,34 +75,31 @@ class JobRecords:
             Which workers take it.
         traceparent : str, optional
             The request's span, in the form of W3C Trace Context: that of the job's runs hangs below it.
-        datasets : sequence of str
-            The datasets that it reads, likewise.
-        references : sequence of str
-            The reference sets that it reads, likewise.
+        datasets, references, maps : sequence of str
+            The datasets, reference sets and maps that it reads, likewise.
 
         Raises
         ------
         NotFound
-            One of the sets, datasets or reference sets is gone.
+            Something that it reads is gone.
         KeyReused
             The key came before, with another body.
         TooManyRequests
             Too many jobs wait already.
         """
+        needs = {EMBEDDINGS: embeddings, DATASETS: datasets, REFERENCES: references, MAPS: maps}
         job_id, owner = f"job_{secrets.token_hex(16)}", self._access.owner
         with self._database.write() as connection:
             if idempotency and (known := _find_by_key(connection, owner, *idempotency)):
                 return Added(*known, created=False)
             self._refuse_when_full(connection)
-            hold_sets(connection, embeddings, self._access)
-            hold_datasets(connection, datasets, self._access)
-            hold_references(connection, references, self._access)
+            for records, needed in needs.items():
+                records.hold(connection, needed, self._access)
             row = {"id": job_id, "kind": kind, "queue": queue, "request": request, "plan": plan.model_dump(mode="json")}
             own = {"owner": owner, "traceparent": traceparent}
             connection.execute(sa.insert(tables.jobs).values(**row, **own, **_fresh()))
-            _tie(connection, job_id, tables.job_embeddings.c.embedding_id, embeddings)
-            _tie(connection, job_id, tables.job_datasets.c.dataset_id, datasets)
-            _tie(connection, job_id, tables.job_references.c.reference_id, references)
+            for records, needed in needs.items():
+                records.tie(connection, job_id, needed)
             if idempotency:
                 _keep_key(connection, owner, idempotency, job_id)
             if request.get("webhook"):
@@ -149,7 +145,7 @@ class JobRecords:
         with self._database.read() as connection:
             page = read_page(connection, query, tables.jobs, cursor, limit)
             data = tuple(load_jobs(connection, page.rows))
-        return JobPage(data=data, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
+        return JobPage(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
 
     def request_cancel(self, job_id: str) -> Job:
         """Ask for a job to stop.
@@ -228,13 +224,6 @@ def _to_job(row: Row[Any], runs: Sequence[Run]) -> Job:
     return Job.model_validate({**row._mapping, "runs": runs, "links": links})  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
 
 
-def _tie(connection: Connection, job_id: str, column: sa.Column[str], used: Sequence[str]) -> None:
-    """What the job uses, in the table that says so."""
-    rows = [{"job_id": job_id, column.name: each} for each in set(used)]
-    if rows:
-        connection.execute(sa.insert(column.table), rows)
-
-
 def _fresh() -> dict[str, Any]:
     return {
         "status": JobStatus.QUEUED,
@@ -252,9 +241,7 @@ def _find_by_key(connection: Connection, owner: str, key: str, body_sha256: str)
         raise InvalidRequest(
             "The idempotency key is too long.", value=key, limit=KEY_LENGTH_MAX, pointer="Idempotency-Key"
         )
-    if connection.dialect.name == "postgresql":
-        # Two requests with one key take turns, so that the second finds the first one's job.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"{owner} {key}", 0))))
+    take_turns(connection, f"{owner} {key}")  # of two requests with one key the second finds the first one's job
     known = connection.execute(
         sa.select(tables.idempotency_keys.c.body_sha256, tables.jobs.c.id, tables.jobs.c.delivery)
         .join(tables.jobs, tables.jobs.c.id == tables.idempotency_keys.c.job_id)

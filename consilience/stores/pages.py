@@ -19,6 +19,11 @@ class Page(NamedTuple):
     rows: list[Row[Any]]
     next_cursor: str | None
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is another page."""
+        return self.next_cursor is not None
+
 
 def read_page(connection: sa.Connection, query: Select[Any], table: Table, cursor: str | None, limit: int) -> Page:
     """At most `limit` rows of `query` that are older than the cursor's.

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from consilience.errors import QuotaExceeded
 from consilience.stores import tables
 from consilience.stores.access import Access
-from consilience.stores.database import Database
+from consilience.stores.database import Database, take_turns
 
 
 def quota_left(database: Database, access: Access) -> int | None:
@@ -16,6 +16,13 @@ def quota_left(database: Database, access: Access) -> int | None:
         return None
     with database.read() as connection:
         return max(0, limit - _used(connection, access))
+
+
+def enforce_quota(connection: Connection, access: Access) -> None:
+    """Raise QuotaExceeded where the owner has too much by what this transaction added. Others that add wait for its end."""
+    if access.owner_bytes_limit is not None:
+        take_turns(connection, f"quota of {access.owner}")
+        refuse_over_quota(connection, access, 0)
 
 
 def refuse_over_quota(connection: Connection, access: Access, more: int) -> None:

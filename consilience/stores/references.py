@@ -1,31 +1,23 @@
 """Reference sets: which stored sets a new model is scored against, under which name."""
 
 import hashlib
-import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement, Connection, Row
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy import Connection, Row
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.references import ReferenceMember, ReferencePage, ReferenceSet
-from consilience.errors import InvalidRequest, NotFound, UnpairedSides
+from consilience.errors import InvalidRequest, UnpairedSides
 from consilience.formats.digests import canonical
 from consilience.stores import tables
 from consilience.stores.access import Access
 from consilience.stores.database import Database
-from consilience.stores.embeddings import hold_sets, load_sets
-from consilience.stores.pages import read_page
-from consilience.stores.upload_keys import bind_key
-from consilience.stores.uses import refuse_if_used
+from consilience.stores.embeddings import load_sets
+from consilience.stores.kinds import EMBEDDINGS, REFERENCES
 
-REFERENCE_ID = re.compile(r"ref_[0-9a-f]{32}")
-_reference, _member = tables.reference_sets.c, tables.reference_members.c
+_member = tables.reference_members.c
 
 
 class ReferenceRecords:
@@ -57,61 +49,41 @@ class ReferenceRecords:
         KeyReused
             The key came before, with another request.
         """
-        owner, reference_id = self._access.owner, f"ref_{secrets.token_hex(16)}"
-        identity = hashlib.sha256(canonical([name, list(embeddings), metadata, owner])).hexdigest()
+        identity = hashlib.sha256(canonical([name, list(embeddings), metadata, self._access.owner])).hexdigest()
         with self._database.write() as connection:
-            hold_sets(connection, embeddings, self._access)
+            EMBEDDINGS.hold(connection, embeddings, self._access)
             members = load_sets(connection, embeddings)
             check_members(members)
             values = {
-                "id": reference_id,
-                "owner": owner,
                 "identity": identity,
                 "name": name,
                 "n": members[0].n,
                 "digest": reference_digest([each.digest for each in members]),
                 "metadata": dict(metadata),
-                "created_at": datetime.now(UTC),
             }
-            insert = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
-            statement = insert(tables.reference_sets).values(values).on_conflict_do_nothing(index_elements=["identity"])
-            created = connection.execute(statement.returning(_reference.id)).first() is not None
+            row, created = REFERENCES.keep(connection, self._access, values, idempotency_key)
             if created:
-                rows = [
-                    {"reference_id": reference_id, "position": i, "embedding_id": each}
-                    for i, each in enumerate(embeddings)
-                ]
+                rows = [{"reference_id": row.id, "position": i, "embedding_id": e} for i, e in enumerate(embeddings)]
                 connection.execute(sa.insert(tables.reference_members), rows)
-            [stored] = self._load(connection, _reference.identity == identity)
-            if idempotency_key is not None:
-                bind_key(connection, tables.reference_keys, owner, idempotency_key, identity, stored.id)
-            return stored, created
+            return _to_references(connection, [row])[0], created
 
     def get(self, reference_id: str) -> ReferenceSet:
         """One reference set; NotFound where there is none."""
         with self._database.read() as connection:
-            found = self._load(connection, self._is(reference_id))
-        if not found:
-            raise _not_found(reference_id)
-        return found[0]
+            return self._find(connection, reference_id)
 
     def open(self, reference_id: str) -> tuple[ReferenceSet, tuple[EmbeddingSet, ...]]:
         """One reference set and its members, in its order; NotFound where there is none."""
         with self._database.read() as connection:
-            found = self._load(connection, self._is(reference_id))
-            if not found:
-                raise _not_found(reference_id)
-            return found[0], tuple(load_sets(connection, [each.embedding for each in found[0].members]))
+            found = self._find(connection, reference_id)
+            return found, tuple(load_sets(connection, [each.embedding for each in found.members]))
 
     def page(self, cursor: str | None, limit: int, name: str | None = None) -> ReferencePage:
         """At most `limit` reference sets, newest first, of this name; InvalidRequest where cursor or limit cannot be used."""
-        query = sa.select(tables.reference_sets).where(self._access.sees(_reference.owner))
-        if name is not None:
-            query = query.where(_reference.name == name)
         with self._database.read() as connection:
-            page = read_page(connection, query, tables.reference_sets, cursor, limit)
+            page = REFERENCES.page(connection, self._access, cursor, limit, name)
             data = _to_references(connection, page.rows)
-        return ReferencePage(data=tuple(data), has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
+        return ReferencePage(data=tuple(data), has_more=page.has_more, next_cursor=page.next_cursor)
 
     def delete(self, reference_id: str) -> None:
         """Forget a reference set; its members stay, and may be deleted from now on.
@@ -124,32 +96,11 @@ class ReferenceRecords:
             An unfinished job needs it.
         """
         with self._database.write() as connection:
-            # The lock keeps a job from being added between this look and the deletion.
-            query = sa.select(_reference.id).where(self._is(reference_id)).with_for_update()
-            if connection.execute(query).first() is None:
-                raise _not_found(reference_id)
-            refuse_if_used(connection, tables.job_references.c.reference_id, reference_id)
-            connection.execute(sa.delete(tables.reference_sets).where(_reference.id == reference_id))
+            REFERENCES.release(connection, reference_id, self._access)
+            REFERENCES.forget(connection, reference_id, ())
 
-    def _load(self, connection: Connection, *conditions: ColumnElement[bool]) -> list[ReferenceSet]:
-        rows = connection.execute(sa.select(tables.reference_sets).where(*conditions)).all()
-        return _to_references(connection, rows)
-
-    def _is(self, reference_id: str) -> ColumnElement[bool]:
-        if not REFERENCE_ID.fullmatch(reference_id):  # it would not even reach the table
-            raise _not_found(reference_id)
-        return sa.and_(_reference.id == reference_id, self._access.sees(_reference.owner))
-
-
-def hold_references(connection: Connection, reference_ids: Iterable[str], access: Access) -> None:
-    """Keep reference sets from being deleted until this transaction has committed the job that uses them.
-
-    Raises NotFound where one is not there.
-    """
-    for each in reference_ids:
-        query = sa.select(_reference.id).where(_reference.id == each, access.sees(_reference.owner))
-        if connection.execute(query.with_for_update(read=True)).first() is None:
-            raise _not_found(each)
+    def _find(self, connection: Connection, reference_id: str) -> ReferenceSet:
+        return _to_references(connection, [REFERENCES.find(connection, reference_id, self._access)])[0]
 
 
 def check_members(members: Sequence[EmbeddingSet]) -> None:
@@ -235,7 +186,3 @@ def _to_reference(row: Row[Any], members: Iterable[ReferenceMember]) -> Referenc
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
     del fields["identity"]
     return ReferenceSet(**fields, members=tuple(members), links={"self": f"/v1/references/{row.id}"})
-
-
-def _not_found(reference_id: str) -> NotFound:
-    return NotFound("There is no such reference set.", value=reference_id)

@@ -10,11 +10,13 @@ from sqlalchemy import ColumnElement, Connection, Select
 from consilience.contract.jobs import FINISHED, JobStatus
 from consilience.stores import tables
 from consilience.stores.findings import Finding
+from consilience.stores.kinds import DATASETS, EMBEDDINGS, MAPS, REFERENCES
 
 #: A message that was due so long ago is not being delivered.
 STUCK_AFTER = timedelta(hours=1)
 #: Rows that one rule reports.
 REPORTED = 100
+NEEDED = {"set": EMBEDDINGS, "dataset": DATASETS, "reference": REFERENCES, "map": MAPS}
 _job, _run, _hook = tables.jobs.c, tables.runs.c, tables.webhooks.c
 
 
@@ -96,24 +98,12 @@ def _tie_rules() -> Iterator[Rule]:
     """What a job's row may not say beside the rows of other tables."""
     gone = sa.select(tables.expired_jobs.c.id).where(tables.expired_jobs.c.id == _job.id)
     yield _of_jobs("undead-job", "The job has expired and is there.", gone.exists())
-    used = sa.select(tables.job_embeddings.c.embedding_id).where(
-        tables.job_embeddings.c.job_id == _job.id,
-        tables.job_embeddings.c.embedding_id.not_in(sa.select(tables.embeddings.c.id)),
-    )
-    needed = "The job has not finished and a set that it needs is gone."
-    yield _of_jobs("missing-set", needed, _job.status.not_in(FINISHED), used.exists())
-    read = sa.select(tables.job_datasets.c.dataset_id).where(
-        tables.job_datasets.c.job_id == _job.id,
-        tables.job_datasets.c.dataset_id.not_in(sa.select(tables.datasets.c.id)),
-    )
-    missing = "The job has not finished and a dataset that it needs is gone."
-    yield _of_jobs("missing-dataset", missing, _job.status.not_in(FINISHED), read.exists())
-    against = sa.select(tables.job_references.c.reference_id).where(
-        tables.job_references.c.job_id == _job.id,
-        tables.job_references.c.reference_id.not_in(sa.select(tables.reference_sets.c.id)),
-    )
-    absent = "The job has not finished and a reference set that it needs is gone."
-    yield _of_jobs("missing-reference", absent, _job.status.not_in(FINISHED), against.exists())
+    for name, kind in NEEDED.items():
+        lost = sa.select(kind.target).where(
+            kind.uses.c.job_id == _job.id, kind.target.not_in(sa.select(kind.table.c.id))
+        )
+        detail = f"The job has not finished and the {kind.word} that it needs is gone."
+        yield _of_jobs(f"missing-{name}", detail, _job.status.not_in(FINISHED), lost.exists())
 
 
 def _run_rules() -> Iterator[Rule]:

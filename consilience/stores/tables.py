@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0011"
+SCHEMA = "0012"
 
 metadata = MetaData(
     naming_convention={
@@ -40,6 +40,35 @@ class Instant(TypeDecorator[datetime]):
 #: JSON whose None is SQL's NULL.
 Json = JSON(none_as_null=True)
 
+
+def _newest_first() -> tuple[Index, Index]:
+    """What lists are read by: everybody's, and an owner's."""
+    return Index(None, "created_at", "id"), Index(None, "owner", "created_at", "id")
+
+
+def _uses(name: str, target: str) -> Table:
+    """What jobs need. No foreign key to it: it may go once the jobs that used it have finished."""
+    return Table(
+        name,
+        metadata,
+        Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+        Column(target, String(36), primary_key=True, index=True),
+    )
+
+
+def _keys(name: str, target: str, table: Table) -> Table:
+    """The idempotency keys of what is made without a job, each as long as what it stands for."""
+    return Table(
+        name,
+        metadata,
+        Column("owner", String(64), primary_key=True),
+        Column("key", String(255), primary_key=True),
+        Column("identity", String(64), nullable=False),
+        Column(target, String(36), ForeignKey(table.c.id, ondelete="CASCADE"), nullable=False, index=True),
+        Column("created_at", Instant, nullable=False),
+    )
+
+
 embeddings = Table(
     "embeddings",
     metadata,
@@ -62,8 +91,7 @@ embeddings = Table(
     # Of sets that a model made: SHA-256 of everything that decides what is in them, and how they were made.
     Column("extraction", String(64), index=True),
     Column("record", Json),
-    Index(None, "created_at", "id"),
-    Index(None, "owner", "created_at", "id"),
+    *_newest_first(),
     # What an owner keeps is added up from this index alone.
     Index("ix_embeddings_owner_bytes", "owner", "bytes"),
 )
@@ -115,8 +143,7 @@ jobs = Table(
     Column("created_at", Instant, nullable=False),
     Column("started_at", Instant),
     Column("finished_at", Instant, index=True),
-    Index(None, "created_at", "id"),
-    Index(None, "owner", "created_at", "id"),
+    *_newest_first(),
     # How many wait, in all and of one owner, is counted in this index alone.
     Index("ix_jobs_status_owner", "status", "owner"),
 )
@@ -130,14 +157,6 @@ runs = Table(
     Column("started_at", Instant, nullable=False),
     Column("ended", String(16)),
     Column("ended_at", Instant),
-)
-
-# No foreign key to embeddings: a set may go once the jobs that used it have finished.
-job_embeddings = Table(
-    "job_embeddings",
-    metadata,
-    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("embedding_id", String(36), primary_key=True, index=True),
 )
 
 idempotency_keys = Table(
@@ -214,8 +233,7 @@ datasets = Table(
     Column("metadata", Json, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
-    Index(None, "created_at", "id"),
-    Index(None, "owner", "created_at", "id"),
+    *_newest_first(),
     # What an owner keeps is added up from this index alone.
     Index("ix_datasets_owner_bytes", "owner", "bytes"),
 )
@@ -231,35 +249,6 @@ dataset_views = Table(
     Column("digest", String(64), nullable=False, index=True),
 )
 
-# No foreign key to datasets, as with job_embeddings.
-job_datasets = Table(
-    "job_datasets",
-    metadata,
-    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("dataset_id", String(36), primary_key=True, index=True),
-)
-
-# The idempotency keys of uploads: of embeddings, and of datasets. Those of jobs are above.
-upload_keys = Table(
-    "upload_keys",
-    metadata,
-    Column("owner", String(64), primary_key=True),
-    Column("key", String(255), primary_key=True),
-    Column("identity", String(64), nullable=False),
-    Column("embedding_id", String(36), ForeignKey("embeddings.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("created_at", Instant, nullable=False),
-)
-
-dataset_keys = Table(
-    "dataset_keys",
-    metadata,
-    Column("owner", String(64), primary_key=True),
-    Column("key", String(255), primary_key=True),
-    Column("identity", String(64), nullable=False),
-    Column("dataset_id", String(36), ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("created_at", Instant, nullable=False),
-)
-
 # What a new model is scored against: a fixed list of sets, under a name. The sets cannot go before it does.
 reference_sets = Table(
     "reference_sets",
@@ -273,8 +262,7 @@ reference_sets = Table(
     Column("digest", String(64), nullable=False),
     Column("metadata", Json, nullable=False),
     Column("created_at", Instant, nullable=False),
-    Index(None, "created_at", "id"),
-    Index(None, "owner", "created_at", "id"),
+    *_newest_first(),
 )
 
 reference_members = Table(
@@ -283,24 +271,6 @@ reference_members = Table(
     Column("reference_id", String(36), ForeignKey("reference_sets.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("embedding_id", String(36), ForeignKey("embeddings.id"), nullable=False, index=True),
-)
-
-# Like job_embeddings: the reference set may go once the jobs that used it have finished.
-job_references = Table(
-    "job_references",
-    metadata,
-    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("reference_id", String(36), primary_key=True, index=True),
-)
-
-reference_keys = Table(
-    "reference_keys",
-    metadata,
-    Column("owner", String(64), primary_key=True),
-    Column("key", String(255), primary_key=True),
-    Column("identity", String(64), nullable=False),
-    Column("reference_id", String(36), ForeignKey("reference_sets.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("created_at", Instant, nullable=False),
 )
 
 maps = Table(
@@ -317,17 +287,17 @@ maps = Table(
     Column("shapes", Json, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
-    Index(None, "created_at", "id"),
-    Index(None, "owner", "created_at", "id"),
+    *_newest_first(),
     Index("ix_maps_owner_bytes", "owner", "bytes"),
 )
 
-map_keys = Table(
-    "map_keys",
-    metadata,
-    Column("owner", String(64), primary_key=True),
-    Column("key", String(255), primary_key=True),
-    Column("identity", String(64), nullable=False),
-    Column("map_id", String(36), ForeignKey("maps.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("created_at", Instant, nullable=False),
-)
+job_embeddings = _uses("job_embeddings", "embedding_id")
+job_datasets = _uses("job_datasets", "dataset_id")
+job_references = _uses("job_references", "reference_id")
+job_maps = _uses("job_maps", "map_id")
+
+# Those of jobs are `idempotency_keys`.
+upload_keys = _keys("upload_keys", "embedding_id", embeddings)
+dataset_keys = _keys("dataset_keys", "dataset_id", datasets)
+reference_keys = _keys("reference_keys", "reference_id", reference_sets)
+map_keys = _keys("map_keys", "map_id", maps)

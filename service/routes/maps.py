@@ -137,9 +137,14 @@ def get_map_file(map_id: MapPath, stores: StoresDep) -> StreamingResponse:
     return StreamingResponse(dump_map(file), media_type=MAP_TYPE, headers={"Content-Disposition": disposition})
 
 
-@router.delete("/v1/maps/{map_id}", status_code=204, operation_id="delete_map", responses=describe(errors.NotFound))
+@router.delete(
+    "/v1/maps/{map_id}",
+    status_code=204,
+    operation_id="delete_map",
+    responses=describe(errors.NotFound, errors.InUse),
+)
 def delete_map(map_id: MapPath, stores: StoresDep, settings: SettingsDep) -> None:
-    """Forget a map; sets that it translated stay."""
+    """Forget a map; not while an unfinished job needs it. Sets that it translated stay."""
     Maps(settings, stores).remove(map_id)
 
 

@@ -8,6 +8,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from consilience.formats.map_files import dump_map
 from consilience.mapping import Map, fit, load
 from tests.service.servers import Server, assert_problem, npy, rows, upload
 
@@ -203,6 +204,17 @@ def test_a_set_that_a_waiting_map_needs_stays_and_can_go_when_it_is_canceled(cli
     assert_problem(client.delete(f"/v1/embeddings/{a}"), 409, "in-use")
     client.post(job["links"]["cancel"])
     assert client.delete(f"/v1/embeddings/{a}").status_code == 204
+
+
+def test_a_map_that_a_waiting_translation_needs_stays_and_can_go_when_it_is_canceled(client: httpx2.Client) -> None:
+    content = b"".join(dump_map(fit(X, X, map="procrustes").file()))
+    kept = client.post("/v1/maps?name=held", content=content, headers={"content-type": MAP_TYPE}).json()
+    job = client.post(kept["links"]["apply"], json={"embedding": upload(client, X)["id"]}).json()
+    assert job["status"] == "queued"
+    detail = assert_problem(client.delete(kept["links"]["self"]), 409, "in-use", value=kept["id"])["detail"]
+    assert job["id"] in detail
+    client.post(job["links"]["cancel"])
+    assert client.delete(kept["links"]["self"]).status_code == 204
 
 
 def test_a_map_that_is_gone_is_gone(busy_client: httpx2.Client, busy_server: Server, sides: tuple[str, str]) -> None:

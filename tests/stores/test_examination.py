@@ -200,16 +200,18 @@ def test_a_row_that_cannot_be_is_found(world: World, job: str, changes: dict[str
     assert world.kinds() == kinds
 
 
-def test_an_unfinished_job_whose_set_is_gone_is_found(world: World) -> None:
+@pytest.mark.parametrize(("table", "kind"), [(tables.embeddings, "set"), (tables.datasets, "dataset")])
+def test_an_unfinished_job_that_lost_what_it_needs_is_found(world: World, table: sa.Table, kind: str) -> None:
     with world.database.write() as connection:
-        connection.execute(sa.delete(tables.embeddings))
-    assert world.kinds() == {"missing-set"}
+        connection.execute(sa.delete(table))
+    assert world.kinds() == {f"missing-{kind}"}
 
 
-def test_an_unfinished_job_whose_dataset_is_gone_is_found(world: World) -> None:
+@pytest.mark.parametrize(("uses", "kind"), [(tables.job_references, "reference"), (tables.job_maps, "map")])
+def test_an_unfinished_job_that_needs_what_never_was_is_found(world: World, uses: sa.Table, kind: str) -> None:
     with world.database.write() as connection:
-        connection.execute(sa.delete(tables.datasets))
-    assert world.kinds() == {"missing-dataset"}
+        connection.execute(sa.insert(uses).values({f"{kind}_id": "unknown", "job_id": world.queued}))
+    assert world.kinds() == {f"missing-{kind}"}
 
 
 def test_a_dataset_without_views_is_found(world: World) -> None:

@@ -50,7 +50,7 @@ class MapCalls(JobCalls):
         return self._run(map_operations.map_file(map_id))
 
     def delete_map(self, map_id: str) -> None:
-        """Forget a map."""
+        """Forget a map; InUse while an unfinished job needs it."""
         self._run(map_operations.delete_map(map_id))
 
     def translate(
@@ -105,7 +105,7 @@ class AsyncMapCalls(AsyncJobCalls):
         return await self._run(map_operations.map_file(map_id))
 
     async def delete_map(self, map_id: str) -> None:
-        """Forget a map."""
+        """Forget a map; InUse while an unfinished job needs it."""
         await self._run(map_operations.delete_map(map_id))
 
     async def translate(

@@ -1,0 +1,212 @@
+"""What holds for records of every kind: held by unfinished jobs, made once, within the owner's quota."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from threading import Barrier, Event
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from consilience.contract.datasets import ViewRecord
+from consilience.contract.embeddings import Column, Layer
+from consilience.contract.jobs import Job
+from consilience.errors import InUse, KeyReused, NotFound, QuotaExceeded
+from consilience.mapping import fit
+from consilience.stores import tables
+from consilience.stores.access import Access
+from consilience.stores.blobs import Blobs
+from consilience.stores.database import Database
+from consilience.stores.datasets import DatasetLabel, DatasetRecords
+from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.jobs import JobRecords
+from consilience.stores.kinds import DATASETS, EMBEDDINGS, MAPS, REFERENCES, RecordKind
+from consilience.stores.leases import Leases
+from consilience.stores.maps import MapRecords
+from consilience.stores.references import ReferenceRecords
+from tests.stores.conftest import PLAN, digest
+
+ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+MAP = fit(ROWS, ROWS, map="procrustes").file()
+#: Of one record of each kind that counts.
+SIZES = {EMBEDDINGS: 60, DATASETS: 60, MAPS: 4 * (3 * 3 + 3)}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Makes records of any kind."""
+
+    database: Database
+    blobs: Blobs
+    access: Access = field(default_factory=Access)
+
+    def records(self, kind: RecordKind) -> Any:
+        if kind is MAPS:
+            return MapRecords(self.database, self.blobs, self.access)
+        classes = {EMBEDDINGS: EmbeddingRecords, DATASETS: DatasetRecords, REFERENCES: ReferenceRecords}
+        return classes[kind](self.database, self.access)
+
+    def make(self, kind: RecordKind, name: str = "mine", key: str | None = None) -> tuple[str, bool]:
+        """The id of a record under this name, and whether it is new."""
+        records = self.records(kind)
+        if kind is MAPS:
+            made, created = records.add(name, MAP, idempotency_key=key)
+        elif kind is DATASETS:
+            view = ViewRecord(name="text", kind="text", bytes=60, digest=digest("v"))
+            label = DatasetLabel(name, {})
+            made, created = records.add(label, [view], Column(digest=digest("i"), unique=5), key)
+        elif kind is REFERENCES:
+            made, created = records.add(name, [self.make(EMBEDDINGS)[0]], {}, key)
+        else:
+            layer = Layer(name="0", dim=3, dtype="F32", digest=digest("x"))
+            made, created = records.add(name, 5, [layer], digest("x"), {}, 60, idempotency_key=key)
+        return made.id, created
+
+    def count(self, kind: RecordKind) -> int:
+        with self.database.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(kind.table)).scalar_one()
+
+    def ask(self, kind: RecordKind, record_id: str) -> Job:
+        """A job that needs the record."""
+        needs = {EMBEDDINGS: "embeddings", DATASETS: "datasets", REFERENCES: "references", MAPS: "maps"}
+        request: dict[str, Any] = {"embeddings": (), needs[kind]: [record_id]}
+        return JobRecords(self.database).add("alignment", {}, PLAN, **request).job
+
+
+@pytest.fixture
+def shop(database: Database, tmp_path: Path) -> Shop:
+    return Shop(database, Blobs(tmp_path))
+
+
+@pytest.fixture(params=[EMBEDDINGS, DATASETS, REFERENCES, MAPS], ids=lambda kind: kind.prefix)
+def kind(request: pytest.FixtureRequest) -> RecordKind:
+    kind: RecordKind = request.param
+    return kind
+
+
+def at_once(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What the calls answer or raise, all begun together."""
+    calls = list(calls)
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_what_a_job_needs_stays_until_the_job_has_finished(shop: Shop, kind: RecordKind, leases: Leases) -> None:
+    records, (own, _) = shop.records(kind), shop.make(kind)
+    waiting, running = shop.ask(kind, own), shop.ask(kind, own)
+    assert leases.claim(running.id, 1, "w")
+
+    with pytest.raises(InUse, match=f"unfinished job job_.* uses this {kind.word}"):
+        records.delete(own)
+    JobRecords(shop.database).request_cancel(waiting.id)
+    with pytest.raises(InUse, match=running.id):
+        records.delete(own)
+    leases.canceled(running.id, 1)
+    assert records.get(own).id == own
+    records.delete(own)
+
+    with pytest.raises(NotFound, match=f"no such {kind.word}"):
+        records.get(own)
+    assert JobRecords(shop.database).get(running.id).finished
+
+
+def test_a_job_cannot_be_added_for_what_is_gone(shop: Shop, kind: RecordKind) -> None:
+    own, _ = shop.make(kind)
+    shop.records(kind).delete(own)
+
+    with pytest.raises(NotFound, match=f"no such {kind.word}"):
+        shop.ask(kind, own)
+
+    assert JobRecords(shop.database).page(None, 5).data == ()
+
+
+def test_of_a_job_and_a_deletion_at_once_one_is_refused(shop: Shop, kind: RecordKind) -> None:
+    for number in range(5):
+        own, _ = shop.make(kind, name=f"n{number}")
+        asked, deleted = at_once([lambda own=own: shop.ask(kind, own), lambda own=own: shop.records(kind).delete(own)])  # type: ignore[misc]  # a default binds the loop's value
+
+        assert isinstance(asked, Job) != (not isinstance(deleted, Exception))
+        if isinstance(asked, Job):
+            assert isinstance(deleted, InUse)
+            assert shop.records(kind).get(own).id == own
+        else:
+            assert isinstance(asked, NotFound)
+
+
+def test_what_is_deleted_while_the_same_is_made_is_new(shop: Shop, kind: RecordKind) -> None:
+    old, _ = shop.make(kind)
+    deleting, going = Event(), Event()
+
+    def delete() -> None:
+        with shop.database.write() as connection:
+            kind.release(connection, old, shop.access)
+            kind.forget(connection, old, ())
+            deleting.set()
+            going.wait(0.2)  # the other is under way, and waits
+
+    def make() -> tuple[str, bool]:
+        deleting.wait()
+        made = shop.make(kind)
+        going.set()
+        return made
+
+    gone, made = at_once([delete, make])
+
+    assert gone is None
+    assert made[1]
+    assert made[0] != old
+
+
+def test_the_same_at_once_under_one_key_is_made_once(shop: Shop, kind: RecordKind) -> None:
+    if kind is REFERENCES:
+        shop.make(EMBEDDINGS)
+
+    made = at_once([lambda: shop.make(kind, key="k")] * 4)
+
+    assert len({own for own, _ in made}) == 1
+    assert sorted(created for _, created in made) == [False, False, False, True]
+
+
+def test_of_two_different_at_once_under_one_key_one_is_refused(shop: Shop, kind: RecordKind) -> None:
+    if kind is REFERENCES:
+        shop.make(EMBEDDINGS)
+    before = shop.count(kind)
+
+    answers = at_once([lambda: shop.make(kind, "a", key="k"), lambda: shop.make(kind, "b", key="k")])
+
+    assert sum(isinstance(answer, KeyReused) for answer in answers) == 1, answers
+    assert shop.count(kind) == before + 1
+
+
+def test_two_at_once_do_not_pass_the_quota_that_has_room_for_one(shop: Shop) -> None:
+    numbers = count()
+    for kind, size in SIZES.items():
+        access = Access(f"owner{next(numbers)}", owner_bytes_limit=size)
+        own = replace(shop, access=access)
+
+        answers = at_once([lambda own=own, kind=kind, name=name: own.make(kind, name) for name in "ab"])  # type: ignore[misc]  # defaults bind the loop's values
+
+        assert sum(isinstance(answer, QuotaExceeded) for answer in answers) == 1, answers
+        assert len(own.records(kind).page(None, 5).data) == 1
+
+
+def test_every_table_of_ties_and_of_keys_is_one_of_a_kind() -> None:
+    kinds = (EMBEDDINGS, DATASETS, REFERENCES, MAPS)
+    named = {name for name in tables.metadata.tables if name.startswith("job_") or name.endswith("_keys")}
+    assert {table.name for each in kinds for table in (each.uses, each.keys)} == named - {
+        "api_keys",
+        "idempotency_keys",
+    }
