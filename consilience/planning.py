@@ -98,20 +98,25 @@ def _know(name: str, names: Sequence[str], side: str, words: str) -> str:
     return name
 
 
-def check_pairing(n_a: int, n_b: int) -> None:
-    """Refuse sides that cannot be paired by row."""
+def check_pairing(n_a: int, n_b: int, names: tuple[str, str] = ("a", "b")) -> None:
+    """Refuse sides that cannot be paired by row; `names` are what the request calls them."""
+    a, b = names
     if n_a != n_b:
         raise UnpairedSides(
-            f"a has {n_a} rows and b has {n_b}; row i of a must be the same item as row i of b.",
+            f"{a} has {n_a} rows and {b} has {n_b}; row i of {a} must be the same item as row i of {b}.",
             value=f"{n_a} and {n_b} rows",
             hint="Embed the same items in the same order with both models.",
-            pointer="/b",
+            pointer=f"/{b}",
         )
     _check_rows(n_a)
 
 
-def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape) -> int:
+def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape, names: tuple[str, str] = ("a", "b")) -> int:
     """How many rows the paired sides have: exactly, by row; at most, by id, since ids are not compared here.
+
+    Parameters
+    ----------
+    names : what the request calls the sides
 
     Raises
     ------
@@ -122,9 +127,9 @@ def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape) -> in
     TooFewRows
     """
     if pairing == "row":
-        check_pairing(a.n, b.n)
+        check_pairing(a.n, b.n, names)
         return a.n
-    repeats_a, repeats_b = _count_repeats(a, "a"), _count_repeats(b, "b")
+    repeats_a, repeats_b = (_count_repeats(side, name) for side, name in zip((a, b), names, strict=True))
     # A row is paired with each row of its id on the other side, and no id may come twice on both.
     if repeats_a and repeats_b:
         n = a.n + b.n

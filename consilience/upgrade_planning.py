@@ -27,13 +27,12 @@ def plan_upgrade(
     TooExpensive
     """
     old, new = documents
-    n = count_pairs(options.pairing, old, new)
+    n = count_pairs(options.pairing, old, new, ("old", "new"))
     check_rows(n)
     q, p = find_dim(old, options.layers.old, "old"), find_dim(new, options.layers.new, "new")
     check_k(options.k, n)
     if queries is not None:
-        with placed("/queries"):
-            count_pairs(options.pairing, *queries)
+        count_pairs(options.pairing, *queries, ("queries/old", "queries/new"))
         _check_queries(options, queries, (q, p))
     for number, choice in enumerate(options.maps):
         with placed(f"/maps/{number}", instead="/map"):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic_core import PydanticUndefined
 
+from consilience.contract.maps import MAPS
 from consilience.contract.metrics import METRICS
 from consilience.contract.places import Location, find_pointer, sentence
 from consilience.contract.problems import Fault
@@ -20,7 +21,11 @@ from consilience.quoting import QUOTED_LENGTH, quote
 #: Faults listed in one problem.
 FAULTS_LIMIT = 20
 LISTS = {list, tuple}
-METRIC_FORMS = "This must be the name of a metric or a JSON object with `metric` and its options."
+#: The unions whose members one field tells apart: what its words name, and the members by them.
+TAGGED: dict[str, tuple[str, dict[str, type[BaseModel]]]] = {
+    "metric": ("metric", {**METRICS}),
+    "kind": ("kind of map", {**MAPS}),
+}
 
 
 class InvalidFields(InvalidRequest):
@@ -47,10 +52,15 @@ def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
         name, allowed = str(location[-1]), allowed_fields(model, location[:-1])
         return Fault(pointer=pointer, value=name, detail=_unknown("field", name, allowed))
     if detail["type"] == "union_tag_invalid":
-        tag = str(detail["ctx"]["tag"])
-        return Fault(pointer=pointer, value=tag, detail=_unknown("metric", tag, tuple(METRICS)))
-    if detail["type"] == "model_attributes_type":  # of the one union that is told apart by a field
-        return Fault(pointer=pointer, value=value, detail=METRIC_FORMS)
+        word = str(detail["ctx"]["tag"])
+        noun, kinds = TAGGED[_find_tag(model, location, body)]
+        return Fault(pointer=pointer, value=word, detail=_unknown(noun, word, tuple(kinds)))
+    if detail["type"] in {"union_tag_not_found", "model_attributes_type"}:
+        tag = _find_tag(model, location, body)
+        forms = f"This must be the name of a {TAGGED[tag][0]} or a JSON object with `{tag}` and its options."
+        return Fault(pointer=pointer, value=value, detail=forms)
+    if detail["type"] in {"too_short", "too_long"}:
+        return Fault(pointer=pointer, value=value, detail=_length(**detail["ctx"]))
     if detail["type"] in {"literal_error", "model_type", "tuple_type"}:
         return Fault(
             pointer=pointer,
@@ -58,6 +68,21 @@ def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
             detail=_forms(model, location, body, detail["input"]) or sentence(detail["msg"]),
         )
     return Fault(pointer=pointer, value=value, detail=sentence(detail["msg"]))
+
+
+def _find_tag(model: type[BaseModel], location: Location, body: object) -> str:
+    """The field that tells the members of the union at `location` apart."""
+    members = list(_members(_annotation(model, location, body)))
+    return next(tag for tag, (_, kinds) in TAGGED.items() if any(kind in members for kind in kinds.values()))
+
+
+def _length(
+    *, actual_length: int | None, min_length: int | None = None, max_length: int | None = None, **_kind: object
+) -> str:
+    """How many entries there may be; pydantic's own words call a list what Python makes of it."""
+    limit = f"at most {max_length}" if min_length is None else f"at least {min_length}"
+    entries = "entry" if (max_length or min_length) == 1 else "entries"
+    return f"There must be {limit} {entries}, not {'more' if actual_length is None else actual_length}."
 
 
 def _unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
@@ -101,12 +126,14 @@ def _annotation(model: type[BaseModel], location: Location, body: object) -> Any
 
 def _step(annotation: Any, step: int | str) -> Any:
     """One step inside; the steps by which pydantic tells a union's members apart lead nowhere."""
-    for member in _members(annotation):
+    members = list(_members(annotation))
+    for member in members:
         if get_origin(member) is dict:  # its keys are the caller's words, whatever they say
             return get_args(member)[1]
-    if step in METRICS:
-        return METRICS[str(step)]
-    for member in _members(annotation):
+    for _, kinds in TAGGED.values():
+        if kinds.get(str(step)) in members:
+            return kinds[str(step)]
+    for member in members:
         if isinstance(step, int) and get_origin(member) in LISTS:
             return get_args(member)[0]
         if _is_model(member) and step in member.model_fields:
@@ -136,8 +163,9 @@ def allowed_fields(model: type[BaseModel], location: Location) -> tuple[str, ...
     """The fields of the object at `location` inside `model`."""
     current: list[type[BaseModel]] = [model]
     for step in location:
-        if step in METRICS:
-            current = [METRICS[str(step)]]
+        tagged = [each for _, kinds in TAGGED.values() for word, each in kinds.items() if word == step]
+        if any(each in current for each in tagged):
+            current = [each for each in current if each in tagged]
             continue
         fields = [each.model_fields[str(step)] for each in current if step in each.model_fields]
         if fields:

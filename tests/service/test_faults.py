@@ -1,19 +1,20 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, Side
+from consilience.contract.maps import MapRequest
 from consilience.contract.places import find_pointer
 from consilience.contract.upgrades import UpgradeRequest
 from service.faults import allowed_fields, explain
 
 
-def faults_of(body: Any) -> dict[str, str]:
+def faults_of(body: Any, model: type[BaseModel] = AlignmentRequest) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
-        AlignmentRequest.model_validate(body)
-    return {fault.pointer: fault.detail for fault in explain(caught.value, body, AlignmentRequest).faults}
+        model.model_validate(body)
+    return {fault.pointer: fault.detail for fault in explain(caught.value, body, model).faults}
 
 
 SIDES = {"a": {"embedding": "emb_" + "0" * 32}, "b": {"embedding": "emb_" + "1" * 32}}
@@ -90,6 +91,42 @@ def test_a_fault_inside_an_object_says_what_is_allowed_there() -> None:
     }
     assert faults_of({**SIDES, "metrics": [{"metric": "cka", "kernel": "cubic"}]}) == {
         "/metrics/0/kernel": "This must be 'linear' or 'rbf'."
+    }
+
+
+FORMS_OF_A_MAP = "This must be the name of a kind of map or a JSON object with `kind` and its options."
+
+
+@pytest.mark.parametrize(
+    ("given", "detail"),
+    [
+        (
+            "rigde",
+            "There is no kind of map 'rigde'; allowed: procrustes, ridge, low_rank, relative, mlp. Did you mean `ridge`?",
+        ),
+        (None, FORMS_OF_A_MAP),
+        ({"penalty": 1}, FORMS_OF_A_MAP),
+    ],
+)
+def test_a_map_is_told_apart_from_a_metric(given: object, detail: str) -> None:
+    assert faults_of({**SIDES, "map": given}, MapRequest) == {"/map": detail}
+
+
+def test_a_kind_of_map_that_has_a_metrics_name_has_its_own_options() -> None:
+    faults = faults_of({**SIDES, "map": {"kind": "procrustes", "penalty": 1}}, MapRequest)
+    assert faults == {"/map/penalty": "There is no field 'penalty'; allowed: kind, scale, translation."}
+
+
+def test_a_metric_without_its_name_is_asked_for_it() -> None:
+    detail = "This must be the name of a metric or a JSON object with `metric` and its options."
+    assert faults_of({**SIDES, "metrics": [{"k": 3}]}) == {"/metrics/0": detail}
+
+
+def test_a_list_of_the_wrong_length_is_called_what_the_caller_calls_it() -> None:
+    assert faults_of({**SIDES, "metrics": []}) == {"/metrics": "There must be at least 1 entry, not 0."}
+    sides = {"old": SIDES["a"], "new": SIDES["b"]}
+    assert faults_of({**sides, "maps": ["ridge"] * 17}, UpgradeRequest) == {
+        "/maps": "There must be at most 16 entries, not 17."
     }
 
 

@@ -123,13 +123,15 @@ def inline(rows: np.ndarray) -> dict[str, Any]:
 BOTH = {"old": inline(OLD), "new": inline(NEW)}
 QUERIES = {"old": inline(OLD[:9]), "new": inline(NEW[:9])}
 
+WITH_IDS = {name: side | {"ids": list(range(N))} for name, side in BOTH.items()}
+
 
 @pytest.mark.parametrize(
     ("body", "status", "code", "pointer"),
     [
         ({"old": inline(OLD)}, 422, "invalid-request", "/new"),
         ({**BOTH, "new": {"embedding": UNKNOWN}}, 404, "not-found", "/new/embedding"),
-        ({**BOTH, "new": inline(NEW[:50])}, 422, "unpaired-sides", None),
+        ({**BOTH, "new": inline(NEW[:50])}, 422, "unpaired-sides", "/new"),
         ({**BOTH, "k": N}, 422, "invalid-request", "/k"),
         ({**BOTH, "k": 0}, 422, "invalid-request", "/k"),
         ({**BOTH, "maps": "spline"}, 422, "invalid-request", "/maps"),
@@ -139,7 +141,8 @@ QUERIES = {"old": inline(OLD[:9]), "new": inline(NEW[:9])}
         ({**BOTH, "judgements": {"0": ["1"]}}, 422, "invalid-request", None),
         ({**BOTH, "judgements": {str(row): ["1"] for row in range(9000)}}, 422, "invalid-request", None),
         ({**BOTH, "queries": {**QUERIES, "old": inline(OLD[:9, :4])}}, 422, "invalid-shape", "/queries/old"),
-        ({**BOTH, "queries": {**QUERIES, "old": inline(OLD[:8])}}, 422, "unpaired-sides", None),
+        ({**BOTH, "queries": {**QUERIES, "old": inline(OLD[:8])}}, 422, "unpaired-sides", "/queries/new"),
+        (WITH_IDS | {"queries": QUERIES, "pairing": "id"}, 422, "invalid-request", "/pairing"),
         ({**BOTH, "queries": {**QUERIES, "new": {"embedding": UNKNOWN}}}, 404, "not-found", "/queries/new/embedding"),
         ({**BOTH, "thresholds": {"keep": 2}}, 422, "invalid-request", "/thresholds/keep"),
         ({"old": inline(OLD[:5]), "new": inline(NEW[:5]), "k": 1}, 422, "too-few-rows", None),
