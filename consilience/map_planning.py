@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from consilience.contract.jobs import Plan
 from consilience.contract.maps import LowRank, MapChoice, MapOptions, Mlp, Relative
 from consilience.contract.places import placed
-from consilience.costs import (
+from consilience.cost_units import (
     EXACT_FLOPS_PER_S,
     FLOAT32_BYTES,
     FLOAT64_BYTES,
     PRODUCT_FLOPS_PER_S,
     SEARCH_FLOPS_PER_S,
     Work,
-    add_up,
 )
+from consilience.costs import add_up
 from consilience.errors import InvalidRequest, TooFewRows
 from consilience.planning import CostLimits, SideShape, check_cost, choose_layer, count_pairs
 

@@ -9,7 +9,7 @@ from functools import cache
 
 from consilience.contract.jobs import Layers, NullChoice, Plan, ScoringOptions
 from consilience.contract.places import prefixed
-from consilience.costs import JOB_S
+from consilience.cost_units import JOB_S
 from consilience.planning import CostLimits, SideShape, check_cost, plan
 
 

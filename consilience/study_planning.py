@@ -16,7 +16,8 @@ from consilience.contract.places import prefixed
 from consilience.contract.questions import BUILT_IN, Factor, Which
 from consilience.contract.studies import Member, StudyOptions, order_cells
 from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
-from consilience.costs import Work, find_works
+from consilience.cost_units import Work
+from consilience.costs import find_works
 from consilience.errors import ConsilienceError, InvalidRequest, TooLarge
 from consilience.planning import CostLimits, SideShape, check_cost, choose_layers, find_grid, plan
 

@@ -1,6 +1,7 @@
 """No job takes more memory than its plan says: each in a process of its own, measured by the kernel."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.search import Estimate
-from consilience.costs import expect_queries
+from consilience.cost_units import Grid
+from consilience.neighbour_costs import TILE_ROWS, TILE_STRIPES, TILES_STEPS, expect_queries, held_rows
+from consilience.numerics import graph_parts, tile_pairs
 from consilience.planning import CostLimits, SideShape, plan
 
 SCRIPT = """
@@ -64,6 +67,21 @@ def test_a_pair_of_layers_larger_than_the_budget_is_scored_within_it(tmp_path: P
 def test_no_job_takes_more_memory_than_planned(tmp_path: Path, n: int, dim: int, options: dict[str, Any]) -> None:
     measured, planned = run(tmp_path, n, dim, options)
     assert measured["peak"] <= planned.bytes
+
+
+def test_what_a_graph_of_tiles_holds_is_planned_with_the_tiles_own_sizes() -> None:
+    assert (TILE_ROWS, TILES_STEPS, TILE_STRIPES) == (
+        tile_pairs.TILE_ROWS,
+        graph_parts.PART_STEPS,
+        graph_parts.STRIPES_MAX,
+    )
+    options = ScoringOptions.model_validate({"metrics": "mutual_knn", "memory_budget_bytes": 2_500_000_000})
+    shape = SideShape(1_000_000, (("0", 768),))
+    assert plan(options, shape, shape, CostLimits(flops=math.inf, seconds=math.inf)).streamed
+    grid = Grid(1_000_000, (768,), (768,))
+    most = max(len({block for pair in part for block in pair}) for part in graph_parts.split_pairs(grid.n, 768))
+    edges = tile_pairs.block_edges(grid.n)
+    assert most * (edges[1] + 1) <= held_rows(options, grid) < grid.n / 20
 
 
 def test_as_many_queries_are_expected_as_the_width_asks_for() -> None:

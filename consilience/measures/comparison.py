@@ -234,13 +234,14 @@ class Side:
                 return build_approximate(
                     self.stream(index), k_max, search, groups=self.groups, largest=largest, report=report
                 )
-            if not self.sends(index):
+            if not (self.sends(index) or self._tiles(index)):
                 graph = build_graph(self.rows(index), k_max, self.groups, report, self.builder, device=self.device)
                 if self.streams(index):  # a graph needs all rows of one layer; the others' have room after it
                     self._rows.clear()
                 return graph
+            builder = "symmetric" if self._tiles(index) else self.builder
             exponent = scale_exponent(self._largest(index))
-            task = GraphTask(self.prepared(index), k_max, self.groups, exponent, self.builder)
+            task = GraphTask(self.prepared(index), k_max, self.groups, exponent, builder)
             return build_in_parts(task, self.parts, report)
 
         return build
@@ -260,6 +261,12 @@ class Side:
         if not self.parts.elsewhere or float(self.n) ** 2 * dim < STEPS_MIN:
             return False
         return choose_card(self.n, dim, self.builder, self.device) is None
+
+    def _tiles(self, index: int) -> bool:
+        """Whether a graph is built of tiles whose rows are read for them, because those of the layer do not fit."""
+        if not self.streams(index) or self.builder not in ("auto", "symmetric"):
+            return False
+        return choose_card(self.n, self.layers[index].dim, self.builder, self.device) is None
 
     def rest(self) -> None:
         """Forget what takes room or belongs to one comparison; keep what is found of each layer alone."""

@@ -19,6 +19,12 @@ from consilience.scoring import ignore_progress
 N = 900
 NULL = {"draws": 20}
 CASES: list[dict[str, Any]] = [
+    {"metric": "mutual_knn"},
+    {"metric": "jaccard_knn", "k": 25},
+    {"metric": "rank_similarity"},
+    {"metric": "lcs_knn"},
+    {"metric": "edit_distance_knn"},
+    {"metric": "cycle_knn"},
     {"metric": "cka"},
     {"metric": "cka", "debiased": False},
     {"metric": "cka", "definition": "prh"},
@@ -62,7 +68,7 @@ def find(kind: type[Side], rows_bytes: int, metric: dict[str, Any], dims: tuple[
         kind(found, [0.9] * len(found), centre=False, normalise=True, graphs=FreshGraphs(), rows_bytes=rows_bytes)
         for found in (layers(1, dims), layers(2, dims[::-1]))
     ]
-    comparison = Comparison(sides[0], sides[1], 0, 0, ignore_progress)
+    comparison = Comparison(sides[0], sides[1], 130, 0, ignore_progress)
     return result(
         chosen, measure(chosen, comparison), comparison, ScoringOptions(metrics=(chosen,), null=NULL, **fields)
     )

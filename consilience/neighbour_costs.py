@@ -1,0 +1,131 @@
+"""What neighbour graphs and lists cost: one search a layer serves every neighbour metric, k and null."""
+
+from math import ceil, isqrt
+from statistics import NormalDist
+
+from consilience.contract.jobs import ScoringOptions
+from consilience.contract.kernel_metrics import Cknna
+from consilience.contract.metric import NeighbourMetric
+from consilience.contract.neighbour_metrics import SecondOrderCosine
+from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
+from consilience.cost_units import (
+    FLOAT32_BYTES,
+    GATHER_S,
+    PREPARED_BYTES,
+    SEARCH_FLOPS_PER_S,
+    STEPS_PER_S,
+    Grid,
+    Work,
+    count_draws,
+    has_interval,
+    rows_in_memory,
+    value_s,
+)
+from consilience.index_costs import count_candidates, index_costs
+
+#: And of an index, which is trained by one thread and jumps from row to row.
+INDEX_FLOPS_PER_S = 4.0e10
+#: An id and a similarity; lists are kept and cut to the request's length.
+NEIGHBOUR_BYTES, LIST_COPIES = 8, 3
+#: Neighbours kept per row for each one asked for, because the interval needs them.
+LIST_FACTOR, LIST_MIN = 5, 48
+#: Rows from which intervals of neighbour scores need shorter lists.
+HALVES_ROWS_MAX, BLOCKS_FACTOR, BLOCKS_MIN = 8192, 2, 24
+#: Bytes of n x n similarities of all layers of a side, up to which they are kept; bytes of a search's blocks.
+SQUARE_BYTES, SEARCH_BYTES = 128_000_000, 200_000_000
+#: Rows of a tile, operations of a part of a graph that is built of tiles, and stripes that rows are dealt to.
+TILE_ROWS, TILES_STEPS, TILE_STRIPES = 1024, 2e10, 64
+#: Subsamples of the interval of a neighbour score, up to so many rows and above.
+HALVES, BLOCKS = 64, 10
+#: Standard deviation of row scores that an estimate is planned with, and the largest that scores between 0 and 1 can have.
+ROW_SCORE_SD, ROW_SCORE_SD_MAX = 0.15, 0.5
+
+
+def expect_queries(estimate: Estimate, n: int, sd: float = ROW_SCORE_SD) -> int:
+    """How many of n rows ask until an interval is as narrow as wanted, where row scores have a standard deviation."""
+    if estimate.half_width is None:
+        return min(n, estimate.queries or n)
+    quantile = NormalDist().inv_cdf((1 + estimate.level) / 2)
+    wanted = max(QUERIES_PILOT, ceil((quantile * sd / estimate.half_width) ** 2))
+    return n if 2 * wanted >= n else wanted
+
+
+def count_queries(options: ScoringOptions, n: int) -> int:
+    """How many of n rows ask for their neighbours."""
+    return n if options.estimate == "all" else expect_queries(options.estimate, n)
+
+
+def count_second(options: ScoringOptions, asked: int, n: int) -> int:
+    """Rows that are searched because others named them: the neighbours' own neighbours, for the metrics that look there."""
+    ks = [max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric) and metric.returns]
+    return min(n, asked * max(ks, default=0))
+
+
+def _list_length(options: ScoringOptions, grid: Grid) -> int:
+    k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
+    if not has_interval(options) or k_max == 0 or isinstance(options.builder, Approximate):
+        return k_max
+    if grid.n > HALVES_ROWS_MAX:
+        return min(grid.n, max(BLOCKS_MIN, BLOCKS_FACTOR * k_max))
+    return min(grid.n, max(LIST_MIN, LIST_FACTOR * k_max))
+
+
+def cost_search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
+    """One search a layer serves every neighbour metric, k and null."""
+    k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
+    if k_max == 0:
+        return Work()
+    if isinstance(options.builder, Approximate):
+        return _approximate(options.builder, grid, k_max)
+    n, layers, widest, passes = grid.n, len(grid.dims), max(grid.dims), 1
+    largest = max(grid.galleries, default=0)
+    if (asked := count_queries(options, n)) < n:
+        told = asked + count_second(options, asked, n)
+        entries, pairs = told * k_max * (1 + len(grid.galleries)), float(told) * n
+        passing = SEARCH_BYTES + FLOAT32_BYTES * told * widest
+    else:
+        told = largest + count_second(options, largest, largest)
+        entries = n * _list_length(options, grid) + told * k_max * len(grid.galleries)
+        pairs = float(n) * n + float(told) * largest
+        held = held_rows(options, grid) if streamed else 0
+        passes += 2 * n // held if streamed else 0
+        sides = (FLOAT32_BYTES * n * n * len(dims) for dims in (grid.dims_a, grid.dims_b))
+        passing = SEARCH_BYTES + FLOAT32_BYTES * held * widest + sum(size for size in sides if size <= SQUARE_BYTES)
+    flops = 2.0 * pairs * sum(grid.dims)
+    seconds = flops / SEARCH_FLOPS_PER_S + passes * value_s(grid, grid.dims, streamed=streamed)
+    return Work(flops, seconds, kept=float(NEIGHBOUR_BYTES * LIST_COPIES * entries * layers), passing=passing)
+
+
+def held_rows(options: ScoringOptions, grid: Grid) -> int:
+    """Rows of the widest layer in memory while a graph of streamed layers is built, or rows of them are looked up."""
+    if any(isinstance(metric, Cknna | SecondOrderCosine) for metric in options.metrics):
+        return ceil(rows_in_memory(grid) / (FLOAT32_BYTES * max(grid.dims)))
+    if options.builder not in ("auto", "symmetric"):
+        return grid.n
+    stripe = max(ceil(grid.n / TILE_STRIPES) + TILE_ROWS, isqrt(int(TILES_STEPS / max(grid.dims))))
+    return min(grid.n, 2 * stripe)  # a part of a graph is of the tiles of two stripes of rows
+
+
+def _approximate(choice: Approximate, grid: Grid, k_max: int) -> Work:
+    """An index a layer, one after the other; rows that are not in memory are fetched to rank the candidates."""
+    flops, size = index_costs(choice, grid.n, grid.dims, k_max)
+    fetched = sum(
+        count_candidates(choice, grid.n, d, k_max) for d in grid.dims if FLOAT32_BYTES * grid.n * d > PREPARED_BYTES
+    )
+    seconds = flops / INDEX_FLOPS_PER_S + 2 * value_s(grid, grid.dims, streamed=True) + GATHER_S * fetched
+    kept = float(NEIGHBOUR_BYTES * LIST_COPIES * grid.n * k_max * len(grid.dims))
+    return Work(flops, seconds, kept=kept, passing=SEARCH_BYTES + size)
+
+
+def cost_lists(metric: NeighbourMetric, options: ScoringOptions, grid: Grid) -> Work:
+    """What one metric makes of the lists: values, draws of a null, the interval's subsamples."""
+    asked = count_queries(options, grid.n)
+    n, draws = float(asked), count_draws(metric, options) if asked == grid.n else 0
+    steps = n * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
+    steps *= (1 + draws) * (grid.cells if metric.k_squared else len(grid.dims))
+    bounds = 0.0
+    if has_interval(options) and asked == grid.n and not isinstance(options.builder, Approximate):
+        parts = HALVES if grid.n <= HALVES_ROWS_MAX else BLOCKS
+        widths = (2 * _list_length(options, grid) + k * (k if metric.k_squared else 1) for k in metric.k)
+        bounds = parts * n * sum(widths)
+    return Work(steps, (steps + bounds) / STEPS_PER_S, passing=NEIGHBOUR_BYTES * LIST_COPIES * n * max(metric.k))
