@@ -38,6 +38,8 @@ BUDGET_BYTES = 2_500_000_000
 CACHED_N = 65_536
 GRAPHS_BYTES = 2_000_000_000
 GROWTH_N = (1_000, 10_000, 30_000, 100_000, 1_000_000)
+#: What exact graphs of the million rows may take of memory: in bfloat16, with all rows of a layer at hand.
+EXACT_BYTES = 9_000_000_000
 #: A metric is not measured at a size that would take more seconds of one core.
 PATIENCE_S = 150.0
 VALUES = {"null": {"method": "none"}, "interval": None}
@@ -174,6 +176,33 @@ def measure_growth_point(folder: str, name: str, n: str) -> dict[str, object]:
     }
 
 
+def measure_exact(folder: str, *names: str) -> dict[str, object]:
+    """Exact neighbour metrics of a million rows: both graphs built once, then every metric from the kept ones."""
+    found: dict[str, object] = {"graphs": _run("kept", folder, "mutual_knn")}
+    for name in names or [name for name, metric in METRICS.items() if issubclass(metric, NeighbourMetric)]:
+        found[name] = _run("kept", folder, name)
+        print(f"  {name}: {found[name]}", file=sys.stderr, flush=True)
+    return found
+
+
+def measure_kept(folder: str, name: str) -> dict[str, object]:
+    """One metric of a million rows; its graphs are built where they are not kept yet."""
+    graphs = CachedGraphs(Graphs(Path(folder), GRAPHS_BYTES), ignore_progress)
+    used = time.process_time()
+    seconds, document = score_stored(folder, MILLION, graphs, metrics=name, memory_budget_bytes=EXACT_BYTES, **VALUES)
+    neighbours = document.scores[0].neighbours
+    return {
+        "n": MILLION,
+        "seconds": round(seconds, 2),
+        "cpu_s": round(time.process_time() - used, 2),
+        "peak_mb": _peak_mb(),
+        "value": document.scores[0].value,
+        "builder": neighbours.builder,
+        "certified": neighbours.certified,
+        "cache": neighbours.cache,
+    }
+
+
 def _foresee(points: list[dict[str, float]], n: int) -> float:
     """Seconds at n by the worst growth, n^2, of the last point's."""
     last = points[-1]
@@ -207,6 +236,8 @@ PARTS: dict[str, Callable[..., dict[str, object]]] = {
     "million": measure_million,
     "cached": measure_cached,
     "grow": measure_growth_point,
+    "exact": measure_exact,
+    "kept": measure_kept,
 }
 
 if __name__ == "__main__":
