@@ -51,6 +51,14 @@ class Verdict:
         return self.score.value <= self.bar if self.score.direction == "distance" else self.score.value >= self.bar
 
 
+def parse_bars(least: Sequence[str], most: Sequence[str]) -> list[Bar]:
+    """All bars; InvalidRequest where there is none."""
+    bars = [*(parse_bar(word) for word in least), *(parse_bar(word, "distance") for word in most)]
+    if not bars:
+        raise InvalidRequest("There is no bar.", hint="Say what must be reached: --min mutual_knn=0.3.")
+    return bars
+
+
 def parse_bar(word: str, direction: Direction = "similarity") -> Bar:
     """`mutual_knn=0.3`, or with options `cka:debiased=false=0.4`; for a metric of this direction."""
     metric, equals, text = word.rpartition("=")

@@ -4,41 +4,15 @@ from typing import Annotated
 
 import typer
 
-from consilience.cli.bars import judge, parse_bar, verdict_table
-from consilience.cli.columns import read_columns
+from consilience.cli.bars import Verdict, judge, parse_bars, verdict_table
 from consilience.cli.consoles import remarks, results
-from consilience.cli.metric_words import parse_metric
-from consilience.cli.options import (
-    Aggregate,
-    Builder,
-    ColumnFile,
-    Concat,
-    Correction,
-    Device,
-    Draws,
-    Estimate,
-    Json,
-    K,
-    Layers,
-    MemoryBudget,
-    Metrics,
-    NullMethod,
-    OtherSide,
-    Out,
-    Pairing,
-    Profile,
-    Reference,
-    Seed,
-    Server,
-    SideA,
-    Timeout,
-    read_options,
-)
+from consilience.cli.groups import LabelFiles, Measures, Output, Search, Service, read_options
+from consilience.cli.options import Correction, Device, MemoryBudget, OtherSide, Reference, SideA
 from consilience.cli.output import show
 from consilience.cli.scoring import obtain_scores
 from consilience.cli.standings import find_service, obtain_standings, show_standings
 from consilience.cli.statuses import ExitStatus
-from consilience.errors import InvalidRequest
+from consilience.cli.unfolding import unfold
 
 Least = Annotated[
     list[str] | None,
@@ -50,35 +24,21 @@ Most = Annotated[
 ]
 
 
+@unfold
 def check(
     a: SideA,
     b: OtherSide = None,
     *,
     least: Least = None,
     most: Most = None,
-    metric: Metrics = None,
-    k: K = None,
-    profile: Profile = "l2",
-    layers: Layers = None,
-    aggregate: Aggregate = "max",
-    concat: Concat = False,
-    null: NullMethod = "auto",
-    draws: Draws = 200,
+    measures: Measures,
     correction: Correction = "none",
-    seed: Seed = 0,
-    pairing: Pairing = "row",
-    builder: Builder = "auto",
-    estimate: Estimate = "all",
+    search: Search,
     memory_budget: MemoryBudget = None,
-    ids_a: ColumnFile = None,
-    ids_b: ColumnFile = None,
-    groups_a: ColumnFile = None,
-    groups_b: ColumnFile = None,
+    labels: LabelFiles,
     reference: Reference = None,
-    out: Out = None,
-    as_json: Json = False,
-    server: Server = None,
-    timeout: Timeout = None,
+    output: Output,
+    service: Service,
     device: Device = "auto",
 ) -> None:
     """Pass (status 0) if every score reaches its bar, else status 1.
@@ -86,36 +46,23 @@ def check(
     Against a reference set it is the mean over its members that must reach it. An undefined score reaches no bar.
     Without --metric the metrics are those that have a bar.
     """
-    bars = [parse_bar(word) for word in least or ()] + [parse_bar(word, "distance") for word in most or ()]
-    if not bars:
-        raise InvalidRequest("There is no bar.", hint="Say what must be reached: --min mutual_knn=0.3.")
-    metrics = [parse_metric(word) for word in metric] if metric else [bar.choice for bar in bars]
-    options = read_options(
-        metrics,
-        k=k,
-        profile=profile,
-        layers=layers,
-        aggregate=aggregate,
-        concat=concat,
-        null=null,
-        draws=draws,
-        correction=correction,
-        seed=seed,
-        pairing=pairing,
-        builder=builder,
-        estimate=estimate,
-        memory_budget=memory_budget,
-    )
-    columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
-    if (url := find_service(b, reference, server)) is not None and reference is not None:
-        standings = obtain_standings(a, reference, options, columns, url, timeout)
+    bars = parse_bars(least or (), most or ())
+    unnamed = [bar.choice for bar in bars]
+    options = read_options(measures, search, correction=correction, memory_budget=memory_budget, unnamed=unnamed)
+    columns = labels.read()
+    if (url := find_service(b, reference, service.server)) is not None and reference is not None:
+        standings = obtain_standings(a, reference, options, columns, url, service.timeout)
         verdicts = judge(standings.standings, bars)
-        show_standings(standings, as_json=as_json, out=out)
+        show_standings(standings, output)
     else:
         assert b is not None  # noqa: S101 - checked above
-        document = obtain_scores(a, b, options, columns, server, timeout, device)
+        document = obtain_scores(a, b, options, columns, service, device)
         verdicts = judge(document.scores, bars)
-        show(document, as_json=as_json, out=out)
-    (remarks() if as_json else results()).print(verdict_table(verdicts))
+        show(document, output)
+    _end(verdicts, output)
+
+
+def _end(verdicts: list[Verdict], output: Output) -> None:
+    (remarks() if output.as_json else results()).print(verdict_table(verdicts))
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(ExitStatus.BELOW_BAR)

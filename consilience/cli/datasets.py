@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+from rich.console import Group, RenderableType
 
 from consilience.cli.connection import Address, connect
-from consilience.cli.consoles import remarks, results
-from consilience.cli.options import Json
+from consilience.cli.consoles import remarks
+from consilience.cli.options import Json, Limit, OnlyName
+from consilience.cli.output import present
 from consilience.cli.tables import dataset_table, fact_table, view_table
 from consilience.client.sync import DEFAULT_URL
 from consilience.contract.datasets import Dataset, ViewKind
@@ -44,30 +46,27 @@ def add_dataset(
             raise InvalidRequest(f"There is no file {source}.", value=source, hint="Check the path.")
         else:
             stored = client.make_dataset(source, name=name)
-    _print(stored, as_json=as_json)
+    present(stored, _card, as_json=as_json)
 
 
 @app.command("list")
 def list_datasets(
     server: Address = DEFAULT_URL,
-    name: Annotated[str | None, typer.Option(help="Only those with this name.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    name: OnlyName = None,
+    limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
     """The newest datasets."""
     with connect(server) as client:
         page = client.datasets(name=name, limit=limit)
-    if as_json:
-        typer.echo(page.model_dump_json(indent=2))
-    else:
-        results().print(dataset_table(page.data))
+    present(page, lambda page: dataset_table(page.data), as_json=as_json)
 
 
 @app.command("show")
 def show_dataset(dataset_id: DatasetId, server: Address = DEFAULT_URL, as_json: Json = False) -> None:
     """One dataset and its views."""
     with connect(server) as client:
-        _print(client.dataset(dataset_id), as_json=as_json)
+        present(client.dataset(dataset_id), _card, as_json=as_json)
 
 
 @app.command("delete")
@@ -93,10 +92,6 @@ def parse_views(words: str | None) -> dict[str, ViewKind] | None:
     return views
 
 
-def _print(dataset: Dataset, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(dataset.model_dump_json(indent=2))
-        return
+def _card(dataset: Dataset) -> RenderableType:
     facts = {"id": dataset.id, "name": dataset.name, "items": f"{dataset.n}", "digest": dataset.digest}
-    results().print(fact_table(facts))
-    results().print(view_table(dataset))
+    return Group(fact_table(facts), view_table(dataset))

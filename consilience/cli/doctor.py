@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consilience.cli.consoles import remarks, results
+from consilience.cli.extras import packages_of
+from consilience.cli.options import Json
 from consilience.cli.statuses import ExitStatus
-from consilience.cli.stores import DataDir, locate_stores, service_packages
+from consilience.cli.stores import DataDir, locate_stores
 from consilience.cli.tables import new_table
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def doctor(
         ),
     ] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte and compare it with its digest.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Examine a service's data folder and database: does each record have its bytes, is each row possible.
 
@@ -44,7 +46,7 @@ def doctor(
 
 
 def _examine(data_dir: Path | None, database_url: str | None, *, deep: bool) -> "Report":
-    with service_packages("An examination of the stores"):
+    with packages_of("service", "An examination of the stores", by_service=False):
         from consilience.stores.examination import examine  # noqa: PLC0415 -- only this command needs it
 
         folder, url = locate_stores(data_dir, database_url)

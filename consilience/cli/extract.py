@@ -1,21 +1,31 @@
 """`consilience extract MODEL DATASET --view VIEW`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 
 from consilience.cli.connection import connect
-from consilience.cli.consoles import remarks, results, warn
+from consilience.cli.consoles import remarks, warn
+from consilience.cli.extras import packages_of
 from consilience.cli.options import Device, Json, Server, Timeout
+from consilience.cli.output import present
 from consilience.cli.progress import follow, progress_bar
 from consilience.cli.tables import fact_table
 from consilience.client.operations import result_of
 from consilience.client.options import extraction_of
-from consilience.contract.extraction import ExtractionDocument, ExtractionRequest
+from consilience.contract.extraction import ExtractedLayer, ExtractionDocument, ExtractionRequest
 from consilience.contract.models import Pooling
 from consilience.contract.records import SetRecord
-from consilience.errors import InputError, MissingExtra
+from consilience.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from consilience.formats.matrices import LayerHeader
+
+Facts = dict[str, str]
 
 
 def extract(
@@ -69,45 +79,37 @@ def _extract_there(request: ExtractionRequest, server: str, timeout_s: float | N
 def _extract_here(
     request: ExtractionRequest, out: Path, ids_out: Path | None, folders: list[Path], device: str, *, as_json: bool
 ) -> None:
-    try:
+    with packages_of("compute,models", "Embedding in this process"):
         from consilience.execution.local_extraction import extract_to_file  # noqa: PLC0415 - loads numpy
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Embedding in this process needs {error.name}.",
-            value=error.name,
-            hint="Run: pip install 'consilience[compute,models]', or let a service do it with --server.",
-        ) from error
     with progress_bar("loading") as report:
         making = extract_to_file(request, out, ids_out=ids_out, folders=folders, device=device, report=report)
     for warning in making.warnings:
         warn(warning)
-    record = making.record
-    if as_json:
-        typer.echo(record.model_dump_json(indent=2))
-    else:
-        layers = [f"{layer.name} ({layer.dim}, {layer.dtype})" for layer in making.rows.layers]
-        results().print(fact_table(_facts(record, making.rows.n, layers, making.items_per_s)))
+    layers, pace = making.rows.layers, making.items_per_s
+    present(making.record, lambda record: fact_table(_facts(record, making.rows.n, layers, pace)), as_json=as_json)
     remarks().print(f"Written to {out}", soft_wrap=True)
 
 
 def _show(document: ExtractionDocument, *, as_json: bool) -> None:
     for warning in document.warnings:
         warn(warning)
-    if as_json:
-        typer.echo(document.model_dump_json(by_alias=True, indent=2))
-        return
-    layers = [f"{layer.name} ({layer.dim}, {layer.dtype})" for layer in document.layers]
+    present(document, _card, as_json=as_json)
+
+
+def _card(document: ExtractionDocument) -> RenderableType:
     facts = {"set": document.embedding, "name": document.name, "cache": document.cache}
-    results().print(fact_table(facts | _facts(document.record, document.n, layers, document.items_per_s)))
+    return fact_table(facts | _facts(document.record, document.n, document.layers, document.items_per_s))
 
 
-def _facts(record: SetRecord, n: int, layers: list[str], items_per_s: float | None) -> dict[str, str]:
+def _facts(
+    record: SetRecord, n: int, layers: "Sequence[ExtractedLayer | LayerHeader]", items_per_s: float | None
+) -> Facts:
     facts = {
         "model": record.model,
         "revision": record.revision or "",
         "dataset": f"{record.dataset}, {record.view}",
         "items": f"{n}",
-        "layers": ", ".join(layers),
+        "layers": ", ".join(f"{layer.name} ({layer.dim}, {layer.dtype})" for layer in layers),
         "pooling": record.pooling,
         "device": record.device,
         "items a second": "" if items_per_s is None else f"{items_per_s:.1f}",

@@ -5,9 +5,10 @@ from typing import Annotated
 import typer
 
 from consilience.cli.connection import Address, connect
-from consilience.cli.consoles import complain, results
-from consilience.cli.options import Json, Timeout
-from consilience.cli.output import show
+from consilience.cli.consoles import complain
+from consilience.cli.groups import Output
+from consilience.cli.options import Json, Limit, Timeout
+from consilience.cli.output import present, show
 from consilience.cli.progress import follow, progress_bar
 from consilience.cli.statuses import ExitStatus
 from consilience.cli.tables import job_table
@@ -24,16 +25,13 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="job_...")]
 def list_jobs(
     server: Address = DEFAULT_URL,
     status: Annotated[JobStatus | None, typer.Option(help="Only those.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
     """The newest jobs."""
     with connect(server) as client:
         page = client.jobs(status=status, limit=limit)
-    if as_json:
-        typer.echo(page.model_dump_json(by_alias=True, indent=2))
-    else:
-        results().print(job_table(page.data))
+    present(page, lambda page: job_table(page.data), as_json=as_json)
 
 
 @app.command("show")
@@ -61,11 +59,10 @@ def watch_job(job_id: JobId, server: Address = DEFAULT_URL, timeout: Timeout = N
 
 
 def _print(job: Job, *, as_json: bool) -> None:
+    present(job, lambda job: job_table([job]), as_json=as_json)
     if as_json:
-        typer.echo(job.model_dump_json(by_alias=True, indent=2))
         return
-    results().print(job_table([job]))
     if job.error is not None:
         complain(f"{job.error.title}: {job.error.detail}")
     elif isinstance(job.result, ScoreDocument):
-        show(job.result, as_json=False, out=None)
+        show(job.result, Output())

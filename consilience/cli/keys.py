@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consilience.cli.consoles import remarks, results
-from consilience.cli.stores import DataDir, locate_stores, service_packages
+from consilience.cli.extras import packages_of
+from consilience.cli.options import Json, JsonLines
+from consilience.cli.stores import DataDir, locate_stores
 from consilience.cli.tables import new_table
 from consilience.contract.keys import ApiKey, parse_scopes
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="API keys of a service, in its database.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: A hundred years: no date is out of the calendar.
 DAYS_MAX = 36_500
 
@@ -49,7 +50,7 @@ def create_key(
 
 
 @app.command("list")
-def list_keys(data_dir: DataDir = None, as_json: Json = False) -> None:
+def list_keys(data_dir: DataDir = None, as_json: JsonLines = False) -> None:
     """Every key that was ever made, without its secret."""
     with _open_keys(data_dir) as keys:
         known = keys.all()
@@ -76,7 +77,7 @@ def _tell(key: ApiKey) -> None:
 
 @contextmanager
 def _open_keys(data_dir: Path | None) -> Iterator["KeyRecords"]:
-    with service_packages("The database of the keys"):
+    with packages_of("service", "The database of the keys", by_service=False):
         from consilience.stores.database import Database  # noqa: PLC0415 -- only this command needs them
         from consilience.stores.keys import KeyRecords  # noqa: PLC0415 -- the same
 

@@ -1,95 +1,61 @@
 """`consilience map fit|apply|report`: maps from one space to another."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from consilience.cli.columns import Columns, read_columns
-from consilience.cli.consoles import remarks, results, warn
+from consilience.cli.columns import Columns
+from consilience.cli.consoles import remarks, warn
+from consilience.cli.extras import packages_of
+from consilience.cli.groups import LabelFiles, Service
+from consilience.cli.map_options import Fitting, Layer, Models
 from consilience.cli.map_service import apply_there, fetch_map, fit_there, report_there
 from consilience.cli.map_tables import map_table
-from consilience.cli.metric_words import parse_map
-from consilience.cli.options import ColumnFile, Json, Pairing, Seed, Server, SideA, SideB, Timeout
+from consilience.cli.options import Json, Server, SideA, SideB, Timeout
+from consilience.cli.output import present
 from consilience.cli.progress import progress_bar
-from consilience.client.options import map_options_of
-from consilience.contract.maps import MapDocument, MapOptions, MapPreparation
-from consilience.errors import InvalidRequest, MissingExtra
+from consilience.cli.unfolding import unfold
+from consilience.contract.maps import MapDocument, MapOptions
+from consilience.errors import InvalidRequest
 
 app = typer.Typer(help="Maps from one embedding space to another.", no_args_is_help=True)
 
-Kind = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME[:OPTION=VALUE,...]", help="procrustes, ridge, low_rank:rank=64, relative:anchors=256 or mlp."
-    ),
-]
 AnyMap = Annotated[
     str, typer.Argument(metavar="MAP", help="What `fit` wrote; with --server the id of a map, or a file.")
 ]
-Layer = Annotated[str, typer.Option(help="The layer that is mapped: last, or its name.")]
-Preparation = Annotated[MapPreparation, typer.Option(help="l2: rows are scaled to length 1 first.")]
-TestShare = Annotated[float, typer.Option(help="Share of the rows that the map never sees and is judged by.")]
-Queries = Annotated[int, typer.Option(min=1, help="Held-out rows that look for their own, at most.")]
-Model = Annotated[str | None, typer.Option(metavar="NAME", help="Whose vectors they are; kept in the card.")]
+MapFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", dir_okay=False, help="Write the map (safetensors) here; with --server not needed."),
+]
 OwnModel = Annotated[str | None, typer.Option(metavar="NAME", help="Whose vectors they are; the map must be of it.")]
 
 
 @app.command("fit")
+@unfold
 def fit_map(
     a: SideA,
     b: SideB,
     *,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", dir_okay=False, help="Write the map (safetensors) here; with --server not needed."
-        ),
-    ] = None,
-    kind: Kind = "ridge",
-    layer_a: Layer = "last",
-    layer_b: Layer = "last",
-    preparation: Preparation = "l2",
-    pairing: Pairing = "row",
-    test_share: TestShare = 0.2,
-    queries: Queries = 4096,
-    seed: Seed = 0,
-    ids_a: ColumnFile = None,
-    ids_b: ColumnFile = None,
-    groups_a: ColumnFile = None,
-    groups_b: ColumnFile = None,
-    model_a: Model = None,
-    model_b: Model = None,
+    out: MapFile = None,
+    fitting: Fitting,
+    labels: LabelFiles,
+    models: Models,
     as_json: Json = False,
-    server: Server = None,
-    timeout: Timeout = None,
+    service: Service,
 ) -> None:
     """Fit a map from A's space to B's on some rows, judge it on the others, and write it to a file."""
-    if server is None and out is None:
+    if service.server is None and out is None:
         raise InvalidRequest("Nothing says where the map goes.", hint="Name a file with --out.")
-    options = map_options_of(
-        None,
-        {
-            "map": parse_map(kind),
-            "layers": {"a": layer_a, "b": layer_b},
-            "preparation": preparation,
-            "pairing": pairing,
-            "test_share": test_share,
-            "queries": queries,
-            "seed": seed,
-        },
-    )
-    columns = read_columns(ids=(ids_a, ids_b), groups=(groups_a, groups_b))
-    if server is not None:
-        stored = fit_there(server, (a, b), options, columns, (model_a, model_b), timeout)
+    options, columns = fitting.read(), labels.read()
+    if service.server is not None:
+        stored = fit_there(service.server, (a, b), options, columns, models.names, service.timeout)
         if out is not None:
-            fetch_map(server, stored.id, out)
+            fetch_map(service.server, stored.id, out)
         _show(stored.card, as_json=as_json)
         remarks().print(f"Kept as {stored.id}", soft_wrap=True)
     elif out is not None:
-        _show(_fit_here(Path(a), Path(b), options, columns, (model_a, model_b), out), as_json=as_json)
+        _show(_fit_here(Path(a), Path(b), options, columns, models.names, out), as_json=as_json)
     if out is not None:
         remarks().print(f"Written to {out}", soft_wrap=True)
 
@@ -97,7 +63,7 @@ def fit_map(
 def _fit_here(  # noqa: PLR0917 - what the command has read, in its order
     a: Path, b: Path, options: MapOptions, columns: Columns, models: tuple[str | None, str | None], out: Path
 ) -> MapDocument:
-    with _here(), progress_bar("reading") as report:
+    with packages_of("compute", "Mapping in this process"), progress_bar("reading") as report:
         from consilience.mapping import fit  # noqa: PLC0415 -- numpy and faiss, only for those who map here
 
         found = fit(a, b, options, ids=columns.ids, groups=columns.groups, models=models, report=report)
@@ -130,7 +96,7 @@ def apply_map(
         return
     if out is None:
         raise InvalidRequest("Nothing says where the translations go.", hint="Name a file with --out.")
-    with _here():
+    with packages_of("compute", "Mapping in this process"):
         from consilience.mapping import apply_to_file  # noqa: PLC0415 -- as above
 
         n, dim = apply_to_file(map_word, vectors, out, layer=layer, model=model)
@@ -143,7 +109,7 @@ def report_map(map_word: AnyMap, *, as_json: Json = False, server: Server = None
     if server is not None:
         _show(report_there(server, map_word), as_json=as_json)
         return
-    with _here():
+    with packages_of("compute", "Mapping in this process"):
         from consilience.mapping import load  # noqa: PLC0415 -- as above
 
         card = load(map_word).card
@@ -151,22 +117,6 @@ def report_map(map_word: AnyMap, *, as_json: Json = False, server: Server = None
 
 
 def _show(card: MapDocument, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(card.model_dump_json(by_alias=True, indent=2))
-    else:
-        results().print(map_table(card))
+    present(card, map_table, as_json=as_json)
     for warning in card.warnings:
         warn(warning)
-
-
-@contextmanager
-def _here() -> Iterator[None]:
-    """Says what to install where a package is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Mapping in this process needs {error.name}.",
-            value=error.name,
-            hint="Run: pip install 'consilience[compute]'.",
-        ) from error

@@ -1,34 +1,50 @@
-"""How a score document leaves the command."""
+"""How a document leaves the command."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import typer
+from rich.console import RenderableType
 
 from consilience.cli.consoles import remarks, results, warn
+from consilience.cli.groups import Output
 from consilience.cli.numbers import metric_label
 from consilience.cli.tables import score_table
+from consilience.contract.base import Document
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InputError
 
+Model = TypeVar("Model", bound=Document)
 
-def show(document: ScoreDocument, *, as_json: bool, out: Path | None) -> None:
-    """To standard output as a table, or alone as JSON; into a file too, where one is named."""
-    text = document.model_dump_json(by_alias=True, indent=2)
+
+def present(document: Model, table: Callable[[Model], RenderableType], *, as_json: bool) -> None:
+    """To standard output: as a table, or alone as JSON."""
     if as_json:
-        typer.echo(text)
+        typer.echo(to_json(document))
     else:
-        results().print(score_table(document))
+        results().print(table(document))
+
+
+def to_json(document: Document) -> str:
+    """As the service would answer it, for people to read."""
+    return document.model_dump_json(by_alias=True, indent=2)
+
+
+def show(document: ScoreDocument, output: Output) -> None:
+    """Scores to standard output, their warnings beside; into a file too, where one is named."""
+    present(document, score_table, as_json=output.as_json)
     for warning in _warnings(document):
         warn(warning)
-    if out is not None:
-        write(out, text + "\n")
+    if output.out is not None:
+        write(output.out, to_json(document) + "\n")
 
 
-def write(out: Path, text: str) -> None:
+def write(out: Path, content: str | bytes) -> None:
     """To a file; InputError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        out.write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}.", value=out) from error
     remarks().print(f"Written to {out}", soft_wrap=True)

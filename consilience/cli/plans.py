@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import typer
+from rich.console import RenderableType
 
 from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
-from consilience.cli.consoles import results
+from consilience.cli.extras import packages_of
+from consilience.cli.output import present
 from consilience.cli.scoring import require_source
 from consilience.cli.tables import fact_table
 from consilience.contract.jobs import Plan, ScoringOptions
@@ -38,8 +39,9 @@ def obtain_plan(a: str, b: str, options: ScoringOptions, columns: Columns, serve
 
 
 def _plan_here(a: str, b: str, options: ScoringOptions, columns: Columns) -> Plan:
-    from consilience.formats.files import open_path  # noqa: PLC0415 -- numpy, only for those who plan here
-    from consilience.planning import CostLimits, SideShape, plan  # noqa: PLC0415 -- the same
+    with packages_of("compute", "A plan in this process"):
+        from consilience.formats.files import open_path  # noqa: PLC0415 -- numpy, only for those who plan here
+        from consilience.planning import CostLimits, SideShape, plan  # noqa: PLC0415 -- the same
 
     shapes = []
     for side, ids, groups in zip((a, b), columns.ids, columns.groups, strict=True):
@@ -59,9 +61,10 @@ def _plan_here(a: str, b: str, options: ScoringOptions, columns: Columns) -> Pla
 
 def show_plan(found: Plan, *, as_json: bool) -> None:
     """To standard output as a table, or alone as JSON."""
-    if as_json:
-        typer.echo(found.model_dump_json(indent=2))
-        return
+    present(found, _plan_table, as_json=as_json)
+
+
+def _plan_table(found: Plan) -> RenderableType:
     facts = {
         "rows": f"{found.n:,}",
         "columns": f"{found.dim_a} and {found.dim_b}",
@@ -74,4 +77,4 @@ def show_plan(found: Plan, *, as_json: bool) -> None:
         facts["budget"] = f"{found.memory_budget_bytes / 1e9:.3g} GB"
     if found.queries is not None:
         facts["queries"] = f"about {found.queries:,}, at most {found.queries_max:,}"
-    results().print(fact_table(facts))
+    return fact_table(facts)

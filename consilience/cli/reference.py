@@ -3,14 +3,16 @@
 from typing import Annotated
 
 import typer
+from rich.console import Group, RenderableType
 
 from consilience.cli.connection import Address, connect
-from consilience.cli.consoles import remarks, results
-from consilience.cli.options import Json
+from consilience.cli.consoles import remarks
+from consilience.cli.options import Json, Limit, OnlyName
+from consilience.cli.output import present
 from consilience.cli.scoring import require_source
 from consilience.cli.tables import fact_table, new_table
 from consilience.client.sync import DEFAULT_URL
-from consilience.contract.references import ReferenceSet
+from consilience.contract.references import ReferencePage, ReferenceSet
 
 app = typer.Typer(help="The reference sets of a service: what new models are scored against.", no_args_is_help=True)
 
@@ -32,33 +34,27 @@ def add_reference(
         require_source(member, server)
     with connect(server) as client:
         stored = client.add_reference(name, members)
-    _print(stored, as_json=as_json)
+    present(stored, _card, as_json=as_json)
 
 
 @app.command("list")
 def list_references(
     server: Address = DEFAULT_URL,
-    name: Annotated[str | None, typer.Option(help="Only those with this name.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    name: OnlyName = None,
+    limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
     """The newest reference sets."""
     with connect(server) as client:
         page = client.references(name=name, limit=limit)
-    if as_json:
-        typer.echo(page.model_dump_json(indent=2))
-        return
-    table = new_table("id", "name", "items", "members", left=("id", "name"))
-    for each in page.data:
-        table.add_row(each.id, each.name, f"{each.n}", f"{len(each.members)}")
-    results().print(table)
+    present(page, _list, as_json=as_json)
 
 
 @app.command("show")
 def show_reference(words: Words, server: Address = DEFAULT_URL, as_json: Json = False) -> None:
     """One reference set and its members."""
     with connect(server) as client:
-        _print(client.reference(words), as_json=as_json)
+        present(client.reference(words), _card, as_json=as_json)
 
 
 @app.command("delete")
@@ -70,12 +66,16 @@ def delete_reference(words: Words, server: Address = DEFAULT_URL) -> None:
     remarks().print(f"{found.name} ({found.id}) is deleted.", soft_wrap=True)
 
 
-def _print(stored: ReferenceSet, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(stored.model_dump_json(indent=2))
-        return
+def _list(page: ReferencePage) -> RenderableType:
+    table = new_table("id", "name", "items", "members", left=("id", "name"))
+    for each in page.data:
+        table.add_row(each.id, each.name, f"{each.n}", f"{len(each.members)}")
+    return table
+
+
+def _card(stored: ReferenceSet) -> RenderableType:
     facts = {"id": stored.id, "name": stored.name, "items": f"{stored.n}", "version": stored.digest[:12]}
     table = new_table("member", "name", "layers", left=("member", "name"))
     for member in stored.members:
         table.add_row(member.embedding, member.name, f"{member.layers}")
-    results().print(fact_table(facts), table)
+    return Group(fact_table(facts), table)

@@ -9,6 +9,8 @@ from types import FrameType
 
 from consilience.cli.columns import Columns, Labels
 from consilience.cli.connection import connect
+from consilience.cli.extras import packages_of
+from consilience.cli.groups import Service
 from consilience.cli.progress import progress_bar
 from consilience.cli.waiting import await_document
 from consilience.client.sources import EMBEDDING_ID
@@ -16,7 +18,7 @@ from consilience.client.sync import Client
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import ScoreDocument
-from consilience.errors import InputError, MissingExtra, WaitTimedOut
+from consilience.errors import InputError, WaitTimedOut
 
 
 def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
@@ -24,20 +26,19 @@ def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
     b: str,
     options: ScoringOptions,
     columns: Columns,
-    server: str | None,
-    timeout_s: float | None,
-    device: str = "auto",
+    service: Service,
+    device: str,
 ) -> ScoreDocument:
     """The score document of two files, or of two stored sets where there is a server."""
     for side in (a, b):
-        require_source(side, server)
-    if server is None:
-        return _score_here(a, b, options, columns, timeout_s, device)
+        require_source(side, service.server)
+    if service.server is None:
+        return _score_here(a, b, options, columns, service.timeout, device)
     if device != "auto":
         raise InputError(
             "A service's workers choose their device.", value=device, hint="Leave out --device, or --server."
         )
-    return _score_there(a, b, options, columns, server, timeout_s)
+    return _score_there(a, b, options, columns, service.server, service.timeout)
 
 
 def require_source(side: str, server: str | None) -> None:
@@ -52,14 +53,8 @@ def require_source(side: str, server: str | None) -> None:
 def _score_here(  # noqa: PLR0917 - as above
     a: str, b: str, options: ScoringOptions, columns: Columns, timeout_s: float | None, device: str
 ) -> ScoreDocument:
-    try:
+    with packages_of("compute", "Scoring in this process"):
         from consilience.scoring import score  # noqa: PLC0415 -- numpy and faiss, only for those who score here
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Scoring in this process needs {error.name}.",
-            value=error.name,
-            hint="Run: pip install 'consilience[compute]', or let a service do it with --server.",
-        ) from error
     with alarm(timeout_s), progress_bar("reading") as report:
         return score(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, device=device, report=report)
 

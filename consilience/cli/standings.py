@@ -1,16 +1,14 @@
 """Scores against a reference set: from the command's words to a table of ranks."""
 
-from pathlib import Path
-
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
-from consilience.cli.consoles import results, warn
+from consilience.cli.consoles import warn
+from consilience.cli.groups import Output
 from consilience.cli.numbers import ABSENT, figure, metric_label
-from consilience.cli.output import write
+from consilience.cli.output import present, to_json, write
 from consilience.cli.progress import progress_bar
 from consilience.cli.scoring import require_source
 from consilience.cli.tables import new_table
@@ -46,17 +44,13 @@ def obtain_standings(  # noqa: PLR0917 - what the commands have read, in its ord
         return await_document(client, asked.id, ReferenceDocument, report, timeout_s)
 
 
-def show_standings(document: ReferenceDocument, *, as_json: bool, out: Path | None) -> None:
+def show_standings(document: ReferenceDocument, output: Output) -> None:
     """To standard output as a table, or alone as JSON; into a file too, where one is named."""
-    text = document.model_dump_json(by_alias=True, indent=2)
-    if as_json:
-        typer.echo(text)
-    else:
-        results().print(standing_table(document))
+    present(document, standing_table, as_json=output.as_json)
     for warning in document.warnings:
         warn(warning)
-    if out is not None:
-        write(out, text + "\n")
+    if output.out is not None:
+        write(output.out, to_json(document) + "\n")
 
 
 def standing_table(document: ReferenceDocument) -> RenderableType:

@@ -1,14 +1,10 @@
 """Where a service's stores are, for the commands that open them without the service."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from consilience.errors import MissingExtra
 
 DataDir = Annotated[
     Path | None,
@@ -19,22 +15,6 @@ DataDir = Annotated[
         show_default="~/.local/share/consilience",
     ),
 ]
-
-
-@contextmanager
-def service_packages(purpose: str) -> Iterator[None]:
-    """A block that imports what only an installed service has: where it is missing, the error names the extra.
-
-    Raises
-    ------
-    MissingExtra
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{purpose} needs {error.name}.", value=error.name, hint="Run: pip install 'consilience[service]'"
-        ) from error
 
 
 def locate_stores(data_dir: Path | None, database_url: str | None = None) -> tuple[Path, str]:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from consilience.cli.consoles import results, warn
+from consilience.cli.consoles import warn
 from consilience.cli.numbers import ABSENT, figure
-from consilience.cli.output import write
+from consilience.cli.output import present, to_json, write
 from consilience.cli.tables import new_table
 from consilience.contract.maps import MeanShare
 from consilience.contract.upgrade_reports import Span, UpgradeReport
@@ -31,17 +30,13 @@ def check_out(out: Path | None) -> None:
 
 def show_report(report: UpgradeReport, *, as_json: bool, out: Path | None) -> None:
     """To standard output as a table, or alone as JSON; into a file too, in the form that its name asks for."""
-    text = report.model_dump_json(by_alias=True, indent=2)
-    if as_json:
-        typer.echo(text)
-    else:
-        results().print(report_table(report))
+    present(report, report_table, as_json=as_json)
     for warning in report.warnings:
         warn(warning)
     if out is not None:
         forms = {".md": to_markdown, ".html": to_html}
         form = forms.get(out.suffix.lower())
-        write(out, text + "\n" if form is None else form(report))
+        write(out, to_json(report) + "\n" if form is None else form(report))
 
 
 def report_table(report: UpgradeReport) -> RenderableType:

@@ -3,37 +3,28 @@
 from pathlib import Path
 
 from consilience.cli.connection import connect
+from consilience.cli.extras import packages_of
+from consilience.cli.groups import Service
 from consilience.cli.progress import progress_bar
 from consilience.cli.scoring import alarm, require_source, store
 from consilience.cli.upgrade_options import Inputs
 from consilience.cli.waiting import await_document
 from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.contract.upgrades import UpgradeOptions
-from consilience.errors import MissingExtra
 
 
-def obtain_report(
-    inputs: Inputs, options: UpgradeOptions, server: str | None, timeout_s: float | None
-) -> UpgradeReport:
+def obtain_report(inputs: Inputs, options: UpgradeOptions, service: Service) -> UpgradeReport:
     """The report on files, or on stored sets where there is a server."""
     for side in (*inputs.documents, *(inputs.queries or ())):
-        require_source(side, server)
-    return (
-        _report_here(inputs, options, timeout_s)
-        if server is None
-        else _report_there(inputs, options, server, timeout_s)
-    )
+        require_source(side, service.server)
+    if service.server is None:
+        return _report_here(inputs, options, service.timeout)
+    return _report_there(inputs, options, service.server, service.timeout)
 
 
 def _report_here(inputs: Inputs, options: UpgradeOptions, timeout_s: float | None) -> UpgradeReport:
-    try:
+    with packages_of("compute", "An upgrade report in this process"):
         from consilience.upgrading import report  # noqa: PLC0415 -- numpy and faiss, only for those who compute here
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"An upgrade report in this process needs {error.name}.",
-            value=error.name,
-            hint="Run: pip install 'consilience[compute]', or let a service do it with --server.",
-        ) from error
     old, new = map(Path, inputs.documents)
     queries = None if inputs.queries is None else (Path(inputs.queries[0]), Path(inputs.queries[1]))
     with alarm(timeout_s), progress_bar("reading") as progress:

@@ -8,7 +8,7 @@ import typer
 from consilience.cli.columns import read_optional
 from consilience.cli.connection import Address, connect
 from consilience.cli.consoles import results
-from consilience.cli.options import ColumnFile
+from consilience.cli.options import ColumnFile, JsonLines
 from consilience.cli.progress import progress_bar
 from consilience.cli.tables import new_table
 from consilience.client.sync import DEFAULT_URL
@@ -26,7 +26,7 @@ def upload(
     name: Annotated[str | None, typer.Option(help="The label; otherwise the file's name.")] = None,
     ids: ColumnFile = None,
     groups: ColumnFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Store embedding sets on a service and print their ids.
 

@@ -1,8 +1,8 @@
-"""Options as words."""
+"""Options of a comparison as words."""
 
 import pytest
 
-from consilience.cli.options import parse_bytes, parse_estimate, parse_layers, parse_sizes
+from consilience.cli.scoring_words import parse_bytes, parse_estimate, parse_layers, parse_sizes
 from consilience.errors import InvalidRequest
 
 
