@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
+from consilience.contract.embeddings import EmbeddingSet
 from consilience.errors import ConsilienceError
 from consilience.formats.files import FormatLimits, OpenFile
-from consilience.stores.blobs import set_digest
-from consilience.stores.folder_lock import an_upload, no_uploads
+from consilience.stores.folder_lock import no_uploads
+from consilience.stores.set_shelf import SetShelf
 from service.settings import Settings
 from service.stores import Stores
 
@@ -30,20 +30,9 @@ def format_limits(settings: Settings) -> FormatLimits:
 def store(
     stores: Stores, root: Path, file: OpenFile, name: str, metadata: Mapping[str, Any], *, key: str | None = None
 ) -> tuple[EmbeddingSet, bool]:
-    """Keep a file's layers and columns and record the set; False where it was there already.
-
-    What a refused record leaves behind, the collector finds.
-    """
-    with an_upload(root):
-        n = file.layers[0].n
-        size = sum(n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in file.layers)
-        stores.embeddings.check_quota(size)  # before anything is written
-        layers = stores.blobs.put(file)
-        ids, groups = (None if each is None else stores.blobs.put_column(each) for each in (file.ids, file.groups))
-        digest = set_digest(layers, ids, groups)
-        return stores.embeddings.add(
-            name, n, layers, digest, metadata, size, ids=ids, groups=groups, idempotency_key=key
-        )
+    """Keep a file as a set; False where it was there already."""
+    shelf = SetShelf(stores.embeddings, stores.blobs, root)
+    return shelf.keep(file, name, metadata, ids=file.ids, groups=file.groups, key=key)
 
 
 def remove(stores: Stores, root: Path, embedding_id: str) -> None:

@@ -9,17 +9,15 @@ from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import ExtractedLayer, Extraction, ExtractionDocument, ExtractionRequest
 from consilience.contract.jobs import Job
-from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.records import SetRecord
 from consilience.datasets.builtin import is_builtin
 from consilience.datasets.views import OpenDataset
 from consilience.errors import Unavailable
 from consilience.execution import extraction
-from consilience.stores.access import EVERYTHING, Access
-from consilience.stores.blobs import set_digest
+from consilience.stores.access import EVERYTHING
 from consilience.stores.dataset_shelf import DatasetShelf
 from consilience.stores.datasets import DatasetRecords
-from consilience.stores.embeddings import EmbeddingRecords, Making
+from consilience.stores.embeddings import Making
 from consilience.stores.folder_lock import an_upload
 from consilience.stores.partials import Claim
 from workers.attempts import Report
@@ -42,10 +40,9 @@ class Maker:
 
     def __init__(self, job: Job, report: Report, workshop: Workshop) -> None:
         self._job, self._report, self._workshop = job, report, workshop
-        limit = workshop.owner_bytes_limit if job.owner != DEFAULT_OWNER else None
-        access = Access(job.owner, owner_bytes_limit=limit)
-        self._records = EmbeddingRecords(workshop.database, access)
-        self._shelf = DatasetShelf(DatasetRecords(workshop.database, access), workshop.blobs, workshop.data_dir)
+        self._sets = workshop.shelf(job)
+        datasets = DatasetRecords(workshop.database, workshop.access(job))
+        self._shelf = DatasetShelf(datasets, workshop.blobs, workshop.data_dir)
         # The service has looked whether the owner may see what is named by its id.
         self._datasets = DatasetRecords(workshop.database, EVERYTHING)
 
@@ -83,7 +80,7 @@ class Maker:
     def _find(self, identity: str, label: Label) -> EmbeddingSet | None:
         """The set of this identity under this label, which is a new one where it was made under another."""
         with an_upload(self._workshop.data_dir):
-            known = self._records.find_made(identity)
+            known = self._sets.records.find_made(identity)
             if known is None or known.record is None:
                 return None
             return self._record(known, label, identity, known.record)
@@ -91,7 +88,9 @@ class Maker:
     def _record(self, known: EmbeddingSet, label: Label, identity: str, record: SetRecord) -> EmbeddingSet:
         making = Making(identity, record, self._job.id)
         content = known.n, known.layers, known.digest
-        return self._records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, making=making)[0]
+        return self._sets.records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, making=making)[
+            0
+        ]
 
     def _make(  # noqa: PLR0917 - what is made of what, and where
         self,
@@ -103,24 +102,19 @@ class Maker:
         timings_s: dict[str, float],
     ) -> tuple[EmbeddingSet, ExtractionDocument]:
         workshop = self._workshop
-        device = extraction.choose_device(request, workshop.device)
-        making = extraction.embed(request, dataset, claim, rules=workshop.rules, device=device, report=self._report)
+        making = extraction.embed(
+            request,
+            dataset,
+            claim,
+            rules=workshop.rules,
+            device=extraction.choose_device(request, workshop.device),
+            report=self._report,
+            check_room=self._sets.records.check_quota,
+        )
         began = time.monotonic()
         self._report("storing the set", 0, 1)
-        with an_upload(workshop.data_dir):
-            rows = making.rows
-            self._records.check_quota(rows.kept_bytes)
-            layers, ids = workshop.blobs.put(rows), workshop.blobs.put_column(dataset.ids)
-            stored, _ = self._records.add(
-                label.name,
-                rows.n,
-                layers,
-                set_digest(layers, ids),
-                label.metadata,
-                rows.kept_bytes,
-                ids=ids,
-                making=Making(identity, making.record, self._job.id),
-            )
+        made_by = Making(identity, making.record, self._job.id)
+        stored, _ = self._sets.keep(making.rows, label.name, label.metadata, ids=dataset.ids, making=made_by)
         timings_s |= making.timings_s | {"storing": round(time.monotonic() - began, 3)}
         document = _describe(stored, "miss", timings_s=timings_s).model_copy(
             update={

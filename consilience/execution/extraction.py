@@ -5,7 +5,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,9 +95,18 @@ class Making:
 
 
 def embed(
-    request: Extraction, dataset: OpenDataset, claim: Claim, *, rules: Rules, device: str, report: Report
+    request: Extraction,
+    dataset: OpenDataset,
+    claim: Claim,
+    *,
+    rules: Rules,
+    device: str,
+    report: Report,
+    check_room: Callable[[int], None] = lambda _: None,
 ) -> Making:
     """Every item's rows, in the claimed file; what is there already is not made again.
+
+    `check_room` is called with the bytes that the set will have at least, before an item is embedded; it may refuse them.
 
     Raises
     ------
@@ -114,6 +123,7 @@ def embed(
         model.fit(_read_all(view))
     layers = _choose_layers(request.layers, model.layers)
     rows = claim.open(_describe(model), view.n, layers)
+    check_room(rows.kept_bytes)
     making = Making(request, dataset, rows, model, began_at=rows.done)
     making.timings_s["model"] = round(time.monotonic() - began, 3)
     began, processor = time.monotonic(), time.process_time()

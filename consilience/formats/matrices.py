@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import ml_dtypes
 import numpy as np
 
-from consilience.contract.embeddings import LayerDtype
+from consilience.contract.embeddings import DTYPE_BYTES, LayerDtype
 from consilience.errors import InvalidRequest, NonFiniteValues
 from consilience.formats.columns import check_length
 
@@ -47,6 +47,11 @@ class LayerHeader:
     n: int
     dim: int
     dtype: LayerDtype
+
+    @property
+    def bytes(self) -> int:
+        """What its rows have in the store."""
+        return self.n * self.dim * DTYPE_BYTES[self.dtype]
 
 
 class Rows(Protocol):

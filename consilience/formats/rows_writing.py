@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from consilience.contract.embeddings import DTYPE_BYTES
 from consilience.formats.matrices import Rows
 
 _LENGTH_BYTES = 8
@@ -15,7 +14,7 @@ _LENGTH_BYTES = 8
 
 def write_rows(path: Path, rows: Rows, metadata: Mapping[str, str]) -> None:
     """Write layers under their names, whole or not at all; `metadata` stands in the header. Raises OSError."""
-    sizes = [layer.n * layer.dim * DTYPE_BYTES[layer.dtype] for layer in rows.layers]
+    sizes = [layer.bytes for layer in rows.layers]
     starts = [sum(sizes[:place]) for place in range(len(sizes))]
     tensors = {
         layer.name: {"dtype": layer.dtype, "shape": [layer.n, layer.dim], "data_offsets": [start, start + size]}

@@ -22,7 +22,7 @@ class Draft:
 
     def __init__(self, path: Path, header: LayerHeader) -> None:
         self.path = path
-        self.size = header.n * header.dim * DTYPE_BYTES[header.dtype]
+        self.size = header.bytes
         self._header = header
         self._hash = start_hash(header.n, header.dim, header.dtype)
 

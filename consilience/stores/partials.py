@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from consilience.contract.embeddings import DTYPE_BYTES, LayerDtype
+from consilience.contract.embeddings import LayerDtype
 from consilience.errors import StorageFull
 from consilience.formats.matrices import NUMPY_DTYPES, Array, LayerHeader
 from consilience.formats.reading import fill_at
@@ -143,7 +143,7 @@ class PartialRows:
     @property
     def kept_bytes(self) -> int:
         """Bytes of the layers as they will be kept."""
-        return self.n * sum(dim * DTYPE_BYTES[dtype] for (_, dim), dtype in zip(self.dims, self.dtypes, strict=True))
+        return sum(layer.bytes for layer in self.layers)
 
     @property
     def peaks(self) -> dict[str, float]:
