@@ -51,8 +51,8 @@ class Surroundings(BaseSettings):
     """What a job may plan with at most. None: half of this machine's memory, or of its container's."""
     job_flops_limit: Annotated[float, Field(gt=0.0)] = 1e15
     owner_bytes_limit: Count = 2**40
-    """Bytes that the sets, datasets and maps of one owner of API keys may have, uploaded or made by jobs; what they share counts
-    for each."""
+    """Bytes that the sets, datasets and maps of one owner of API keys may have, uploaded or made by jobs; what they share
+    counts for each."""
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_words), AfterValidator(_check_patterns)] = ("*",)
     """Patterns of the models that may be named."""
     max_crashes: Count = 3
