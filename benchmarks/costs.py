@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from consilience.contract.jobs import ScoringOptions
-from consilience.planning import CostLimits, SideShape, plan
+from consilience.planning.alignments import CostLimits, SideShape, plan
 from consilience.scoring import score
 
 NO_NULL: dict[str, Any] = {"null": {"method": "none"}}

@@ -18,7 +18,6 @@ from consilience.formats.gate import kept_dtype
 from consilience.formats.map_files import MapFile, find_digest, read_map, write_map
 from consilience.formats.matrices import NUMPY_DTYPES
 from consilience.formats.npy_writing import write_npy
-from consilience.map_planning import check_choice
 from consilience.measures.comparison import FreshGraphs, Report
 from consilience.measures.map_fitting import Ground, Sums, best_linear, find_warnings, fit_linear, fit_map, sum_up
 from consilience.measures.map_report import describe, find_chance
@@ -29,7 +28,8 @@ from consilience.numerics.maps import Step, Transform, translate
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import Matrix
 from consilience.numerics.sources import Layer, Source, raw_blocks
-from consilience.planning import check_pairing, choose_layer
+from consilience.planning.alignments import check_pairing, choose_layer
+from consilience.planning.maps import check_choice
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
 
 #: The models of a and of b, as far as they are known.

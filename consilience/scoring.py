@@ -37,7 +37,7 @@ from consilience.numerics.intervals import list_length
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.preparation import find_clamp, find_exact_clamp
 from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, SelectedLayer, Source
-from consilience.planning import (
+from consilience.planning.alignments import (
     CostLimits,
     SideShape,
     check_neighbours,

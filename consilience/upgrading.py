@@ -11,7 +11,6 @@ from consilience.contract.places import placed
 from consilience.contract.upgrade_reports import Changed, NeighbourAgreement, Queries, Span, UpgradeReport, Verdict, Way
 from consilience.contract.upgrades import UpgradeOptions, check_judgements
 from consilience.errors import InvalidRequest
-from consilience.map_planning import check_choice
 from consilience.mapping import Models, describe_side, pick_layer
 from consilience.measures.comparison import Report
 from consilience.measures.map_fitting import Ground, find_warnings
@@ -30,8 +29,9 @@ from consilience.measures.upgrade_verdict import decide
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.sources import Source
 from consilience.numerics.upgrades import share_found
+from consilience.planning.maps import check_choice
+from consilience.planning.upgrades import check_columns, check_k
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
-from consilience.upgrade_planning import check_columns, check_k
 
 #: The queries by the old and by the new model.
 Sides = tuple[object, object]

@@ -12,7 +12,7 @@ from consilience.contract.jobs import Job, JobKind, Plan, QueueName
 from consilience.contract.places import placed
 from consilience.contract.webhooks import WebhookChoice
 from consilience.errors import InvalidRequest, ServiceError
-from consilience.planning import CostLimits
+from consilience.planning.alignments import CostLimits
 from consilience.stores.jobs import Added
 from service.settings import Settings
 from service.stores import Stores

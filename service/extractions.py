@@ -11,8 +11,8 @@ from consilience.contract.models import check_model, check_pooling
 from consilience.contract.places import placed
 from consilience.datasets.builtin import is_builtin, parse_builtin
 from consilience.errors import InvalidRequest, UnknownView
-from consilience.extraction_costs import plan_extraction
-from consilience.planning import CostLimits, SideShape, check_neighbours, choose_budget, count_pairs
+from consilience.planning.alignments import CostLimits, SideShape, check_neighbours, choose_budget, count_pairs
+from consilience.planning.extractions import plan_extraction
 from service.answers import LIGHT_BYTES
 from service.dispatch import Dispatch
 from service.items import shelf_of
@@ -138,7 +138,7 @@ def plan_made(options: ScoringOptions, a: SideShape | Foreseen, b: SideShape | F
     Raises
     ------
     UnpairedSides, TooFewRows, InvalidRequest
-        As `consilience.planning.plan`.
+        As `consilience.planning.alignments.plan`.
     """
     made = [side for side in (a, b) if isinstance(side, Foreseen)]
     shape_a, shape_b = (side.shape if isinstance(side, Foreseen) else side for side in (a, b))

@@ -10,8 +10,8 @@ from consilience.contract.places import placed
 from consilience.errors import InvalidRequest, TooLarge
 from consilience.formats.map_files import read_map
 from consilience.formats.vectors import parse_rows
-from consilience.map_planning import plan_map, plan_translation
-from consilience.planning import SideShape
+from consilience.planning.alignments import SideShape
+from consilience.planning.maps import plan_map, plan_translation
 from consilience.stores.folder_lock import an_upload
 from consilience.translation import translate_few
 from service.dispatch import Dispatch

@@ -10,9 +10,9 @@ from consilience.contract.studies import Member, MoreModels, StudyRequest, cell_
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest, NotFound
 from consilience.formats.files import OpenFile, from_vectors
-from consilience.planning import SideShape
+from consilience.planning.alignments import SideShape
+from consilience.planning.studies import Entries, Entry, assemble, find_label, join_metadata, plan_study
 from consilience.stores.jobs import Added
-from consilience.study_planning import Entries, Entry, assemble, find_label, join_metadata, plan_study
 from service.dispatch import Dispatch
 from service.ingest import NewSets, format_limits, new_sets
 from service.metadata import check_metadata

@@ -12,8 +12,8 @@ from consilience.contract.places import placed
 from consilience.contract.references import ReferenceSet
 from consilience.errors import InvalidRequest
 from consilience.formats.files import OpenFile, from_vectors, open_file
-from consilience.planning import SideShape, plan
-from consilience.reference_planning import plan_reference
+from consilience.planning.alignments import SideShape, plan
+from consilience.planning.references import plan_reference
 from consilience.stores.jobs import Added
 from service.dispatch import Dispatch
 from service.extractions import Extractions, Foreseen, plan_made

@@ -11,7 +11,7 @@ from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.contract.upgrades import UpgradeRequest
 from consilience.errors import NotFound, StateError
 from consilience.formats.files import OpenFile, from_vectors
-from consilience.upgrade_planning import plan_upgrade
+from consilience.planning.upgrades import plan_upgrade
 from service.dispatch import Dispatch
 from service.ingest import NewSets, format_limits, new_sets
 from service.reading import read_model

@@ -41,7 +41,7 @@ def obtain_plan(a: str, b: str, options: ScoringOptions, columns: Columns, serve
 def _plan_here(a: str, b: str, options: ScoringOptions, columns: Columns) -> Plan:
     with packages_of("compute", "A plan in this process"):
         from consilience.formats.files import open_path  # noqa: PLC0415 -- numpy, only for those who plan here
-        from consilience.planning import CostLimits, SideShape, plan  # noqa: PLC0415 -- the same
+        from consilience.planning.alignments import CostLimits, SideShape, plan  # noqa: PLC0415 -- the same
 
     shapes = []
     for side, ids, groups in zip((a, b), columns.ids, columns.groups, strict=True):

@@ -12,7 +12,7 @@ from consilience.execution.places import open_parts
 from consilience.measures.comparison import Address, Builder, Report
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.sources import Source
-from consilience.planning import CostLimits, SideShape, plan
+from consilience.planning.alignments import CostLimits, SideShape, plan
 from consilience.scoring import score_sources
 from consilience.stores.blobs import Blobs
 from consilience.stores.graphs import Graphs

@@ -21,13 +21,13 @@ from consilience.measures.chance import correct
 from consilience.measures.comparison import Address, GraphSource, Report
 from consilience.numerics.parts import Parts
 from consilience.numerics.sources import Source
-from consilience.reference_planning import is_mirrored, mutual_options
+from consilience.planning.references import is_mirrored, mutual_options
+from consilience.planning.studies import SIDES_BYTES
 from consilience.scoring import Stopwatch, find_versions, score_sources
 from consilience.stores.blobs import Blobs
 from consilience.stores.graphs import Graphs
 from consilience.studies.pool import Pool
 from consilience.studies.running import RememberedFacts
-from consilience.study_planning import SIDES_BYTES
 
 #: Raised when the value of a pair of members would be another.
 PAIR_VERSION = 1

@@ -168,7 +168,7 @@ def sum_up(ground: Ground, report: Report, parts: Parts) -> Sums:
 
 
 def fit_map(choice: MapChoice, ground: Ground, sums: Sums, report: Report) -> tuple[Transform, Fitted]:
-    """Fit a map of any kind, whose rank or anchors the layers and the rows have: `map_planning.check_choice` sees to it.
+    """Fit a map of any kind, whose rank or anchors the layers and the rows have: `planning.maps.check_choice` sees to it.
 
     Raises
     ------

@@ -8,11 +8,11 @@ from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest
 from consilience.measures.comparison import FreshGraphs, Report
-from consilience.planning import CostLimits
+from consilience.planning.alignments import CostLimits
+from consilience.planning.studies import plan_study
 from consilience.scoring import ignore_progress, open_source
 from consilience.studies.models import Model, Models
 from consilience.studies.running import run_study
-from consilience.study_planning import plan_study
 
 
 def study(

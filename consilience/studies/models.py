@@ -10,10 +10,10 @@ from consilience.contract.study_results import CellScore
 from consilience.measures.comparison import GraphSource
 from consilience.numerics.parts import HERE, Parts
 from consilience.numerics.sources import Source
-from consilience.planning import SideShape
+from consilience.planning.alignments import SideShape
+from consilience.planning.studies import SIDES_BYTES, Entries, Entry, named
 from consilience.scoring import KeepSide, score_sources
 from consilience.studies.pool import Pool
-from consilience.study_planning import SIDES_BYTES, Entries, Entry, named
 
 #: What a cell says under each metric.
 Scores = tuple[CellScore, ...]

@@ -10,12 +10,12 @@ from consilience.contract.study_results import StudyDocument
 from consilience.measures.comparison import Address, GraphSource, Report
 from consilience.measures.graph_use import CountedGraphs
 from consilience.numerics.parts import HERE, Parts
+from consilience.planning.studies import SIDES_BYTES, Entries, assemble
 from consilience.scoring import Stopwatch, find_versions
 from consilience.studies.differences import Comparisons, compare_models
 from consilience.studies.finishing import finish
 from consilience.studies.models import Model, Models, Scores, Share, score_pair, score_share
 from consilience.studies.pool import Pool
-from consilience.study_planning import SIDES_BYTES, Entries, assemble
 
 Cell = tuple[int, int]
 #: Cells are kept this often, and so seen by who looks at a running study.

@@ -20,7 +20,7 @@ from consilience.contract.study_results import (
 from consilience.numerics.arrays import Float64Array
 from consilience.numerics.correlations import Correlation, partial, pearson, spearman
 from consilience.numerics.trends import Bin, bin_means, bin_pairs, cut, monotone_trend
-from consilience.study_planning import find_member, read_quantities, read_series
+from consilience.planning.studies import find_member, read_quantities, read_series
 
 #: Fewer models have no correlation.
 MODELS_MIN = 3

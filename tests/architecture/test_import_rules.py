@@ -43,7 +43,7 @@ def test_every_import_rule_is_kept() -> None:
         ("service/app.py", "import consilience.models.opening", "Models are run by workers"),
         ("service/app.py", "import faiss", "Only numerics searches"),
         ("service/app.py", "import consilience.scoring", "reaches no numerics"),
-        ("consilience/planning.py", "import scipy", "Only numerics searches"),
+        ("consilience/planning/alignments.py", "import scipy", "Only numerics searches"),
         ("consilience/stores/queue.py", "import consilience.numerics.nulls", "Numerics is used by those who compute"),
         ("consilience/numerics/nulls.py", "import pydantic", "pydantic is for words"),
         ("consilience/numerics/nulls.py", "import consilience.contract.jobs", "Numerics and standalone know no words"),
@@ -85,7 +85,7 @@ def test_every_declared_package_is_ruled_even_before_it_is_imported() -> None:
 
 
 def test_every_room_has_its_place_in_the_layers() -> None:
-    (layers,) = (contract["layers"] for contract in CONTRACTS if contract["type"] == "layers")
+    (layers,) = (contract["layers"] for contract in CONTRACTS if contract["id"] == "layers")
     placed = {room.strip() for layer in layers for room in layer.split("|")}
     found = {
         f"consilience.{path.stem}"

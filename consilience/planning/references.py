@@ -1,6 +1,6 @@
 """What an alignment against a reference set will cost: known before it is queued.
 
-Standard library and contract only, as `planning`.
+Standard library and contract only.
 """
 
 from collections import Counter
@@ -9,8 +9,8 @@ from functools import cache
 
 from consilience.contract.jobs import Layers, NullChoice, Plan, ScoringOptions
 from consilience.contract.places import prefixed
-from consilience.cost_units import JOB_S
-from consilience.planning import CostLimits, SideShape, check_cost, plan
+from consilience.planning.alignments import CostLimits, SideShape, check_cost, plan
+from consilience.planning.work import JOB_S
 
 
 def mutual_options(options: ScoringOptions) -> ScoringOptions:

@@ -2,8 +2,8 @@ import pytest
 
 from consilience.contract.jobs import ScoringOptions
 from consilience.errors import InvalidRequest, TooExpensive, UnpairedSides
-from consilience.planning import CostLimits, SideShape, plan
-from consilience.reference_planning import mutual_options, plan_reference
+from consilience.planning.alignments import CostLimits, SideShape, plan
+from consilience.planning.references import mutual_options, plan_reference
 
 A = SideShape(1024, (("0", 768),))
 MEMBERS = [SideShape(1024, (("0", 512), ("1", width))) for width in (768, 768, 1024)]

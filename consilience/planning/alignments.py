@@ -14,10 +14,10 @@ from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
 from consilience.contract.jobs import Plan, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
-from consilience.cost_units import Grid
-from consilience.costs import add_up, find_works
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
-from consilience.neighbour_costs import ROW_SCORE_SD_MAX, expect_queries
+from consilience.planning.costs import add_up, find_works
+from consilience.planning.neighbour_costs import ROW_SCORE_SD_MAX, expect_queries
+from consilience.planning.work import Grid
 
 _CHEAPER = (
     "Let some rows ask (`estimate: {half_width: 0.005}`), score fewer layers or rows, ask for fewer draws or for "

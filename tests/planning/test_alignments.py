@@ -3,7 +3,7 @@ import pytest
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metrics import METRICS
 from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
-from consilience.planning import CostLimits, SideShape, choose_layers, choose_sizes, plan
+from consilience.planning.alignments import CostLimits, SideShape, choose_layers, choose_sizes, plan
 
 
 def shape(n: int = 1000, layers: int = 3, dim: int = 64) -> SideShape:

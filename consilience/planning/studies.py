@@ -1,6 +1,6 @@
 """What a study will cost, and whether its questions can be answered: known before anything is queued.
 
-Standard library and contract only, as `planning`: the API asks here at POST, the library before it computes.
+Standard library and contract only, as all of planning: the API asks here at POST, the library before it computes.
 """
 
 from collections import Counter
@@ -16,10 +16,10 @@ from consilience.contract.places import prefixed
 from consilience.contract.questions import BUILT_IN, Factor, Which
 from consilience.contract.studies import Member, StudyOptions, order_cells
 from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
-from consilience.cost_units import Work
-from consilience.costs import find_works
 from consilience.errors import ConsilienceError, InvalidRequest, TooLarge
-from consilience.planning import CostLimits, SideShape, check_cost, choose_layers, find_grid, plan
+from consilience.planning.alignments import CostLimits, SideShape, check_cost, choose_layers, find_grid, plan
+from consilience.planning.costs import find_works
+from consilience.planning.work import Work
 
 #: Cells that a study may have, where nobody says otherwise.
 CELLS_MAX = 20_000

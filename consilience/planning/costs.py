@@ -7,7 +7,8 @@ from consilience.contract.jobs import ScoringOptions
 from consilience.contract.kernel_metrics import Rsa
 from consilience.contract.metric import Metric, NeighbourMetric
 from consilience.contract.subspace_metrics import LinearPredictivity
-from consilience.cost_units import (
+from consilience.planning.neighbour_costs import cost_lists, cost_search
+from consilience.planning.work import (
     EXACT_FLOPS_PER_S,
     FLOAT32_BYTES,
     FLOAT64_BYTES,
@@ -23,7 +24,6 @@ from consilience.cost_units import (
     rows_in_memory,
     value_s,
 )
-from consilience.neighbour_costs import cost_lists, cost_search
 
 #: Bytes of a job's process before it holds any rows, libraries and compiled kernels included.
 PROCESS_BYTES = 280_000_000

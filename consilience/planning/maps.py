@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from consilience.contract.jobs import Plan
 from consilience.contract.maps import LowRank, MapChoice, MapOptions, Mlp, Relative
 from consilience.contract.places import placed
-from consilience.cost_units import (
+from consilience.errors import InvalidRequest, TooFewRows
+from consilience.planning.alignments import CostLimits, SideShape, check_cost, choose_layer, count_pairs
+from consilience.planning.costs import add_up
+from consilience.planning.work import (
     EXACT_FLOPS_PER_S,
     FLOAT32_BYTES,
     FLOAT64_BYTES,
@@ -13,9 +16,6 @@ from consilience.cost_units import (
     SEARCH_FLOPS_PER_S,
     Work,
 )
-from consilience.costs import add_up
-from consilience.errors import InvalidRequest, TooFewRows
-from consilience.planning import CostLimits, SideShape, check_cost, choose_layer, count_pairs
 
 #: Rows that a map and its judgement need together.
 ROWS_MIN = 8

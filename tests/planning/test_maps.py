@@ -4,8 +4,8 @@ import pytest
 
 from consilience.contract.maps import MapOptions
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
-from consilience.map_planning import plan_map, plan_translation
-from consilience.planning import CostLimits, SideShape
+from consilience.planning.alignments import CostLimits, SideShape
+from consilience.planning.maps import plan_map, plan_translation
 
 A, B = SideShape(1_000_000, (("0", 768),)), SideShape(1_000_000, (("first", 32), ("last", 1024)))
 

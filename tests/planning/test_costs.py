@@ -12,10 +12,10 @@ import pytest
 
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.search import Estimate
-from consilience.cost_units import Grid
-from consilience.neighbour_costs import TILE_ROWS, TILE_STRIPES, TILES_STEPS, expect_queries, held_rows
 from consilience.numerics import graph_parts, tile_pairs
-from consilience.planning import CostLimits, SideShape, plan
+from consilience.planning.alignments import CostLimits, SideShape, plan
+from consilience.planning.neighbour_costs import TILE_ROWS, TILE_STRIPES, TILES_STEPS, expect_queries, held_rows
+from consilience.planning.work import Grid
 
 SCRIPT = """
 import json, sys

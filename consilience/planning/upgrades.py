@@ -3,10 +3,10 @@
 from consilience.contract.jobs import Plan
 from consilience.contract.places import placed
 from consilience.contract.upgrades import UpgradeOptions
-from consilience.cost_units import FLOAT32_BYTES, PRODUCT_FLOPS_PER_S, Work
 from consilience.errors import InvalidRequest, InvalidShape
-from consilience.map_planning import BLOCK_BYTES, check_choice, check_rows, find_dim, plan_works, price_maps
-from consilience.planning import CostLimits, SideShape, count_pairs
+from consilience.planning.alignments import CostLimits, SideShape, count_pairs
+from consilience.planning.maps import BLOCK_BYTES, check_choice, check_rows, find_dim, plan_works, price_maps
+from consilience.planning.work import FLOAT32_BYTES, PRODUCT_FLOPS_PER_S, Work
 
 #: Both models' shapes, the old one first.
 Shapes = tuple[SideShape, SideShape]

@@ -8,7 +8,8 @@ from consilience.contract.kernel_metrics import Cknna
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.neighbour_metrics import SecondOrderCosine
 from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
-from consilience.cost_units import (
+from consilience.planning.index_costs import count_candidates, index_costs
+from consilience.planning.work import (
     FLOAT32_BYTES,
     GATHER_S,
     PREPARED_BYTES,
@@ -21,7 +22,6 @@ from consilience.cost_units import (
     rows_in_memory,
     value_s,
 )
-from consilience.index_costs import count_candidates, index_costs
 
 #: And of an index, which is trained by one thread and jumps from row to row.
 INDEX_FLOPS_PER_S = 4.0e10

@@ -5,8 +5,8 @@ import pytest
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.studies import StudyOptions, StudyRequest, cell_key, order_cells
 from consilience.errors import InvalidRequest, TooExpensive, TooLarge, UnknownLayer
-from consilience.planning import CostLimits, SideShape, plan
-from consilience.study_planning import Entries, Entry, plan_study
+from consilience.planning.alignments import CostLimits, SideShape, plan
+from consilience.planning.studies import Entries, Entry, plan_study
 
 
 def entry(label: str, n: int = 1024, layers: int = 3, dim: int = 256, **metadata: object) -> Entry:
