@@ -9,6 +9,7 @@ from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import ExtractedLayer, Extraction, ExtractionDocument, ExtractionRequest
 from consilience.contract.jobs import Job
+from consilience.contract.places import pointed
 from consilience.contract.records import SetRecord
 from consilience.datasets.builtin import is_builtin
 from consilience.datasets.views import OpenDataset
@@ -59,7 +60,8 @@ class Maker:
         self._report("opening the dataset", 0, 1)
         dataset = self._open(request.dataset)
         dataset.view(request.view)
-        identity = extraction.identify(request, dataset.digest, self._workshop.rules)
+        with pointed("/model"):
+            identity = extraction.identify(request, dataset.digest, self._workshop.rules)
         timings_s = {"dataset": round(time.monotonic() - began, 3)}
         found = self._find(identity, label)
         if found is None:
@@ -106,6 +108,7 @@ class Maker:
             request,
             dataset,
             claim,
+            identity=identity,
             rules=workshop.rules,
             device=extraction.choose_device(request, workshop.device),
             report=self._report,
@@ -155,6 +158,7 @@ def _describe(stored: EmbeddingSet, cache: str, *, timings_s: dict[str, float]) 
             "cache": cache,
             "peak_memory_bytes": extraction.peak_memory_bytes(),
             "record": stored.record,
+            "warnings": extraction.warn_of_cuts(stored.record, stored.n),
             "timings_s": timings_s,
         }
     )

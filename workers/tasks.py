@@ -6,6 +6,7 @@ from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, Job, JobKind, Side
+from consilience.contract.places import placed
 from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyRequest
@@ -43,12 +44,14 @@ def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
     """The scores of an alignment."""
     request = _read_request(job)
     maker = Maker(job, report, workshop)
-    a, b = (_find(side, workshop.embeddings, maker) for side in (request.a, request.b))
+    a, warnings_a = _find("a", request.a, workshop.embeddings, maker)
+    b, warnings_b = _find("b", request.b, workshop.embeddings, maker)
     if request.made:
         check_cost(request, a, b, flops=workshop.job_flops_limit, seconds=workshop.job_timeout_s)
-    return run_alignment(
+    document = run_alignment(
         request, a, b, workshop.blobs, workshop.graphs, report=report, cluster=workshop.cluster, device=workshop.device
     )
+    return document.model_copy(update={"warnings": (*warnings_a, *warnings_b, *document.warnings)})
 
 
 def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
@@ -57,8 +60,8 @@ def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
     if isinstance(request.b, Extraction) or request.b.reference is None:
         raise InvalidRequest("A stored job of this kind names a reference set.", pointer="/b")
     against = Against(*references.open(request.b.reference))
-    a = _find(request.a, workshop.embeddings, Maker(job, report, workshop))
-    return run_reference(
+    a, warnings = _find("a", request.a, workshop.embeddings, Maker(job, report, workshop))
+    document = run_reference(
         request,
         a,
         against,
@@ -68,6 +71,7 @@ def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
         cluster=workshop.cluster,
         device=workshop.device,
     )
+    return document.model_copy(update={"warnings": (*warnings, *document.warnings)})
 
 
 def compare(job: Job, report: Report, workshop: Workshop) -> StudyDocument:
@@ -108,8 +112,15 @@ def _read_request(job: Job) -> AlignmentRequest:
     return request.model_copy(update={"memory_budget_bytes": job.plan.memory_budget_bytes})
 
 
-def _find(side: Side | Extraction, embeddings: EmbeddingRecords, maker: Maker) -> EmbeddingSet:
-    return maker.make(side)[0] if isinstance(side, Extraction) else _read(side, embeddings)
+def _find(
+    name: str, side: Side | Extraction, embeddings: EmbeddingRecords, maker: Maker
+) -> tuple[EmbeddingSet, tuple[str, ...]]:
+    """A side's set, and what was said of its making."""
+    if not isinstance(side, Extraction):
+        return _read(side, embeddings), ()
+    with placed(f"/{name}"):
+        stored, document = maker.make(side)
+    return stored, tuple(f"Side {name}: {warning}" for warning in document.warnings)
 
 
 def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:

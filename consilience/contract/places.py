@@ -44,6 +44,16 @@ def placed(pointer: str, *, instead: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def pointed(pointer: str) -> Iterator[None]:
+    """Errors of the block are about this place in the request, where they name none themselves."""
+    try:
+        yield
+    except ConsilienceError as error:
+        error.pointer = error.pointer or pointer
+        raise
+
+
+@contextmanager
 def prefixed(words: str) -> Iterator[None]:
     """Errors of the block say first what they are about."""
     try:

@@ -13,9 +13,10 @@ from consilience.contract.base import LayerChoice
 from consilience.contract.datasets import ViewKind
 from consilience.contract.extraction import Extraction
 from consilience.contract.models import parse_model
+from consilience.contract.places import pointed
 from consilience.contract.records import SetRecord
 from consilience.datasets.views import OpenDataset, View
-from consilience.errors import BadItem, InvalidRequest, NonFiniteValues
+from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, UnreadableFile
 from consilience.measures.comparison import Report
 from consilience.models.model import Item, Learner, Model, Rows, UnusableItem, find_layers, find_not_finite
 from consilience.models.opening import fingerprint, open_model
@@ -84,14 +85,20 @@ class Making:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What whoever uses the set should know."""
-        found = [
+        wide = [
             f"Layer {layer.name} is kept in float32: float16 cannot hold its largest number, {self.rows.peaks[layer.name]:.3g}."
             for layer in self.rows.layers
             if layer.dtype == "F32"
         ]
-        if self.rows.truncated:
-            found.append(f"{self.rows.truncated} of {self.rows.n} items were longer than the model reads, and cut.")
-        return tuple(found)
+        return (*wide, *warn_of_cuts(self.record, self.rows.n))
+
+
+def warn_of_cuts(record: SetRecord, n: int) -> tuple[str, ...]:
+    """What whoever uses a set of n items should know of those that were not read to their ends."""
+    if not record.truncated:
+        return ()
+    reads = "the model reads" if record.max_length is None else f"the {record.max_length} tokens that are read"
+    return (f"{record.truncated} of {n} items were longer than {reads}, and cut.",)
 
 
 def embed(
@@ -99,6 +106,7 @@ def embed(
     dataset: OpenDataset,
     claim: Claim,
     *,
+    identity: str,
     rules: Rules,
     device: str,
     report: Report,
@@ -116,12 +124,15 @@ def embed(
     began = time.monotonic()
     view = dataset.view(request.view)
     report("loading the model", 0, 1)
-    model = open_model(request.model, rules, pooling=request.pooling, max_length=request.max_length, device=device)
+    with pointed("/model"):
+        model = open_model(request.model, rules, pooling=request.pooling, max_length=request.max_length, device=device)
+        _check_same(request, identify(request, dataset.digest, rules), identity)
     check_kind(model, view, request)
     if isinstance(model, Learner):
         report("learning from the items", 0, 1)
         model.fit(_read_all(view))
-    layers = _choose_layers(request.layers, model.layers)
+    with pointed("/layers"):
+        layers = _choose_layers(request.layers, model.layers)
     rows = claim.open(_describe(model), view.n, layers)
     check_room(rows.kept_bytes)
     making = Making(request, dataset, rows, model, began_at=rows.done)
@@ -131,6 +142,16 @@ def embed(
     making.timings_s[STAGE] = round(time.monotonic() - began, 3)
     making.timings_s[f"{STAGE}_processor"] = round(time.process_time() - processor, 3)
     return making
+
+
+def _check_same(request: Extraction, now: str, before: str) -> None:
+    """Refuse a model whose files were exchanged since it was looked for: its rows would be kept as the other one's."""
+    if now != before:
+        raise UnreadableFile(
+            f"The files of {request.model} changed while they were read.",
+            value=request.model,
+            hint="Send the request again once they no longer change.",
+        )
 
 
 def check_kind(model: Model, view: View, request: Extraction) -> None:

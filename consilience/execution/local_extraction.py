@@ -57,7 +57,7 @@ def extract_to_file(
 
     with Partials(beside).claim(identity, wait) as claim:
         chosen = choose_device(request, device)
-        making = embed(request, dataset, claim, rules=rules, device=chosen, report=report)
+        making = embed(request, dataset, claim, identity=identity, rules=rules, device=chosen, report=report)
         write_rows(out, making.rows, {"consilience.record": making.record.model_dump_json()})
     if ids_out is not None:
         ids_out.write_text(json.dumps(dataset.ids))

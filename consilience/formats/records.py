@@ -42,7 +42,11 @@ def write_parquet(columns: Mapping[str, type], records: Iterable[Mapping[str, ob
         Its process did not do it.
     """
     if find_spec("pyarrow") is None:
-        raise MissingExtra("Parquet needs pyarrow.", hint="Run: pip install 'consilience[parquet]', or ask for CSV.")
+        raise MissingExtra(
+            "Parquet needs pyarrow.",
+            value="pyarrow",
+            hint="Run: pip install 'consilience[parquet]', or ask for CSV.",
+        )
     held = list(records)
     table = {
         name: {"kind": _KINDS[kind], "values": [each.get(name) for each in held]} for name, kind in columns.items()

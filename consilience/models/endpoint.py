@@ -13,11 +13,11 @@ import stamina
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
-from consilience.errors import EndpointFailed, UnknownModel
+from consilience.errors import EndpointFailed
 from consilience.models.embedding_answers import DIM_MAX, parse_answer
 from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, Rows, UnusableItem, find_layers
-from consilience.models.rules import Endpoint, Rules
+from consilience.models.rules import Endpoint, Rules, find_endpoint
 
 #: What the server gives is one layer.
 LAYER = "embedding"
@@ -41,14 +41,7 @@ class Refused(Exception):
 
 def open_endpoint(identifier: str, name: str, rules: Rules) -> "EndpointModel":
     """The model behind a server; one short text is embedded to find its dim. Raises UnknownModel, EndpointFailed."""
-    endpoint = rules.endpoints.get(name)
-    if endpoint is None:
-        raise UnknownModel(
-            f"The operator has configured no endpoint {name!r}.",
-            value=identifier,
-            hint="The operator can add it to CONSILIENCE_MODEL_ENDPOINTS.",
-        )
-    return EndpointModel(identifier, endpoint)
+    return EndpointModel(identifier, find_endpoint(identifier, name, rules))
 
 
 class EndpointModel:

@@ -1,5 +1,7 @@
 """Libraries that only some models need."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -15,6 +17,20 @@ def require(extra: str, what: str, *modules: str) -> None:
             value=missing[0],
             hint=f"Run: pip install 'consilience[{extra}]'",
         )
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """A library that is there and cannot be imported is as good as missing: MissingExtra says which, and why."""
+    try:
+        yield
+    except ImportError as error:
+        said = str(error).strip().partition("\n")[0].rstrip(".")
+        raise MissingExtra(
+            f"{what} needs a library that cannot be loaded here: {said}.",
+            value=error.name or what,
+            hint="Its installation is damaged or incomplete: the operator has to install it again.",
+        ) from error
 
 
 def versions(*distributions: str) -> dict[str, str]:

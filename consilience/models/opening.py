@@ -5,10 +5,10 @@ from importlib import import_module
 from typing import Any
 
 from consilience.contract.models import ModelKind, ModelName, Pooling, check_model, check_pooling, parse_model
-from consilience.errors import UnknownModel, UnsupportedFormat
-from consilience.models.extras import require
+from consilience.errors import UnsupportedFormat
+from consilience.models.extras import loading, require
 from consilience.models.model import Model
-from consilience.models.rules import Rules
+from consilience.models.rules import Rules, find_endpoint
 from consilience.models.sources import Source, find_source, read_json
 
 #: Our own loaders, and what transformers imports at the first model: seconds, where loading a small model takes tenths.
@@ -59,6 +59,13 @@ def open_model(
     """
     name = check_model(identifier, rules.allowed)
     check_pooling(name, pooling)
+    with loading(identifier):
+        return _open(name, identifier, rules, pooling, max_length, device)
+
+
+def _open(  # noqa: PLR0917 - what is wished for, in its parts
+    name: ModelName, identifier: str, rules: Rules, pooling: Pooling, max_length: int | None, device: str
+) -> Model:
     if name.kind == "baseline":
         return _open_baseline(name, identifier)
     if name.kind == "endpoint":
@@ -136,8 +143,6 @@ def fingerprint(identifier: str, rules: Rules) -> dict[str, Any]:
     if name.kind == "baseline":
         return {"model": str(name), "options": dict(name.options)}
     if name.kind == "endpoint":
-        endpoint = rules.endpoints.get(name.name)
-        if endpoint is None:
-            raise UnknownModel("There is no such server.", value=identifier, limit=sorted(rules.endpoints))
+        endpoint = find_endpoint(identifier, name.name, rules)
         return {"model": str(name), "url": endpoint.url, "name": endpoint.model}
     return {"kind": name.kind, "revision": find_source(name, identifier, rules).revision}

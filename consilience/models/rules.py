@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from consilience.errors import UnknownModel
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -46,6 +48,18 @@ class Rules:
     named: Mapping[str, Path] = field(default_factory=dict)
     downloads: bool = False
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+
+def find_endpoint(identifier: str, name: str, rules: Rules) -> Endpoint:
+    """A server of the operator's; UnknownModel says which there are."""
+    if name not in rules.endpoints:
+        raise UnknownModel(
+            f"The operator has configured no endpoint {name!r}.",
+            value=identifier,
+            limit=sorted(rules.endpoints),
+            hint="The operator can add it to CONSILIENCE_MODEL_ENDPOINTS.",
+        )
+    return rules.endpoints[name]
 
 
 #: Packages on PyPI that hold a model, and what it is called.

@@ -12,7 +12,7 @@ from consilience.models.extras import versions
 from consilience.models.model import Encoded, Item, find_layers
 from consilience.models.sources import Source
 from consilience.models.tokens import Reader, check_tokenizer, count_batch_tokens
-from consilience.models.transformer import LENGTH_UNKNOWN, check_length, load_transformer, reading
+from consilience.models.transformer import LENGTH_UNKNOWN, check_length, count_known, load_transformer, reading
 
 #: What the model gives is one layer.
 LAYER = "embedding"
@@ -42,9 +42,12 @@ class SentenceModel:
             dim = self._embed(*torch.ones((2, 1, 1), dtype=torch.long, device=place)).shape[-1]
         check_tokenizer(self._model.tokenizer, source.name)
         own = self._model.max_seq_length or LENGTH_UNKNOWN
-        length = own if max_length is None else check_length(source, max_length, own)
+        length = own if max_length is None else check_length(source, max_length, self._model.tokenizer, own)
         dtype = next(self._model.parameters()).dtype
-        self._reader = Reader(self._model.tokenizer, length, count_batch_tokens(place, dim * dtype.itemsize), place)
+        known = count_known(self._model[0].auto_model)
+        self._reader = Reader(
+            self._model.tokenizer, length, count_batch_tokens(place, dim * dtype.itemsize), place, known
+        )
         self.layers = ((LAYER, dim),)
         self.record = ModelRecord(
             model=source.name,

@@ -6,8 +6,10 @@ was checked here is what is loaded.
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +64,28 @@ def find_source(name: ModelName, identifier: str, rules: Rules) -> Source:
     Unavailable
         The hub does not answer.
     """
-    folder = _find_path(name, rules) if name.kind == "local" else _find_named(name, rules)
-    if folder is not None:
-        check_weights(folder, identifier)
-        return Source(identifier, folder, f"sha256:{_hash_folder(folder)}")
+    with _reading_files(identifier):
+        folder = _find_path(name, rules) if name.kind == "local" else _find_named(name, rules)
+        if folder is not None:
+            check_weights(folder, identifier)
+            return Source(identifier, folder, f"sha256:{_hash_folder(folder)}")
     folder = _find_in_hub(name, identifier, rules)
-    check_weights(folder, identifier)
+    with _reading_files(identifier):
+        check_weights(folder, identifier)
     return Source(identifier, folder, folder.name)
+
+
+@contextmanager
+def _reading_files(identifier: str) -> Iterator[None]:
+    """What the system says of a file, without the path to it, which is the operator's."""
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableFile(
+            f"The files of {identifier} cannot be read: {error.strerror or type(error).__name__}.",
+            value=Path(str(error.filename)).name if error.filename else identifier,
+            hint="They were moved while they were read, or the worker may not read them: try again, or ask the operator.",
+        ) from error
 
 
 def check_weights(folder: Path, identifier: str) -> None:
@@ -96,7 +113,9 @@ def check_weights(folder: Path, identifier: str) -> None:
             )
         if place == folder and not safe:
             raise UnreadableFile(
-                f"{identifier} has no weights.", value=identifier, hint="They are *.safetensors files."
+                f"{identifier} has no weights.",
+                value=identifier,
+                hint="They are *.safetensors files: fetch the model again, or convert them.",
             )
     for index in folder.glob("*.index.json"):
         _check_index(index, identifier)
@@ -107,7 +126,12 @@ def read_json(file: Path, identifier: str) -> object:
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{file.name} of {identifier} cannot be read: {error}.", value=file.name) from error
+        said = error.strerror if isinstance(error, OSError) else error  # an OSError's own words hold the path
+        raise UnreadableFile(
+            f"{file.name} of {identifier} cannot be read: {said}.",
+            value=file.name,
+            hint="It is damaged or missing: fetch the model's files again.",
+        ) from error
 
 
 def _module_folders(folder: Path, identifier: str) -> Iterable[Path]:
@@ -143,29 +167,56 @@ def _check_index(index: Path, identifier: str) -> None:
 def _find_path(name: ModelName, rules: Rules) -> Path:
     roots = (*rules.folders, *rules.named.values())
     places = [Path(name.name)] if name.name.startswith("/") else [root / name.name for root in roots]
-    inside = [
-        place.resolve() for place in places if any(place.resolve().is_relative_to(root.resolve()) for root in roots)
-    ]
-    if not inside:
-        raise ModelNotAllowed(
-            "The path is not in a folder that the operator keeps models in.",
-            value=str(name),
-            hint="The operator can add its folder to CONSILIENCE_MODEL_FOLDERS.",
-        )
-    found = next((place for place in inside if place.is_dir()), None)
-    if found is None:
-        raise UnknownModel("There is no such folder.", value=str(name))
-    return found
+    found = _find_inside(name, places, roots)
+    if found is not None:
+        return found
+    if not any(_is_inside(place, roots) for place in places):
+        raise _outside(name)
+    raise UnknownModel(
+        "There is no such folder among the operator's models.",
+        value=str(name),
+        hint="Perhaps it was moved or deleted: ask the operator, or look how it is called in CONSILIENCE_MODEL_FOLDERS.",
+    )
 
 
 def _find_named(name: ModelName, rules: Rules) -> Path | None:
     """A folder of the operator's, where no revision is asked for: folders have none."""
     if name.revision is not None:
         return None
-    names = {name.name, _name_repository(name)}
-    named = (folder for word, folder in rules.named.items() if word in names)
-    inside = (root / word for root in rules.folders for word in (name.name, _name_repository(name)))
-    return next((place for place in (*named, *inside) if place.is_dir()), None)
+    names = (name.name, _name_repository(name))
+    named = next((rules.named[word] for word in names if word in rules.named and rules.named[word].is_dir()), None)
+    if named is not None:
+        return named
+    return _find_inside(name, [root / word for root in rules.folders for word in names], rules.folders)
+
+
+def _find_inside(name: ModelName, places: Iterable[Path], roots: Iterable[Path]) -> Path | None:
+    """The first place that is a folder; ModelNotAllowed where a link of the operator's leads to one outside of the roots."""
+    roots = tuple(roots)
+    for place in places:
+        if _is_inside(place, roots):
+            if place.is_dir():
+                return _resolve(place)
+        elif any(place.is_relative_to(root) for root in roots) and place.is_dir():
+            raise _outside(name)
+    return None
+
+
+def _is_inside(place: Path, roots: Iterable[Path]) -> bool:
+    return any(_resolve(place).is_relative_to(_resolve(root)) for root in roots)
+
+
+def _resolve(place: Path) -> Path:
+    """Where links lead; of links in a circle, the first (`Path.resolve` raises on them, until Python 3.13)."""
+    return Path(os.path.realpath(place))
+
+
+def _outside(name: ModelName) -> ModelNotAllowed:
+    return ModelNotAllowed(
+        "The path is not in a folder that the operator keeps models in.",
+        value=str(name),
+        hint="The operator can add the folder itself to CONSILIENCE_MODEL_FOLDERS; a link to it does not count.",
+    )
 
 
 def _name_repository(name: ModelName) -> str:
@@ -177,7 +228,11 @@ def _name_repository(name: ModelName) -> str:
 def _find_in_hub(name: ModelName, identifier: str, rules: Rules) -> Path:
     require("models", "A model of the hub", "huggingface_hub")
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415 - the same
+    from huggingface_hub.errors import (  # noqa: PLC0415 - the same
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
 
     repository = _name_repository(name)
     try:
@@ -186,10 +241,18 @@ def _find_in_hub(name: ModelName, identifier: str, rules: Rules) -> Path:
         )
     except LocalEntryNotFoundError as error:
         raise UnknownModel(f"{identifier} is not on this machine.", value=identifier, hint=_how(rules)) from error
+    except HFValidationError as error:
+        raise UnknownModel(
+            f"No model of the hub can be called {repository!r}.", value=identifier, hint="Look for a slip in its name."
+        ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status < 500 and status != 429:
-            raise UnknownModel(f"The hub has no {repository}, or not for us.", value=identifier) from error
+            raise UnknownModel(
+                f"The hub has no {repository}, or not for us.",
+                value=identifier,
+                hint="Look for a slip in its name; the operator's HF_TOKEN opens private models.",
+            ) from error
         raise Unavailable(f"The hub answers {status}.", value=identifier) from error
     folder = Path(found)
     if not _COMMIT.fullmatch(folder.name):

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from consilience.errors import UnsupportedFormat
+from consilience.errors import UnreadableFile, UnsupportedFormat
 from consilience.models.batches import plan_batches
 from consilience.models.model import Encoded, Item, UnusableItem
 
@@ -35,16 +36,19 @@ class Reader:
     max_length : tokens of a text, at most
     batch_tokens : tokens of a batch with its padding, at most
     device : where the model is
+    known : tokens that the model has a vector for; None: it does not say
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     max_length: int
     batch_tokens: int
     device: torch.device
+    known: int | None = None
 
     def encode(self, items: Sequence[Item], dims: Sequence[int], step: Step) -> Encoded:
         """The rows of the texts for layers of these dims, batch by batch."""
         tokens = tokenise(self.tokenizer, items, self.max_length)
+        self._check_known(tokens.ids)
         rows = tuple(np.empty((len(items), dim), np.float32) for dim in dims)
         pad_id = self.tokenizer.pad_token_id or 0
         with torch.inference_mode():
@@ -54,6 +58,17 @@ class Reader:
                 for matrix, part in zip(rows, found, strict=True):
                     matrix[batch] = part.float().cpu().numpy()
         return Encoded(rows, tokens.truncated)
+
+    def _check_known(self, ids: Sequence[Sequence[int]]) -> None:
+        """A token beyond the model's table ends a processor's job in an unforeseen error, and a card's whole process."""
+        largest = max(map(max, ids), default=0)
+        if self.known is not None and largest >= self.known:
+            raise UnreadableFile(
+                f"The tokenizer makes token {largest}, and the model knows {self.known} tokens.",
+                value=largest,
+                limit=self.known - 1,
+                hint="The tokenizer's files are another model's.",
+            )
 
 
 def count_batch_tokens(device: torch.device, bytes_per_token: int) -> int:
@@ -77,9 +92,20 @@ class Tokens:
 
 
 def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", identifier: str) -> None:
-    """Refuse a tokenizer that does not say what it cut off."""
+    """Refuse a tokenizer that does not say what it cut off, and one that was made up: its files are not there."""
     if not tokenizer.is_fast:
-        raise UnsupportedFormat(f"{identifier} has no tokenizer.json.", value=type(tokenizer).__name__)
+        raise UnsupportedFormat(
+            f"{identifier} has no tokenizer.json.",
+            value=type(tokenizer).__name__,
+            hint="Save its tokenizer with use_fast=True beside the weights.",
+        )
+    names = ("tokenizer.json", *tokenizer.vocab_files_names.values())
+    if not any((Path(tokenizer.name_or_path) / name).exists() for name in names):
+        raise UnreadableFile(
+            f"{identifier} has no tokenizer: without one, all words are the same to it.",
+            value=names[0],
+            hint=f"Put the files of its tokenizer beside the weights: {' or '.join(dict.fromkeys(names))}.",
+        )
 
 
 def tokenise(tokenizer: "PreTrainedTokenizerBase", items: Sequence[Item], max_length: int) -> Tokens:

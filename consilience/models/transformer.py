@@ -17,6 +17,9 @@ from consilience.models.sources import Source, read_json
 from consilience.models.tokens import Reader, check_tokenizer, count_batch_tokens
 from consilience.models.torchvision_ops import mend_torchvision
 
+#: What transformers says of weights that do not fit, and of a report that nobody sees.
+OTHER_SHAPES = "ignore_mismatched_sizes"
+CODE = "It comes with code of its own, which is never run: take a model that its library knows."
 #: Of a text whose model names no limit.
 LENGTH_UNKNOWN = 2048
 
@@ -46,7 +49,11 @@ class Transformer:
         check_tokenizer(tokenizer, source.name)
         length = _find_length(source, tokenizer, self._model, max_length)
         self._reader = Reader(
-            tokenizer, length, count_batch_tokens(place, sum(dims) * self._model.dtype.itemsize), place
+            tokenizer,
+            length,
+            count_batch_tokens(place, sum(dims) * self._model.dtype.itemsize),
+            place,
+            count_known(self._model),
         )
         self._pooling = "mean" if pooling == "auto" else pooling
         self.layers = tuple((str(layer), dim) for layer, dim in enumerate(dims))
@@ -90,15 +97,25 @@ def reading(source: Source) -> Iterator[None]:
     """What a library says of damaged files, in our words and without the server's paths."""
     try:
         yield
-    except (ConsilienceError, MemoryError, torch.OutOfMemoryError):
+    except (ConsilienceError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # what libraries raise of damaged files is of no common class
         said = str(error).strip().partition("\n")[0].replace(str(source.folder), source.name)
+        if OTHER_SHAPES in said:
+            said = "its weights are of other shapes than its config.json says"
+        elif isinstance(error, KeyError):
+            said = f"its config.json lacks {said}"
         raise UnreadableFile(
             f"{source.name} cannot be loaded: {said.rstrip('.') or type(error).__name__}.",
             value=source.name,
-            hint="Its files are damaged, or its kind is not known to the library that reads it.",
+            hint=CODE if _brings_code(source) else "Its files are damaged, or their kind is not known to the library.",
         ) from error
+
+
+def _brings_code(source: Source) -> bool:
+    config = source.folder / "config.json"
+    content = read_json(config, source.name) if config.is_file() else None
+    return isinstance(content, dict) and "auto_map" in content
 
 
 def check_missing(source: Source, missing: Sequence[str]) -> None:
@@ -135,10 +152,33 @@ def load_transformer(source: Source, device: torch.device) -> tuple[Any, Any]:
     return model.eval().to(device), tokenizer
 
 
-def check_length(source: Source, asked: int, longest: int | None) -> int:
-    """What the request says, where the model can read so much."""
+def count_known(model: Any) -> int | None:
+    """Tokens that the model has a vector for; None where it does not say."""
+    try:
+        return getattr(model.get_input_embeddings(), "num_embeddings", None)
+    except NotImplementedError:
+        return None
+
+
+def check_length(source: Source, asked: int, tokenizer: Any, longest: int | None) -> int:
+    """What the request says, where the model can read so much, and where any of a text would be left."""
+    own = tokenizer.num_special_tokens_to_add()
+    if asked <= own:
+        raise InvalidRequest(
+            f"Of {asked} tokens {source.name} would read nothing of a text: {own} are its own.",
+            value=asked,
+            limit=own + 1,
+            hint=f"Set max_length to {own + 1} at least, or leave it out.",
+            pointer="/max_length",
+        )
     if longest is not None and asked > longest:
-        raise InvalidRequest(f"{source.name} reads at most {longest} tokens.", value=asked, limit=longest)
+        raise InvalidRequest(
+            f"{source.name} reads at most {longest} tokens.",
+            value=asked,
+            limit=longest,
+            hint=f"Set max_length to {longest} at most, or leave it out.",
+            pointer="/max_length",
+        )
     return asked
 
 
@@ -155,7 +195,7 @@ def _find_length(source: Source, tokenizer: Any, model: Any, asked: int | None) 
     limits = [limit for limit in (tokenizer.model_max_length, _count_positions(model)) if limit and limit < 10**6]
     longest = min(limits, default=None)
     if asked is not None:
-        return check_length(source, asked, longest)
+        return check_length(source, asked, tokenizer, longest)
     file = source.folder / "sentence_bert_config.json"
     meant = read_json(file, source.name) if file.exists() else {}
     own = meant.get("max_seq_length") if isinstance(meant, dict) else None

@@ -45,7 +45,8 @@ class Partials:
     def claim(self, identity: str, wait: Callable[[], None]) -> Iterator["Claim"]:
         """The one file of this identity, as a run that died may have left it. `wait` is called while another run has it.
 
-        It is gone afterwards if the block succeeds, or the disk is full; otherwise it stays for the next try.
+        It is gone afterwards if the block succeeds, the disk is full, or no rows are in it; otherwise it stays for the
+        next try.
 
         Raises
         ------
@@ -54,10 +55,12 @@ class Partials:
         path = self._folder / identity
         with disk.storage_faults():
             descriptor = _lock(path, wait)
+        claim = Claim(descriptor)
         try:
-            yield Claim(descriptor)
-        except StorageFull:
-            disk.discard(descriptor, path)
+            yield claim
+        except BaseException as error:
+            if isinstance(error, StorageFull) or claim.is_empty:
+                disk.discard(descriptor, path)
             raise
         else:
             disk.discard(descriptor, path)
@@ -79,6 +82,12 @@ class Claim:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._rows: PartialRows | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file holds no rows, as far as anyone looked."""
+        return self._rows.done == 0 if self._rows else os.fstat(self._descriptor).st_size == 0
 
     def open(self, what: Mapping[str, Any], n: int, layers: Sequence[tuple[str, int]]) -> "PartialRows":
         """The rows so far, if they are of this: the same `what`, n items and layers (name, dim); none otherwise."""
@@ -91,6 +100,7 @@ class Claim:
                 disk.write_all_at(self._descriptor, line, 0)
             rows = PartialRows(self._descriptor, n, tuple(layers), len(line))
             rows.recover()
+        self._rows = rows
         return rows
 
 

@@ -10,7 +10,7 @@ import pytest
 from consilience.contract.extraction import Extraction
 from consilience.contract.records import ModelRecord
 from consilience.datasets.views import OpenDataset, TextView
-from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, UnknownLayer
+from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, UnknownLayer, UnreadableFile
 from consilience.execution import extraction
 from consilience.execution.local_extraction import extract_to_file
 from consilience.formats.files import FormatLimits, open_file
@@ -46,7 +46,10 @@ class Odd:
 def embed(tmp_path: Path, model: Odd, monkeypatch: pytest.MonkeyPatch, wish: Extraction = WISH) -> extraction.Making:
     monkeypatch.setattr(extraction, "open_model", lambda *_, **__: model)
     with Partials(tmp_path).claim("a" * 64, lambda: None) as claim:
-        return extraction.embed(wish, DATASET, claim, rules=Rules(), device="cpu", report=lambda *_: None)
+        identity = extraction.identify(wish, DATASET.digest, Rules())
+        return extraction.embed(
+            wish, DATASET, claim, identity=identity, rules=Rules(), device="cpu", report=lambda *_: None
+        )
 
 
 def test_the_layers_that_were_asked_for_are_made_in_that_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +67,19 @@ def test_cut_items_and_large_numbers_are_said(tmp_path: Path, monkeypatch: pytes
     assert making.record.truncated == 3, "one of each block"
     assert "3 of 600 items were longer" in making.warnings[-1]
     assert "kept in float32: float16 cannot hold its largest number, 5.99e+08" in making.warnings[0]
+
+
+def test_a_model_that_is_exchanged_while_it_is_read_is_not_kept_as_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "open_model", lambda *_, **__: Odd())
+    before = extraction.identify(WISH.model_copy(update={"max_length": 3}), DATASET.digest, Rules())
+    with (
+        pytest.raises(UnreadableFile, match="changed while they were read"),
+        Partials(tmp_path).claim(before, lambda: None) as claim,
+    ):
+        extraction.embed(WISH, DATASET, claim, identity=before, rules=Rules(), device="cpu", report=lambda *_: None)
+    assert list((tmp_path / "extracting").iterdir()) == [], "nothing was made"
 
 
 def test_an_item_without_a_row_is_named_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

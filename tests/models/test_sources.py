@@ -10,7 +10,7 @@ import pytest
 from consilience.contract.models import parse_model
 from consilience.errors import ConsilienceError, ModelNotAllowed, UnknownModel, UnreadableFile, UnsupportedFormat
 from consilience.models.opening import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import Rules, find_packaged
 from consilience.models.sources import Source, find_source
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -95,8 +95,35 @@ def test_a_path_must_lie_in_a_folder_of_the_operators(folders: Path, tmp_path: P
 def test_a_link_that_leads_out_of_the_folders_is_not_followed(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link").symlink_to(folders / "tiny-bert")
-    with pytest.raises(ModelNotAllowed, match="not in a folder"):
-        find("local:link", Rules(folders=(tmp_path / "inside",)))
+    (tmp_path / "inside" / "knot").symlink_to(tmp_path / "inside" / "knot")
+    rules = Rules(folders=(tmp_path / "inside",), named=find_packaged())
+    for identifier in ("local:link", f"local:{tmp_path}/inside/link", "hf:link", "st:link"):
+        with pytest.raises(ModelNotAllowed, match="not in a folder"):
+            find(identifier, rules)
+    with pytest.raises(UnknownModel):
+        find("local:knot", rules)
+
+
+def test_a_link_inside_of_the_folders_is_followed(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folders / "tiny-bert")
+    assert find("hf:link", Rules(folders=(tmp_path, folders))).folder == folders / "tiny-bert"
+
+
+@pytest.mark.parametrize("name", ["acme/a--b", "a.git", "x" * 120])
+def test_a_name_that_the_hub_cannot_have_is_unknown(name: str) -> None:
+    with pytest.raises(UnknownModel, match="can be called"):
+        find(f"hf:{name}", Rules())
+
+
+def test_a_file_that_cannot_be_read_is_named_without_the_path_to_it(
+    copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copy_of("tiny-bert")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/proc/self/mem")  # it is there, and reading it fails
+    with pytest.raises(UnreadableFile, match=r"The files of hf:tiny-bert cannot be read") as caught:
+        find("hf:tiny-bert", Rules(folders=(tmp_path,)))
+    assert str(tmp_path) not in str(caught.value)
 
 
 def pickle_alone(folder: Path) -> None:

@@ -150,7 +150,12 @@ class _Gate:
 
 
 def _bad(item: str, index: int, view: ViewHeader, fault: str, value: object) -> BadItem:
-    return BadItem(f"Item {item!r}: its `{view.name}` {fault}.", value=value, pointer=f"/{index}/{view.name}")
+    return BadItem(
+        f"Item {item!r}: its `{view.name}` {fault}.",
+        value=item if value is None else value,
+        hint="Mend the item, or leave it out with all of its views.",
+        pointer=f"/{index}/{view.name}",
+    )
 
 
 def _too_large(  # noqa: PLR0917 - which item, then what of it

@@ -82,7 +82,9 @@ class TableReader:
 
     def _start(self) -> ConfinedProcess:
         if find_spec("pyarrow") is None:
-            raise MissingExtra("Parquet and Arrow need pyarrow.", hint="Run: pip install 'consilience[parquet]'.")
+            raise MissingExtra(
+                "Parquet and Arrow need pyarrow.", value="pyarrow", hint="Run: pip install 'consilience[parquet]'."
+            )
         return ConfinedProcess.start(_PROGRAM, self._words, descriptors=(self._descriptor,), variables=_VARIABLES)
 
 
