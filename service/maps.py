@@ -5,7 +5,7 @@ from pathlib import Path
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan
-from consilience.contract.maps import MapRequest, StoredMap, TranslatedVectors, TranslationRequest
+from consilience.contract.maps import MapDocument, MapRequest, StoredMap, TranslatedVectors, TranslationRequest
 from consilience.contract.places import placed
 from consilience.errors import InvalidRequest, TooLarge
 from consilience.formats.map_files import read_map
@@ -16,6 +16,7 @@ from consilience.stores.folder_lock import an_upload
 from consilience.translation import translate_few
 from service.dispatch import Dispatch
 from service.ingest import remove_record
+from service.metadata import check_metadata
 from service.reading import read_model
 from service.settings import Settings
 from service.stores import Stores
@@ -23,6 +24,8 @@ from service.stores import Stores
 #: Numbers of vectors that are answered at once, before and after; and what their translation may take.
 VALUES_MAX = 1 << 20
 FLOPS_MAX = 1e10
+#: Of a map that was fitted elsewhere; those that are fitted here have less than half.
+CARD_LIMIT_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Maps:
     def keep(self, path: Path, name: str, key: str | None) -> tuple[StoredMap, bool]:
         """Keep a map's file; False where it was there already."""
         file = read_map(path)
+        check_card(file.card)
         with an_upload(self.settings.data_dir):
             return self.stores.maps.add(name, file, idempotency_key=key)
 
@@ -95,6 +99,26 @@ class Maps:
             )
         with placed("/vectors"):
             return TranslatedVectors(map=map_id, vectors=translate_few(file, rows).tolist())
+
+
+def check_card(card: MapDocument) -> None:
+    """Refuse a card with more in it than a fit could say: it is stored, listed, and its models become metadata of sets.
+
+    Raises
+    ------
+    InvalidRequest, TooLarge
+    """
+    check_metadata(card.metadata, "/card/metadata")
+    for side in ("a", "b"):
+        check_metadata(getattr(card, side).model_dump(mode="json"), f"/card/{side}")
+    size = len(card.model_dump_json(by_alias=True).encode())
+    if size > CARD_LIMIT_BYTES:
+        raise TooLarge(
+            f"The map's card has {size} bytes; at most {CARD_LIMIT_BYTES} are allowed.",
+            value=f"{size} bytes",
+            limit=CARD_LIMIT_BYTES,
+            pointer="/card",
+        )
 
 
 def _take_vectors(body: object) -> object:

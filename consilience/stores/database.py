@@ -205,8 +205,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except DataError as error:
-        raise InvalidRequest("The database cannot hold a value of this request.", value=error.orig) from error
+    except (DataError, UnicodeEncodeError) as error:  # SQLite's driver gives half of a surrogate pair so
+        cause = getattr(error, "orig", error)
+        raise InvalidRequest("The database cannot hold a value of this request.", value=cause) from error
     except (DBAPIError, PoolTimeout) as error:
         cause = str(getattr(error, "orig", None) or error)
         if "disk is full" in cause or "No space left" in cause:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from sqlalchemy import ColumnElement, Row, Select, Table
 from consilience.errors import InvalidRequest
 
 LIMIT_MAX = 1000
+#: An id of any record.
+RECORD_ID = re.compile(r"[a-z]{2,8}_[0-9a-f]{32}")
 
 
 class Page(NamedTuple):
@@ -56,7 +59,8 @@ def _decode(cursor: str) -> tuple[datetime, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         created_at, row_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        return datetime.fromisoformat(created_at).astimezone(UTC), str(row_id)
+        # What is no id may be no text that a database takes either.
+        return datetime.fromisoformat(created_at).astimezone(UTC), RECORD_ID.fullmatch(row_id)[0]  # type: ignore[index]  # caught
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidRequest(
             "The cursor is not one of this list.",

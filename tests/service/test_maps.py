@@ -1,6 +1,7 @@
 """Maps over HTTP: fitted by a job or uploaded, downloaded, applied to vectors and to sets, forgotten."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from consilience.formats.map_files import dump_map
 from consilience.mapping import Map, fit, load
+from service.maps import CARD_LIMIT_BYTES
 from tests.service.servers import Server, assert_problem, npy, rows, upload
 
 X = rows(120, 8, seed=1)
@@ -215,6 +217,38 @@ def test_a_map_that_a_waiting_translation_needs_stays_and_can_go_when_it_is_canc
     assert job["id"] in detail
     client.post(job["links"]["cancel"])
     assert client.delete(kept["links"]["self"]).status_code == 204
+
+
+def with_card(**changes: Any) -> bytes:
+    """A map's file, whose card says something else."""
+    file = fit(X, X, map="procrustes").file()
+    return b"".join(dump_map(replace(file, card=file.card.model_copy(update=changes))))
+
+
+def test_a_card_that_no_fit_would_write_is_refused(client: httpx2.Client, server: Server) -> None:
+    side, deep = fit(X, X, map="procrustes").file().card.b, {}
+    for _ in range(40):
+        deep = {"deeper": deep}
+    before = server.contents()
+    for changes, status, pointer in (
+        ({"metadata": {"x": "y" * 9000}}, 413, "/card/metadata"),
+        ({"metadata": {"x": "\0"}}, 422, "/card/metadata"),
+        ({"metadata": deep}, 422, "/card/metadata"),
+        ({"b": side.model_copy(update={"model": "m" * 9000})}, 413, "/card/b"),
+        ({"b": side.model_copy(update={"name": "\0"})}, 422, "/card/b"),
+        ({"warnings": ("w" * 1000,) * 70}, 413, "/card"),
+    ):
+        answer = client.post("/v1/maps", content=with_card(**changes), headers={"content-type": MAP_TYPE})
+        assert_problem(answer, status, "too-large" if status == 413 else "invalid-request", pointer=pointer)
+    assert server.contents() == before
+
+
+def test_the_longest_card_of_a_fit_is_taken(client: httpx2.Client) -> None:
+    file = fit(X, Y, map="mlp", recall_at=tuple(range(1, 17)), metadata={"x": "y" * 8000}).file()
+    assert len(file.card.model_dump_json()) < CARD_LIMIT_BYTES / 2
+    answer = client.post("/v1/maps?name=long", content=b"".join(dump_map(file)), headers={"content-type": MAP_TYPE})
+    assert answer.status_code == 201, answer.text
+    client.delete(answer.json()["links"]["self"])
 
 
 def test_a_map_that_is_gone_is_gone(busy_client: httpx2.Client, busy_server: Server, sides: tuple[str, str]) -> None:

@@ -5,6 +5,8 @@ names it in requests of his own. A new route is covered when it is in the docume
 ids nothing that ana made can give, fails here.
 """
 
+import base64
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -121,6 +123,30 @@ def test_a_cursor_of_another_leads_nowhere(owners: Owners) -> None:
     cursor = owners.ana.get("/v1/embeddings", params={"limit": 1}).json()["next_cursor"]
 
     assert owners.bob.get("/v1/embeddings", params={"cursor": cursor}).json()["data"] == []
+
+
+@pytest.mark.parametrize("operation", LISTS, ids=name_of)
+def test_a_forged_cursor_leads_to_nothing_of_another(owners: Owners, operation: Operation) -> None:
+    newer = json.dumps(["9999-01-01T00:00:00+00:00", f"zz_{'f' * 32}"]).encode()
+    params = {"cursor": base64.urlsafe_b64encode(newer).decode().rstrip("="), "limit": 100}
+
+    hers, his = (each.get(operation.path, params=params) for each in (owners.ana, owners.bob))
+
+    own = {each["id"] for each in hers.json()["data"] if ID.fullmatch(each["id"])}
+    assert own & set(owners.parameters.values()), "the cursor is before everything"
+    assert not any(each in his.text for each in own)
+
+
+@pytest.mark.parametrize("operation", LISTS, ids=name_of)
+@pytest.mark.parametrize("row_id", ["\ud800", "\0", "", "emb_", ["x"], 7, None])
+def test_a_cursor_with_anything_else_than_an_id_is_refused(
+    owners: Owners, operation: Operation, row_id: object
+) -> None:
+    forged = json.dumps(["2026-01-01T00:00:00+00:00", row_id]).encode()
+
+    answer = owners.bob.get(operation.path, params={"cursor": base64.urlsafe_b64encode(forged).decode().rstrip("=")})
+
+    assert_problem(answer, 422, "invalid-request", pointer="cursor")
 
 
 @pytest.mark.parametrize("side", ["a", "b"])

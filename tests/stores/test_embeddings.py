@@ -78,7 +78,22 @@ def test_a_set_that_is_added_meanwhile_moves_no_page(embeddings: EmbeddingRecord
     assert [each.id for each in embeddings.page(first.next_cursor, 2).data] == added[1::-1]
 
 
-@pytest.mark.parametrize("cursor", ["x", "%", "e30", "WzEsMl0", "W10", "ü", "WyJ4Il0", "A" * 5000, "bnVsbA", "\x00"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "%",
+        "e30",
+        "WzEsMl0",
+        "W10",
+        "ü",
+        "WyJ4Il0",
+        "A" * 5000,
+        "bnVsbA",
+        "\x00",
+        "WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwgIlx1ZDgwMCJd",
+    ],
+)
 def test_a_cursor_that_is_not_ours_is_refused(embeddings: EmbeddingRecords, cursor: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         embeddings.page(cursor, 3)
