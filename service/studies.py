@@ -107,8 +107,8 @@ class Studies:
     def _assemble(self, request: StudyRequest) -> StudyDocument:
         """The cells that are there, whoever found them."""
         sides = [
-            None if members is None else [self._stores.embeddings.get(member.embedding or "") for member in members]
-            for members in (request.rows, request.columns)
+            None if members is None else [self._find(side, place, member) for place, member in enumerate(members)]
+            for side, members in (("rows", request.rows), ("columns", request.columns))
         ]
         rows, across = sides[0] or [], (sides[0] if sides[1] is None else sides[1]) or []
         scoring = request.scoring()
@@ -116,6 +116,18 @@ class Studies:
         held = self._stores.cells.read(list(keys.values()))
         found = {cell: held[key] for cell, key in keys.items() if key in held}
         return assemble(request, _describe(request, rows, sides[1]), found)
+
+    def _find(self, side: str, place: int, member: Member) -> EmbeddingSet:
+        """A member of a study that has no result; while it is unfinished no member can go."""
+        try:
+            return self._stores.embeddings.get(member.embedding or "")
+        except NotFound as error:
+            raise NotFound(
+                f"The study has no result, and its set {member.label} has been deleted since.",
+                value=error.value,
+                hint="Make a study of the sets that are there: it finds the cells that are known.",
+                pointer=f"/{side}/{place}",
+            ) from error
 
     def _open(self, submission: StudySubmission) -> tuple[list[Source], list[Source] | None]:
         """Every member: a stored set, or vectors not yet kept."""

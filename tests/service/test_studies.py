@@ -135,6 +135,13 @@ def test_what_is_done_is_read_while_the_rest_is_not(
         client.post(job["links"]["cancel"])
         assert client.get(job["links"]["study"]).json()["done"] == 3
 
+        # Until one of its sets is deleted, which is said by its name
+        assert client.delete(sets[1]["links"]["self"]).status_code == 204
+        gone = assert_problem(
+            client.get(job["links"]["study"]), 404, "not-found", pointer="/rows/1", value=sets[1]["id"]
+        )
+        assert "its set model 1 has been deleted since" in gone["detail"]
+
 
 REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
     ({"rows": 1}, 422, "invalid-request", "a study of one"),
