@@ -7,12 +7,14 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import psutil
 import pytest
 
 from consilience.formats.map_files import dump_map
 from consilience.mapping import Map, fit, load
 from service.maps import CARD_LIMIT_BYTES
-from tests.service.servers import Server, assert_problem, npy, rows, upload
+from tests.service.servers import Server, assert_problem, npy, rows, running_beside, running_service, upload
+from tests.workers.yard import wait_for
 
 X = rows(120, 8, seed=1)
 Y = (X @ np.linalg.qr(rows(8, 8, seed=2))[0] + 0.1 * rows(120, 8, seed=3)).astype(np.float32)
@@ -249,6 +251,46 @@ def test_the_longest_card_of_a_fit_is_taken(client: httpx2.Client) -> None:
     answer = client.post("/v1/maps?name=long", content=b"".join(dump_map(file)), headers={"content-type": MAP_TYPE})
     assert answer.status_code == 201, answer.text
     client.delete(answer.json()["links"]["self"])
+
+
+def test_a_training_that_is_cut_off_leaves_no_map_until_it_has_run_to_its_end(
+    redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Given a training that takes a while
+    mlp = {"kind": "mlp", "hidden": 256, "epochs": 12, "patience": 12, "batch": 32}
+    x = rows(3000, 16, seed=5)
+    with (
+        running_service(tmp_path_factory.mktemp("cut"), f"{redis_server}?db=9", beat_s=0.2) as server,
+        httpx2.Client(base_url=server.url, timeout=60) as client,
+        running_beside(server, "workers") as worker,
+    ):
+        a, b = ({"embedding": upload(client, each)["id"]} for each in (x, np.tanh(x)))
+
+        def begin(name: str, **changes: Any) -> dict[str, Any]:
+            answer = client.post("/v1/maps", json={"a": a, "b": b, "map": {**mlp, **changes}, "name": name})
+            job: dict[str, Any] = answer.json()
+            wait_for(lambda: trains(job), timeout_s=60)
+            assert client.get("/v1/maps").json()["data"] == []
+            return job
+
+        def trains(job: dict[str, Any]) -> bool:
+            progress = client.get(job["links"]["self"]).json()["progress"]
+            return progress is not None and progress["stage"] == "epochs" and progress["done"] >= 2
+
+        # When one is canceled
+        canceled = begin("canceled", epochs=10_000, patience=10_000)
+        client.post(canceled["links"]["cancel"])
+        wait_for(lambda: client.get(canceled["links"]["self"]).json()["status"] == "canceled", timeout_s=20)
+
+        # And the process of another is killed
+        killed = begin("killed")
+        (process,) = psutil.Process(worker.pid).children()
+        process.kill()
+        finished = client.get(killed["links"]["self"], headers={"prefer": "wait=60"}).json()
+
+        # Then the one that ran again is there, once, and the canceled one is not
+        assert [run["ended"] for run in finished["runs"]] == ["crashed", "succeeded"]
+        assert [each["name"] for each in client.get("/v1/maps").json()["data"]] == ["killed"]
 
 
 def test_a_map_that_is_gone_is_gone(busy_client: httpx2.Client, busy_server: Server, sides: tuple[str, str]) -> None:
