@@ -1,7 +1,7 @@
 """Answers that are jobs, the same for every kind of request."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import Request, Response
@@ -10,12 +10,18 @@ from consilience.contract.jobs import Job, Plan
 from consilience.errors import UnsupportedFormat
 from service.bodies import Bounds, media_type_of, parse_json, receive_bytes
 from service.deps import Service
-from service.problems import RETRY_AFTER_S
+from service.problems import RETRY_AFTER_S, STALLED
 from service.uploads import JSON
 from service.waiting import etag_of, parse_wait, wait_until_finished
 
 #: A JSON body up to this size names its sides; it need not wait behind uploads that are being parsed.
 LIGHT_BYTES = 65_536
+
+#: Besides 202, what a wish for a job is answered with.
+ASKED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The finished job (`Prefer: wait`), or the plan (`dry_run`).", "model": Job | Plan},
+    **STALLED,
+}
 
 Answer = TypeVar("Answer")
 
@@ -41,6 +47,12 @@ async def act_on_json(
     body = await receive_bytes(request, Bounds(settings.inline_limit_bytes, settings.upload_idle_limit_s))
     limiter = service.ingests if len(body) > LIGHT_BYTES else None
     return await run_sync(lambda: act(parse_json(body)), limiter=limiter)
+
+
+def tell_made(response: Response, links: Mapping[str, str], *, created: bool) -> None:
+    """Say where what was asked for is, and whether it is new."""
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = links["self"]
 
 
 async def answer_with_job(

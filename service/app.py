@@ -34,6 +34,21 @@ from service.settings import Settings
 from service.stores import Stores, open_stores
 from service.tracing import TELEMETRY
 
+#: In the order of the OpenAPI document.
+ROOMS = (
+    embeddings,
+    datasets,
+    references,
+    alignments,
+    studies,
+    maps,
+    upgrades,
+    jobs,
+    metrics,
+    info,
+    health,
+    monitoring,
+)
 #: Figures of the stores are read for so many scrapers at once.
 CONCURRENT_SCRAPES = 2
 DESCRIPTION = """How far do two embedding spaces agree?
@@ -82,20 +97,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestLog, meters=meters)
     problems.install(app)
-    for room in (
-        embeddings,
-        datasets,
-        references,
-        alignments,
-        studies,
-        maps,
-        upgrades,
-        jobs,
-        metrics,
-        info,
-        health,
-        monitoring,
-    ):
+    for room in ROOMS:
         app.include_router(room.router)
     complete(app)
     add_pages(app)

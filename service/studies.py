@@ -9,8 +9,6 @@ from consilience.contract.places import placed
 from consilience.contract.studies import Member, MoreModels, StudyRequest, cell_key
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest, NotFound
-from consilience.formats.files import OpenFile, from_vectors
-from consilience.planning.alignments import SideShape
 from consilience.planning.studies import Entries, Entry, assemble, find_label, join_metadata, plan_study
 from consilience.stores.jobs import Added
 from service.dispatch import Dispatch
@@ -18,13 +16,11 @@ from service.ingest import NewSets, format_limits, new_sets
 from service.metadata import check_metadata
 from service.reading import read_model
 from service.settings import Settings
+from service.sources import Inline, Source, keep_source, open_inline, shape_of, take_inline
 from service.stores import Stores
-from service.submission import shape_of
 
-#: One member: a stored set, or vectors that are not yet kept.
-Source = EmbeddingSet | OpenFile
 #: Members' vectors as they came, by their place in the request.
-Inline = dict[tuple[str, int], dict[str, object]]
+Taken = dict[tuple[str, int], Inline]
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class StudySubmission:
 
     request: StudyRequest
     key: str | None = None
-    inline: Inline = field(default_factory=dict)
+    inline: Taken = field(default_factory=dict)
 
 
 class Studies:
@@ -140,9 +136,10 @@ class Studies:
         return rows, None if request.columns is None else open_all("columns", request.columns)
 
     def _open_member(self, submission: StudySubmission, side: str, number: int, member: Member) -> Source:
-        with placed(f"/{side}/{number}"):
-            if (taken := submission.inline.get((side, number))) is not None:
-                return from_vectors(taken["vectors"], self._limits, ids=taken.get("ids"), groups=taken.get("groups"))
+        place = f"/{side}/{number}"
+        if (taken := submission.inline.get((side, number))) is not None:
+            return open_inline(taken, self._limits, place)
+        with placed(place):
             return self._stores.embeddings.get(member.embedding or "")
 
     def _plan(self, submission: StudySubmission, rows: Sequence[Source], columns: Sequence[Source] | None) -> Plan:
@@ -157,7 +154,7 @@ class Studies:
 
         def keep_all(side: str, members: Sequence[Member], sources: Sequence[Source]) -> tuple[Member, ...]:
             return tuple(
-                _named(member, _store(sets, source, side, number))
+                _named(member, keep_source(sets, source, f"/{side}/{number}", f"{side.removesuffix('s')} {number}"))
                 for number, (member, source) in enumerate(zip(members, sources, strict=True))
             )
 
@@ -177,15 +174,14 @@ def _read_request(job: Job) -> StudyRequest:
     return StudyRequest.model_validate(job.request)
 
 
-def take_vectors(body: object) -> Inline:
-    """Take inline members out of the request, leaving `[]` as vectors: the format's own checks are stricter and leaner."""
-    taken: Inline = {}
+def take_vectors(body: object) -> Taken:
+    """Take the inline members out of the request."""
+    taken: Taken = {}
     for side in ("rows", "columns"):
         members = body.get(side) if isinstance(body, dict) else None
         for number, value in enumerate(members if isinstance(members, list) else ()):
-            if isinstance(value, dict) and isinstance(value.get("vectors"), list) and value.get("embedding") is None:
-                taken[side, number] = {name: value.pop(name) for name in ("vectors", "ids", "groups") if name in value}
-                value["vectors"] = []
+            if (inline := take_inline(value)) is not None:
+                taken[side, number] = inline
     return taken
 
 
@@ -200,19 +196,12 @@ def _entries(word: str, members: Sequence[Member], sources: Sequence[Source]) ->
     return [
         Entry(
             label=find_label(member, source.name if isinstance(source, EmbeddingSet) else f"{word} {number}"),
-            shape=SideShape.of(source) if isinstance(source, EmbeddingSet) else shape_of(source),
+            shape=shape_of(source),
             metadata=join_metadata(member, source.metadata if isinstance(source, EmbeddingSet) else {}),
             id=source.id if isinstance(source, EmbeddingSet) else None,
         )
         for number, (member, source) in enumerate(zip(members, sources, strict=True))
     ]
-
-
-def _store(sets: NewSets, source: Source, side: str, number: int) -> EmbeddingSet:
-    if isinstance(source, EmbeddingSet):
-        return source
-    with placed(f"/{side}/{number}"):
-        return sets.store(source, f"{side.removesuffix('s')} {number}")
 
 
 def _named(member: Member, kept: EmbeddingSet) -> Member:

@@ -1,17 +1,17 @@
 """From an alignment request to its job. Runs in threads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
+from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, JobOptions, OtherSide, Plan, QueueName, Side
 from consilience.contract.places import placed
 from consilience.contract.references import ReferenceSet
 from consilience.errors import InvalidRequest
-from consilience.formats.files import OpenFile, from_vectors, open_file
+from consilience.formats.files import OpenFile, open_file
 from consilience.planning.alignments import SideShape, plan
 from consilience.planning.references import plan_reference
 from consilience.stores.jobs import Added
@@ -20,6 +20,7 @@ from service.extractions import Extractions, Foreseen, plan_made
 from service.ingest import NewSets, format_limits, new_sets
 from service.reading import read_model
 from service.settings import Settings
+from service.sources import Inline, keep_source, open_inline, shape_of, take_inline
 from service.stores import Stores
 from service.uploads import Upload
 
@@ -164,12 +165,8 @@ class Submissions:
             )
         return self._find("b", named)
 
-    def _open_vectors(self, side: str, inline: Mapping[str, object]) -> Opener:
-        def opener(_stack: ExitStack) -> Source:
-            with placed(f"/{side}"):
-                return from_vectors(inline["vectors"], self._limits, ids=inline.get("ids"), groups=inline.get("groups"))
-
-        return opener
+    def _open_vectors(self, side: str, inline: Inline) -> Opener:
+        return lambda _stack: open_inline(inline, self._limits, f"/{side}")
 
     def _open_file(self, side: str, upload: Upload) -> Opener:
         path, media_type = upload.files[side]
@@ -183,29 +180,10 @@ class Submissions:
         return opener
 
 
-def take_vectors(body: object) -> dict[str, dict[str, object]]:
-    """Take inline sides out of the request, leaving `[]` as vectors: the format's own checks are stricter and leaner."""
-    taken = {}
-    for side in ("a", "b"):
-        value = body.get(side) if isinstance(body, dict) else None
-        if isinstance(value, dict) and isinstance(value.get("vectors"), list) and value.get("embedding") is None:
-            taken[side] = {name: value.pop(name) for name in ("vectors", "ids", "groups") if name in value}
-            value["vectors"] = []
-    return taken
-
-
-def shape_of(source: EmbeddingSet | OpenFile) -> SideShape:
-    """What planning needs to know of a side."""
-    if isinstance(source, EmbeddingSet):
-        return SideShape.of(source)
-    widest = max(DTYPE_BYTES[layer.dtype] for layer in source.layers)
-    return SideShape(
-        n=source.n,
-        layers=tuple((layer.name, layer.dim) for layer in source.layers),
-        item_bytes=widest,
-        unique_ids=None if source.ids is None else len(set(source.ids)),
-        has_groups=source.groups is not None,
-    )
+def take_vectors(body: object) -> dict[str, Inline]:
+    """Take the inline sides out of the request."""
+    sides = {side: take_inline(body.get(side)) for side in ("a", "b")} if isinstance(body, dict) else {}
+    return {side: taken for side, taken in sides.items() if taken is not None}
 
 
 def _name(side: Kept) -> dict[str, Any]:
@@ -223,7 +201,4 @@ def _ids(side: Kept) -> tuple[str, ...]:
 
 
 def _keep(sets: NewSets, source: Source, side: str) -> Kept:
-    if isinstance(source, OpenFile):
-        with placed(f"/{side}"):
-            return sets.store(source, side)
-    return source
+    return keep_source(sets, source, f"/{side}", side) if isinstance(source, OpenFile) else source

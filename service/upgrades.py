@@ -4,23 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan, Side
 from consilience.contract.places import placed
 from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.contract.upgrades import UpgradeRequest
 from consilience.errors import NotFound, StateError
-from consilience.formats.files import OpenFile, from_vectors
 from consilience.planning.upgrades import plan_upgrade
 from service.dispatch import Dispatch
-from service.ingest import NewSets, format_limits, new_sets
+from service.ingest import format_limits, new_sets
 from service.reading import read_model
 from service.settings import Settings
+from service.sources import Inline, Source, keep_source, open_inline, shape_of, take_inline
 from service.stores import Stores
-from service.submission import shape_of
 
-#: One side: a stored set, or vectors that are not yet kept.
-Source = EmbeddingSet | OpenFile
 #: Where sides stand in a request, and what their vectors are called when they are kept.
 PLACES = {"/old": "old", "/new": "new", "/queries/old": "queries old", "/queries/new": "queries new"}
 
@@ -36,7 +32,7 @@ class UpgradeSubmission:
 
     request: UpgradeRequest
     key: str | None = None
-    inline: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    inline: Mapping[str, Inline] = field(default_factory=dict)
 
 
 class Upgrades:
@@ -63,7 +59,7 @@ class Upgrades:
         sources = self._open(submission)
         cost = self._plan(submission, sources)
         with new_sets(self._stores, self._settings.data_dir) as sets:
-            ids = {place: _keep(sets, source, place) for place, source in sources.items()}
+            ids = {place: keep_source(sets, source, place, PLACES[place]).id for place, source in sources.items()}
             request = _with_ids(submission.request.model_dump(mode="json"), ids)
             used = list(dict.fromkeys(ids.values()))
             added = self._dispatch.add("upgrade", request, cost, used, submission.key)
@@ -102,8 +98,7 @@ class Upgrades:
 
     def _open_side(self, submission: UpgradeSubmission, place: str, side: Side) -> Source:
         if (taken := submission.inline.get(place)) is not None:
-            with placed(place):
-                return from_vectors(taken["vectors"], self._limits, ids=taken.get("ids"), groups=taken.get("groups"))
+            return open_inline(taken, self._limits, place)
         with placed(f"{place}/embedding"):
             return self._stores.embeddings.get(side.embedding or "")
 
@@ -113,24 +108,16 @@ class Upgrades:
         return plan_upgrade(submission.request, (shapes[0], shapes[1]), queries, self._dispatch.limits)
 
 
-def take_vectors(body: object) -> dict[str, dict[str, object]]:
-    """Take inline sides out of the request, leaving `[]` as vectors: the format's own checks are stricter and leaner."""
-    taken = {}
+def take_vectors(body: object) -> dict[str, Inline]:
+    """Take the inline sides out of the request."""
+    taken: dict[str, Inline] = {}
     for place in PLACES:
         value = body
         for step in place.strip("/").split("/"):
             value = value.get(step) if isinstance(value, dict) else None
-        if isinstance(value, dict) and isinstance(value.get("vectors"), list) and value.get("embedding") is None:
-            taken[place] = {name: value.pop(name) for name in ("vectors", "ids", "groups") if name in value}
-            value["vectors"] = []
+        if (inline := take_inline(value)) is not None:
+            taken[place] = inline
     return taken
-
-
-def _keep(sets: NewSets, source: Source, place: str) -> str:
-    if isinstance(source, EmbeddingSet):
-        return source.id
-    with placed(place):
-        return sets.store(source, PLACES[place]).id
 
 
 def _with_ids(request: dict[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:

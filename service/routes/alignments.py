@@ -5,11 +5,11 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.jobs import Job, Plan
-from service.answers import act_on_json, answer_with_job
+from service.answers import ASKED, act_on_json, answer_with_job
 from service.bodies import media_type_of, parse_json
 from service.deps import DryRun, IdempotencyKey, Prefer, Service, ServiceDep
 from service.examples import ALIGNMENT_BODY
-from service.problems import STALLED, describe
+from service.problems import describe
 from service.routes.embeddings import MAKING_ERRORS, UPLOAD_ERRORS
 from service.submission import Submission, Submissions
 from service.uploads import JSON, MULTIPART, receive_files
@@ -35,11 +35,7 @@ COLUMNS = frozenset({"ids_a", "ids_b", "groups_a", "groups_b"})
     status_code=202,
     operation_id="create_alignment",
     response_model=Job,
-    responses={
-        200: {"description": "The finished job (`Prefer: wait`), or the plan (`dry_run`).", "model": Job | Plan},
-        **STALLED,
-        **describe(*ERRORS),
-    },
+    responses={**ASKED, **describe(*ERRORS)},
     openapi_extra={"requestBody": ALIGNMENT_BODY},
 )
 async def create_alignment(

@@ -11,6 +11,7 @@ from consilience.contract.datasets import BuiltinRequest, Dataset, DatasetPage
 from consilience.formats.items.files import MEDIA_TYPES, open_items
 from consilience.formats.items.item import ViewChoice
 from consilience.stores.datasets import DatasetLabel
+from service.answers import tell_made
 from service.bodies import Bounds, media_type_of, parse_json, receive_bytes
 from service.deps import (
     Cursor,
@@ -96,8 +97,7 @@ async def create_dataset(
         async with receiving as upload:
             keeping = partial(_keep, service, upload, label, choice, idempotency_key)
             stored, created = await run_sync(keeping, limiter=service.ingests)
-    response.status_code = 201 if created else 200
-    response.headers["Location"] = stored.links["self"]
+    tell_made(response, stored.links, created=created)
     return stored
 
 

@@ -11,7 +11,7 @@ from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.jobs import Job, Plan
 from consilience.formats.files import open_file
 from service import ingest
-from service.answers import answer_with_job
+from service.answers import answer_with_job, tell_made
 from service.bodies import media_type_of
 from service.deps import (
     Cursor,
@@ -110,8 +110,7 @@ async def create_embedding(
             return _as_response(await answer_with_job(await run_sync(act), service, prefer, response), response)
         keeping = partial(_keep, service, upload, label, idempotency_key)
         stored, created = await run_sync(keeping, limiter=service.ingests)
-    response.status_code = 201 if created else 200
-    response.headers["Location"] = stored.links["self"]
+    tell_made(response, stored.links, created=created)
     return stored
 
 

@@ -1,10 +1,10 @@
 """Maps: fit or upload, look, download, forget, translate."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from consilience import errors
@@ -15,6 +15,7 @@ from service.answers import act_on_json, answer_with_job
 from service.bodies import media_type_of
 from service.deps import (
     Cursor,
+    DryRun,
     IdempotencyKey,
     Limit,
     MapPath,
@@ -55,7 +56,6 @@ FIT_ERRORS = (
     errors.StorageFull,
     errors.QuotaExceeded,
 )
-DRY_RUN = Query(description="Answer the plan alone: nothing is stored, nothing runs.")
 CREATED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The finished job (`Prefer: wait`), the plan (`dry_run`), or the same map, which was there already.",
@@ -87,7 +87,7 @@ async def create_map(
     name: NameQuery = "unnamed",
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: Annotated[bool, DRY_RUN] = False,
+    dry_run: DryRun = False,
 ) -> Job | Response:
     """Fit a map from one stored set's space to another's; or keep one that was fitted elsewhere.
 
@@ -164,7 +164,7 @@ async def apply_map(
     *,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: Annotated[bool, DRY_RUN] = False,
+    dry_run: DryRun = False,
 ) -> Job | Response:
     """Translate vectors into the space that the map leads to.
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.references import ReferencePage, ReferenceRequest, ReferenceSet
-from service.answers import act_on_json
+from service.answers import act_on_json, tell_made
 from service.deps import Cursor, IdempotencyKey, Limit, NameFilter, ReferencePath, ServiceDep, StoresDep
 from service.examples import REFERENCE_BODY
 from service.problems import STALLED, describe
@@ -47,8 +47,7 @@ async def create_reference(
         return service.stores.references.add(wanted.name, wanted.embeddings, wanted.metadata, idempotency_key)
 
     stored, created = await act_on_json(request, service, make)
-    response.status_code = 201 if created else 200
-    response.headers["Location"] = stored.links["self"]
+    tell_made(response, stored.links, created=created)
     return stored
 
 

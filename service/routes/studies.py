@@ -4,16 +4,17 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from consilience import errors
 from consilience.contract.jobs import Job, Plan
 from consilience.contract.study_results import TABLE, StudyDocument
 from consilience.formats.records import CSV, PARQUET, write_csv, write_parquet
-from service.answers import act_on_json, answer_with_job
+from service.answers import ASKED, act_on_json, answer_with_job
 from service.deps import DryRun, IdempotencyKey, JobPath, Prefer, Service, ServiceDep
 from service.examples import MORE_MODELS_BODY, STUDY_BODY
-from service.problems import RETRY_AFTER_S, STALLED, describe
+from service.negotiation import FORMAT, HEADERS, negotiate
+from service.problems import RETRY_AFTER_S, describe
 from service.routes.alignments import ERRORS
 from service.studies import Studies, StudySubmission
 from service.uploads import JSON
@@ -22,11 +23,6 @@ router = APIRouter(tags=["studies"])
 
 Format = Literal["json", "csv", "parquet"]
 MEDIA_TYPES: dict[str, Format] = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
-FORMAT = Query(alias="format", description="What the answer is written in; without it, what `Accept` names first.")
-CREATED = {
-    200: {"description": "The finished job (`Prefer: wait`), or the plan (`dry_run`).", "model": Job | Plan},
-    **STALLED,
-}
 #: What a study can be refused for besides what an alignment is.
 MISSING = (errors.Expired, errors.MissingExtra)
 
@@ -36,7 +32,7 @@ MISSING = (errors.Expired, errors.MissingExtra)
     status_code=202,
     operation_id="create_study",
     response_model=Job,
-    responses={**CREATED, **describe(*ERRORS)},
+    responses={**ASKED, **describe(*ERRORS)},
     openapi_extra={"requestBody": STUDY_BODY},
 )
 async def create_study(
@@ -63,7 +59,7 @@ async def create_study(
     status_code=202,
     operation_id="extend_study",
     response_model=Job,
-    responses={**CREATED, **describe(*ERRORS, *MISSING)},
+    responses={**ASKED, **describe(*ERRORS, *MISSING)},
     openapi_extra={"requestBody": MORE_MODELS_BODY},
 )
 async def extend_study(
@@ -126,7 +122,7 @@ async def get_study(
     As CSV or Parquet it is a table with one line for each cell and metric. `done` and `total` say how far it is.
     """
     studies = Studies(service.settings, service.stores)
-    form = chosen or negotiate(accept)
+    form = chosen or negotiate(accept, MEDIA_TYPES)
 
     def render() -> tuple[bool, bytes, str]:
         job, document = studies.document(job_id)
@@ -136,17 +132,9 @@ async def get_study(
         return job.finished, write(TABLE, document.table()), media
 
     finished, body, media = await run_sync(render)
-    headers = {"Cache-Control": "private, no-cache", "Vary": "Accept"}
+    headers = dict(HEADERS)
     if not finished:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if form != "json":
         headers["Content-Disposition"] = f'attachment; filename="{job_id}.{form}"'
     return Response(body, headers=headers, media_type=media)
-
-
-def negotiate(accept: str | None) -> Format:
-    """The first of the types that a client accepts and that there is; JSON where it accepts anything."""
-    for word in (accept or "").split(","):
-        if (form := MEDIA_TYPES.get(word.partition(";")[0].strip().lower())) is not None:
-            return form
-    return "json"

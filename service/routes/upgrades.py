@@ -3,17 +3,18 @@
 from typing import Annotated, Literal
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from consilience import errors
 from consilience.contract.jobs import Job, Plan
 from consilience.contract.upgrade_reports import UpgradeReport
 from consilience.reports.upgrade_html import POLICY, to_html
 from consilience.reports.upgrade_markdown import to_markdown
-from service.answers import act_on_json, answer_with_job
+from service.answers import ASKED, act_on_json, answer_with_job
 from service.deps import DryRun, IdempotencyKey, JobPath, Prefer, ServiceDep
 from service.examples import UPGRADE_BODY
-from service.problems import STALLED, describe
+from service.negotiation import FORMAT, HEADERS, negotiate
+from service.problems import describe
 from service.routes.alignments import ERRORS
 from service.upgrades import Upgrades
 from service.uploads import JSON
@@ -23,7 +24,6 @@ router = APIRouter(tags=["upgrades"])
 Format = Literal["json", "markdown", "html"]
 MARKDOWN, HTML = "text/markdown", "text/html"
 MEDIA_TYPES: dict[str, Format] = {JSON: "json", MARKDOWN: "markdown", HTML: "html"}
-FORMAT = Query(alias="format", description="What the answer is written in; without it, what `Accept` names first.")
 
 
 @router.post(
@@ -31,11 +31,7 @@ FORMAT = Query(alias="format", description="What the answer is written in; witho
     status_code=202,
     operation_id="create_upgrade",
     response_model=Job,
-    responses={
-        200: {"description": "The finished job (`Prefer: wait`), or the plan (`dry_run`).", "model": Job | Plan},
-        **STALLED,
-        **describe(*ERRORS),
-    },
+    responses={**ASKED, **describe(*ERRORS)},
     openapi_extra={"requestBody": UPGRADE_BODY},
 )
 async def create_upgrade(
@@ -82,8 +78,8 @@ async def get_upgrade(
 ) -> Response:
     """The report of a finished job: JSON, Markdown, or a page of HTML that needs nothing else."""
     upgrades = Upgrades(service.settings, service.stores)
-    form = chosen or negotiate(accept)
-    headers = {"Cache-Control": "private, no-cache", "Vary": "Accept"}
+    form = chosen or negotiate(accept, MEDIA_TYPES)
+    headers = HEADERS
 
     def render() -> Response:
         report = upgrades.report(job_id)
@@ -95,11 +91,3 @@ async def get_upgrade(
         return Response(report.model_dump_json(by_alias=True), headers=headers, media_type=JSON)
 
     return await run_sync(render)
-
-
-def negotiate(accept: str | None) -> Format:
-    """The first of the types that a client accepts and that there is; JSON where it accepts anything."""
-    for word in (accept or "").split(","):
-        if (form := MEDIA_TYPES.get(word.partition(";")[0].strip().lower())) is not None:
-            return form
-    return "json"

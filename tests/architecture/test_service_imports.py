@@ -5,7 +5,21 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "faiss", "numba", "scipy", "transformers", "workers", "consilience.scoring", "consilience.numerics")
+HEAVY = (
+    "torch",
+    "faiss",
+    "numba",
+    "scipy",
+    "sklearn",
+    "umap",
+    "PIL",
+    "pyarrow",
+    "dask",
+    "transformers",
+    "workers",
+    "consilience.scoring",
+    "consilience.numerics",
+)
 BLOCKED = f"""
 import sys
 
