@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from consilience.contract.datasets import ViewKind
-from consilience.contract.extraction import Extraction, ExtractionRequest
+from consilience.contract.datasets import Dataset, ViewKind
+from consilience.contract.extraction import WISHED, Extraction, ExtractionRequest
 from consilience.contract.jobs import Job, Plan, ScoringOptions
 from consilience.contract.models import check_model, check_pooling
 from consilience.contract.places import placed
 from consilience.datasets.builtin import is_builtin, parse_builtin
-from consilience.errors import InvalidRequest, UnknownView
+from consilience.errors import InvalidRequest, NotFound, UnknownView
 from consilience.planning.alignments import CostLimits, SideShape, check_neighbours, choose_budget, count_pairs
 from consilience.planning.extractions import plan_extraction
 from service.answers import LIGHT_BYTES
@@ -31,7 +31,11 @@ def find_wish(upload: Upload) -> dict[str, Any] | None:
         body = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError:
         return None  # whoever reads the vectors says what is wrong
-    return body if isinstance(body, dict) and body.keys() & {"model", "dataset"} else None
+    return body if isinstance(body, dict) and body.keys() & WISHED else None
+
+
+#: Datasets that are built in, as a request names them.
+EXAMPLES = ("stdlib-docs", "scenes", "scenes:n=512,seed=0")
 
 
 class KnownItems(NamedTuple):
@@ -118,8 +122,20 @@ class Extractions:
                 builtin = parse_builtin(name)
                 return KnownItems(builtin.n, dict(builtin.views), exact=builtin.is_exact)
         else:
-            stored = self._stores.datasets.get(name)
+            stored = self._get(name)
         return KnownItems(stored.n, {view.name: view.kind for view in stored.views}, held=(stored.id,))
+
+    def _get(self, name: str) -> Dataset:
+        try:
+            return self._stores.datasets.get(name)
+        except NotFound as error:
+            called = self._stores.datasets.page(None, 1, name=name).data
+            error.hint = (
+                f"A dataset is meant by its id: that of the newest with this label is {called[0].id}."
+                if called
+                else f"Name it by its id (ds_...), or one that is built in: {', '.join(EXAMPLES)}."
+            )
+            raise
 
 
 class Foreseen(NamedTuple):

@@ -41,7 +41,13 @@ class InvalidFields(InvalidRequest):
 def explain(error: ValidationError, body: object, model: type[BaseModel]) -> InvalidFields:
     """The faults of `body`, which is not a `model`."""
     details = error.errors(include_url=False, include_context=True)
-    return InvalidFields(_merge(_fault(detail, body, model) for detail in details))
+    return InvalidFields(_merge(_fault(detail, body, model) for detail in details if not _is_consequence(detail)))
+
+
+def _is_consequence(detail: Any) -> bool:
+    """Whether a list is said to be too short only because of the faults of its entries, which pydantic leaves out."""
+    given = detail["input"]
+    return detail["type"] == "too_short" and isinstance(given, list) and len(given) >= detail["ctx"]["min_length"]
 
 
 def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:

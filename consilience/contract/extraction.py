@@ -12,6 +12,8 @@ from consilience.contract.webhooks import WebhookChoice
 
 #: More than any model reads.
 TOKENS_MAX = 10_000_000
+#: By any of these a set that is to be made is told from one that is given.
+WISHED = frozenset({"model", "dataset", "view"})
 
 DatasetName = Annotated[
     str,

@@ -19,7 +19,7 @@ from consilience.contract.base import (
     Timestamp,
     as_many,
 )
-from consilience.contract.extraction import Extraction, ExtractionDocument
+from consilience.contract.extraction import WISHED, Extraction, ExtractionDocument
 from consilience.contract.kernel_metrics import Cka
 from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.maps import StoredMap, TranslationDocument
@@ -71,9 +71,9 @@ class OtherSide(Side):
 
 
 def _way(value: object) -> str:
-    """How a side comes about: an extraction names a model or a dataset."""
+    """How a side comes about."""
     if isinstance(value, dict):
-        return "made" if value.keys() & {"model", "dataset"} else "given"
+        return "made" if value.keys() & WISHED else "given"
     return "made" if isinstance(value, Extraction) else "given"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.service.servers import Server, assert_problem, running_beside, running_service, upload
 
+JSONL = "application/jsonl"
 PIXELS = {"model": "baseline:pixels?size=4", "dataset": "scenes:n=24", "view": "image"}
 WORDS = {"model": "baseline:random?dim=8", "dataset": "scenes:n=24", "view": "caption_3"}
 
@@ -127,6 +128,23 @@ def test_a_side_is_either_given_or_made(making: httpx2.Client) -> None:
     assert_problem(both, 422, "invalid-request", pointer="/a/embedding")
     missing = making.post("/v1/embeddings", json={"model": "baseline:pixels"})
     assert_problem(missing, 422, "invalid-request", pointer="/dataset")
+
+
+def test_a_wish_with_slips_in_all_names_but_one_is_still_taken_for_one(making: httpx2.Client) -> None:
+    slips = {"modle": "baseline:pixels", "data": "scenes:n=24", "view": "image"}
+    for problem in (
+        assert_problem(making.post("/v1/embeddings", json=slips), 422, "invalid-request"),
+        assert_problem(making.post("/v1/alignments", json={"a": slips, "b": PIXELS}), 422, "invalid-request"),
+    ):
+        assert "Did you mean `model`?" in str(problem["errors"])
+
+
+def test_a_dataset_that_is_not_found_is_told_how_it_would_be(making: httpx2.Client) -> None:
+    problem = assert_problem(making.post("/v1/embeddings", json={**PIXELS, "dataset": "scenes?n=24"}), 404, "not-found")
+    assert "scenes:n=512,seed=0" in problem["hint"]
+    stored = making.post("/v1/datasets?name=mine", content=b'{"text": "a"}', headers={"content-type": JSONL}).json()
+    problem = assert_problem(making.post("/v1/embeddings", json={**WORDS, "dataset": "mine"}), 404, "not-found")
+    assert stored["id"] in problem["hint"]
 
 
 def test_what_only_the_model_can_tell_fails_the_job(making: httpx2.Client) -> None:

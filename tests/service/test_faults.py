@@ -124,6 +124,8 @@ def test_a_metric_without_its_name_is_asked_for_it() -> None:
 
 def test_a_list_of_the_wrong_length_is_called_what_the_caller_calls_it() -> None:
     assert faults_of({**SIDES, "metrics": []}) == {"/metrics": "There must be at least 1 entry, not 0."}
+    # Both entries are wrong, which pydantic also calls a list of none.
+    assert faults_of({**SIDES, "metrics": ["cca", {"metric": "cka", "k": 3}]}).keys() == {"/metrics/0", "/metrics/1/k"}
     sides = {"old": SIDES["a"], "new": SIDES["b"]}
     assert faults_of({**sides, "maps": ["ridge"] * 17}, UpgradeRequest) == {
         "/maps": "There must be at most 16 entries, not 17."
