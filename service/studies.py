@@ -1,12 +1,12 @@
 """From a study request to its job, and from a job to what is there of its study. Runs in threads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan
 from consilience.contract.places import placed
-from consilience.contract.studies import Member, MoreModels, StudyRequest, cell_key
+from consilience.contract.studies import MEMBERS_MAX, Member, MoreModels, StudyRequest, cell_key
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest, NotFound
 from consilience.planning.studies import Entries, Entry, assemble, find_label, join_metadata, plan_study
@@ -30,6 +30,13 @@ class StudySubmission:
     request: StudyRequest
     key: str | None = None
     inline: Taken = field(default_factory=dict)
+    known: Mapping[str, int] = field(default_factory=dict)
+    """How many members of each side were there already, before those of this request."""
+
+    def place(self, side: str, number: int) -> str:
+        """Where in the body a member stands; the body as a whole for one that was there already."""
+        own = number - self.known.get(side, 0)
+        return f"/{side}/{own}" if own >= 0 else ""
 
 
 class Studies:
@@ -44,9 +51,7 @@ class Studies:
         """A submission whose members are named or spelled out in JSON."""
         inline = take_vectors(body)
         request = read_model(StudyRequest, body)
-        for side, members in (("rows", request.rows), ("columns", request.columns or ())):
-            for number, member in enumerate(members):
-                check_metadata(member.metadata, f"/{side}/{number}/metadata")
+        _check_members(request)
         self._dispatch.check_webhook(request.webhook)
         return StudySubmission(request, key, inline)
 
@@ -55,23 +60,23 @@ class Studies:
         return _read_request(self._stores.jobs.get(study_id))
 
     def extend(self, known: StudyRequest, body: object, key: str | None) -> StudySubmission:
-        """A known study with more models; InvalidRequest where it has no such side."""
+        """A known study with more models; InvalidRequest where it has no such side, or no room for them."""
         inline = take_vectors(body)
         more = read_model(MoreModels, body)
+        _check_members(more)
         if known.columns is None and more.columns is not None:
             raise InvalidRequest(
                 "This study compares its rows with each other: it has no columns.",
                 hint="Add `rows`.",
                 pointer="/columns",
             )
-        rows, columns = (*known.rows, *(more.rows or ())), known.columns
-        if columns is not None:
-            columns = (*columns, *(more.columns or ()))
         first = {"rows": len(known.rows), "columns": len(known.columns or ())}
-        request = StudyRequest.model_validate({**dict(known), "rows": rows, "columns": columns})
-        return StudySubmission(
-            request, key, {(side, number + first[side]): taken for (side, number), taken in inline.items()}
-        )
+        sides = {"rows": _join("rows", known.rows, more.rows)}
+        if known.columns is not None:
+            sides["columns"] = _join("columns", known.columns, more.columns)
+        request = StudyRequest.model_validate({**dict(known), **sides})
+        moved = {(side, number + first[side]): taken for (side, number), taken in inline.items()}
+        return StudySubmission(request, key, moved, first)
 
     def plan(self, submission: StudySubmission) -> Plan:
         """What the job would cost; nothing is stored."""
@@ -136,7 +141,7 @@ class Studies:
         return rows, None if request.columns is None else open_all("columns", request.columns)
 
     def _open_member(self, submission: StudySubmission, side: str, number: int, member: Member) -> Source:
-        place = f"/{side}/{number}"
+        place = submission.place(side, number)
         if (taken := submission.inline.get((side, number))) is not None:
             return open_inline(taken, self._limits, place)
         with placed(place):
@@ -154,7 +159,10 @@ class Studies:
 
         def keep_all(side: str, members: Sequence[Member], sources: Sequence[Source]) -> tuple[Member, ...]:
             return tuple(
-                _named(member, keep_source(sets, source, f"/{side}/{number}", f"{side.removesuffix('s')} {number}"))
+                _named(
+                    member,
+                    keep_source(sets, source, submission.place(side, number), f"{side.removesuffix('s')} {number}"),
+                )
                 for number, (member, source) in enumerate(zip(members, sources, strict=True))
             )
 
@@ -172,6 +180,24 @@ def _read_request(job: Job) -> StudyRequest:
     if job.kind != "study":
         raise NotFound("There is no such study.", value=job.id, hint=f"It is a job of kind {job.kind}.")
     return StudyRequest.model_validate(job.request)
+
+
+def _check_members(request: StudyRequest | MoreModels) -> None:
+    for side, members in (("rows", request.rows), ("columns", request.columns)):
+        for number, member in enumerate(members or ()):
+            check_metadata(member.metadata, f"/{side}/{number}/metadata")
+
+
+def _join(side: str, known: Sequence[Member], more: Sequence[Member] | None) -> tuple[Member, ...]:
+    joined = (*known, *(more or ()))
+    if len(joined) > MEMBERS_MAX:
+        raise InvalidRequest(
+            f"With these the study would have {len(joined)} {side}; at most {MEMBERS_MAX} are allowed.",
+            value=len(joined),
+            limit=MEMBERS_MAX,
+            pointer=f"/{side}",
+        )
+    return joined
 
 
 def take_vectors(body: object) -> Taken:

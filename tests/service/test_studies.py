@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from consilience.contract.study_results import StudyDocument
 from consilience.studies.local import study
-from tests.service.servers import assert_problem, running_beside, running_service, running_worker, upload
+from tests.service.servers import Server, assert_problem, running_beside, running_service, running_worker, upload
 from tests.workers.yard import wait_for
 
 N = 40
@@ -210,6 +210,32 @@ def test_columns_cannot_be_added_to_models_that_are_compared_with_each_other(
     answer = busy_client.post(f"/v1/studies/{job['id']}/models", json={"columns": members(sets, 1)})
     assert_problem(answer, 422, "invalid-request", pointer="/columns")
     assert_problem(busy_client.post(f"/v1/studies/{job['id']}/models", json={}), 422, "invalid-request")
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "pointer"),
+    [
+        ([{"label": f"m{number}"} for number in range(511)], "invalid-request", "/rows"),
+        ([{"label": "c", "metadata": {"x": "\0"}}], "invalid-request", "/rows/0/metadata"),
+        ([{"label": "c"}, {"label": "d", "metadata": {"x": "y" * 9000}}], "too-large", "/rows/1/metadata"),
+        ([{"label": "c"}, {"label": "d", "embedding": "emb_" + "0" * 32}], "not-found", "/rows/1"),
+        ([{"label": "c", "embedding": None, "vectors": [[1.0]]}], "too-few-rows", "/rows/0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_more_models_are_held_to_what_the_first_were(
+    client: httpx2.Client, server: Server, more: list[dict[str, Any]], code: str, pointer: str
+) -> None:
+    side = {"embedding": upload(client, rows_of(0))["id"]}
+    study = client.post("/v1/studies", json={"rows": [{**side, "label": word} for word in "ab"]}).json()
+    before = server.contents()
+
+    answer = client.post(f"{study['links']['study']}/models", json={"rows": [{**side, **each} for each in more]})
+
+    status = {"too-large": 413, "not-found": 404}.get(code, 422)
+    assert_problem(answer, status, code, pointer=pointer)
+    assert server.contents() == before
+    client.post(study["links"]["cancel"])
 
 
 def test_a_key_makes_one_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
