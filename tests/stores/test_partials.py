@@ -64,6 +64,19 @@ def test_what_a_run_made_is_there_for_the_next_and_gone_when_it_is_done(tmp_path
     assert list(tmp_path.glob("extracting/*")) == []
 
 
+def test_a_run_that_made_nothing_leaves_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
+    partials = Partials(tmp_path)
+    leave(partials)
+    with suppress(Died), partials.claim(IDENTITY, never):
+        raise Died  # before anything is known of the rows
+    assert list(tmp_path.glob("extracting/*")) == []
+    leave(partials, (0, 4))
+    with suppress(Died), partials.claim(IDENTITY, never):
+        raise Died
+    with partials.claim(IDENTITY, never) as claim:
+        assert claim.open(WHAT, N, LAYERS).done == 4
+
+
 @pytest.mark.parametrize("cut", [1, 7, 40])
 def test_a_block_that_is_not_whole_does_not_count(tmp_path: Path, cut: int) -> None:
     partials, path = Partials(tmp_path), tmp_path / "extracting" / IDENTITY
