@@ -239,9 +239,8 @@ class Side:
                 if self.streams(index):  # a graph needs all rows of one layer; the others' have room after it
                     self._rows.clear()
                 return graph
-            builder = "symmetric" if self._tiles(index) else self.builder
             exponent = scale_exponent(self._largest(index))
-            task = GraphTask(self.prepared(index), k_max, self.groups, exponent, builder)
+            task = GraphTask(self.prepared(index), k_max, self.groups, exponent, self.builder)
             return build_in_parts(task, self.parts, report)
 
         return build
@@ -264,7 +263,7 @@ class Side:
 
     def _tiles(self, index: int) -> bool:
         """Whether a graph is built of tiles whose rows are read for them, because those of the layer do not fit."""
-        if not self.streams(index) or self.builder not in ("auto", "symmetric"):
+        if not self.streams(index) or self.builder == "faiss" or isinstance(self.builder, Approximate):
             return False
         return choose_card(self.n, self.layers[index].dim, self.builder, self.device) is None
 

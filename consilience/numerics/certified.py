@@ -4,10 +4,11 @@ How far a product of rounded rows can be off is bounded. A row whose k-th true s
 no candidate is certified; the few others are searched in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
+from typing import Self
 
 import numpy as np
 
@@ -94,7 +95,8 @@ class Rounded:
 
     Attributes
     ----------
-    values : array of shape (n, d), the bits of bfloat16, or float32; with columns of zeros behind
+    values : array of shape (n, d), the bits of bfloat16, or float32; with columns of zeros behind. No rows, where they are
+        rounded again when they are multiplied
     whole, rounded, left : arrays of shape (n,): |y|, |z| and |r| (see `build_certified`), not below the true ones
     shifts : array of shape (n,): t
     centre : |c|
@@ -110,6 +112,13 @@ class Rounded:
     centre: float
     product: float = ROUNDING
     summing: float = SUMMING
+
+    @classmethod
+    def of(cls, values: BitsArray, measures: Float64Array, centre: Float64Array, d: int) -> Self:
+        """What follows from the measures of `round_rows`, of rows of d columns."""
+        whole, rounded, left = np.sqrt(measures[:3]) * (1 + d * EPSILON)
+        shifts = measures[3] - centre @ centre / 2
+        return cls(values, whole, rounded, left, shifts, float(np.linalg.norm(centre)))
 
     def errors(self, rows: IdArray, ends: Float32Array) -> Float64Array:
         """How far some rows' similarities can be off, from the first candidate on, where `ends` has the first and the last."""
@@ -133,14 +142,12 @@ def round_centred(x: Float32Array) -> Rounded:
     """Centre rows and round them."""
     n, d = x.shape
     centre = x[:: max(1, n // CENTRE_ROWS)].mean(axis=0, dtype=np.float64)
-    bits, measures = _allocate(n, d), np.empty((4, n))
+    bits, measures = allocate(n, d), np.empty((4, n))
     map_rows(lambda part: round_rows(x, centre, part.start, part.stop, bits, measures), n, d)
-    whole, rounded, left = np.sqrt(measures[:3]) * (1 + d * EPSILON)
-    shifts = measures[3] - centre @ centre / 2
-    return Rounded(bits, whole, rounded, left, shifts, float(np.linalg.norm(centre)))
+    return Rounded.of(bits, measures, centre, d)
 
 
-def _allocate(n: int, d: int) -> BitsArray:
+def allocate(n: int, d: int) -> BitsArray:
     """Rows that all begin where a line of the processor's cache does: else products take twice the time."""
     width = ceil(d / LINE) * LINE
     values = np.empty(n * width + LINE, np.uint16)
@@ -150,12 +157,33 @@ def _allocate(n: int, d: int) -> BitsArray:
 
 def _search(rounded: Rounded, owner: IdArray, kept: int, report: Callable[[int], None] | None) -> Found:
     """Find the candidates of all rows."""
-    import torch  # noqa: PLC0415 - it takes a second, and the float32 search must not need it
-
     n, edges = len(rounded.values), block_edges(len(rounded.values))
     found = Found(np.arange(n, dtype=np.int32), owner, kept)
     found.shifts[:n] = rounded.shifts
-    values = torch.from_numpy(rounded.values.view(np.int16)).view(torch.bfloat16)
+    pairs = all_pairs(len(edges) - 1)
+    multiply_rounded(rounded.values, edges, pairs, found, lambda share: report and report(int(share * n)))
+    return found
+
+
+def multiply_rounded(
+    rows: BitsArray | Float32Array,
+    edges: Sequence[int],
+    pairs: Sequence[Pair],
+    found: Found,
+    report: Callable[[float], None],
+) -> None:
+    """Multiply tiles of rows in bfloat16 and add them to what is found.
+
+    Parameters
+    ----------
+    rows : array of shape (m, d), the bits of bfloat16
+    edges : where the blocks begin among them, and the last one's end
+    pairs : the tiles, by the numbers of their blocks
+    report : told which share of the tiles is begun
+    """
+    import torch  # noqa: PLC0415 - it takes a second, and the float32 search must not need it
+
+    values = torch.from_numpy(rows.view(np.int16)).view(torch.bfloat16)
     blocks = [values[start:stop] for start, stop in pairwise(edges)]
 
     def open_worker() -> Callable[[Pair], None]:
@@ -173,10 +201,9 @@ def _search(rounded: Rounded, owner: IdArray, kept: int, report: Callable[[int],
 
     threads = torch.get_num_threads()
     try:
-        run_pairs(all_pairs(len(blocks)), open_worker, lambda share: report and report(int(share * n)))
+        run_pairs(pairs, open_worker, report)
     finally:
         torch.set_num_threads(threads)
-    return found
 
 
 def settle(

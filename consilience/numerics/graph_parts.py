@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, isqrt
 
+import numpy as np
+
 from consilience.numerics.arrays import IdArray
 from consilience.numerics.graphs import ExactBuilder, build_graph, choose_builder
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.parts import Parts
-from consilience.numerics.rows import PreparedRows
+from consilience.numerics.queries import search_queries
+from consilience.numerics.rows import PreparedRows, ScaledRows
 from consilience.numerics.tile_pairs import Pair, block_edges, count_blocks
 from consilience.numerics.tiles import PartialGraph, TilePart, merge, search_part
 
@@ -46,10 +49,19 @@ def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] 
     """
     n, dim = task.rows.n, task.rows.dim
     builder = choose_builder(n, dim) if task.builder == "auto" else task.builder
-    if builder != "symmetric":
+    if builder == "faiss":
         (graph,) = parts.map(_build_whole, [replace(task, builder=builder)])
         return graph
-    split = [TilePart(task.rows, pairs, task.k_max, task.groups, task.exponent) for pairs in split_pairs(n, dim)]
+    if builder == "certified_bf16":
+        return _build_certified(task, parts, report)
+    return _build_symmetric(task, parts, report)
+
+
+def _build_symmetric(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
+    n = task.rows.n
+    split = [
+        TilePart(task.rows, pairs, task.k_max, task.groups, task.exponent) for pairs in split_pairs(n, task.rows.dim)
+    ]
     done, total = 0, sum(len(part.pairs) for part in split)
 
     def found() -> Iterator[PartialGraph]:
@@ -61,6 +73,27 @@ def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] 
                 report(n * done // total)
 
     return merge(found(), n, task.k_max)
+
+
+def _build_certified(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
+    from consilience.numerics.certified import SINGLE_MAX  # noqa: PLC0415 - its kernels are for it alone
+    from consilience.numerics.certified_parts import search_certified  # noqa: PLC0415 - the same
+
+    rows, n = ScaledRows(task.rows, task.exponent) if task.exponent else task.rows, task.rows.n
+    split = split_pairs(n, rows.dim)
+    graph, certified = search_certified(
+        rows, task.k_max, task.groups, split=split, parts=parts, report=report or (lambda _: None)
+    )
+    left = np.flatnonzero(~certified).astype(np.int32)
+    if len(left) > SINGLE_MAX * n:
+        whole = _build_symmetric(task, parts, None)
+        graph.ids[left], graph.similarities[left] = whole.ids[left], whole.similarities[left]
+    elif len(left):
+        found = search_queries(left, rows, task.k_max, groups=task.groups, parts=parts)
+        graph.ids[left], graph.similarities[left] = found.ids[0], found.similarities[0]
+    if report is not None:
+        report(n)
+    return replace(graph, certified=float(certified.mean()))
 
 
 def split_pairs(n: int, dim: int) -> list[list[Pair]]:

@@ -146,6 +146,32 @@ class PreparedRows:
                 scale_to_unit(block)
 
 
+@dataclass(frozen=True)
+class ScaledRows:
+    """Rows times a power of two, which changes no digit."""
+
+    rows: Rows
+    exponent: int
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.rows.n
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return self.rows.dim
+
+    def read(self, start: int, stop: int) -> Float32Array:
+        """Rows start to stop."""
+        return np.ldexp(self.rows.read(start, stop), self.exponent)
+
+    def take(self, ids: RowIndex) -> Float32Array:
+        """The rows of some ids."""
+        return np.ldexp(self.rows.take(ids), self.exponent)
+
+
 def scale_to_unit(block: Float32Array) -> None:
     """Scale each row to length 1 in place; lengths are float64, in which the square of every float32 has room."""
     lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))[:, None]

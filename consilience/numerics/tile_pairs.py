@@ -35,6 +35,11 @@ def all_pairs(blocks: int) -> list[Pair]:
     return [(i, j) for i in range(blocks) for j in range(i, blocks)]
 
 
+def is_diagonal(pairs: Sequence[Pair]) -> bool:
+    """Whether tiles hold some of the diagonal, where rows meet themselves."""
+    return any(i == j for i, j in pairs)
+
+
 class _Queue:
     """The tiles still to do."""
 

@@ -6,7 +6,9 @@ however they were cut, because the tiles depend on the number of rows alone and 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from itertools import accumulate
+from typing import Self, cast
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, count_
 BUILDER = "symmetric"
 #: Keys collected beyond the best k before a row is cut: as many as k, within these limits.
 ROOM_MIN, ROOM_MAX = 32, 512
+#: What merging a key costs beside a step of a kernel.
+STEPS_A_KEY = 16
 
 
 class Found:
@@ -100,6 +104,39 @@ class TilePart:
 
 
 @dataclass(frozen=True)
+class Stripes:
+    """The blocks of rows that some tiles are of, one behind the other.
+
+    Attributes
+    ----------
+    items : array of shape (m,), int32, ascending
+        The rows' ids.
+    spans : each block's first row and the one behind its last
+    edges : where each block begins among the m rows, and the last one's end
+    pairs : the tiles, by the blocks' numbers among these
+    """
+
+    items: IdArray
+    spans: list[tuple[int, int]]
+    edges: list[int]
+    pairs: list[Pair]
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], n: int) -> Self:
+        """Lay out the blocks of some tiles of n rows."""
+        edges = block_edges(n)
+        touched = sorted({block for pair in pairs for block in pair})
+        spans = [(edges[block], edges[block + 1]) for block in touched]
+        places = {block: place for place, block in enumerate(touched)}
+        return cls(
+            np.concatenate([np.arange(*span, dtype=np.int32) for span in spans]),
+            spans,
+            [0, *accumulate(stop - start for start, stop in spans)],
+            [(places[i], places[j]) for i, j in pairs],
+        )
+
+
+@dataclass(frozen=True)
 class PartialGraph:
     """What a part found, for the rows of its blocks.
 
@@ -144,11 +181,20 @@ def merge(partials: Iterable[PartialGraph], n: int, k_max: int) -> NeighbourGrap
     Each row must have k_max neighbours or more: n - 1, or n less the size of the largest group.
     """
     best = np.full((n, k_max), NO_KEY)
-    for partial in partials:
-        both = np.concatenate([best[partial.items], partial.keys], axis=1)
-        both.sort(axis=1)
-        best[partial.items] = both[:, :k_max]
+    gather(partials, best)
     return read_graph(best, BUILDER)
+
+
+def gather(partials: Iterable[PartialGraph], best: KeyArray) -> None:
+    """Add what parts found to the best keys of every row, best first, in place."""
+    for found in partials:
+        map_rows(partial(_keep_best, best, found), len(found.items), STEPS_A_KEY * best.shape[1])
+
+
+def _keep_best(best: KeyArray, found: PartialGraph, part: slice) -> None:
+    both = np.concatenate([best[found.items[part]], found.keys[part]], axis=1)
+    both.sort(axis=1)
+    best[found.items[part]] = both[:, : best.shape[1]]
 
 
 def read_graph(keys: KeyArray, builder: str) -> NeighbourGraph:
@@ -159,26 +205,24 @@ def read_graph(keys: KeyArray, builder: str) -> NeighbourGraph:
 
 
 def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
-    n, edges = part.rows.n, block_edges(part.rows.n)
-    touched = sorted({block for pair in part.pairs for block in pair})
-    spans = [np.arange(edges[block], edges[block + 1], dtype=np.int32) for block in touched]
-    places = dict(zip(touched, np.cumsum([0, *map(len, spans)]).tolist(), strict=False))
+    n = part.rows.n
+    stripes = Stripes.of(part.pairs, n)
     owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
-    found = Found(np.concatenate(spans), owner, part.k)
-    values = {block: _read(part, edges[block], edges[block + 1]) for block in touched}
+    found = Found(stripes.items, owner, part.k)
+    values = [_read(part, *span) for span in stripes.spans]
 
     def open_worker() -> Callable[[Pair], None]:
-        buffer = np.empty(max(map(len, spans)) ** 2 + LANES, np.float32)
+        buffer = np.empty(max(map(len, values)) ** 2 + LANES, np.float32)
 
         def work(pair: Pair) -> None:
             i, j = pair
             tile = buffer[: len(values[i]) * len(values[j])].reshape(len(values[i]), len(values[j]))
             np.matmul(values[i], values[j].T, out=tile)
-            found.add(tile, places[i], places[j])
+            found.add(tile, stripes.edges[i], stripes.edges[j])
 
         return work
 
-    run_pairs(part.pairs, open_worker, lambda share: report and report(int(share * n)))
+    run_pairs(stripes.pairs, open_worker, lambda share: report and report(int(share * n)))
     return found
 
 

@@ -33,6 +33,9 @@ LIST_FACTOR, LIST_MIN = 5, 48
 HALVES_ROWS_MAX, BLOCKS_FACTOR, BLOCKS_MIN = 8192, 2, 24
 #: Bytes of n x n similarities of all layers of a side, up to which they are kept; bytes of a search's blocks.
 SQUARE_BYTES, SEARCH_BYTES = 128_000_000, 200_000_000
+#: A candidate; how many a row has beyond those that are kept, and as many again while it is searched; a rounded value, and the
+#: operations from which rows are rounded.
+CANDIDATE_BYTES, BEYOND_MIN, BEYOND_MAX, ROUNDED_BYTES, CERTIFIED_STEPS = 8, 38, 512, 2, 5e11
 #: Rows of a tile, operations of a part of a graph that is built of tiles, and stripes that rows are dealt to.
 TILE_ROWS, TILES_STEPS, TILE_STRIPES = 1024, 2e10, 64
 #: Subsamples of the interval of a neighbour score, up to so many rows and above.
@@ -82,25 +85,35 @@ def cost_search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
     if (asked := count_queries(options, n)) < n:
         told = asked + count_second(options, asked, n)
         entries, pairs = told * k_max * (1 + len(grid.galleries)), float(told) * n
-        passing = SEARCH_BYTES + FLOAT32_BYTES * told * widest
+        passing = float(SEARCH_BYTES + FLOAT32_BYTES * told * widest)
     else:
         told = largest + count_second(options, largest, largest)
-        entries = n * _list_length(options, grid) + told * k_max * len(grid.galleries)
+        length = _list_length(options, grid)
+        entries = n * length + told * k_max * len(grid.galleries)
         pairs = float(n) * n + float(told) * largest
-        held = held_rows(options, grid) if streamed else 0
-        passes += 2 * n // held if streamed else 0
-        sides = (FLOAT32_BYTES * n * n * len(dims) for dims in (grid.dims_a, grid.dims_b))
-        passing = SEARCH_BYTES + FLOAT32_BYTES * held * widest + sum(size for size in sides if size <= SQUARE_BYTES)
+        passes += 2 * n // held_rows(options, grid) if streamed else 0
+        passing = SEARCH_BYTES + _graph_bytes(options, grid, length, streamed=streamed)
     flops = 2.0 * pairs * sum(grid.dims)
     seconds = flops / SEARCH_FLOPS_PER_S + passes * value_s(grid, grid.dims, streamed=streamed)
     return Work(flops, seconds, kept=float(NEIGHBOUR_BYTES * LIST_COPIES * entries * layers), passing=passing)
+
+
+def _graph_bytes(options: ScoringOptions, grid: Grid, length: int, *, streamed: bool) -> float:
+    """Bytes while graphs are built: rows that are read or rounded for them, candidates, similarities that are kept."""
+    n, widest = grid.n, max(grid.dims)
+    sides = (FLOAT32_BYTES * n * n * len(dims) for dims in (grid.dims_a, grid.dims_b))
+    candidates = CANDIDATE_BYTES * n * 2 * min(n, length + min(max(length, BEYOND_MIN), BEYOND_MAX))
+    rows = FLOAT32_BYTES * held_rows(options, grid) * widest if streamed else 0
+    if not streamed and options.builder in ("auto", "certified_bf16") and float(n) * n * widest >= CERTIFIED_STEPS:
+        rows = ROUNDED_BYTES * n * widest
+    return rows + candidates + sum(size for size in sides if size <= SQUARE_BYTES)
 
 
 def held_rows(options: ScoringOptions, grid: Grid) -> int:
     """Rows of the widest layer in memory while a graph of streamed layers is built, or rows of them are looked up."""
     if any(isinstance(metric, Cknna | SecondOrderCosine) for metric in options.metrics):
         return ceil(rows_in_memory(grid) / (FLOAT32_BYTES * max(grid.dims)))
-    if options.builder not in ("auto", "symmetric"):
+    if options.builder == "faiss":
         return grid.n
     stripe = max(ceil(grid.n / TILE_STRIPES) + TILE_ROWS, isqrt(int(TILES_STEPS / max(grid.dims))))
     return min(grid.n, 2 * stripe)  # a part of a graph is of the tiles of two stripes of rows

@@ -8,6 +8,7 @@ import pytest
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
+from consilience.contract.search import BuilderChoice
 from consilience.measures.comparison import Comparison, FreshGraphs, Side
 from consilience.measures.registry import measure
 from consilience.measures.results import result
@@ -91,3 +92,18 @@ def test_a_layer_read_by_blocks_scores_as_in_memory(
 ) -> None:
     monkeypatch.setattr(parts, "BLOCK_ROWS", 128)
     assert_same(find(Streamed, 0, metric, dims), find(Side, 10**9, metric, dims))
+
+
+@pytest.mark.parametrize("builder", ["symmetric", "certified_bf16"])
+def test_a_graph_of_rows_read_for_its_tiles_is_that_of_rows_in_memory(builder: BuilderChoice) -> None:
+    sides = [
+        kind(
+            layers(1, (24,)), [0.9], centre=True, normalise=True, graphs=FreshGraphs(), rows_bytes=size, builder=builder
+        )
+        for kind, size in ((Streamed, 0), (Side, 10**9))
+    ]
+    found, expected = (side.graph(0, 12)[0] for side in sides)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.similarities, expected.similarities)
+    assert (found.builder, found.certified) == (expected.builder, expected.certified)
+    assert found.builder == builder

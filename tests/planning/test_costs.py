@@ -12,9 +12,18 @@ import pytest
 
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.search import Estimate
-from consilience.numerics import graph_parts, tile_pairs
+from consilience.numerics import certified, graph_parts, graphs, tile_pairs
 from consilience.planning.alignments import CostLimits, SideShape, plan
-from consilience.planning.neighbour_costs import TILE_ROWS, TILE_STRIPES, TILES_STEPS, expect_queries, held_rows
+from consilience.planning.neighbour_costs import (
+    BEYOND_MAX,
+    BEYOND_MIN,
+    CERTIFIED_STEPS,
+    TILE_ROWS,
+    TILE_STRIPES,
+    TILES_STEPS,
+    expect_queries,
+    held_rows,
+)
 from consilience.planning.work import Grid
 
 SCRIPT = """
@@ -75,7 +84,9 @@ def test_what_a_graph_of_tiles_holds_is_planned_with_the_tiles_own_sizes() -> No
         graph_parts.PART_STEPS,
         graph_parts.STRIPES_MAX,
     )
-    options = ScoringOptions.model_validate({"metrics": "mutual_knn", "memory_budget_bytes": 2_500_000_000})
+    assert (BEYOND_MIN, BEYOND_MAX) == (certified.BEYOND_MIN, certified.BEYOND_MAX)
+    assert CERTIFIED_STEPS == graphs.CERTIFIED_STEPS
+    options = ScoringOptions.model_validate({"metrics": "mutual_knn", "memory_budget_bytes": 3_500_000_000})
     shape = SideShape(1_000_000, (("0", 768),))
     assert plan(options, shape, shape, CostLimits(flops=math.inf, seconds=math.inf)).streamed
     grid = Grid(1_000_000, (768,), (768,))
