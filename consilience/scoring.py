@@ -19,6 +19,7 @@ import numpy as np
 from consilience import __version__
 from consilience.contract.jobs import Plan, Preparation, ScoringOptions
 from consilience.contract.metric import NeighbourMetric
+from consilience.contract.places import prefixed
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.contract.search import Approximate
 from consilience.formats.columns import check_length, parse_column
@@ -125,7 +126,7 @@ def open_source(value: object, side: str) -> Source:
     """Read one side of a local call: an array, a mapping of arrays, or a path."""
     if isinstance(value, str | Path):
         path = Path(value)
-        with open_path(path) as file:
+        with prefixed(str(path)), open_path(path) as file:
             return Source(path.stem, _open_layers(path, file), ids=file.ids, groups=file.groups)
     layers = split_layers(value, side)
     return Source(side, [ArrayLayer(name, array) for name, array in layers.items()])

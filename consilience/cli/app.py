@@ -13,6 +13,7 @@ from consilience.cli import datasets, jobs, keys, maps, reference
 from consilience.cli.check import check
 from consilience.cli.consoles import complain, warn
 from consilience.cli.doctor import doctor
+from consilience.cli.explanations import Commands, explain
 from consilience.cli.extract import extract
 from consilience.cli.metrics import metrics
 from consilience.cli.score import score
@@ -25,6 +26,7 @@ from consilience.errors import ConsilienceError
 
 app = typer.Typer(
     name="consilience",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -61,23 +63,18 @@ def run() -> None:
     try:
         app()
     except ConsilienceError as error:
-        complain(_explain(error))
-        for note in getattr(error, "__notes__", ()):
+        told, *others = explain(error)
+        complain(told)
+        for note in others:
             warn(note)
         sys.exit(status_of(error))
     except OSError as error:
-        complain(f"{error.filename or 'A file'}: {error.strerror or error}")
+        complain(f"{error.filename or 'The output'}: {error.strerror or error}.")
         sys.exit(ExitStatus.BAD_INPUT)
     except Exception:  # noqa: BLE001 -- a defect must not leave with 1, which means "below the bar"
         traceback.print_exc()
         complain("This is a defect of consilience; please report it with the trace above.")
         sys.exit(ExitStatus.JOB_FAILED)
-
-
-def _explain(error: ConsilienceError) -> str:
-    """The error's sentences, and the value that they are about."""
-    told = str(error)
-    return told if error.value is None or error.value in told else f"{told} (It is {error.value!r}.)"
 
 
 def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:

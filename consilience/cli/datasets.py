@@ -42,6 +42,8 @@ def add_dataset(
     with connect(server) as client:
         if path.is_file():
             stored = client.add_dataset(path, name=name, views=chosen)
+        elif path.exists():
+            raise InvalidRequest(f"{source} is no file.", value=source, hint="Pack a folder as a zip or a tar.")
         elif path.suffix or chosen:
             raise InvalidRequest(f"There is no file {source}.", value=source, hint="Check the path.")
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consilience.cli.consoles import remarks, results
+from consilience.cli.consoles import emit, remarks, results
 from consilience.cli.extras import packages_of
 from consilience.cli.options import Json
 from consilience.cli.statuses import ExitStatus
@@ -38,7 +38,7 @@ def doctor(
     """
     report = _examine(data_dir, database_url, deep=deep)
     if as_json:
-        typer.echo(json.dumps({"sound": report.sound, **asdict(report)}, indent=2))
+        emit(json.dumps({"sound": report.sound, **asdict(report)}, indent=2))
     else:
         _print(report)
     if not report.sound:

@@ -9,11 +9,11 @@ from rich.console import RenderableType
 from consilience.cli.connection import connect
 from consilience.cli.consoles import remarks, warn
 from consilience.cli.extras import packages_of
-from consilience.cli.options import Device, Json, Server, Timeout
+from consilience.cli.options import Device, Json, Server, Timeout, file_to_write
 from consilience.cli.output import present
-from consilience.cli.progress import follow, progress_bar
+from consilience.cli.progress import progress_bar
 from consilience.cli.tables import fact_table
-from consilience.client.operations import result_of
+from consilience.cli.waiting import await_document
 from consilience.client.options import extraction_of
 from consilience.contract.extraction import ExtractedLayer, ExtractionDocument, ExtractionRequest
 from consilience.contract.models import Pooling
@@ -21,7 +21,7 @@ from consilience.contract.records import SetRecord
 from consilience.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from consilience.formats.matrices import LayerHeader
 
@@ -38,14 +38,13 @@ def extract(
     layers: Annotated[str, typer.Option(metavar="all|last|NAME,...", help="Layers of the model.")] = "all",
     pooling: Annotated[Pooling, typer.Option(help="How an item's vectors become one.")] = "auto",
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens that are read of a text.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the set here, as safetensors.")
-    ] = None,
-    ids_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the items' ids here, as a JSON list.")
-    ] = None,
+    out: Annotated[Path | None, file_to_write("Write the set here, as safetensors.")] = None,
+    ids_out: Annotated[Path | None, file_to_write("Write the items' ids here, as a JSON list.")] = None,
     folders: Annotated[
-        list[Path] | None, typer.Option("--models", metavar="FOLDER", help="A folder of models. Repeatable.")
+        list[Path] | None,
+        typer.Option(
+            "--models", metavar="FOLDER", exists=True, file_okay=False, help="A folder of models. Repeatable."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="With --server: the set's label.")] = None,
     server: Server = None,
@@ -61,6 +60,7 @@ def extract(
     wish = {"model": model, "dataset": dataset, "view": view, "layers": chosen, "pooling": pooling}
     request = extraction_of({**wish, "max_length": max_length, "name": name})
     if server is not None:
+        _refuse_local({"--out": out, "--ids-out": ids_out, "--models": folders}, device)
         _show(_extract_there(request, server, timeout), as_json=as_json)
         return
     if out is None:
@@ -68,12 +68,21 @@ def extract(
     _extract_here(request, out, ids_out, folders or [], device, as_json=as_json)
 
 
+def _refuse_local(options: "Mapping[str, object]", device: str) -> None:
+    for word, value in (*options.items(), ("--device", None if device == "auto" else device)):
+        if value:
+            raise InputError(
+                f"{word} is for what is embedded here; a service keeps the set.",
+                value=str(value),
+                hint=f"Leave out {word}, or --server.",
+            )
+
+
 def _extract_there(request: ExtractionRequest, server: str, timeout_s: float | None) -> ExtractionDocument:
     wish = request.model_dump(exclude={"webhook"})
     with connect(server) as client, progress_bar("waiting") as report:
         pending = client.extract(**wish)
-        job = client.wait(pending.id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
-    return result_of(job, ExtractionDocument)
+        return await_document(client, pending.id, ExtractionDocument, report, timeout_s)
 
 
 def _extract_here(

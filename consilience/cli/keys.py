@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consilience.cli.consoles import remarks, results
+from consilience.cli.consoles import emit, remarks, results
 from consilience.cli.extras import packages_of
 from consilience.cli.options import Json, JsonLines
 from consilience.cli.stores import DataDir, locate_stores
@@ -44,7 +44,7 @@ def create_key(
     with _open_keys(data_dir) as keys:
         key = keys.create(owner, parse_scopes(scopes), expires)
     token = key.token.get_secret_value()
-    typer.echo(json.dumps({**key.model_dump(mode="json"), "token": token}) if as_json else token)
+    emit(json.dumps({**key.model_dump(mode="json"), "token": token}) if as_json else token)
     until = f", until {key.expires_at:%Y-%m-%d}" if key.expires_at else ""
     remarks().print(f"{key.id} of {key.owner}: {', '.join(key.scopes)}{until}. It is not shown again.", soft_wrap=True)
 
@@ -56,7 +56,7 @@ def list_keys(data_dir: DataDir = None, as_json: JsonLines = False) -> None:
         known = keys.all()
     if as_json:
         for key in known:
-            typer.echo(key.model_dump_json())
+            emit(key.model_dump_json())
         return
     table = new_table("id", "owner", "scopes", "made", "state", left=("id", "owner", "scopes", "state"))
     for key in known:

@@ -50,8 +50,16 @@ def apply_there(  # noqa: PLR0917 - as above
 
 def report_there(server: str, map_id: str) -> MapDocument:
     """The card of a map that the service keeps."""
+    if not MAP_ID.fullmatch(map_id):
+        raise InputError(f"{map_id} is no id of a map.", value=map_id, hint="Leave out --server for a file's card.")
     with connect(server) as client:
         return client.map(map_id).card
+
+
+def require_map(word: str) -> None:
+    """Refuse the id of a map where there is no service to ask."""
+    if MAP_ID.fullmatch(word) and not Path(word).is_file():
+        raise InputError(f"{word} is an id of a stored map.", value=word, hint="Say which service with --server.")
 
 
 def _find(client: Client, word: str) -> str:

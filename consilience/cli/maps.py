@@ -6,15 +6,16 @@ from typing import Annotated
 import typer
 
 from consilience.cli.columns import Columns
-from consilience.cli.consoles import remarks, warn
+from consilience.cli.consoles import emit, remarks, warn
 from consilience.cli.extras import packages_of
 from consilience.cli.groups import LabelFiles, Service
 from consilience.cli.map_options import Fitting, Layer, Models
-from consilience.cli.map_service import apply_there, fetch_map, fit_there, report_there
+from consilience.cli.map_service import apply_there, fetch_map, fit_there, report_there, require_map
 from consilience.cli.map_tables import map_table
-from consilience.cli.options import Json, Server, SideA, SideB, Timeout
+from consilience.cli.options import Json, Server, SideA, SideB, Timeout, file_to_write
 from consilience.cli.output import present
 from consilience.cli.progress import progress_bar
+from consilience.cli.scoring import require_source
 from consilience.cli.unfolding import unfold
 from consilience.contract.maps import MapDocument, MapOptions
 from consilience.errors import InvalidRequest
@@ -26,7 +27,7 @@ AnyMap = Annotated[
 ]
 MapFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", dir_okay=False, help="Write the map (safetensors) here; with --server not needed."),
+    file_to_write("Write the map (safetensors) here; with --server not needed."),
 ]
 OwnModel = Annotated[str | None, typer.Option(metavar="NAME", help="Whose vectors they are; the map must be of it.")]
 
@@ -55,18 +56,20 @@ def fit_map(
         _show(stored.card, as_json=as_json)
         remarks().print(f"Kept as {stored.id}", soft_wrap=True)
     elif out is not None:
-        _show(_fit_here(Path(a), Path(b), options, columns, models.names, out), as_json=as_json)
+        _show(_fit_here(a, b, options, columns, models.names, out), as_json=as_json)
     if out is not None:
         remarks().print(f"Written to {out}", soft_wrap=True)
 
 
 def _fit_here(  # noqa: PLR0917 - what the command has read, in its order
-    a: Path, b: Path, options: MapOptions, columns: Columns, models: tuple[str | None, str | None], out: Path
+    a: str, b: str, options: MapOptions, columns: Columns, models: tuple[str | None, str | None], out: Path
 ) -> MapDocument:
+    for side in (a, b):
+        require_source(side, None)
     with packages_of("compute", "Mapping in this process"), progress_bar("reading") as report:
         from consilience.mapping import fit  # noqa: PLC0415 -- numpy and faiss, only for those who map here
 
-        found = fit(a, b, options, ids=columns.ids, groups=columns.groups, models=models, report=report)
+        found = fit(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, models=models, report=report)
         found.save(out)
     return found.card
 
@@ -76,9 +79,7 @@ def apply_map(
     map_word: AnyMap,
     vectors: Annotated[str, typer.Argument(metavar="VECTORS", help="A file of vectors; with --server also an id.")],
     *,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the translations (npy) here.")
-    ] = None,
+    out: Annotated[Path | None, file_to_write("Write the translations (npy) here.")] = None,
     layer: Layer = "last",
     model: OwnModel = None,
     server: Server = None,
@@ -92,10 +93,12 @@ def apply_map(
         if out is not None:
             raise InvalidRequest("A service keeps the translations as a set.", hint="Leave out --out, or --server.")
         made = apply_there(server, map_word, vectors, layer, model, timeout)
-        typer.echo(made.embedding.id)
+        emit(made.embedding.id)
         return
     if out is None:
         raise InvalidRequest("Nothing says where the translations go.", hint="Name a file with --out.")
+    require_map(map_word)
+    require_source(vectors, None)
     with packages_of("compute", "Mapping in this process"):
         from consilience.mapping import apply_to_file  # noqa: PLC0415 -- as above
 
@@ -109,6 +112,7 @@ def report_map(map_word: AnyMap, *, as_json: Json = False, server: Server = None
     if server is not None:
         _show(report_there(server, map_word), as_json=as_json)
         return
+    require_map(map_word)
     with packages_of("compute", "Mapping in this process"):
         from consilience.mapping import load  # noqa: PLC0415 -- as above
 

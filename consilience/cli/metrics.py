@@ -10,7 +10,7 @@ from consilience.cli.output import present
 from consilience.cli.tables import metric_card, metric_table
 from consilience.contract.metrics import METRICS, catalogue, describe
 
-Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Everything about this one.")]
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Everything about this one.")]
 
 
 def metrics(name: Name = None, *, as_json: Json = False) -> None:

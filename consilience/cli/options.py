@@ -1,11 +1,18 @@
 """The options that several commands share: each is said once, here."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
+from consilience.cli.places import require_place
 from consilience.contract import jobs as contract
+
+
+def file_to_write(told: str) -> Any:
+    """The option of a file that the command writes: where it cannot be, the command ends before it computes anything."""
+    return Option(metavar="FILE", dir_okay=False, callback=require_place, help=told)
+
 
 SERVER_VARIABLE = "CONSILIENCE_SERVER"
 
@@ -15,7 +22,7 @@ SideA = Annotated[
 SideB = Annotated[str, Argument(metavar="B", help="The other side: the same items in the same order, or with ids.")]
 OtherSide = Annotated[
     str | None,
-    Argument(metavar="[B]", help="The other side: the same items in the same order, or with ids. Or --reference."),
+    Argument(metavar="B", help="The other side: the same items in the same order, or with ids. Or --reference."),
 ]
 Reference = Annotated[
     str | None,
@@ -46,7 +53,7 @@ MemoryBudget = Annotated[
     Option(metavar="SIZE", help="Peak memory to plan with, such as 2GB; rows that do not fit are read by blocks."),
 ]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what it would cost, and do nothing.")]
-Out = Annotated[Path | None, Option(metavar="FILE", dir_okay=False, help="Write the score document (JSON) here.")]
+Out = Annotated[Path | None, file_to_write("Write the score document (JSON) here.")]
 Json = Annotated[bool, Option("--json", help="Print the document alone, as JSON; everything else to standard error.")]
 JsonLines = Annotated[bool, Option("--json", help="Print one JSON document a line; everything else to standard error.")]
 Pairing = Annotated[Literal["row", "id"], Option(help="Row i is row i, or rows of the same id belong together.")]

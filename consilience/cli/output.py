@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import typer
 from rich.console import RenderableType
 
-from consilience.cli.consoles import remarks, results, warn
+from consilience.cli.consoles import emit, remarks, results, warn
 from consilience.cli.groups import Output
 from consilience.cli.numbers import metric_label
 from consilience.cli.tables import score_table
@@ -21,7 +20,7 @@ Model = TypeVar("Model", bound=Document)
 def present(document: Model, table: Callable[[Model], RenderableType], *, as_json: bool) -> None:
     """To standard output: as a table, or alone as JSON."""
     if as_json:
-        typer.echo(to_json(document))
+        emit(to_json(document))
     else:
         results().print(table(document))
 

@@ -11,6 +11,7 @@ from consilience.cli.output import present
 from consilience.cli.scoring import require_source
 from consilience.cli.tables import fact_table
 from consilience.contract.jobs import Plan, ScoringOptions
+from consilience.contract.places import prefixed
 from consilience.errors import InputError
 from consilience.memory import find_job_memory
 
@@ -45,7 +46,7 @@ def _plan_here(a: str, b: str, options: ScoringOptions, columns: Columns) -> Pla
 
     shapes = []
     for side, ids, groups in zip((a, b), columns.ids, columns.groups, strict=True):
-        with open_path(side) as file:
+        with prefixed(side), open_path(side) as file:
             labels = file.with_columns(ids, groups)
             shapes.append(
                 SideShape(

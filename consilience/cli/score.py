@@ -7,6 +7,7 @@ from consilience.cli.plans import obtain_plan, show_plan
 from consilience.cli.scoring import obtain_scores
 from consilience.cli.standings import find_service, obtain_standings, show_standings
 from consilience.cli.unfolding import unfold
+from consilience.errors import InputError
 
 
 @unfold
@@ -35,6 +36,8 @@ def score(
     )
     columns = labels.read()
     if (url := find_service(b, reference, service.server)) is not None and reference is not None:
+        if dry_run:
+            raise InputError("There is no dry run against a reference set.", hint="Leave out --dry-run, or name one B.")
         show_standings(obtain_standings(a, reference, options, columns, url, service.timeout), output)
         return
     assert b is not None  # noqa: S101 - checked above

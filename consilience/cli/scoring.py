@@ -20,6 +20,9 @@ from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InputError, WaitTimedOut
 
+#: Ten years: beyond that a timer has no number, and nobody waits.
+LONGEST_S = 3.2e8
+
 
 def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
     a: str,
@@ -43,11 +46,18 @@ def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
 
 def require_source(side: str, server: str | None) -> None:
     """Refuse what is neither a file nor, where there is a server, an id."""
-    stored = re.fullmatch(EMBEDDING_ID, side)
-    if stored and server is None and not Path(side).is_file():
+    path, stored = Path(side), re.fullmatch(EMBEDDING_ID, side)
+    if path.is_file() or (stored and server is not None):
+        return
+    if stored:
         raise InputError(f"{side} is an id of a stored set.", value=side, hint="Say which service with --server.")
-    if not stored and not Path(side).is_file():
-        raise InputError(f"There is no file {side}.", value=side)
+    if path.is_dir():
+        raise InputError(f"{side} is a folder.", value=side, hint="Name a file in it.")
+    if path.exists():
+        raise InputError(
+            f"{side} can be read only once.", value=side, hint="Save it to a file: embeddings are read in any order."
+        )
+    raise InputError(f"There is no file {side}.", value=side, hint="Check the path.")
 
 
 def _score_here(  # noqa: PLR0917 - as above
@@ -85,7 +95,7 @@ def store(client: Client, side: str, ids: Labels, groups: Labels) -> EmbeddingSe
 @contextmanager
 def alarm(timeout_s: float | None) -> Iterator[None]:
     """WaitTimedOut in the block after so many seconds: at the latest when the library call in progress returns."""
-    if timeout_s is None:
+    if timeout_s is None or timeout_s > LONGEST_S:
         yield
         return
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from consilience.cli.options import file_to_write
 from consilience.cli.study_words import parse_difference, parse_factor, parse_trend
 from consilience.client.options import study_options_of
 from consilience.contract.jobs import ScoringOptions
@@ -34,7 +35,7 @@ Umap = Annotated[bool, Option("--umap", help="Also place the models by UMAP.")]
 Interval = Annotated[bool, Option("--interval/--no-interval", help="Whether cells have intervals.")]
 OutFile = Annotated[
     Path | None,
-    Option("--out", metavar="FILE", dir_okay=False, help="Write it here: .csv, .parquet, or the whole as JSON."),
+    file_to_write("Write it here: .csv, .parquet, or the whole as JSON."),
 ]
 
 

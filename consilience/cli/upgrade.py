@@ -7,7 +7,7 @@ import typer
 
 from consilience.cli.consoles import remarks, results
 from consilience.cli.groups import Service
-from consilience.cli.options import Json
+from consilience.cli.options import Json, file_to_write
 from consilience.cli.statuses import ExitStatus
 from consilience.cli.unfolding import unfold
 from consilience.cli.upgrade_bars import judge, parse_bar, reached_table
@@ -31,9 +31,7 @@ Least = Annotated[
     list[str] | None,
     typer.Option("--min", metavar="NAME[:WAY]=VALUE", help="The least value of a figure. Repeatable; all must hold."),
 ]
-Out = Annotated[
-    Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the report here: .json, .md or .html.")
-]
+Out = Annotated[Path | None, file_to_write("Write the report here: .json, .md or .html.")]
 
 
 @unfold

@@ -7,7 +7,7 @@ import typer
 
 from consilience.cli.columns import read_optional
 from consilience.cli.connection import Address, connect
-from consilience.cli.consoles import results
+from consilience.cli.consoles import emit, results
 from consilience.cli.options import ColumnFile, JsonLines
 from consilience.cli.progress import progress_bar
 from consilience.cli.tables import new_table
@@ -40,7 +40,7 @@ def upload(
             stored.append(client.upload(file, name=name, ids=its_ids, groups=its_groups))
     if as_json:
         for embedding_set in stored:
-            typer.echo(embedding_set.model_dump_json())
+            emit(embedding_set.model_dump_json())
         return
     table = new_table("id", "name", "items", "layers", left=("id", "name"))
     for embedding_set in stored:

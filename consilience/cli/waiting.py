@@ -17,7 +17,7 @@ def await_document(
     try:
         job = client.wait(job_id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
     except KeyboardInterrupt:
-        remarks().print(f"Job {job_id} goes on; `consilience jobs cancel {job_id}` stops it.")
+        remarks().print(f"Job {job_id} goes on; `consilience jobs cancel {job_id}` stops it.", soft_wrap=True)
         raise
     try:
         return result_of(job, kind)

@@ -24,7 +24,7 @@ from consilience.client.calls.references import AsyncReferenceCalls
 from consilience.client.calls.studies import AsyncStudyCalls
 from consilience.client.calls.upgrades import AsyncUpgradeCalls
 from consilience.client.exchange import Body, Operation, Request, Result
-from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
+from consilience.client.sending import Busy, address, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.client.sync import DEFAULT_URL
 from consilience.contract.info import Info
 from consilience.contract.metrics import Catalogue
@@ -67,7 +67,9 @@ class AsyncClient(
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
     ) -> None:
-        self._http = httpx2.AsyncClient(base_url=url, timeout=timeouts(timeout_s), headers=with_key(headers, api_key))
+        self._http = httpx2.AsyncClient(
+            base_url=address(url), timeout=timeouts(timeout_s), headers=with_key(headers, api_key)
+        )
         self._retries = retries(patience_s)
 
     async def info(self) -> Info:

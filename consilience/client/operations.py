@@ -6,6 +6,8 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
@@ -29,6 +31,7 @@ from consilience.contract.jobs import (
     Side,
 )
 from consilience.contract.metrics import Catalogue
+from consilience.contract.places import prefixed
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
 from consilience.contract.upgrades import UpgradeOptions
@@ -61,7 +64,8 @@ def upload(
         params["metadata"] = json.dumps(metadata)
     columns = _given_columns(ids=ids, groups=groups)
     body = FormBody(body_of(source), columns) if columns else body_of(source)
-    return (yield from fetch(Request("POST", "/v1/embeddings", params, body=body), EmbeddingSet))
+    with prefixed(str(source)) if isinstance(source, str | Path) else nullcontext():
+        return (yield from fetch(Request("POST", "/v1/embeddings", params, body=body), EmbeddingSet))
 
 
 def embedding(embedding_id: str) -> Operation[EmbeddingSet]:

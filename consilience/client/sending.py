@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -23,6 +24,28 @@ class Busy(Exception):
     def __init__(self, response: httpx2.Response) -> None:
         super().__init__(response.status_code)
         self.response = response
+
+
+def address(url: str) -> str:
+    """The service's URL.
+
+    Raises
+    ------
+    InvalidRequest
+        It is none.
+    """
+    try:
+        found = urlsplit(url)
+        sound = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise InvalidRequest(
+            f"{url!r} is no address of a service.",
+            value=url,
+            hint="Write http://HOST:PORT, such as http://127.0.0.1:8000.",
+        )
+    return url
 
 
 def with_key(headers: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:

@@ -24,7 +24,7 @@ from consilience.client.calls.references import ReferenceCalls
 from consilience.client.calls.studies import StudyCalls
 from consilience.client.calls.upgrades import UpgradeCalls
 from consilience.client.exchange import Operation, Request, Result
-from consilience.client.sending import Busy, refuse_later, retries, timeouts, unreachable, with_key
+from consilience.client.sending import Busy, address, refuse_later, retries, timeouts, unreachable, with_key
 from consilience.contract.info import Info
 from consilience.contract.metrics import Catalogue
 
@@ -68,7 +68,9 @@ class Client(
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
     ) -> None:
-        self._http = httpx2.Client(base_url=url, timeout=timeouts(timeout_s), headers=with_key(headers, api_key))
+        self._http = httpx2.Client(
+            base_url=address(url), timeout=timeouts(timeout_s), headers=with_key(headers, api_key)
+        )
         self._retries = retries(patience_s)
 
     def info(self) -> Info:

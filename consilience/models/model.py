@@ -84,7 +84,9 @@ def find_layers(known: Sequence[tuple[str, int]], asked: Sequence[str]) -> list[
     places = {name: place for place, (name, _) in enumerate(known)}
     for name in asked:
         if name not in places:
-            raise UnknownLayer(f"The model has no layer {name!a}.", value=name, limit=list(places))
+            raise UnknownLayer(
+                f"The model has no layer {name!a}.", value=name, limit=list(places), hint=f"It has {', '.join(places)}."
+            )
     return [places[name] for name in asked]
 
 

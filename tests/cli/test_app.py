@@ -1,5 +1,6 @@
 """The command as a process: version, help, speed, interruption, time limits."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from consilience import __version__
+from consilience.cli.app import app
 from consilience.cli.statuses import ExitStatus, status_of
 from consilience.errors import (
     ConsilienceError,
@@ -22,6 +25,7 @@ from consilience.errors import (
     WaitTimedOut,
 )
 from tests.cli.conftest import Command, save
+from tests.cli.test_groups import commands
 
 COMMAND = Path(sys.executable).with_name("consilience")
 
@@ -121,3 +125,41 @@ def test_a_gate_without_a_bar_is_bad_usage(consilience: Command, tmp_path: Path)
     ran = consilience("check", str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
     assert ran.status == 2
     assert "--min mutual_knn=0.3" in ran.err
+
+
+@pytest.mark.parametrize(("bar", "status"), [("0.1", 0), ("0.99999", 1)])
+def test_a_reader_that_leaves_changes_no_verdict(
+    pair: tuple[Path, Path], tmp_path: Path, bar: str, status: int
+) -> None:
+    out = tmp_path / "scores.json"
+    words = [str(COMMAND), "check", *map(str, pair), "--min", f"mutual_knn={bar}", "--out", str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+        assert process.wait(30) == status
+    assert out.exists()
+    assert "error" not in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is Linux's device")
+def test_a_full_disk_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([COMMAND, "metrics"], check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (2, "error: The output: No space left on device.\n")
+
+
+def test_json_is_whole_in_a_narrow_terminal(consilience: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = consilience("metrics", "--json").out
+    monkeypatch.setenv("COLUMNS", "20")
+    assert consilience("metrics", "--json").out == wide
+    assert json.loads(wide)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in commands(typer.main.get_command(app))])
+def test_every_command_says_what_it_does_and_what_each_option_is(consilience: Command, name: str) -> None:
+    ran = consilience(*name.split(), "--help")
+    assert (ran.status, "Usage:" in ran.out) == (0, True)
+    command = dict(commands(typer.main.get_command(app)))[name]
+    assert [each.name for each in command.params if not each.help] == []

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Command
 
 
@@ -24,3 +26,14 @@ def test_what_cannot_be_is_said(consilience: Command, tmp_path: Path) -> None:
     for words in (["nothing", "scenes", "--view", "code"], ["baseline:pixels", "scenes:n=8", "--view", "code"]):
         assert consilience("extract", *words, "--out", tmp_path / "x.safetensors").status == 2
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "words", [("--out", "x.safetensors"), ("--ids-out", "x.json"), ("--device", "cpu"), ("--models", ".")]
+)
+def test_what_is_for_work_here_is_not_silently_ignored_by_a_service(
+    consilience: Command, words: tuple[str, ...]
+) -> None:
+    asked = ("extract", "baseline:random", "scenes:n=16", "--view", "code", "--server", "http://127.0.0.1:9")
+    ran = consilience(*asked, *words)
+    assert (ran.status, f"Leave out {words[0]}, or --server." in ran.err) == (2, True)

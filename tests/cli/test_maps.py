@@ -57,10 +57,10 @@ def test_vectors_of_a_file_are_translated_as_the_library_does_it(
     [
         (("--kind", "rigde"), "no map 'rigde'"),
         (("--kind", "ridge:rank=3"), "no option of ridge 'rank'"),
-        (("--kind", "ridge:penalty=-1"), "/map/"),
+        (("--kind", "ridge:penalty=-1"), "--kind (penalty)"),
         (("--kind", "low_rank:rank=9"), "has rank 9"),
         (("--layer-a", "7"), "no layer '7'"),
-        (("--test-share", "0.9"), "/test_share"),
+        (("--test-share", "0.9"), "--test-share"),
     ],
 )
 def test_a_map_that_cannot_be_had_is_refused_and_nothing_is_written(
@@ -95,3 +95,20 @@ def test_a_file_that_is_no_map_is_refused(consilience: Command, pair: Pair) -> N
     ran = consilience("map", "report", pair[0])
     assert ran.status == 2
     assert "error:" in ran.err
+
+
+def test_an_id_needs_a_server(consilience: Command, pair: Pair, map_file: Path, tmp_path: Path) -> None:
+    out, stored = ("--out", tmp_path / "out"), "emb_" + "0" * 32
+    for words in (
+        ("fit", stored, pair[1], *out),
+        ("apply", map_file, stored, *out),
+        ("apply", "map_" + "0" * 32, pair[0], *out),
+        ("report", "map_" + "0" * 32),
+    ):
+        ran = consilience("map", *words)
+        assert (ran.status, "Say which service with --server" in ran.err) == (2, True)
+
+
+def test_the_card_of_a_file_needs_no_server(consilience: Command, map_file: Path) -> None:
+    ran = consilience("map", "report", map_file, "--server", "http://127.0.0.1:9")
+    assert (ran.status, "Leave out --server" in ran.err) == (2, True)

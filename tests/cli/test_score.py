@@ -72,7 +72,8 @@ def test_out_writes_the_document_and_keeps_the_table(consilience: Command, pair:
 
 
 def test_a_file_that_cannot_be_written_is_bad_input(consilience: Command, pair: Pair) -> None:
-    assert consilience("score", *pair, "--out", pair[0] / "below-a-file.json").status == 2
+    ran = consilience("score", *pair, "--out", pair[0] / "below-a-file.json")
+    assert (ran.status, ran.out) == (2, "")  # before anything is scored
 
 
 def test_an_undefined_score_is_an_answer(consilience: Command, pair: Pair, constant: Path) -> None:
@@ -113,6 +114,35 @@ def test_a_file_that_is_not_there_is_named(consilience: Command, pair: Pair) -> 
 def test_a_file_that_is_no_embedding_is_bad_input(consilience: Command, pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("not an array")
     assert consilience("score", pair[0], tmp_path / "text.npy").status == 2
+
+
+def test_what_is_there_and_no_file_is_told_apart(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+    assert "is a folder" in consilience("score", pair[0], tmp_path).err
+    assert "only once" in consilience("score", pair[0], "/dev/null").err
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_an_error_of_a_file_names_it(consilience: Command, pair: Pair, tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "b" / "empty.npy").parent.mkdir()
+    (tmp_path / "b" / "empty.npy").touch()
+    ran = consilience("score", pair[0], tmp_path / "b" / "empty.npy", *words)
+    assert (ran.status, "b/empty.npy: The file is empty." in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e300", "3600"])
+def test_as_long_a_time_limit_as_one_likes_holds(consilience: Command, pair: Pair, seconds: str) -> None:
+    assert consilience("score", *pair, "--metric", "cka", "--timeout", seconds).status == 0
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://", "http://host:99999", ""])
+def test_what_is_no_address_is_bad_usage(consilience: Command, pair: Pair, url: str) -> None:
+    ran = consilience("score", *pair, "--server", url)
+    assert (ran.status, "is no address of a service" in ran.err) == (2, True)
+
+
+def test_a_dry_run_against_a_reference_set_is_refused_and_no_score_is_made(consilience: Command, pair: Pair) -> None:
+    ran = consilience("score", pair[0], "--reference", "r", "--dry-run", "--server", "http://127.0.0.1:9")
+    assert (ran.status, "Leave out --dry-run" in ran.err) == (2, True)
 
 
 def test_an_id_needs_a_server(consilience: Command, pair: Pair) -> None:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from consilience.client.sending import address
 from consilience.errors import InvalidRequest, NotFound, ServiceError, Unavailable, Unreachable
 from tests.client.conftest import Call
 from tests.client.documents import JOB_ID, job, problem
@@ -74,3 +75,14 @@ def test_an_answer_of_some_other_program_says_so(call: Call, status: int) -> Non
     strange = Script(Answer(status, "<html>nginx</html>"))
     with serving(strange), pytest.raises(ServiceError, match="not Consilience's"):
         call(strange.url, lambda client: client.job(JOB_ID))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "https://host.example/under/a/path", "http://[::1]:80"])
+def test_an_address_is_taken_as_it_is(url: str) -> None:
+    assert address(url) == url
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host", "http://", "http://host:99999", "http://[::1"])
+def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="is no address of a service"):
+        address(url)

@@ -33,6 +33,13 @@ def test_upload_prints_one_document_a_line(there: Command, docs: Path, code: Pat
     assert [json.loads(line)["name"] for line in ran.out.splitlines()] == ["pair", "pair"]
 
 
+def test_of_several_files_the_one_that_is_refused_is_named(there: Command, docs: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.npy").write_bytes(docs.read_bytes()[:500])
+    for words in (("upload", docs, tmp_path / "broken.npy"), ("score", docs, tmp_path / "broken.npy")):
+        ran = there(*words)
+        assert (ran.status, f"error: {tmp_path / 'broken.npy'}: " in ran.err) == (2, True)
+
+
 def test_check_passes_and_fails_by_its_bars(there: Command, docs: Path, code: Path) -> None:
     assert there("check", docs, code, "--min", "mutual_knn=0.2").status == 0
     assert there("check", docs, code, "--min", "mutual_knn=0.22").status == 1

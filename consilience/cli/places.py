@@ -1,0 +1,17 @@
+"""Places for files that a command writes."""
+
+import os
+from pathlib import Path
+
+from consilience.errors import InputError
+
+
+def require_place(out: Path | None) -> Path | None:
+    """The file's path; InputError where it or its folders cannot be written, as far as can be told without writing."""
+    if out is not None:
+        nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+        if nearest != out and not nearest.is_dir():
+            raise InputError(f"{out} cannot be written: {nearest} is no folder.", value=out, hint="Name another file.")
+        if not os.access(nearest, os.W_OK):
+            raise InputError(f"{out} cannot be written: {nearest} is read-only.", value=out, hint="Name another file.")
+    return out
