@@ -123,10 +123,10 @@ def score(
 
 
 def open_source(value: object, side: str) -> Source:
-    """Read one side of a local call: an array, a mapping of arrays, or a path."""
+    """Read one side of a local call: an array, a mapping of arrays, or a path, which errors then name."""
     if isinstance(value, str | Path):
         path = Path(value)
-        with prefixed(str(path)), open_path(path) as file:
+        with prefixed(f"File {path}"), open_path(path) as file:
             return Source(path.stem, _open_layers(path, file), ids=file.ids, groups=file.groups)
     layers = split_layers(value, side)
     return Source(side, [ArrayLayer(name, array) for name, array in layers.items()])

@@ -8,7 +8,15 @@ from pydantic import ValidationError
 from consilience import scoring
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import Score, ScoreDocument
-from consilience.errors import InvalidRequest, TooFewRows, Unavailable, UnknownLayer, UnpairedSides
+from consilience.errors import (
+    InvalidRequest,
+    NonFiniteValues,
+    TooFewRows,
+    Unavailable,
+    UnknownLayer,
+    UnpairedSides,
+    UnreadableFile,
+)
 from consilience.numerics import graphs
 from consilience.numerics.devices import Card, explain_absence
 from consilience.numerics.layers import aggregate
@@ -133,6 +141,16 @@ def test_a_file_scores_like_its_array() -> None:
     from_files, from_arrays = score(*paths), score(*(np.load(path) for path in paths))
     assert from_files.scores == from_arrays.scores
     assert (from_files.a.name, from_arrays.a.name) == ("dev_docs", "a")
+
+
+def test_a_file_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
+    whole, torn, absent = (tmp_path / f"{name}.npy" for name in ("whole", "torn", "absent"))
+    rows, _ = views(layers=1)
+    np.save(whole, rows)
+    np.save(torn, np.where(rows == rows.max(), np.nan, rows))
+    for path, error in ((torn, NonFiniteValues), (absent, UnreadableFile)):
+        with pytest.raises(error, match=f"^File {path}: "):
+            score(whole, path)
 
 
 def test_constant_rows_are_an_undefined_score_with_a_reason_and_no_nan() -> None:

@@ -1,6 +1,6 @@
 """How a document leaves the command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from consilience.cli.numbers import metric_label
 from consilience.cli.tables import score_table
 from consilience.contract.base import Document
 from consilience.contract.scores import ScoreDocument
-from consilience.errors import InputError
+from consilience.errors import InputError, InvalidRequest
 
 Model = TypeVar("Model", bound=Document)
 
@@ -37,6 +37,14 @@ def show(document: ScoreDocument, output: Output) -> None:
         warn(warning)
     if output.out is not None:
         write(output.out, to_json(document) + "\n")
+
+
+def check_out(out: Path | None, suffixes: Sequence[str]) -> None:
+    """Refuse a file whose form its name does not tell, before anything is computed."""
+    if out is not None and out.suffix.lower() not in suffixes:
+        raise InvalidRequest(
+            f"What form {out.name} is to have cannot be told.", value=out, hint=f"End it in {', '.join(suffixes)}."
+        )
 
 
 def write(out: Path, content: str | bytes) -> None:

@@ -6,11 +6,11 @@ from typer import Argument
 
 from consilience.cli.groups import Measures, Search, Service, read_options
 from consilience.cli.options import Json, MemoryBudget
-from consilience.cli.output import present
+from consilience.cli.output import check_out, present
 from consilience.cli.study_options import Against, Interval, MetadataFile, OutFile, Questions, read_study_options
 from consilience.cli.study_tables import study_table
 from consilience.cli.study_words import parse_models, read_metadata
-from consilience.cli.studying import obtain_study, write_study
+from consilience.cli.studying import SUFFIXES, obtain_study, write_study
 from consilience.cli.unfolding import unfold
 
 Rows = Annotated[list[str], Argument(metavar="[LABEL=]MODEL...", help="Files; with --server also ids.")]
@@ -32,6 +32,7 @@ def study(
     service: Service,
 ) -> None:
     """Compare many embedding spaces: with each other, or with those given by --against."""
+    check_out(out, SUFFIXES)
     scoring = read_options(measures, search, memory_budget=memory_budget)
     options = read_study_options(scoring, questions, interval=interval)
     columns = None if against is None else parse_models(against)

@@ -17,6 +17,9 @@ from consilience.contract.study_results import TABLE, StudyDocument
 Models = Mapping[str, str]
 Metadata = Mapping[str, Mapping[str, Any]]
 
+#: Forms of a study by the ending of a file's name.
+SUFFIXES = (".json", ".csv", ".parquet")
+
 
 def obtain_study(
     rows: Models,
@@ -61,7 +64,7 @@ def _study_there(  # noqa: PLR0917 - what the command has read, in its order
 
 
 def write_study(document: StudyDocument, out: Path) -> None:
-    """Into a file: CSV or Parquet by its suffix, else the whole document as JSON.
+    """Into a file: a table as CSV or Parquet, or the whole document as JSON, by its suffix.
 
     Raises
     ------

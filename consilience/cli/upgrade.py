@@ -8,6 +8,7 @@ import typer
 from consilience.cli.consoles import remarks, results
 from consilience.cli.groups import Service
 from consilience.cli.options import Json, file_to_write
+from consilience.cli.output import check_out
 from consilience.cli.statuses import ExitStatus
 from consilience.cli.unfolding import unfold
 from consilience.cli.upgrade_bars import judge, parse_bar, reached_table
@@ -20,7 +21,7 @@ from consilience.cli.upgrade_options import (
     Maps,
     read_upgrade_options,
 )
-from consilience.cli.upgrade_output import check_out, show_report
+from consilience.cli.upgrade_output import SUFFIXES, show_report
 from consilience.cli.upgrade_work import obtain_report
 
 Old = Annotated[
@@ -55,7 +56,7 @@ def upgrade(
     way on the old index unless one is named.
     """
     bars = [parse_bar(word) for word in least or ()]
-    check_out(out)
+    check_out(out, SUFFIXES)
     options = read_upgrade_options(counting, judging, maps)
     report = obtain_report(Inputs.read((old, new), asking, labels), options, service)
     found = judge(report, bars)

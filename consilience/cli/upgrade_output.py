@@ -11,21 +11,12 @@ from consilience.cli.output import present, to_json, write
 from consilience.cli.tables import new_table
 from consilience.contract.maps import MeanShare
 from consilience.contract.upgrade_reports import Span, UpgradeReport
-from consilience.errors import InvalidRequest
 from consilience.reports.upgrade_html import to_html
 from consilience.reports.upgrade_markdown import to_markdown
 from consilience.reports.words import title
 
 #: Forms of a report by the ending of a file's name.
 SUFFIXES = (".json", ".md", ".html")
-
-
-def check_out(out: Path | None) -> None:
-    """Refuse a file whose form is not known, before anything is computed."""
-    if out is not None and out.suffix.lower() not in SUFFIXES:
-        raise InvalidRequest(
-            f"What form {out.name} is to have cannot be told.", value=out, hint=f"End it in {', '.join(SUFFIXES)}."
-        )
 
 
 def show_report(report: UpgradeReport, *, as_json: bool, out: Path | None) -> None:

@@ -76,10 +76,12 @@ def read_header(descriptor: int) -> Header:
 
 def _check_length(length: int, size: int) -> None:
     if _LENGTH_BYTES + length > size:
+        other = size < _LENGTH_BYTES or length > HEADER_LIMIT_BYTES
         raise UnreadableFile(
-            f"The safetensors header should have {length} bytes, the whole file has {size}.",
+            f"{'This is no safetensors file: the' if other else 'The safetensors'} header should have {length} bytes, "
+            f"the whole file has {size}.",
             value=f"{_LENGTH_BYTES + length} bytes expected, {size} found",
-            hint="The file is truncated or damaged: write or send it again.",
+            hint="The file is of another format, truncated or damaged: write or send it again.",
         )
     if length > HEADER_LIMIT_BYTES:
         raise TooLarge(

@@ -92,6 +92,7 @@ def test_a_study_is_written_as_its_suffix_says(consilience: Command, files: dict
         (["a=x.npy", "b=y.npy", "--difference", "a,b"], "Write FIRST,SECOND,REFERENCE"),
         (["a=x.npy", "b=y.npy", "--trend", "params:kind=4"], "There is no option 'kind'"),
         (["a=x.npy", "b=y.npy", "--trend", "params:bins=1"], "bins"),
+        (["a=x.npy", "b=y.npy", "--out", "study.xlsx"], "End it in .json, .csv, .parquet"),
     ],
 )
 def test_bad_words_end_with_2_and_say_which(consilience: Command, words: list[str], told: str) -> None:

@@ -159,3 +159,10 @@ def test_a_name_that_cannot_be_printed_is_refused(tmp_path: Path, name: str) -> 
 def test_more_layers_than_the_limit_are_refused(tmp_path: Path) -> None:
     header = {f"layer{i}": entry(32 * i, 32 * i + 32) for i in range(1025)}
     assert refusal(write(tmp_path, header, bytes(32 * 1025)), TooLarge).limit == 1024
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}", b"PK\x03\x04" * 9])
+def test_bytes_of_another_format_are_not_called_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    assert refusal(path, UnreadableFile).detail.startswith("This is no safetensors file: ")
