@@ -23,10 +23,11 @@ WORDS = {
     "differences": "--difference",
     "model": "MODEL",
     "dataset": "DATASET",
+    "name": "name",
 }
 _OF_SCORES = {"aggregate", "builder", "correction", "draws", "estimate", "gallery_sizes", "layers", "pairing", "seed"}
 _OF_REPORTS = {"adapt", "k", "keep", "level", "queries", "sample", "test_share", "umap", "worst"}
-_OF_SETS = {"max_length", "name", "pooling", "view"}
+_OF_SETS = {"max_length", "pooling", "view"}
 SAME = _OF_SCORES | _OF_REPORTS | _OF_SETS
 #: What only holds others.
 _HOLDERS = ("null", "thresholds")

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from consilience.cli.connection import connect
 from consilience.cli.consoles import remarks, warn
 from consilience.cli.extras import packages_of
+from consilience.cli.local_work import work_here
 from consilience.cli.options import Device, Json, Server, Timeout, file_to_write
 from consilience.cli.output import present
 from consilience.cli.progress import progress_bar
@@ -23,6 +24,7 @@ from consilience.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from consilience.execution.extraction import Making
     from consilience.formats.matrices import LayerHeader
 
 Facts = dict[str, str]
@@ -65,7 +67,8 @@ def extract(
         return
     if out is None:
         raise InputError("Nobody is told where the set goes.", hint="Say --out FILE, or which service with --server.")
-    _extract_here(request, out, ids_out, folders or [], device, as_json=as_json)
+    making = _extract_here(request, out, ids_out, folders or [], device, timeout)
+    _show_made(making, out, as_json=as_json)
 
 
 def _refuse_local(options: "Mapping[str, object]", device: str) -> None:
@@ -85,13 +88,21 @@ def _extract_there(request: ExtractionRequest, server: str, timeout_s: float | N
         return await_document(client, pending.id, ExtractionDocument, report, timeout_s)
 
 
-def _extract_here(
-    request: ExtractionRequest, out: Path, ids_out: Path | None, folders: list[Path], device: str, *, as_json: bool
-) -> None:
+def _extract_here(  # noqa: PLR0917 - what the command has read, in its order
+    request: ExtractionRequest,
+    out: Path,
+    ids_out: Path | None,
+    folders: list[Path],
+    device: str,
+    timeout_s: float | None,
+) -> "Making":
     with packages_of("compute,models", "Embedding in this process"):
         from consilience.execution.local_extraction import extract_to_file  # noqa: PLC0415 - loads numpy
-    with progress_bar("loading") as report:
-        making = extract_to_file(request, out, ids_out=ids_out, folders=folders, device=device, report=report)
+    with work_here("loading", timeout_s) as report:
+        return extract_to_file(request, out, ids_out=ids_out, folders=folders, device=device, report=report)
+
+
+def _show_made(making: "Making", out: Path, *, as_json: bool) -> None:
     for warning in making.warnings:
         warn(warning)
     layers, pace = making.rows.layers, making.items_per_s

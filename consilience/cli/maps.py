@@ -9,12 +9,12 @@ from consilience.cli.columns import Columns
 from consilience.cli.consoles import emit, remarks, warn
 from consilience.cli.extras import packages_of
 from consilience.cli.groups import LabelFiles, Service
+from consilience.cli.local_work import work_here
 from consilience.cli.map_options import Fitting, Layer, Models
 from consilience.cli.map_service import apply_there, fetch_map, fit_there, report_there, require_map
 from consilience.cli.map_tables import map_table
 from consilience.cli.options import Json, Server, SideA, SideB, Timeout, file_to_write
 from consilience.cli.output import present
-from consilience.cli.progress import progress_bar
 from consilience.cli.scoring import require_source
 from consilience.cli.unfolding import unfold
 from consilience.contract.maps import MapDocument, MapOptions
@@ -22,6 +22,7 @@ from consilience.errors import InvalidRequest
 
 app = typer.Typer(help="Maps from one embedding space to another.", no_args_is_help=True)
 
+Names = tuple[str | None, str | None]
 AnyMap = Annotated[
     str, typer.Argument(metavar="MAP", help="What `fit` wrote; with --server the id of a map, or a file.")
 ]
@@ -56,17 +57,17 @@ def fit_map(
         _show(stored.card, as_json=as_json)
         remarks().print(f"Kept as {stored.id}", soft_wrap=True)
     elif out is not None:
-        _show(_fit_here(a, b, options, columns, models.names, out), as_json=as_json)
+        _show(_fit_here(a, b, options, columns, models.names, out, service.timeout), as_json=as_json)
     if out is not None:
         remarks().print(f"Written to {out}", soft_wrap=True)
 
 
 def _fit_here(  # noqa: PLR0917 - what the command has read, in its order
-    a: str, b: str, options: MapOptions, columns: Columns, models: tuple[str | None, str | None], out: Path
+    a: str, b: str, options: MapOptions, columns: Columns, models: Names, out: Path, timeout_s: float | None
 ) -> MapDocument:
     for side in (a, b):
         require_source(side, None)
-    with packages_of("compute", "Mapping in this process"), progress_bar("reading") as report:
+    with packages_of("compute", "Mapping in this process"), work_here("reading", timeout_s) as report:
         from consilience.mapping import fit  # noqa: PLC0415 -- numpy and faiss, only for those who map here
 
         found = fit(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, models=models, report=report)
@@ -99,7 +100,7 @@ def apply_map(
         raise InvalidRequest("Nothing says where the translations go.", hint="Name a file with --out.")
     require_map(map_word)
     require_source(vectors, None)
-    with packages_of("compute", "Mapping in this process"):
+    with packages_of("compute", "Mapping in this process"), work_here("translating", timeout):
         from consilience.mapping import apply_to_file  # noqa: PLC0415 -- as above
 
         n, dim = apply_to_file(map_word, vectors, out, layer=layer, model=model)

@@ -1,16 +1,13 @@
 """Two ways to a score document: in this process, or by a service."""
 
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from consilience.cli.columns import Columns, Labels
 from consilience.cli.connection import connect
 from consilience.cli.extras import packages_of
 from consilience.cli.groups import Service
+from consilience.cli.local_work import work_here
 from consilience.cli.progress import progress_bar
 from consilience.cli.waiting import await_document
 from consilience.client.sources import EMBEDDING_ID
@@ -18,10 +15,7 @@ from consilience.client.sync import Client
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.scores import ScoreDocument
-from consilience.errors import InputError, WaitTimedOut
-
-#: Ten years: beyond that a timer has no number, and nobody waits.
-LONGEST_S = 3.2e8
+from consilience.errors import InputError
 
 
 def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
@@ -65,7 +59,7 @@ def _score_here(  # noqa: PLR0917 - as above
 ) -> ScoreDocument:
     with packages_of("compute", "Scoring in this process"):
         from consilience.scoring import score  # noqa: PLC0415 -- numpy and faiss, only for those who score here
-    with alarm(timeout_s), progress_bar("reading") as report:
+    with work_here("reading", timeout_s) as report:
         return score(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, device=device, report=report)
 
 
@@ -90,22 +84,3 @@ def store(client: Client, side: str, ids: Labels, groups: Labels) -> EmbeddingSe
             f"{side} is a stored set, which has its own ids and groups.", value=side, hint="Upload it with --ids."
         )
     return client.upload(side, ids=ids, groups=groups)
-
-
-@contextmanager
-def alarm(timeout_s: float | None) -> Iterator[None]:
-    """WaitTimedOut in the block after so many seconds: at the latest when the library call in progress returns."""
-    if timeout_s is None or timeout_s > LONGEST_S:
-        yield
-        return
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise WaitTimedOut(f"Not finished after {timeout_s:g} s.", limit=timeout_s)
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))  # zero would switch it off
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -7,9 +7,10 @@ from typing import Any
 from consilience.cli.connection import connect
 from consilience.cli.extras import packages_of
 from consilience.cli.groups import Service
+from consilience.cli.local_work import work_here
 from consilience.cli.output import to_json, write
 from consilience.cli.progress import progress_bar
-from consilience.cli.scoring import alarm, require_source
+from consilience.cli.scoring import require_source
 from consilience.cli.waiting import await_document
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import TABLE, StudyDocument
@@ -42,7 +43,7 @@ def _study_here(
     with packages_of("compute", "A study in this process"):
         from consilience.studies.local import study  # noqa: PLC0415 -- numpy and faiss, only for those who score here
     known = {label: dict(values) for label, values in metadata.items()}
-    with alarm(timeout_s), progress_bar("reading") as report:
+    with work_here("reading", timeout_s) as report:
         return study(_paths(rows), None if columns is None else _paths(columns), options, metadata=known, report=report)
 
 

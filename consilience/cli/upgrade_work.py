@@ -5,8 +5,9 @@ from pathlib import Path
 from consilience.cli.connection import connect
 from consilience.cli.extras import packages_of
 from consilience.cli.groups import Service
+from consilience.cli.local_work import work_here
 from consilience.cli.progress import progress_bar
-from consilience.cli.scoring import alarm, require_source, store
+from consilience.cli.scoring import require_source, store
 from consilience.cli.upgrade_options import Inputs
 from consilience.cli.waiting import await_document
 from consilience.contract.upgrade_reports import UpgradeReport
@@ -27,7 +28,7 @@ def _report_here(inputs: Inputs, options: UpgradeOptions, timeout_s: float | Non
         from consilience.upgrading import report  # noqa: PLC0415 -- numpy and faiss, only for those who compute here
     old, new = map(Path, inputs.documents)
     queries = None if inputs.queries is None else (Path(inputs.queries[0]), Path(inputs.queries[1]))
-    with alarm(timeout_s), progress_bar("reading") as progress:
+    with work_here("reading", timeout_s) as progress:
         return report(
             old,
             new,

@@ -56,7 +56,7 @@ def test_a_note_that_says_where_the_fault_is_is_part_of_it() -> None:
     error = InvalidRequest("Too short.", value="", hint="Write more.")
     for note in ("name: Too short.", "/draws: Too few."):
         error.add_note(note)
-    assert explain(error) == ["--name: Too short. Write more. (It is ''.)", "--draws: Too few."]
+    assert explain(error) == ["name: Too short. Write more. (It is ''.)", "--draws: Too few."]
 
 
 @pytest.mark.parametrize("words", [("--k", "many"), ("--k", "-3"), ("--profile", "l3"), ("--timeout", "-7")])
