@@ -46,7 +46,7 @@ def _plan_here(a: str, b: str, options: ScoringOptions, columns: Columns) -> Pla
 
     shapes = []
     for side, ids, groups in zip((a, b), columns.ids, columns.groups, strict=True):
-        with prefixed(side), open_path(side) as file:
+        with prefixed(f"File {side}"), open_path(side) as file:
             labels = file.with_columns(ids, groups)
             shapes.append(
                 SideShape(

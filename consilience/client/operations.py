@@ -64,7 +64,7 @@ def upload(
         params["metadata"] = json.dumps(metadata)
     columns = _given_columns(ids=ids, groups=groups)
     body = FormBody(body_of(source), columns) if columns else body_of(source)
-    with prefixed(str(source)) if isinstance(source, str | Path) else nullcontext():
+    with prefixed(f"File {source}") if isinstance(source, str | Path) else nullcontext():
         return (yield from fetch(Request("POST", "/v1/embeddings", params, body=body), EmbeddingSet))
 
 

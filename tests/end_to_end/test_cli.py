@@ -37,7 +37,7 @@ def test_of_several_files_the_one_that_is_refused_is_named(there: Command, docs:
     (tmp_path / "broken.npy").write_bytes(docs.read_bytes()[:500])
     for words in (("upload", docs, tmp_path / "broken.npy"), ("score", docs, tmp_path / "broken.npy")):
         ran = there(*words)
-        assert (ran.status, f"error: {tmp_path / 'broken.npy'}: " in ran.err) == (2, True)
+        assert (ran.status, f"error: File {tmp_path / 'broken.npy'}: " in ran.err) == (2, True)
 
 
 def test_check_passes_and_fails_by_its_bars(there: Command, docs: Path, code: Path) -> None:
