@@ -371,5 +371,5 @@ def check_cost(result: Plan, limits: CostLimits) -> None:
 def _minutes(seconds: float) -> str:
     for unit, size in (("h", 3600), ("minutes", 60)):
         if seconds >= 10 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+            return f"{seconds / size:.4g} {unit}"
+    return f"{seconds:.4g} s"

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from consilience.contract.jobs import ScoringOptions
@@ -233,6 +235,7 @@ def test_a_job_longer_than_the_limit_is_refused_with_its_estimate() -> None:
         plan(options(), large, large, limits)
     assert float(caught.value.value or 0) > 3600 == caught.value.limit
     assert "60 minutes" in caught.value.detail
+    assert re.search(r"about (?!60 minutes)[\d.]+ (h|minutes),", caught.value.detail)
     assert "estimate" in (caught.value.hint or "")
     some = plan(options(estimate={"half_width": 0.005}), large, large, limits)
     assert some.seconds < 600
@@ -296,3 +299,12 @@ def test_lists_that_are_sure_to_come_back_too_short_are_planned_as_an_exact_sear
         for effort in (1, 100)
     ]
     assert short > long
+
+
+def test_a_little_over_the_limit_is_not_told_as_the_limit_itself() -> None:
+    large = shape(1_000_000, 1, 768)
+    seconds = plan(options(), large, large, CostLimits(bytes=10**10)).seconds
+    with pytest.raises(TooExpensive) as caught:
+        plan(options(), large, large, CostLimits(bytes=10**10, seconds=seconds * 0.995))
+    about, most = re.findall(r"[\d.]+ (?:h|minutes)", caught.value.detail)
+    assert about != most
