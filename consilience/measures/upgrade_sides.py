@@ -86,7 +86,7 @@ def draw_given(options: UpgradeOptions, documents: Paired, given: Given) -> Aske
     among = np.arange(old.n) if relevant is None else np.array(sorted(relevant), np.intp)
     if len(among) < QUERIES_MIN:
         raise TooFewRows(
-            f"{len(among)} queries have judgements that name a document.",
+            f"Too few queries have judgements that name a document: {len(among)}.",
             value=len(among),
             limit=QUERIES_MIN,
             hint="Judge more queries.",

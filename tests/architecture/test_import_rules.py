@@ -1,6 +1,7 @@
 """The import rules are kept, they cover everything, and they bite."""
 
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,18 @@ def test_every_room_has_its_place_in_the_layers() -> None:
         if path.suffix == ".py" or (path / "__init__.py").is_file()
     } - {"consilience.__init__"}
     assert found | {"service", "workers"} == placed
+
+
+def test_every_room_and_every_station_of_a_score_is_on_the_page_for_contributors() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = {
+        path.name
+        for path in (ROOT / "consilience").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert {room for room in rooms - {"__init__.py"} if f"`{room}`" not in page} == set()
+    (way,) = (part for part in page.split("\n\n") if part.startswith("The way of a score"))
+    assert [path for path in re.findall(r"`([\w/.]+)`", way) if not (ROOT / path).exists()] == []
 
 
 def test_no_package_imports_anything_when_it_is_only_named() -> None:
