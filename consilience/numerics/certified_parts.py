@@ -45,15 +45,28 @@ class _Span:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Some tiles to be multiplied, and of the rows of their stripes the shifts, and what a candidate must reach."""
+    """Some tiles to be multiplied, and what is known of every row: its shift, and what a candidate must reach.
+
+    Sent elsewhere, that is of the rows of its stripes alone.
+    """
 
     rows: Rows
-    stripes: Stripes
+    pairs: Sequence[Pair]
     centre: Float64Array
     shifts: Float32Array
     limits: Float32Array
     kept: int
     groups: IdArray | None
+    alone: bool = False
+
+    def known(self, items: IdArray) -> tuple[Float32Array, Float32Array]:
+        """Shifts and limits of the rows of its stripes."""
+        return (self.shifts, self.limits) if self.alone else (self.shifts[items], self.limits[items])
+
+    def __reduce__(self) -> tuple[type["_Tiles"], tuple[object, ...]]:
+        """What is pickled."""
+        known = self.known(Stripes.of(self.pairs, self.rows.n).items)
+        return _Tiles, (self.rows, self.pairs, self.centre, *known, self.kept, self.groups, True)
 
 
 @dataclass(frozen=True)
@@ -97,11 +110,7 @@ def search_certified(
     # What a row finds in its own stripe is what the others' tiles must reach: most of these values are passed over at once.
     for round_ in ([pairs for pairs in split if is_diagonal(pairs) == first] for first in (True, False)):
         limits = _find_limits(best)
-        layouts = [Stripes.of(pairs, n) for pairs in round_]
-        tiles = [
-            _Tiles(rows, stripes, centre, shifts[stripes.items], limits[stripes.items], kept, groups)
-            for stripes in layouts
-        ]
+        tiles = [_Tiles(rows, pairs, centre, shifts, limits, kept, groups) for pairs in round_]
         for pairs, found in zip(round_, parts.map(_multiply, tiles), strict=True):
             gather([found], best)
             done += len(pairs)
@@ -138,11 +147,12 @@ def _round(block: Float32Array, centre: Float64Array, bits: np.ndarray) -> Float
 
 
 def _multiply(part: _Tiles) -> PartialGraph:
-    stripes, (n, dim) = part.stripes, (part.rows.n, part.rows.dim)
+    n, dim = part.rows.n, part.rows.dim
+    stripes = Stripes.of(part.pairs, n)
     owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
     found = Found(stripes.items, owner, part.kept)
-    found.shifts[: len(stripes.items)] = part.shifts
-    found.limits[: len(stripes.items)] = part.limits
+    rows = slice(len(stripes.items))
+    found.shifts[rows], found.limits[rows] = part.known(stripes.items)
     bits = allocate(len(stripes.items), dim)
     for (start, stop), (first, last) in zip(stripes.spans, pairwise(stripes.edges), strict=True):
         _round(part.rows.read(start, stop), part.centre, bits[first:last])
@@ -152,7 +162,7 @@ def _multiply(part: _Tiles) -> PartialGraph:
 
 def _settle(rows: Rows, best: KeyArray, rounded: Rounded, k: int, parts: Parts) -> tuple[NeighbourGraph, BoolArray]:
     """Decide by blocks of rows, as `certified.settle` does at once."""
-    counts = (best != NO_KEY).sum(axis=1)
+    counts = np.count_nonzero(best != NO_KEY, axis=1)
     ends = find_ends(best, counts)
     errors = rounded.errors(np.arange(rows.n, dtype=np.int32), ends)
     step = max(1, DECIDED // best.shape[1])

@@ -1,5 +1,6 @@
 """A graph in parts is the graph in one piece, to the last bit."""
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -34,7 +35,7 @@ class Counting:
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
         self.parts += len(parts)
-        return map(function, parts)
+        return map(function, pickle.loads(pickle.dumps(parts)))  # noqa: S301 - our own, as a cluster's are
 
     def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         return HERE.overlap(calls)
