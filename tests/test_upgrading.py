@@ -318,7 +318,11 @@ QUERIES = (space(50), space(50))
             "'q9', which is none of the queries: there are rows 0 to 49",
             (space(), space(), {"queries": QUERIES, "judgements": {"q9": [1]}}),
         ),
-        (TooFewRows, "Too few queries have judgements that name a document: 1", (space(), space(), {"queries": QUERIES, "judgements": {"0": [1]}})),
+        (
+            TooFewRows,
+            "Too few queries have judgements that name a document: 1",
+            (space(), space(), {"queries": QUERIES, "judgements": {"0": [1]}}),
+        ),
         (InvalidRequest, "needs ids on both sides", (space(), space(), {"pairing": "id"})),
         (InvalidRequest, "anchors", (space(), space(), {"maps": [{"kind": "relative", "anchors": 5000}]})),
         (UnknownLayer, "Side new has no layer '9'", (space(), space(), {"layers": {"new": "9"}})),
