@@ -4,10 +4,12 @@ An `Operation` is a generator: it yields a `Request`, is sent the response, and 
 It is written once; the two clients differ only in how they send.
 """
 
+import uuid
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -57,6 +59,28 @@ class Request:
 
 
 Operation = Generator[Request, httpx2.Response, Result]
+
+
+def resource(*steps: str) -> str:
+    """The path of a resource; an id with a slash in it is no way to another one."""
+    return "/".join(["/v1", *(quote(step, safe="") for step in steps)])
+
+
+def query(**params: object) -> dict[str, str]:
+    """The parameters that are given."""
+    return {key: str(value) for key, value in params.items() if value is not None}
+
+
+def submission(path: str, content: Body | dict[str, Any], webhook: str | None = None) -> Request:
+    """A wish for a job, whose end the webhook is told of.
+
+    The key makes a repeated POST, after a connection that broke, the same job.
+    """
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    if not isinstance(content, dict):
+        return Request("POST", path, headers=headers, body=content)
+    told = {} if webhook is None else {"webhook": {"url": webhook}}
+    return Request("POST", path, headers=headers, json=content | told)
 
 
 def fetch(request: Request, kind: type[Model]) -> Operation[Model]:

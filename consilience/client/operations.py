@@ -4,14 +4,22 @@ import json
 import math
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import quote
 
-from consilience.client.exchange import Operation, Request, check, error_of, fetch, read
+from consilience.client.exchange import (
+    Operation,
+    Request,
+    check,
+    error_of,
+    fetch,
+    query,
+    read,
+    resource,
+    submission,
+)
 from consilience.client.forms import FormBody, Labels, column_json
 from consilience.client.sources import AnySource, Source, body_of, name_of, stored_id
 from consilience.contract.base import Document
@@ -70,25 +78,23 @@ def upload(
 
 def embedding(embedding_id: str) -> Operation[EmbeddingSet]:
     """One stored set."""
-    return fetch(Request("GET", _path("embeddings", embedding_id)), EmbeddingSet)
+    return fetch(Request("GET", resource("embeddings", embedding_id)), EmbeddingSet)
 
 
 def embeddings(name: str | None, cursor: str | None, limit: int) -> Operation[EmbeddingPage]:
     """A page of stored sets, newest first."""
-    return fetch(Request("GET", "/v1/embeddings", _given(name=name, cursor=cursor, limit=limit)), EmbeddingPage)
+    return fetch(Request("GET", "/v1/embeddings", query(name=name, cursor=cursor, limit=limit)), EmbeddingPage)
 
 
 def delete(embedding_id: str) -> Operation[None]:
     """Forget a stored set."""
-    check((yield Request("DELETE", _path("embeddings", embedding_id))))
+    check((yield Request("DELETE", resource("embeddings", embedding_id))))
 
 
 def extract(request: ExtractionRequest) -> Operation[Job]:
     """Ask for the set that a model makes of a dataset."""
-    # As with `align`: a repeated POST is the same job.
-    headers = {"idempotency-key": uuid.uuid4().hex}
     body = request.model_dump(mode="json", exclude_defaults=True)
-    return (yield from fetch(Request("POST", "/v1/embeddings", headers=headers, json=body), Job))
+    return (yield from fetch(submission("/v1/embeddings", body), Job))
 
 
 def add_dataset(
@@ -114,27 +120,23 @@ def make_dataset(
 
 def dataset(dataset_id: str) -> Operation[Dataset]:
     """One stored dataset."""
-    return fetch(Request("GET", _path("datasets", dataset_id)), Dataset)
+    return fetch(Request("GET", resource("datasets", dataset_id)), Dataset)
 
 
 def datasets(name: str | None, cursor: str | None, limit: int) -> Operation[DatasetPage]:
     """A page of stored datasets, newest first."""
-    return fetch(Request("GET", "/v1/datasets", _given(name=name, cursor=cursor, limit=limit)), DatasetPage)
+    return fetch(Request("GET", "/v1/datasets", query(name=name, cursor=cursor, limit=limit)), DatasetPage)
 
 
 def delete_dataset(dataset_id: str) -> Operation[None]:
     """Forget a stored dataset."""
-    check((yield Request("DELETE", _path("datasets", dataset_id))))
+    check((yield Request("DELETE", resource("datasets", dataset_id))))
 
 
 def align(a: AnySource, b: AnySource, options: ScoringOptions, webhook: str | None = None) -> Operation[Job]:
     """Upload what is not yet stored, then ask for the alignment, whose end the webhook is told of."""
     body = yield from _request(a, b, options)
-    if webhook is not None:
-        body["webhook"] = {"url": webhook}
-    # The key makes a repeated POST, after a connection that broke, the same job.
-    headers = {"idempotency-key": uuid.uuid4().hex}
-    return (yield from fetch(Request("POST", "/v1/alignments", headers=headers, json=body), Job))
+    return (yield from fetch(submission("/v1/alignments", body, webhook), Job))
 
 
 def plan(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[Plan]:
@@ -154,8 +156,7 @@ def study(
     body["rows"] = yield from _members(rows, metadata)
     if columns is not None:
         body["columns"] = yield from _members(columns, metadata)
-    headers = {"idempotency-key": uuid.uuid4().hex}
-    return (yield from fetch(Request("POST", "/v1/studies", headers=headers, json=body), Job))
+    return (yield from fetch(submission("/v1/studies", body), Job))
 
 
 def extend_study(
@@ -169,18 +170,17 @@ def extend_study(
     for side, models in (("rows", rows), ("columns", columns)):
         if models:
             body[side] = yield from _members(models, metadata)
-    headers = {"idempotency-key": uuid.uuid4().hex}
-    return (yield from fetch(Request("POST", _path("studies", study_id, "models"), headers=headers, json=body), Job))
+    return (yield from fetch(submission(resource("studies", study_id, "models"), body), Job))
 
 
 def study_so_far(study_id: str) -> Operation[StudyDocument]:
     """What is there of a study."""
-    return fetch(Request("GET", _path("studies", study_id)), StudyDocument)
+    return fetch(Request("GET", resource("studies", study_id)), StudyDocument)
 
 
 def study_table(study_id: str, form: Literal["csv", "parquet"]) -> Operation[bytes]:
     """What is there of a study, as a file."""
-    return check((yield Request("GET", _path("studies", study_id), {"format": form}))).content
+    return check((yield Request("GET", resource("studies", study_id), {"format": form}))).content
 
 
 def upgrade(
@@ -201,29 +201,28 @@ def upgrade(
         }
     if judgements is not None:
         body["judgements"] = {query: list(answers) for query, answers in judgements.items()}
-    headers = {"idempotency-key": uuid.uuid4().hex}
-    return (yield from fetch(Request("POST", "/v1/upgrades", headers=headers, json=body), Job))
+    return (yield from fetch(submission("/v1/upgrades", body), Job))
 
 
 def upgrade_page(job_id: str, form: Literal["markdown", "html"]) -> Operation[str]:
     """An upgrade report as a page."""
-    return check((yield Request("GET", _path("upgrades", job_id), {"format": form}))).text
+    return check((yield Request("GET", resource("upgrades", job_id), {"format": form}))).text
 
 
 def job(job_id: str) -> Operation[Job]:
     """One job as it stands."""
-    return fetch(Request("GET", _path("jobs", job_id)), Job)
+    return fetch(Request("GET", resource("jobs", job_id)), Job)
 
 
 def jobs(status: JobStatus | None, cursor: str | None, limit: int, kind: JobKind | None = None) -> Operation[JobPage]:
     """A page of jobs, newest first."""
-    params = _given(status=status, kind=kind, cursor=cursor, limit=limit)
+    params = query(status=status, kind=kind, cursor=cursor, limit=limit)
     return fetch(Request("GET", "/v1/jobs", params), JobPage)
 
 
 def cancel(job_id: str) -> Operation[Job]:
     """Ask for a job's end; a finished job stays as it is."""
-    return fetch(Request("POST", _path("jobs", job_id, "cancel")), Job)
+    return fetch(Request("POST", resource("jobs", job_id, "cancel")), Job)
 
 
 def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operation[Job]:
@@ -232,7 +231,7 @@ def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operati
     Raises WaitTimedOut when `timeout_s` seconds have passed first.
     """
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    request, delay_s = Request("GET", _path("jobs", job_id)), POLL_FIRST_S
+    request, delay_s = Request("GET", resource("jobs", job_id)), POLL_FIRST_S
     while True:
         response = check((yield request))
         if response.status_code != NOT_MODIFIED:
@@ -305,10 +304,6 @@ def _given_columns(**columns: Labels | None) -> dict[str, bytes]:
     return {name: column_json(labels, name) for name, labels in columns.items() if labels is not None}
 
 
-def _given(**params: object) -> dict[str, str]:
-    return {key: str(value) for key, value in params.items() if value is not None}
-
-
 def _timed_out(job_id: str, timeout_s: float | None) -> WaitTimedOut:
     return WaitTimedOut(
         f"Job {job_id} has not finished after {timeout_s} s.",
@@ -316,8 +311,3 @@ def _timed_out(job_id: str, timeout_s: float | None) -> WaitTimedOut:
         limit=timeout_s,
         hint="It goes on; look at it later under its id.",
     )
-
-
-def _path(*steps: str) -> str:
-    """The address of a resource; an id with a slash in it is no way to another one."""
-    return "/".join(["/v1", *(quote(step, safe="") for step in steps)])

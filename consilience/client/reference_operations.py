@@ -2,14 +2,12 @@
 
 import json
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from consilience.client.exchange import Operation, Request, check, fetch
+from consilience.client.exchange import Operation, Request, check, fetch, query, resource, submission
 from consilience.client.forms import FormBody
-from consilience.client.operations import upload
+from consilience.client.operations import store
 from consilience.client.sources import AnySource, Source, body_of, stored_id
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, OtherSide, ScoringOptions, Side
@@ -28,7 +26,7 @@ def add_reference(
     """Upload what is not yet stored, then make the reference set."""
     members: list[str] = []
     for source in sources:
-        members += [stored_id(source) or (yield from upload(source)).id]
+        members += [(yield from store(source))]
     body = {"name": name, "embeddings": members, "metadata": dict(metadata or {})}
     return (yield from fetch(Request("POST", "/v1/references", json=body), ReferenceSet))
 
@@ -36,7 +34,7 @@ def add_reference(
 def reference(words: str) -> Operation[ReferenceSet]:
     """One reference set by its id, or the newest of a name."""
     if REFERENCE_ID.fullmatch(words):
-        return (yield from fetch(Request("GET", f"/v1/references/{words}"), ReferenceSet))
+        return (yield from fetch(Request("GET", resource("references", words)), ReferenceSet))
     page = yield from references(words, None, 1)
     if not page.data:
         raise NotFound(f"There is no reference set called {words}.", value=words)
@@ -45,13 +43,12 @@ def reference(words: str) -> Operation[ReferenceSet]:
 
 def references(name: str | None, cursor: str | None, limit: int) -> Operation[ReferencePage]:
     """A page of reference sets, newest first."""
-    params = {key: str(value) for key, value in (("name", name), ("cursor", cursor)) if value is not None}
-    return fetch(Request("GET", "/v1/references", params | {"limit": str(limit)}), ReferencePage)
+    return fetch(Request("GET", "/v1/references", query(name=name, cursor=cursor, limit=limit)), ReferencePage)
 
 
 def delete_reference(reference_id: str) -> Operation[None]:
     """Forget a reference set."""
-    check((yield Request("DELETE", f"/v1/references/{quote(reference_id, safe='')}")))
+    check((yield Request("DELETE", resource("references", reference_id))))
 
 
 def align_reference(
@@ -66,17 +63,15 @@ def align_reference(
     given: dict[str, Any] = {name: getattr(options, name) for name in options.model_fields_set}
     if webhook is not None:
         given["webhook"] = {"url": webhook}
-    # The key makes a repeated POST, after a connection that broke, the same job.
-    headers = {"idempotency-key": uuid.uuid4().hex}
     if isinstance(a, Extraction) or stored_id(a):
         side = a if isinstance(a, Extraction) else Side(embedding=stored_id(a))
         request = AlignmentRequest(a=side, b=b, **given)
         body = request.model_dump(mode="json", include=request.model_fields_set)
-        return (yield from fetch(Request("POST", "/v1/alignments", headers=headers, json=body), Job))
+        return (yield from fetch(submission("/v1/alignments", body), Job))
     words = FormOptions(b=b, **given)
     part = json.dumps(words.model_dump(mode="json", include=words.model_fields_set)).encode()
     form = FormBody(body_of(a), {"request": part}, "a")
-    return (yield from fetch(Request("POST", "/v1/alignments", headers=headers, body=form), Job))
+    return (yield from fetch(submission("/v1/alignments", form), Job))
 
 
 def check_sides(b: object, chosen: object) -> None:

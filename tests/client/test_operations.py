@@ -4,6 +4,7 @@ import email
 import email.policy
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -190,7 +191,17 @@ def test_ids_that_json_cannot_hold_are_refused_before_anything_is_sent(call: Cal
     assert (caught.value.pointer, script.seen) == ("/ids", [])
 
 
-def test_an_id_stays_one_step_of_the_path_whatever_it_holds(call: Call) -> None:
+@pytest.mark.parametrize(
+    ("ask", "path"),
+    [
+        (lambda client: client.cancel("../../v1/x?y"), "/v1/jobs/..%2F..%2Fv1%2Fx%3Fy/cancel"),
+        (lambda client: client.delete_map("../jobs"), "/v1/maps/..%2Fjobs"),
+        (lambda client: client.map_file("a/b"), "/v1/maps/a%2Fb/file"),
+        (lambda client: client.translate("a/b", [[1.0]]), "/v1/maps/a%2Fb/apply"),
+        (lambda client: client.delete_reference("../jobs"), "/v1/references/..%2Fjobs"),
+    ],
+)
+def test_an_id_stays_one_step_of_the_path_whatever_it_holds(call: Call, ask: Callable[[Any], Any], path: str) -> None:
     with serving(Script(Answer(404, problem("not-found", 404)))) as script, pytest.raises(NotFound):
-        call(script.url, lambda client: client.cancel("../../v1/x?y"))
-    assert script.seen[0].path == "/v1/jobs/..%2F..%2Fv1%2Fx%3Fy/cancel"
+        call(script.url, ask)
+    assert script.seen[0].path == path
