@@ -15,7 +15,7 @@ from consilience.cli.output import present
 from consilience.cli.progress import progress_bar
 from consilience.cli.tables import fact_table
 from consilience.cli.waiting import await_document
-from consilience.client.options import extraction_of
+from consilience.client.options import options_of
 from consilience.contract.extraction import ExtractedLayer, ExtractionDocument, ExtractionRequest
 from consilience.contract.models import Pooling
 from consilience.contract.records import SetRecord
@@ -60,7 +60,7 @@ def extract(
     """
     chosen = layers if layers in {"all", "last"} else layers.split(",")
     wish = {"model": model, "dataset": dataset, "view": view, "layers": chosen, "pooling": pooling}
-    request = extraction_of({**wish, "max_length": max_length, "name": name})
+    request = options_of(ExtractionRequest, None, {**wish, "max_length": max_length, "name": name})
     if server is not None:
         _refuse_local({"--out": out, "--ids-out": ids_out, "--models": folders}, device)
         _show(_extract_there(request, server, timeout), as_json=as_json)

@@ -117,4 +117,4 @@ def read_options(
         "gallery_sizes": parse_sizes(gallery_sizes),
         "memory_budget_bytes": None if memory_budget is None else parse_bytes(memory_budget),
     }
-    return options_of(None, fields)
+    return options_of(ScoringOptions, None, fields)

@@ -7,7 +7,7 @@ from typer import Option
 
 from consilience.cli.metric_words import parse_map
 from consilience.cli.options import Pairing, Seed
-from consilience.client.options import map_options_of
+from consilience.client.options import options_of
 from consilience.contract.maps import MapOptions, MapPreparation
 
 Kind = Annotated[
@@ -42,7 +42,7 @@ class Fitting:
             "queries": self.queries,
             "seed": self.seed,
         }
-        return map_options_of(None, fields)
+        return options_of(MapOptions, None, fields)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typer import Option
 
 from consilience.cli.options import file_to_write
 from consilience.cli.study_words import parse_difference, parse_factor, parse_trend
-from consilience.client.options import study_options_of
+from consilience.client.options import options_of
 from consilience.contract.jobs import ScoringOptions
 from consilience.contract.studies import StudyOptions
 
@@ -58,4 +58,4 @@ def read_study_options(scoring: ScoringOptions, questions: Questions, *, interva
         "umap": questions.umap,
         **({} if interval else {"interval": None}),
     }
-    return study_options_of(None, {name: getattr(scoring, name) for name in scoring.model_fields_set} | asked)
+    return options_of(StudyOptions, None, {name: getattr(scoring, name) for name in scoring.model_fields_set} | asked)

@@ -11,7 +11,7 @@ from consilience.cli.columns import Labels, read_optional
 from consilience.cli.judgements import Judgements, read_judgements
 from consilience.cli.metric_words import parse_map
 from consilience.cli.options import ColumnFile, Pairing, Seed
-from consilience.client.options import upgrade_options_of
+from consilience.client.options import options_of
 from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InvalidRequest
 
@@ -132,7 +132,7 @@ def read_upgrade_options(counting: Counting, judging: Judging, maps: Sequence[st
         "seed": judging.seed,
     }
     tried = {} if maps is None else {"maps": [parse_map(word) for word in maps if word != "none"]}
-    return upgrade_options_of(None, body | tried)
+    return options_of(UpgradeOptions, None, body | tried)
 
 
 def _parse_layers(words: Sequence[str]) -> dict[str, str]:

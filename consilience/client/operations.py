@@ -21,8 +21,9 @@ from consilience.client.exchange import (
     submission,
 )
 from consilience.client.forms import FormBody, Labels, column_json
+from consilience.client.options import options_of
 from consilience.client.sources import AnySource, Source, body_of, name_of, stored_id
-from consilience.contract.base import Document
+from consilience.contract.base import Document, LayerChoice
 from consilience.contract.datasets import Dataset, DatasetPage, ViewKind
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.extraction import Extraction, ExtractionRequest
@@ -39,6 +40,7 @@ from consilience.contract.jobs import (
     Side,
 )
 from consilience.contract.metrics import Catalogue
+from consilience.contract.models import Pooling
 from consilience.contract.places import prefixed
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
@@ -91,8 +93,30 @@ def delete(embedding_id: str) -> Operation[None]:
     check((yield Request("DELETE", resource("embeddings", embedding_id))))
 
 
-def extract(request: ExtractionRequest) -> Operation[Job]:
+def extract(  # noqa: PLR0917 - what the clients are asked, in their order
+    model: str,
+    dataset: str,
+    view: str,
+    layers: LayerChoice,
+    pooling: Pooling,
+    max_length: int | None,
+    name: str | None,
+    metadata: Mapping[str, Any] | None,
+    webhook: str | None,
+) -> Operation[Job]:
     """Ask for the set that a model makes of a dataset."""
+    wish = {
+        "model": model,
+        "dataset": dataset,
+        "view": view,
+        "layers": layers,
+        "pooling": pooling,
+        "max_length": max_length,
+        "name": name,
+        "metadata": metadata or {},
+        "webhook": webhook and {"url": webhook},
+    }
+    request = options_of(ExtractionRequest, None, wish)
     body = request.model_dump(mode="json", exclude_defaults=True)
     return (yield from fetch(submission("/v1/embeddings", body), Job))
 

@@ -6,51 +6,19 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from consilience.contract.base import Request
-from consilience.contract.extraction import ExtractionRequest
-from consilience.contract.jobs import ScoringOptions
-from consilience.contract.maps import MapOptions
 from consilience.contract.places import find_pointer, sentence
-from consilience.contract.studies import StudyOptions
-from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InvalidRequest
 
 Options = TypeVar("Options", bound=Request)
 
 
-def options_of(options: ScoringOptions | None, fields: Mapping[str, Any]) -> ScoringOptions:
+def options_of(kind: type[Options], options: Options | None, fields: Mapping[str, Any]) -> Options:
     """The options, with single fields replaced; InvalidRequest names the first field that cannot be used."""
-    return _read(ScoringOptions, options, fields)
-
-
-def study_options_of(options: StudyOptions | None, fields: Mapping[str, Any]) -> StudyOptions:
-    """The same of a study's options."""
-    return _read(StudyOptions, options, fields)
-
-
-def map_options_of(options: MapOptions | None, fields: Mapping[str, Any]) -> MapOptions:
-    """The options of a map, as `options_of` does it."""
-    return _read(MapOptions, options, fields)
-
-
-def upgrade_options_of(options: UpgradeOptions | None, fields: Mapping[str, Any]) -> UpgradeOptions:
-    """The options of an upgrade report, as `options_of` does it."""
-    return _read(UpgradeOptions, options, fields)
-
-
-def _read(kind: type[Options], options: Options | None, fields: Mapping[str, Any]) -> Options:
     body = {**_given(options), **fields}
     try:
         return kind.model_validate(body)
     except ValidationError as error:
         raise invalid(error, body) from error
-
-
-def extraction_of(fields: Mapping[str, Any]) -> ExtractionRequest:
-    """The wish for a set; InvalidRequest names the first field that cannot be used."""
-    try:
-        return ExtractionRequest.model_validate(fields)
-    except ValidationError as error:
-        raise invalid(error, fields) from error
 
 
 def invalid(error: ValidationError, body: Mapping[str, Any]) -> InvalidRequest:

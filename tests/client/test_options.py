@@ -3,6 +3,7 @@
 import pytest
 
 from consilience.client.options import options_of
+from consilience.contract.jobs import ScoringOptions
 from consilience.errors import InvalidRequest
 
 
@@ -18,7 +19,7 @@ from consilience.errors import InvalidRequest
 )
 def test_a_fault_is_told_by_its_place_in_what_was_written(fields: dict[str, object], pointer: str, words: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        options_of(None, fields)
+        options_of(ScoringOptions, None, fields)
     assert caught.value.pointer == pointer
     assert words in str(caught.value)
     assert "Value error" not in str(caught.value)

@@ -56,7 +56,7 @@ class AlignmentCalls(JobCalls):
         the job's end, by a signed POST.
         """
         reference_operations.check_sides(b, reference)
-        chosen = options_of(options, fields)
+        chosen = options_of(ScoringOptions, options, fields)
         if reference is not None:
             asked = reference_operations.align_reference(a, reference, chosen, webhook)
             return PendingJob(self, self._run(asked), ReferenceDocument)
@@ -65,7 +65,7 @@ class AlignmentCalls(JobCalls):
 
     def plan(self, a: AnySource, b: AnySource, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""
-        return self._run(operations.plan(a, b, options_of(options, fields)))
+        return self._run(operations.plan(a, b, options_of(ScoringOptions, options, fields)))
 
 
 class AsyncAlignmentCalls(AsyncJobCalls):
@@ -111,7 +111,7 @@ class AsyncAlignmentCalls(AsyncJobCalls):
         the job's end, by a signed POST.
         """
         reference_operations.check_sides(b, reference)
-        chosen = options_of(options, fields)
+        chosen = options_of(ScoringOptions, options, fields)
         if reference is not None:
             asked = reference_operations.align_reference(a, reference, chosen, webhook)
             return AsyncPendingJob(self, await self._run(asked), ReferenceDocument)
@@ -120,4 +120,4 @@ class AsyncAlignmentCalls(AsyncJobCalls):
 
     async def plan(self, a: AnySource, b: AnySource, options: ScoringOptions | None = None, **fields: Any) -> Plan:
         """What `align` would cost; uploads what is not stored yet, but makes no job."""
-        return await self._run(operations.plan(a, b, options_of(options, fields)))
+        return await self._run(operations.plan(a, b, options_of(ScoringOptions, options, fields)))

@@ -6,7 +6,6 @@ from typing import Any
 from consilience.client import operations
 from consilience.client.calls.jobs import AsyncJobCalls, JobCalls
 from consilience.client.forms import Labels
-from consilience.client.options import extraction_of
 from consilience.client.pending import AsyncPendingJob, PendingJob
 from consilience.client.sources import Source
 from consilience.contract.base import LayerChoice
@@ -62,18 +61,7 @@ class EmbeddingCalls(JobCalls):
 
         The same model, items and wishes again are the set that was made before. Its ids are those of the items.
         """
-        wish = {
-            "model": model,
-            "dataset": dataset,
-            "view": view,
-            "layers": layers,
-            "pooling": pooling,
-            "max_length": max_length,
-            "name": name,
-            "metadata": metadata or {},
-            "webhook": webhook and {"url": webhook},
-        }
-        job = self._run(operations.extract(extraction_of(wish)))
+        job = self._run(operations.extract(model, dataset, view, layers, pooling, max_length, name, metadata, webhook))
         return PendingJob(self, job, ExtractionDocument)
 
 
@@ -124,16 +112,7 @@ class AsyncEmbeddingCalls(AsyncJobCalls):
 
         The same model, items and wishes again are the set that was made before. Its ids are those of the items.
         """
-        wish = {
-            "model": model,
-            "dataset": dataset,
-            "view": view,
-            "layers": layers,
-            "pooling": pooling,
-            "max_length": max_length,
-            "name": name,
-            "metadata": metadata or {},
-            "webhook": webhook and {"url": webhook},
-        }
-        job = await self._run(operations.extract(extraction_of(wish)))
+        job = await self._run(
+            operations.extract(model, dataset, view, layers, pooling, max_length, name, metadata, webhook)
+        )
         return AsyncPendingJob(self, job, ExtractionDocument)

@@ -6,7 +6,7 @@ from typing import Any
 
 from consilience.client import map_operations
 from consilience.client.calls.jobs import AsyncJobCalls, JobCalls
-from consilience.client.options import map_options_of
+from consilience.client.options import options_of
 from consilience.client.pending import AsyncPendingJob, PendingJob
 from consilience.client.sources import Source
 from consilience.contract.maps import MapOptions, MapPage, StoredMap, TranslatedVectors, TranslationDocument
@@ -30,7 +30,7 @@ class MapCalls(JobCalls):
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. `fields` are those
         of MapOptions and replace single ones of `options`.
         """
-        operation = map_operations.fit_map(a, b, map_options_of(options, fields), name, webhook)
+        operation = map_operations.fit_map(a, b, options_of(MapOptions, options, fields), name, webhook)
         return PendingJob(self, self._run(operation), StoredMap)
 
     def upload_map(self, path: str | os.PathLike[str], *, name: str | None = None) -> StoredMap:
@@ -85,7 +85,7 @@ class AsyncMapCalls(AsyncJobCalls):
         `a` and `b` are stored sets, their ids, paths or arrays; what is not stored yet is uploaded first. `fields` are those
         of MapOptions and replace single ones of `options`.
         """
-        operation = map_operations.fit_map(a, b, map_options_of(options, fields), name, webhook)
+        operation = map_operations.fit_map(a, b, options_of(MapOptions, options, fields), name, webhook)
         return AsyncPendingJob(self, await self._run(operation), StoredMap)
 
     async def upload_map(self, path: str | os.PathLike[str], *, name: str | None = None) -> StoredMap:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from consilience.client import operations
 from consilience.client.calls.jobs import AsyncJobCalls, JobCalls
-from consilience.client.options import study_options_of
+from consilience.client.options import options_of
 from consilience.client.pending import AsyncPendingJob, PendingJob
 from consilience.client.sources import Source
 from consilience.contract.studies import StudyOptions
@@ -29,7 +29,7 @@ class StudyCalls(JobCalls):
         `rows` and `columns` are labels with stored sets, their ids, paths or arrays; what is not stored yet is uploaded
         first. `metadata` holds, by label, the numbers that trends and factors ask for. `fields` are those of StudyOptions.
         """
-        operation = operations.study(rows, columns, study_options_of(options, fields), metadata)
+        operation = operations.study(rows, columns, options_of(StudyOptions, options, fields), metadata)
         return PendingJob(self, self._run(operation), StudyDocument)
 
     def extend_study(
@@ -70,7 +70,7 @@ class AsyncStudyCalls(AsyncJobCalls):
         `rows` and `columns` are labels with stored sets, their ids, paths or arrays; what is not stored yet is uploaded
         first. `metadata` holds, by label, the numbers that trends and factors ask for. `fields` are those of StudyOptions.
         """
-        operation = operations.study(rows, columns, study_options_of(options, fields), metadata)
+        operation = operations.study(rows, columns, options_of(StudyOptions, options, fields), metadata)
         return AsyncPendingJob(self, await self._run(operation), StudyDocument)
 
     async def extend_study(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from consilience.client import operations
 from consilience.client.calls.jobs import AsyncJobCalls, JobCalls
-from consilience.client.options import upgrade_options_of
+from consilience.client.options import options_of
 from consilience.client.pending import AsyncPendingJob, PendingJob
 from consilience.client.sources import Source
 from consilience.contract.upgrade_reports import UpgradeReport
@@ -31,7 +31,7 @@ class UpgradeCalls(JobCalls):
         or arrays; what is not stored yet is uploaded first. `judgements` are, for each query, the documents that answer it: by
         ids, or by row numbers where there are none. `fields` are those of UpgradeOptions.
         """
-        operation = operations.upgrade(old, new, upgrade_options_of(options, fields), queries, judgements)
+        operation = operations.upgrade(old, new, options_of(UpgradeOptions, options, fields), queries, judgements)
         return PendingJob(self, self._run(operation), UpgradeReport)
 
     def upgrade_page(self, job_id: str, form: Literal["markdown", "html"] = "markdown") -> str:
@@ -58,7 +58,7 @@ class AsyncUpgradeCalls(AsyncJobCalls):
         or arrays; what is not stored yet is uploaded first. `judgements` are, for each query, the documents that answer it: by
         ids, or by row numbers where there are none. `fields` are those of UpgradeOptions.
         """
-        operation = operations.upgrade(old, new, upgrade_options_of(options, fields), queries, judgements)
+        operation = operations.upgrade(old, new, options_of(UpgradeOptions, options, fields), queries, judgements)
         return AsyncPendingJob(self, await self._run(operation), UpgradeReport)
 
     async def upgrade_page(self, job_id: str, form: Literal["markdown", "html"] = "markdown") -> str:
