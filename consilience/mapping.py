@@ -169,7 +169,7 @@ def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", mode
     opened = found if isinstance(found, Map) else load(found)
     if not isinstance(vectors, str | Path):
         return opened.apply(np.asarray(vectors), model=model)
-    chosen = pick_layer(open_source(vectors, "a"), layer, "a")
+    chosen = pick_layer(open_source(vectors, "a"), layer, None)
     opened.check_origin(model, find_layer_digest(chosen))
     return np.concatenate(list(opened.blocks(chosen)))
 
@@ -189,7 +189,7 @@ def apply_to_file(
         As `apply`.
     """
     opened = found if isinstance(found, Map) else load(found)
-    chosen = pick_layer(open_source(source, "a"), layer, "a")
+    chosen = pick_layer(open_source(source, "a"), layer, None)
     opened.check_origin(model, find_layer_digest(chosen))
     shape = chosen.n, opened.card.b.dim
     write_npy(Path(out), shape, opened.blocks(chosen))
@@ -332,7 +332,7 @@ def _pair(options: MapOptions, a: Source, b: Source) -> tuple[tuple[Source, Sour
     return sides, pair(*sides, options.pairing, FreshGraphs().fact)
 
 
-def pick_layer(source: Source, word: str, side: str) -> Layer:
+def pick_layer(source: Source, word: str, side: str | None) -> Layer:
     """The layer of a name, or the last one.
 
     Raises

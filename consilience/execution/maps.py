@@ -57,7 +57,7 @@ def run_translation(file: MapFile, source: EmbeddingSet, layer: str, blobs: Blob
     """
     found = open_map(file)
     side = open_set(source, blobs, with_ids=source.ids is not None)
-    chosen = pick_layer(side, layer, "a")
+    chosen = pick_layer(side, layer, None)
     found.check_origin(find_model(source), chosen.digest)
 
     def read() -> Iterator[Array]:

@@ -78,8 +78,8 @@ def choose_layers(choice: LayerChoice, names: Sequence[str], side: str) -> tuple
     return tuple(dict.fromkeys(_know(name, names, side, "`last` and `all` work too") for name in choice))
 
 
-def choose_layer(choice: str, names: Sequence[str], side: str) -> str:
-    """Turn `last` or a name into a name, where one layer takes part.
+def choose_layer(choice: str, names: Sequence[str], side: str | None) -> str:
+    """Turn `last` or a name into a name, where one layer takes part; `side` is None where there is no other one.
 
     Raises
     ------
@@ -89,13 +89,14 @@ def choose_layer(choice: str, names: Sequence[str], side: str) -> str:
     return names[-1] if choice == "last" else _know(choice, names, side, "`last` works too")
 
 
-def _know(name: str, names: Sequence[str], side: str, words: str) -> str:
+def _know(name: str, names: Sequence[str], side: str | None, words: str) -> str:
     if name not in names:
+        whose, pointer = ("The set", "/layer") if side is None else (f"Side {side}", f"/layers/{side}")
         raise UnknownLayer(
-            f"Side {side} has no layer {name!r}.",
+            f"{whose} has no layer {name!r}.",
             value=name,
             hint=f"Its layers are {', '.join(names)}; {words}.",
-            pointer=f"/layers/{side}",
+            pointer=pointer,
         )
     return name
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from consilience.contract.jobs import Plan
 from consilience.contract.maps import LowRank, MapChoice, MapOptions, Mlp, Relative
-from consilience.contract.places import placed
 from consilience.errors import InvalidRequest, TooFewRows
 from consilience.planning.alignments import CostLimits, SideShape, check_cost, choose_layer, count_pairs
 from consilience.planning.costs import add_up
@@ -136,8 +135,7 @@ def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limit
     InvalidRequest
         The layer has another dimension than the map takes.
     """
-    with placed("/layer", instead="/layers/a"):
-        p = find_dim(source, layer, "a")
+    p = find_dim(source, layer, None)
     if p != dims[0]:
         raise InvalidRequest(
             f"The layer has {p} dimensions, the map takes {dims[0]}.",
@@ -152,7 +150,7 @@ def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limit
     return plan_works(works, limits, n=source.n, dim_a=dims[0], dim_b=dims[1])
 
 
-def find_dim(shape: SideShape, layer: str, side: str) -> int:
+def find_dim(shape: SideShape, layer: str, side: str | None) -> int:
     """Columns of the layer of this name, or of the last one.
 
     Raises

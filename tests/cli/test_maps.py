@@ -83,7 +83,7 @@ def test_vectors_that_the_map_does_not_take_are_refused_and_nothing_is_written(
         (tmp_path / "spoilt.npy", (), "NaN"),
         (pair[1], (), "those that the map leads to"),
         (pair[0], ("--model", "new"), "takes vectors of old"),
-        (pair[0], ("--layer", "9"), "no layer '9'"),
+        (pair[0], ("--layer", "9"), "The set has no layer '9'. Its layers are 0; `last` works too."),
     ):
         ran = consilience("map", "apply", map_file, source, "--out", out, *words)
         assert ran.status == 2

@@ -198,7 +198,8 @@ def test_a_set_of_another_dimension_or_layer_is_refused_at_once(
     place = stored["links"]["apply"]
     assert_problem(busy_client.post(place, json={"embedding": wide}), 422, "invalid-request", pointer="/embedding")
     answer = busy_client.post(place, json={"embedding": sides[0], "layer": "7"})
-    assert_problem(answer, 422, "unknown-layer", pointer="/layer")
+    problem = assert_problem(answer, 422, "unknown-layer", pointer="/layer")
+    assert problem["detail"] == "The set has no layer '7'."
 
 
 def test_a_set_that_a_waiting_map_needs_stays_and_can_go_when_it_is_canceled(client: httpx2.Client) -> None:
