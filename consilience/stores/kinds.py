@@ -83,14 +83,29 @@ class RecordKind:
             self._bind(connection, access.owner, key, row)
         return row, created
 
-    def hold(self, connection: Connection, record_ids: Iterable[str], access: Access) -> None:
-        """Keep records from being deleted until this transaction has committed what uses them; NotFound where one is gone."""
+    def hold(
+        self, connection: Connection, record_ids: Iterable[str], access: Access, pointer: str | None = None
+    ) -> None:
+        """Keep records from being deleted until this transaction has committed what uses them.
+
+        Parameters
+        ----------
+        pointer : str, optional
+            Where the request lists them.
+
+        Raises
+        ------
+        NotFound
+            One is gone; which in the list, the pointer says.
+        """
         wanted = list(record_ids)
         query = sa.select(self.table.c.id).where(self.table.c.id.in_(wanted), access.sees(self.table.c.owner))
         found = set(connection.execute(query.with_for_update(read=True)).scalars()) if wanted else ()
-        for each in wanted:
+        for place, each in enumerate(wanted):
             if each not in found:
-                raise self.not_found(each)
+                error = self.not_found(each)
+                error.pointer = pointer and f"{pointer}/{place}"
+                raise error
 
     def tie(self, connection: Connection, job_id: str, record_ids: Iterable[str]) -> None:
         """Keep records that are held from being deleted before the job has finished."""

@@ -43,7 +43,7 @@ class ReferenceRecords:
         Raises
         ------
         NotFound
-            There is no such set.
+            There is no such set; the pointer says which.
         InvalidRequest, UnpairedSides
             A member comes twice, or has other items than the first: `check_members`.
         KeyReused
@@ -51,7 +51,7 @@ class ReferenceRecords:
         """
         identity = hashlib.sha256(canonical([name, list(embeddings), metadata, self._access.owner])).hexdigest()
         with self._database.write() as connection:
-            EMBEDDINGS.hold(connection, embeddings, self._access)
+            EMBEDDINGS.hold(connection, embeddings, self._access, "/embeddings")
             members = load_sets(connection, embeddings)
             check_members(members)
             values = {

@@ -60,7 +60,7 @@ def test_a_key_stands_for_one_request(client: httpx2.Client, members: list[str])
     ("embeddings", "status", "code", "pointer"),
     [
         ([], 422, "invalid-request", "/embeddings"),
-        ([UNKNOWN], 404, "not-found", None),
+        ([UNKNOWN], 404, "not-found", "/embeddings/0"),
         (["no id"], 422, "invalid-request", "/embeddings/0"),
         ([UNKNOWN] * 129, 422, "invalid-request", "/embeddings"),
         ("emb", 422, "invalid-request", "/embeddings"),

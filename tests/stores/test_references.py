@@ -121,8 +121,9 @@ def test_a_reference_set_stays_while_an_unfinished_job_needs_it(
 
 def test_a_member_that_is_not_there_is_not_found(references: ReferenceRecords, members: list[str]) -> None:
     for unknown in (UNKNOWN, "emb_"):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound) as caught:
             references.add("r", [*members, unknown], {})
+        assert caught.value.pointer == "/embeddings/3"
     assert references.page(None, 10).data == ()
 
 
