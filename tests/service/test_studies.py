@@ -291,3 +291,32 @@ def test_killing_processes_in_mid_study_changes_nothing(
     assert finished["runs"][0]["ended"] == "crashed"
     assert StudyDocument.model_validate(finished["result"]).matrices == expected.matrices
     assert finished["result"]["cells_known"] >= seen
+
+
+def test_a_running_study_is_canceled_within_2_s_and_its_cells_stay(busy_client: httpx2.Client) -> None:
+    # Given a study that would take minutes, by a worker as it is set by default
+    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "draws": 6000}, "interval": None}
+    models = [upload(busy_client, rows_of(number, 200), f"model {number}")["id"] for number in range(24)]
+    everyone = [{"embedding": each} for each in models]
+    job = busy_client.post("/v1/studies", json={"rows": everyone, **asked}).json()
+
+    def look() -> dict[str, Any]:
+        return dict(busy_client.get(job["links"]["study"]).json())
+
+    wait_for(lambda: look()["done"] >= 2, timeout_s=60)
+
+    # When it is canceled while it runs
+    assert busy_client.get(job["links"]["self"]).json()["status"] == "running"
+    busy_client.post(job["links"]["cancel"])
+    wait_for(lambda: busy_client.get(job["links"]["self"]).json()["status"] == "canceled", timeout_s=2)
+
+    # Then what it had done can be read, and is no result
+    ended, kept = busy_client.get(job["links"]["self"]).json(), look()
+    assert (ended["result"], ended["error"], [run["ended"] for run in ended["runs"]]) == (None, None, ["canceled"])
+    assert 2 <= kept["done"] < kept["total"] == 276
+    assert sum(cell["value"] is not None for cell in kept["matrices"][0]["cells"]) == kept["done"]
+
+    # And the worker takes the next one, which finds the cells, and adds none to those that were canceled
+    first = busy_client.post("/v1/studies", json={"rows": everyone[:2], **asked}, headers=WAIT).json()
+    assert (first["status"], first["result"]["cells_known"]) == ("succeeded", 1)
+    assert look()["done"] == kept["done"]
