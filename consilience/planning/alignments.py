@@ -48,6 +48,11 @@ class SideShape:
             has_groups=embeddings.groups is not None,
         )
 
+    @property
+    def names(self) -> list[str]:
+        """The layers in their order."""
+        return [name for name, _ in self.layers]
+
     def dims(self, names: Sequence[str]) -> list[int]:
         """Columns of the named layers."""
         known = dict(self.layers)
@@ -279,10 +284,9 @@ def find_grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Gr
     """The layers of both sides that take part, and how their n rows are read; UnknownLayer, InvalidRequest as in `plan`."""
     dims = []
     for side, shape in (("a", a), ("b", b)):
-        names = [name for name, _ in shape.layers]
-        chosen = shape.dims(choose_layers(getattr(options.layers, side), names, side))
-        if options.concat and len(names) > 1:
-            chosen.append(sum(shape.dims(names)))
+        chosen = shape.dims(choose_layers(getattr(options.layers, side), shape.names, side))
+        if options.concat and len(shape.layers) > 1:
+            chosen.append(sum(shape.dims(shape.names)))
         dims.append(tuple(chosen))
     by_id = options.pairing == "id"
     return Grid(

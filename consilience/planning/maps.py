@@ -157,5 +157,5 @@ def find_dim(shape: SideShape, layer: str, side: str | None) -> int:
     ------
     UnknownLayer
     """
-    known = dict(shape.layers)
-    return known[choose_layer(layer, list(known), side)]
+    (dim,) = shape.dims([choose_layer(layer, shape.names, side)])
+    return dim

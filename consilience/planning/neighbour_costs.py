@@ -64,8 +64,12 @@ def count_second(options: ScoringOptions, asked: int, n: int) -> int:
     return min(n, asked * max(ks, default=0))
 
 
+def _largest_k(options: ScoringOptions) -> int:
+    return max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
+
+
 def _list_length(options: ScoringOptions, grid: Grid) -> int:
-    k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
+    k_max = _largest_k(options)
     if not has_interval(options) or k_max == 0 or isinstance(options.builder, Approximate):
         return k_max
     if grid.n > HALVES_ROWS_MAX:
@@ -75,7 +79,7 @@ def _list_length(options: ScoringOptions, grid: Grid) -> int:
 
 def cost_search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
     """One search a layer serves every neighbour metric, k and null."""
-    k_max = max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
+    k_max = _largest_k(options)
     if k_max == 0:
         return Work()
     if isinstance(options.builder, Approximate):

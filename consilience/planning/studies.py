@@ -48,14 +48,13 @@ class Entry:
 
     def describe(self, options: StudyOptions, side: Literal["a", "b"]) -> StudyMember:
         """The model as the document shows it."""
-        names = [name for name, _ in self.shape.layers]
         with named(self.label):
-            chosen = choose_layers(getattr(options.layers, side), names, side)
+            chosen = choose_layers(getattr(options.layers, side), self.shape.names, side)
         return StudyMember(
             label=self.label,
             id=self.id,
             n=self.shape.n,
-            depth=len(names),
+            depth=len(self.shape.layers),
             width=max(self.shape.dims(chosen)),
             metadata=self.metadata,
         )
