@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
 from typing import Any
 
 from rich.console import RenderableType
-from rich.text import Text
 
+from consilience.cli.gates import split_bar, verdict_word
 from consilience.cli.metric_words import parse_metric
 from consilience.cli.numbers import figure, metric_label
 from consilience.cli.tables import new_table, value_text
@@ -61,13 +60,7 @@ def parse_bars(least: Sequence[str], most: Sequence[str]) -> list[Bar]:
 
 def parse_bar(word: str, direction: Direction = "similarity") -> Bar:
     """`mutual_knn=0.3`, or with options `cka:debiased=false=0.4`; for a metric of this direction."""
-    metric, equals, text = word.rpartition("=")
-    try:
-        value = float(text)
-    except ValueError:
-        value = nan
-    if not equals or not isfinite(value):
-        raise InvalidRequest(f"{word!r} is no bar.", value=word, hint="Write NAME=NUMBER, such as mutual_knn=0.3.")
+    metric, value = split_bar(word, "mutual_knn=0.3")
     choice = parse_metric(metric)
     found = METRICS[choice["metric"]].score_direction
     if found != direction:
@@ -92,9 +85,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
     """One line a score: its value, its bar, and whether it passed."""
     table = new_table("metric", "value", "bar", "verdict", left=("metric", "verdict"))
     for verdict in verdicts:
-        word = Text("passed", "green") if verdict.passed else Text("failed", "bold red")
         label = metric_label(verdict.score.metric, verdict.score.options)
         score = verdict.score
         value = value_text(score) if isinstance(score, Score) else figure(score.value)
-        table.add_row(label, value, f"{verdict.bar:g}", word)
+        table.add_row(label, value, f"{verdict.bar:g}", verdict_word(passed=verdict.passed))
     return table

@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
-from consilience.cli.bars import Verdict, judge, parse_bars, verdict_table
-from consilience.cli.consoles import remarks, results
+from consilience.cli.bars import judge, parse_bars, verdict_table
+from consilience.cli.gates import close_gate
 from consilience.cli.groups import LabelFiles, Measures, Output, Search, Service, read_options
 from consilience.cli.options import Correction, Device, MemoryBudget, OtherSide, Reference, SideA
-from consilience.cli.output import show
+from consilience.cli.output import show_scores
 from consilience.cli.scoring import obtain_scores
 from consilience.cli.standings import find_service, obtain_standings, show_standings
-from consilience.cli.statuses import ExitStatus
 from consilience.cli.unfolding import unfold
 
 Least = Annotated[
@@ -58,11 +57,5 @@ def check(
         assert b is not None  # noqa: S101 - checked above
         document = obtain_scores(a, b, options, columns, service, device)
         verdicts = judge(document.scores, bars)
-        show(document, output)
-    _end(verdicts, output)
-
-
-def _end(verdicts: list[Verdict], output: Output) -> None:
-    (remarks() if output.as_json else results()).print(verdict_table(verdicts))
-    if not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(ExitStatus.BELOW_BAR)
+        show_scores(document, output)
+    close_gate(verdict_table(verdicts), (verdict.passed for verdict in verdicts), as_json=output.as_json)

@@ -7,11 +7,12 @@ import typer
 from rich.console import RenderableType
 
 from consilience.cli.connection import connect
-from consilience.cli.consoles import remarks, warn
+from consilience.cli.consoles import remarks
 from consilience.cli.extras import packages_of
+from consilience.cli.groups import Output
 from consilience.cli.local_work import work_here
 from consilience.cli.options import Device, Json, Server, Timeout, file_to_write
-from consilience.cli.output import present
+from consilience.cli.output import show
 from consilience.cli.progress import progress_bar
 from consilience.cli.tables import fact_table
 from consilience.cli.waiting import await_document
@@ -103,17 +104,18 @@ def _extract_here(  # noqa: PLR0917 - what the command has read, in its order
 
 
 def _show_made(making: "Making", out: Path, *, as_json: bool) -> None:
-    for warning in making.warnings:
-        warn(warning)
     layers, pace = making.rows.layers, making.items_per_s
-    present(making.record, lambda record: fact_table(_facts(record, making.rows.n, layers, pace)), as_json=as_json)
+    show(
+        making.record,
+        lambda record: fact_table(_facts(record, making.rows.n, layers, pace)),
+        making.warnings,
+        Output(as_json=as_json),
+    )
     remarks().print(f"Written to {out}", soft_wrap=True)
 
 
 def _show(document: ExtractionDocument, *, as_json: bool) -> None:
-    for warning in document.warnings:
-        warn(warning)
-    present(document, _card, as_json=as_json)
+    show(document, _card, document.warnings, Output(as_json=as_json))
 
 
 def _card(document: ExtractionDocument) -> RenderableType:

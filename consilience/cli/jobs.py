@@ -8,7 +8,7 @@ from consilience.cli.connection import Address, connect
 from consilience.cli.consoles import complain
 from consilience.cli.groups import Output
 from consilience.cli.options import Json, Limit, Timeout
-from consilience.cli.output import present, show
+from consilience.cli.output import present, show_scores
 from consilience.cli.progress import follow, progress_bar
 from consilience.cli.statuses import ExitStatus
 from consilience.cli.tables import job_table
@@ -65,4 +65,4 @@ def _print(job: Job, *, as_json: bool) -> None:
     if job.error is not None:
         complain(f"{job.error.title}: {job.error.detail}")
     elif isinstance(job.result, ScoreDocument):
-        show(job.result, Output())
+        show_scores(job.result, Output())

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from consilience.cli.columns import Columns
-from consilience.cli.consoles import emit, remarks, warn
+from consilience.cli.consoles import emit, remarks
 from consilience.cli.extras import packages_of
-from consilience.cli.groups import LabelFiles, Service
+from consilience.cli.groups import LabelFiles, Output, Service
 from consilience.cli.local_work import work_here
 from consilience.cli.map_options import Fitting, Layer, Models
 from consilience.cli.map_service import apply_there, fetch_map, fit_there, report_there, require_map
 from consilience.cli.map_tables import map_table
 from consilience.cli.options import Json, Server, SideA, SideB, Timeout, file_to_write
-from consilience.cli.output import present
+from consilience.cli.output import show
 from consilience.cli.scoring import require_source
 from consilience.cli.unfolding import unfold
 from consilience.contract.maps import MapDocument, MapOptions
@@ -122,6 +122,4 @@ def report_map(map_word: AnyMap, *, as_json: Json = False, server: Server = None
 
 
 def _show(card: MapDocument, *, as_json: bool) -> None:
-    present(card, map_table, as_json=as_json)
-    for warning in card.warnings:
-        warn(warning)
+    show(card, map_table, card.warnings, Output(as_json=as_json))

@@ -30,10 +30,15 @@ def to_json(document: Document) -> str:
     return document.model_dump_json(by_alias=True, indent=2)
 
 
-def show(document: ScoreDocument, output: Output) -> None:
-    """Scores to standard output, their warnings beside; into a file too, where one is named."""
-    present(document, score_table, as_json=output.as_json)
-    for warning in _warnings(document):
+def show_scores(document: ScoreDocument, output: Output) -> None:
+    """Scores, with their warnings."""
+    show(document, score_table, _warnings(document), output)
+
+
+def show(document: Model, table: Callable[[Model], RenderableType], warnings: Sequence[str], output: Output) -> None:
+    """To standard output, its warnings beside; into a file too, where one is named."""
+    present(document, table, as_json=output.as_json)
+    for warning in warnings:
         warn(warning)
     if output.out is not None:
         write(output.out, to_json(document) + "\n")

@@ -2,7 +2,7 @@
 
 from consilience.cli.groups import LabelFiles, Measures, Output, Search, Service, read_options
 from consilience.cli.options import Correction, Device, DryRun, GallerySizes, MemoryBudget, OtherSide, Reference, SideA
-from consilience.cli.output import show
+from consilience.cli.output import show_scores
 from consilience.cli.plans import obtain_plan, show_plan
 from consilience.cli.scoring import obtain_scores
 from consilience.cli.standings import find_service, obtain_standings, show_standings
@@ -44,4 +44,4 @@ def score(
     if dry_run:
         show_plan(obtain_plan(a, b, options, columns, service.server), as_json=output.as_json)
         return
-    show(obtain_scores(a, b, options, columns, service, device), output)
+    show_scores(obtain_scores(a, b, options, columns, service, device), output)

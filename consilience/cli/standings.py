@@ -5,10 +5,9 @@ from rich.text import Text
 
 from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
-from consilience.cli.consoles import warn
 from consilience.cli.groups import Output
 from consilience.cli.numbers import ABSENT, figure, metric_label
-from consilience.cli.output import present, to_json, write
+from consilience.cli.output import show
 from consilience.cli.progress import progress_bar
 from consilience.cli.scoring import require_source
 from consilience.cli.tables import new_table
@@ -46,11 +45,7 @@ def obtain_standings(  # noqa: PLR0917 - what the commands have read, in its ord
 
 def show_standings(document: ReferenceDocument, output: Output) -> None:
     """To standard output as a table, or alone as JSON; into a file too, where one is named."""
-    present(document, standing_table, as_json=output.as_json)
-    for warning in document.warnings:
-        warn(warning)
-    if output.out is not None:
-        write(output.out, to_json(document) + "\n")
+    show(document, standing_table, document.warnings, output)
 
 
 def standing_table(document: ReferenceDocument) -> RenderableType:

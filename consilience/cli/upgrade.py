@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from consilience.cli.consoles import remarks, results
+from consilience.cli.gates import close_gate
 from consilience.cli.groups import Service
 from consilience.cli.options import Json, file_to_write
 from consilience.cli.output import check_out
-from consilience.cli.statuses import ExitStatus
 from consilience.cli.unfolding import unfold
 from consilience.cli.upgrade_bars import judge, parse_bar, reached_table
 from consilience.cli.upgrade_options import (
@@ -62,6 +61,4 @@ def upgrade(
     found = judge(report, bars)
     show_report(report, as_json=as_json, out=out)
     if found:
-        (remarks() if as_json else results()).print(reached_table(found))
-    if not all(reached.passed for reached in found):
-        raise typer.Exit(ExitStatus.BELOW_BAR)
+        close_gate(reached_table(found), (reached.passed for reached in found), as_json=as_json)

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
 
 from rich.console import RenderableType
-from rich.text import Text
 
+from consilience.cli.gates import split_bar, verdict_word
 from consilience.cli.numbers import figure
 from consilience.cli.tables import new_table
 from consilience.contract.upgrade_reports import UpgradeReport, Way
@@ -45,13 +44,7 @@ class Reached:
 
 def parse_bar(word: str) -> Bar:
     """`agreement=0.8`, `recall=0.9`, or of one way: `recall:keep=0.9`, `gain:adapt:ridge=0.5`."""
-    name, equals, text = word.rpartition("=")
-    try:
-        value = float(text)
-    except ValueError:
-        value = nan
-    if not equals or not isfinite(value):
-        raise InvalidRequest(f"{word!r} is no bar.", value=word, hint="Write NAME=NUMBER, such as recall=0.9.")
+    name, value = split_bar(word, "recall=0.9")
     found, _, way = name.partition(":")
     if found not in WHOLE + OF_WAYS or (way and found in WHOLE):
         raise InvalidRequest(
@@ -99,6 +92,7 @@ def reached_table(found: Sequence[Reached]) -> RenderableType:
     """One line a bar: its figure, and whether it passed."""
     table = new_table("figure", "value", "bar", "verdict", left=("figure", "verdict"))
     for reached in found:
-        word = Text("passed", "green") if reached.passed else Text("failed", "bold red")
-        table.add_row(reached.bar.label, figure(reached.value), f"{reached.bar.value:g}", word)
+        table.add_row(
+            reached.bar.label, figure(reached.value), f"{reached.bar.value:g}", verdict_word(passed=reached.passed)
+        )
     return table
