@@ -17,7 +17,7 @@ from consilience.numerics.compiled_lists import inner_products
 from consilience.numerics.neighbours import NeighbourGraph, scale_exponent
 from consilience.numerics.parts import HERE, STEPS_MIN
 from consilience.numerics.queries import Found, RingArray, search_queries
-from consilience.numerics.rows import Rows, blocks
+from consilience.numerics.rows import Rows, blocks, scaled
 
 #: Which layer of which side.
 LayerKey = tuple[str, int]
@@ -85,13 +85,13 @@ class Survey:
         shape = (len(self.sizes), len(queries))
 
         def build(k: int) -> NeighbourGraph:
+            exponent = 0 if side.normalise else scale_exponent(side.scan(index).largest)
             found = search_queries(
                 queries,
-                side.stream(index),
+                scaled(side.stream(index), exponent),
                 k,
                 groups=side.groups,
                 rings=self.rings,
-                exponent=0 if side.normalise else scale_exponent(side.scan(index).largest),
                 parts=side.parts if float(self.n) * len(queries) * side.layers[index].dim >= STEPS_MIN else HERE,
                 report=report,
             )

@@ -14,7 +14,7 @@ from consilience.numerics.arrays import Float32Array, Float64Array, IdArray, Row
 from consilience.numerics.faiss_indexes import fill_index, set_effort, train_index
 from consilience.numerics.neighbours import SLACK, NeighbourGraph, scale_exponent
 from consilience.numerics.queries import search_queries
-from consilience.numerics.rows import ArrayRows, Rows
+from consilience.numerics.rows import ArrayRows, Rows, scaled
 from consilience.numerics.threads import map_rows
 
 #: Values of the candidates' rows that are gathered in one step: 128 MB.
@@ -127,8 +127,8 @@ def build_approximate(
     InvalidRequest
         FAISS refuses the index for these rows.
     """
-    gallery = _Gallery(_scaled(rows, scale_exponent(largest)), groups)
-    ids, similarities = _propose(_scaled(rows, 1 - int(np.frexp(largest)[1])), gallery, k_max, search, report)
+    gallery = _Gallery(scaled(rows, scale_exponent(largest)), groups)
+    ids, similarities = _propose(scaled(rows, 1 - int(np.frexp(largest)[1])), gallery, k_max, search, report)
     _complete(gallery, ids, similarities)
     asked = _draw(rows.n, search)
     recall = measure_recall(similarities[asked], gallery.search(asked, k_max)[1])
@@ -198,29 +198,3 @@ def _products(rows: Float32Array, left: IdArray, right: IdArray) -> Float32Array
         return compiled_lists.inner_products(rows, left[part], right[part])
 
     return np.concatenate(map_rows(fill, len(left), right.shape[1] * rows.shape[1]))
-
-
-@dataclass(frozen=True)
-class _ScaledRows:
-    """Rows times a power of two: half-precision codes hold them, and their products stay in float32's range."""
-
-    rows: Rows
-    exponent: int
-
-    @property
-    def n(self) -> int:
-        return self.rows.n
-
-    @property
-    def dim(self) -> int:
-        return self.rows.dim
-
-    def read(self, start: int, stop: int) -> Float32Array:
-        return np.ldexp(self.rows.read(start, stop), self.exponent)
-
-    def take(self, ids: RowIndex) -> Float32Array:
-        return np.ldexp(self.rows.take(ids), self.exponent)
-
-
-def _scaled(rows: Rows, exponent: int) -> Rows:
-    return _ScaledRows(rows, exponent) if exponent else rows

@@ -12,7 +12,7 @@ from consilience.numerics.graphs import ExactBuilder, build_graph, choose_builde
 from consilience.numerics.neighbours import NeighbourGraph
 from consilience.numerics.parts import Parts
 from consilience.numerics.queries import search_queries
-from consilience.numerics.rows import PreparedRows, ScaledRows
+from consilience.numerics.rows import PreparedRows, scaled
 from consilience.numerics.tile_pairs import Pair, block_edges, count_blocks
 from consilience.numerics.tiles import PartialGraph, TilePart, merge, search_part
 
@@ -60,7 +60,8 @@ def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] 
 def _build_symmetric(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
     n = task.rows.n
     split = [
-        TilePart(task.rows, pairs, task.k_max, task.groups, task.exponent) for pairs in split_pairs(n, task.rows.dim)
+        TilePart(scaled(task.rows, task.exponent), pairs, task.k_max, task.groups)
+        for pairs in split_pairs(n, task.rows.dim)
     ]
     done, total = 0, sum(len(part.pairs) for part in split)
 
@@ -79,7 +80,7 @@ def _build_certified(task: GraphTask, parts: Parts, report: Callable[[int], None
     from consilience.numerics.certified import SINGLE_MAX  # noqa: PLC0415 - its kernels are for it alone
     from consilience.numerics.certified_parts import search_certified  # noqa: PLC0415 - the same
 
-    rows, n = ScaledRows(task.rows, task.exponent) if task.exponent else task.rows, task.rows.n
+    rows, n = scaled(task.rows, task.exponent), task.rows.n
     split = split_pairs(n, rows.dim)
     graph, certified = search_certified(
         rows, task.k_max, task.groups, split=split, parts=parts, report=report or (lambda _: None)

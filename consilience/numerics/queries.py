@@ -66,7 +66,6 @@ class Part:
     own, groups : the group of each query, and of each row that answers; None: every row is a group of its own
     rings : the ring of each row that answers; None: there is one
     ring_count : number of rings
-    exponent : rows are scaled by 2 to it
     vectors : what asks, where it is no row of the gallery; array of shape (m, d), float32
     """
 
@@ -79,7 +78,6 @@ class Part:
     groups: IdArray | None
     rings: RingArray | None
     ring_count: int
-    exponent: int
     vectors: Float32Array | None = None
 
 
@@ -90,7 +88,6 @@ def search_queries(
     *,
     groups: IdArray | None = None,
     rings: RingArray | None = None,
-    exponent: int = 0,
     parts: Parts = HERE,
     report: Callable[[int], None] | None = None,
 ) -> Found:
@@ -107,8 +104,6 @@ def search_queries(
         Rows of one group are never each other's neighbours. None: every row is a group of its own.
     rings : array of shape (n,), uint8, optional
         Galleries: gallery s holds the rows whose ring is at most s. None: there is one, of all rows.
-    exponent : int
-        Rows are scaled by 2 to it: see `neighbours.scale_exponent`.
     parts : Parts
         Where the search runs.
     report : callable, optional
@@ -120,7 +115,7 @@ def search_queries(
     """
     count = 1 if rings is None else int(rings.max()) + 1
     own = None if groups is None else groups[queries]
-    places, split = _split(queries, gallery, k, own, groups, rings, count, exponent)
+    places, split = _split(queries, gallery, k, own, groups, rings, count)
     best = np.full((count, len(queries), k), NO_KEY)
     _run(best, places, split, parts, report)
     for inner, outer in pairwise(range(count)):
@@ -152,7 +147,7 @@ def search_vectors(
     Found, for one gallery
     """
     excluded = np.full(len(vectors), NOBODY, np.int32) if own is None else own
-    places, split = _split(excluded, gallery, k, excluded, groups, None, 1, 0, vectors)
+    places, split = _split(excluded, gallery, k, excluded, groups, None, 1, vectors)
     best = np.full((1, len(vectors), k), NO_KEY)
     _run(best, places, split, parts, report)
     return _decode(best)
@@ -176,7 +171,6 @@ def _split(  # noqa: PLR0917 - what every part is told
     groups: IdArray | None,
     rings: RingArray | None,
     count: int,
-    exponent: int,
     vectors: Float32Array | None = None,
 ) -> tuple[list[slice], list[Part]]:
     """Cut queries and gallery into parts by their sizes alone; say which queries each part is about."""
@@ -200,7 +194,6 @@ def _split(  # noqa: PLR0917 - what every part is told
                     groups=None if groups is None else groups[rows],
                     rings=None if rings is None else rings[rows],
                     ring_count=count,
-                    exponent=exponent,
                     vectors=None if vectors is None else vectors[place],
                 )
             )
@@ -214,8 +207,7 @@ def _width(k: int) -> int:
 
 def search_part(part: Part) -> KeyArray:
     """Find the keys of the best k of a part, per ring and query: shape (rings, queries, k), best first, NO_KEY for none."""
-    taken = _take_sorted(part.gallery, part.queries) if part.vectors is None else part.vectors
-    asking = _scale(taken, part.exponent)
+    asking = _take_sorted(part.gallery, part.queries) if part.vectors is None else part.vectors
     own = part.queries if part.own is None else part.own
     shape = (part.ring_count, len(asking))
     keys, counts = np.full((*shape, _width(part.k)), NO_KEY), np.zeros(shape, np.int64)
@@ -241,7 +233,7 @@ class _Block:
 
 
 def _read(part: Part, start: int, stop: int) -> _Block:
-    rows = _scale(part.gallery.read(start, stop), part.exponent)
+    rows = part.gallery.read(start, stop)
     ids = np.arange(start, stop, dtype=np.int32)
     here = slice(start - part.start, stop - part.start)
     groups = ids if part.groups is None else part.groups[here]
@@ -259,10 +251,6 @@ def _take_sorted(gallery: Rows, ids: IdArray) -> Float32Array:
     taken = np.empty((len(ids), gallery.dim), np.float32)
     taken[order] = gallery.take(ids[order])
     return taken
-
-
-def _scale(rows: Float32Array, exponent: int) -> Float32Array:
-    return np.ldexp(rows, exponent) if exponent else rows
 
 
 def _keep(  # noqa: PLR0917 - what a kernel is told

@@ -148,7 +148,7 @@ class PreparedRows:
 
 @dataclass(frozen=True)
 class ScaledRows:
-    """Rows times a power of two, which changes no digit."""
+    """Rows times a power of two, which changes no digit: see `scaled`."""
 
     rows: Rows
     exponent: int
@@ -170,6 +170,11 @@ class ScaledRows:
     def take(self, ids: RowIndex) -> Float32Array:
         """The rows of some ids."""
         return np.ldexp(self.rows.take(ids), self.exponent)
+
+
+def scaled(rows: Rows, exponent: int) -> Rows:
+    """Rows times 2 to the exponent, such that their products stay in float32's range: see `neighbours.scale_exponent`."""
+    return ScaledRows(rows, exponent) if exponent else rows
 
 
 def scale_to_unit(block: Float32Array) -> None:

@@ -17,7 +17,7 @@ from consilience.numerics.compiled_keys import NO_KEY, KeyArray, read_keys
 from consilience.numerics.compiled_lanes import LANES
 from consilience.numerics.compiled_tiles import cut, select
 from consilience.numerics.neighbours import NeighbourGraph, find_exponent
-from consilience.numerics.rows import ArrayRows, Rows
+from consilience.numerics.rows import ArrayRows, Rows, scaled
 from consilience.numerics.threads import map_rows
 from consilience.numerics.tile_pairs import Pair, all_pairs, block_edges, count_blocks, run_pairs
 
@@ -93,14 +93,12 @@ class TilePart:
     pairs : the tiles, by the numbers of their blocks
     k : neighbours wanted
     groups : array of shape (n,), int32; rows of one group are never each other's neighbours
-    exponent : rows are scaled by 2 to this power, all parts by the same (see `find_exponent`)
     """
 
     rows: Rows
     pairs: Sequence[Pair]
     k: int
     groups: IdArray | None = None
-    exponent: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def build_symmetric(
     NeighbourGraph, n^2 d multiply-adds and half of a flat search's time, O(n (k_max + d)) memory
     """
     pairs = all_pairs(count_blocks(len(x)))
-    part = TilePart(ArrayRows(x), pairs, k_max, groups, find_exponent(x))
+    part = TilePart(scaled(ArrayRows(x), find_exponent(x)), pairs, k_max, groups)
     keys = _search(part, report).best()
     if report is not None:
         report(len(x))
@@ -209,7 +207,7 @@ def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
     stripes = Stripes.of(part.pairs, n)
     owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
     found = Found(stripes.items, owner, part.k)
-    values = [_read(part, *span) for span in stripes.spans]
+    values = [part.rows.read(*span) for span in stripes.spans]
 
     def open_worker() -> Callable[[Pair], None]:
         buffer = np.empty(max(map(len, values)) ** 2 + LANES, np.float32)
@@ -224,8 +222,3 @@ def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
 
     run_pairs(stripes.pairs, open_worker, lambda share: report and report(int(share * n)))
     return found
-
-
-def _read(part: TilePart, start: int, stop: int) -> Float32Array:
-    rows = part.rows.read(start, stop)
-    return np.ldexp(rows, part.exponent) if part.exponent else rows

@@ -12,7 +12,7 @@ from consilience.numerics.arrays import Float32Array, IdArray
 from consilience.numerics.neighbours import build_exact, scale_exponent
 from consilience.numerics.parts import Here
 from consilience.numerics.queries import search_queries, search_vectors
-from consilience.numerics.rows import ArrayRows, PreparedRows
+from consilience.numerics.rows import ArrayRows, PreparedRows, scaled
 from consilience.numerics.sources import ArrayLayer
 
 N, K = 400, 9
@@ -164,9 +164,9 @@ def test_an_error_while_reading_ahead_reaches_the_caller(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("power", [-70, 60])
 def test_values_whose_products_leave_float32_are_scaled(power: int) -> None:
     x = normal()
-    scaled = np.ldexp(x, power)
-    exponent = scale_exponent(float(np.abs(scaled).max()))
-    found = search_queries(some(40), ArrayRows(scaled), K, exponent=exponent)
+    large = np.ldexp(x, power)
+    exponent = scale_exponent(float(np.abs(large).max()))
+    found = search_queries(some(40), scaled(ArrayRows(large), exponent), K)
     np.testing.assert_array_equal(found.ids, search_queries(some(40), ArrayRows(x), K).ids)
     assert scale_exponent(3.0) == 0
 
