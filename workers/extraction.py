@@ -41,9 +41,9 @@ class Maker:
 
     def __init__(self, job: Job, report: Report, workshop: Workshop) -> None:
         self._job, self._report, self._workshop = job, report, workshop
-        self._sets = workshop.shelf(job)
-        datasets = DatasetRecords(workshop.database, workshop.access(job))
-        self._shelf = DatasetShelf(datasets, workshop.blobs, workshop.data_dir)
+        access = workshop.access(job)
+        self._sets = workshop.shelf(access)
+        self._shelf = DatasetShelf(DatasetRecords(workshop.database, access), workshop.blobs, workshop.data_dir)
         # The service has looked whether the owner may see what is named by its id.
         self._datasets = DatasetRecords(workshop.database, EVERYTHING)
 
@@ -90,9 +90,8 @@ class Maker:
     def _record(self, known: EmbeddingSet, label: Label, identity: str, record: SetRecord) -> EmbeddingSet:
         making = Making(identity, record, self._job.id)
         content = known.n, known.layers, known.digest
-        return self._sets.records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, making=making)[
-            0
-        ]
+        records = self._sets.records
+        return records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, making=making)[0]
 
     def _make(  # noqa: PLR0917 - what is made of what, and where
         self,

@@ -38,7 +38,7 @@ def translate(job: Job, report: Report, workshop: Workshop) -> TranslationDocume
         map=map_id,
         source=source.id,
         layer=source.layers[-1].name if request["layer"] == "last" else request["layer"],
-        embedding=workshop.shelf(job).keep(made, label, origin, ids=made.ids, groups=made.groups)[0],
+        embedding=workshop.shelf(workshop.access(job)).keep(made, label, origin, ids=made.ids, groups=made.groups)[0],
     )
 
 

@@ -43,9 +43,8 @@ def run(job: Job, report: Report, *, workshop: Workshop) -> Document:
 def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
     """The scores of an alignment."""
     request = _read_request(job)
-    maker = Maker(job, report, workshop)
-    a, warnings_a = _find("a", request.a, workshop.embeddings, maker)
-    b, warnings_b = _find("b", request.b, workshop.embeddings, maker)
+    a, warnings_a = _find("a", request.a, job, report, workshop)
+    b, warnings_b = _find("b", request.b, job, report, workshop)
     if request.made:
         check_cost(request, a, b, flops=workshop.job_flops_limit, seconds=workshop.job_timeout_s)
     document = run_alignment(
@@ -60,7 +59,7 @@ def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
     if isinstance(request.b, Extraction) or request.b.reference is None:
         raise InvalidRequest("A stored job of this kind names a reference set.", pointer="/b")
     against = Against(*references.open(request.b.reference))
-    a, warnings = _find("a", request.a, workshop.embeddings, Maker(job, report, workshop))
+    a, warnings = _find("a", request.a, job, report, workshop)
     document = run_reference(
         request,
         a,
@@ -113,13 +112,13 @@ def _read_request(job: Job) -> AlignmentRequest:
 
 
 def _find(
-    name: str, side: Side | Extraction, embeddings: EmbeddingRecords, maker: Maker
+    name: str, side: Side | Extraction, job: Job, report: Report, workshop: Workshop
 ) -> tuple[EmbeddingSet, tuple[str, ...]]:
     """A side's set, and what was said of its making."""
     if not isinstance(side, Extraction):
-        return _read(side, embeddings), ()
+        return _read(side, workshop.embeddings), ()
     with placed(f"/{name}"):
-        stored, document = maker.make(side)
+        stored, document = Maker(job, report, workshop).make(side)
     return stored, tuple(f"Side {name}: {warning}" for warning in document.warnings)
 
 

@@ -41,6 +41,6 @@ class Workshop:
         limit = self.owner_bytes_limit if KeyRecords(self.database).exist() else None
         return Access(job.owner, owner_bytes_limit=limit)
 
-    def shelf(self, job: Job) -> SetShelf:
+    def shelf(self, access: Access) -> SetShelf:
         """Where the sets that a job makes are kept."""
-        return SetShelf(EmbeddingRecords(self.database, self.access(job)), self.blobs, self.data_dir)
+        return SetShelf(EmbeddingRecords(self.database, access), self.blobs, self.data_dir)
