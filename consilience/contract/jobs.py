@@ -270,6 +270,7 @@ RESULTS: dict[JobKind, type[Document]] = {
 }
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED})
+UNFINISHED = frozenset(JobStatus) - FINISHED
 
 
 class Progress(Document):

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table
 
-from consilience.contract.jobs import JobStatus
+from consilience.contract.jobs import UNFINISHED
 from consilience.errors import InUse, KeyReused, NotFound
 from consilience.stores import tables
 from consilience.stores.access import Access
@@ -18,8 +18,6 @@ from consilience.stores.database import insert_if_new, take_turns
 from consilience.stores.pages import Page, read_page
 from consilience.stores.quotas import enforce_quota
 from consilience.stores.uses import named_blobs
-
-UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +49,9 @@ class RecordKind:
         """What is said of an id that nothing has, and of another owner's."""
         return NotFound(f"There is no such {self.word}.", value=record_id)
 
-    def is_one(self, record_id: str, access: Access) -> ColumnElement[bool]:
-        """The condition of its row; NotFound for what cannot be an id, which would not even reach the table."""
-        if not re.fullmatch(rf"{self.prefix}_[0-9a-f]{{32}}", record_id):
-            raise self.not_found(record_id)
-        return sa.and_(self.table.c.id == record_id, access.sees(self.table.c.owner))
-
     def find(self, connection: Connection, record_id: str, access: Access) -> Row[Any]:
         """The row of a record; NotFound where there is none that this access sees."""
-        row = connection.execute(sa.select(self.table).where(self.is_one(record_id, access))).first()
-        if row is None:
-            raise self.not_found(record_id)
-        return row
+        return self._read(connection, sa.select(self.table), record_id, access)
 
     def keep(
         self, connection: Connection, access: Access, values: Mapping[str, Any], key: str | None = None
@@ -122,10 +111,7 @@ class RecordKind:
         InUse
             An unfinished job needs it.
         """
-        query = sa.select(self.table).where(self.is_one(record_id, access)).with_for_update()
-        row = connection.execute(query).first()
-        if row is None:
-            raise self.not_found(record_id)
+        row = self._read(connection, sa.select(self.table).with_for_update(), record_id, access)
         job = tables.jobs.c
         using = (
             sa.select(job.id)
@@ -160,6 +146,14 @@ class RecordKind:
         if name is not None:
             query = query.where(self.table.c.name == name)
         return read_page(connection, query, self.table, cursor, limit)
+
+    def _read(self, connection: Connection, rows: Select[Any], record_id: str, access: Access) -> Row[Any]:
+        # What cannot be an id may be no text that a database takes.
+        if re.fullmatch(rf"{self.prefix}_[0-9a-f]{{32}}", record_id):
+            query = rows.where(self.table.c.id == record_id, access.sees(self.table.c.owner))
+            if (row := connection.execute(query).first()) is not None:
+                return row
+        raise self.not_found(record_id)
 
     def _insert(self, connection: Connection, values: Mapping[str, Any]) -> tuple[Row[Any], bool]:
         own = {"id": f"{self.prefix}_{secrets.token_hex(16)}", "created_at": datetime.now(UTC)}

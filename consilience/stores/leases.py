@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
 from consilience.contract.base import Document
-from consilience.contract.jobs import Job, JobStatus, Progress, QueueName
+from consilience.contract.jobs import UNFINISHED, Job, JobStatus, Progress, QueueName
 from consilience.contract.problems import Problem
 from consilience.errors import ConsilienceError, InputError
 from consilience.stores import tables
@@ -25,7 +25,6 @@ from consilience.stores.queue import Message
 from consilience.stores.webhooks import announce_end
 
 Ending = Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"]
-UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
 _job = tables.jobs
 
 
