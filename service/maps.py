@@ -16,7 +16,7 @@ from consilience.stores.folder_lock import an_upload
 from consilience.translation import translate_few
 from service.dispatch import Dispatch
 from service.ingest import remove_record
-from service.metadata import check_metadata
+from service.metadata import check_metadata, check_size
 from service.reading import read_model
 from service.settings import Settings
 from service.stores import Stores
@@ -111,14 +111,7 @@ def check_card(card: MapDocument) -> None:
     check_metadata(card.metadata, "/card/metadata")
     for side in ("a", "b"):
         check_metadata(getattr(card, side).model_dump(mode="json"), f"/card/{side}")
-    size = len(card.model_dump_json(by_alias=True).encode())
-    if size > CARD_LIMIT_BYTES:
-        raise TooLarge(
-            f"The map's card has {size} bytes; at most {CARD_LIMIT_BYTES} are allowed.",
-            value=f"{size} bytes",
-            limit=CARD_LIMIT_BYTES,
-            pointer="/card",
-        )
+    check_size("The map's card", card.model_dump_json(by_alias=True).encode(), CARD_LIMIT_BYTES, "/card")
 
 
 def _take_vectors(body: object) -> object:

@@ -36,12 +36,16 @@ def check_metadata(metadata: dict[str, Any], pointer: str) -> None:
             raise InvalidRequest("Metadata is nested too deeply.", limit=DEPTH_LIMIT, pointer=pointer)
         if isinstance(item, str) and "\0" in item:
             raise InvalidRequest("Metadata holds a NUL character.", value=repr(item), pointer=pointer)
-    size = len(orjson.dumps(metadata))
-    if size > METADATA_LIMIT_BYTES:
+    check_size("Metadata", orjson.dumps(metadata), METADATA_LIMIT_BYTES, pointer)
+
+
+def check_size(words: str, text: bytes, limit: int, pointer: str) -> None:
+    """Refuse JSON that is longer than what these words name may be."""
+    if len(text) > limit:
         raise TooLarge(
-            f"Metadata has {size} bytes; at most {METADATA_LIMIT_BYTES} are allowed.",
-            value=f"{size} bytes",
-            limit=METADATA_LIMIT_BYTES,
+            f"{words} has {len(text)} bytes; at most {limit} are allowed.",
+            value=f"{len(text)} bytes",
+            limit=limit,
             pointer=pointer,
         )
 
