@@ -55,7 +55,7 @@ def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
     pointer = find_pointer(location, body, missing=detail["type"] == "missing")
     value = None if detail["type"] == "missing" else quote(detail["input"])
     if detail["type"] == "extra_forbidden":
-        name, allowed = str(location[-1]), allowed_fields(model, location[:-1])
+        name, allowed = str(location[-1]), allowed_fields(model, location[:-1], body)
         return Fault(pointer=pointer, value=name, detail=_unknown("field", name, allowed))
     if detail["type"] == "union_tag_invalid":
         word = str(detail["ctx"]["tag"])
@@ -104,7 +104,7 @@ def _forms(model: type[BaseModel], location: Location, body: object, given: obje
     """What may stand where something else was given: words, a list, an object; empty where that cannot be told."""
     members = list(_members(_annotation(model, location, body)))
     words = [word for each in members if get_origin(each) is Literal for word in get_args(each)]
-    fields = dict.fromkeys(name for each in members if _is_model(each) for name in each.model_fields)
+    fields = dict.fromkeys(_fields(members))
     forms = list(map(repr, words))
     if any(get_origin(each) in LISTS for each in members):
         forms.append("a list")
@@ -165,28 +165,15 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def allowed_fields(model: type[BaseModel], location: Location) -> tuple[str, ...]:
-    """The fields of the object at `location` inside `model`."""
-    current: list[type[BaseModel]] = [model]
-    for step in location:
-        tagged = [each for _, kinds in TAGGED.values() for word, each in kinds.items() if word == step]
-        if any(each in current for each in tagged):
-            current = [each for each in current if each in tagged]
-            continue
-        fields = [each.model_fields[str(step)] for each in current if step in each.model_fields]
-        if fields:
-            current = list(_models(fields[0].annotation))
-    return tuple(dict.fromkeys(name for each in current for name in each.model_fields))
+def allowed_fields(model: type[BaseModel], location: Location, body: object) -> tuple[str, ...]:
+    """The fields of the object at `location` inside `model`, of which `body` should be one."""
+    return tuple(dict.fromkeys(_fields(_members(_annotation(model, location, body)))))
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) is Annotated:
-        yield from _models(get_args(annotation)[0])
-    else:
-        for part in get_args(annotation):
-            yield from _models(part)
+def _fields(members: Iterable[Any]) -> Iterator[str]:
+    for member in members:
+        if _is_model(member):
+            yield from member.model_fields
 
 
 def _merge(faults: Iterable[Fault]) -> list[Fault]:

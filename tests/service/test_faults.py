@@ -44,16 +44,19 @@ def test_steps_that_the_body_does_not_have_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "fields"),
+    ("location", "body", "fields"),
     [
-        (("a",), (*Side.model_fields, *Extraction.model_fields)),
-        (("layers", "Layers"), ("a", "b")),
-        (("metrics", 0, "cka"), ("metric", "kernel", "debiased", "definition", "sigma")),
-        (("interval",), ("level", "target")),
+        (("a",), {"a": {}}, (*Side.model_fields, *Extraction.model_fields)),
+        (("layers", "Layers"), {"layers": {}}, ("a", "b")),
+        (("metrics", 0, "cka"), {"metrics": [{}]}, ("metric", "kernel", "debiased", "definition", "sigma")),
+        (("metrics", 0, "cka"), {"metrics": {}}, ("metric", "kernel", "debiased", "definition", "sigma")),
+        (("interval",), {"interval": {}}, ("level", "target")),
     ],
 )
-def test_the_fields_allowed_are_found_wherever_the_fault_is(location: tuple[str, ...], fields: tuple[str, ...]) -> None:
-    assert allowed_fields(AlignmentRequest, location) == fields
+def test_the_fields_allowed_are_found_wherever_the_fault_is(
+    location: tuple[str, ...], body: Any, fields: tuple[str, ...]
+) -> None:
+    assert allowed_fields(AlignmentRequest, location, body) == fields
 
 
 @pytest.mark.parametrize(
