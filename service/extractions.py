@@ -9,7 +9,7 @@ from consilience.contract.extraction import WISHED, Extraction, ExtractionReques
 from consilience.contract.jobs import Job, Plan, ScoringOptions
 from consilience.contract.models import check_model, check_pooling
 from consilience.contract.places import placed
-from consilience.datasets.builtin import is_builtin, parse_builtin
+from consilience.datasets.builtin import OPTIONS, is_builtin, parse_builtin
 from consilience.errors import InvalidRequest, NotFound, UnknownView
 from consilience.planning.alignments import CostLimits, SideShape, check_neighbours, choose_budget, count_pairs
 from consilience.planning.extractions import plan_extraction
@@ -32,10 +32,6 @@ def find_wish(upload: Upload) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None  # whoever reads the vectors says what is wrong
     return body if isinstance(body, dict) and body.keys() & WISHED else None
-
-
-#: Datasets that are built in, as a request names them.
-EXAMPLES = ("stdlib-docs", "scenes", "scenes:n=512,seed=0")
 
 
 class KnownItems(NamedTuple):
@@ -130,10 +126,11 @@ class Extractions:
             return self._stores.datasets.get(name)
         except NotFound as error:
             called = self._stores.datasets.page(None, 1, name=name).data
+            builtin = ", ".join(str(parse_builtin(each)) for each in OPTIONS)
             error.hint = (
                 f"A dataset is meant by its id: that of the newest with this label is {called[0].id}."
                 if called
-                else f"Name it by its id (ds_...), or one that is built in: {', '.join(EXAMPLES)}."
+                else f"Name it by its id (ds_...), or one that is built in: {builtin}."
             )
             raise
 
