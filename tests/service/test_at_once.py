@@ -1,8 +1,6 @@
 """A client that lost its answer asks again while the first request is still under way: one key makes one thing."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from uuid import uuid4
 
 import httpx2
@@ -10,22 +8,16 @@ import pytest
 
 from tests.service.documented import CREATING, Example, Operation, keep_map, kind_of, make_everything
 from tests.service.servers import npy, rows, upload
+from tests.together import at_once
 
 TIMES = 4
 EXAMPLES = [(each, each.examples[0]) for each in CREATING if each.examples]
 VECTORS = rows(24, seed=7).tolist()
 
 
-def at_once(send: Callable[[], httpx2.Response]) -> list[httpx2.Response]:
+def several(send: Callable[[], httpx2.Response]) -> list[httpx2.Response]:
     """The answers to the same request, sent several times at one moment."""
-    barrier = Barrier(TIMES)
-
-    def run(_: int) -> httpx2.Response:
-        barrier.wait()
-        return send()
-
-    with ThreadPoolExecutor(TIMES) as pool:
-        return list(pool.map(run, range(TIMES)))
+    return [future.result() for future in at_once([send] * TIMES)]
 
 
 def assert_one(answers: list[httpx2.Response]) -> None:
@@ -42,7 +34,7 @@ def test_the_same_request_several_times_at_once_makes_one(
     ids = {kind_of(own): own for own in make_everything(client).values()}
     key = f"at-once-{operation.id}-{uuid4()}"
 
-    assert_one(at_once(lambda: example.send(client, operation.path, ids, **{"idempotency-key": key})))
+    assert_one(several(lambda: example.send(client, operation.path, ids, **{"idempotency-key": key})))
 
 
 def test_a_study_is_extended_once(client: httpx2.Client) -> None:
@@ -50,18 +42,18 @@ def test_a_study_is_extended_once(client: httpx2.Client) -> None:
     more = {"rows": [{"vectors": VECTORS, "label": "c"}]}
     place, headers = f"{study['links']['study']}/models", {"idempotency-key": str(uuid4())}
 
-    assert_one(at_once(lambda: client.post(place, json=more, headers=headers)))
+    assert_one(several(lambda: client.post(place, json=more, headers=headers)))
 
 
 def test_a_set_is_translated_once(client: httpx2.Client) -> None:
     place = keep_map(client).json()["links"]["apply"]
     body, headers = {"embedding": upload(client, rows(24))["id"]}, {"idempotency-key": str(uuid4())}
 
-    assert_one(at_once(lambda: client.post(place, json=body, headers=headers)))
+    assert_one(several(lambda: client.post(place, json=body, headers=headers)))
 
 
 def test_a_form_with_new_files_makes_one_job(client: httpx2.Client) -> None:
     files = {"a": ("a", npy(rows(24, seed=71))), "b": ("b", npy(rows(24, seed=72)))}
     headers = {"idempotency-key": str(uuid4())}
 
-    assert_one(at_once(lambda: client.post("/v1/alignments", files=files, headers=headers)))
+    assert_one(several(lambda: client.post("/v1/alignments", files=files, headers=headers)))

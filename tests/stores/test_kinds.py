@@ -1,11 +1,10 @@
 """What holds for records of every kind: held by unfinished jobs, made once, within the owner's quota."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
 from consilience.stores.references import ReferenceRecords
 from tests.stores.conftest import PLAN, digest
+from tests.together import at_once
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 MAP = fit(ROWS, ROWS, map="procrustes").file()
@@ -88,20 +88,9 @@ def kind(request: pytest.FixtureRequest) -> RecordKind:
     return kind
 
 
-def at_once(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+def outcomes(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What the calls answer or raise, all begun together."""
-    calls = list(calls)
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        barrier.wait()
-        try:
-            return call()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
-            return error
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
+    return [future.exception() or future.result() for future in at_once(calls)]
 
 
 def test_what_a_job_needs_stays_until_the_job_has_finished(shop: Shop, kind: RecordKind, leases: Leases) -> None:
@@ -136,7 +125,7 @@ def test_a_job_cannot_be_added_for_what_is_gone(shop: Shop, kind: RecordKind) ->
 def test_of_a_job_and_a_deletion_at_once_one_is_refused(shop: Shop, kind: RecordKind) -> None:
     for number in range(5):
         own, _ = shop.make(kind, name=f"n{number}")
-        asked, deleted = at_once([lambda own=own: shop.ask(kind, own), lambda own=own: shop.records(kind).delete(own)])  # type: ignore[misc]  # a default binds the loop's value
+        asked, deleted = outcomes([lambda own=own: shop.ask(kind, own), lambda own=own: shop.records(kind).delete(own)])  # type: ignore[misc]  # a default binds the loop's value
 
         assert isinstance(asked, Job) != (not isinstance(deleted, Exception))
         if isinstance(asked, Job):
@@ -158,12 +147,12 @@ def test_what_is_deleted_while_the_same_is_made_is_new(shop: Shop, kind: RecordK
             going.wait(0.2)  # the other is under way, and waits
 
     def make() -> tuple[str, bool]:
-        deleting.wait()
+        assert deleting.wait(10)
         made = shop.make(kind)
         going.set()
         return made
 
-    gone, made = at_once([delete, make])
+    gone, made = outcomes([delete, make])
 
     assert gone is None
     assert made[1]
@@ -174,7 +163,7 @@ def test_the_same_at_once_under_one_key_is_made_once(shop: Shop, kind: RecordKin
     if kind is REFERENCES:
         shop.make(EMBEDDINGS)
 
-    made = at_once([lambda: shop.make(kind, key="k")] * 4)
+    made = outcomes([lambda: shop.make(kind, key="k")] * 4)
 
     assert len({own for own, _ in made}) == 1
     assert sorted(created for _, created in made) == [False, False, False, True]
@@ -185,7 +174,7 @@ def test_of_two_different_at_once_under_one_key_one_is_refused(shop: Shop, kind:
         shop.make(EMBEDDINGS)
     before = shop.count(kind)
 
-    answers = at_once([lambda: shop.make(kind, "a", key="k"), lambda: shop.make(kind, "b", key="k")])
+    answers = outcomes([lambda: shop.make(kind, "a", key="k"), lambda: shop.make(kind, "b", key="k")])
 
     assert sum(isinstance(answer, KeyReused) for answer in answers) == 1, answers
     assert shop.count(kind) == before + 1
@@ -197,7 +186,7 @@ def test_two_at_once_do_not_pass_the_quota_that_has_room_for_one(shop: Shop) -> 
         access = Access(f"owner{next(numbers)}", owner_bytes_limit=size)
         own = replace(shop, access=access)
 
-        answers = at_once([lambda own=own, kind=kind, name=name: own.make(kind, name) for name in "ab"])  # type: ignore[misc]  # defaults bind the loop's values
+        answers = outcomes([lambda own=own, kind=kind, name=name: own.make(kind, name) for name in "ab"])  # type: ignore[misc]  # defaults bind the loop's values
 
         assert sum(isinstance(answer, QuotaExceeded) for answer in answers) == 1, answers
         assert len(own.records(kind).page(None, 5).data) == 1
