@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
+from consilience.cli.output import write
 from consilience.cli.progress import progress_bar
 from consilience.cli.scoring import require_source
 from consilience.cli.waiting import await_document
@@ -35,7 +36,8 @@ def fit_there(  # noqa: PLR0917 - what the command has read, in its order
 def fetch_map(server: str, map_id: str, out: Path) -> None:
     """Write a map that the service keeps to a file."""
     with connect(server) as client:
-        out.write_bytes(client.map_file(map_id))
+        content = client.map_file(map_id)
+    write(out, content)
 
 
 def apply_there(  # noqa: PLR0917 - as above

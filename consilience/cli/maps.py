@@ -15,6 +15,7 @@ from consilience.cli.map_service import apply_there, fetch_map, fit_there, repor
 from consilience.cli.map_tables import map_table
 from consilience.cli.options import Json, Server, SideA, SideB, Timeout, file_to_write
 from consilience.cli.output import show
+from consilience.cli.places import make_folders
 from consilience.cli.scoring import require_source
 from consilience.cli.unfolding import unfold
 from consilience.contract.maps import MapDocument, MapOptions
@@ -52,13 +53,12 @@ def fit_map(
     options, columns = fitting.read(), labels.read()
     if service.server is not None:
         stored = fit_there(service.server, (a, b), options, columns, models.names, service.timeout)
-        if out is not None:
-            fetch_map(service.server, stored.id, out)
         _show(stored.card, as_json=as_json)
         remarks().print(f"Kept as {stored.id}", soft_wrap=True)
+        if out is not None:
+            fetch_map(service.server, stored.id, out)
     elif out is not None:
         _show(_fit_here(a, b, options, columns, models.names, out, service.timeout), as_json=as_json)
-    if out is not None:
         remarks().print(f"Written to {out}", soft_wrap=True)
 
 
@@ -71,7 +71,7 @@ def _fit_here(  # noqa: PLR0917 - what the command has read, in its order
         from consilience.mapping import fit  # noqa: PLC0415 -- numpy and faiss, only for those who map here
 
         found = fit(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, models=models, report=report)
-        found.save(out)
+        found.save(make_folders(out))
     return found.card
 
 
@@ -103,7 +103,7 @@ def apply_map(
     with packages_of("compute", "Mapping in this process"), work_here("translating", timeout):
         from consilience.mapping import apply_to_file  # noqa: PLC0415 -- as above
 
-        n, dim = apply_to_file(map_word, vectors, out, layer=layer, model=model)
+        n, dim = apply_to_file(map_word, vectors, make_folders(out), layer=layer, model=model)
     remarks().print(f"{n} vectors of {dim} dimensions written to {out}", soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from consilience.cli.consoles import emit, remarks, results, warn
 from consilience.cli.groups import Output
 from consilience.cli.numbers import metric_label
+from consilience.cli.places import make_folders
 from consilience.cli.tables import score_table
 from consilience.contract.base import Document
 from consilience.contract.scores import ScoreDocument
@@ -55,8 +56,7 @@ def check_out(out: Path | None, suffixes: Sequence[str]) -> None:
 def write(out: Path, content: str | bytes) -> None:
     """To a file; InputError where it cannot be written."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content if isinstance(content, bytes) else content.encode())
+        make_folders(out).write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}.", value=out) from error
     remarks().print(f"Written to {out}", soft_wrap=True)

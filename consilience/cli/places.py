@@ -15,3 +15,12 @@ def require_place(out: Path | None) -> Path | None:
         if not os.access(nearest, os.W_OK):
             raise InputError(f"{out} cannot be written: {nearest} is read-only.", value=out, hint="Name another file.")
     return out
+
+
+def make_folders(out: Path) -> Path:
+    """The file's path, the folders on the way to it made; InputError where they cannot be."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}.", value=out) from error
+    return out

@@ -9,6 +9,7 @@ from pathlib import Path
 from consilience.contract.extraction import Extraction
 from consilience.datasets.builtin import open_dataset
 from consilience.execution.extraction import Making, choose_device, embed, identify
+from consilience.formats.drafts import draft
 from consilience.formats.rows_writing import write_rows
 from consilience.measures.comparison import Report
 from consilience.models.rules import Rules, find_packaged
@@ -40,15 +41,16 @@ def extract_to_file(
     ------
     ConsilienceError
         Of the dataset, the model or an item.
-    OSError
-        The file cannot be written.
+    StorageFull, InputError
+        A file cannot be written.
     """
     rules = Rules(folders=tuple(folder.resolve() for folder in folders), named=find_packaged())
     report("opening the dataset", 0, 1)
     dataset = open_dataset(request.dataset)
     dataset.view(request.view)
     identity = identify(request, dataset.digest, rules)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    for file in (out, ids_out or out):
+        file.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f"{out.name}.partial")
 
     def wait() -> None:
@@ -60,7 +62,8 @@ def extract_to_file(
         making = embed(request, dataset, claim, identity=identity, rules=rules, device=chosen, report=report)
         write_rows(out, making.rows, {"consilience.record": making.record.model_dump_json()})
     if ids_out is not None:
-        ids_out.write_text(json.dumps(dataset.ids))
+        with draft(ids_out) as ids:
+            ids.write(json.dumps(dataset.ids).encode())
     with suppress(OSError):  # another call's rows may lie there
         (beside / "extracting").rmdir()
         beside.rmdir()

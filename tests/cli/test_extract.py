@@ -37,3 +37,10 @@ def test_what_is_for_work_here_is_not_silently_ignored_by_a_service(
     asked = ("extract", "baseline:random", "scenes:n=16", "--view", "code", "--server", "http://127.0.0.1:9")
     ran = consilience(*asked, *words)
     assert (ran.status, f"Leave out {words[0]}, or --server." in ran.err) == (2, True)
+
+
+def test_folders_on_the_way_to_both_files_are_made(consilience: Command, tmp_path: Path) -> None:
+    out, ids = tmp_path / "sets" / "rows.safetensors", tmp_path / "ids" / "rows.json"
+    words = ("extract", "baseline:random", "scenes:n=16", "--view", "code", "--out", out, "--ids-out", ids)
+    assert consilience(*words).status == 0
+    assert (out.is_file(), len(json.loads(ids.read_text()))) == (True, 16)

@@ -112,3 +112,10 @@ def test_an_id_needs_a_server(consilience: Command, pair: Pair, map_file: Path, 
 def test_the_card_of_a_file_needs_no_server(consilience: Command, map_file: Path) -> None:
     ran = consilience("map", "report", map_file, "--server", "http://127.0.0.1:9")
     assert (ran.status, "Leave out --server" in ran.err) == (2, True)
+
+
+def test_folders_on_the_way_to_a_file_are_made(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+    found, new = tmp_path / "maps" / "old" / "map.safetensors", tmp_path / "vectors" / "new.npy"
+    assert consilience("map", "fit", *pair, "--out", found).status == 0
+    assert consilience("map", "apply", found, pair[0], "--out", new).status == 0
+    assert (found.is_file(), new.is_file()) == (True, True)
