@@ -85,8 +85,17 @@ def located(answer: httpx2.Response) -> dict[str, str]:
     raise AssertionError(f"no path of the document is like {place!r}")
 
 
+def makes(operation: Operation) -> bool:
+    """Whether it may answer with something new: a thing or a job."""
+    responses = DOCUMENT["paths"][operation.path][operation.method.lower()]["responses"]
+    return operation.method == "POST" and not responses.keys().isdisjoint({"201", "202"})
+
+
+MAKING = [each for each in operations() if makes(each)]
 #: What makes something of the caller's own.
-CREATING = [each for each in operations() if each.method == "POST" and not each.parameters]
+CREATING = [each for each in MAKING if not each.parameters]
+#: What makes something out of another thing: its address has that one's id.
+MAKING_MORE = [each for each in MAKING if each.parameters]
 
 
 def keep_map(client: httpx2.Client) -> httpx2.Response:
@@ -98,6 +107,28 @@ def keep_map(client: httpx2.Client) -> httpx2.Response:
 
 #: How to make what no example of the document does, by operation.
 RECIPES: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {"create_map": keep_map}
+
+
+def begin_study(client: httpx2.Client) -> str:
+    """Where models are added to a study of two."""
+    members = [{"vectors": rows(24, seed=seed).tolist(), "label": str(seed)} for seed in (1, 2)]
+    return f"{client.post('/v1/studies', json={'rows': members}).json()['links']['study']}/models"
+
+
+class More(NamedTuple):
+    """How something is made out of another thing."""
+
+    place: Callable[[httpx2.Client], str]
+    """Makes such a thing; the address to post to."""
+    body: Callable[[str], dict[str, Any]]
+    """What to post, which names a stored set of 24 rows by 8."""
+
+
+#: By operation of MAKING_MORE: a new one without an entry here fails the tests that walk the document.
+MORE: dict[str, More] = {
+    "extend_study": More(begin_study, lambda own: {"rows": [{"embedding": own}]}),
+    "apply_map": More(lambda client: keep_map(client).json()["links"]["apply"], lambda own: {"embedding": own}),
+}
 
 
 def make_everything(client: httpx2.Client) -> dict[str, str]:

@@ -5,14 +5,26 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.service.documented import CREATING, DOCUMENT, Example, Operation, kind_of, make_everything
-from tests.service.servers import assert_problem
+from tests.service.documented import (
+    CREATING,
+    DOCUMENT,
+    MAKING,
+    MAKING_MORE,
+    MORE,
+    Example,
+    Operation,
+    kind_of,
+    make_everything,
+    operations,
+)
+from tests.service.servers import assert_problem, rows, upload
 
 EXAMPLES = [(each, each.examples[0]) for each in CREATING if each.examples]
 
 
 def test_every_creating_operation_documents_the_key() -> None:
-    for operation in CREATING:
+    assert {each.id for each in operations() if each.method == "POST" and each not in MAKING} == {"cancel_job"}
+    for operation in MAKING:
         described = DOCUMENT["paths"][operation.path]["post"]
         headers = {parameter["name"] for parameter in described["parameters"] if parameter["in"] == "header"}
         assert "idempotency-key" in headers, operation.id
@@ -49,3 +61,17 @@ def test_a_key_means_one_thing_made_and_is_refused_for_another(
         "idempotency-key-reused",
         value=f"walk-{operation.id}",
     )
+
+
+@pytest.mark.parametrize("operation", MAKING_MORE, ids=lambda each: each.id)
+def test_so_it_does_where_something_is_made_out_of_another_thing(client: httpx2.Client, operation: Operation) -> None:
+    place, body = MORE[operation.id].place(client), MORE[operation.id].body
+    one, other_one = (upload(client, rows(24, seed=seed))["id"] for seed in (81, 82))
+    headers = {"idempotency-key": f"more-{operation.id}"}
+
+    first, again = (client.post(place, json=body(one), headers=headers) for _ in range(2))
+    refused = client.post(place, json=body(other_one), headers=headers)
+
+    assert first.is_success, first.text
+    assert (again.headers["location"], again.json()["id"]) == (first.headers["location"], first.json()["id"])
+    assert_problem(refused, 422, "idempotency-key-reused", value=f"more-{operation.id}")

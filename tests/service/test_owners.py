@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from tests.service.documented import CREATING, DOCUMENT, ID, Example, Operation, kind_of, make_everything, operations
+from tests.service.documented import (
+    CREATING,
+    DOCUMENT,
+    ID,
+    MAKING_MORE,
+    MORE,
+    Example,
+    Operation,
+    kind_of,
+    make_everything,
+    operations,
+)
 from tests.service.keyed import client_of, make_key
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
@@ -109,6 +120,22 @@ def test_what_another_owns_cannot_be_named_in_a_request(owners: Owners, operatio
     assert_problem(example.send(owners.bob, operation.path, owners.ids), 404, "not-found")
 
     assert owners.server.contents() == before
+
+
+@pytest.mark.parametrize("operation", MAKING_MORE, ids=name_of)
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])
+def test_nor_where_something_is_made_out_of_a_thing_of_ones_own(
+    owners: Owners, operation: Operation, query: str
+) -> None:
+    with client_of(owners.server.url, make_key(owners.server.folder, "carl")) as carl:
+        place, body = MORE[operation.id].place(carl), MORE[operation.id].body
+        hers, his = (upload(each, rows(24, seed=83))["id"] for each in (owners.ana, carl))
+        before = owners.server.contents()
+
+        assert_problem(carl.post(place + query, json=body(hers)), 404, "not-found", value=hers)
+
+        assert owners.server.contents() == before
+        assert carl.post(place + query, json=body(his)).is_success, "it is not refused for another reason"
 
 
 @pytest.mark.parametrize("operation", PRIVATE, ids=name_of)
