@@ -15,7 +15,7 @@ from consilience.execution import extraction
 from consilience.execution.local_extraction import extract_to_file
 from consilience.formats.files import FormatLimits, open_file
 from consilience.models.model import Encoded, Item, UnusableItem
-from consilience.models.rules import Rules
+from consilience.models.rules import Endpoint, Rules
 from consilience.stores.partials import Partials
 
 TEXTS = tuple(f"text {i}" for i in range(600))
@@ -107,6 +107,25 @@ def test_whatever_decides_the_rows_decides_the_identity(change: dict[str, object
     other = Extraction.model_validate({**WISH.model_dump(), **change})
     assert extraction.identify(WISH, "d" * 64, Rules()) != extraction.identify(other, "d" * 64, Rules())
     assert extraction.identify(WISH, "d" * 64, Rules()) != extraction.identify(WISH, "e" * 64, Rules())
+
+
+def test_a_models_files_its_loader_its_pooling_and_its_server_decide_the_identity(tmp_path: Path) -> None:
+    for name, weights in (("one", b"1"), ("other", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+
+    def identity(model: str, pooling: str = "auto", url: str = "http://a/v1", served: str = "m") -> str:
+        rules = Rules(folders=(tmp_path,), endpoints={"e": Endpoint(url, served, None)})
+        wish = Extraction.model_validate({**WISH.model_dump(), "model": model, "pooling": pooling})
+        return extraction.identify(wish, DATASET.digest, rules)
+
+    of_files = [identity("hf:one"), identity("hf:other"), identity("st:one"), identity("hf:one", "cls")]
+    of_servers = [
+        identity("endpoint:e"), identity("endpoint:e", url="http://b/v1"), identity("endpoint:e", served="n")
+    ]  # fmt: skip
+    assert len({*of_files, *of_servers}) == 7
+    (tmp_path / "one" / "model.safetensors").write_bytes(b"3")
+    assert identity("hf:one") not in of_files
 
 
 def test_spelling_out_a_default_changes_nothing() -> None:
