@@ -15,6 +15,9 @@ from service.reconciler import Reconciler
 from tests.conftest import start_redis, stop_process
 from tests.workers.yard import PACE, Yard, committed_by, endings, is_alive, wait_for, wait_until_dead
 
+#: What is promised, of native code too.
+CANCELED_S = 2.0
+
 
 def test_a_killed_process_is_reported_at_once_and_its_job_runs_again(yard: Yard) -> None:
     """No reconciler: the parent itself reports it."""
@@ -97,9 +100,11 @@ def test_a_canceled_running_job_is_stopped_inside_native_code(yard: Yard) -> Non
     yard.start_worker()
     job_id = yard.submit("sleep_in_native_code", seconds=60)
     process = yard.wait_until_begun(job_id)
+    began = time.monotonic()
     asked = yard.records.request_cancel(job_id)
     assert (asked.status, asked.cancel_requested) == (JobStatus.RUNNING, True)
     job = yard.wait_until(job_id, JobStatus.CANCELED)
+    assert time.monotonic() - began < CANCELED_S
     assert not is_alive(process)
     assert (endings(job), job.cancel_requested, job.result, job.error) == (["canceled"], False, None, None)
 
