@@ -9,7 +9,7 @@ import httpx2
 import psutil
 
 from consilience import __version__
-from tests.service.servers import Server, environment_of, running_service
+from tests.service.servers import Server, assert_problem, environment_of, running_service
 
 #: The project's own goals; the machine that runs the tests may be busy, so time has some room.
 READY_S = 1.5
@@ -39,6 +39,19 @@ def test_it_is_not_ready_without_its_folder(redis_server: str, tmp_path: Path) -
 
         assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[-1]) == (503, "unavailable")
         assert "blobs" in answer.json()["value"]
+
+
+def test_it_is_not_ready_without_its_database_and_says_so(redis_server: str, tmp_path: Path) -> None:
+    with running_service(tmp_path, f"{redis_server}?db=8") as server:
+        for file in tmp_path.glob("consilience.db*"):
+            file.write_bytes(b"no database any more" * 1000)
+
+        answer = httpx2.get(server.url + "/readyz")
+        alive = httpx2.get(server.url + "/livez")
+
+    value = assert_problem(answer, 503, "unavailable", retryable=True)["value"]
+    assert [each.partition(":")[0] for each in value.split("; ")] == ["database"]
+    assert alive.status_code == 200
 
 
 def test_the_limits_in_force_are_published(redis_server: str, tmp_path: Path) -> None:

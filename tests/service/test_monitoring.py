@@ -60,6 +60,9 @@ def test_jobs_sets_and_requests_are_counted(redis_server: str, tmp_path: Path) -
     assert after.get("jobs", state="queued") == 1
     assert (after.get("queue_messages") or 0) - (before.get("queue_messages") or 0) == 1
     assert (after.get("embedding_sets"), after.get("workers")) == (3, 0)
+    held = 2 * 12 * 2 * 4 + 32 * 8 * 4
+    assert (after.get("embedding_bytes"), after.get("layer_bytes")) == (held, held)
+    assert before.get("queue_oldest_seconds") == 0 < (after.get("queue_oldest_seconds") or 0)
     assert (after.get("datasets"), after.get("dataset_bytes")) == (1, 4)
     assert (after.get("store_up", store="database"), after.get("store_up", store="redis")) == (1, 1)
     route = {"method": "GET", "route": "/v1/jobs/{job_id}"}
@@ -79,6 +82,7 @@ def test_a_job_that_succeeded_tells_how_long_each_part_took(busy_client: httpx2.
         assert longest is not None
         assert 0 < mean <= longest
     assert found.get("workers") == 1
+    assert (found.get("jobs", state="succeeded") or 0) > 0
     assert (found.get("graph_cache_misses_total") or 0) > 0
 
 
