@@ -1,3 +1,4 @@
+import hmac
 import re
 
 import pytest
@@ -67,6 +68,22 @@ def test_no_other_token_opens_it(keys: KeyRecords) -> None:
             keys.authenticate(wrong)
         assert caught.value.value is None
         assert token[len(public) :] not in str(caught.value)
+
+
+def test_a_secret_is_compared_in_constant_time_whether_or_not_its_key_exists(
+    keys: KeyRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = token_of(keys)
+    compared: list[int] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(len(a)) or compare(a, b))
+
+    keys.authenticate(token)
+    for wrong in (token[:-1] + ("A" if token[-1] != "A" else "B"), "csl_0123456789abcdef_" + token[-43:], "nonsense"):
+        with pytest.raises(Unauthenticated):
+            keys.authenticate(wrong)
+
+    assert compared == [64] * 4
 
 
 def test_a_revoked_key_holds_no_longer_and_stays_revoked(keys: KeyRecords) -> None:
