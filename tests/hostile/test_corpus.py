@@ -12,7 +12,7 @@ from typing import Self
 
 import pytest
 
-from tests.hostile.corpus import arrays, forms, items, requests, tables, transfers
+from tests.hostile.corpus import arrays, forms, items, maps, requests, tables, transfers
 from tests.hostile.corpus.attack import Attack
 from tests.hostile.ledger import Case, Ledger
 from tests.service.servers import Server, running_service
@@ -21,12 +21,17 @@ CORPUS: dict[str, Attack] = {
     **arrays.ATTACKS,
     **tables.ATTACKS,
     **items.ATTACKS,
+    **maps.ATTACKS,
     **forms.ATTACKS,
     **requests.ATTACKS,
     **transfers.ATTACKS,
 }
-#: What the service promises is 2 s and 200 MB on an idle machine; tests share theirs with others.
+#: What the service promises is 2 s and 200 MB on an idle machine. Tests share theirs with others, which does not change the
+#: work that it takes; what is waited for on purpose is half a second here (`upload_idle_limit_s`).
 SECONDS = 10.0
+WORK_S = 2.0
+#: The table that is never empty: the version of the others.
+SCHEMA = {"alembic_version"}
 GROWTH_BYTES = 200 * 1024 * 1024
 #: Made by the code in pickles, if ever one of them is run.
 TRACE = Path("/tmp/consilience-was-here")  # noqa: S108 - its very name is what is looked for
@@ -99,6 +104,7 @@ def test_what_is_hostile_is_refused_soon_and_cheaply(target: Server, ledger: Led
     assert outcome.status == 0 or 400 <= outcome.status < 500, outcome
     assert outcome.status == 0 or (outcome.media_type, bool(outcome.problem)) == ("application/problem+json", True)
     assert seconds < SECONDS
+    assert worked < WORK_S
     assert watch.most - watch.first < GROWTH_BYTES
     assert target.process.poll() is None
     _wait_until_empty(target)
@@ -108,9 +114,7 @@ def test_what_is_hostile_is_refused_soon_and_cheaply(target: Server, ledger: Led
 def _wait_until_empty(server: Server) -> None:
     """What a client left behind is removed when the server notices that it has gone."""
     deadline = time.monotonic() + 5
-    while (left := server.contents())["files"] or any(
-        left["rows"][table] for table in ("embeddings", "layers", "datasets", "dataset_views", "jobs")
-    ):
+    while (left := server.contents())["files"] or any(left["rows"][table] for table in left["rows"].keys() - SCHEMA):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
 

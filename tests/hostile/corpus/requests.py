@@ -21,6 +21,9 @@ BODIES: dict[str, bytes] = {
     "metadata that draws": b"{" + SIDES + b', "metadata": {"x": "\\ud83d"}}',
     "another encoding": ("{" + SIDES.decode() + "}").encode("utf-16"),
 }
+#: Whoever reads JSON reads it with the same care.
+READERS = ("/v1/datasets", "/v1/maps", "/v1/references", "/v1/studies", "/v1/upgrades")
+EVERYWHERE = ("no bottom", "a million keys", "another encoding")
 ADDRESSES = {
     "a path that climbs": ("GET", "/v1/embeddings/" + "..%2f" * 20 + "etc/passwd"),
     "an id of control characters": ("GET", "/v1/jobs/%1b%5b2J%0d%0aX-Evil:%20yes"),
@@ -39,6 +42,7 @@ ATTACKS: dict[str, Attack] = {
        for name, (body, *_) in BAD_REQUESTS.items()},
     **{f"request: no JSON, {number}": post("/v1/alignments", body, JSON) for number, body in enumerate(NO_JSON)},
     **{f"request: {name}": post("/v1/alignments", body, JSON) for name, body in BODIES.items()},
+    **{f"request to {path}: {name}": post(path, BODIES[name], JSON) for path in READERS for name in EVERYWHERE},
     **{f"address: {method} {path}": get(method, path) for method, path, *_ in BAD_ADDRESSES},
     **{f"address: {name}": get(method, path) for name, (method, path) in ADDRESSES.items()},
 }  # fmt: skip
