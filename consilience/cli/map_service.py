@@ -8,10 +8,9 @@ from consilience.cli.columns import Columns
 from consilience.cli.connection import connect
 from consilience.cli.output import write
 from consilience.cli.progress import progress_bar
-from consilience.cli.scoring import require_source
+from consilience.cli.scoring import require_source, store
 from consilience.cli.waiting import await_document
 from consilience.client.pending import PendingJob
-from consilience.client.sources import EMBEDDING_ID
 from consilience.client.sync import Client
 from consilience.contract.base import Document
 from consilience.contract.maps import MapDocument, MapOptions, StoredMap, TranslationDocument
@@ -29,7 +28,7 @@ def fit_there(  # noqa: PLR0917 - what the command has read, in its order
     for side in sides:
         require_source(side, server)
     with connect(server) as client:
-        a, b = (_store(client, side, columns, number, models[number]) for number, side in enumerate(sides))
+        a, b = (store(client, *each) for each in zip(sides, columns.ids, columns.groups, models, strict=True))
         return _wait(client, client.fit_map(a, b, options), StoredMap, timeout_s)
 
 
@@ -71,18 +70,6 @@ def _find(client: Client, word: str) -> str:
     if not Path(word).is_file():
         raise InputError(f"There is no file {word}, and it is no id of a map.", value=word)
     return client.upload_map(word).id
-
-
-def _store(client: Client, side: str, columns: Columns, number: int, model: str | None) -> str:
-    ids, groups = columns.ids[number], columns.groups[number]
-    if not re.fullmatch(EMBEDDING_ID, side):
-        metadata = None if model is None else {"model": model}
-        return client.upload(side, metadata=metadata, ids=ids, groups=groups).id
-    if ids is not None or groups is not None or model is not None:
-        raise InputError(
-            f"{side} is a stored set, which has its own ids, groups and model.", value=side, hint="Upload it with them."
-        )
-    return side
 
 
 def _wait(client: Client, pending: PendingJob[Outcome], outcome: type[Outcome], timeout_s: float | None) -> Outcome:

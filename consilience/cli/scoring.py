@@ -75,12 +75,12 @@ def _score_there(  # noqa: PLR0917 - as above
         return await_document(client, alignment.id, ScoreDocument, report, timeout_s)
 
 
-def store(client: Client, side: str, ids: Labels, groups: Labels) -> EmbeddingSet | str:
-    """A file with columns as a stored set; without, the client uploads it itself."""
-    if ids is None and groups is None:
+def store(client: Client, side: str, ids: Labels, groups: Labels, model: str | None = None) -> EmbeddingSet | str:
+    """A file as a stored set where something is said of it; else the client uploads it itself."""
+    if ids is None and groups is None and model is None:
         return side
     if re.fullmatch(EMBEDDING_ID, side):
         raise InputError(
-            f"{side} is a stored set, which has its own ids and groups.", value=side, hint="Upload it with --ids."
+            f"{side} is a stored set, which has its own ids, groups and model.", value=side, hint="Upload it with them."
         )
-    return client.upload(side, ids=ids, groups=groups)
+    return client.upload(side, metadata=None if model is None else {"model": model}, ids=ids, groups=groups)
