@@ -23,7 +23,8 @@ FLOAT32 = 5e-5
 
 @pytest.fixture(scope="module")
 def prh_grid() -> ScoreDocument:
-    return score(DOCS, CODE, metrics=["mutual_knn", PRH_BIASED, PRH_DEBIASED], layers="all", preparation="prh")
+    metrics = ["mutual_knn", PRH_BIASED, PRH_DEBIASED, "cknna"]
+    return score(DOCS, CODE, metrics=metrics, layers="all", preparation="prh", null={"method": "none"}, interval=None)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -53,7 +54,8 @@ def test_the_clamp_thresholds_of_the_prh_profile(prh_grid: ScoreDocument) -> Non
 
 
 @pytest.mark.parametrize(
-    ("index", "name", "tolerance"), [(0, "mutual_knn", 2 * TIE), (1, "cka", FLOAT32), (2, "unbiased_cka", FLOAT32)]
+    ("index", "name", "tolerance"),
+    [(0, "mutual_knn", 2 * TIE), (1, "cka", FLOAT32), (2, "unbiased_cka", FLOAT32), (3, "cknna", FLOAT32)],
 )
 def test_the_grid_of_the_prh_pipeline(prh_grid: ScoreDocument, index: int, name: str, tolerance: float) -> None:
     found, expected = prh_grid.scores[index], EXPECTED["prh_pipeline"][name]
