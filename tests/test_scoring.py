@@ -95,6 +95,21 @@ def test_one_cell_has_an_analytic_null_and_a_grid_a_bonferroni_bound() -> None:
     assert grid.null.threshold > one.null.threshold  # type: ignore[operator]  # both have one
 
 
+@pytest.mark.parametrize("metric", ["mutual_knn", "cka"])
+def test_bonferroni_is_the_law_of_the_best_pair_for_as_many_pairs_as_there_are(metric: str) -> None:
+    rng = np.random.default_rng(3)
+    shared = rng.normal(size=(80, 1, 6))
+    a, b = (0.6 * shared + rng.normal(size=(80, 2, 6)) for _ in "ab")
+    grid = only(score(a, b, metrics=metric, layers="all"))
+    layers = {"a": [grid.layer_a], "b": [grid.layer_b]}
+    one = only(score(a, b, metrics=metric, layers=layers, null={"alpha": 0.05 / 4}))
+    assert one.null.p_value is not None
+    assert 1e-9 < one.null.p_value < 0.2
+    assert grid.null.p_value == pytest.approx(4 * one.null.p_value, rel=1e-9)
+    assert grid.null.threshold == pytest.approx(one.null.threshold, rel=1e-9)
+    assert (grid.null.p_is_bound, one.null.p_is_bound) == (True, False)
+
+
 def test_the_calibrated_score_is_the_way_from_the_threshold_to_1() -> None:
     found = only(score(*views(), metrics="mutual_knn"))
     assert found.value is not None

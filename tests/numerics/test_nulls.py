@@ -55,6 +55,11 @@ def test_the_permutation_threshold_is_an_order_statistic_with_the_observed_value
     assert PermutationNull(np.arange(1, 20, dtype=np.float64)).threshold(99.0, alpha) == expected
 
 
+def test_the_rank_does_not_slip_where_a_share_of_the_draws_is_a_whole_number_but_for_rounding() -> None:
+    assert 0.29 * 100 < 29
+    assert PermutationNull(np.arange(1, 100, dtype=np.float64)).threshold(1000.0, 0.29) == 71.0
+
+
 def test_a_value_above_the_threshold_has_p_at_most_alpha() -> None:
     rng = np.random.default_rng(2)
     for _ in range(200):
