@@ -10,6 +10,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "angular_cka": [{}],
     "distance_correlation": [{}, {"bias_corrected": False}],
     "rsa": [
+        *({"method": method} for method in ("spearman", "pearson")),
         *({"method": method, "distance": "cosine"} for method in ("spearman", "pearson")),
         *({"method": method, "distance": "euclidean"} for method in ("spearman", "pearson")),
         {"pairs": 1000},
