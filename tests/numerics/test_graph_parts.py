@@ -6,8 +6,12 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from consilience.numerics import certified, certified_parts
 from consilience.numerics.certified import build_certified
+from consilience.numerics.compiled_certified import make_keys
 from consilience.numerics.graph_parts import PART_STEPS, STRIPES_MAX, GraphTask, build_in_parts, split_pairs
 from consilience.numerics.graphs import ExactBuilder, build_graph
 from consilience.numerics.neighbours import find_exponent
@@ -15,7 +19,7 @@ from consilience.numerics.parts import HERE
 from consilience.numerics.rows import PreparedRows
 from consilience.numerics.sources import ArrayLayer
 from consilience.numerics.tile_pairs import all_pairs, block_edges, count_blocks
-from tests.hostile_rows import HOSTILE, Draw, sort_all
+from tests.hostile_rows import HOSTILE, Draw, draw_case, sort_all
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -82,3 +86,28 @@ def test_hostile_rows_in_parts_have_the_neighbours_of_a_full_sort_in_float64(
     whole = build_certified(x, 10, groups)
     np.testing.assert_array_equal(graph.similarities, whole.similarities)
     assert graph.certified == whole.certified
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from(HOSTILE), st.integers(5, 600), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
+def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
+    """Also with so few candidates that each one counts, and with room for more than there are."""
+    x, groups, k = draw_case(draw, n, d, seed, data)
+    task = GraphTask(PreparedRows(ArrayLayer("0", x), normalise=False), k, groups, builder="certified_bf16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("consilience.numerics.graph_parts.PART_STEPS", 1)
+        patch.setattr(certified_parts, "DECIDED", 500)
+        patch.setattr(certified, "BEYOND_MIN", data.draw(st.sampled_from([0, 38])))
+        graph, whole = build_in_parts(task, Counting()), build_certified(x, k, groups)
+    np.testing.assert_array_equal(graph.ids, sort_all(x, k, groups))
+    assert graph.certified == whole.certified
+
+
+def test_every_candidate_is_decided_that_can_be_among_the_best_if_both_it_and_the_last_of_them_are_off() -> None:
+    found = np.array([[0.9, 0.8, 0.79, 0.71, 0.69], [0.9, 0.8, 0.5, 0.4, 0.3]], np.float32)
+    ids, keys = np.arange(10, dtype=np.int32).reshape(2, 5), np.empty((2, 5), np.uint64)
+    make_keys(found, ids, np.array([5, 4]), keys, 0, 2)
+    # At k = 2 and errors of 0.05, 0.8 can be 0.75 and 0.71 can be 0.76; 0.69 is at most 0.74.
+    needed = certified_parts._count_needed(keys, np.array([0.05, 0.05]), 2)
+    assert needed.tolist() == [4, 2]
+    assert certified_parts._count_needed(keys, np.array([0.05, 10.0]), 2).tolist() == [4, 4]
