@@ -103,6 +103,19 @@ def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed:
     assert graph.certified == whole.certified
 
 
+@pytest.mark.parametrize("draw", HOSTILE)
+def test_what_one_part_finds_spares_the_others_no_candidate(monkeypatch: pytest.MonkeyPatch, draw: Draw) -> None:
+    """With one candidate beyond the neighbour that is wanted, any that is passed over shows in who is certified."""
+    monkeypatch.setattr("consilience.numerics.graph_parts.PART_STEPS", 1)
+    monkeypatch.setattr(certified, "BEYOND_MIN", 0)
+    x = draw(np.random.default_rng(3), 2200, 8)
+    rows = PreparedRows(ArrayLayer("0", x), normalise=False)
+    graph = build_in_parts(GraphTask(rows, 1, builder="certified_bf16"), HERE)
+    whole = build_certified(x, 1)
+    np.testing.assert_array_equal(graph.ids, sort_all(x, 1))
+    assert graph.certified == whole.certified
+
+
 def test_every_candidate_is_decided_that_can_be_among_the_best_if_both_it_and_the_last_of_them_are_off() -> None:
     found = np.array([[0.9, 0.8, 0.79, 0.71, 0.69], [0.9, 0.8, 0.5, 0.4, 0.3]], np.float32)
     ids, keys = np.arange(10, dtype=np.int32).reshape(2, 5), np.empty((2, 5), np.uint64)
