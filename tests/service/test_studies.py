@@ -87,6 +87,29 @@ def test_a_model_more_is_a_study_of_its_own_that_scores_its_row_alone(
     assert busy_client.post(f"/v1/studies/{first['id']}/models?dry_run=true", json=more).json()["cells"] == 6
 
 
+#: Where a study's document has what a column of its table has.
+COLUMNS = {
+    name: name for name in ("row", "column", "status", "value", "calibrated", "p_holm", "p_benjamini_hochberg")
+} | {
+    "layer_row": "layer_a",
+    "layer_column": "layer_b",
+    "null_method": "null.method",
+    "null_mean": "null.mean",
+    "null_threshold": "null.threshold",
+    "layer_pairs": "null.cells",
+    "p_value": "null.p_value",
+    "low": "interval.low",
+    "high": "interval.high",
+}
+
+
+def look_up(cell: dict[str, Any], path: str) -> Any:
+    found: Any = cell
+    for name in path.split("."):
+        found = found[name]
+    return found
+
+
 def test_a_study_is_a_table_too(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
     job = busy_client.post("/v1/studies", json=body(sets), headers=WAIT).json()
     link = job["links"]["study"]
@@ -103,7 +126,9 @@ def test_a_study_is_a_table_too(busy_client: httpx2.Client, sets: list[dict[str,
     table = parquet.read_table(io.BytesIO(busy_client.get(link, params={"format": "parquet"}).content))
     assert table.column_names == list(lines[0])
     assert table["value"].to_pylist() == [cell["value"] for cell in cells]
-    assert table["p_holm"].to_pylist() == [cell["p_holm"] for cell in cells]
+    for column, path in COLUMNS.items():
+        assert table[column].to_pylist() == [look_up(cell, path) for cell in cells], column
+        assert [line[column] for line in lines] == [str(look_up(cell, path)) for cell in cells], column
     assert busy_client.get(link, headers={"accept": "*/*"}).json() == job["result"]
 
 

@@ -50,6 +50,28 @@ def test_a_trend_correlates_the_mean_over_the_other_side_with_the_number() -> No
     assert result.partial_spearman is None  # the widths rank the models as the sizes do: nothing is left
 
 
+def test_a_partial_correlation_is_that_of_what_the_other_number_leaves() -> None:
+    x, z = np.array([1.0, 3, 2, 9, 4, 5]), np.array([3.0, 1, 4, 1.5, 9, 2])
+    metadata = {row: {"steps": steps, "depth": depth} for row, steps, depth in zip(ROWS, x, z, strict=True)}
+    trends = [{"by": "steps", "covariates": ["depth"]}]
+    found = study(ROWS, COLUMNS, metadata=metadata, trends=trends, **KNN)  # type: ignore[arg-type]  # plain JSON
+    result, y = found.trends[0], values(found).mean(axis=1)
+
+    def left(of: Float64Array, by: Float64Array) -> Float64Array:
+        return np.asarray(of - np.polyval(np.polyfit(by, of, 1), by))
+
+    ranks = [stats.rankdata(each) for each in (x, y, z)]
+    for entry, (a, b, fixed) in (
+        (result.partial_spearman, ranks),
+        (result.partial_pearson, (x, y, z)),
+    ):
+        assert entry is not None
+        assert entry.value == pytest.approx(stats.pearsonr(left(a, fixed), left(b, fixed)).statistic)
+        assert entry.low is not None
+        assert entry.high is not None
+        assert entry.low < entry.value < entry.high
+
+
 def test_a_trend_against_one_model_reads_its_column() -> None:
     result, found = trend(against="vision 1")
     assert [point.y for point in result.points] == pytest.approx(values(found)[:, 1])
