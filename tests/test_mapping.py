@@ -3,6 +3,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from consilience.contract.maps import Evaluation, MapDocument, MapKind, MapOptions, Procrustes
 from consilience.errors import (
@@ -111,6 +112,34 @@ def test_recall_is_that_of_an_exact_faiss_search_of_the_held_out_rows(
         _, ids = index.search(queries, 10)
         for k in (1, 5, 10):
             assert found.recall[k].value == (ids[:, :k] == np.arange(410)[:, None]).any(axis=1).mean()
+        _, everyone = index.search(queries, 410)
+        ranks = 1 + np.argmax(everyone == np.arange(410)[:, None], axis=1)
+        assert found.mean_rank == pytest.approx(ranks.mean(), abs=0.01)
+        assert found.mrr.value == pytest.approx((1 / ranks).mean(), abs=1e-4)
+
+
+def test_a_share_has_wilsons_interval(ridge: Map) -> None:
+    for way in (ridge.card.evaluation.forward, ridge.card.evaluation.backward):
+        for share in way.recall.values():
+            wilson = binomtest(round(share.value * 410), 410).proportion_ci(0.95, method="wilson")
+            assert (share.low, share.high) == pytest.approx((wilson.low, wilson.high), abs=2e-3)
+
+
+def test_every_kind_is_told_beside_the_best_linear_map_and_chance(
+    docs: np.ndarray, code: np.ndarray, ridge: Map
+) -> None:
+    other = fit(docs, code, map="procrustes").card
+    assert (other.best_linear.kind, other.best_linear.penalty) == ("ridge", ridge.card.fitted.penalty)
+    assert other.best_linear.evaluation == ridge.card.evaluation != other.evaluation
+    assert other.chance == ridge.card.chance
+    held = split_held_out(2048, 0.2, 0)
+    mean, wanted = unit(code)[~held].mean(axis=0, dtype=np.float64), unit(code)[held]
+    assert other.chance.cosine == pytest.approx(float((wanted @ mean).mean() / np.linalg.norm(mean)), abs=1e-6)
+    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum()
+    assert other.chance.r2 == pytest.approx(1 - ((wanted - mean) ** 2).sum() / spread, abs=1e-6)
+    assert other.chance.mean_rank == pytest.approx(411 / 2)
+    assert other.chance.mrr == pytest.approx((1 / np.arange(1, 411)).mean())
+    assert other.chance.recall == pytest.approx({k: k / 410 for k in (1, 5, 10)})
 
 
 def test_the_card_says_what_it_was_fitted_on(ridge: Map) -> None:

@@ -67,6 +67,28 @@ def test_bars_gate_a_pipeline(consilience: Command, pair: Pair, bars: tuple[str,
     assert (ran.out.count("passed") + ran.out.count("failed") == len(bars)) == (status < 2)
 
 
+def test_a_bar_holds_its_own_figure_to_the_last_digit(
+    consilience: Command, pair: Pair, queries: Pair, judgements: Path
+) -> None:
+    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--judgements", judgements, "--map", "ridge")
+    report = UpgradeReport.model_validate_json(consilience("upgrade", *pair, *words, "--json").out)
+    ways = {way.name: way for way in report.ways}
+    assert report.improvement is not None
+    figures = {"agreement": report.agreement.shared, "improvement": report.improvement}
+    for name in ("recall", "judged", "retained", "gain"):
+        figures |= {f"{name}:{way}": getattr(ways[way], name) for way in ("keep", "adapt:ridge")}
+        figures[name] = getattr(ways[report.verdict.best or ""], name)
+    known = {name: found.value for name, found in figures.items() if found is not None}
+    assert {name.split(":")[0] for name in known} >= {"agreement", "improvement", "recall", "judged", "retained"}
+    at, above = (
+        [word for name, value in known.items() for word in ("--min", f"{name}={value + more!r}")]
+        for more in (0.0, 1e-9)
+    )
+    passed, failed = (consilience("upgrade", *pair, *words, *bars) for bars in (at, above))
+    assert (passed.status, passed.out.count("passed")) == (0, len(known))
+    assert (failed.status, failed.out.count("failed")) == (1, len(known))
+
+
 @pytest.mark.parametrize(("suffix", "start"), [("json", "{"), ("md", "# Upgrade report"), ("html", "<!doctype html>")])
 def test_the_report_is_written_in_the_form_of_its_name(
     consilience: Command, pair: Pair, tmp_path: Path, suffix: str, start: str
