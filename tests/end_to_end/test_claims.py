@@ -1,13 +1,15 @@
 """The claims of examples/claims, small, against a real service."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from consilience.client.sync import Client
-from examples.claims import chance, learning, modalities
-from examples.claims.finding import say
+from examples.claims import chance, learning, modalities, networks
+from examples.claims.finding import Finding, move, say
 from examples.claims.networks import Recipe, train
 
 
@@ -47,8 +49,66 @@ def test_two_mixed_spaces_have_their_share_in_common() -> None:
     assert a.var() == pytest.approx(chance.mix(0.0)[0].var(), rel=0.05)
 
 
-def test_captions_of_scenes_are_compared_with_their_pictures(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_captions_of_scenes_are_compared_with_their_pictures(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(modalities, "SCENES", "scenes:n=64,seed=0")
     finding = modalities.captions(client)
     assert [row[0] for row in finding.rows] == [*modalities.CAPTIONS, "code"]
     assert "rank correlation" in finding.verdict
+    finding.write(tmp_path)
+    assert (tmp_path / "captions.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("claim", "levels"),
+    [
+        (learning.capacity, [4, 8, 16, 32, 64, 128, 256]),
+        (learning.tasks, [1, 2, 4, 8, 16, 32]),
+        (learning.simplicity, [0.5, 1.0, 2.0, 4.0, 8.0]),
+    ],
+    ids=["capacity", "tasks", "simplicity"],
+)
+def test_networks_of_every_level_are_told_with_what_was_found(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    claim: Callable[[Client], Finding],
+    levels: list[float],
+) -> None:
+    monkeypatch.setattr(learning, "SEEDS", range(2))
+    monkeypatch.setattr(networks, "STEPS", 20)
+    finding = claim(client)
+    finding.write(tmp_path)
+    assert [row[0] for row in finding.rows] == levels
+    for place, metric in ((2, "mutual_knn:k=10"), (4, "cka")):
+        first, last = (finding.rows[end][place] for end in (0, -1))
+        assert isinstance(first, float)
+        assert isinstance(last, float)
+        assert re.search(rf"{metric} with the .* {move('', first, last).strip()}; over all networks", finding.verdict)
+    assert (tmp_path / f"{finding.name}.svg").read_text().startswith("<?xml")
+
+
+def test_every_layer_on_docstrings_is_compared_with_every_layer_on_code(client: Client, tmp_path: Path) -> None:
+    finding = modalities.docstrings(client)
+    finding.write(tmp_path)
+    table = np.array([row[1:] for row in finding.rows], dtype=float)
+    assert table.shape == (7, 7)
+    row, column = np.unravel_index(table.argmax(), table.shape)
+    assert f"The best pair is docs {row} with code {column}, {table.max():.3f}" in finding.verdict
+    assert (tmp_path / "docstrings.svg").read_text().startswith("<?xml")
+
+
+def test_where_a_score_of_016_is_reached_is_read_from_the_table(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(chance, "N", 256)
+    finding = chance.meaning(client)
+    finding.write(tmp_path)
+    shares, scores, *_, ckas = np.array(finding.rows, dtype=float).T
+    assert scores[0] < 0.16 < scores[-1]
+    below = int(np.flatnonzero(scores > 0.16)[0]) - 1
+    part = (0.16 - scores[below]) / (scores[below + 1] - scores[below])
+    share, cka = (float(of[below] + part * (of[below + 1] - of[below])) for of in (shares, ckas))
+    assert f"where {share:.0%} of the variance are in common, and debiased CKA says {cka:.2f}" in finding.verdict
+    assert (tmp_path / "meaning.svg").read_text().startswith("<?xml")
