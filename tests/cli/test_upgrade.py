@@ -67,10 +67,15 @@ def test_bars_gate_a_pipeline(consilience: Command, pair: Pair, bars: tuple[str,
     assert (ran.out.count("passed") + ran.out.count("failed") == len(bars)) == (status < 2)
 
 
-def test_a_bar_holds_its_own_figure_to_the_last_digit(
-    consilience: Command, pair: Pair, queries: Pair, judgements: Path
-) -> None:
-    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--judgements", judgements, "--map", "ridge")
+def test_a_bar_holds_its_own_figure_to_the_last_digit(consilience: Command, tmp_path: Path, judgements: Path) -> None:
+    # Given a new model that finds more than the old one
+    rng = np.random.default_rng(3)
+    true = rng.standard_normal((120, 8)).astype(np.float32)
+    sides = {"old": 1.2, "new": 0.1}
+    pair = [save(tmp_path / f"{name}.npy", true + noise * _draw(rng, 120)) for name, noise in sides.items()]
+    queries = [save(tmp_path / f"q_{name}.npy", true[:20] + noise * _draw(rng, 20)) for name, noise in sides.items()]
+    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--judgements", judgements)
+    words += ("--map", "ridge", "--k", 3)
     report = UpgradeReport.model_validate_json(consilience("upgrade", *pair, *words, "--json").out)
     ways = {way.name: way for way in report.ways}
     assert report.improvement is not None
@@ -79,7 +84,10 @@ def test_a_bar_holds_its_own_figure_to_the_last_digit(
         figures |= {f"{name}:{way}": getattr(ways[way], name) for way in ("keep", "adapt:ridge")}
         figures[name] = getattr(ways[report.verdict.best or ""], name)
     known = {name: found.value for name, found in figures.items() if found is not None}
-    assert {name.split(":")[0] for name in known} >= {"agreement", "improvement", "recall", "judged", "retained"}
+    assert {name.split(":")[0] for name in known} == {
+        *("agreement", "improvement", "recall", "judged", "retained", "gain")
+    }
+    assert len(set(known.values())) >= 6
     at, above = (
         [word for name, value in known.items() for word in ("--min", f"{name}={value + more!r}")]
         for more in (0.0, 1e-9)
@@ -87,6 +95,10 @@ def test_a_bar_holds_its_own_figure_to_the_last_digit(
     passed, failed = (consilience("upgrade", *pair, *words, *bars) for bars in (at, above))
     assert (passed.status, passed.out.count("passed")) == (0, len(known))
     assert (failed.status, failed.out.count("failed")) == (1, len(known))
+
+
+def _draw(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.standard_normal((n, 8)).astype(np.float32)
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("json", "{"), ("md", "# Upgrade report"), ("html", "<!doctype html>")])
