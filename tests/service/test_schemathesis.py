@@ -1,5 +1,6 @@
 """The OpenAPI document holds: whatever is sent, each answer is one that the document describes, and none is a 5xx."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests.service.servers import running_service
 
 #: Fewer would mean that a phase did not run.
 CASES_AT_LEAST = 1000
+#: Of those by which an answer leads to another request; a run in which none is followed is a success to Schemathesis too.
+LINKS_AT_LEAST = 6
 
 
 @pytest.mark.timeout(300)
@@ -29,6 +32,9 @@ def test_no_answer_is_a_server_error_or_undocumented(redis_server: str, tmp_path
     assert (cases["with_failures"], cases["errored"]) == (0, 0)
     assert found["operations"]["tested"] == len(list(operations())), "each operation of the document, also a new one"
     # Stateful: what one answer links to, by its `Location` and its `links`, is asked next.
+    followed = re.search(r"API Links: +(\d+) covered", finished.stdout)
+    assert followed
+    assert int(followed[1]) >= LINKS_AT_LEAST
     phases = {name: phase["status"] for name, phase in found["phases"].items()}
     assert phases == dict.fromkeys(("examples", "coverage", "fuzzing", "stateful"), "success")
 
