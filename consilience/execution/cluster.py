@@ -13,6 +13,7 @@ from threading import Lock, local
 from typing import Any, Self, TypeVar
 
 from distributed import Client, Future, KilledWorker
+from distributed.comm.core import CommClosedError
 from distributed.security import Security
 
 from consilience.errors import JobCrashed, Unavailable
@@ -119,7 +120,7 @@ class DaskParts:
     def _result(self, future: Future[Result]) -> Result:
         try:
             return future.result()
-        except CancelledError as error:
+        except (CancelledError, CommClosedError) as error:  # before, or while, it is fetched
             raise self._unavailable("was lost") from error
         except KilledWorker as error:
             raise JobCrashed(
