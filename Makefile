@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Consilience needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
-	$(BIN)/python -m consilience.numerics.compiled
+	$(BIN)/python -m consilience.numerics.compile_kernels
 	@touch $@
 
 demo: install ## two real embedding sets, from upload to score, in half a minute
@@ -59,7 +59,7 @@ format: install
 	$(BIN)/ruff check --fix .
 
 openapi: install ## write openapi/openapi.json anew
-	$(BIN)/python -m service.openapi > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json
+	$(BIN)/python -m service.openapi.__main__ > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json
 
 bench: install ## the figures of docs/benchmarks.md
 	$(BIN)/python -m benchmarks

@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import psutil
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.scores import ScoreDocument
-from consilience.execution.places import open_parts
+from consilience.execution.parallel import open_parts
 from consilience.formats.files import open_path
-from consilience.measures.comparison import FreshGraphs
-from consilience.numerics.sources import Source
+from consilience.metrics.comparison import FreshGraphs
+from consilience.numerics.rows.sources import Source
 from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import Blobs
 from tests.execution.clusters import Cluster

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.planning.alignments import CostLimits, SideShape, plan
 from consilience.scoring import score
 

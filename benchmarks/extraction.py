@@ -81,7 +81,7 @@ def _speed(run: dict[str, Any]) -> float:
 
 
 def _plain(view: str) -> dict[str, float]:
-    from consilience.datasets.stdlib_docs import open_stdlib_docs  # noqa: PLC0415 - parses for seconds
+    from consilience.datasets.builtin import open_stdlib_docs  # noqa: PLC0415 - parses for seconds
 
     texts = open_stdlib_docs().select(IDS[:RACE]).view(view).read(0, RACE)
     done = subprocess.run(

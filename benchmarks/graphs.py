@@ -36,7 +36,7 @@ def measure_shape(n: int, dim: int, k: int, rounds: int) -> dict[str, object]:
     """Rows without structure, the hardest to certify: seconds and ratios of each way, and whether they agree."""
     import faiss
 
-    from consilience.numerics.graphs import build_graph
+    from consilience.numerics.knn.build import build_graph
 
     x = np.random.default_rng(0).normal(size=(n, dim)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)

@@ -53,7 +53,7 @@ def write_sides(folder: Path, n: int) -> None:
 
 def measure_fit(folder: str, kind: str) -> dict[str, object]:
     """Seconds from two files to a judged map, and the process's peak of resident memory."""
-    from consilience.mapping import fit
+    from consilience.maps.api import fit
 
     started = time.perf_counter()
     found = fit(Path(folder, "a.npy"), Path(folder, "b.npy"), map=kind)
@@ -72,7 +72,7 @@ def measure_fit(folder: str, kind: str) -> dict[str, object]:
 
 def measure_apply() -> dict[str, object]:
     """Rows a second of a linear map, in turns with one product of the same size."""
-    from consilience.mapping import fit
+    from consilience.maps.api import fit
 
     rng = np.random.default_rng(0)
     few = rng.standard_normal((4096, DIM_A), dtype=np.float32)

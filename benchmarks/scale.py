@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.embeddings import Layer
-from consilience.contract.jobs import ScoringOptions
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.metrics import METRICS
 from consilience.errors import TooExpensive
 from consilience.execution.alignment import CachedGraphs
-from consilience.formats.matrices import LayerHeader, OpenFile, Tensor
-from consilience.measures.comparison import FreshGraphs, GraphSource
-from consilience.numerics.sources import SelectedLayer, Source
+from consilience.formats.open_file import LayerHeader, OpenFile, Tensor
+from consilience.metrics.comparison import FreshGraphs, GraphSource
+from consilience.numerics.rows.sources import SelectedLayer, Source
 from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import Blobs
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 
 DIM = 768
 MILLION = 1_000_000

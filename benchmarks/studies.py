@@ -22,21 +22,20 @@ import numpy as np
 import torch
 
 from benchmarks import dense
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.embeddings import Layer
-from consilience.contract.jobs import ScoringOptions
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
 from consilience.execution.alignment import CachedGraphs
-from consilience.formats.matrices import LayerHeader, OpenFile, Tensor
-from consilience.measures.comparison import FreshGraphs
-from consilience.numerics.sources import ArrayLayer, Source
+from consilience.formats.open_file import LayerHeader, OpenFile, Tensor
+from consilience.metrics.comparison import FreshGraphs
+from consilience.numerics.rows.sources import ArrayLayer, Source
 from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.cells import Cells
 from consilience.stores.database import Database
-from consilience.stores.graphs import Graphs
-from consilience.studies.models import Model, Models
-from consilience.studies.running import run_study
+from consilience.stores.graph_cache import Graphs
+from consilience.studies.running import Model, Models, run_study
 
 N, K, LATENT = 1024, 10, 64
 #: Layers and columns of each model.

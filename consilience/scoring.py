@@ -17,27 +17,26 @@ from time import perf_counter
 import numpy as np
 
 from consilience import __version__
-from consilience.contract.jobs import Plan, Preparation, ScoringOptions
+from consilience.contract.alignments import Preparation, ScoringOptions
+from consilience.contract.jobs import Plan
 from consilience.contract.metric import NeighbourMetric
-from consilience.contract.places import prefixed
+from consilience.contract.pointers import prefixed
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.contract.search import Approximate
 from consilience.formats.columns import check_length, parse_column
 from consilience.formats.file_layers import find_file_layers
 from consilience.formats.files import OpenFile, load_layers, open_path
-from consilience.measures.chance import correct
-from consilience.measures.comparison import Comparison, FreshGraphs, GraphSource, Report, Side
-from consilience.measures.drawing import draw
-from consilience.measures.graph_use import CountedGraphs
-from consilience.measures.pairing import Paired, pair
-from consilience.measures.results import result
 from consilience.memory import find_job_memory
-from consilience.numerics.arrays import split_layers
-from consilience.numerics.devices import check_device
-from consilience.numerics.intervals import list_length
-from consilience.numerics.parts import HERE, Parts
-from consilience.numerics.preparation import find_clamp, find_exact_clamp
-from consilience.numerics.sources import ArrayLayer, ConcatLayer, Layer, SelectedLayer, Source
+from consilience.metrics.comparison import Comparison, CountedGraphs, FreshGraphs, GraphSource, Report, Side
+from consilience.metrics.pairing import Paired, pair
+from consilience.metrics.registry import draw
+from consilience.metrics.results import correct, result
+from consilience.numerics.knn.devices import check_device
+from consilience.numerics.rows.arrays import split_layers
+from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.prepared import find_clamp, find_exact_clamp
+from consilience.numerics.rows.sources import ArrayLayer, ConcatLayer, Layer, SelectedLayer, Source
+from consilience.numerics.stats.intervals import list_length
 from consilience.planning.alignments import (
     CostLimits,
     SideShape,

@@ -16,7 +16,7 @@ COPY consilience consilience
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/venv/bin/pip install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt ".[${EXTRAS}]"
 # Kernels for the machine that builds may not run on the machine that works: these run on every processor of the architecture.
-RUN NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/numba /opt/venv/bin/python -m consilience.numerics.compiled
+RUN NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/numba /opt/venv/bin/python -m consilience.numerics.compile_kernels
 
 FROM python:${PYTHON}
 # The same user as in the service's image: they share the data folder.

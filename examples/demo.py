@@ -18,12 +18,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from consilience.cli.heat import heat_map
-from consilience.cli.progress import follow
-from consilience.cli.tables import score_table
+from consilience.cli.output import score_table
+from consilience.cli.remote import follow
 from consilience.client.sync import Client
 from consilience.contract.metrics import Cka, MutualKnn
 from consilience.contract.scores import ScoreDocument
+from examples.heat import heat_map
 
 DATA = Path(__file__).parent / "data"
 OUT = Path("out") / "demo.json"

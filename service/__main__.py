@@ -6,12 +6,12 @@ import structlog
 import uvicorn
 
 from consilience.errors import ConsilienceError, StartupError
+from consilience.settings import PREFIX, is_loopback
 from consilience.stores.database import Database
 from consilience.stores.keys import KeyRecords
-from consilience.surroundings import PREFIX, is_loopback
 from service.app import create_app
 from service.connections import Connection
-from service.logs import configure_logging
+from service.middleware.logs import configure_logging
 from service.settings import Settings, read_settings
 from service.tracing import start_tracing
 

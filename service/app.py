@@ -10,26 +10,13 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from consilience import __version__
 from service import problems
 from service.deps import Service, State
-from service.document import complete
-from service.gate import Gate
-from service.logs import RequestLog
-from service.meters import Meters
-from service.pages import add_pages
-from service.routes import (
-    alignments,
-    datasets,
-    embeddings,
-    health,
-    info,
-    jobs,
-    maps,
-    metrics,
-    monitoring,
-    references,
-    studies,
-    upgrades,
-)
-from service.safety import SafeHeaders
+from service.metrics import Meters
+from service.middleware.auth import Gate
+from service.middleware.headers import SafeHeaders
+from service.middleware.logs import RequestLog
+from service.openapi.docs_page import add_pages
+from service.openapi.schema import complete
+from service.routes import alignments, datasets, embeddings, health, info, jobs, maps, references, studies, upgrades
 from service.settings import Settings
 from service.stores import Stores, open_stores
 from service.tracing import TELEMETRY
@@ -44,10 +31,8 @@ ROOMS = (
     maps,
     upgrades,
     jobs,
-    metrics,
     info,
     health,
-    monitoring,
 )
 #: Figures of the stores are read for so many scrapers at once.
 CONCURRENT_SCRAPES = 2
@@ -88,7 +73,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url=None,  # service.pages has a page that needs nothing from elsewhere
+        docs_url=None,  # service.openapi.docs_page has a page that needs nothing from elsewhere
         redoc_url=None,
         telemetry=TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},

@@ -10,7 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Problem
-from service.safety import HEADERS
+from service.middleware.headers import HEADERS
 
 
 class Connection(H11Protocol):

@@ -9,7 +9,7 @@ import orjson
 import structlog
 
 from consilience.contract.jobs import Job, JobKind, Plan, QueueName
-from consilience.contract.places import placed
+from consilience.contract.pointers import placed
 from consilience.contract.webhooks import WebhookChoice
 from consilience.errors import InvalidRequest, ServiceError
 from consilience.planning.alignments import CostLimits

@@ -4,22 +4,29 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.datasets import Dataset, ViewKind
 from consilience.contract.extraction import WISHED, Extraction, ExtractionRequest
-from consilience.contract.jobs import Job, Plan, ScoringOptions
+from consilience.contract.jobs import Job, Plan
 from consilience.contract.models import check_model, check_pooling
-from consilience.contract.places import placed
+from consilience.contract.pointers import placed
 from consilience.datasets.builtin import OPTIONS, is_builtin, parse_builtin
 from consilience.errors import InvalidRequest, NotFound, UnknownView
-from consilience.planning.alignments import CostLimits, SideShape, check_neighbours, choose_budget, count_pairs
-from consilience.planning.extractions import plan_extraction
-from service.answers import LIGHT_BYTES
+from consilience.planning.alignments import (
+    CostLimits,
+    SideShape,
+    check_neighbours,
+    choose_budget,
+    count_pairs,
+    plan_extraction,
+)
 from service.dispatch import Dispatch
-from service.items import shelf_of
-from service.reading import read_model
+from service.ingest import shelf_of
+from service.multipart import JSON, Upload
+from service.request_body import read_model
+from service.responses import LIGHT_BYTES
 from service.settings import Settings
 from service.stores import Stores
-from service.uploads import JSON, Upload
 
 
 def find_wish(upload: Upload) -> dict[str, Any] | None:

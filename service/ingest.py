@@ -6,11 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from consilience.contract.embeddings import EmbeddingSet
-from consilience.errors import ConsilienceError
-from consilience.formats.files import FormatLimits, OpenFile
-from consilience.stores.folder_lock import no_uploads
-from consilience.stores.set_shelf import SetShelf
+from pydantic import TypeAdapter, ValidationError
+
+from consilience.contract.datasets import ViewKind
+from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
+from consilience.contract.pointers import placed
+from consilience.errors import ConsilienceError, InvalidRequest
+from consilience.formats.files import from_vectors
+from consilience.formats.items.item import ItemLimits, ViewChoice
+from consilience.formats.open_file import FormatLimits, OpenFile
+from consilience.planning.alignments import SideShape
+from consilience.stores.datasets import DatasetShelf
+from consilience.stores.embeddings import SetShelf
+from consilience.stores.files import no_uploads
+from service.request_body import parse_json
 from service.settings import Settings
 from service.stores import Stores
 
@@ -79,3 +88,84 @@ def new_sets(stores: Stores, root: Path) -> Iterator[NewSets]:
             with suppress(ConsilienceError):  # another request may use it by now; then it stays
                 remove(stores, root, embedding_id)
         raise
+
+
+VIEWS: TypeAdapter[dict[str, ViewKind]] = TypeAdapter(dict[str, ViewKind])
+
+
+def item_limits(settings: Settings) -> ItemLimits:
+    """What a dataset may hold."""
+    return ItemLimits(
+        items=settings.items_limit,
+        text_bytes=settings.text_limit_bytes,
+        image_bytes=settings.image_limit_bytes,
+        image_pixels=settings.image_pixels_limit,
+        unpacked_bytes=settings.upload_limit_bytes,
+        column_bytes=settings.column_limit_bytes,
+    )
+
+
+def parse_views(text: bytes | None, pointer: str) -> ViewChoice:
+    """The views that a request names, with their kinds; None where it names none. Raises InvalidRequest."""
+    if text is None:
+        return None
+    value = parse_json(text, pointer)
+    try:
+        return VIEWS.validate_python(value)
+    except ValidationError:
+        raise InvalidRequest(
+            "`views` is no object of names and kinds.",
+            value=value,
+            limit=["text", "code", "image"],
+            hint='Such as {"caption": "text", "photo": "image"}.',
+            pointer=pointer,
+        ) from None
+
+
+def shelf_of(stores: Stores, root: Path) -> DatasetShelf:
+    """Where the caller's datasets are kept."""
+    return DatasetShelf(stores.datasets, stores.blobs, root)
+
+
+Source = EmbeddingSet | OpenFile
+#: Vectors as they stood in a request, with their ids and groups.
+Inline = Mapping[str, object]
+
+
+def take_inline(side: object) -> Inline | None:
+    """Take the vectors out of a side, leaving `[]` in their place: the format's own checks are stricter and leaner.
+
+    None where it has none, or names a set besides, which the request's model refuses.
+    """
+    if not isinstance(side, dict) or not isinstance(side.get("vectors"), list) or side.get("embedding") is not None:
+        return None
+    taken = {name: side.pop(name) for name in ("vectors", "ids", "groups") if name in side}
+    side["vectors"] = []
+    return taken
+
+
+def open_inline(taken: Inline, limits: FormatLimits, place: str) -> OpenFile:
+    """What was taken from this place in the request, as a file. Errors as in `from_vectors`, each with its field."""
+    with placed(place):
+        return from_vectors(taken["vectors"], limits, ids=taken.get("ids"), groups=taken.get("groups"))
+
+
+def shape_of(source: Source) -> SideShape:
+    """What planning needs to know of a side."""
+    if isinstance(source, EmbeddingSet):
+        return SideShape.of(source)
+    return SideShape(
+        n=source.n,
+        layers=tuple((layer.name, layer.dim) for layer in source.layers),
+        item_bytes=max(DTYPE_BYTES[layer.dtype] for layer in source.layers),
+        unique_ids=None if source.ids is None else len(set(source.ids)),
+        has_groups=source.groups is not None,
+    )
+
+
+def keep_source(sets: NewSets, source: Source, place: str, name: str) -> EmbeddingSet:
+    """The stored set, or the file as a new one of this name."""
+    if isinstance(source, EmbeddingSet):
+        return source
+    with placed(place):
+        return sets.store(source, name)

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import NoDecode
 
-from consilience.surroundings import Count, Seconds, Surroundings, read_environment, split_words
-from service.outgoing import Destinations
-from service.signatures import parse_secret
+from consilience.settings import Count, Seconds, Surroundings, read_environment, split_words
+from service.deliveries.http import Destinations, parse_secret
 
 #: What fits into one message to the process that decodes.
 IMAGE_BYTES_MAX = 19 * 2**20

@@ -5,18 +5,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
-from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
 from consilience.stores.cells import Cells
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
 from consilience.stores.queue import JobQueue
+from consilience.stores.records import Access
 from consilience.stores.references import ReferenceRecords
 from service.reconciler import Pace, Reconciler
 from service.settings import Settings

@@ -5,24 +5,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from consilience.contract.alignments import AlignmentRequest, FormOptions, JobOptions, OtherSide, Side
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import Extraction
-from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, JobOptions, OtherSide, Plan, QueueName, Side
-from consilience.contract.places import placed
+from consilience.contract.jobs import Job, Plan, QueueName
+from consilience.contract.pointers import placed
 from consilience.contract.references import ReferenceSet
 from consilience.errors import InvalidRequest
 from consilience.formats.files import OpenFile, open_file
 from consilience.planning.alignments import SideShape, plan
-from consilience.planning.references import plan_reference
+from consilience.planning.studies import plan_reference
 from consilience.stores.jobs import Added
 from service.dispatch import Dispatch
 from service.extractions import Extractions, Foreseen, plan_made
-from service.ingest import NewSets, format_limits, new_sets
-from service.reading import read_model
+from service.ingest import Inline, NewSets, format_limits, keep_source, new_sets, open_inline, shape_of, take_inline
+from service.multipart import Upload
+from service.request_body import read_model
 from service.settings import Settings
-from service.sources import Inline, keep_source, open_inline, shape_of, take_inline
 from service.stores import Stores
-from service.uploads import Upload
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from consilience.tracing.switch import find_obstacle, is_wanted
-from service.meters import QUIET_ROUTES
+from service.metrics import QUIET_ROUTES
 
 #: One span a request. No logs, which would hold errors of validation with their values; figures are for Prometheus.
 TELEMETRY: TelemetryConfig = {

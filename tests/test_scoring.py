@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from consilience import scoring
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.scores import Score, ScoreDocument
 from consilience.errors import (
     InvalidRequest,
@@ -17,10 +17,10 @@ from consilience.errors import (
     UnpairedSides,
     UnreadableFile,
 )
-from consilience.numerics import graphs
-from consilience.numerics.devices import Card, explain_absence
-from consilience.numerics.layers import aggregate
-from consilience.numerics.multiplicity import adjust
+from consilience.numerics.knn import build
+from consilience.numerics.knn.devices import Card, explain_absence
+from consilience.numerics.stats.layers import aggregate
+from consilience.numerics.stats.nulls import adjust
 from consilience.scoring import score
 from tests import twins
 
@@ -395,7 +395,7 @@ def test_a_score_names_the_card_and_is_that_of_the_processor(monkeypatch: pytest
     a, b = views()
     here = only(score(a, b, metrics="mutual_knn"))
     monkeypatch.setattr(scoring, "check_device", lambda _: None)
-    monkeypatch.setattr(graphs, "find_card", lambda _: Card("cpu", "of the tests"))  # torch's processor as a card
+    monkeypatch.setattr(build, "find_card", lambda _: Card("cpu", "of the tests"))  # torch's processor as a card
     there = only(score(a, b, metrics="mutual_knn", device="cuda"))
     assert there.neighbours is not None
     assert (there.neighbours.device, there.neighbours.certified) == ("cpu of the tests", 1.0)

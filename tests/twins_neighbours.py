@@ -5,8 +5,8 @@ from itertools import permutations
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.lists import Lists, Space
-from consilience.numerics.neighbours import build_exact
+from consilience.numerics.knn.graph import build_exact
+from consilience.numerics.neighbour_overlap.lists import Lists, Space
 
 Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]

@@ -54,22 +54,22 @@ def limit_threads(threads: int) -> None:
 
 def _serve(settings: Settings) -> int:
     # These load numpy, FAISS and the compiled kernels: after the threads are limited, before any fork.
-    from consilience.execution import places  # noqa: PLC0415 - as the line above says
-    from consilience.stores.access import EVERYTHING  # noqa: PLC0415 - the same
+    from consilience.execution import parallel  # noqa: PLC0415 - as the line above says
     from consilience.stores.blobs import Blobs  # noqa: PLC0415 - the same
+    from consilience.stores.checkpoints import Partials  # noqa: PLC0415 - the same
     from consilience.stores.database import Database  # noqa: PLC0415 - the same
     from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
-    from consilience.stores.graphs import Graphs  # noqa: PLC0415 - the same
-    from consilience.stores.partials import Partials  # noqa: PLC0415 - the same
+    from consilience.stores.graph_cache import Graphs  # noqa: PLC0415 - the same
+    from consilience.stores.records import EVERYTHING  # noqa: PLC0415 - the same
     from consilience.stores.references import ReferenceRecords  # noqa: PLC0415 - the same
-    from workers import runtime, tasks, warmth  # noqa: PLC0415 - the same
-    from workers.workshop import Workshop  # noqa: PLC0415 - the same
+    from workers import context, tasks, worker  # noqa: PLC0415 - the same
+    from workers.context import Workshop  # noqa: PLC0415 - the same
 
-    places.check_device(settings.device)
-    places.look_ahead()
+    parallel.check_device(settings.device)
+    parallel.look_ahead()
     database = Database(settings.database)
     if settings.cluster:
-        places.load_cluster()
+        parallel.load_cluster()
     # Others read the same files by the same paths, whatever folder they started in.
     data_dir = settings.data_dir.resolve()
     workshop = Workshop(
@@ -87,9 +87,9 @@ def _serve(settings: Settings) -> int:
         job_timeout_s=settings.job_timeout_s,
         owner_bytes_limit=settings.owner_bytes_limit,
     )
-    task, warm = functools.partial(tasks.run, workshop=workshop), functools.partial(warmth.warm_up, database=database)
+    task, warm = functools.partial(tasks.run, workshop=workshop), functools.partial(context.warm_up, database=database)
     # Models run in workers of one queue; the others never need their libraries.
-    return runtime.serve(settings, database, task, warm if settings.queue == "extract" else None)
+    return worker.serve(settings, database, task, warm if settings.queue == "extract" else None)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,19 @@ from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import ExtractedLayer, Extraction, ExtractionDocument, ExtractionRequest
 from consilience.contract.jobs import Job
-from consilience.contract.places import pointed
+from consilience.contract.pointers import pointed
 from consilience.contract.records import SetRecord
 from consilience.datasets.builtin import is_builtin
 from consilience.datasets.views import OpenDataset
 from consilience.errors import Unavailable
 from consilience.execution import extraction
-from consilience.stores.access import EVERYTHING
-from consilience.stores.dataset_shelf import DatasetShelf
-from consilience.stores.datasets import DatasetRecords
+from consilience.stores.checkpoints import Claim
+from consilience.stores.datasets import DatasetRecords, DatasetShelf
 from consilience.stores.embeddings import Making
-from consilience.stores.folder_lock import an_upload
-from consilience.stores.partials import Claim
+from consilience.stores.files import an_upload
+from consilience.stores.records import EVERYTHING
 from workers.attempts import Report
-from workers.workshop import Workshop
+from workers.context import Workshop
 
 NAME_LENGTH = 128
 #: Between two looks at a set that another job is making.

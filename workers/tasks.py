@@ -1,29 +1,68 @@
 """What a job does, by its kind: its inputs are read, the work is done, and its document is returned."""
 
+import re
 from collections.abc import Callable
 
+from consilience.contract.alignments import AlignmentRequest, Side
 from consilience.contract.base import Document
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import Extraction
-from consilience.contract.jobs import AlignmentRequest, Job, JobKind, Side
-from consilience.contract.places import placed
-from consilience.contract.reference_scores import ReferenceDocument
-from consilience.contract.scores import ScoreDocument
+from consilience.contract.jobs import Job, JobKind
+from consilience.contract.maps import MapRequest, StoredMap, TranslationDocument
+from consilience.contract.pointers import placed
+from consilience.contract.scores import ReferenceDocument, ScoreDocument
 from consilience.contract.studies import StudyRequest
 from consilience.contract.study_results import StudyDocument
-from consilience.contract.upgrade_reports import UpgradeReport
-from consilience.contract.upgrades import UpgradeRequest
+from consilience.contract.upgrades import UpgradeReport, UpgradeRequest
 from consilience.errors import InvalidRequest
 from consilience.execution.alignment import check_cost, run_alignment
+from consilience.execution.maps import run_map, run_translation, run_upgrade
 from consilience.execution.reference import Against, run_reference
 from consilience.execution.study import run_study_job
-from consilience.execution.upgrade import run_upgrade
 from consilience.stores.cells import Cells
 from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.files import an_upload
+from consilience.stores.maps import MapRecords
+from consilience.stores.records import EVERYTHING
 from workers.attempts import Report
+from workers.context import Workshop
 from workers.extraction import Maker, extract
-from workers.maps import fit_map, translate
-from workers.workshop import Workshop
+
+NAME_LENGTH = 128
+
+
+def fit_map(job: Job, report: Report, workshop: Workshop) -> StoredMap:
+    """The map of two stored sets, kept under the job's owner: the same job, run again, finds it there."""
+    request = MapRequest.model_validate(job.request)
+    a, b = (workshop.embeddings.get(side.embedding) for side in (request.a, request.b))
+    found = run_map(request, a, b, workshop.blobs, report=report, cluster=workshop.cluster)
+    name = request.name or name_of(f"{request.map.kind} {a.name} to {b.name}")
+    records = MapRecords(workshop.database, workshop.blobs, workshop.access(job))
+    with an_upload(workshop.data_dir):
+        return records.add(name, found.file(), job_id=job.id)[0]
+
+
+def translate(job: Job, report: Report, workshop: Workshop) -> TranslationDocument:
+    """A new set of the translations of a stored one, with its ids and groups."""
+    map_id, request = job.request["map"], job.request
+    source = workshop.embeddings.get(request["embedding"])
+    # The service has looked whether the owner may see them.
+    stored, weights = MapRecords(workshop.database, workshop.blobs, EVERYTHING).open(map_id)
+    made = run_translation(weights, source, request["layer"], workshop.blobs, report=report)
+    label = request["name"] or name_of(f"{source.name} by {stored.name}")
+    origin = {"map": map_id, "source": source.id} | ({"model": stored.card.b.model} if stored.card.b.model else {})
+    return TranslationDocument(
+        map=map_id,
+        source=source.id,
+        layer=source.layers[-1].name if request["layer"] == "last" else request["layer"],
+        embedding=workshop.shelf(workshop.access(job)).keep(made, label, origin, ids=made.ids, groups=made.groups)[0],
+    )
+
+
+def name_of(words: str) -> str:
+    """A label in the alphabet of labels."""
+    return re.sub(r"[^A-Za-z0-9 ._:@+-]", "-", words)[:NAME_LENGTH]
+
 
 #: From a job to its document; a ConsilienceError says why there is none.
 Runner = Callable[[Job, Report, Workshop], Document]

@@ -9,20 +9,32 @@ import stamina.instrumentation
 import typer
 
 from consilience import __version__
-from consilience.cli import datasets, jobs, keys, maps, reference
+from consilience.cli import datasets, jobs, keys, maps, references
 from consilience.cli.check import check
-from consilience.cli.consoles import complain, warn
+from consilience.cli.datasets import upload
 from consilience.cli.doctor import doctor
-from consilience.cli.explanations import Commands, explain
+from consilience.cli.errors import Commands, ExitStatus, explain, status_of
 from consilience.cli.extract import extract
-from consilience.cli.metrics import metrics
+from consilience.cli.options import Json
+from consilience.cli.output import complain, metric_card, metric_table, present, warn
+from consilience.cli.parsing import parse_metric
 from consilience.cli.score import score
 from consilience.cli.serve import serve
-from consilience.cli.statuses import ExitStatus, status_of
 from consilience.cli.study import study
 from consilience.cli.upgrade import upgrade
-from consilience.cli.upload import upload
+from consilience.contract.metrics import METRICS, catalogue, describe
 from consilience.errors import ConsilienceError
+
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Everything about this one.")]
+
+
+def metrics(name: Name = None, *, as_json: Json = False) -> None:
+    """List the metrics and what they say; with a NAME its formula, range, chance level, cost and options."""
+    if name is None:
+        present(catalogue(), metric_table, as_json=as_json)
+    else:
+        present(describe(METRICS[parse_metric(name)["metric"]]), metric_card, as_json=as_json)
+
 
 app = typer.Typer(
     name="consilience",
@@ -39,7 +51,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(maps.app, name="map")
-app.add_typer(reference.app, name="reference")
+app.add_typer(references.app, name="reference")
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,11 +6,10 @@ from typing import Annotated, get_args
 import typer
 from rich.console import Group, RenderableType
 
-from consilience.cli.connection import Address, connect
-from consilience.cli.consoles import remarks
-from consilience.cli.options import Json, Limit, OnlyName
-from consilience.cli.output import present
-from consilience.cli.tables import dataset_table, fact_table, view_table
+from consilience.cli.options import ColumnFile, Json, JsonLines, Limit, OnlyName
+from consilience.cli.output import dataset_table, emit, fact_table, new_table, present, remarks, results, view_table
+from consilience.cli.parsing import read_optional
+from consilience.cli.remote import Address, connect, progress_bar
 from consilience.client.sync import DEFAULT_URL
 from consilience.contract.datasets import Dataset, ViewKind
 from consilience.errors import InvalidRequest
@@ -97,3 +96,37 @@ def parse_views(words: str | None) -> dict[str, ViewKind] | None:
 def _card(dataset: Dataset) -> RenderableType:
     facts = {"id": dataset.id, "name": dataset.name, "items": f"{dataset.n}", "digest": dataset.digest}
     return Group(fact_table(facts), view_table(dataset))
+
+
+def upload(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", exists=True, dir_okay=False, help="npy, npz, safetensors, json, parquet, arrow."
+        ),
+    ],
+    *,
+    server: Address = DEFAULT_URL,
+    name: Annotated[str | None, typer.Option(help="The label; otherwise the file's name.")] = None,
+    ids: ColumnFile = None,
+    groups: ColumnFile = None,
+    as_json: JsonLines = False,
+) -> None:
+    """Store embedding sets on a service and print their ids.
+
+    --ids says which item each row is, --groups which rows belong together; several files share them.
+    """
+    its_ids, its_groups = read_optional(ids, "ids"), read_optional(groups, "groups")
+    with connect(server) as client, progress_bar("uploading") as report:
+        stored = []
+        for done, file in enumerate(files):
+            report(f"uploading {file.name}", done, len(files))
+            stored.append(client.upload(file, name=name, ids=its_ids, groups=its_groups))
+    if as_json:
+        for embedding_set in stored:
+            emit(embedding_set.model_dump_json())
+        return
+    table = new_table("id", "name", "items", "layers", left=("id", "name"))
+    for embedding_set in stored:
+        table.add_row(embedding_set.id, embedding_set.name, f"{embedding_set.n}", f"{len(embedding_set.layers)}")
+    results().print(table)

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consilience.cli.consoles import emit, remarks, results
-from consilience.cli.extras import packages_of
+from consilience.cli.errors import ExitStatus, packages_of
 from consilience.cli.options import Json
-from consilience.cli.statuses import ExitStatus
-from consilience.cli.stores import DataDir, locate_stores
-from consilience.cli.tables import new_table
+from consilience.cli.output import emit, new_table, remarks, results
+from consilience.cli.remote import DataDir, locate_stores
 
 if TYPE_CHECKING:
-    from consilience.stores.examination import Report
+    from consilience.stores.integrity import Report
 
 
 def doctor(
@@ -47,7 +45,7 @@ def doctor(
 
 def _examine(data_dir: Path | None, database_url: str | None, *, deep: bool) -> "Report":
     with packages_of("service", "An examination of the stores", by_service=False):
-        from consilience.stores.examination import examine  # noqa: PLC0415 -- only this command needs it
+        from consilience.stores.integrity import examine  # noqa: PLC0415 -- only this command needs it
 
         folder, url = locate_stores(data_dir, database_url)
     return examine(url, folder, deep=deep)

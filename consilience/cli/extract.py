@@ -6,16 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from consilience.cli.connection import connect
-from consilience.cli.consoles import remarks
-from consilience.cli.extras import packages_of
-from consilience.cli.groups import Output
-from consilience.cli.local_work import work_here
-from consilience.cli.options import Device, Json, Server, Timeout, file_to_write
-from consilience.cli.output import show
-from consilience.cli.progress import progress_bar
-from consilience.cli.tables import fact_table
-from consilience.cli.waiting import await_document
+from consilience.cli.errors import packages_of
+from consilience.cli.options import Device, Json, Output, Server, Timeout, file_to_write
+from consilience.cli.output import fact_table, remarks, show
+from consilience.cli.remote import await_document, connect, progress_bar, work_here
 from consilience.client.options import options_of
 from consilience.contract.extraction import ExtractedLayer, ExtractionDocument, ExtractionRequest
 from consilience.contract.models import Pooling
@@ -26,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from consilience.execution.extraction import Making
-    from consilience.formats.matrices import LayerHeader
+    from consilience.formats.open_file import LayerHeader
 
 Facts = dict[str, str]
 
@@ -98,7 +92,7 @@ def _extract_here(  # noqa: PLR0917 - what the command has read, in its order
     timeout_s: float | None,
 ) -> "Making":
     with packages_of("compute,models", "Embedding in this process"):
-        from consilience.execution.local_extraction import extract_to_file  # noqa: PLC0415 - loads numpy
+        from consilience.execution.extraction import extract_to_file  # noqa: PLC0415 - loads numpy
     with work_here("loading", timeout_s) as report:
         return extract_to_file(request, out, ids_out=ids_out, folders=folders, device=device, report=report)
 

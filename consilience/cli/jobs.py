@@ -4,14 +4,10 @@ from typing import Annotated
 
 import typer
 
-from consilience.cli.connection import Address, connect
-from consilience.cli.consoles import complain
-from consilience.cli.groups import Output
-from consilience.cli.options import Json, Limit, Timeout
-from consilience.cli.output import present, show_scores
-from consilience.cli.progress import follow, progress_bar
-from consilience.cli.statuses import ExitStatus
-from consilience.cli.tables import job_table
+from consilience.cli.errors import ExitStatus
+from consilience.cli.options import Json, Limit, Output, Timeout
+from consilience.cli.output import complain, job_table, present, show_scores
+from consilience.cli.remote import Address, connect, follow, progress_bar
 from consilience.client.sync import DEFAULT_URL
 from consilience.contract.jobs import Job, JobStatus
 from consilience.contract.scores import ScoreDocument

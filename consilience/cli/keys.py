@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consilience.cli.consoles import emit, remarks, results
-from consilience.cli.extras import packages_of
+from consilience.cli.errors import packages_of
 from consilience.cli.options import Json, JsonLines
-from consilience.cli.stores import DataDir, locate_stores
-from consilience.cli.tables import new_table
+from consilience.cli.output import emit, new_table, remarks, results
+from consilience.cli.remote import DataDir, locate_stores
 from consilience.contract.keys import ApiKey, parse_scopes
 
 if TYPE_CHECKING:

@@ -1,25 +1,203 @@
 """`consilience map fit|apply|report`: maps from one space to another."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+from typer import Option
 
-from consilience.cli.columns import Columns
-from consilience.cli.consoles import emit, remarks
-from consilience.cli.extras import packages_of
-from consilience.cli.groups import LabelFiles, Output, Service
-from consilience.cli.local_work import work_here
-from consilience.cli.map_options import Fitting, Layer, Models
-from consilience.cli.map_service import apply_there, fetch_map, fit_there, report_there, require_map
-from consilience.cli.map_tables import map_table
-from consilience.cli.options import Json, Server, SideA, SideB, Timeout, file_to_write
-from consilience.cli.output import show
-from consilience.cli.places import make_folders
-from consilience.cli.scoring import require_source
-from consilience.cli.unfolding import unfold
-from consilience.contract.maps import MapDocument, MapOptions
-from consilience.errors import InvalidRequest
+from consilience.cli.errors import packages_of
+from consilience.cli.options import (
+    Json,
+    LabelFiles,
+    Output,
+    Pairing,
+    Seed,
+    Server,
+    Service,
+    SideA,
+    SideB,
+    Timeout,
+    file_to_write,
+    make_folders,
+    unfold,
+)
+from consilience.cli.output import emit, figure, new_table, remarks, show, write
+from consilience.cli.parsing import Columns, parse_map
+from consilience.cli.remote import await_document, connect, progress_bar, work_here
+from consilience.cli.score import require_source, store
+from consilience.client.options import options_of
+from consilience.client.pending import PendingJob
+from consilience.client.sync import Client
+from consilience.contract.base import Document
+from consilience.contract.maps import MapDocument, MapOptions, MapPreparation, MeanShare, StoredMap, TranslationDocument
+from consilience.errors import InputError, InvalidRequest
+
+Kind = Annotated[
+    str,
+    Option(metavar="NAME[:OPTION=VALUE,...]", help="procrustes, ridge, low_rank:rank=64, relative:anchors=256 or mlp."),
+]
+Layer = Annotated[str, Option(help="The layer that is mapped: last, or its name.")]
+Model = Annotated[str | None, Option(metavar="NAME", help="Whose vectors they are; kept in the card.")]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Which map, from what, and how it is judged."""
+
+    kind: Kind = "ridge"
+    layer_a: Layer = "last"
+    layer_b: Layer = "last"
+    preparation: Annotated[MapPreparation, Option(help="l2: rows are scaled to length 1 first.")] = "l2"
+    pairing: Pairing = "row"
+    test_share: Annotated[float, Option(help="Share of the rows that the map never sees and is judged by.")] = 0.2
+    queries: Annotated[int, Option(min=1, help="Held-out rows that look for their own, at most.")] = 4096
+    seed: Seed = 0
+
+    def read(self) -> MapOptions:
+        """The contract's options; InvalidRequest says which word cannot be used."""
+        fields = {
+            "map": parse_map(self.kind),
+            "layers": {"a": self.layer_a, "b": self.layer_b},
+            "preparation": self.preparation,
+            "pairing": self.pairing,
+            "test_share": self.test_share,
+            "queries": self.queries,
+            "seed": self.seed,
+        }
+        return options_of(MapOptions, None, fields)
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a file does not say of its rows."""
+
+    model_a: Model = None
+    model_b: Model = None
+
+    @property
+    def names(self) -> tuple[str | None, str | None]:
+        """Of a and of b."""
+        return self.model_a, self.model_b
+
+
+MAP_ID = re.compile(r"map_[0-9a-f]{32}")
+Outcome = TypeVar("Outcome", bound=Document)
+ModelNames = tuple[str | None, str | None]
+
+
+def fit_there(  # noqa: PLR0917 - what the command has read, in its order
+    server: str,
+    sides: tuple[str, str],
+    options: MapOptions,
+    columns: Columns,
+    models: ModelNames,
+    timeout_s: float | None,
+) -> StoredMap:
+    """The map of two files or stored sets, fitted by a job and kept by the service."""
+    for side in sides:
+        require_source(side, server)
+    with connect(server) as client:
+        a, b = (store(client, *each) for each in zip(sides, columns.ids, columns.groups, models, strict=True))
+        return _wait(client, client.fit_map(a, b, options), StoredMap, timeout_s)
+
+
+def fetch_map(server: str, map_id: str, out: Path) -> None:
+    """Write a map that the service keeps to a file."""
+    with connect(server) as client:
+        content = client.map_file(map_id)
+    write(out, content)
+
+
+def apply_there(  # noqa: PLR0917 - as above
+    server: str, map_word: str, vectors: str, layer: str, model: str | None, timeout_s: float | None
+) -> TranslationDocument:
+    """A new set of the translations of a file or a stored set."""
+    require_source(vectors, server)
+    with connect(server) as client:
+        pending = client.translate_set(_find(client, map_word), vectors, layer=layer, model=model)
+        return _wait(client, pending, TranslationDocument, timeout_s)
+
+
+def report_there(server: str, map_id: str) -> MapDocument:
+    """The card of a map that the service keeps."""
+    if not MAP_ID.fullmatch(map_id):
+        raise InputError(f"{map_id} is no id of a map.", value=map_id, hint="Leave out --server for a file's card.")
+    with connect(server) as client:
+        return client.map(map_id).card
+
+
+def require_map(word: str) -> None:
+    """Refuse the id of a map where there is no service to ask."""
+    if MAP_ID.fullmatch(word) and not Path(word).is_file():
+        raise InputError(f"{word} is an id of a stored map.", value=word, hint="Say which service with --server.")
+
+
+def _find(client: Client, word: str) -> str:
+    """The id of a map; a file is sent first."""
+    if MAP_ID.fullmatch(word):
+        return word
+    if not Path(word).is_file():
+        raise InputError(f"There is no file {word}, and it is no id of a map.", value=word)
+    return client.upload_map(word).id
+
+
+def _wait(client: Client, pending: PendingJob[Outcome], outcome: type[Outcome], timeout_s: float | None) -> Outcome:
+    with progress_bar("waiting") as report:
+        return await_document(client, pending.id, outcome, report, timeout_s)
+
+
+def map_table(card: MapDocument) -> RenderableType:
+    """What a map does on rows that it has not seen, beside the best linear map and chance."""
+    own, linear, chance = card.evaluation, card.best_linear.evaluation, card.chance
+    table = new_table(
+        "held out", "map", "interval", f"best linear ({card.best_linear.kind})", "chance", left=("held out",)
+    )
+    table.add_row("cosine", _bold(own.cosine), "", figure(linear.cosine), figure(chance.cosine))
+    table.add_row("r2", _bold(own.r2), "", figure(linear.r2), figure(chance.r2))
+    for name, arrow in (("forward", "a to b"), ("backward", "b to a")):
+        ours, theirs = getattr(own, name), getattr(linear, name)
+        table.add_row(
+            f"mean rank, {arrow}", *_rank(ours.mean_rank), f"{theirs.mean_rank:.1f}", f"{chance.mean_rank:.1f}"
+        )
+        table.add_row(f"mrr, {arrow}", *_estimate(ours.mrr), figure(theirs.mrr.value), figure(chance.mrr))
+        for k, share in ours.recall.items():
+            bar = figure(theirs.recall[k].value), figure(chance.recall[k])
+            table.add_row(f"recall@{k}, {arrow}", *_estimate(share), *bar)
+    return Group(Text(_heading(card), "bold"), Text(_fit(card)), table)
+
+
+def _heading(card: MapDocument) -> str:
+    return f"{card.map.kind} map, {_side(card, 'a')} to {_side(card, 'b')}"
+
+
+def _side(card: MapDocument, name: str) -> str:
+    side = getattr(card, name)
+    return f"{side.model or side.name} ({side.dim})"
+
+
+def _fit(card: MapDocument) -> str:
+    found = ", ".join(f"{name} {value:g}" for name, value in card.fitted.model_dump(exclude_none=True).items())
+    asked = card.evaluation.forward
+    rows = f"{card.n_train} training rows, {card.n_test} held out, {asked.queries} of them asked"
+    return f"{rows}; {found}" if found else rows
+
+
+def _bold(value: float | None) -> Text:
+    return Text(figure(value), "bold")
+
+
+def _rank(value: float) -> tuple[Text, str]:
+    return Text(f"{value:.1f}", "bold"), ""
+
+
+def _estimate(share: MeanShare) -> tuple[Text, str]:
+    return _bold(share.value), f"[{share.low:.3f}, {share.high:.3f}]"
+
 
 app = typer.Typer(help="Maps from one embedding space to another.", no_args_is_help=True)
 
@@ -68,7 +246,7 @@ def _fit_here(  # noqa: PLR0917 - what the command has read, in its order
     for side in (a, b):
         require_source(side, None)
     with packages_of("compute", "Mapping in this process"), work_here("reading", timeout_s) as report:
-        from consilience.mapping import fit  # noqa: PLC0415 -- numpy and faiss, only for those who map here
+        from consilience.maps.api import fit  # noqa: PLC0415 -- numpy and faiss, only for those who map here
 
         found = fit(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, models=models, report=report)
         found.save(make_folders(out))
@@ -101,7 +279,7 @@ def apply_map(
     require_map(map_word)
     require_source(vectors, None)
     with packages_of("compute", "Mapping in this process"), work_here("translating", timeout):
-        from consilience.mapping import apply_to_file  # noqa: PLC0415 -- as above
+        from consilience.maps.api import apply_to_file  # noqa: PLC0415 -- as above
 
         n, dim = apply_to_file(map_word, vectors, make_folders(out), layer=layer, model=model)
     remarks().print(f"{n} vectors of {dim} dimensions written to {out}", soft_wrap=True)
@@ -115,7 +293,7 @@ def report_map(map_word: AnyMap, *, as_json: Json = False, server: Server = None
         return
     require_map(map_word)
     with packages_of("compute", "Mapping in this process"):
-        from consilience.mapping import load  # noqa: PLC0415 -- as above
+        from consilience.maps.api import load  # noqa: PLC0415 -- as above
 
         card = load(map_word).card
     _show(card, as_json=as_json)

@@ -1,12 +1,88 @@
 """The options that several commands share: each is said once, here."""
 
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from typer import Argument, Option
 
-from consilience.cli.places import require_place
-from consilience.contract import jobs as contract
+from consilience.cli.parsing import (
+    Columns,
+    parse_builder,
+    parse_bytes,
+    parse_estimate,
+    parse_layers,
+    parse_metric,
+    parse_sizes,
+    read_columns,
+    with_k,
+)
+from consilience.client.options import options_of
+from consilience.contract import alignments as contract
+from consilience.contract.alignments import ScoringOptions
+from consilience.errors import InputError
+
+
+def require_place(out: Path | None) -> Path | None:
+    """The file's path; InputError where it or its folders cannot be written, as far as can be told without writing."""
+    if out is not None:
+        nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+        if nearest != out and not nearest.is_dir():
+            raise InputError(f"{out} cannot be written: {nearest} is no folder.", value=out, hint="Name another file.")
+        if not os.access(nearest, os.W_OK):
+            raise InputError(f"{out} cannot be written: {nearest} is read-only.", value=out, hint="Name another file.")
+    return out
+
+
+def make_folders(out: Path) -> Path:
+    """The file's path, the folders on the way to it made; InputError where they cannot be."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}.", value=out) from error
+    return out
+
+
+Command = Callable[..., None]
+
+
+def unfold(command: Command) -> Command:
+    """The command with one option for each field of its parameters that are dataclasses.
+
+    Typer reads the options of a command from its signature, so that is what is written; when the command runs, each
+    dataclass is made of what was given. Every field has a default; two options of one name are refused (ValueError).
+    """
+    declared = signature(command).parameters.values()
+    groups = {each.name: group for each in declared if (group := _group(each)) is not None}
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        made = {
+            name: group(**{each.name: given.pop(each.name) for each in fields(group)}) for name, group in groups.items()
+        }
+        command(**given, **made)
+
+    unfolded = (option for each in declared for option in _options(each))
+    vars(run)["__signature__"] = Signature(list(unfolded))
+    return run
+
+
+def _group(parameter: Parameter) -> type | None:
+    kind = parameter.annotation
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def _options(parameter: Parameter) -> Iterator[Parameter]:
+    if (group := _group(parameter)) is None:
+        yield parameter
+        return
+    kinds = get_type_hints(group, include_extras=True)
+    for each in fields(group):
+        yield Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=kinds[each.name])
 
 
 def file_to_write(told: str) -> Any:
@@ -93,3 +169,92 @@ Server = Annotated[
 Timeout = Annotated[float | None, Option(metavar="SECONDS", min=0.0, help="Give up waiting after so long: status 5.")]
 OnlyName = Annotated[str | None, Option("--name", help="Only those with this name.")]
 Limit = Annotated[int, Option(min=1, max=100, help="How many, at most.")]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured, of which layers, and against which chance."""
+
+    metric: Metrics = None
+    k: K = None
+    profile: Profile = "l2"
+    layers: Layers = None
+    aggregate: Aggregate = "max"
+    concat: Concat = False
+    null: NullMethod = "auto"
+    draws: Draws = 200
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which rows belong together, and how their neighbours are found."""
+
+    seed: Seed = 0
+    pairing: Pairing = "row"
+    builder: Builder = "auto"
+    estimate: Estimate = "all"
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """Files of ids and groups of both sides."""
+
+    ids_a: ColumnFile = None
+    ids_b: ColumnFile = None
+    groups_a: ColumnFile = None
+    groups_b: ColumnFile = None
+
+    def read(self) -> Columns:
+        """What the files hold; errors name the option."""
+        return read_columns(ids=(self.ids_a, self.ids_b), groups=(self.groups_a, self.groups_b))
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the document goes."""
+
+    out: Out = None
+    as_json: Json = False
+
+
+@dataclass(frozen=True)
+class Service:
+    """Who does it, and how long that may take."""
+
+    server: Server = None
+    timeout: Timeout = None
+
+
+def read_options(
+    measures: Measures,
+    search: Search,
+    *,
+    correction: str = "none",
+    gallery_sizes: str | None = None,
+    memory_budget: str | None = None,
+    unnamed: Sequence[dict[str, Any]] | None = None,
+) -> ScoringOptions:
+    """The contract's options; InvalidRequest says which word cannot be used.
+
+    Parameters
+    ----------
+    unnamed
+        The metrics where none is named; without it the contract's own.
+    """
+    named = [parse_metric(word) for word in measures.metric or ()]
+    chosen = named or unnamed or [parse_metric(metric.metric) for metric in ScoringOptions().metrics]
+    fields = {
+        "metrics": [with_k(choice, measures.k) for choice in chosen],
+        "layers": parse_layers(measures.layers or ["last"]),
+        "preparation": measures.profile,
+        "null": {"method": measures.null, "draws": measures.draws, "correction": correction},
+        "aggregate": measures.aggregate,
+        "concat": measures.concat,
+        "seed": search.seed,
+        "pairing": search.pairing,
+        "builder": parse_builder(search.builder),
+        "estimate": parse_estimate(search.estimate),
+        "gallery_sizes": parse_sizes(gallery_sizes),
+        "memory_budget_bytes": None if memory_budget is None else parse_bytes(memory_budget),
+    }
+    return options_of(ScoringOptions, None, fields)

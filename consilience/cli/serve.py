@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from consilience.cli.stores import DataDir
+from consilience.cli.remote import DataDir
 
 
 def serve(

@@ -23,25 +23,16 @@ from consilience.client.exchange import (
 from consilience.client.forms import FormBody, Labels, column_json
 from consilience.client.options import options_of
 from consilience.client.sources import AnySource, Source, body_of, name_of, stored_id
+from consilience.contract.alignments import AlignmentRequest, OtherSide, ScoringOptions, Side
 from consilience.contract.base import Document, LayerChoice
 from consilience.contract.datasets import Dataset, DatasetPage, ViewKind
 from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.extraction import Extraction, ExtractionRequest
 from consilience.contract.info import Info
-from consilience.contract.jobs import (
-    AlignmentRequest,
-    Job,
-    JobKind,
-    JobPage,
-    JobStatus,
-    OtherSide,
-    Plan,
-    ScoringOptions,
-    Side,
-)
+from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan
 from consilience.contract.metrics import Catalogue
 from consilience.contract.models import Pooling
-from consilience.contract.places import prefixed
+from consilience.contract.pointers import prefixed
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
 from consilience.contract.upgrades import UpgradeOptions

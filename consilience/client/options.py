@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from consilience.contract.base import Request
-from consilience.contract.places import find_pointer, sentence
+from consilience.contract.pointers import find_pointer, sentence
 from consilience.errors import InvalidRequest
 
 Options = TypeVar("Options", bound=Request)

@@ -9,8 +9,9 @@ from consilience.client.exchange import Operation, Request, check, fetch, query,
 from consilience.client.forms import FormBody
 from consilience.client.operations import store
 from consilience.client.sources import AnySource, Source, body_of, stored_id
+from consilience.contract.alignments import AlignmentRequest, FormOptions, OtherSide, ScoringOptions, Side
 from consilience.contract.extraction import Extraction
-from consilience.contract.jobs import AlignmentRequest, FormOptions, Job, OtherSide, ScoringOptions, Side
+from consilience.contract.jobs import Job
 from consilience.contract.references import ReferencePage, ReferenceSet
 from consilience.errors import InvalidRequest, NotFound
 

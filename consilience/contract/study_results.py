@@ -9,8 +9,8 @@ from pydantic import Field
 from consilience.contract.base import Document, Finite, Metadata, Share
 from consilience.contract.metric import Direction
 from consilience.contract.metrics import METRICS
-from consilience.contract.questions import Difference, Factor, Trend
 from consilience.contract.scores import GraphUse, Interval, Null, Reason
+from consilience.contract.studies import Difference, Factor, Trend
 
 
 class StudyMember(Document):

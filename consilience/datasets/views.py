@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from consilience.contract.datasets import ViewKind
 from consilience.errors import BadItem, UnknownView
-from consilience.formats.items.packs import dataset_digest, ids_digest, pack_digest
+from consilience.formats.items.item import dataset_digest, ids_digest, pack_digest
 
 #: Text and code as they are, pictures as their encoded bytes.
 Items = list[str] | list[bytes]

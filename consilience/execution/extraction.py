@@ -6,23 +6,27 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from consilience.contract.base import LayerChoice
 from consilience.contract.datasets import ViewKind
 from consilience.contract.extraction import Extraction
 from consilience.contract.models import parse_model
-from consilience.contract.places import pointed
+from consilience.contract.pointers import pointed
 from consilience.contract.records import SetRecord
+from consilience.datasets.builtin import open_dataset
 from consilience.datasets.views import OpenDataset, View
 from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, UnreadableFile
-from consilience.measures.comparison import Report
-from consilience.models.model import Item, Learner, Model, Rows, UnusableItem, find_layers, find_not_finite
-from consilience.models.opening import fingerprint, open_model
-from consilience.models.rules import Rules
-from consilience.numerics.devices import find_card
-from consilience.stores.partials import Claim, PartialRows
+from consilience.formats.writing import draft, write_rows
+from consilience.metrics.comparison import Report
+from consilience.models.base import Item, Learner, Model, Rows, UnusableItem, find_layers, find_not_finite
+from consilience.models.registry import fingerprint, open_model
+from consilience.models.rules import Rules, find_packaged
+from consilience.numerics.knn.devices import find_card
+from consilience.stores.checkpoints import Claim, PartialRows, Partials
 
 #: Items that are embedded between two looks at the clock, and lost at most where a run dies.
 BLOCK_ITEMS: dict[ViewKind, int] = {"text": 256, "code": 256, "image": 32}
@@ -39,7 +43,7 @@ def identify(request: Extraction, dataset_digest: str, rules: Rules) -> str:
     Raises
     ------
     InputError, Unavailable
-        As `consilience.models.opening.open_model`: the model is looked for, but not loaded.
+        As `consilience.models.registry.open_model`: the model is looked for, but not loaded.
     """
     wishes = request.model_dump(mode="json", include={"view", "layers", "pooling", "max_length"})
     what = {**wishes, "model": fingerprint(request.model, rules), "dataset": dataset_digest, "generation": GENERATION}
@@ -220,3 +224,58 @@ def peak_memory_bytes() -> int:
     """The most that this process had resident so far."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+#: Between two looks at a file that another process is making.
+WAIT_S = 0.5
+
+
+def extract_to_file(
+    request: Extraction, out: Path, *, ids_out: Path | None, folders: Sequence[Path], device: str, report: Report
+) -> Making:
+    """Embed a built-in dataset into a safetensors file, a tensor a layer, whose header holds the record.
+
+    A call that was interrupted is gone on with: what it made lies beside the file until that is written.
+
+    Parameters
+    ----------
+    request : Extraction
+        The model, the dataset and the wishes.
+    out, ids_out : Path
+        Where the rows go, and the items' ids as a JSON list.
+    folders : sequence of Path
+        Each holds models as subfolders, beside the hub's cache; nothing is fetched.
+    device, report
+        See `consilience.execution.extraction`.
+
+    Raises
+    ------
+    ConsilienceError
+        Of the dataset, the model or an item.
+    StorageFull, InputError
+        A file cannot be written.
+    """
+    rules = Rules(folders=tuple(folder.resolve() for folder in folders), named=find_packaged())
+    report("opening the dataset", 0, 1)
+    dataset = open_dataset(request.dataset)
+    dataset.view(request.view)
+    identity = identify(request, dataset.digest, rules)
+    for file in (out, ids_out or out):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f"{out.name}.partial")
+
+    def wait() -> None:
+        report("waiting for another process that makes the same set", 0, 1)
+        time.sleep(WAIT_S)
+
+    with Partials(beside).claim(identity, wait) as claim:
+        chosen = choose_device(request, device)
+        making = embed(request, dataset, claim, identity=identity, rules=rules, device=chosen, report=report)
+        write_rows(out, making.rows, {"consilience.record": making.record.model_dump_json()})
+    if ids_out is not None:
+        with draft(ids_out) as ids:
+            ids.write(json.dumps(dataset.ids).encode())
+    with suppress(OSError):  # another call's rows may lie there
+        (beside / "extracting").rmdir()
+        beside.rmdir()
+    return making

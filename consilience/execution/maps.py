@@ -6,14 +6,16 @@ import numpy as np
 
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.maps import MapRequest
+from consilience.contract.upgrades import UpgradeReport, UpgradeRequest
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import open_set
-from consilience.execution.places import open_parts
+from consilience.execution.parallel import open_parts
 from consilience.formats.map_files import MapFile
-from consilience.formats.matrices import Array, LayerHeader, OpenFile, Tensor
-from consilience.mapping import Map, fit_sources, open_map, pick_layer
-from consilience.measures.comparison import Report
+from consilience.formats.open_file import Array, LayerHeader, OpenFile, Tensor
+from consilience.maps.api import Map, fit_sources, open_map, pick_layer
+from consilience.metrics.comparison import Report
 from consilience.stores.blobs import Blobs
+from consilience.upgrades.api import Question, report_sources
 
 
 def run_map(
@@ -73,3 +75,42 @@ def run_translation(file: MapFile, source: EmbeddingSet, layer: str, blobs: Blob
         name: None if each is None else tuple(each) for name, each in (("ids", side.ids), ("groups", side.groups))
     }
     return OpenFile((LayerHeader("0", chosen.n, dim, "F32"),), (tensor,), **columns)
+
+
+#: A set by the old and by the new model.
+Sets = tuple[EmbeddingSet, EmbeddingSet]
+
+
+def run_upgrade(
+    request: UpgradeRequest,
+    documents: Sets,
+    queries: Sets | None,
+    blobs: Blobs,
+    *,
+    report: Report,
+    cluster: ClusterAddress | None = None,
+) -> UpgradeReport:
+    """Report on stored sets.
+
+    Parameters
+    ----------
+    request : UpgradeRequest
+        Its sides are `documents` and `queries`.
+    report, cluster : as in `alignment.run_alignment`
+
+    Raises
+    ------
+    InputError
+        What only the numbers, or the ids, can tell.
+    Unavailable
+        The cluster does not answer, has no workers, or was lost.
+    """
+    old, new = (open_set(each, blobs, with_ids=each.ids is not None) for each in documents)
+    asking = None
+    if queries is not None:
+        first, second = (open_set(each, blobs, with_ids=each.ids is not None) for each in queries)
+        asking = first, second
+    models = find_model(documents[0]), find_model(documents[1])
+    question = Question(old, new, asking, request.judgements, models)
+    with open_parts(cluster) as parts:
+        return report_sources(request, question, report, parts=parts)

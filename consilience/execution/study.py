@@ -8,14 +8,13 @@ from consilience.contract.studies import Member, StudyRequest
 from consilience.contract.study_results import StudyDocument
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import CachedGraphs, open_set
-from consilience.execution.places import open_parts
-from consilience.measures.comparison import Report
+from consilience.execution.parallel import open_parts
+from consilience.metrics.comparison import Report
 from consilience.planning.studies import find_label, join_metadata
 from consilience.scoring import ignore_progress
 from consilience.stores.blobs import Blobs
-from consilience.stores.graphs import Graphs
-from consilience.studies.models import Model, Models
-from consilience.studies.running import CellStore, run_study
+from consilience.stores.graph_cache import Graphs
+from consilience.studies.running import CellStore, Model, Models, run_study
 
 
 def run_study_job(

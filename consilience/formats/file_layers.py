@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from consilience.contract.embeddings import LayerDtype
 from consilience.errors import UnreadableFile
-from consilience.formats.matrices import BLOCK_BYTES, NUMPY_DTYPES, Array, OpenFile
+from consilience.formats.open_file import BLOCK_BYTES, NUMPY_DTYPES, Array, OpenFile
 from consilience.formats.reading import fill_at
 
 #: Bytes, and when they were last changed.

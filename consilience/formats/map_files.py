@@ -13,9 +13,9 @@ import numpy.typing as npt
 from consilience.contract.maps import MapDocument
 from consilience.errors import NonFiniteValues, TooLarge, UnreadableFile
 from consilience.formats import safetensors
-from consilience.formats.drafts import draft
-from consilience.formats.gate import check_size
+from consilience.formats.checks import check_size
 from consilience.formats.reading import Fill, fill_at
+from consilience.formats.writing import draft
 
 #: The key of the card in the header's metadata.
 CARD = "consilience.map"

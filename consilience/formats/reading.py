@@ -1,5 +1,7 @@
 """Rows out of bytes by blocks, without mapping the file: resident memory stays flat whatever the file's size."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from math import prod
@@ -7,8 +9,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from consilience.contract.embeddings import LayerDtype
 from consilience.errors import UnreadableFile
-from consilience.formats.matrices import BLOCK_BYTES, Array
+from consilience.formats.open_file import BLOCK_BYTES, Array
+
+
+def start_hash(n: int, dim: int, dtype: LayerDtype) -> "hashlib._Hash":
+    """The hash of a layer before its first row: of the header line."""
+    return hashlib.sha256(canonical({"dtype": dtype, "shape": [n, dim]}) + b"\n")
+
+
+def canonical(value: object) -> bytes:
+    """JSON in the one spelling that digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
 
 #: Fills the buffer with the bytes that start at a position among a tensor's own.
 Fill = Callable[[memoryview, int], None]

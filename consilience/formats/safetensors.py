@@ -18,8 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from consilience.errors import TooLarge, UnreadableFile
-from consilience.formats.gate import check_shape, check_size, gather, unsupported_dtype
-from consilience.formats.matrices import FormatLimits, OpenFile, Tensor
+from consilience.formats.checks import check_shape, check_size, gather, unsupported_dtype
+from consilience.formats.open_file import FormatLimits, OpenFile, Tensor
 from consilience.formats.reading import fill_at, read_rows
 
 HEADER_LIMIT_BYTES = 1024 * 1024

@@ -9,8 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
-from consilience.models.extras import versions
-from consilience.models.model import Encoded, Item, Rows, UnusableItem, find_layers
+from consilience.models.base import Encoded, Item, Rows, UnusableItem, find_layers, versions
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 

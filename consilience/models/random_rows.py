@@ -7,8 +7,7 @@ import numpy as np
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
-from consilience.models.extras import versions
-from consilience.models.model import Encoded, Item, find_layers
+from consilience.models.base import Encoded, Item, find_layers, versions
 
 
 class RandomRows:

@@ -8,11 +8,18 @@ import torch
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import UnsupportedFormat
-from consilience.models.extras import versions
-from consilience.models.model import Encoded, Item, find_layers
-from consilience.models.sources import Source
-from consilience.models.tokens import Reader, check_tokenizer, count_batch_tokens
-from consilience.models.transformer import LENGTH_UNKNOWN, check_length, count_known, load_transformer, reading
+from consilience.models.base import Encoded, Item, find_layers, versions
+from consilience.models.files import Source
+from consilience.models.transformer import (
+    LENGTH_UNKNOWN,
+    Reader,
+    check_length,
+    check_tokenizer,
+    count_batch_tokens,
+    count_known,
+    load_transformer,
+    reading,
+)
 
 #: What the model gives is one layer.
 LAYER = "embedding"

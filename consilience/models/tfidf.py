@@ -10,8 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest
-from consilience.models.extras import versions
-from consilience.models.model import Encoded, Item, UnusableItem, find_layers
+from consilience.models.base import Encoded, Item, UnusableItem, find_layers, versions
 
 #: A word, or a part of an identifier such as `parse_qs` or `HTTPServer`.
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")

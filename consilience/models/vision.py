@@ -11,10 +11,9 @@ from consilience.contract.datasets import ViewKind
 from consilience.contract.models import Pooling
 from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest, UnreadableFile
-from consilience.models.extras import versions
-from consilience.models.model import Encoded, Item, find_layers
+from consilience.models.base import Encoded, Item, find_layers, versions
+from consilience.models.files import Source
 from consilience.models.pixels import decode_image
-from consilience.models.sources import Source
 from consilience.models.torchvision_ops import mend_torchvision
 from consilience.models.transformer import reading
 

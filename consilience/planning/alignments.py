@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal, Self
 
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.base import LayerChoice
 from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
-from consilience.contract.jobs import Plan, ScoringOptions
+from consilience.contract.extraction import Extraction
+from consilience.contract.jobs import Plan
 from consilience.contract.metric import NeighbourMetric
+from consilience.contract.models import ModelKind, parse_model
 from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 from consilience.planning.costs import add_up, find_works
@@ -378,3 +381,30 @@ def _minutes(seconds: float) -> str:
         if seconds >= 10 * size:
             return f"{seconds / size:.4g} {unit}"
     return f"{seconds:.4g} s"
+
+
+#: Items a second.
+RATES: dict[ModelKind, float] = {
+    "hf": 60.0,
+    "st": 60.0,
+    "local": 60.0,
+    "timm": 8.0,
+    "endpoint": 100.0,
+    "baseline": 1500.0,
+}
+#: Importing the libraries and loading the weights.
+LOADING_S, LOADING_BASELINE_S = 6.0, 1.0
+#: Of a process that runs a small model, and of one that runs none.
+BYTES, BYTES_BASELINE = 1_500_000_000, 400_000_000
+
+
+def plan_extraction(request: Extraction, n: int) -> Plan:
+    """Guess what embedding n items costs."""
+    kind = parse_model(request.model).kind
+    light = kind in {"baseline", "endpoint"}
+    return Plan(
+        n=n,
+        flops=0.0,
+        bytes=BYTES_BASELINE if light else BYTES,
+        seconds=round((LOADING_BASELINE_S if light else LOADING_S) + n / RATES[kind], 1),
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import ceil
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.kernel_metrics import Rsa
 from consilience.contract.metric import Metric, NeighbourMetric
 from consilience.contract.subspace_metrics import LinearPredictivity

@@ -7,7 +7,7 @@ factor of about three elsewhere. Bytes are bounds: no job of the tests takes mor
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.metric import Metric
 
 #: Operations a second of a search, of products in float32 and float64, and of compiled loops.

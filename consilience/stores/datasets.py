@@ -1,21 +1,26 @@
 """Datasets: what was uploaded or built, under which label, and where its views are."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from consilience.contract.datasets import Dataset, DatasetPage, ViewRecord
+from consilience.contract.datasets import BuiltinRequest, Dataset, DatasetPage, ViewRecord
 from consilience.contract.embeddings import Column
-from consilience.formats.digests import canonical
-from consilience.formats.items.packs import dataset_digest
+from consilience.datasets.builtin import Builtin, parse_builtin
+from consilience.datasets.views import OpenDataset, encoded_items
+from consilience.errors import QuotaExceeded
+from consilience.formats.items.item import Item, OpenItems, ViewHeader, dataset_digest, ids_digest
+from consilience.formats.reading import canonical
 from consilience.stores import tables
-from consilience.stores.access import Access
+from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
-from consilience.stores.kinds import DATASETS
-from consilience.stores.quotas import quota_left
+from consilience.stores.files import an_upload
+from consilience.stores.records import DATASETS, Access, quota_left
 
 _dataset = tables.datasets.c
 
@@ -140,3 +145,78 @@ def _to_dataset(row: Row[Any], views: Iterable[ViewRecord]) -> Dataset:
     del fields["identity"]
     ids = Column(digest=fields.pop("ids_digest"), unique=row.n)
     return Dataset(**fields, ids=ids, views=tuple(views), links={"self": f"/v1/datasets/{row.id}"})
+
+
+@dataclass(frozen=True)
+class DatasetShelf:
+    """Where one caller's datasets are kept."""
+
+    records: DatasetRecords
+    blobs: Blobs
+    root: Path
+
+    def keep(self, items: OpenItems, label: DatasetLabel, key: str | None = None) -> tuple[Dataset, bool]:
+        """Keep the items' views and record the dataset; False where it was there already.
+
+        What a refused item or record leaves behind, the collector finds.
+        """
+        left = self.records.quota_left()
+        with an_upload(self.root):
+            views, ids = self.blobs.put_items(
+                items if left is None else replace(items, read=lambda: _within(items, left))
+            )
+            return self.records.add(label, views, ids, key)
+
+    def keep_builtin(self, request: BuiltinRequest, key: str | None = None) -> tuple[Dataset, bool]:
+        """Make a built-in dataset, where the owner has it not yet.
+
+        Raises NotFound, InvalidRequest, BadItem for its words.
+        """
+        builtin = parse_builtin(request.builtin)
+        label = _label_of(builtin, request)
+        if key is None and (known := self.records.find_builtin(label)):
+            return known, False
+        dataset = builtin.open()
+        if request.ids is not None:
+            dataset = dataset.select(request.ids)
+        return self.keep(items_of(dataset), label, key)
+
+    def find_builtin(self, name: str) -> Dataset | None:
+        """The built-in dataset of this name, where the owner has it already. Errors as `keep_builtin`."""
+        request = BuiltinRequest(builtin=name)
+        return self.records.find_builtin(_label_of(parse_builtin(name), request))
+
+
+def items_of(dataset: OpenDataset) -> OpenItems:
+    """A dataset's items, one after the other."""
+    headers = tuple(ViewHeader(view.name, view.kind) for view in dataset.views)
+
+    def read() -> Iterator[Item]:
+        columns = [encoded_items(view) for view in dataset.views]
+        for item, *values in zip(dataset.ids, *columns, strict=True):
+            yield Item(item, tuple(values))
+
+    return OpenItems(headers, read)
+
+
+def _label_of(builtin: Builtin, request: BuiltinRequest) -> DatasetLabel:
+    """Its own name and version stand in the metadata, where the user sees what it was made of."""
+    own: dict[str, Any] = {"builtin": str(builtin), "version": builtin.version}
+    chosen = ids_digest(request.ids) if request.ids is not None else "all"
+    words = f"{builtin} ({builtin.version}), items {chosen}"
+    return DatasetLabel(request.name or builtin.name, {**request.metadata, **own}, words)
+
+
+def _within(items: OpenItems, left: int) -> Iterator[Item]:
+    """The items, as long as the owner may keep them."""
+    total = 0
+    for item in items.read():
+        total += sum(map(len, item.values))
+        if total > left:
+            raise QuotaExceeded(
+                f"The items have more than the {left} bytes that the owner may still keep.",
+                value=f"{total} bytes so far",
+                limit=left,
+                hint="Delete sets or datasets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
+            )
+        yield item

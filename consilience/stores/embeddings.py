@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -10,13 +12,13 @@ from sqlalchemy import Connection, Row
 from consilience.contract.embeddings import Column, EmbeddingPage, EmbeddingSet, Layer
 from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.records import SetRecord
-from consilience.formats.digests import canonical
+from consilience.formats.open_file import Rows
+from consilience.formats.reading import canonical
 from consilience.stores import tables
-from consilience.stores.access import Access
+from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
-from consilience.stores.kinds import EMBEDDINGS
-from consilience.stores.quotas import quota_left, refuse_over_quota
-from consilience.stores.uses import refuse_if_member
+from consilience.stores.files import an_upload
+from consilience.stores.records import EMBEDDINGS, Access, quota_left, refuse_if_member, refuse_over_quota
 
 _embedding = tables.embeddings.c
 
@@ -218,3 +220,51 @@ def _labels(metadata: Mapping[str, Any]) -> list[str]:
 
 def _hash(value: object) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+@dataclass(frozen=True)
+class SetShelf:
+    """Where one caller's sets are kept."""
+
+    records: EmbeddingRecords
+    blobs: Blobs
+    root: Path
+
+    def keep(
+        self,
+        rows: Rows,
+        name: str,
+        metadata: Mapping[str, Any],
+        *,
+        ids: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        key: str | None = None,
+        making: Making | None = None,
+    ) -> tuple[EmbeddingSet, bool]:
+        """Keep layers and columns and record the set: whole, or not at all; False where it was there already.
+
+        What a refused record leaves behind, the collector finds.
+
+        Raises
+        ------
+        QuotaExceeded
+            The owner would keep too much; found before anything is written.
+        KeyReused, StorageFull, Unavailable, or what reading the rows raises.
+        """
+        size = sum(layer.bytes for layer in rows.layers)
+        with an_upload(self.root):
+            self.records.check_quota(size)
+            layers = self.blobs.put(rows)
+            columns = [None if each is None else self.blobs.put_column(each) for each in (ids, groups)]
+            return self.records.add(
+                name,
+                rows.layers[0].n,
+                layers,
+                set_digest(layers, *columns),
+                metadata,
+                size,
+                ids=columns[0],
+                groups=columns[1],
+                idempotency_key=key,
+                making=making,
+            )

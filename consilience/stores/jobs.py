@@ -13,10 +13,8 @@ from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, Qu
 from consilience.contract.webhooks import Webhook
 from consilience.errors import InvalidRequest, KeyReused, NotFound, TooManyRequests
 from consilience.stores import tables
-from consilience.stores.access import Access
 from consilience.stores.database import Database, take_turns
-from consilience.stores.kinds import DATASETS, EMBEDDINGS, MAPS, REFERENCES
-from consilience.stores.pages import read_page
+from consilience.stores.records import DATASETS, EMBEDDINGS, MAPS, REFERENCES, Access, read_page
 from consilience.stores.retention import absent
 from consilience.stores.webhooks import announce_end, read_webhook, register
 

@@ -18,10 +18,10 @@ from consilience.contract.jobs import UNFINISHED, Job, JobStatus, Progress, Queu
 from consilience.contract.problems import Problem
 from consilience.errors import ConsilienceError, InputError
 from consilience.stores import tables
-from consilience.stores.access import EVERYTHING
 from consilience.stores.database import Database
 from consilience.stores.jobs import lock_job, read_job
 from consilience.stores.queue import Message
+from consilience.stores.records import EVERYTHING
 from consilience.stores.webhooks import announce_end
 
 Ending = Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"]

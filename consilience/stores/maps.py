@@ -11,15 +11,12 @@ from sqlalchemy import Row
 from consilience.contract.embeddings import Layer
 from consilience.contract.maps import MapPage, StoredMap
 from consilience.errors import Unavailable
-from consilience.formats.digests import canonical
 from consilience.formats.map_files import MapFile
-from consilience.formats.matrices import Array, LayerHeader, OpenFile, Tensor
-from consilience.stores.access import Access
-from consilience.stores.blobs import Blobs
+from consilience.formats.open_file import Array, LayerHeader, OpenFile, Tensor
+from consilience.formats.reading import canonical
+from consilience.stores.blobs import Blobs, StoredLayer
 from consilience.stores.database import Database
-from consilience.stores.kinds import MAPS
-from consilience.stores.layers import StoredLayer
-from consilience.stores.quotas import refuse_over_quota
+from consilience.stores.records import MAPS, Access, refuse_over_quota
 
 #: Numbers of a blob that are written at once.
 BLOCK_VALUES = 1 << 20

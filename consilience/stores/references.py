@@ -10,12 +10,11 @@ from sqlalchemy import Connection, Row
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.references import ReferenceMember, ReferencePage, ReferenceSet
 from consilience.errors import InvalidRequest, UnpairedSides
-from consilience.formats.digests import canonical
+from consilience.formats.reading import canonical
 from consilience.stores import tables
-from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.embeddings import load_sets
-from consilience.stores.kinds import EMBEDDINGS, REFERENCES
+from consilience.stores.records import EMBEDDINGS, REFERENCES, Access
 
 _member = tables.reference_members.c
 

@@ -9,10 +9,9 @@ from sqlalchemy import Connection
 from consilience.contract.jobs import FINISHED
 from consilience.errors import Expired, NotFound, StateError
 from consilience.stores import tables
-from consilience.stores.access import Access
 from consilience.stores.cells import Cells
 from consilience.stores.database import Database
-from consilience.stores.uses import named_blobs
+from consilience.stores.records import Access, named_blobs
 
 _job, _gone = tables.jobs.c, tables.expired_jobs
 

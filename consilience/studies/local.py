@@ -7,12 +7,11 @@ from consilience.contract.base import Metadata
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest
-from consilience.measures.comparison import FreshGraphs, Report
+from consilience.metrics.comparison import FreshGraphs, Report
 from consilience.planning.alignments import CostLimits
 from consilience.planning.studies import plan_study
 from consilience.scoring import ignore_progress, open_source
-from consilience.studies.models import Model, Models
-from consilience.studies.running import run_study
+from consilience.studies.running import Model, Models, run_study
 
 
 def study(

@@ -1,21 +1,169 @@
 """From the models of a study to its cells: each layer is read once, and each cell is the pair job's own score."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
+from consilience.contract.alignments import ScoringOptions
+from consilience.contract.base import Metadata
+from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyOptions, cell_key
-from consilience.contract.study_results import StudyDocument
-from consilience.measures.comparison import Address, GraphSource, Report
-from consilience.measures.graph_use import CountedGraphs
-from consilience.numerics.parts import HERE, Parts
-from consilience.planning.studies import SIDES_BYTES, Entries, assemble
-from consilience.scoring import Stopwatch, find_versions
-from consilience.studies.differences import Comparisons, compare_models
-from consilience.studies.finishing import finish
-from consilience.studies.models import Model, Models, Scores, Share, score_pair, score_share
-from consilience.studies.pool import Pool
+from consilience.contract.study_results import CellScore, StudyDocument
+from consilience.metrics.comparison import Address, CountedGraphs, GraphSource, Report, Side
+from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.sources import Source
+from consilience.planning.alignments import SideShape
+from consilience.planning.studies import SIDES_BYTES, Entries, Entry, assemble, named
+from consilience.scoring import KeepSide, SideKey, Stopwatch, find_versions, score_sources
+from consilience.studies.analysis import Comparisons, compare_models, finish
+
+
+class Pool:
+    """Keeps sides between cells, the least recently used leave first.
+
+    Parameters
+    ----------
+    limit_bytes : int
+        What graphs and moments of sides that are not in use may take together.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._sides: OrderedDict[SideKey, Side] = OrderedDict()
+        self._sizes: dict[SideKey, int] = {}
+        self._used: set[SideKey] = set()
+
+    def __call__(self, key: SideKey, build: Callable[[], Side]) -> Side:
+        """Give the side of a key, opened now or before."""
+        if key[-1] == 0:  # its rows are read by blocks, and what is then found belongs to pairs of layers
+            return build()
+        if key not in self._sides:
+            self._sides[key] = build()
+        self._sides.move_to_end(key)
+        self._used.add(key)
+        return self._sides[key]
+
+    def rest(self, *, keep_rows: SideKey | None = None) -> None:
+        """Between cells: forget rows, and the sides that there is no room for."""
+        for key in self._used:
+            side = self._sides[key]
+            if key != keep_rows:
+                side.rest()
+            self._sizes[key] = side.nbytes
+        self._used.clear()
+        while self._sides and sum(self._sizes.values()) > self._limit:
+            key, _ = self._sides.popitem(last=False)
+            del self._sizes[key]
+
+
+#: What a cell says under each metric.
+Scores = tuple[CellScore, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a study, ready to be read.
+
+    Attributes
+    ----------
+    label : what the study calls it
+    source : its layers
+    metadata : its own, and what the request adds
+    digest : of the stored set: cells of sets with digests are kept
+    """
+
+    label: str
+    source: Source
+    metadata: Metadata = field(default_factory=dict)
+    digest: str | None = None
+
+    def describe(self) -> Entry:
+        """What planning needs to know of it."""
+        source = self.source
+        layers = tuple((layer.name, layer.dim) for layer in source.layers)
+        unique = None if source.ids is None else len(set(source.ids))
+        return Entry(
+            label=self.label,
+            shape=SideShape(source.n, layers, unique_ids=unique, has_groups=source.groups is not None),
+            metadata=self.metadata,
+            id=source.id,
+        )
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a study: rows against columns, or all rows with each other."""
+
+    rows: Sequence[Model]
+    columns: Sequence[Model] | None
+
+    @property
+    def across(self) -> Sequence[Model]:
+        """Those of the columns, the rows themselves in a square."""
+        return self.rows if self.columns is None else self.columns
+
+    def describe(self) -> Entries:
+        """What planning needs to know of them."""
+        columns = None if self.columns is None else [model.describe() for model in self.columns]
+        return Entries([model.describe() for model in self.rows], columns)
+
+
+def score_pair(
+    options: ScoringOptions,
+    a: Model,
+    b: Model,
+    graphs: GraphSource,
+    sides: KeepSide,
+    *,
+    parts: Parts = HERE,
+    device: str = "cpu",
+) -> Scores:
+    """What the two models' own job would say; an error's sentence begins with their labels."""
+    with named(a.label, b.label):
+        document = score_sources(
+            options, a.source, b.source, graphs, _tell_nobody, sides=sides, parts=parts, device=device
+        )
+    return read_scores(document)
+
+
+def _tell_nobody(stage: str, done: int, total: int) -> None:
+    """Stages inside a cell are too short to be told."""
+
+
+def read_scores(document: ScoreDocument) -> Scores:
+    """What a pair job's document says, for a cell."""
+    fields = CellScore.model_fields.keys()
+    return tuple(
+        CellScore(**{name: value for name, value in dict(score).items() if name in fields}) for score in document.scores
+    )
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some cells of a study that another process scores: it reads layers from the store, and graphs from the cache.
+
+    Attributes
+    ----------
+    pairs : the models of each cell
+    open_graphs : gives the cache in whichever process
+    """
+
+    options: ScoringOptions
+    pairs: tuple[tuple[Model, Model], ...]
+    open_graphs: Callable[[], GraphSource]
+    device: str = "cpu"
+
+
+def score_share(share: Share) -> list[Scores]:
+    """The cells of a share, in its order."""
+    graphs, pool, found = share.open_graphs(), Pool(SIDES_BYTES), []
+    for a, b in share.pairs:
+        found.append(score_pair(share.options, a, b, graphs, pool, device=share.device))
+        pool.rest()
+    return found
+
 
 Cell = tuple[int, int]
 #: Cells are kept this often, and so seen by who looks at a running study.

@@ -8,14 +8,14 @@ from datetime import timedelta
 import structlog
 
 from consilience.errors import ConsilienceError
+from consilience.settings import read_environment
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
-from consilience.stores.outbox import Outbox
 from consilience.stores.retention import Retention
-from consilience.surroundings import read_environment
+from consilience.stores.webhooks import Outbox
 from service.deliveries.collector import Collector
 from service.deliveries.sender import Pace, Sender
-from service.logs import configure_logging
+from service.middleware.logs import configure_logging
 from service.settings import DeliverySettings
 
 #: Exit statuses: a setting is wrong; the stores cannot be opened.

@@ -15,8 +15,8 @@ import structlog
 
 from consilience.errors import ConsilienceError
 from consilience.stores.blobs import Blobs
-from consilience.stores.folder_lock import no_uploads
-from consilience.stores.partials import Partials
+from consilience.stores.checkpoints import Partials
+from consilience.stores.files import no_uploads
 from consilience.stores.retention import Retention
 from service.stores import STALE_S
 

@@ -13,9 +13,8 @@ import structlog
 
 from consilience import __version__
 from consilience.errors import ConsilienceError
-from consilience.stores.outbox import Message, Outbox
-from service.outgoing import AddressRefused, Destinations, post
-from service.signatures import sign
+from consilience.stores.webhooks import Message, Outbox
+from service.deliveries.http import AddressRefused, Destinations, post, sign
 
 #: Seconds from one attempt to the next: twelve attempts in three days, then the message is given up.
 PAUSES_S = (5, 30, 120, 600, 1800, 7200, 18_000, 36_000, 50_400, 64_800, 79_200)

@@ -5,14 +5,14 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.jobs import Job, Plan
-from service.answers import ASKED, act_on_json, answer_with_job
-from service.bodies import media_type_of, parse_json
 from service.deps import DryRun, IdempotencyKey, Prefer, Service, ServiceDep
-from service.examples import ALIGNMENT_BODY
+from service.multipart import JSON, MULTIPART, receive_files
+from service.openapi.examples import ALIGNMENT_BODY
 from service.problems import describe
+from service.request_body import media_type_of, parse_json
+from service.responses import ASKED, act_on_json, answer_with_job
 from service.routes.embeddings import MAKING_ERRORS, UPLOAD_ERRORS
 from service.submission import Submission, Submissions
-from service.uploads import JSON, MULTIPART, receive_files
 
 router = APIRouter(tags=["alignments"])
 

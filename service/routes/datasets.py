@@ -11,8 +11,6 @@ from consilience.contract.datasets import BuiltinRequest, Dataset, DatasetPage
 from consilience.formats.items.files import MEDIA_TYPES, open_items
 from consilience.formats.items.item import ViewChoice
 from consilience.stores.datasets import DatasetLabel
-from service.answers import tell_made
-from service.bodies import Bounds, media_type_of, parse_json, receive_bytes
 from service.deps import (
     Cursor,
     DatasetPath,
@@ -27,14 +25,21 @@ from service.deps import (
     StoresDep,
     ViewsQuery,
 )
-from service.examples import DATASET_BODY
-from service.ingest import remove_record
-from service.items import item_limits, parse_views, shelf_of
-from service.labels import Label, read_label
-from service.metadata import parse_metadata
+from service.ingest import item_limits, parse_views, remove_record, shelf_of
+from service.multipart import JSON, MULTIPART, Upload, receive_file, receive_files
+from service.openapi.examples import DATASET_BODY
 from service.problems import STALLED, describe
-from service.reading import read_model
-from service.uploads import JSON, MULTIPART, Upload, receive_file, receive_files
+from service.request_body import (
+    Bounds,
+    Label,
+    media_type_of,
+    parse_json,
+    parse_metadata,
+    read_label,
+    read_model,
+    receive_bytes,
+)
+from service.responses import tell_made
 
 router = APIRouter(tags=["datasets"])
 

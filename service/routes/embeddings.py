@@ -11,8 +11,6 @@ from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
 from consilience.contract.jobs import Job, Plan
 from consilience.formats.files import open_file
 from service import ingest
-from service.answers import answer_with_job, tell_made
-from service.bodies import media_type_of
 from service.deps import (
     Cursor,
     DryRun,
@@ -29,12 +27,12 @@ from service.deps import (
     SettingsDep,
     StoresDep,
 )
-from service.examples import UPLOAD_BODY
 from service.extractions import Extractions, find_wish
-from service.labels import Label, read_label
-from service.metadata import parse_metadata
+from service.multipart import JSON, MULTIPART, Upload, receive_file, receive_files
+from service.openapi.examples import UPLOAD_BODY
 from service.problems import STALLED, describe
-from service.uploads import JSON, MULTIPART, Upload, receive_file, receive_files
+from service.request_body import Label, media_type_of, parse_metadata, read_label
+from service.responses import answer_with_job, tell_made
 
 router = APIRouter(tags=["embeddings"])
 

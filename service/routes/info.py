@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from consilience import __version__
 from consilience.contract.base import METADATA_LIMIT_BYTES
 from consilience.contract.info import Info, Limits
-from consilience.contract.metrics import METRICS
+from consilience.contract.metrics import METRICS, Catalogue, catalogue
 from consilience.datasets.builtin import OPTIONS
 from consilience.formats.files import MEDIA_TYPES
 from consilience.formats.items import files as items
@@ -33,3 +33,9 @@ def limits_of(settings: Settings) -> Limits:
     """The limits in force; each has the setting's own name."""
     found = {"metadata_limit_bytes": METADATA_LIMIT_BYTES, "job_memory_limit_bytes": settings.job_memory_bytes}
     return Limits(**{name: getattr(settings, name) for name in Limits.model_fields if name not in found}, **found)
+
+
+@router.get("/v1/metrics", operation_id="list_metrics")
+async def list_metrics() -> Catalogue:
+    """Every metric with its options, range, direction, value at chance, cost and source."""
+    return catalogue()

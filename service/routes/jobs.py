@@ -15,7 +15,7 @@ from consilience.contract.webhooks import Webhook
 from consilience.errors import Expired, InvalidRequest, NotFound, Unavailable
 from service.deps import Cursor, IfNoneMatch, JobPath, Limit, Prefer, SettingsDep, StoresDep
 from service.problems import RETRY_AFTER_S, describe
-from service.waiting import etag_of, follow, matches, next_version, parse_wait, wait_until_finished
+from service.responses import etag_of, follow, matches, next_version, parse_wait, wait_until_finished
 
 router = APIRouter(tags=["jobs"])
 

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.references import ReferencePage, ReferenceRequest, ReferenceSet
-from service.answers import act_on_json, tell_made
 from service.deps import Cursor, IdempotencyKey, Limit, NameFilter, ReferencePath, ServiceDep, StoresDep
-from service.examples import REFERENCE_BODY
+from service.openapi.examples import REFERENCE_BODY
 from service.problems import STALLED, describe
-from service.reading import read_model
+from service.request_body import read_model
+from service.responses import act_on_json, tell_made
 
 router = APIRouter(tags=["references"])
 

@@ -13,7 +13,7 @@ import typer
 
 from consilience import __version__
 from consilience.cli.app import app
-from consilience.cli.statuses import ExitStatus, status_of
+from consilience.cli.errors import ExitStatus, status_of
 from consilience.errors import (
     ConsilienceError,
     JobCrashed,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consilience.cli.bars import judge, parse_bar
+from consilience.cli.check import judge, parse_bar
 from consilience.contract.metric import Direction
 from consilience.errors import InvalidRequest
 from tests.cli.documents import document, score, undefined

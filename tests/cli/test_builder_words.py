@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from consilience.cli.builder_words import parse_builder
+from consilience.cli.parsing import parse_builder
 from consilience.errors import InvalidRequest
 from tests.cli.conftest import Command
 

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from consilience.cli.app import app
-from consilience.cli.explanations import SAME, WORDS, explain, name_option
+from consilience.cli.errors import SAME, WORDS, explain, name_option
 from consilience.errors import InvalidRequest
 from tests.cli.conftest import Command
 from tests.cli.test_groups import commands

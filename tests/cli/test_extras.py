@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from consilience.cli.extras import packages_of
+from consilience.cli.errors import packages_of
 from consilience.errors import MissingExtra
 
 

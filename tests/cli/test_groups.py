@@ -6,9 +6,9 @@ from typing import Any
 import typer
 
 from consilience.cli.app import app
-from consilience.cli.groups import Measures, Search, read_options
-from consilience.cli.metric_words import parse_metric
-from consilience.contract.jobs import ScoringOptions
+from consilience.cli.options import Measures, Search, read_options
+from consilience.cli.parsing import parse_metric
+from consilience.contract.alignments import ScoringOptions
 
 #: Words that mean something of its own in a command.
 OWN = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from consilience.cli.judgements import read_judgements
+from consilience.cli.parsing import read_judgements
 from consilience.errors import InputError
 
 WANTED = {"q1": ["d1", "d2"], "q2": ["d3"]}

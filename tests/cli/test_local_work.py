@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from consilience.cli.local_work import work_here
-from consilience.cli.statuses import ExitStatus, status_of
+from consilience.cli.errors import ExitStatus, status_of
+from consilience.cli.remote import work_here
 from consilience.errors import EndpointFailed, InputError, StorageFull, Unavailable, WaitTimedOut
 from tests.cli.conftest import Command
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from consilience.contract.maps import MapDocument
-from consilience.mapping import fit, load
+from consilience.maps.api import fit, load
 from tests.cli.conftest import Command
 
 Pair = tuple[Path, Path]

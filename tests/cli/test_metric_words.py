@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consilience.cli.metric_words import parse_metric, with_k
+from consilience.cli.parsing import parse_metric, with_k
 from consilience.errors import InvalidRequest
 
 

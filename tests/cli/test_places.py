@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from consilience.cli.places import require_place
+from consilience.cli.options import require_place
 from consilience.errors import InputError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consilience.cli.scoring_words import parse_bytes, parse_estimate, parse_layers, parse_sizes
+from consilience.cli.parsing import parse_bytes, parse_estimate, parse_layers, parse_sizes
 from consilience.errors import InvalidRequest
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from consilience.cli.study_words import parse_models, parse_trend
+from consilience.cli.study import parse_models, parse_trend
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest
 from consilience.studies.local import study

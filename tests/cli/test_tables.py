@@ -6,13 +6,12 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console, RenderableType
 
-from consilience.cli.bars import judge, parse_bar, verdict_table
-from consilience.cli.heat import heat_map
-from consilience.cli.numbers import figure, metric_label, p_value
-from consilience.cli.tables import job_table, metric_table, score_table
+from consilience.cli.check import judge, parse_bar, verdict_table
+from consilience.cli.output import figure, job_table, metric_label, metric_table, p_value, score_table
 from consilience.contract.jobs import Job
 from consilience.contract.metrics import catalogue
 from consilience.contract.scores import Null
+from examples.heat import heat_map
 from tests.cli.documents import document, score, undefined
 from tests.client.documents import job
 

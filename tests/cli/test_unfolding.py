@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from consilience.cli.unfolding import unfold
+from consilience.cli.options import unfold
 
 Count = Annotated[int, typer.Option(help="How many.", min=1)]
 

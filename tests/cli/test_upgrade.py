@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consilience.contract.upgrade_reports import UpgradeReport
+from consilience.contract.upgrades import UpgradeReport
 from tests.cli.conftest import Command, save
 
 Pair = tuple[Path, Path]

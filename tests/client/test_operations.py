@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from consilience.client.operations import result_of
-from consilience.contract.jobs import Job, JobStatus, ScoringOptions
+from consilience.contract.alignments import ScoringOptions
+from consilience.contract.jobs import Job, JobStatus
 from consilience.contract.metrics import Cka, MutualKnn
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import InvalidRequest, JobCanceled, JobTimedOut, NotFound, WaitTimedOut

@@ -3,7 +3,7 @@
 import pytest
 
 from consilience.client.options import options_of
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.errors import InvalidRequest
 
 

@@ -3,8 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from consilience.contract.index_strings import choose_index, parse_index
-from consilience.contract.search import Approximate
+from consilience.contract.search import Approximate, choose_index, parse_index
 from consilience.errors import InvalidRequest
 
 

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from consilience.contract.jobs import AlignmentRequest, ScoringOptions
+from consilience.contract.alignments import AlignmentRequest, ScoringOptions
 from consilience.contract.metrics import METRICS, Cka, Metric, MetricChoice, MutualKnn, catalogue
 
 CHOICE: TypeAdapter[Metric] = TypeAdapter(MetricChoice)

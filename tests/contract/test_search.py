@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from consilience.contract.jobs import NullChoice, ScoringOptions
+from consilience.contract.alignments import NullChoice, ScoringOptions
 from consilience.contract.search import Estimate
 
 

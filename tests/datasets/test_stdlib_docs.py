@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from consilience.datasets.stdlib_docs import open_stdlib_docs
+from consilience.datasets.builtin import open_stdlib_docs
 from consilience.datasets.views import OpenDataset
 
 #: Id, SHA-256 of the docstring and of the body, of 512 functions of CPython 3.11.7.

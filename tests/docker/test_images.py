@@ -200,7 +200,7 @@ def test_the_entry_point_is_a_module_that_is_copied(image: Dockerfile) -> None:
 
 
 def test_the_images_prepare_kernels_as_make_does(worker_image: Dockerfile) -> None:
-    step = "python -m consilience.numerics.compiled"
+    step = "python -m consilience.numerics.compile_kernels"
     assert step in (ROOT / "Makefile").read_text()
     assert any(step in command for command in worker_image.all("RUN"))
 
@@ -209,7 +209,7 @@ def test_the_cached_kernels_serve_a_worker_whose_image_is_mounted_read_only(
     worker_image: Dockerfile, tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
     # The build's and the start's own commands, with the folders moved under tmp_path.
-    (build,) = [command for command in worker_image.all("RUN") if "numerics.compiled" in command]
+    (build,) = [command for command in worker_image.all("RUN") if "compile_kernels" in command]
     run(moved(build, tmp_path), clean_environment)
     start, cache = worker_image.command[-1], worker_image.environment["NUMBA_CACHE_DIR"]
     (tmp_path / "tmp").mkdir()
@@ -217,7 +217,8 @@ def test_the_cached_kernels_serve_a_worker_whose_image_is_mounted_read_only(
         "NUMBA_CPU_NAME": worker_image.environment["NUMBA_CPU_NAME"],
         "NUMBA_CACHE_DIR": f"{tmp_path}{cache}",
     }
-    program = "from consilience.numerics.compiled import count_grid_overlaps as f; print(dict(f.stats.cache_misses))"
+    load = "from consilience.numerics.neighbour_overlap.kernels import count_grid_overlaps as f"
+    program = f"{load}; print(dict(f.stats.cache_misses))"
     begun = moved(start.replace("exec python -m workers", f"exec python -c {shlex.quote(program)}"), tmp_path)
     assert run(begun, environment).strip() == "{}", "nothing was compiled anew"
 

@@ -18,7 +18,7 @@ from tests.serving import Serve, serve, until
 HOLDER = """
 import sys, time
 from pathlib import Path
-from consilience.stores import disk
+from consilience.stores import files as disk
 
 with disk.claimed(Path(sys.argv[1]), lambda: None):
     print("holds it", flush=True)

@@ -7,7 +7,7 @@ import pytest
 
 from consilience.client.sync import Client
 from consilience.errors import NotFound
-from consilience.mapping import fit, load
+from consilience.maps.api import fit, load
 from tests.cli.conftest import Command
 
 

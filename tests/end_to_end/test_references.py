@@ -8,9 +8,8 @@ import pytest
 
 from consilience.client.aio import AsyncClient
 from consilience.client.sync import Client
-from consilience.contract.reference_scores import ReferenceDocument
 from consilience.contract.references import ReferencePage, ReferenceSet
-from consilience.contract.scores import ScoreDocument
+from consilience.contract.scores import ReferenceDocument, ScoreDocument
 from consilience.errors import InUse, InvalidRequest, NotFound, UnpairedSides
 from tests.cli.conftest import Command
 from tests.serving import Serve

@@ -164,7 +164,7 @@ def test_a_collector_that_is_away_costs_no_job(tmp_path_factory: pytest.TempPath
         until(lambda: httpx2.get(service.url + job["links"]["self"]).json()["status"] == "succeeded")
 
 
-@pytest.mark.parametrize("module", ["service.__main__", "workers.__main__, workers.runtime, workers.tasks"])
+@pytest.mark.parametrize("module", ["service.__main__", "workers.__main__, workers.worker, workers.tasks"])
 def test_without_a_collector_nothing_is_imported(module: str) -> None:
     # redis-py loads opentelemetry.sdk.metrics by itself where that is installed.
     names = ("consilience.tracing.export", "opentelemetry.exporter", "opentelemetry.sdk.trace")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from consilience.execution.ahead import Ahead, concerns_any
-from consilience.stores.graphs import Graphs
+from consilience.execution.alignment import Ahead, concerns_any
+from consilience.stores.graph_cache import Graphs
 
 
 @pytest.fixture

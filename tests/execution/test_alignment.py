@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import ScoringOptions
 from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import Unavailable
 from consilience.execution.alignment import CachedGraphs, open_set
 from consilience.formats.files import from_vectors
-from consilience.numerics.arrays import AnyArray, Float32Array
-from consilience.numerics.neighbours import NeighbourGraph, build_exact
-from consilience.numerics.sources import ArrayLayer, Source
+from consilience.numerics.knn.graph import NeighbourGraph, build_exact
+from consilience.numerics.rows.arrays import AnyArray, Float32Array
+from consilience.numerics.rows.sources import ArrayLayer, Source
 from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 
 ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)
 NAMES = tuple("abcdef")

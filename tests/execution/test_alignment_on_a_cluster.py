@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.scores import ScoreDocument
 from consilience.execution.alignment import run_alignment
 from consilience.execution.cluster import DaskParts
 from consilience.formats.files import open_path
-from consilience.numerics.parts import PART_VALUES, STEPS_MIN
-from consilience.numerics.rows import PreparedRows, scan
-from consilience.stores.blobs import Blobs, set_digest
+from consilience.numerics.rows.parallel import PART_VALUES, STEPS_MIN
+from consilience.numerics.rows.prepared import PreparedRows, scan
+from consilience.stores.blobs import Blobs, StoredLayer, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
-from consilience.stores.layers import StoredLayer
+from consilience.stores.graph_cache import Graphs
 from tests.execution.clusters import Cluster
 
 N, DIM, LAYERS = 3000, 576, 3
@@ -99,7 +98,7 @@ def test_the_document_is_that_of_a_job_that_computed_all_by_itself(
 def test_candidates_in_bfloat16_are_found_and_decided_by_a_cluster_to_the_same_bits(
     cluster: Cluster, rows: Any, add: Callable[..., EmbeddingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consilience.numerics.graph_parts.PART_STEPS", 1100.0**2 * DIM)
+    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1100.0**2 * DIM)
     a, b = add("a", rows[0][None], range(N)), add("b", rows[0][None] + rows[1][None], range(N))
     options = {"metrics": ["mutual_knn"], "builder": "certified_bf16", "interval": None}
     pair = Pair(a, b, tmp_path / "data", options)
@@ -112,10 +111,10 @@ def test_candidates_in_bfloat16_are_found_and_decided_by_a_cluster_to_the_same_b
 def test_queries_are_told_the_same_by_a_cluster(
     cluster: Cluster, rows: Any, add: Callable[..., EmbeddingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consilience.measures.survey.STEPS_MIN", 0.0)
-    monkeypatch.setattr("consilience.numerics.queries.PART_STEPS", 1.0)
-    monkeypatch.setattr("consilience.numerics.queries.PART_BLOCKS", 1)
-    monkeypatch.setattr("consilience.numerics.parts.BLOCK_VALUES", 700 * DIM)
+    monkeypatch.setattr("consilience.metrics.estimated.STEPS_MIN", 0.0)
+    monkeypatch.setattr("consilience.numerics.knn.queries.PART_STEPS", 1.0)
+    monkeypatch.setattr("consilience.numerics.knn.queries.PART_BLOCKS", 1)
+    monkeypatch.setattr("consilience.numerics.rows.parallel.BLOCK_VALUES", 700 * DIM)
     a, b = add("a", rows[0][None], range(N)), add("b", rows[0][None] + rows[1][None], range(N))
     options = {
         "metrics": ["mutual_knn", "cycle_knn", "cknna", "second_order_cosine"],

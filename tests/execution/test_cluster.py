@@ -15,7 +15,7 @@ from consilience.errors import JobCrashed, Unavailable, UnknownLayer
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.cluster import DaskParts, _run, _Task
 from tests.execution.clusters import OPENSSL, Cluster, Slow, die, make_certificate, refuse, wait_for, work_slowly
-from workers.horse import Horse
+from workers.child import Horse
 
 # Dask forgets to close the sockets over which a scheduler does not answer.
 pytestmark = pytest.mark.filterwarnings(

@@ -12,11 +12,11 @@ from consilience.contract.records import ModelRecord
 from consilience.datasets.views import OpenDataset, TextView
 from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, UnknownLayer, UnreadableFile
 from consilience.execution import extraction
-from consilience.execution.local_extraction import extract_to_file
+from consilience.execution.extraction import extract_to_file
 from consilience.formats.files import FormatLimits, open_file
-from consilience.models.model import Encoded, Item, UnusableItem
+from consilience.models.base import Encoded, Item, UnusableItem
 from consilience.models.rules import Endpoint, Rules
-from consilience.stores.partials import Partials
+from consilience.stores.checkpoints import Partials
 
 TEXTS = tuple(f"text {i}" for i in range(600))
 DATASET = OpenDataset("some", tuple(f"item {i}" for i in range(600)), (TextView("text", "text", TEXTS),))

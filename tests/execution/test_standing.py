@@ -2,9 +2,8 @@
 
 import pytest
 
-from consilience.contract.reference_scores import Standing
-from consilience.contract.scores import Null, Reason, Score
-from consilience.execution.standing import Names, find_standing
+from consilience.contract.scores import Null, Reason, Score, Standing
+from consilience.execution.reference import Names, find_standing
 
 NAMES = Names(["emb_" + digit * 32 for digit in "0123"], ["one", "two", "three", "four"])
 

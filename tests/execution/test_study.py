@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest
 from consilience.contract.studies import StudyRequest
 from consilience.contract.study_results import CellScore, StudyDocument
 from consilience.execution.alignment import run_alignment
@@ -19,7 +19,7 @@ from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.cells import Cells
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 from tests.execution.clusters import Cluster
 
 N = 60

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest, JobStatus, Plan
+from consilience.contract.jobs import JobStatus, Plan
 from consilience.execution.alignment import run_alignment
 from consilience.formats.files import open_path
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.queue import JobQueue
 from tests.execution.clusters import Cluster, wait_for

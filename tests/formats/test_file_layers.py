@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from consilience.errors import NonFiniteValues, UnreadableFile
 from consilience.formats.file_layers import FileLayer, find_file_layers
 from consilience.formats.files import load_layers, open_path
-from consilience.formats.matrices import Array
+from consilience.formats.open_file import Array
 
 
 def save(path: Path, kind: str, array: Array) -> Path:

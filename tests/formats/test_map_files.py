@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from consilience.errors import InputError, NonFiniteValues, UnreadableFile
 from consilience.formats.map_files import CARD, MapFile, find_digest, read_map, write_map
-from consilience.mapping import fit
+from consilience.maps.api import fit
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 FILE = fit(ROWS, ROWS[:, :2], map="ridge").file()

@@ -19,7 +19,7 @@ from consilience.errors import (
     UnsupportedDtype,
 )
 from consilience.formats.files import FormatLimits, open_path, read_layers
-from consilience.formats.matrices import Array
+from consilience.formats.open_file import Array
 
 
 def save(tmp_path: Path, array: Array) -> Path:

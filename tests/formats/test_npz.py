@@ -18,7 +18,7 @@ from consilience.errors import (
     UnsupportedFormat,
 )
 from consilience.formats.files import FormatLimits, open_path, read_layers
-from consilience.formats.matrices import Array
+from consilience.formats.open_file import Array
 
 
 def refusal(path: Path, kind: type[ConsilienceError], limits: FormatLimits | None = None) -> ConsilienceError:

@@ -20,7 +20,7 @@ from consilience.errors import (
     UnsupportedFormat,
 )
 from consilience.formats.files import FormatLimits, open_file, open_path, read_layers
-from consilience.formats.matrices import Array
+from consilience.formats.open_file import Array
 
 MEDIA_TYPE = "application/x-safetensors"
 

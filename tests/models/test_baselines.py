@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from consilience.errors import InvalidRequest
-from consilience.models.model import Learner, Model, UnusableItem
-from consilience.models.opening import open_model
+from consilience.models.base import Learner, Model, UnusableItem
+from consilience.models.registry import open_model
 from consilience.models.rules import Rules
 from tests.models.conftest import TEXTS
 

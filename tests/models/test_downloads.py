@@ -16,7 +16,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "acme/tiny"
 OPEN = """
 import sys
-from consilience.models.opening import open_model
+from consilience.models.registry import open_model
 from consilience.models.rules import Rules
 from consilience.errors import ConsilienceError
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from consilience.errors import EndpointFailed, UnknownModel
+from consilience.models.base import Model, UnusableItem
 from consilience.models.endpoint import seconds_of
-from consilience.models.model import Model, UnusableItem
-from consilience.models.opening import open_model
+from consilience.models.registry import open_model
 from consilience.models.rules import Endpoint, Rules
 from tests.client.scripted import Answer, Script
 from tests.client.scripted import serving as serving_script

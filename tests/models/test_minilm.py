@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from consilience.datasets import stdlib_docs
-from consilience.models.model import Model
-from consilience.models.opening import open_model
+from consilience.datasets import builtin
+from consilience.models.base import Model
+from consilience.models.registry import open_model
 from consilience.models.rules import Endpoint, Rules
 from tests.models.conftest import TEXTS
 from tests.models.embedding_server import KEY, Manners, fine, later, make_app, serving
@@ -27,10 +27,10 @@ RULES = Rules(named={NAME: FOLDER})
 
 
 @pytest.fixture(scope="module")
-def functions() -> dict[str, stdlib_docs.Function]:
+def functions() -> dict[str, builtin.Function]:
     root = Path(sysconfig.get_path("stdlib"))
     files = {name.split(":")[0] for name in IDS}
-    return {each.id: each for file in files for each in stdlib_docs._read_functions(root / file, file)}
+    return {each.id: each for file in files for each in builtin._read_functions(root / file, file)}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def model() -> Model:
 @pytest.mark.skipif(platform.python_version() != "3.11.7", reason="another Python has another library")
 @pytest.mark.parametrize(("view", "file"), [("doc", "dev_docs.npy"), ("code", "dev_code.npy")])
 def test_every_layer_of_the_reference_rows_is_made_again(
-    view: str, file: str, model: Model, functions: dict[str, stdlib_docs.Function]
+    view: str, file: str, model: Model, functions: dict[str, builtin.Function]
 ) -> None:
     expected = np.load(ROOT / "examples/data" / file)[ROWS].astype(np.float64)
     texts = [getattr(functions[name], view) for name in IDS]

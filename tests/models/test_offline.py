@@ -20,7 +20,7 @@ sys.addaudithook(refuse)
 OPEN = """
 import sys
 from pathlib import Path
-from consilience.models.opening import open_model
+from consilience.models.registry import open_model
 from consilience.models.rules import Rules
 
 rules = Rules(folders=(Path(sys.argv[1]),))

@@ -8,8 +8,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from consilience.errors import InvalidRequest, UnreadableFile, UnsupportedFormat
-from consilience.models.model import UnusableItem
-from consilience.models.opening import open_model
+from consilience.models.base import UnusableItem
+from consilience.models.registry import open_model
 from consilience.models.rules import Rules
 from tests.models.conftest import TEXTS
 

@@ -11,9 +11,9 @@ from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel
 
 from consilience.contract.models import Pooling
 from consilience.errors import InvalidRequest, UnknownLayer, UnreadableFile, UnsupportedFormat
-from consilience.models import tokens
-from consilience.models.model import UnusableItem
-from consilience.models.opening import open_model
+from consilience.models import transformer
+from consilience.models.base import UnusableItem
+from consilience.models.registry import open_model
 from consilience.models.rules import Rules
 from tests.models.conftest import POSITIONS, TEXTS, hidden_states
 
@@ -52,7 +52,7 @@ def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: Rules) -> N
 
 def test_batches_change_nothing(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0]
-    monkeypatch.setattr(tokens, "TOKENS_PER_THREAD", 1)
+    monkeypatch.setattr(transformer, "TOKENS_PER_THREAD", 1)
     np.testing.assert_allclose(open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0], whole, atol=1e-5)
 
 

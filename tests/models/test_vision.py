@@ -15,8 +15,8 @@ from PIL import Image
 from consilience.contract.models import Pooling
 from consilience.errors import InvalidRequest, UnreadableFile
 from consilience.models import vision
-from consilience.models.model import UnusableItem
-from consilience.models.opening import open_model
+from consilience.models.base import UnusableItem
+from consilience.models.registry import open_model
 from consilience.models.rules import Rules
 
 MODELS = {

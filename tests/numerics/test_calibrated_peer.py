@@ -12,7 +12,7 @@ import torch
 from calibrated_similarity import calibrate, calibrate_layers
 
 from consilience.contract.scores import Score
-from consilience.numerics.permutations import draw_permutation
+from consilience.numerics.stats.nulls import draw_permutation
 from consilience.scoring import score
 from tests import twins, twins_subspace
 

@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from consilience.numerics.cka import CkaOptions, cka, cka_law
-from consilience.numerics.mantel import count_matrix, mantel_law
-from consilience.numerics.moments import centre_layer
-from consilience.numerics.nulls import NullLaw
-from consilience.numerics.pair_sums import MatrixSums, find_sums, triangle_share
-from consilience.numerics.pairwise import Entry, PairMatrix, StoredMatrix, centre_rows, pair_matrix
-from consilience.numerics.rows import ArrayRows
-from consilience.numerics.rsa import deal_groups
+from consilience.numerics.kernels.cka import CkaOptions, cka, cka_law
+from consilience.numerics.kernels.matrices import (
+    Entry,
+    MatrixSums,
+    PairMatrix,
+    StoredMatrix,
+    centre_rows,
+    find_sums,
+    pair_matrix,
+    triangle_share,
+)
+from consilience.numerics.kernels.rsa import count_matrix, deal_groups, mantel_law
+from consilience.numerics.rows.prepared import ArrayRows
+from consilience.numerics.stats.nulls import NullLaw
+from consilience.numerics.subspaces.moments import centre_layer
 
 ALL = np.array(list(permutations(range(7))))
 ENTRIES: tuple[Entry, ...] = ("inner", "gaussian", "distance")
@@ -128,5 +135,5 @@ def test_the_triangles_of_a_sample_stand_for_all(monkeypatch: pytest.MonkeyPatch
     x = np.random.default_rng(0).normal(size=(500, 2))
     entries = pair_matrix(x, "distance").whole()
     exact = count_matrix(500, [stored(entries)]).sums.triangle
-    monkeypatch.setattr("consilience.numerics.mantel.TRIANGLE_ROWS", 250)
+    monkeypatch.setattr("consilience.numerics.kernels.rsa.TRIANGLE_ROWS", 250)
     assert count_matrix(500, [stored(entries)]).sums.triangle == pytest.approx(exact, rel=0.1)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from consilience.numerics import overlap
-from consilience.numerics.compiled import BoolArray
-from consilience.numerics.intervals import (
+from consilience.numerics.neighbour_overlap import metrics
+from consilience.numerics.neighbour_overlap.kernels import BoolArray
+from consilience.numerics.stats.intervals import (
     BLOCKS,
     HALVES,
     HALVES_ROWS_MAX,
@@ -26,13 +26,13 @@ def bounds(
     a, b = (slow.lists_of(side, length or list_length(len(side), K)) for side in (x, y))
 
     def within(kept: BoolArray) -> float:
-        return overlap.mutual_knn(a.within(kept, K), b.within(kept, K))
+        return metrics.mutual_knn(a.within(kept, K), b.within(kept, K))
 
     return resampled_bounds(value(x, y), one_by_one(within), len(x), K, level=level, seed=seed)
 
 
 def value(x: np.ndarray, y: np.ndarray) -> float:
-    return overlap.mutual_knn(slow.lists_of(x, K), slow.lists_of(y, K))
+    return metrics.mutual_knn(slow.lists_of(x, K), slow.lists_of(y, K))
 
 
 def test_the_population_interval_covers_the_mean_of_fresh_galleries() -> None:
@@ -118,9 +118,9 @@ def test_all_parts_at_once_are_the_parts_one_by_one(width: int) -> None:
     a, b = (slow.lists_of(side, width) for side in slow.views(N))
     kept = np.random.default_rng(5).random((HALVES, N)) < np.linspace(0.02, 1.0, HALVES)[:, None]
 
-    at_once = overlap.mutual_knn_in_parts(a, b, K, kept)
+    at_once = metrics.mutual_knn_in_parts(a, b, K, kept)
 
-    singly = [overlap.mutual_knn(a.within(part, K), b.within(part, K)) for part in kept]
+    singly = [metrics.mutual_knn(a.within(part, K), b.within(part, K)) for part in kept]
     assert np.isnan(singly).any()
     np.testing.assert_allclose(at_once, singly, rtol=1e-12)
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.metrics import METRICS
 from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 from consilience.planning.alignments import CostLimits, SideShape, choose_layers, choose_sizes, plan

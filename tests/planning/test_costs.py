@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.search import Estimate
-from consilience.numerics import certified, graph_parts, graphs, tile_pairs
+from consilience.numerics.knn import build, parts, symmetric
+from consilience.numerics.knn.accelerated import bfloat16
 from consilience.planning.alignments import CostLimits, SideShape, plan
 from consilience.planning.neighbour_costs import (
     BEYOND_MAX,
@@ -80,18 +81,18 @@ def test_no_job_takes_more_memory_than_planned(tmp_path: Path, n: int, dim: int,
 
 def test_what_a_graph_of_tiles_holds_is_planned_with_the_tiles_own_sizes() -> None:
     assert (TILE_ROWS, TILES_STEPS, TILE_STRIPES) == (
-        tile_pairs.TILE_ROWS,
-        graph_parts.PART_STEPS,
-        graph_parts.STRIPES_MAX,
+        symmetric.TILE_ROWS,
+        parts.PART_STEPS,
+        parts.STRIPES_MAX,
     )
-    assert (BEYOND_MIN, BEYOND_MAX) == (certified.BEYOND_MIN, certified.BEYOND_MAX)
-    assert CERTIFIED_STEPS == graphs.CERTIFIED_STEPS
+    assert (BEYOND_MIN, BEYOND_MAX) == (bfloat16.BEYOND_MIN, bfloat16.BEYOND_MAX)
+    assert CERTIFIED_STEPS == build.CERTIFIED_STEPS
     options = ScoringOptions.model_validate({"metrics": "mutual_knn", "memory_budget_bytes": 3_500_000_000})
     shape = SideShape(1_000_000, (("0", 768),))
     assert plan(options, shape, shape, CostLimits(flops=math.inf, seconds=math.inf)).streamed
     grid = Grid(1_000_000, (768,), (768,))
-    most = max(len({block for pair in part for block in pair}) for part in graph_parts.split_pairs(grid.n, 768))
-    edges = tile_pairs.block_edges(grid.n)
+    most = max(len({block for pair in part for block in pair}) for part in parts.split_pairs(grid.n, 768))
+    edges = symmetric.block_edges(grid.n)
     assert most * (edges[1] + 1) <= held_rows(options, grid) < grid.n / 20
 
 

@@ -1,9 +1,9 @@
 import pytest
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.errors import InvalidRequest, TooExpensive, UnpairedSides
 from consilience.planning.alignments import CostLimits, SideShape, plan
-from consilience.planning.references import mutual_options, plan_reference
+from consilience.planning.studies import mutual_options, plan_reference
 
 A = SideShape(1024, (("0", 768),))
 MEMBERS = [SideShape(1024, (("0", 512), ("1", width))) for width in (768, 768, 1024)]

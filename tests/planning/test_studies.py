@@ -2,7 +2,7 @@
 
 import pytest
 
-from consilience.contract.jobs import ScoringOptions
+from consilience.contract.alignments import ScoringOptions
 from consilience.contract.studies import StudyOptions, StudyRequest, cell_key, order_cells
 from consilience.errors import InvalidRequest, TooExpensive, TooLarge, UnknownLayer
 from consilience.planning.alignments import CostLimits, SideShape, plan

@@ -2,7 +2,7 @@
 
 from consilience.contract.maps import MapSide, MeanShare, Ridge
 from consilience.contract.scores import Pairing
-from consilience.contract.upgrade_reports import (
+from consilience.contract.upgrades import (
     Changed,
     Neighbour,
     NeighbourAgreement,

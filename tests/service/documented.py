@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx2
 
 from consilience.formats.map_files import dump_map
-from consilience.mapping import fit
+from consilience.maps.api import fit
 from service.app import create_app
 from service.settings import Settings
 from tests.service.servers import rows

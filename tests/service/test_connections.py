@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from service.bodies import Bounds
+from service.request_body import Bounds
 from tests.service.servers import Server, npy, rows, running_service
 
 IDLE_S = 0.4

@@ -3,12 +3,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from consilience.contract.alignments import AlignmentRequest, Side
 from consilience.contract.extraction import Extraction
-from consilience.contract.jobs import AlignmentRequest, Side
 from consilience.contract.maps import MapRequest
-from consilience.contract.places import find_pointer
+from consilience.contract.pointers import find_pointer
 from consilience.contract.upgrades import UpgradeRequest
-from service.faults import allowed_fields, explain
+from service.problems import allowed_fields, explain
 
 
 def faults_of(body: Any, model: type[BaseModel] = AlignmentRequest) -> dict[str, str]:

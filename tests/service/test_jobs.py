@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.waiting import matches, parse_wait
+from service.responses import matches, parse_wait
 from tests.service.servers import rows
 
 Document = dict[str, Any]

@@ -1,7 +1,7 @@
 import pytest
 
 from consilience.errors import StartupError
-from consilience.surroundings import is_loopback
+from consilience.settings import is_loopback
 from service.settings import Settings, read_settings
 
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from consilience.standalone import child as module
-from consilience.standalone.child import Child
+from consilience.standalone import processes as module
+from consilience.standalone.processes import Child
 from tests.serving import until
 
 

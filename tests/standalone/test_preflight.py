@@ -10,7 +10,7 @@ import pytest
 
 import consilience
 from consilience.errors import StartupError
-from consilience.standalone.preflight import free_port, hold
+from consilience.standalone.serve import free_port, hold
 
 
 def test_a_busy_port_is_named_with_the_way_out() -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from consilience.errors import StartupError
-from consilience.standalone.child import Child
-from consilience.standalone.supervisor import FALSE_STARTS_LIMIT, Stopped, Supervisor, signals_held
+from consilience.standalone.processes import FALSE_STARTS_LIMIT, Child, Stopped, Supervisor, signals_held
 from tests.serving import until
 
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo up >> $LOG; while :; do sleep 0.05; done"]

@@ -10,11 +10,11 @@ from consilience.contract.embeddings import EmbeddingSet, Layer
 from consilience.contract.jobs import Job
 from consilience.errors import KeyReused, NotFound, QuotaExceeded, TooManyRequests
 from consilience.stores import tables
-from consilience.stores.access import EVERYTHING, Access
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
 from consilience.stores.migrations.upgrade import make_config
+from consilience.stores.records import EVERYTHING, Access
 from tests.stores.conftest import PLAN, digest
 
 ANA, BOB = Access("ana"), Access("bob")

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from consilience.contract.embeddings import Layer
 from consilience.errors import NonFiniteValues, StorageFull, Unavailable
 from consilience.formats.files import from_vectors, open_path
-from consilience.formats.matrices import Array, OpenFile
+from consilience.formats.open_file import Array, OpenFile
 from consilience.stores.blobs import Blobs, set_digest
 
 ROWS = np.random.default_rng(0).standard_normal((5000, 300)).astype("f4")

@@ -8,11 +8,10 @@ from consilience.contract.datasets import BuiltinRequest
 from consilience.datasets.builtin import open_dataset
 from consilience.errors import BadItem, KeyReused, NotFound, QuotaExceeded
 from consilience.formats.items.item import Item, OpenItems, ViewHeader
-from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
-from consilience.stores.dataset_shelf import DatasetShelf
-from consilience.stores.datasets import DatasetLabel, DatasetRecords
+from consilience.stores.datasets import DatasetLabel, DatasetRecords, DatasetShelf
+from consilience.stores.records import Access
 
 SCENES = BuiltinRequest(builtin="scenes:n=3")
 

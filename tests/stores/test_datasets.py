@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from consilience.contract.datasets import Dataset
-from consilience.datasets.scenes.opening import open_scenes
+from consilience.datasets.scenes import open_scenes
 from consilience.errors import BadItem, InUse, KeyReused, NotFound, QuotaExceeded, Unavailable
 from consilience.formats.items.item import Item, OpenItems, ViewHeader
-from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases
+from consilience.stores.records import Access
 from tests.stores.conftest import PLAN
 
 VIEWS = (ViewHeader("text", "text"), ViewHeader("photo", "image"))

@@ -22,10 +22,10 @@ from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.examination import Report, examine
+from consilience.stores.integrity import Report, examine
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases, describe_failure
-from consilience.stores.outbox import Outbox
+from consilience.stores.webhooks import Outbox
 from tests.stores.conftest import PLAN
 
 HOOK = {"webhook": {"url": "https://example.com/"}}
@@ -257,7 +257,7 @@ def test_another_schema_is_told_and_nothing_else_is_looked_at(world: World) -> N
 
 
 def test_a_set_that_is_deleted_meanwhile_is_not_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from consilience.stores import examination
+    from consilience.stores import integrity
 
     def check_set_after_its_deletion(*args: object, **options: object) -> list[object]:
         with world.database.write() as connection:
@@ -266,8 +266,8 @@ def test_a_set_that_is_deleted_meanwhile_is_not_reported(world: World, monkeypat
         layer_path(world).unlink()
         return list(real(*args, **options))  # type: ignore[arg-type]  # passed on as it came
 
-    real = examination.check_set
-    monkeypatch.setattr(examination, "check_set", check_set_after_its_deletion)
+    real = integrity.check_set
+    monkeypatch.setattr(integrity, "check_set", check_set_after_its_deletion)
     assert {finding.severity for finding in world.examine().findings} <= {"warning"}
 
 

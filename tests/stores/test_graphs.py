@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 
 CHECKSUM = 32
 ROOT = Path(__file__).parents[2]
@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_used_costs_no_score(tmp_path: Path) -> None:
 BUILDER = """
 import json, os, sys, time
 from pathlib import Path
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 
 folder, limit, keys, size, seconds = Path(sys.argv[1]), *json.loads(sys.argv[2])
 graphs = Graphs(folder, limit)
@@ -371,7 +371,7 @@ def test_the_bound_holds_while_many_write(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from consilience.stores.graphs import Graphs
+from consilience.stores.graph_cache import Graphs
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 graphs = Graphs(Path(sys.argv[1]), 10**9)

@@ -15,17 +15,16 @@ from consilience.contract.datasets import ViewRecord
 from consilience.contract.embeddings import Column, Layer
 from consilience.contract.jobs import Job
 from consilience.errors import InUse, KeyReused, NotFound, QuotaExceeded
-from consilience.mapping import fit
+from consilience.maps.api import fit
 from consilience.stores import tables
-from consilience.stores.access import Access
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
-from consilience.stores.kinds import DATASETS, EMBEDDINGS, MAPS, REFERENCES, RecordKind
 from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
+from consilience.stores.records import DATASETS, EMBEDDINGS, MAPS, REFERENCES, Access, RecordKind
 from consilience.stores.references import ReferenceRecords
 from tests.stores.conftest import PLAN, digest
 from tests.together import at_once

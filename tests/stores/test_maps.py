@@ -8,12 +8,12 @@ import pytest
 
 from consilience.errors import InvalidRequest, KeyReused, NotFound, QuotaExceeded, Unavailable
 from consilience.formats.map_files import MapFile
-from consilience.mapping import fit
-from consilience.stores.access import Access
-from consilience.stores.blob_checks import check_maps
+from consilience.maps.api import fit
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
+from consilience.stores.integrity import check_maps
 from consilience.stores.maps import MapRecords
+from consilience.stores.records import Access
 from consilience.stores.retention import Retention
 
 ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)

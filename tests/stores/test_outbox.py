@@ -12,11 +12,11 @@ from consilience.contract.scores import ScoreDocument
 from consilience.contract.webhooks import WebhookStatus
 from consilience.errors import JobCrashed, NotFound
 from consilience.stores import tables
-from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases, Standing, describe_failure
-from consilience.stores.outbox import Outbox
+from consilience.stores.records import Access
+from consilience.stores.webhooks import Outbox
 from tests.stores.conftest import PLAN
 
 DIED = describe_failure(JobCrashed("It died."))

@@ -8,11 +8,11 @@ from sqlalchemy.exc import IntegrityError
 from consilience.contract.embeddings import Column, EmbeddingSet
 from consilience.errors import InUse, InvalidRequest, KeyReused, NotFound, UnpairedSides
 from consilience.stores import tables
-from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases
+from consilience.stores.records import Access
 from consilience.stores.references import ReferenceRecords, check_members
 from tests.stores.conftest import PLAN, digest
 

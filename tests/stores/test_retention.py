@@ -9,11 +9,11 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job
 from consilience.errors import Expired, NotFound
 from consilience.stores import tables
-from consilience.stores.access import Access
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases
+from consilience.stores.records import Access
 from consilience.stores.retention import Retention
 from tests.stores.conftest import PLAN, digest
 

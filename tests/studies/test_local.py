@@ -16,8 +16,8 @@ from scipy.stats import false_discovery_control
 
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest, TooFewRows, UnpairedSides
-from consilience.numerics import umap_layouts
-from consilience.numerics.arrays import Float32Array
+from consilience.numerics.rows.arrays import Float32Array
+from consilience.numerics.stats import layouts
 from consilience.scoring import score
 from consilience.studies.local import study
 
@@ -175,14 +175,14 @@ def test_models_without_any_similarity_are_drawn_far_apart() -> None:
 
 
 def test_umap_says_which_extra_it_lacks_or_places_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consilience.studies.finishing.is_installed", lambda: False)
+    monkeypatch.setattr("consilience.studies.analysis.is_installed", lambda: False)
     picture = study(MODELS, metrics="mutual_knn", interval=None, umap=True).matrices[0].pictures[1]
     assert (picture.method, picture.places) == ("umap", ())
     assert picture.reason is not None
     assert picture.reason.code == "missing-extra"
 
 
-@pytest.mark.skipif(not umap_layouts.is_installed(), reason="the package of UMAP is an extra")
+@pytest.mark.skipif(not layouts.is_installed(), reason="the package of UMAP is an extra")
 def test_umap_places_models_under_their_labels() -> None:
     # Given two families of models; in a process that compiles nothing, which is the faster for a dozen items
     code = """

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from consilience.contract.study_results import DifferenceResult, FactorResult, StudyDocument, TrendResult
-from consilience.numerics.arrays import Float32Array, Float64Array
+from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.scoring import score
 from consilience.studies.local import study
 

@@ -12,7 +12,7 @@ from consilience.contract.jobs import Job
 from consilience.contract.scores import Pairing, PreparationRecord, ScoreDocument, SideSummary
 from consilience.errors import UnknownLayer
 from consilience.stores.database import Database
-from workers import runtime
+from workers import worker
 from workers.__main__ import configure_logging
 from workers.attempts import Report
 from workers.settings import read_settings
@@ -93,4 +93,4 @@ def document() -> ScoreDocument:
 if __name__ == "__main__":
     configure_logging()
     settings = read_settings()
-    sys.exit(runtime.serve(settings, Database(settings.database), do))
+    sys.exit(worker.serve(settings, Database(settings.database), do))

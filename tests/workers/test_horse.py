@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers.yard import is_alive, wait_until_dead
-from workers.horse import EXPENDABLE, OOM_SCORE, Death, Horse
+from workers.child import EXPENDABLE, OOM_SCORE, Death, Horse
 
 
 def end_of(horse: Horse) -> Death:
@@ -86,7 +86,7 @@ def test_no_descriptor_is_left() -> None:
 def test_it_dies_with_its_parent() -> None:
     code = """
 import time
-from workers.horse import Horse
+from workers.child import Horse
 print(Horse(lambda: time.sleep(60) or 0).pid, flush=True)
 time.sleep(60)
 """

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.contract.jobs import AlignmentRequest, Job, JobStatus, Plan
+from consilience.contract.jobs import Job, JobStatus, Plan
 from consilience.formats.files import open_path
-from consilience.numerics.devices import explain_absence
+from consilience.numerics.knn.devices import explain_absence
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
@@ -112,15 +113,15 @@ def test_a_job_imports_nothing_that_its_parent_had_not(
     code = f"""
 import sys, functools
 from pathlib import Path
-from workers import runtime, tasks
+from workers import worker as runtime, tasks
 from consilience.contract.jobs import Job
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
-from consilience.stores.partials import Partials
+from consilience.stores.graph_cache import Graphs
+from consilience.stores.checkpoints import Partials
 from consilience.stores.references import ReferenceRecords
-from workers.workshop import Workshop
+from workers.context import Workshop
 database = Database({f"sqlite:///{data_dir.parent / 'consilience.db'}"!r})
 job = Job.model_validate_json(sys.argv[1])
 def work():

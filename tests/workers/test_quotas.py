@@ -8,31 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.datasets import BuiltinRequest
-from consilience.contract.jobs import AlignmentRequest, Job, JobKind, Plan
+from consilience.contract.jobs import Job, JobKind, Plan
 from consilience.contract.keys import DEFAULT_OWNER, Scope
 from consilience.contract.maps import MapRequest
 from consilience.errors import QuotaExceeded
 from consilience.formats.files import FormatLimits, from_vectors
-from consilience.mapping import fit
-from consilience.stores.access import EVERYTHING, Access
+from consilience.maps.api import fit
 from consilience.stores.blobs import Blobs
+from consilience.stores.checkpoints import Partials
 from consilience.stores.database import Database
-from consilience.stores.dataset_shelf import DatasetShelf
-from consilience.stores.datasets import DatasetRecords
-from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graphs import Graphs
+from consilience.stores.datasets import DatasetRecords, DatasetShelf
+from consilience.stores.embeddings import EmbeddingRecords, SetShelf
+from consilience.stores.graph_cache import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
-from consilience.stores.partials import Partials
+from consilience.stores.records import EVERYTHING, Access
 from consilience.stores.references import ReferenceRecords
-from consilience.stores.set_shelf import SetShelf
 from workers import tasks
-from workers.attempts import Attempts
-from workers.tracing import Tracing
-from workers.workshop import Workshop
+from workers.attempts import Attempts, Tracing
+from workers.context import Workshop
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PLAN = Plan(n=40, dim_a=4, dim_b=4, cells=1, flops=1.0, bytes=1, seconds=0.0)

@@ -9,7 +9,7 @@ import pytest
 from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
 from tests.workers.yard import PLAN
-from workers.warmth import models_of, warm_up
+from workers.context import models_of, warm_up
 
 STORED = {"embedding": "emb_" + "0" * 32}
 MADE = {"model": "hf:acme/tiny", "dataset": "scenes", "view": "code"}
@@ -37,7 +37,7 @@ def test_a_job_that_cannot_be_read_harms_nobody(database: Database) -> None:
 
 def test_a_worker_loads_no_library_of_models_before_a_job_needs_one() -> None:
     program = (
-        "import sys, workers.warmth, workers.tasks; print({'torch', 'transformers', 'sklearn'} & set(sys.modules))"
+        "import sys, workers.context, workers.tasks; print({'torch', 'transformers', 'sklearn'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"

@@ -8,9 +8,9 @@ from consilience.client.options import options_of
 from consilience.client.pending import AsyncPendingJob, PendingJob
 from consilience.client.reference_operations import AnyReference
 from consilience.client.sources import AnySource
-from consilience.contract.jobs import Plan, ScoringOptions
-from consilience.contract.reference_scores import ReferenceDocument
-from consilience.contract.scores import ScoreDocument
+from consilience.contract.alignments import ScoringOptions
+from consilience.contract.jobs import Plan
+from consilience.contract.scores import ReferenceDocument, ScoreDocument
 
 
 class AlignmentCalls(JobCalls):

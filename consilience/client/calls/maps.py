@@ -46,7 +46,7 @@ class MapCalls(JobCalls):
         return self._run(map_operations.maps(name, cursor, limit))
 
     def map_file(self, map_id: str) -> bytes:
-        """A map as a file: safetensors, which `consilience.mapping.load` reads."""
+        """A map as a file: safetensors, which `consilience.maps.api.load` reads."""
         return self._run(map_operations.map_file(map_id))
 
     def delete_map(self, map_id: str) -> None:
@@ -101,7 +101,7 @@ class AsyncMapCalls(AsyncJobCalls):
         return await self._run(map_operations.maps(name, cursor, limit))
 
     async def map_file(self, map_id: str) -> bytes:
-        """A map as a file: safetensors, which `consilience.mapping.load` reads."""
+        """A map as a file: safetensors, which `consilience.maps.api.load` reads."""
         return await self._run(map_operations.map_file(map_id))
 
     async def delete_map(self, map_id: str) -> None:

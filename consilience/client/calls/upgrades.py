@@ -8,8 +8,7 @@ from consilience.client.calls.jobs import AsyncJobCalls, JobCalls
 from consilience.client.options import options_of
 from consilience.client.pending import AsyncPendingJob, PendingJob
 from consilience.client.sources import Source
-from consilience.contract.upgrade_reports import UpgradeReport
-from consilience.contract.upgrades import UpgradeOptions
+from consilience.contract.upgrades import UpgradeOptions, UpgradeReport
 
 
 class UpgradeCalls(JobCalls):

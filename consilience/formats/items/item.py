@@ -1,12 +1,15 @@
 """The items of a file, whatever its format: ids, and a value for each view."""
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from consilience.contract.datasets import ViewKind
 from consilience.errors import InvalidRequest, UnsupportedFormat
-from consilience.formats.gate import check_limit
+from consilience.formats.checks import check_limit
+from consilience.formats.reading import canonical
 
 #: What the user says of the views: their names and kinds; None: as the file's own names and types say.
 ViewChoice = Mapping[str, ViewKind] | None
@@ -113,3 +116,50 @@ def choose_views(found: Mapping[str, ViewKind], choice: ViewChoice, limits: Item
         )
     check_limit("views", len(views), limits.views)
     return views
+
+
+OFFSET = struct.Struct("<Q")
+
+
+class PackHash:
+    """The digest of a view while its items come."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._offsets = bytearray(OFFSET.pack(0))
+        self.size = 0
+        """Bytes of the items so far."""
+
+    def add(self, item: bytes) -> None:
+        """The next item."""
+        self._hash.update(item)
+        self.size += len(item)
+        self._offsets += OFFSET.pack(self.size)
+
+    def table(self) -> bytes:
+        """The table of the items so far."""
+        return bytes(self._offsets)
+
+    def digest(self) -> str:
+        """SHA-256 of the items so far and their table."""
+        found = self._hash.copy()
+        found.update(self._offsets)
+        return found.hexdigest()
+
+
+def pack_digest(items: Iterable[bytes]) -> str:
+    """The digest of a view of these items."""
+    pack = PackHash()
+    for item in items:
+        pack.add(item)
+    return pack.digest()
+
+
+def ids_digest(ids: Sequence[str]) -> str:
+    """The digest of a dataset's ids: that of a stored column."""
+    return hashlib.sha256(canonical(list(ids))).hexdigest()
+
+
+def dataset_digest(ids: str, views: Iterable[tuple[str, str, str]]) -> str:
+    """SHA-256 over the digest of the ids, and name, kind and digest of each view."""
+    return hashlib.sha256(canonical({"ids": ids, "views": [list(view) for view in views]})).hexdigest()

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from consilience.formats.confinement import PIECE_LIMIT_BYTES, give_up
+from consilience.formats.sandbox import PIECE_LIMIT_BYTES, give_up
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 #: Loaded before files can no longer be opened; an MPO is a JPEG with a second picture behind it, as phones write them.

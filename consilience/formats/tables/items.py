@@ -8,8 +8,8 @@ import pyarrow as pa
 from pyarrow import types
 
 from consilience.errors import InvalidRequest, TooLarge, UnsupportedDtype
-from consilience.formats.confinement import PIECE_LIMIT_BYTES
-from consilience.formats.tables.layout import ID_NAMES, Table
+from consilience.formats.sandbox import PIECE_LIMIT_BYTES
+from consilience.formats.tables.arrow import ID_NAMES, Table
 
 Value = bytes | memoryview | None
 
@@ -18,7 +18,7 @@ ROWS = 256
 ROWS_WITH_PICTURES = 16
 #: Bytes of some rows together.
 PIECE_BYTES = 2**18
-#: As `consilience.formats.items.parquet` reads it.
+#: As `consilience.formats.items.files` reads it.
 LENGTH = struct.Struct("<I")
 MISSING = LENGTH.pack(2**32 - 1)
 

@@ -3,11 +3,22 @@ import io
 import pytest
 from PIL import Image
 
-from consilience.datasets.scenes.captions import LEVELS, write_caption
-from consilience.datasets.scenes.opening import open_scenes
-from consilience.datasets.scenes.painting import paint, paint_pixels
-from consilience.datasets.scenes.programs import read_program, write_program
-from consilience.datasets.scenes.scene import COLOURS, KINDS, SIDE, SIZES, Scene, Thing, draw_scene
+from consilience.datasets.scenes import (
+    COLOURS,
+    KINDS,
+    LEVELS,
+    SIDE,
+    SIZES,
+    Scene,
+    Thing,
+    draw_scene,
+    open_scenes,
+    paint,
+    paint_pixels,
+    read_program,
+    write_caption,
+    write_program,
+)
 from consilience.errors import InvalidRequest
 
 SCENES = [draw_scene(0, index) for index in range(200)]

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from consilience.errors import MissingExtra, Unavailable
-from consilience.formats.items import pictures
-from consilience.formats.items.pictures import Picture, PictureReader
+from consilience.formats.items import checks
+from consilience.formats.items.checks import Picture, PictureReader
 from tests.formats.items.making import picture
 
 PROGRAM = "consilience.formats.items.picture_process"
@@ -61,7 +61,7 @@ def test_its_death_is_a_fault_of_the_picture_and_the_next_one_gets_another(
 
 
 def test_one_that_never_answers_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(checks, "PATIENCE_S", 0.3)
     with PictureReader(1000) as reader:
         reader.examine(picture())
         children()[0].send_signal(signal.SIGSTOP)
@@ -76,7 +76,7 @@ def test_one_that_cannot_start_is_no_fault_of_the_picture(monkeypatch: pytest.Mo
 
 
 def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "find_spec", lambda _: None)
+    monkeypatch.setattr(checks, "find_spec", lambda _: None)
     with PictureReader(1000) as reader, pytest.raises(MissingExtra, match="Pillow") as caught:
         reader.examine(picture())
     assert caught.value.hint == "Run: pip install 'consilience[images]'."

@@ -13,27 +13,25 @@ from pathlib import Path
 import pytest
 
 from consilience.contract.embeddings import EmbeddingSet
-from consilience.datasets.scenes.opening import open_scenes
+from consilience.datasets.scenes import open_scenes
 from consilience.errors import Expired, NotFound, Unavailable
 from consilience.formats.files import from_vectors
-from consilience.stores.access import EVERYTHING
 from consilience.stores.blobs import Blobs
 from consilience.stores.cells import Cells
 from consilience.stores.database import Database
-from consilience.stores.dataset_shelf import items_of
-from consilience.stores.datasets import DatasetLabel, DatasetRecords
+from consilience.stores.datasets import DatasetLabel, DatasetRecords, items_of
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.folder_lock import no_uploads
-from consilience.stores.graphs import Graphs
+from consilience.stores.files import no_uploads
+from consilience.stores.graph_cache import Graphs
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.maps import MapRecords
 from consilience.stores.queue import JobQueue
+from consilience.stores.records import EVERYTHING
 from consilience.stores.references import ReferenceRecords
 from consilience.stores.retention import Retention
 from service.deliveries.collector import Collected, Collector
-from service.ingest import remove, remove_record, store
-from service.items import shelf_of
+from service.ingest import remove, remove_record, shelf_of, store
 from service.stores import Stores
 
 

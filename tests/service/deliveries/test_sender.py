@@ -11,10 +11,9 @@ import pytest
 from consilience.contract.webhooks import Webhook, WebhookStatus
 from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
-from consilience.stores.outbox import Outbox
+from consilience.stores.webhooks import Outbox
+from service.deliveries.http import Destinations, parse_secret
 from service.deliveries.sender import PAUSES_S, Pace, Sender
-from service.outgoing import Destinations
-from service.signatures import parse_secret
 from tests.service.deliveries.receivers import SECRET, Receiver
 
 LOOPBACK = Destinations((ipaddress.ip_network("127.0.0.0/8"),))

@@ -1,0 +1,135 @@
+"""The one gate that every format's arrays pass: dtype, shape, size, names, limits."""
+
+import re
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from consilience.contract.embeddings import ROWS_MIN, LayerDtype
+from consilience.errors import InvalidShape, TooFewRows, TooLarge, UnreadableFile, UnsupportedDtype, UnsupportedFormat
+from consilience.formats.open_file import FormatLimits, LayerHeader, OpenFile, Tensor
+
+#: Bytes of one row, over all layers of a 3-D array: a block holds at least one.
+ROW_LIMIT_BYTES = 16 * 1024 * 1024
+NAME_LENGTH = 128
+#: A compressed file may unpack to this many times its own size, and to a small allowance beside it.
+RATIO_LIMIT = 200
+RATIO_ALLOWANCE_BYTES = 1024 * 1024
+READ_DTYPES = ("F16", "BF16", "F32", "F64")
+
+
+def kept_dtype(dtype: np.dtype[Any]) -> LayerDtype:
+    """How floats of 16, 32 or 64 bits are kept."""
+    if dtype == ml_dtypes.bfloat16:
+        return "BF16"
+    return "F16" if dtype.itemsize == 2 else "F32"
+
+
+def unsupported_dtype(dtype: object, where: str) -> UnsupportedDtype:
+    """The error for anything but floats of 16, 32 or 64 bits."""
+    name = str(dtype)
+    hint = "Convert to float32 or float16 first: array.astype('float32')."
+    if name == "O" or "|O" in name:
+        hint = "Object arrays are stored as pickles, which can run code and are never read. " + hint
+    elif name.endswith("V2"):
+        hint = "If these are bfloat16 numbers, send them as safetensors, which names the dtype. " + hint
+    return UnsupportedDtype(
+        f"{where} does not hold floats of 16, 32 or 64 bits.", value=name, limit=list(READ_DTYPES), hint=hint
+    )
+
+
+def check_shape(shape: tuple[int, ...], where: str) -> None:
+    """(n, d) or (n, L, d), no empty axis, at least 4 rows."""
+    if len(shape) not in (2, 3) or 0 in shape[1:]:
+        raise InvalidShape(
+            f"{where} is not a matrix of embeddings.",
+            value=shape,
+            hint="Send (n, d), one row an item, or (n, L, d) for L layers; no axis may be empty.",
+        )
+    if shape[0] < ROWS_MIN:
+        raise TooFewRows(f"{where} has {shape[0]} rows, a score needs {ROWS_MIN}.", value=shape, limit=ROWS_MIN)
+
+
+def check_size(shape: tuple[int, ...], dtype: np.dtype[Any], actual: int, where: str) -> None:
+    """The header's shape needs exactly the bytes that are there; integers of any size, nothing is allocated."""
+    size = prod(shape) * dtype.itemsize
+    if size != actual:
+        expected = size if size < 2**63 else "more than 2^63"  # Python refuses to print integers without end
+        raise UnreadableFile(
+            f"{where} should hold {expected} bytes of values by its header and holds {actual}.",
+            value=f"shape {shape} of {dtype}: {expected} bytes expected, {actual} found",
+            hint="The file is truncated or damaged: write or send it again.",
+        )
+
+
+def unpacked_limit(packed: int, limits: FormatLimits) -> int:
+    """Bytes that a compressed file of `packed` bytes may hold once unpacked."""
+    return min(limits.unpacked_bytes, RATIO_LIMIT * packed + RATIO_ALLOWANCE_BYTES)
+
+
+def gather(tensors: Sequence[Tensor], limits: FormatLimits) -> OpenFile:
+    """The file of these tensors, in the natural order of their names.
+
+    Either 2-D tensors, each a layer of its name, or a single 3-D one, whose layers are "0", "1", ...
+    Raises InvalidShape, TooLarge, UnsupportedFormat (no tensor, or a name that cannot be used).
+    """
+    if not tensors:
+        raise UnsupportedFormat("The file holds no array.")
+    for tensor in tensors:
+        _check_name(tensor.name)
+    ordered = tuple(sorted(tensors, key=lambda tensor: natural_key(tensor.name)))
+    _check_together(ordered, limits)
+    return OpenFile(tuple(header for tensor in ordered for header in _headers(tensor)), ordered)
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """A sort key that puts layer2 before layer10."""
+    parts = re.findall(r"([0-9]+)|([^0-9]+)", name)
+    return [(0, int(digits), "") if digits else (1, 0, text) for digits, text in parts], name
+
+
+def _headers(tensor: Tensor) -> list[LayerHeader]:
+    n, *layers, dim = tensor.shape
+    names = [str(i) for i in range(layers[0])] if layers else [tensor.name]
+    return [LayerHeader(name, n, dim, kept_dtype(tensor.dtype)) for name in names]
+
+
+def _check_together(tensors: tuple[Tensor, ...], limits: FormatLimits) -> None:
+    stacked = [tensor for tensor in tensors if len(tensor.shape) == 3]
+    if stacked and len(tensors) > 1:
+        raise InvalidShape(
+            "A file with several arrays holds one layer in each, (n, d).",
+            value=f"{stacked[0].name}: {stacked[0].shape}",
+            hint="Split the (n, L, d) array into L arrays, or send it alone.",
+        )
+    check_limit("layers", stacked[0].shape[1] if stacked else len(tensors), limits.layers)
+    first = tensors[0]
+    for tensor in tensors:
+        check_limit("rows", tensor.shape[0], limits.rows)
+        check_limit("dim", tensor.shape[-1], limits.dim)
+        check_limit("row bytes", tensor.row_bytes, ROW_LIMIT_BYTES)
+        if tensor.shape[0] != first.shape[0]:
+            raise InvalidShape(
+                "The layers of a set have the same number of rows, one for each item.",
+                value=f"{first.name}: {first.shape[0]} rows, {tensor.name}: {tensor.shape[0]} rows",
+            )
+    names = [tensor.name for tensor in tensors]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UnsupportedFormat("Two layers have the same name.", value=twice)
+
+
+def check_limit(what: str, value: int, limit: int) -> None:
+    """Raises TooLarge where there is more of something than its limit."""
+    if value > limit:
+        raise TooLarge(f"The file has {value} {what}, the limit is {limit}.", value=value, limit=limit)
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
+        raise UnsupportedFormat(
+            f"A layer's name has 1 to {NAME_LENGTH} printable characters.", value=ascii(name), limit=NAME_LENGTH
+        )

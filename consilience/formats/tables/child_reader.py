@@ -1,0 +1,116 @@
+"""Questions about one table, and their answers; see `exchange` for the other end."""
+
+import json
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from consilience.errors import ConsilienceError, TooLarge, UnreadableFile
+from consilience.formats.sandbox import PIECE_LIMIT_BYTES, release
+from consilience.formats.tables.arrow import (
+    ArrowFile,
+    ArrowStream,
+    ParquetTable,
+    Table,
+    choose_layout,
+    describe_header,
+    read_labels,
+    read_vectors,
+)
+from consilience.formats.tables.items import describe_columns, read_items
+
+QUESTION_LIMIT_BYTES = 65_536
+_TABLES: dict[str, Callable[[mmap.mmap, int], Table]] = {
+    "parquet": ParquetTable,
+    "arrow-file": ArrowFile,
+    "arrow-stream": ArrowStream,
+}
+
+Piece = bytes | memoryview
+
+
+def answer_questions(channel: Connection, kind: str, data: mmap.mmap, unpacked_limit: int) -> None:
+    """Until the other end is closed."""
+    answers = Answers(kind, data, unpacked_limit)
+    with suppress(EOFError, ConnectionError):
+        while question := channel.recv_bytes(QUESTION_LIMIT_BYTES):
+            _send(channel, answers.pieces(json.loads(question)))
+
+
+class Answers:
+    """What can be asked about a table.
+
+    Parameters
+    ----------
+    kind : str
+        A key of the tables.
+    data : mmap
+        The file.
+    unpacked_limit : int
+        Bytes that it may unpack to.
+    """
+
+    def __init__(self, kind: str, data: mmap.mmap, unpacked_limit: int) -> None:
+        self._kind, self._data, self._unpacked_limit = kind, data, unpacked_limit
+        self._opened: Table | None = None
+
+    def pieces(self, question: dict[str, Any]) -> Iterator[Piece]:
+        """The answer, piece by piece; what was read of the file for one is let go before the next."""
+        for piece in self._read(question):
+            yield piece
+            release(self._data)
+
+    def _read(self, question: dict[str, Any]) -> Iterator[Piece]:
+        # Opened here and not before, so that what is wrong with the file is an answer.
+        table = self._opened = self._opened or _TABLES[self._kind](self._data, self._unpacked_limit)
+        match question:
+            case {"read": "item-columns"}:
+                yield json.dumps(describe_columns(table.schema)).encode()
+            case {"read": "items", "id": str() | None as name, "names": list(names)}:
+                yield from read_items(table, name, names)
+            case _:
+                yield from self._read_layers(table, question)
+
+    def _read_layers(self, table: Table, question: dict[str, Any]) -> Iterator[Piece]:
+        layout = choose_layout(table.schema)
+        match question:
+            case {"read": "header"}:
+                yield json.dumps(describe_header(table, layout)).encode()
+            case {"read": "layer", "index": int(index)}:
+                yield from read_vectors(table, layout.layers[index])
+            case {"read": "labels", "name": str(name)}:
+                yield from read_labels(table, table.schema.get_field_index(name))
+
+
+def _send(channel: Connection, pieces: Iterator[Piece]) -> None:
+    error = None
+    try:
+        for piece in pieces:
+            _check_size(piece)
+            channel.send_bytes(piece)
+    except ConnectionError:  # nobody listens: the caller ends this process
+        raise
+    except Exception as caught:  # noqa: BLE001 - of pyarrow, which raises a dozen unrelated classes on damaged bytes
+        error = _describe(caught)
+    channel.send_bytes(b"")
+    channel.send_bytes(json.dumps(error).encode())
+
+
+def _check_size(piece: Piece) -> None:
+    if len(piece) > PIECE_LIMIT_BYTES:
+        raise TooLarge("A row of the table is too large.", value=f"{len(piece)} bytes", limit=PIECE_LIMIT_BYTES)
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    if isinstance(error, MemoryError):
+        error = TooLarge(
+            "The table needs more memory to be read than a file of its size is given.",
+            hint="Write smaller row groups or batches, of some thousand rows, or leave out the compression.",
+        )
+    if not isinstance(error, ConsilienceError):
+        said = str(error).partition("\n")[0]
+        error = UnreadableFile("The table cannot be read.", value=said, hint="It is damaged: write or send it again.")
+    fields = ("code", "detail", "value", "limit", "hint", "pointer")
+    return {field: getattr(error, field) for field in fields}

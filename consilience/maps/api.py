@@ -1,0 +1,370 @@
+"""Maps between spaces: fitted on some of the rows, judged on the others, kept in a file, applied to new vectors.
+
+`fit`, `load` and `apply` are the public calls.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from consilience.contract.maps import BestLinear, Chance, Evaluation, MapDocument, MapOptions, MapSide, Mlp
+from consilience.errors import InvalidRequest, UnsupportedDtype
+from consilience.formats.checks import kept_dtype
+from consilience.formats.map_files import MapFile, find_digest, read_map, write_map
+from consilience.formats.open_file import NUMPY_DTYPES
+from consilience.formats.reading import start_hash
+from consilience.formats.writing import write_npy
+from consilience.maps.fit import Ground, Sums, best_linear, find_warnings, fit_linear, fit_map, sum_up
+from consilience.maps.report import describe, find_chance
+from consilience.metrics.comparison import FreshGraphs, Report
+from consilience.metrics.pairing import Paired, pair
+from consilience.numerics.regression.evaluation import judge
+from consilience.numerics.regression.maps import LinearStep, Transform, translate
+from consilience.numerics.rows.arrays import AnyArray, Float32Array
+from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.prepared import Matrix
+from consilience.numerics.rows.sources import Layer, Source, raw_blocks
+from consilience.planning.alignments import check_pairing, choose_layer
+from consilience.planning.maps import check_choice
+from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
+
+#: The models of a and of b, as far as they are known.
+Models = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map with its card.
+
+    Attributes
+    ----------
+    card : what it is, what it was fitted on, and how well it does
+    transform : its weights
+    """
+
+    card: MapDocument
+    transform: Transform
+
+    def apply(self, vectors: AnyArray, *, model: str | None = None) -> Float32Array:
+        """Translate vectors of a's space into b's: (m, p) to (m, q) float32, m >= 1.
+
+        Rows are prepared as the card says; what comes out is near b's prepared rows, and not scaled.
+
+        Parameters
+        ----------
+        vectors : array of shape (m, p)
+            float16, bfloat16, float32 or float64, finite.
+        model : str, optional
+            Whose vectors they are: refused where the card names another model.
+
+        Raises
+        ------
+        InvalidShape, UnsupportedDtype, NonFiniteValues, InvalidRequest
+        """
+        self.check_origin(model)
+        array = np.asarray(vectors)
+        if array.dtype.kind not in "fV" or array.dtype.itemsize > 8:
+            raise UnsupportedDtype("The vectors are no floats of 16, 32 or 64 bits.", value=array.dtype)
+        return translate(self.transform, array, normalise=self.card.preparation == "l2")
+
+    def check_origin(self, model: str | None = None, digest: str | None = None) -> None:
+        """Refuse what is known not to be in a's space: another model's vectors, or the very rows of b.
+
+        Raises
+        ------
+        InvalidRequest
+        """
+        a, b = self.card.a, self.card.b
+        if model is not None and a.model is not None and model != a.model:
+            raise InvalidRequest(
+                f"The map takes vectors of {a.model}.",
+                value=model,
+                limit=a.model,
+                hint="Fit a map from this model, or take the one that was fitted from it.",
+            )
+        if digest is not None and digest == b.digest != a.digest:
+            raise InvalidRequest(
+                "These vectors are those that the map leads to, not those that it starts from.",
+                value=digest,
+                hint="Fit a map the other way round.",
+            )
+
+    def blocks(self, layer: Matrix, step: int = 8192) -> Iterator[Float32Array]:
+        """Translate a layer that is read by blocks.
+
+        Raises
+        ------
+        InvalidShape, NonFiniteValues
+        """
+        for start in range(0, layer.n, step):
+            raw = layer.rows(start, min(start + step, layer.n))
+            yield translate(self.transform, raw, normalise=self.card.preparation == "l2", first=start)
+
+    def file(self) -> MapFile:
+        """The map as its file holds it."""
+        return MapFile(self.card, _name_tensors(self.transform))
+
+    def save(self, path: str | Path) -> None:
+        """Write the map as safetensors, the card in the header; never half of it.
+
+        Raises
+        ------
+        StorageFull, InputError
+        """
+        write_map(Path(path), self.file())
+
+
+def load(path: str | Path) -> Map:
+    """Read a map and check that it is whole: card, shapes, numbers, and their digest.
+
+    Raises
+    ------
+    UnreadableFile, TooLarge, NonFiniteValues
+    """
+    return open_map(read_map(Path(path)))
+
+
+def open_map(file: MapFile) -> Map:
+    """The map that a file holds.
+
+    Raises
+    ------
+    UnreadableFile
+    """
+    file.check()
+    steps = tuple(LinearStep(weights, bias) for weights, bias in file.steps)
+    return Map(file.card, Transform(steps, gelu=isinstance(file.card.map, Mlp)))
+
+
+def _name_tensors(transform: Transform) -> dict[str, Float32Array]:
+    named: dict[str, Float32Array] = {}
+    for place, step in enumerate(transform.steps):
+        named |= {f"{place}.weights": step.weights, f"{place}.bias": step.bias}
+    return named
+
+
+def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", model: str | None = None) -> Float32Array:
+    """Translate vectors by a map.
+
+    Parameters
+    ----------
+    found : a Map, or the path of its file
+    vectors : array of shape (m, p), or path of a file of at least 4 rows
+    layer : which layer of a file
+    model : whose vectors they are, where that is to be checked
+
+    Returns
+    -------
+    array of shape (m, q), float32
+
+    Raises
+    ------
+    InputError
+        As in `Map.apply` and `load`; UnknownLayer.
+    """
+    opened = found if isinstance(found, Map) else load(found)
+    if not isinstance(vectors, str | Path):
+        return opened.apply(np.asarray(vectors), model=model)
+    chosen = pick_layer(open_source(vectors, "a"), layer, None)
+    opened.check_origin(model, find_layer_digest(chosen))
+    return np.concatenate(list(opened.blocks(chosen)))
+
+
+def apply_to_file(
+    found: Map | str | Path, source: str | Path, out: str | Path, *, layer: str = "last", model: str | None = None
+) -> tuple[int, int]:
+    """Translate a file into an npy file of float32, block by block; whole or not at all.
+
+    Returns
+    -------
+    its shape
+
+    Raises
+    ------
+    InputError, StorageFull
+        As `apply`.
+    """
+    opened = found if isinstance(found, Map) else load(found)
+    chosen = pick_layer(open_source(source, "a"), layer, None)
+    opened.check_origin(model, find_layer_digest(chosen))
+    shape = chosen.n, opened.card.b.dim
+    write_npy(Path(out), shape, opened.blocks(chosen))
+    return shape
+
+
+def fit(
+    a: object,
+    b: object,
+    options: MapOptions | None = None,
+    *,
+    ids: Columns = (None, None),
+    groups: Columns = (None, None),
+    models: Models = (None, None),
+    report: Report = ignore_progress,
+    **fields: object,
+) -> Map:
+    """Fit a map from the space of `a` to that of `b` on some rows, and judge it on the others.
+
+    Parameters
+    ----------
+    a, b : array of shape (n, d), or (n, L, d), mapping of layer name to (n, d) array, or path of a file
+        Paired rows, as for `consilience.scoring.score`; the last layer is mapped unless `layers` says which.
+    options : MapOptions, optional
+        Or its fields as keywords: ``fit(a, b, map="procrustes", test_share=0.1)``.
+    ids, groups : pairs of sequences of n strings or integers, optional
+        As for `score`. A group is trained on or held out as a whole.
+    models : names of the models of a and of b, optional
+        Kept in the card; `apply` refuses vectors of another.
+    report : callable, optional
+        Called with a stage, what is done and what there is to do.
+
+    Returns
+    -------
+    Map
+        Its card tells how well it does on rows that it has not seen, beside the best linear map and chance.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        An option that is not one.
+    InputError
+        What cannot be mapped: unpaired sides, too few rows, a rank or anchors that there are not.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    >>> turned = rows @ np.linalg.qr(rows.T @ rows)[0]
+    >>> found = fit(rows, turned, map="procrustes")
+    >>> found.card.evaluation.forward.recall[1].value, found.apply(rows[:3]).shape
+    (1.0, (3, 8))
+    """
+    chosen = options if options is not None else MapOptions.model_validate(fields)
+    side_a = with_columns(open_source(a, "a"), ids[0], groups[0], "a")
+    side_b = with_columns(open_source(b, "b"), ids[1], groups[1], "b")
+    return fit_sources(chosen, side_a, side_b, report, models=models)
+
+
+def fit_sources(
+    options: MapOptions,
+    a: Source,
+    b: Source,
+    report: Report,
+    *,
+    models: Models = (None, None),
+    parts: Parts = HERE,
+) -> Map:
+    """Fit a map of two sides whose layers can be read, with parts wherever they run."""
+    stopwatch = Stopwatch()
+    with stopwatch.time("pairing"):
+        (a, b), paired = _pair(options, a, b)
+        sides = [describe_side(side, model) for side, model in zip((a, b), models, strict=True)]
+        ground = Ground(paired.a.layers[0], paired.b.layers[0], options, paired.groups)
+        check_choice(options.map, len(ground.trained), ground.a.dim, ground.b.dim, "training rows")
+    with stopwatch.time("sums"):
+        sums = sum_up(ground, report, parts)
+    with stopwatch.time("fit"):
+        transform, fitted = fit_map(options.map, ground, sums, report)
+    with stopwatch.time("evaluation"):
+        judged = _judge(ground, sums, transform, report)
+    card = MapDocument(
+        map=options.map,
+        preparation=options.preparation,
+        a=sides[0],
+        b=sides[1],
+        n=ground.n,
+        n_train=len(ground.trained),
+        n_test=ground.n - len(ground.trained),
+        pairing=paired.record,
+        fitted=fitted,
+        **judged,
+        level=options.level,
+        seed=options.seed,
+        digest=find_digest(_name_tensors(transform)),
+        metadata=options.metadata,
+        warnings=(*find_warnings(ground), *_warn_of_repeats(paired)),
+        versions=find_versions() | ({"torch": version("torch")} if options.map.kind == "mlp" else {}),
+        timings_s=stopwatch.rounded(),
+    )
+    return Map(card, transform)
+
+
+class _Figures(TypedDict):
+    """The fields of a card that the held-out rows fill."""
+
+    evaluation: Evaluation
+    best_linear: BestLinear
+    chance: Chance
+
+
+def _judge(ground: Ground, sums: Sums, transform: Transform, report: Report) -> _Figures:
+    """Judge the map, and the best linear one beside it, in one pass over the held-out rows."""
+    rival, (linear, fitted) = (best := best_linear(sums)), fit_linear(best, ground, sums)
+    rows = ground.held_out()
+    (own, other), floor = judge(
+        [transform, linear], rows, sums.total.means[1], report=lambda done, n: report("evaluation", done, n)
+    )
+    return {
+        "evaluation": describe(own, rows.sizes, ground.options),
+        "best_linear": BestLinear(
+            kind=rival.kind, penalty=fitted.penalty, evaluation=describe(other, rows.sizes, ground.options)
+        ),
+        "chance": find_chance(floor, rows.sizes, ground.options),
+    }
+
+
+def _pair(options: MapOptions, a: Source, b: Source) -> tuple[tuple[Source, Source], Paired]:
+    """Both sides with the one layer that is mapped, as they came and row by row.
+
+    Raises
+    ------
+    UnpairedSides, UnknownLayer, InvalidRequest
+    """
+    if options.pairing == "row":
+        check_pairing(a.n, b.n)
+    sides = (
+        replace(a, layers=[pick_layer(a, options.layers.a, "a")]),
+        replace(b, layers=[pick_layer(b, options.layers.b, "b")]),
+    )
+    return sides, pair(*sides, options.pairing, FreshGraphs().fact)
+
+
+def pick_layer(source: Source, word: str, side: str | None) -> Layer:
+    """The layer of a name, or the last one.
+
+    Raises
+    ------
+    UnknownLayer
+    """
+    names = [layer.name for layer in source.layers]
+    return source.layers[names.index(choose_layer(word, names, side))]
+
+
+def describe_side(source: Source, model: str | None) -> MapSide:
+    """One side with the one layer that is mapped, as the card tells it."""
+    (layer,) = source.layers
+    digest = layer.digest if source.id is not None else find_layer_digest(layer)
+    return MapSide(id=source.id, name=source.name, layer=layer.name, dim=layer.dim, digest=digest, model=model)
+
+
+def find_layer_digest(layer: Layer) -> str:
+    """What a store would call a layer of local rows: SHA-256 over its dtype, shape and values."""
+    dtype = kept_dtype(layer.rows(0, 1).dtype)
+    found = start_hash(layer.n, layer.dim, dtype)
+    for block in raw_blocks(layer):
+        found.update(np.ascontiguousarray(block, NUMPY_DTYPES[dtype]).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def _warn_of_repeats(paired: Paired) -> tuple[str, ...]:
+    """Rows that come twice can be trained on and held out at once."""
+    counts = (("a", paired.record.duplicates_a), ("b", paired.record.duplicates_b))
+    return tuple(
+        f"{count} of {paired.record.matched} rows of {side} equal an earlier row: some may be held out that were trained on. "
+        "Give repeated items one group."
+        for side, count in counts
+        if count and paired.groups is None
+    )

@@ -1,0 +1,95 @@
+"""From two sides as they come in to two sides whose rows are paired, with a record of what was done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from consilience.contract.scores import Pairing
+from consilience.errors import InvalidRequest, UnpairedSides
+from consilience.numerics.rows.arrays import IdArray, count_duplicates
+from consilience.numerics.rows.sources import Layer, Source, number_groups, pair_by_id, raw_blocks
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two sides over the same items, row by row.
+
+    Attributes
+    ----------
+    groups : the group number of each row, None where every row stands alone
+    """
+
+    a: Source
+    b: Source
+    groups: IdArray | None
+    record: Pairing
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader should know of repeated rows."""
+        counts = (("a", self.record.duplicates_a), ("b", self.record.duplicates_b))
+        return tuple(
+            f"{count} of {self.record.matched} rows of {side} equal an earlier row: "
+            "their neighbours are tied and are taken by id."
+            for side, count in counts
+            if count and self.groups is None
+        )
+
+
+#: Gives what was found once of a layer, or finds it: see `comparison.GraphSource.fact`.
+Fact = Callable[[Callable[[], str], Callable[[], bytes]], bytes]
+
+
+def pair(a: Source, b: Source, by: Literal["row", "id"], fact: Fact) -> Paired:
+    """Pair two sides by row or by id; `fact` knows, or finds, how many rows repeat an earlier one.
+
+    Raises
+    ------
+    UnpairedSides, InvalidRequest
+    """
+    if by == "row":
+        return _record(a, b, "row", fact, dropped=(0, 0))
+    if a.ids is None or b.ids is None:
+        side = "a" if a.ids is None else "b"
+        raise InvalidRequest(
+            f"Pairing by id needs ids on both sides, and {side} has none.",
+            value="id",
+            hint="Upload the side with `ids`, or pair by row.",
+            pointer="/pairing",
+        )
+    pairs = pair_by_id(a.ids, b.ids, repeats_a=a.groups is not None, repeats_b=b.groups is not None)
+    return _record(a.select(pairs.a), b.select(pairs.b), "id", fact, dropped=(pairs.dropped_a, pairs.dropped_b))
+
+
+def _record(a: Source, b: Source, by: Literal["row", "id"], fact: Fact, *, dropped: tuple[int, int]) -> Paired:
+    groups = _find_groups(a, b)
+    record = Pairing(
+        by=by,
+        matched=a.n,
+        dropped_a=dropped[0],
+        dropped_b=dropped[1],
+        groups=None if groups is None else int(groups.max()) + 1,
+        duplicates_a=_count_duplicates(a.layers[0], fact),
+        duplicates_b=_count_duplicates(b.layers[0], fact),
+    )
+    return Paired(a, b, groups, record)
+
+
+def _count_duplicates(layer: Layer, fact: Fact) -> int:
+    found = fact(lambda: f"duplicates of {layer.digest}", lambda: str(count_duplicates(raw_blocks(layer))).encode())
+    return int(found)
+
+
+def _find_groups(a: Source, b: Source) -> IdArray | None:
+    """Take the groups of the side that has them; two different groupings of the same items are refused."""
+    of_a, of_b = (None if side.groups is None else number_groups(side.groups) for side in (a, b))
+    if of_a is not None and of_b is not None and not np.array_equal(of_a, of_b):
+        row = int(np.flatnonzero(of_a != of_b)[0])
+        raise UnpairedSides(
+            f"The groups of a and of b part the items differently, first at row {row}.",
+            value=f"row {row}",
+            hint="Give groups on one side only, or the same on both.",
+        )
+    groups = of_a if of_a is not None else of_b
+    return None if groups is None or int(groups.max()) + 1 == len(groups) else groups

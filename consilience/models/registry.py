@@ -1,0 +1,147 @@
+"""From an identifier to a model in memory. Loaders are imported when they are needed: their libraries are large."""
+
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from consilience.contract.models import ModelKind, ModelName, Pooling, check_model, check_pooling, parse_model
+from consilience.errors import UnsupportedFormat
+from consilience.models.base import Model, loading, require
+from consilience.models.files import Source, find_source, read_json
+from consilience.models.rules import Rules, find_endpoint
+
+#: Our own loaders, and what transformers imports at the first model: seconds, where loading a small model takes tenths.
+_TRANSFORMERS = (
+    "consilience.models.transformer",
+    "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+LIBRARIES: dict[ModelKind, tuple[str, ...]] = {
+    "hf": _TRANSFORMERS,
+    "local": _TRANSFORMERS,
+    "st": ("consilience.models.sentence", *_TRANSFORMERS, "sentence_transformers"),
+    "timm": ("consilience.models.vision", "timm"),
+}
+
+
+def open_model(
+    identifier: str, rules: Rules, *, pooling: Pooling = "auto", max_length: int | None = None, device: str = "cpu"
+) -> Model:
+    """The model that an identifier names.
+
+    Parameters
+    ----------
+    identifier : str
+        Such as ``hf:sentence-transformers/all-MiniLM-L6-v2``.
+    rules : Rules
+        What the operator allows and provides.
+    pooling : Pooling
+        See there.
+    max_length : int or None
+        Tokens that are read of a text; None: as many as the model is meant for.
+    device : str
+        ``cpu`` or ``cuda:0``.
+
+    Raises
+    ------
+    InvalidRequest
+        No identifier, a pooling that the model does not have, or more tokens than it can read.
+    ModelNotAllowed, UnknownModel
+        The operator does not allow it; or it is nowhere.
+    UnsupportedFormat, UnreadableFile
+        Its weights are pickles, or its files are damaged.
+    MissingExtra
+        A library is not installed; the hint says how.
+    Unavailable, EndpointFailed
+        The hub, or the server that computes, does not answer.
+    """
+    name = check_model(identifier, rules.allowed)
+    check_pooling(name, pooling)
+    with loading(identifier):
+        return _open(name, identifier, rules, pooling, max_length, device)
+
+
+def _open(  # noqa: PLR0917 - what is wished for, in its parts
+    name: ModelName, identifier: str, rules: Rules, pooling: Pooling, max_length: int | None, device: str
+) -> Model:
+    if name.kind == "baseline":
+        return _open_baseline(name, identifier)
+    if name.kind == "endpoint":
+        from consilience.models.endpoint import open_endpoint  # noqa: PLC0415 - loads the HTTP client
+
+        return open_endpoint(identifier, name.name, rules)
+    source = find_source(name, identifier, rules)
+    kind = _find_kind(source) if name.kind == "local" else name.kind
+    check_pooling(ModelName(kind, name.name), pooling)
+    return _open_folder(kind, source, pooling, max_length, device)
+
+
+def _find_kind(source: Source) -> ModelKind:
+    """Which library a folder is for; a model of sentence-transformers is a transformer too, and has more layers as one."""
+    config = read_json(source.folder / "config.json", source.name)
+    keys = config.keys() if isinstance(config, dict) else ()
+    if "model_type" in keys:
+        return "hf"
+    if "architecture" in keys:
+        return "timm"
+    raise UnsupportedFormat(
+        f"{source.name} is no model that is known here.",
+        value=source.name,
+        hint="Its config.json has neither the `model_type` of transformers nor the `architecture` of timm.",
+    )
+
+
+def _open_folder(kind: ModelKind, source: Source, pooling: Pooling, max_length: int | None, device: str) -> Model:
+    if kind == "timm":
+        require("vision", source.name, "torch", "timm", "PIL")
+        from consilience.models.vision import VisionModel  # noqa: PLC0415 - loads torch and timm
+
+        return VisionModel(source, pooling, device)
+    if kind == "st":
+        require("models", source.name, "torch", "transformers", "sentence_transformers")
+        from consilience.models.sentence import SentenceModel  # noqa: PLC0415 - loads torch and sentence-transformers
+
+        return SentenceModel(source, max_length, device)
+    require("models", source.name, "torch", "transformers")
+    from consilience.models.transformer import Transformer  # noqa: PLC0415 - loads torch and transformers
+
+    return Transformer(source, pooling, max_length, device)
+
+
+def _open_baseline(name: ModelName, identifier: str) -> Model:
+    options = dict(name.options)
+    if name.name == "random":
+        from consilience.models.random_rows import RandomRows  # noqa: PLC0415 - as the others
+
+        return RandomRows(identifier, **options)
+    if name.name == "pixels":
+        require("vision", str(name), "PIL")
+        from consilience.models.pixels import Pixels  # noqa: PLC0415 - loads Pillow
+
+        return Pixels(identifier, **options)
+    require("models", str(name), "sklearn")
+    from consilience.models.tfidf import TfidfSvd  # noqa: PLC0415 - loads scikit-learn
+
+    return TfidfSvd(identifier, **options)
+
+
+def load_libraries(identifier: str) -> None:
+    """Import what the model runs on, as far as it is installed; no thread is started and no model is loaded."""
+    modules = LIBRARIES.get(parse_model(identifier).kind, ())
+    with suppress(ImportError):
+        if modules:
+            import_module("consilience.models.torchvision_ops").mend_torchvision()
+        for module in modules:
+            import_module(module)
+
+
+def fingerprint(identifier: str, rules: Rules) -> dict[str, Any]:
+    """What decides which rows a model gives, found without loading it. Errors as `open_model`."""
+    name = check_model(identifier, rules.allowed)
+    if name.kind == "baseline":
+        return {"model": str(name), "options": dict(name.options)}
+    if name.kind == "endpoint":
+        endpoint = find_endpoint(identifier, name.name, rules)
+        return {"model": str(name), "url": endpoint.url, "name": endpoint.model}
+    return {"kind": name.kind, "revision": find_source(name, identifier, rules).revision}

@@ -1,0 +1,319 @@
+"""Approximate neighbour graphs: an index proposes candidates, the rows themselves decide, and the recall is measured.
+
+What the index proposes is ranked by exact similarities, so that ties and similarities are those of an exact graph; what it does
+not propose is missing. Such a graph is never called exact.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+
+from consilience.errors import InvalidRequest
+from consilience.numerics.knn.graph import SLACK, NeighbourGraph, scale_exponent
+from consilience.numerics.knn.queries import search_queries
+from consilience.numerics.neighbour_overlap import kernels
+from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray, RowIndex
+from consilience.numerics.rows.parallel import map_rows
+from consilience.numerics.rows.prepared import ArrayRows, Rows, blocks, scaled
+
+#: Rows that each list, each word of a product quantiser and each column is learnt from, where there are so many.
+POINTS_PER_CENTROID = 40
+POINTS_PER_COLUMN = 16
+SAMPLE_MIN = 1 << 14
+#: Rounds of OPQ; its own 50 take minutes, and gain little after these.
+TURN_ROUNDS = 10
+
+
+def train_index(text: str, rows: Rows, seed: int) -> Any:
+    """Make an index of inner products and train it on a sample of the rows; it holds none of them yet.
+
+    Raises
+    ------
+    InvalidRequest
+        FAISS refuses the string for these rows.
+    """
+    try:
+        index = faiss.index_factory(rows.dim, text, faiss.METRIC_INNER_PRODUCT)
+        kept = [_settle(part) for part in _parts(index)]
+        wanted = max(SAMPLE_MIN, *(_points(part) for part in _parts(index)), POINTS_PER_COLUMN * rows.dim)
+        with _threads(1):
+            _train(index, _sample(rows, wanted, seed))
+        del kept
+    except RuntimeError as error:
+        raise InvalidRequest(
+            f"FAISS cannot make {text} of {rows.n} rows of {rows.dim} columns.",
+            value=text,
+            hint=f"It says: {str(error).rpartition('Error: ')[2].splitlines()[0]}",
+            pointer="/builder/index",
+        ) from error
+    return index
+
+
+def fill_index(index: Any, rows: Rows) -> None:
+    """Add all rows, block by block."""
+    linked = any(isinstance(part, faiss.IndexHNSW) for part in _parts(index, quantisers=False))
+    with _threads(1 if linked else faiss.omp_get_max_threads()):
+        for _, block in blocks(rows):
+            index.add(block)
+
+
+def set_effort(index: Any, effort: int | None, width: int) -> None:
+    """Say how many lists are probed, or how broad a graph is searched: never narrower than the list that is asked for."""
+    for part in _parts(index, quantisers=False):
+        if isinstance(part, faiss.IndexIVF):
+            part.nprobe = effort or 1
+            quantiser = faiss.downcast_index(part.quantizer)
+            if isinstance(quantiser, faiss.IndexHNSW):
+                quantiser.hnsw.efSearch = max(64, 2 * part.nprobe)
+        elif isinstance(part, faiss.IndexHNSW):
+            part.hnsw.efSearch = max(effort or 1, width)
+
+
+def _parts(index: Any, *, quantisers: bool = True) -> Iterator[Any]:
+    """The turn of the rows, the index itself, and the indices inside it."""
+    index = faiss.downcast_index(index)
+    yield index
+    if isinstance(index, faiss.IndexPreTransform):
+        chain: Any = index.chain
+        yield from (faiss.downcast_VectorTransform(chain.at(i)) for i in range(chain.size()))
+        yield from _parts(index.index, quantisers=quantisers)
+    if isinstance(index, faiss.IndexHNSW):
+        yield from _parts(index.storage, quantisers=quantisers)
+    if quantisers and isinstance(index, faiss.IndexIVF):
+        yield from _parts(index.quantizer)
+
+
+def _settle(part: Any) -> Any:
+    """Set what the factory leaves open; gives what must live until the part is trained."""
+    for words in (getattr(part, "cp", None), getattr(getattr(part, "pq", None), "cp", None)):
+        if words is not None:
+            words.min_points_per_centroid = 1  # fewer are no reason to print a warning: the recall is measured
+    if hasattr(part, "do_polysemous_training"):
+        part.do_polysemous_training = False  # it takes most of the time, for a filter that is not used
+    if isinstance(part, faiss.OPQMatrix):
+        part.niter = TURN_ROUNDS
+        quantiser = faiss.ProductQuantizer(part.d_out, part.M, 8)
+        quantiser.cp.min_points_per_centroid = 1
+        part.pq = quantiser
+        return quantiser
+    return None
+
+
+def _points(part: Any) -> int:
+    """Rows that a part is to be trained on."""
+    lists = part.nlist if isinstance(part, faiss.IndexIVF) else 0
+    quantiser = getattr(part, "pq", None)
+    return int(POINTS_PER_CENTROID * max(lists, quantiser.ksub if quantiser is not None else 0))
+
+
+def _sample(rows: Rows, count: int, seed: int) -> Float32Array:
+    if count >= rows.n:
+        return rows.read(0, rows.n)
+    drawn = np.random.default_rng(seed).choice(rows.n, count, replace=False)
+    return rows.take(np.sort(drawn))
+
+
+def _train(index: Any, sample: Float32Array) -> None:
+    for part in _parts(index):
+        if isinstance(part, faiss.PCAMatrix):
+            # It would subtract the mean row of both sides, after which inner products rank rows otherwise.
+            part.train(sample)
+            part.have_bias = False
+    index.train(sample)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+#: Values of the candidates' rows that are gathered in one step: 128 MB.
+GATHERED_VALUES = 1 << 25
+#: Rows that are searched in one step, at most; ids of their candidates.
+BLOCK_ROWS = 4096
+BLOCK_IDS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Search:
+    """How an approximate graph is made.
+
+    Attributes
+    ----------
+    index : index-factory string of FAISS
+    effort : inverted lists probed, or breadth of the search in a graph; None where every code is looked at
+    spare : candidates for each neighbour that is kept, because codes rank them roughly
+    recall_queries : rows whose exact neighbours the recall is measured on; at most all
+    seed : of the sample that the index is trained on, and of those rows
+    """
+
+    index: str
+    effort: int | None
+    spare: int = 1
+    recall_queries: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    """All rows, and the group of each; None: every row is a group of its own."""
+
+    rows: Rows
+    groups: IdArray | None
+
+    def width(self, count: int) -> int:
+        """Candidates that leave `count` after those of a row's own group are gone."""
+        own = 1 if self.groups is None else int(np.bincount(self.groups).max())
+        return min(self.rows.n, count + own + SLACK)
+
+    def rank(self, queries: RowIndex, candidates: RowIndex, k: int) -> tuple[IdArray, Float32Array]:
+        """The k most similar candidates of some rows, none of the own group; -1 where there are too few.
+
+        Ids of shape (m, c) to (m, k).
+        """
+        owner = (lambda rows: rows) if self.groups is None else self.groups.__getitem__
+        missing = (candidates < 0) | (owner(candidates) == owner(queries)[:, None])
+        ids = np.where(missing, queries[:, None], candidates).astype(np.int32)
+        similarities = self._similarities(queries.astype(np.int32), ids)
+        similarities[missing] = -np.inf
+        ids[missing] = -1
+        order = np.lexsort((ids, -similarities), axis=1)[:, :k]
+        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+
+    def _similarities(self, queries: IdArray, ids: IdArray) -> Float32Array:
+        if isinstance(self.rows, ArrayRows):
+            return _products(self.rows.array, queries, ids)
+        found = np.empty(ids.shape, np.float32)
+        step = max(1, GATHERED_VALUES // (ids.shape[1] * self.rows.dim))
+        for start in range(0, len(ids), step):
+            part = slice(start, start + step)
+            asked = np.column_stack([queries[part], ids[part]])
+            wanted, where = np.unique(asked, return_inverse=True)
+            place: IdArray = where.reshape(asked.shape).astype(np.int32)
+            left, right = np.ascontiguousarray(place[:, 0]), np.ascontiguousarray(place[:, 1:])
+            found[part] = _products(self.rows.take(wanted), left, right)
+        return found
+
+    def search(self, queries: RowIndex, k: int) -> tuple[IdArray, Float32Array]:
+        """The exact neighbours of some rows."""
+        found = search_queries(queries.astype(np.int32), self.rows, k, groups=self.groups)
+        return self.rank(queries, found.ids[0], k)
+
+
+def build_approximate(
+    rows: Rows,
+    k_max: int,
+    search: Search,
+    *,
+    groups: IdArray | None = None,
+    largest: float = 1.0,
+    report: Callable[[int], None] | None = None,
+) -> NeighbourGraph:
+    """Build a graph of the neighbours that an index finds, and measure how many of the true ones it has.
+
+    The index holds the rows, or codes of them; beside it no more than a sample and a block of rows is in memory. A row whose
+    list comes back too short is searched exactly.
+
+    Parameters
+    ----------
+    rows : (n, d) float32
+        Prepared rows.
+    k_max : int, 1 <= k_max <= n - 1, or n less the size of the largest group
+    search : how
+    groups : array of shape (n,), int32, optional
+        Rows of one group are never each other's neighbours. None: every row is a group of its own.
+    largest : float
+        The largest absolute value of all rows, or something above it: rows are scaled to about 1 for the index, since its codes
+        may be half-precision numbers.
+    report : callable, optional
+        Told after each block of rows how many rows have been searched.
+
+    Returns
+    -------
+    NeighbourGraph, with its recall
+
+    Raises
+    ------
+    InvalidRequest
+        FAISS refuses the index for these rows.
+    """
+    gallery = _Gallery(scaled(rows, scale_exponent(largest)), groups)
+    ids, similarities = _propose(scaled(rows, 1 - int(np.frexp(largest)[1])), gallery, k_max, search, report)
+    _complete(gallery, ids, similarities)
+    asked = _draw(rows.n, search)
+    recall = measure_recall(similarities[asked], gallery.search(asked, k_max)[1])
+    return NeighbourGraph(ids, similarities, search.index, recall=tuple(recall.tolist()), recall_queries=len(asked))
+
+
+def measure_recall(found: Float32Array, true: Float32Array) -> Float64Array:
+    """Share of the true first k neighbours among the first k found, for every k.
+
+    A neighbour counts where its similarity is at least the true k-th one's, so that it does not matter which of several equal
+    ones was found.
+
+    Parameters
+    ----------
+    found, true : arrays of shape (m, k_max), float32, descending
+        Similarities of the neighbours found and of the true ones.
+
+    Returns
+    -------
+    array of shape (k_max,), float64
+    """
+    ranks = np.arange(1, true.shape[1] + 1)
+    hits = np.zeros(true.shape[1])
+    for of_found, of_true in zip(found, true, strict=True):
+        hits += np.minimum(ranks, np.searchsorted(-of_found, -of_true, side="right"))
+    recall: Float64Array = hits / (ranks * len(true))
+    return recall
+
+
+def _propose(
+    scaled: Rows, gallery: _Gallery, k_max: int, search: Search, report: Callable[[int], None] | None
+) -> tuple[IdArray, Float32Array]:
+    """Ask the index for the candidates of every row, and rank them."""
+    n, width = scaled.n, gallery.width(search.spare * k_max)
+    index = train_index(search.index, scaled, search.seed)
+    fill_index(index, scaled)
+    set_effort(index, search.effort, width)
+    ids, similarities = np.empty((n, k_max), np.int32), np.empty((n, k_max), np.float32)
+    step = max(1, min(BLOCK_ROWS, BLOCK_IDS // width))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        _, candidates = index.search(scaled.read(rows.start, rows.stop), width)
+        ids[rows], similarities[rows] = gallery.rank(np.arange(rows.start, rows.stop), candidates, k_max)
+        if report is not None:
+            report(rows.stop)
+    return ids, similarities
+
+
+def _complete(gallery: _Gallery, ids: IdArray, similarities: Float32Array) -> None:
+    """Search the rows whose lists are too short exactly, in place."""
+    short = np.flatnonzero(ids[:, -1] < 0)
+    for start in range(0, len(short), BLOCK_ROWS):
+        rows = short[start : start + BLOCK_ROWS]
+        ids[rows], similarities[rows] = gallery.search(rows, ids.shape[1])
+
+
+def _draw(n: int, search: Search) -> RowIndex:
+    """Rows on which the recall is measured; not the draw that the index was trained on."""
+    if search.recall_queries >= n:
+        return np.arange(n)
+    rng = np.random.default_rng([search.seed, 1])
+    return np.sort(rng.choice(n, search.recall_queries, replace=False))
+
+
+def _products(rows: Float32Array, left: IdArray, right: IdArray) -> Float32Array:
+    def fill(part: slice) -> Float32Array:
+        return kernels.inner_products(rows, left[part], right[part])
+
+    return np.concatenate(map_rows(fill, len(left), right.shape[1] * rows.shape[1]))

@@ -1,0 +1,165 @@
+"""Neighbour graphs: the k most similar other rows of each row.
+
+Similarity is the inner product, which is the cosine for rows of length 1. The row itself is removed by its id (never as
+"column 0", which duplicates would break); larger similarity comes first, and of equal ones the smaller id.
+"""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import faiss
+import numpy as np
+
+from consilience.numerics.rows.arrays import Float32Array, IdArray
+
+#: Neighbours searched beyond those kept, so that ties at the end of a list can be broken by id.
+SLACK = 8
+#: Values up to 2 to this power, or no smaller than 2 to minus it, are multiplied and summed in float32 as they are.
+EXPONENT_MAX = 32
+
+
+#: Rows are searched in blocks of about so many multiply-adds (a second or so), so that progress can be told.
+BLOCK_STEPS = 1e11
+MIN_BLOCK_ROWS = 1024
+
+#: What a graph says of itself besides its lists.
+_FACTS = ("builder", "certified", "recall", "recall_queries", "device")
+
+
+@dataclass(frozen=True)
+class NeighbourGraph:
+    """Each row's neighbours, nearest first; any smaller k is a prefix.
+
+    Attributes
+    ----------
+    ids : array of shape (n, k_max), int32
+    similarities : array of shape (n, k_max), float32, descending in each row; of the rows as they were searched, which are
+        scaled down or up where their products would leave float32's range
+    builder : str
+        How it was made: "faiss_flat", "symmetric", "certified_bf16" and "certified_f32" are exact, anything else is an
+        index-factory string.
+    certified : float, optional
+        Share of rows that rounded products and their bound settled.
+    recall : sequence of k_max floats, optional
+        Of an approximate graph: the share of the true first k neighbours among the first k, for every k.
+    recall_queries : int, optional
+        Rows on which that was measured.
+    device : str
+        What multiplied: "cpu", or a card by name and model.
+    """
+
+    ids: IdArray
+    similarities: Float32Array
+    builder: str
+    certified: float | None = None
+    recall: Sequence[float] | None = None
+    recall_queries: int | None = None
+    device: str = "cpu"
+
+    @property
+    def k_max(self) -> int:
+        """The largest k that it answers."""
+        return int(self.ids.shape[1])
+
+    def to_bytes(self) -> bytes:
+        """Write it for the cache: a line of JSON, and two npy arrays."""
+        out = io.BytesIO()
+        out.write(json.dumps({fact: getattr(self, fact) for fact in _FACTS}).encode() + b"\n")
+        np.save(out, self.ids, allow_pickle=False)
+        np.save(out, self.similarities, allow_pickle=False)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote."""
+        source = io.BytesIO(data)
+        made = json.loads(source.readline())
+        ids, similarities = np.load(source, allow_pickle=False), np.load(source, allow_pickle=False)
+        return cls(ids, similarities, **made)
+
+
+def build_exact(
+    x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
+) -> NeighbourGraph:
+    """Build the exact graph of the rows of x by a flat FAISS search.
+
+    Parameters
+    ----------
+    x : array of shape (n, d), float32, C order
+        Prepared rows.
+    k_max : int, 1 <= k_max <= n - 1, or n less the size of the largest group
+    groups : array of shape (n,), int32, optional
+        Rows of one group are never each other's neighbours. None: every row is a group of its own.
+    report : callable, optional
+        Told after each block of rows how many rows have been searched.
+
+    Returns
+    -------
+    NeighbourGraph, O(n^2 d) time, O(n (k_max + d)) memory
+    """
+    n = len(x)
+    if exponent := find_exponent(x):
+        x = np.ldexp(x, exponent)
+    owner = np.arange(n, dtype=np.int32) if groups is None else groups
+    excluded = 1 if groups is None else int(np.bincount(groups).max())
+    width = min(n, k_max + excluded + SLACK)
+    ids, similarities = np.empty((n, k_max), np.int32), np.empty((n, k_max), np.float32)
+    step = max(MIN_BLOCK_ROWS, int(BLOCK_STEPS / x.size))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        found, labels = faiss.knn(x[rows], x, width, metric=faiss.METRIC_INNER_PRODUCT)
+        best, near = _sorted_others(found, labels.astype(np.int32), owner, rows, excluded)
+        if width < n:
+            _settle_ties(x, owner, start, best, near)
+        ids[rows], similarities[rows] = best[:, :k_max], near[:, :k_max]
+        if report is not None:
+            report(rows.stop)
+    return NeighbourGraph(ids, similarities, "faiss_flat")
+
+
+def find_exponent(x: Float32Array) -> int:
+    """The power of two by which all rows of x are scaled before they are searched."""
+    return scale_exponent(max(float(x.max()), -float(x.min())))
+
+
+def scale_exponent(largest: float) -> int:
+    """The power of two by which rows of values up to so large a one are scaled; no neighbour changes by it.
+
+    0 but where products of rows would leave float32's range.
+    """
+    exponent = int(np.frexp(largest)[1])
+    return 0 if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else -exponent
+
+
+def _sorted_others(
+    similarities: Float32Array, ids: IdArray, owner: IdArray, rows: slice, excluded: int
+) -> tuple[IdArray, Float32Array]:
+    """Drop the ids of each row's own group, and as many of the last ones as make every row lose the same number; sort."""
+    count, width = ids.shape
+    own = owner[ids] == owner[rows, None]
+    last_first = np.cumsum(~own[:, ::-1], axis=1)[:, ::-1]
+    drop = own | (last_first <= excluded - own.sum(axis=1, keepdims=True))
+    others = ids[~drop].reshape(count, width - excluded)
+    near = similarities[~drop].reshape(count, width - excluded)
+    order = np.lexsort((others, -near), axis=1)
+    return np.take_along_axis(others, order, axis=1), np.take_along_axis(near, order, axis=1)
+
+
+def _settle_ties(x: Float32Array, owner: IdArray, start: int, ids: IdArray, similarities: Float32Array) -> None:
+    """Search anew, in place, the rows whose ties at rank k_max run on past the end of what was found."""
+    for i in np.flatnonzero(similarities[:, -SLACK - 1] == similarities[:, -1]):
+        row = x @ x[start + i]
+        row[owner == owner[start + i]] = -np.inf
+        best = _best(row, ids.shape[1])
+        ids[i], similarities[i] = best, row[best]
+
+
+def _best(row: Float32Array, count: int) -> IdArray:
+    """Ids of the largest values, largest first, of equal ones the smaller id first; only they are sorted."""
+    least = np.partition(row, -count)[-count]
+    above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
+    found = np.concatenate([above, equal[: count - len(above)]]).astype(np.int32)
+    return found[np.lexsort((found, -row[found]))]

@@ -1,0 +1,121 @@
+"""An exact neighbour graph in parts that can be built elsewhere: tiles where the builder has tiles, else all in one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, isqrt
+
+import numpy as np
+
+from consilience.numerics.knn.build import ExactBuilder, build_graph, choose_builder
+from consilience.numerics.knn.graph import NeighbourGraph
+from consilience.numerics.knn.queries import search_queries
+from consilience.numerics.knn.symmetric import (
+    Pair,
+    PartialGraph,
+    TilePart,
+    block_edges,
+    count_blocks,
+    merge,
+    search_part,
+)
+from consilience.numerics.rows.arrays import IdArray
+from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.prepared import PreparedRows, scaled
+
+#: Multiply-adds of one part, less than a second on one core: what it reads and sends back is little beside.
+PART_STEPS = 2e10
+#: Stripes that the blocks of rows are dealt to, at most: what is sent back and merged grows with them.
+STRIPES_MAX = 64
+
+
+@dataclass(frozen=True)
+class GraphTask:
+    """The exact graph of one layer.
+
+    Attributes
+    ----------
+    rows : where its rows are, (n, d)
+    k_max : neighbours of each row
+    groups : array of shape (n,), int32; rows of one group are never each other's neighbours
+    exponent : rows are scaled by 2 to this power (see `neighbours.find_exponent`)
+    builder : how it is built; auto: by tiles, whenever they are worth it
+    """
+
+    rows: PreparedRows
+    k_max: int
+    groups: IdArray | None = None
+    exponent: int = 0
+    builder: ExactBuilder = "auto"
+
+
+def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] | None = None) -> NeighbourGraph:
+    """Build a graph, bit for bit the one that `graphs.build_graph` builds in this process with the same builder.
+
+    `report` is told how many rows have been searched, or what comes to as much.
+    """
+    n, dim = task.rows.n, task.rows.dim
+    builder = choose_builder(n, dim) if task.builder == "auto" else task.builder
+    if builder == "faiss":
+        (graph,) = parts.map(_build_whole, [replace(task, builder=builder)])
+        return graph
+    if builder == "certified_bf16":
+        return _build_certified(task, parts, report)
+    return _build_symmetric(task, parts, report)
+
+
+def _build_symmetric(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
+    n = task.rows.n
+    split = [
+        TilePart(scaled(task.rows, task.exponent), pairs, task.k_max, task.groups)
+        for pairs in split_pairs(n, task.rows.dim)
+    ]
+    done, total = 0, sum(len(part.pairs) for part in split)
+
+    def found() -> Iterator[PartialGraph]:
+        nonlocal done
+        for part, partial in zip(split, parts.map(search_part, split), strict=True):
+            yield partial
+            done += len(part.pairs)
+            if report is not None:
+                report(n * done // total)
+
+    return merge(found(), n, task.k_max)
+
+
+def _build_certified(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
+    from consilience.numerics.knn.accelerated.bfloat16 import SINGLE_MAX  # noqa: PLC0415 - its kernels are for it alone
+    from consilience.numerics.knn.accelerated.bfloat16_parts import search_certified  # noqa: PLC0415 - the same
+
+    rows, n = scaled(task.rows, task.exponent), task.rows.n
+    split = split_pairs(n, rows.dim)
+    graph, certified = search_certified(
+        rows, task.k_max, task.groups, split=split, parts=parts, report=report or (lambda _: None)
+    )
+    left = np.flatnonzero(~certified).astype(np.int32)
+    if len(left) > SINGLE_MAX * n:
+        whole = _build_symmetric(task, parts, None)
+        graph.ids[left], graph.similarities[left] = whole.ids[left], whole.similarities[left]
+    elif len(left):
+        found = search_queries(left, rows, task.k_max, groups=task.groups, parts=parts)
+        graph.ids[left], graph.similarities[left] = found.ids[0], found.similarities[0]
+    if report is not None:
+        report(n)
+    return replace(graph, certified=float(certified.mean()))
+
+
+def split_pairs(n: int, dim: int) -> list[list[Pair]]:
+    """Deal all tiles of n rows to parts, each a square of tiles, or half of one at the diagonal: by the sizes alone."""
+    blocks = count_blocks(n)
+    block_rows = block_edges(n)[1]
+    width = max(1, isqrt(int(PART_STEPS / dim)) // block_rows, ceil(blocks / STRIPES_MAX))
+    stripes = [range(start, min(start + width, blocks)) for start in range(0, blocks, width)]
+    return [
+        [(i, j) for i, j in product(stripes[first], stripes[last]) if i <= j]
+        for first in range(len(stripes))
+        for last in range(first, len(stripes))
+    ]
+
+
+def _build_whole(task: GraphTask) -> NeighbourGraph:
+    return build_graph(task.rows.load().array, task.k_max, task.groups, None, task.builder)

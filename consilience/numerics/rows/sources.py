@@ -1,0 +1,258 @@
+"""Where rows come from: layers in memory, selected rows, layers side by side. Stored layers look the same from here."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from consilience.errors import UnpairedSides
+from consilience.numerics.rows.arrays import BLOCK_ROWS, AnyArray, IdArray, RowIndex
+from consilience.numerics.rows.prepared import Matrix
+
+Index = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Matched rows.
+
+    Attributes
+    ----------
+    a, b : arrays of shape (matched,)
+        Row a[i] of one side is the same item as row b[i] of the other.
+    dropped_a, dropped_b : int
+        Rows whose id the other side does not have.
+    """
+
+    a: Index
+    b: Index
+    dropped_a: int
+    dropped_b: int
+
+
+def pair_by_id(a: Sequence[str], b: Sequence[str], *, repeats_a: bool = False, repeats_b: bool = False) -> Pairs:
+    """Join two sides by their ids, in a's order: rows whose id the other side lacks are dropped and counted.
+
+    Parameters
+    ----------
+    a, b : sequences of ids, one a row
+    repeats_a, repeats_b : bool
+        Whether an id may come more than once on that side: one item with several captions, say. Each of its rows is then
+        paired with the item's one row on the other side.
+
+    Raises
+    ------
+    UnpairedSides
+        An id comes more than once where it must not, or on both sides; or no id is on both sides.
+
+    Examples
+    --------
+    >>> pairs = pair_by_id(["x", "y", "z"], ["z", "x", "w"])
+    >>> pairs.a.tolist(), pairs.b.tolist(), pairs.dropped_a, pairs.dropped_b
+    ([0, 2], [1, 0], 1, 1)
+    """
+    repeated_a = _find_repeats(a, "a", allowed=repeats_a)
+    repeated_b = _find_repeats(b, "b", allowed=repeats_b)
+    if both := repeated_a & repeated_b:
+        raise UnpairedSides(
+            f"The id {min(both)!r} comes more than once on both sides: which row belongs to which is not said.",
+            value=min(both),
+            hint="Give every caption an id of its own on one side.",
+        )
+    rows_b: dict[str, list[int]] = {}
+    for row, item in enumerate(b):
+        rows_b.setdefault(item, []).append(row)
+    pairs = [(row_a, row_b) for row_a, item in enumerate(a) for row_b in rows_b.get(item, ())]
+    if not pairs:
+        raise UnpairedSides(
+            "No id is on both sides.", value=f"{a[0]!r} and {b[0]!r}", hint="Check that both sides use the same ids."
+        )
+    known_a, known_b = set(a), set(b)
+    index = np.array(pairs, dtype=np.intp)
+    return Pairs(
+        a=index[:, 0],
+        b=index[:, 1],
+        dropped_a=sum(item not in known_b for item in a),
+        dropped_b=sum(item not in known_a for item in b),
+    )
+
+
+def _find_repeats(ids: Sequence[str], side: str, *, allowed: bool) -> set[str]:
+    repeated = {item for item, count in Counter(ids).items() if count > 1}
+    if repeated and not allowed:
+        raise UnpairedSides(
+            f"{len(repeated)} ids of {side} come more than once, {min(repeated)!r} for one.",
+            value=min(repeated),
+            hint="Ids must be unique, unless `groups` says which rows are one item with several captions.",
+        )
+    return repeated
+
+
+def number_groups(labels: Sequence[str]) -> IdArray:
+    """Number group labels 0, 1, ... in the order of their first row; shape (n,), int32."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int32)
+
+
+class Layer(Matrix, Protocol):
+    """Rows with an address: what they are, whoever stores them."""
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal content."""
+
+
+@dataclass(frozen=True)
+class ArrayLayer:
+    """A layer in memory."""
+
+    name: str
+    array: AnyArray
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.array)
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return int(self.array.shape[1])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the numbers."""
+        return sha256(self.array.tobytes()).hexdigest()
+
+    def rows(self, start: int, stop: int) -> AnyArray:
+        """Rows start to stop."""
+        return self.array[start:stop]
+
+    def take(self, ids: RowIndex) -> AnyArray:
+        """The rows of some ids."""
+        return self.array[ids]
+
+
+@dataclass(frozen=True)
+class SelectedLayer:
+    """Some rows of a layer, in an order of their own."""
+
+    layer: Layer
+    index: npt.NDArray[np.intp]
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+    @property
+    def n(self) -> int:
+        """Number of selected rows."""
+        return len(self.index)
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return self.layer.dim
+
+    @property
+    def digest(self) -> str:
+        """Of the layer and the selection."""
+        return sha256(self.layer.digest.encode() + self.index.astype("<i8").tobytes()).hexdigest()
+
+    def rows(self, start: int, stop: int) -> AnyArray:
+        """Selected rows start to stop: read in one go where they lie close together, else row by row."""
+        wanted = self.index[start:stop]
+        first, last = int(wanted.min()), int(wanted.max()) + 1
+        if last - first <= 4 * len(wanted):
+            return self.layer.rows(first, last)[wanted - first]
+        return self.layer.take(wanted)
+
+    def take(self, ids: RowIndex) -> AnyArray:
+        """The selected rows of some ids."""
+        return self.layer.take(self.index[ids])
+
+
+@dataclass(frozen=True)
+class ConcatLayer:
+    """All layers of a model side by side, each clamped by its own threshold: the article's extra candidate."""
+
+    layers: Sequence[Layer]
+    clamps: Sequence[float | None]
+    name: str = "concat"
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.layers[0].n
+
+    @property
+    def dim(self) -> int:
+        """Columns of all layers."""
+        return sum(layer.dim for layer in self.layers)
+
+    @property
+    def digest(self) -> str:
+        """Of its parts and their thresholds."""
+        parts = [f"{layer.digest} {clamp!r}" for layer, clamp in zip(self.layers, self.clamps, strict=True)]
+        return sha256(" ".join(parts).encode()).hexdigest()
+
+    def rows(self, start: int, stop: int) -> AnyArray:
+        """Rows start to stop of every layer, side by side, as float32."""
+        return self._join([layer.rows(start, stop) for layer in self.layers])
+
+    def take(self, ids: RowIndex) -> AnyArray:
+        """The rows of some ids of every layer, side by side, as float32."""
+        return self._join([layer.take(ids) for layer in self.layers])
+
+    def _join(self, parts: Sequence[AnyArray]) -> AnyArray:
+        blocks = [part.astype(np.float32) for part in parts]
+        for block, clamp in zip(blocks, self.clamps, strict=True):
+            if clamp is not None:
+                np.clip(block, -clamp, clamp, out=block)
+        return np.concatenate(blocks, axis=1)
+
+
+def raw_blocks(layer: Matrix) -> Iterator[AnyArray]:
+    """All rows of a layer as they are stored, by blocks."""
+    for start in range(0, layer.n, BLOCK_ROWS):
+        yield layer.rows(start, min(start + BLOCK_ROWS, layer.n))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One side as it comes in: all layers of a model, under a name, from a store or from memory.
+
+    Attributes
+    ----------
+    id : the stored set's id, where it is one
+    ids : what item each row is, where the caller said so
+    groups : what items belong together (captions of one image, say), where the caller said so
+    lasting : whether it will be asked for again and again, such as a member of a reference set
+    """
+
+    name: str
+    layers: Sequence[Layer]
+    id: str | None = None
+    ids: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    lasting: bool = False
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.layers[0].n
+
+    def select(self, index: npt.NDArray[np.intp]) -> Self:
+        """The same side with some of its rows, in an order of their own."""
+        return replace(
+            self,
+            layers=[SelectedLayer(layer, index) for layer in self.layers],
+            ids=None if self.ids is None else [self.ids[row] for row in index],
+            groups=None if self.groups is None else [self.groups[row] for row in index],
+        )

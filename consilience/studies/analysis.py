@@ -1,0 +1,409 @@
+"""What needs all cells of a study: corrected p-values, distances, pictures, trends, agreement of metrics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations
+
+import numpy as np
+
+from consilience.contract.alignments import IntervalChoice, Layers, ScoringOptions
+from consilience.contract.metric import Metric
+from consilience.contract.scores import Interval, Reason
+from consilience.contract.studies import Difference, Factor, StudyOptions, Trend, is_mirrored
+from consilience.contract.study_results import (
+    Agreement,
+    Association,
+    DifferenceResult,
+    FactorResult,
+    Picture,
+    Place,
+    StudyCell,
+    StudyDocument,
+    StudyMatrix,
+    StudyMember,
+    TrendBin,
+    TrendPoint,
+    TrendResult,
+)
+from consilience.metrics.comparison import GraphSource, Report
+from consilience.metrics.registry import measure
+from consilience.numerics.rows.arrays import Float64Array
+from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.sources import Source
+from consilience.numerics.stats.correlations import Correlation, partial, pearson, spearman
+from consilience.numerics.stats.intervals import Replicates, difference_bounds
+from consilience.numerics.stats.layouts import (
+    ITEMS_MIN,
+    find_distances,
+    is_installed,
+    order_leaves,
+    smacof,
+    umap_places,
+)
+from consilience.numerics.stats.nulls import adjust
+from consilience.numerics.stats.trends import Bin, agree, bin_means, bin_pairs, cut, monotone_trend
+from consilience.planning.studies import find_member, read_quantities, read_series
+from consilience.scoring import KeepSide, open_comparison
+
+#: Sources by side and label.
+Sources = Mapping[str, Mapping[str, Source]]
+SELECTED = "The interval is that of the selected layer pairs; it does not allow for the selection."
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """How two models of a study are opened again."""
+
+    options: ScoringOptions
+    graphs: GraphSource
+    report: Report
+    sides: KeepSide
+    parts: Parts
+    device: str
+
+    def replicate(self, metric: Metric, cell: StudyCell, sources: Sources) -> Replicates | Reason:
+        """The cell's score on parts of the rows, of its best layer pair."""
+        a, b = sources["rows"][cell.row], sources["columns"][cell.column]
+        names = [{layer.name for layer in source.layers} for source in (a, b)]
+        if cell.layer_a not in names[0] or cell.layer_b not in names[1]:
+            return Reason(code="concat-layer", detail="The best layer of one of them is all layers side by side.")
+        update = {
+            "metrics": (metric,),
+            "layers": Layers(a=(cell.layer_a,), b=(cell.layer_b,)),
+            "concat": False,
+            "interval": IntervalChoice(),  # lists as long as the parts need
+            "estimate": "all",
+        }
+        options = self.options.model_copy(update=update)
+        _, comparison = open_comparison(
+            options, a, b, self.graphs, self.report, sides=self.sides, parts=self.parts, device=self.device
+        )
+        found = measure(metric, comparison).replicates
+        if found is None:
+            return Reason(
+                code="no-paired-interval", detail=f"{metric.metric} is not had on the same parts of the rows twice."
+            )
+        return found(0, 0)
+
+
+def compare_models(
+    differences: Sequence[Difference], document: StudyDocument, comparisons: Comparisons, sources: Sources
+) -> tuple[DifferenceResult, ...]:
+    """Every difference under every metric."""
+    singles = list(chain.from_iterable(metric.each() for metric in comparisons.options.metrics))
+    return tuple(
+        _compare(difference, matrix, single, comparisons, sources)
+        for difference in differences
+        for matrix, single in zip(document.matrices, singles, strict=True)
+    )
+
+
+def _compare(
+    difference: Difference, matrix: StudyMatrix, metric: Metric, comparisons: Comparisons, sources: Sources
+) -> DifferenceResult:
+    first, second = (_find(matrix, label, difference.reference) for label in (difference.first, difference.second))
+    if first.value is None or second.value is None:
+        reason = first.reason or second.reason
+        return DifferenceResult(metric=matrix.name, difference=difference, status="undefined", reason=reason)
+    bounds = _find_bounds(difference, metric, (first, second), comparisons, sources)
+    refused = isinstance(bounds, Reason)
+    return DifferenceResult(
+        metric=matrix.name,
+        difference=difference,
+        status="defined",
+        reason=bounds if isinstance(bounds, Reason) else None,
+        value=first.value - second.value,
+        interval=bounds if isinstance(bounds, Interval) else None,
+        warnings=(SELECTED,) if not refused and max(first.null.cells, second.null.cells) > 1 else (),
+    )
+
+
+def _find_bounds(
+    difference: Difference,
+    metric: Metric,
+    cells: tuple[StudyCell, StudyCell],
+    comparisons: Comparisons,
+    sources: Sources,
+) -> Interval | Reason:
+    """The interval of a difference, or why it has none."""
+    options, (first, second) = comparisons.options, cells
+    if options.pairing == "id":
+        return Reason(code="paired-by-id", detail="Paired by id, two pairs of models need not share their items.")
+    if options.aggregate != "max" and max(first.null.cells, second.null.cells) > 1:
+        return Reason(code="aggregate", detail=f"There is none for the aggregate {options.aggregate}.")
+    if first.estimator == "estimated":
+        return Reason(code="query-subset", detail="It needs the neighbours of every row, and only some asked.")
+    of_first, of_second = (comparisons.replicate(metric, cell, sources) for cell in cells)
+    for found in (of_first, of_second):
+        if isinstance(found, Reason):
+            return found
+    if not isinstance(of_first, Replicates) or not isinstance(of_second, Replicates):
+        raise TypeError("replicates are Replicates or a Reason")
+    values = first.value or 0.0, second.value or 0.0
+    bounds = difference_bounds(*values, (of_first, of_second), difference.level)
+    if bounds is None:
+        return Reason(code="undefined-without-some-rows", detail="Leaving out some rows makes a score undefined.")
+    return Interval(low=bounds.low, high=bounds.high, level=difference.level, target="population", method=bounds.method)
+
+
+def _find(matrix: StudyMatrix, row: str, column: str) -> StudyCell:
+    """The cell of two models; of one triangle, whichever way round it is."""
+    for cell in matrix.cells:
+        if (cell.row, cell.column) == (row, column):
+            return cell
+    return next(cell for cell in matrix.cells if (cell.row, cell.column) == (column, row))
+
+
+#: Fewer models have no correlation.
+MODELS_MIN = 3
+
+
+def read_matrix(document: StudyDocument, matrix: StudyMatrix, value: str = "score") -> Float64Array:
+    """Scores or calibrated scores by row and column; NaN where there is none. One triangle stays one."""
+    rows, columns = (
+        {member.label: place for place, member in enumerate(members)} for members in (document.rows, document.columns)
+    )
+    out = np.full((len(rows), len(columns)), np.nan)
+    for cell in matrix.cells:
+        found = _read(cell, value)
+        out[rows[cell.row], columns[cell.column]] = np.nan if found is None else found
+    return out
+
+
+def _read(cell: StudyCell, value: str) -> float | None:
+    return cell.value if value == "score" else cell.calibrated
+
+
+def _oriented(document: StudyDocument, matrix: StudyMatrix, of: str, value: str) -> Float64Array:
+    """The scores of each model of a side in a row; of models against themselves, both triangles."""
+    scores = read_matrix(document, matrix, value)
+    if document.square:
+        scores = np.where(np.isnan(scores), scores.T, scores)
+    return scores if of == "rows" else scores.T
+
+
+def _sides(document: StudyDocument, of: str) -> tuple[Sequence[StudyMember], Sequence[StudyMember]]:
+    sides = document.rows, document.columns
+    return sides if of == "rows" else sides[::-1]
+
+
+def find_trend(trend: Trend, document: StudyDocument, matrix: StudyMatrix) -> TrendResult:
+    """What a trend comes to under one metric."""
+    members, others = _sides(document, trend.of)
+    scores = _oriented(document, matrix, trend.of, trend.value)
+    x = np.array(read_quantities(members, trend.by))
+    covariates = np.array([read_quantities(members, key) for key in trend.covariates]).T
+    y = _reduce(scores, None if trend.against is None else find_member(others, trend.against, "/trends"))
+    known = ~np.isnan(y)
+    reason = _find_reason(trend, x[known])
+    if reason is not None:
+        return TrendResult(metric=matrix.name, trend=trend, status="undefined", reason=reason)
+    lost = [member.label for member, is_known in zip(members, known, strict=True) if not is_known]
+    x, y = x[known], y[known]
+    points = [
+        TrendPoint(label=member.label, x=float(a), y=float(b))
+        for member, a, b in zip([m for m, is_known in zip(members, known, strict=True) if is_known], x, y, strict=True)
+    ]
+    fixed = covariates[known] if trend.covariates else None
+    return TrendResult(
+        metric=matrix.name,
+        trend=trend,
+        status="defined",
+        points=tuple(points),
+        spearman=associate(spearman(x, y, trend.level)),
+        pearson=associate(pearson(x, y, trend.level)),
+        partial_spearman=None if fixed is None else associate(partial(x, y, fixed, trend.level)),
+        partial_pearson=None if fixed is None else associate(partial(x, y, fixed, trend.level, ranks=False)),
+        bins=_find_bins(trend, x, y, scores[np.ix_(known, known)] if document.square else None),
+        warnings=(f"Without a score, and left out: {', '.join(lost)}.",) if lost else (),
+    )
+
+
+def _reduce(scores: Float64Array, against: int | None) -> Float64Array:
+    """The score of each model with one other, or the mean over those that it has one with."""
+    if against is not None:
+        return np.asarray(scores[:, against])
+    counts = (~np.isnan(scores)).sum(axis=1)
+    means = np.divide(np.nansum(scores, axis=1), counts, out=np.full(len(scores), np.nan), where=counts > 0)
+    return np.asarray(means)
+
+
+def _find_reason(trend: Trend, x: Float64Array) -> Reason | None:
+    if len(x) < MODELS_MIN:
+        return Reason(code="too-few-models", detail=f"{len(x)} models have a value, and a trend needs {MODELS_MIN}.")
+    if np.ptp(x) == 0:
+        return Reason(code="constant-metadata", detail=f"{trend.by} is {x[0]:g} for all models.")
+    return None
+
+
+def _find_bins(trend: Trend, x: Float64Array, y: Float64Array, square: Float64Array | None) -> tuple[TrendBin, ...]:
+    if trend.bins is None:
+        return ()
+    edges = cut(x, trend.bins) if isinstance(trend.bins, int) else np.array(trend.bins)
+    found = bin_pairs(x, square, edges) if square is not None and trend.against is None else bin_means(x, y, edges)
+    return tuple(_write_bin(each) for each in found)
+
+
+def _write_bin(found: Bin) -> TrendBin:
+    return TrendBin(low=found.low, high=found.high, n=found.n, mean=found.mean, se=found.se)
+
+
+def associate(found: Correlation | None) -> Association | None:
+    """A correlation in the contract's words."""
+    return None if found is None else Association(**vars(found))
+
+
+def find_factor(factor: Factor, document: StudyDocument, matrix: StudyMatrix) -> FactorResult:
+    """What a factor comes to under one metric: a series for each model of the other side, and for each value of `within`."""
+    members, _ = _sides(document, factor.of)
+    series = read_series(members, factor)
+    scores = _oriented(document, matrix, factor.of, factor.value)
+    blocks = np.concatenate([scores[list(places)].T for places in series.members])
+    whole = blocks[~np.isnan(blocks).any(axis=1)]
+
+    def undefined(code: str, detail: str) -> FactorResult:
+        reason = Reason(code=code, detail=detail)
+        return FactorResult(metric=matrix.name, factor=factor, status="undefined", reason=reason, levels=series.levels)
+
+    if len(series.levels) < MODELS_MIN:
+        return undefined(
+            "too-few-levels", f"{factor.by} has {len(series.levels)} levels, and a trend needs {MODELS_MIN}."
+        )
+    if not len(whole):
+        return undefined("undefined-scores", "No series has a score at every level.")
+    found = monotone_trend(whole, independent=factor.independent, alternative=factor.alternative)
+    if found is None:
+        return undefined("constant-scores", "The scores are the same at every level.")
+    return FactorResult(
+        metric=matrix.name,
+        factor=factor,
+        status="defined",
+        levels=series.levels,
+        means=tuple(float(mean) for mean in whole.mean(axis=0)),
+        series=len(whole),
+        value=found.value,
+        p_value=found.p_value,
+        exact=found.exact,
+        test="page" if factor.independent else "joint",
+    )
+
+
+#: Models that UMAP keeps near, as the article's figure 2 has it.
+UMAP_NEIGHBOURS = 10
+
+
+def finish(options: StudyOptions, document: StudyDocument) -> StudyDocument:
+    """The document with what needs all cells."""
+    matrices = tuple(_finish_matrix(options, document, matrix) for matrix in document.matrices)
+    return document.model_copy(
+        update={
+            "matrices": matrices,
+            "trends": tuple(find_trend(trend, document, each) for trend in options.trends for each in matrices),
+            "factors": tuple(find_factor(factor, document, each) for factor in options.factors for each in matrices),
+            "agreement": _find_agreement(options, document, matrices),
+        }
+    )
+
+
+def _finish_matrix(options: StudyOptions, document: StudyDocument, matrix: StudyMatrix) -> StudyMatrix:
+    scores = read_matrix(document, matrix)
+    distances = find_distances(scores) if matrix.direction == "similarity" else scores
+    update: dict[str, object] = {
+        "cells": correct_cells(matrix.cells),
+        "distances": _write_distances(document, distances),
+    }
+    if document.square:
+        update |= _picture(options, document, distances)
+    return matrix.model_copy(update=update)
+
+
+def correct_cells(cells: Sequence[StudyCell]) -> tuple[StudyCell, ...]:
+    """The cells with p-values corrected for all that have one, by both methods."""
+    tested = [place for place, cell in enumerate(cells) if cell.null.p_value is not None]
+    p_values = np.array([cells[place].null.p_value for place in tested], dtype=np.float64)
+    holm, hochberg = (adjust(p_values, method).tolist() for method in ("holm", "benjamini_hochberg"))
+    corrected = {place: (one, other) for place, one, other in zip(tested, holm, hochberg, strict=True)}
+    return tuple(
+        cell.model_copy(
+            update={"p_holm": corrected[place][0], "p_benjamini_hochberg": corrected[place][1]}
+            if place in corrected
+            else {}
+        )
+        for place, cell in enumerate(cells)
+    )
+
+
+def _write_distances(document: StudyDocument, distances: Float64Array) -> tuple[tuple[float | None, ...], ...]:
+    full = _mirror(distances) if document.square else distances
+    return tuple(tuple(float(value) if np.isfinite(value) else None for value in row) for row in full)
+
+
+def _mirror(distances: Float64Array) -> Float64Array:
+    """Distances of models to each other: the mean of both ways where there are both, 0 of a model to itself."""
+    with np.errstate(invalid="ignore"):
+        both = np.where(
+            np.isnan(distances), distances.T, np.where(np.isnan(distances.T), distances, (distances + distances.T) / 2)
+        )
+    np.fill_diagonal(both, 0.0)
+    return np.asarray(both)
+
+
+def _picture(options: StudyOptions, document: StudyDocument, distances: Float64Array) -> dict[str, object]:
+    """Places and an order of the models that have distances to all others."""
+    full = _mirror(distances)
+    kept, warnings = _leave_out(document, full)
+    labels = [document.rows[index].label for index in kept]
+    square = full[np.ix_(kept, kept)]
+    if not np.isfinite(square).any() or len(kept) < 2:
+        reason = Reason(code="undefined-distances", detail="Too few models have distances to each other.")
+        return {"pictures": (Picture(method="mds", reason=reason),)}
+    far = ~np.isfinite(square)
+    if far.any():
+        warnings += (f"{int(far.sum()) // 2} pairs without similarity are drawn as far apart as the farthest others.",)
+        square = np.where(far, square[~far].max(), square)
+    layout = smacof(square)
+    mds = Picture(method="mds", places=_write_places(labels, layout.places), stress=layout.stress, warnings=warnings)
+    pictures = (mds, _place_by_umap(options, labels, square, warnings)) if options.umap else (mds,)
+    return {"pictures": pictures, "order": tuple(labels[leaf] for leaf in order_leaves(square))}
+
+
+def _leave_out(document: StudyDocument, full: Float64Array) -> tuple[list[int], tuple[str, ...]]:
+    """The models without undefined distances, the worst left out first."""
+    kept = list(range(len(full)))
+    while kept and (undefined := np.isnan(full[np.ix_(kept, kept)]).sum(axis=1)).any():
+        del kept[int(undefined.argmax())]
+    lost = [member.label for index, member in enumerate(document.rows) if index not in kept]
+    return kept, (f"Left out, since some of their scores are undefined: {', '.join(lost)}.",) if lost else ()
+
+
+def _place_by_umap(
+    options: StudyOptions, labels: Sequence[str], square: Float64Array, warnings: tuple[str, ...]
+) -> Picture:
+    if not is_installed():
+        detail = "The packages of studies are not installed: pip install 'consilience[studies]'."
+        return Picture(method="umap", reason=Reason(code="missing-extra", detail=detail))
+    if len(square) < ITEMS_MIN:
+        detail = f"UMAP places {ITEMS_MIN} models or more."
+        return Picture(method="umap", reason=Reason(code="too-few-models", detail=detail))
+    places = umap_places(square, UMAP_NEIGHBOURS, options.seed)
+    return Picture(method="umap", places=_write_places(labels, places), warnings=warnings)
+
+
+def _write_places(labels: Sequence[str], places: Float64Array) -> tuple[Place, ...]:
+    return tuple(Place(label=label, x=float(x), y=float(y)) for label, (x, y) in zip(labels, places, strict=True))
+
+
+def _find_agreement(
+    options: StudyOptions, document: StudyDocument, matrices: Sequence[StudyMatrix]
+) -> tuple[Agreement, ...]:
+    """Every two metrics; distances count the other way round, so that agreement is above 0."""
+    together = document.square and is_mirrored(options)
+    scores = [read_matrix(document, each) * (1.0 if each.direction == "similarity" else -1.0) for each in matrices]
+    return tuple(
+        Agreement(
+            first=matrices[i].name,
+            second=matrices[j].name,
+            spearman=associate(agree(scores[i], scores[j], square=together, seed=options.seed)),
+        )
+        for i, j in combinations(range(len(matrices)), 2)
+    )

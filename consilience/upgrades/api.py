@@ -1,0 +1,257 @@
+"""Upgrade reports: what a swap of the embedding model asks of an index of documents. `report` is the public call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TypedDict
+
+from consilience.contract.alignments import Label
+from consilience.contract.maps import MapOptions
+from consilience.contract.pointers import placed
+from consilience.contract.upgrades import (
+    Changed,
+    NeighbourAgreement,
+    Queries,
+    Span,
+    UpgradeOptions,
+    UpgradeReport,
+    Verdict,
+    Way,
+    check_judgements,
+)
+from consilience.errors import InvalidRequest
+from consilience.maps.api import Models, describe_side, pick_layer
+from consilience.maps.fit import Ground, find_warnings
+from consilience.metrics.comparison import Report
+from consilience.metrics.pairing import Paired
+from consilience.numerics.regression.evaluation import share_found
+from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.sources import Source
+from consilience.planning.maps import check_choice, check_columns, check_k
+from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
+from consilience.upgrades.evaluation import describe_agreement, describe_ways, find_improvement, judge, list_changed
+from consilience.upgrades.search import Asking, Findings, draw_documents, find_answers
+from consilience.upgrades.sides import Asked, Fits, Given, draw_given, fit_maps, names_of, pair_models
+from consilience.upgrades.verdict import decide
+
+#: The queries by the old and by the new model.
+Sides = tuple[object, object]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything that a report is about, as it comes in.
+
+    Attributes
+    ----------
+    old, new : the documents by both models
+    queries : the queries by the old and by the new model; None: documents ask
+    judgements : for each query, by id or row number, the documents that answer it
+    models : the models' names, as far as they are known
+    """
+
+    old: Source
+    new: Source
+    queries: tuple[Source, Source] | None = None
+    judgements: Mapping[str, Sequence[Label]] | None = None
+    models: Models = (None, None)
+
+
+def report(
+    old: object,
+    new: object,
+    options: UpgradeOptions | None = None,
+    *,
+    queries: Sides | None = None,
+    judgements: Mapping[str, Sequence[Label]] | None = None,
+    ids: Columns = (None, None),
+    groups: Columns = (None, None),
+    query_ids: Columns = (None, None),
+    models: Models = (None, None),
+    progress: Report = ignore_progress,
+    **fields: object,
+) -> UpgradeReport:
+    """Say what becomes of an index when its embedding model is swapped.
+
+    Parameters
+    ----------
+    old, new : array of shape (n, d), or (n, L, d), mapping of layer name to (n, d) array, or path of a file
+        The documents by the old and by the new model, paired, as for `consilience.scoring.score`.
+    options : UpgradeOptions, optional
+        Or its fields as keywords: ``report(old, new, k=5, maps=["ridge", "mlp"])``.
+    queries : pair of the same, optional
+        The queries by the old and by the new model. Without, documents that no map was fitted on ask in their place.
+    judgements : mapping of query to documents, optional
+        Which documents answer a query: by `query_ids` and `ids`, or by row numbers where there are none. Only queries with
+        judgements then ask.
+    ids, groups, query_ids : pairs of sequences, optional
+        What documents and queries are, and which documents belong together: they are no answers to each other.
+    models : names of the old and the new model, optional
+    progress : callable, optional
+        Called with a stage, what is done and what there is to do.
+
+    Returns
+    -------
+    UpgradeReport
+        `verdict.word` is keep, adapt or re-embed; `verdict.text` says why.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        An option that is not one.
+    InputError
+        What cannot be compared: unpaired sides, queries of another model, judgements of unknown items, too few rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    >>> turned = rows @ np.linalg.qr(rows.T @ rows)[0]
+    >>> found = report(rows, turned)
+    >>> found.verdict.word, found.verdict.way
+    ('adapt', 'adapt:procrustes')
+    """
+    chosen = options if options is not None else UpgradeOptions.model_validate(fields)
+    sides = [
+        with_columns(open_source(side, name), ids[i], groups[i], name)
+        for i, (side, name) in enumerate(((old, "old"), (new, "new")))
+    ]
+    asking = None
+    if queries is not None:
+        first, second = (
+            with_columns(open_source(side, f"queries_{name}"), query_ids[i], None, f"queries_{name}")
+            for i, (side, name) in enumerate(zip(queries, ("old", "new"), strict=True))
+        )
+        asking = first, second
+    return report_sources(chosen, Question(sides[0], sides[1], asking, judgements, models), progress)
+
+
+def report_sources(
+    options: UpgradeOptions, question: Question, progress: Report, *, parts: Parts = HERE
+) -> UpgradeReport:
+    """Report on sides whose layers can be read, with parts wherever they run."""
+    stopwatch = Stopwatch()
+    with stopwatch.time("pairing"):
+        sides = _choose(question.old, options.layers.old, "old"), _choose(question.new, options.layers.new, "new")
+        described = [describe_side(side, model) for side, model in zip(sides, question.models, strict=True)]
+        documents = pair_models(*sides, options.pairing, "documents")
+        ground = _lay_ground(options, documents)
+        asking, held = draw_documents(ground, options.sample)
+        asked = _find_queries(options, question, documents, asking.first(held), int(ground.held.sum()))
+    with stopwatch.time("fit"):
+        maps = fit_maps(options.maps, ground, progress, parts)
+    with stopwatch.time("search"):
+        found = find_answers(ground, asking, asked.asking, maps.transforms, k=options.k, parts=parts, report=progress)
+    with stopwatch.time("figures"):
+        figures = _describe(options, ground.n, found, asked, maps.fits)
+    return UpgradeReport(
+        old=described[0],
+        new=described[1],
+        n=ground.n,
+        n_train=len(ground.trained),
+        pairing=documents.record,
+        queries=asked.record,
+        **figures,
+        **_list_changed(options, documents, asking, asked, found),
+        **{name: getattr(options, name) for name in ("k", "thresholds", "level", "seed", "metadata")},
+        warnings=_find_warnings(options, ground, documents, asked),
+        versions=find_versions() | _find_torch(options),
+        timings_s=stopwatch.rounded(),
+    )
+
+
+def _choose(side: Source, word: str, name: str) -> Source:
+    """A side with the one layer that is compared."""
+    return replace(side, layers=[pick_layer(side, word, name)])
+
+
+def _lay_ground(options: UpgradeOptions, documents: Paired) -> Ground:
+    """What maps from the new space to the old one are fitted on."""
+    fields = {"test_share": options.test_share, "seed": options.seed, "level": options.level}
+    (old,), (new,) = documents.a.layers, documents.b.layers
+    ground = Ground(new, old, MapOptions.model_validate(fields), documents.groups)
+    check_k(options.k, ground.n, ground.largest_group)
+    for number, choice in enumerate(options.maps):
+        with placed(f"/maps/{number}", instead="/map"):
+            check_choice(choice, len(ground.trained), new.dim, old.dim, "training rows")
+    return ground
+
+
+def _find_queries(
+    options: UpgradeOptions, question: Question, documents: Paired, held_out: Asking, available: int
+) -> Asked:
+    """The queries that were given; else documents held out."""
+    try:
+        check_judgements(question.judgements, queries=question.queries is not None)
+    except ValueError as error:
+        raise InvalidRequest(f"{error}.", pointer="/judgements") from error
+    if question.queries is None:
+        record = Queries(source="documents", asked=len(held_out.rows), available=available)
+        return Asked(held_out, record, names_of(documents))
+    words = (options.layers.old, options.layers.new)
+    old, new = (
+        _choose(side, word if len(side.layers) > 1 else "last", f"queries_{name}")
+        for side, word, name in zip(question.queries, words, ("old", "new"), strict=True)
+    )
+    for model, side, among in (("old", old, documents.a), ("new", new, documents.b)):
+        check_columns(model, among.layers[0].dim, side.layers[0].dim)
+    return draw_given(options, documents, Given(old, new, question.judgements))
+
+
+class _Figures(TypedDict):
+    """The fields of a report that say what was found."""
+
+    agreement: NeighbourAgreement
+    ways: tuple[Way, ...]
+    improvement: Span | None
+    verdict: Verdict
+
+
+def _describe(options: UpgradeOptions, n: int, findings: Findings, asked: Asked, fits: Fits) -> _Figures:
+    shares = share_found(findings.documents_old.ids, findings.documents_new.ids, n)
+    judged = judge(findings, n, asked.relevant)
+    ways, improvement = describe_ways(judged, fits, options), find_improvement(judged, options)
+    return {
+        "agreement": describe_agreement(shares, n, options),
+        "ways": ways,
+        "improvement": improvement,
+        "verdict": decide(ways, improvement, options.thresholds, options.level),
+    }
+
+
+class _Lists(TypedDict):
+    """The fields of a report that list items."""
+
+    worst_documents: tuple[Changed, ...]
+    worst_queries: tuple[Changed, ...]
+
+
+def _list_changed(
+    options: UpgradeOptions, documents: Paired, asking: Asking, asked: Asked, findings: Findings
+) -> _Lists:
+    names, n, count = names_of(documents), documents.a.n, options.worst
+    old, new = findings.documents_old, findings.documents_new
+    given = asked.record.source == "queries"
+    ways = findings.ways["old"], findings.ways["re_embed"]
+    return {
+        "worst_documents": list_changed(asking.rows, old, new, names=(names, names), n=n, count=count),
+        "worst_queries": list_changed(asked.asking.rows, *ways, names=(asked.names, names), n=n, count=count)
+        if given
+        else (),
+    }
+
+
+def _find_warnings(options: UpgradeOptions, ground: Ground, documents: Paired, asked: Asked) -> tuple[str, ...]:
+    """What a reader should know before trusting a figure."""
+    fit = find_warnings(ground) if options.maps else ()
+    told: list[str] = []
+    if asked.record.source == "documents":
+        told.append(
+            f"No queries were given: {asked.record.asked} documents that no map was fitted on stand in for them. "
+            "Real queries are often unlike documents."
+        )
+    return (*told, *fit, *documents.warnings())
+
+
+def _find_torch(options: UpgradeOptions) -> dict[str, str]:
+    return {"torch": version("torch")} if any(choice.kind == "mlp" for choice in options.maps) else {}

@@ -1,0 +1,115 @@
+"""One JSON line a request, and everything else in the same form. Never a body, never a header's value."""
+
+import logging
+import re
+import sys
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import QUIET_ROUTES, Meters, name_method
+from service.tracing import find_trace
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Traces without the frames' variables, which hold passwords and users' data.
+TRACES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
+def configure_logging(level: str) -> None:
+    """Write JSON lines to standard error: ours, uvicorn's and those of every library."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.ExceptionRenderer(TRACES),
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line for each migration step helps nobody
+
+
+@dataclass
+class Course:
+    """How a request goes: what was answered, and the bytes of its body and of the answer's."""
+
+    status: int = 500
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class RequestLog:
+    """ASGI middleware: gives each request an id and logs how it went."""
+
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self.app, self._meters = app, meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope["request_id"] = request_id = _choose_id(Headers(scope=scope).get("x-request-id"))
+        course, started = Course(), time.perf_counter()
+
+        async def receive_counted() -> Message:
+            message = await receive()
+            course.bytes_in += len(message.get("body", b""))
+            return message
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                course.status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            course.bytes_out += len(message.get("body", b""))
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive_counted, send_with_id)
+            finally:
+                seconds = time.perf_counter() - started
+                self._meters.count(scope["method"], _route(scope), course.status, seconds)
+                _log(scope, course, seconds)
+
+
+def _choose_id(given: str | None) -> str:
+    return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _route(scope: Scope) -> str | None:
+    """The template of the path; None where there is none, or the request was refused before one was looked for."""
+    return getattr(scope.get("route"), "path", None)
+
+
+def _log(scope: Scope, course: Course, seconds: float) -> None:
+    route = _route(scope)
+    if route in QUIET_ROUTES and course.status < 400:
+        return
+    structlog.get_logger().info(
+        "request",
+        method=name_method(scope["method"]),
+        route=route,
+        duration_ms=round(seconds * 1000, 2),
+        **asdict(course),
+        **scope.get("caller_ids", {}),
+        **find_trace(),
+    )

@@ -1,0 +1,256 @@
+"""Multipart forms, written straight to where their files belong.
+
+Starlette's parser spools files into the system's temporary folder, from which they would be copied a second time;
+in many containers that folder is memory.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from consilience.errors import InvalidRequest, TooLarge, UnsupportedFormat
+from consilience.formats.columns import load_column
+from consilience.formats.files import MEDIA_TYPES, UNNAMED_MEDIA_TYPE
+from consilience.stores.blobs import IncomingFile
+from service.deps import Service
+from service.request_body import Bounds, clean_media_type, media_type_of, receive
+
+#: Bytes of a part that is no file.
+FIELD_LIMIT_BYTES = 65_536
+PARTS_LIMIT = 8
+
+OpenIncoming = Callable[[], IncomingFile]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The parts that a form may have, by name; any other is refused."""
+
+    files: frozenset[str]
+    """Must all be there; written to disk."""
+    columns: frozenset[str]
+    """May be there; JSON lists of one entry a row, written to disk because they can be large."""
+    fields: frozenset[str]
+    """May be there; short, kept in memory."""
+    column_limit_bytes: int
+    optional: frozenset[str] = frozenset()
+    """Those of the files that need not be there."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        return self.files | self.columns | self.fields
+
+    def limit_of(self, name: str) -> int | None:
+        """Bytes of a part; files are bounded by the body alone."""
+        if name in self.files:
+            return None
+        return self.column_limit_bytes if name in self.columns else FIELD_LIMIT_BYTES
+
+
+@dataclass
+class Part:
+    """One part: a file's place, or a field's text."""
+
+    name: str
+    media_type: str | None
+    limit: int | None
+    file: IncomingFile | None = None
+    text: bytearray = field(default_factory=bytearray)
+    size: int = 0
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self.size += len(data)
+        if self.limit is not None and self.size > self.limit:
+            raise TooLarge(
+                f"The part `{self.name}` has more than {self.limit} bytes.",
+                value=f"more than {self.limit} bytes",
+                limit=self.limit,
+                pointer=f"/{self.name}",
+            )
+        if self.file is not None:
+            self.file.write(data)
+        else:
+            self.text += data
+
+
+class Form:
+    """A form while it arrives.
+
+    Parameters
+    ----------
+    boundary : bytes
+        From the Content-Type.
+    shape : Shape
+        The parts that it may have.
+    open_file : callable
+        Opens the place of the next file.
+    """
+
+    def __init__(self, boundary: bytes, shape: Shape, open_file: OpenIncoming) -> None:
+        self.parts: dict[str, Part] = {}
+        self.complete = False
+        self._shape, self._open_file = shape, open_file
+        self._headers: dict[bytes, bytes] = {}
+        self._name, self._value = b"", b""
+        self._current: Part | None = None
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._take_name,
+                "on_header_value": self._take_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._open_part,
+                "on_part_data": self._take_data,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise InvalidRequest(f"The multipart body is malformed: {error}.") from None
+
+    def _begin_part(self) -> None:
+        self._headers = {}
+
+    def _take_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _take_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name, self._value = b"", b""
+
+    def _open_part(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name not in self._shape.names:
+            allowed = ", ".join(sorted(self._shape.names))
+            raise InvalidRequest(f"There is no part {name[:100]!r} in this form; allowed: {allowed}.", value=name)
+        if name in self.parts:
+            raise InvalidRequest(f"The part {name!r} comes twice.", value=name, pointer=f"/{name}")
+        media_type = clean_media_type(self._headers.get(b"content-type", b"").decode("latin-1"))
+        file = None if name in self._shape.fields else self._open_file()
+        self._current = self.parts[name] = Part(name, media_type, self._shape.limit_of(name), file)
+
+    def _take_data(self, data: bytes, start: int, end: int) -> None:
+        assert self._current is not None  # noqa: S101 - the parser calls in order
+        self._current.write(data[start:end])
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+async def receive_form(request: Request, shape: Shape, open_file: OpenIncoming, bounds: Bounds) -> Mapping[str, Part]:
+    """The parts of a multipart body, files on disk.
+
+    Raises
+    ------
+    InvalidRequest
+        Malformed, cut off, an unknown part, or a file missing.
+    """
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    if not options.get(b"boundary"):
+        raise InvalidRequest("The Content-Type names no boundary.", value=request.headers.get("content-type"))
+    try:
+        form = Form(options[b"boundary"], shape, open_file)
+    except FormParserError as error:
+        raise InvalidRequest(f"The boundary cannot be used: {error}.") from None
+    await receive(request, form.feed, bounds)
+    if not form.complete:
+        raise InvalidRequest("The multipart body ends before its closing boundary.")
+    for name in sorted(shape.files - shape.optional - form.parts.keys()):
+        raise InvalidRequest(f"The form has no part `{name}`.", pointer=f"/{name}", hint="Send it as a file.")
+    return form.parts
+
+
+MULTIPART = "multipart/form-data"
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request brought: files by part name (a raw body is `file`), and the text of the other parts."""
+
+    files: Mapping[str, tuple[Path, str | None]]
+    """Path and media type."""
+    columns: Mapping[str, Path] = field(default_factory=dict)
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+
+    def column(self, name: str) -> tuple[str, ...] | None:
+        """The strings of a column; None where it did not come. Errors as in `load_column`."""
+        return load_column(self.columns[name], name) if name in self.columns else None
+
+
+@asynccontextmanager
+async def receive_files(
+    request: Request,
+    service: Service,
+    files: frozenset[str],
+    columns: frozenset[str],
+    fields: frozenset[str],
+    *,
+    optional: frozenset[str] = frozenset(),
+) -> AsyncIterator[Upload]:
+    """The files of a multipart body; whatever happens, nothing of them is left afterwards."""
+    settings, blobs = service.settings, service.stores.blobs
+    async with contextmanager_in_threadpool(ExitStack()) as stack:
+        parts = await receive_form(
+            request,
+            Shape(files, columns, fields, settings.column_limit_bytes, optional),
+            lambda: stack.enter_context(blobs.incoming()),
+            await _bounds(service, settings.upload_limit_bytes),
+        )
+        yield Upload(
+            files={
+                name: (part.file.path, part.media_type) for name, part in parts.items() if part.file and name in files
+            },
+            columns={name: part.file.path for name, part in parts.items() if part.file and name in columns},
+            fields={name: bytes(part.text) for name, part in parts.items() if not part.file},
+        )
+
+
+@asynccontextmanager
+async def receive_file(
+    request: Request, service: Service, media_types: Collection[str] = MEDIA_TYPES
+) -> AsyncIterator[Upload]:
+    """The body itself as the one file, of one of these types; gone afterwards."""
+    settings, media_type = service.settings, media_type_of(request)
+    if media_type not in (None, UNNAMED_MEDIA_TYPE, *media_types):
+        allowed = [*media_types, MULTIPART]
+        raise UnsupportedFormat(
+            f"A body of type {media_type} is not read here; allowed: {', '.join(allowed)}.",
+            value=media_type,
+            limit=allowed,
+            hint=f"Name the file's type, or {UNNAMED_MEDIA_TYPE} to have it told by its bytes.",
+        )
+    limit = settings.inline_limit_bytes if media_type == JSON else settings.upload_limit_bytes
+    async with contextmanager_in_threadpool(service.stores.blobs.incoming()) as file:
+        await receive(request, file.write, await _bounds(service, limit))
+        yield Upload(files={"file": (file.path, media_type)})
+
+
+async def _bounds(service: Service, limit: int) -> Bounds:
+    """At most `limit` bytes, and none that the owner's quota cannot hold.
+
+    What is kept has at least half the bytes of its file, since float64 becomes float32; only text shrinks further, and
+    its limits are small. What the file really holds is known from its head, once it is there.
+    """
+    settings, left = service.settings, await run_in_threadpool(service.stores.embeddings.quota_left)
+    text = settings.inline_limit_bytes + 2 * settings.column_limit_bytes
+    if left is None or limit <= 2 * left + text:
+        return Bounds(limit, settings.upload_idle_limit_s)
+    return Bounds(2 * left + text, settings.upload_idle_limit_s, quota_left=left)

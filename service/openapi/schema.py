@@ -1,0 +1,112 @@
+"""What the OpenAPI document says beyond what FastAPI finds in the routes."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from consilience.contract.alignments import AlignmentRequest, FormOptions
+from consilience.contract.datasets import BuiltinRequest
+from consilience.contract.maps import MapRequest, TranslationRequest
+from consilience.contract.problems import Problem
+from consilience.contract.references import ReferenceRequest
+from consilience.contract.studies import MoreModels, StudyRequest
+from consilience.contract.upgrades import UpgradeRequest
+from consilience.errors import (
+    Forbidden,
+    InvalidRequest,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    WrongHost,
+    WrongOrigin,
+)
+from service.middleware.auth import OPEN_PATHS
+from service.openapi.examples import PROBLEM
+from service.problems import describe
+
+SECURITY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, `csl_...`, from `consilience keys create`. GET needs its scope `read`, the rest `write`.",
+}
+#: What FastAPI documents for its own error format, which is not used here.
+UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
+
+#: Requests whose routes read them themselves.
+BODIES = (
+    AlignmentRequest,
+    BuiltinRequest,
+    FormOptions,
+    MapRequest,
+    MoreModels,
+    ReferenceRequest,
+    StudyRequest,
+    TranslationRequest,
+    UpgradeRequest,
+)
+#: What the gate can answer before a route is reached.
+GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
+
+
+def complete(app: FastAPI) -> None:
+    """Add to the document of `app` what routes only refer to: bodies that they read themselves, and problems."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _add_schemas(generate())
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _add_schemas(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    _, requests = models_json_schema(
+        [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
+    )
+    schemas.update(requests["$defs"])
+    # A client takes a problem apart that it has received: what has a default may be absent.
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs"))
+    schemas["Problem"] = {**problem, "examples": [PROBLEM]}
+    for path in document["paths"].values():
+        for operation in path.values():
+            _drop_default_error(operation)
+            _drop_null(operation)
+    for path, operations in document["paths"].items():
+        if path not in OPEN_PATHS:
+            for operation in operations.values():
+                _add_keys(operation)
+    document["components"]["securitySchemes"] = {"ApiKey": SECURITY_SCHEME}
+    for name in UNUSED_SCHEMAS:
+        schemas.pop(name, None)
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _add_keys(operation: dict[str, Any]) -> None:
+    """What the gate can answer before the route is reached. A service without keys needs none."""
+    operation["security"] = [{"ApiKey": []}, {}]
+    for status, response in describe(*GATE_ERRORS).items():
+        operation["responses"].setdefault(str(status), response)
+
+
+def _drop_default_error(operation: dict[str, Any]) -> None:
+    """FastAPI documents its own 422; here a bad path parameter is a 404, any other a problem."""
+    responses = operation["responses"]
+    if "application/json" not in responses.get("422", {}).get("content", {}):
+        return
+    del responses["422"]
+    if any(parameter["in"] != "path" for parameter in operation["parameters"]):
+        responses.update({str(status): response for status, response in describe(InvalidRequest).items()})
+
+
+def _drop_null(operation: dict[str, Any]) -> None:
+    """A parameter that may be left out cannot be null: `limit=null` is the text "null"."""
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            del schema["anyOf"]
+            schema.update(kinds[0])

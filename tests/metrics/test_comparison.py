@@ -1,0 +1,44 @@
+"""A kept graph is never taken for that of other rows: whatever changes a row or who may be its neighbour is in the address."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilience.execution.alignment import CachedGraphs
+from consilience.metrics.comparison import Side
+from consilience.numerics.rows.sources import ArrayLayer
+from consilience.scoring import ignore_progress
+from consilience.stores.graph_cache import Graphs
+
+ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) + 1
+PLAIN: dict[str, Any] = {"clamps": [None], "centre": False, "normalise": True, "groups": None}
+OTHERS: dict[str, dict[str, Any]] = {
+    "clamp": {"clamps": [0.9]},
+    "centre": {"centre": True},
+    "length": {"normalise": False},
+    "groups": {"groups": np.arange(60, dtype=np.int32) // 4},
+}
+
+
+def open_side(folder: Path, rows: np.ndarray = ROWS, **changed: Any) -> Side:
+    kept = CachedGraphs(Graphs(folder, 10**8), ignore_progress)
+    return Side([ArrayLayer("0", rows)], graphs=kept, **PLAIN | changed)
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_graph_of_rows_prepared_otherwise_or_in_groups_is_another_graph(
+    tmp_path: Path, other: dict[str, Any]
+) -> None:
+    graph, _ = open_side(tmp_path).graph(0, 5)
+    changed, hit = open_side(tmp_path, **other).graph(0, 5)
+    assert not hit
+    assert (changed.ids != graph.ids).any()
+    assert open_side(tmp_path).graph(0, 5)[1]
+    assert open_side(tmp_path, **other).graph(0, 5)[1]
+
+
+def test_a_graph_of_other_rows_is_another_graph(tmp_path: Path) -> None:
+    open_side(tmp_path).graph(0, 5)
+    assert not open_side(tmp_path, ROWS + 1).graph(0, 5)[1]

@@ -1,0 +1,244 @@
+"""Neighbour metrics where some rows ask: unbiased by enumeration, exact where all ask, and honest about the rest."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilience.contract.alignments import ScoringOptions
+from consilience.contract.kernel_metrics import Cknna
+from consilience.contract.metric import NeighbourMetric
+from consilience.contract.scores import GraphUse, Score, ScoreDocument
+from consilience.errors import InvalidRequest
+from consilience.execution.alignment import CachedGraphs
+from consilience.metrics.comparison import Comparison
+from consilience.metrics.estimated import Survey, estimate_cell
+from consilience.metrics.registry import measure
+from consilience.numerics.rows.arrays import IdArray
+from consilience.numerics.rows.sources import ArrayLayer, Source
+from consilience.numerics.stats.intervals import Estimate
+from consilience.scoring import ignore_progress, score, score_sources
+from consilience.stores.graph_cache import Graphs
+from tests.metrics.test_neighbours import cases, layers, name, open_side
+
+every_metric = pytest.mark.parametrize("metric", list(cases()), ids=name)
+#: Means of row scores, for which an estimate is unbiased.
+every_mean = pytest.mark.parametrize("metric", [each for each in cases() if each.metric != "cknna"], ids=name)
+
+GROUPS = np.array([0, 0, 1, 2, 2, 3, 4, 5, 6], np.int32)
+
+
+def compare(n: int, metric: NeighbourMetric, groups: IdArray | None = None) -> Comparison:
+    sides = [open_side(layers(1, seed, n)) for seed in (0, 1)]
+    for side in sides:
+        side.groups = groups
+    return Comparison(*sides, metric.k[0], 0, ignore_progress, groups)
+
+
+def ask(comparison: Comparison, metric: NeighbourMetric, chosen: Sequence[int]) -> Estimate:
+    order = np.array([*chosen, *(row for row in range(comparison.n) if row not in chosen)], np.int32)
+    survey = Survey(comparison, metric.k[0], (comparison.n,), order)
+    survey.ask(len(chosen))
+    found = estimate_cell(metric, survey, (0, 0))
+    assert found is not None
+    return found
+
+
+@every_mean
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["alone", "groups"])
+def test_over_all_subsets_estimates_have_the_exact_score_as_mean_and_their_squared_errors_the_variance(
+    metric: NeighbourMetric, groups: IdArray | None
+) -> None:
+    metric = metric.model_copy(update={"k": (min(metric.k[0], 3),)})
+    comparison = compare(len(GROUPS), metric, groups)
+    exact = measure(metric, comparison).grid[0, 0]
+    found = [ask(comparison, metric, chosen) for chosen in combinations(range(len(GROUPS)), 4)]
+    values = np.array([each.value for each in found])
+    assert values.mean() == pytest.approx(exact, abs=1e-12)
+    assert np.mean([each.se**2 for each in found]) == pytest.approx(values.var(), abs=1e-12)
+
+
+@every_metric
+@pytest.mark.parametrize("groups", [None, np.arange(60, dtype=np.int32) // 2], ids=["alone", "groups"])
+def test_an_estimate_from_all_rows_is_the_exact_score(metric: NeighbourMetric, groups: IdArray | None) -> None:
+    comparison = compare(60, metric, groups)
+    order = np.random.default_rng(0).permutation(60)
+    found = ask(comparison, metric, order.tolist())
+    assert found.value == pytest.approx(measure(metric, comparison).grid[0, 0], abs=1e-9)
+    assert found.se == 0
+
+
+def pair(n: int = 600, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, 8))
+    a, b = (shared + noise * rng.normal(size=(n, 8)) for _ in "ab")
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+ALL = [each.model_dump() for each in cases()]
+
+
+def ask_for(metrics: object = "mutual_knn", n: int = 600, **options: object) -> ScoreDocument:
+    return score(*pair(n), metrics=metrics, **options)
+
+
+def only(document: ScoreDocument) -> Score:
+    (found,) = document.scores
+    return found
+
+
+def test_an_estimate_says_so_and_lies_near_the_exact_score() -> None:
+    found, exact = only(ask_for(estimate={"queries": 200})), only(ask_for())
+    assert (found.estimator, found.queries, exact.estimator, exact.queries) == ("estimated", 200, "exact", 600)
+    assert found.value == pytest.approx(exact.value, abs=0.05)
+    assert found.interval is not None
+    assert (found.interval.target, found.interval.method) == ("gallery", "query-subset")
+    assert found.interval.low < exact.value < found.interval.high
+    assert found.neighbours is not None
+    assert (found.neighbours.builder, found.neighbours.recall) == ("queries", 1.0)
+
+
+def test_as_many_queries_as_rows_are_the_exact_score() -> None:
+    document, exact = ask_for(ALL, estimate={"queries": 600}), ask_for(ALL)
+    assert [each.model_dump() for each in document.scores] == [each.model_dump() for each in exact.scores]
+    assert document.scores[0].estimator == "exact"
+
+
+def test_more_queries_extend_the_ones_before() -> None:
+    comparison = Comparison(*(open_side([x]) for x in pair()), 10, 0, ignore_progress)
+    order = np.random.default_rng(0).permutation(600).astype(np.int32)
+    at_once, by_draws = (Survey(comparison, 10, (600,), order) for _ in "ab")
+    at_once.ask(300)
+    for m in (100, 250, 300):
+        by_draws.ask(m)
+    np.testing.assert_array_equal(at_once.answers("a", 0).ids, by_draws.answers("a", 0).ids)
+
+
+def test_rows_are_drawn_until_every_interval_is_narrow_enough() -> None:
+    metrics = [{"metric": "mutual_knn", "k": [5, 20]}, "cycle_knn"]
+    document = ask_for(metrics, n=6000, estimate={"half_width": 0.015}, null={"method": "none"})
+    for each in document.scores:
+        assert each.estimator == "estimated"
+        assert each.interval is not None
+        assert each.interval.high - each.interval.low <= 0.03
+    assert len({each.queries for each in document.scores}) == 1
+    assert 1000 < document.scores[0].queries < 3000
+
+
+def test_a_half_width_that_most_rows_would_have_to_ask_for_makes_all_of_them_ask() -> None:
+    found = only(ask_for(n=2200, estimate={"half_width": 0.0005}))
+    assert (found.estimator, found.queries) == ("exact", 2200)
+    assert found.interval is not None
+    assert found.interval.target == "population"
+
+
+def test_identical_sides_stop_at_the_pilot_with_an_interval_that_claims_no_certainty() -> None:
+    a, _ = pair(4000)
+    found = only(score(a, a, metrics="mutual_knn", estimate={"half_width": 0.005}))
+    assert (found.value, found.queries) == (1.0, 1000)
+    assert found.interval is not None
+    assert 0.99 < found.interval.low < found.interval.high == 1.0
+
+
+def test_the_null_of_an_estimate_is_its_mean_where_that_is_known() -> None:
+    document = ask_for(ALL, estimate={"queries": 150})
+    for each in document.scores:
+        assert each.null.reason is not None
+        assert each.null.reason.code == "query-subset"
+        assert (each.null.p_value, each.null.sd, each.null.threshold, each.calibrated) == (None, None, None, None)
+        known = each.metric == "mutual_knn"
+        assert each.null.mean == (pytest.approx(each.options["k"] / 599) if known else None)
+        assert each.null.method == ("analytic" if known else "none")
+
+
+def test_a_null_by_relabelling_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="needs the neighbours of every row"):
+        ask_for(estimate={"queries": 200}, null={"method": "permutation"})
+    assert only(ask_for(estimate={"queries": 600}, null={"method": "permutation"})).null.p_value is not None
+
+
+def test_an_interval_of_the_population_is_not_to_be_had_and_says_so() -> None:
+    found = only(ask_for(estimate={"queries": 200}, interval={"target": "population"}))
+    assert found.interval is None
+    assert any("population" in warning for warning in found.warnings)
+    assert only(ask_for(estimate={"queries": 200}, interval=None)).warnings == ()
+
+
+def test_other_metrics_of_the_request_are_exact_all_the_same() -> None:
+    exact, estimated = ask_for("cka"), ask_for(["cka", "mutual_knn"], estimate={"queries": 200})
+    assert estimated.scores[0].model_dump() == exact.scores[0].model_dump()
+
+
+def test_a_grid_has_the_interval_of_its_best_pair() -> None:
+    (a, b), (c, d) = pair(), pair(noise=3.0)
+    document = score({"0": a, "1": c}, {"0": d, "1": b}, layers="all", metrics="mutual_knn", estimate={"queries": 300})
+    found = only(document)
+    assert (found.layer_a, found.layer_b) == ("0", "1")
+    assert found.interval is not None
+    assert found.interval.low < found.value < found.interval.high
+    assert any("does not allow for the selection" in warning for warning in found.warnings)
+    assert found.null.method == "bonferroni"
+    averaged = only(
+        score(
+            {"0": a, "1": c}, b, layers="all", aggregate="row_max_mean", metrics="mutual_knn", estimate={"queries": 300}
+        )
+    )
+    assert averaged.interval is None
+
+
+def test_what_is_undefined_of_all_rows_is_undefined_of_some() -> None:
+    a, b = pair()
+    found = only(score(np.ones_like(a), b, metrics="mutual_knn", estimate={"half_width": 0.01}))
+    assert found.reason is not None
+    assert found.reason.code == "constant-rows"
+
+
+@pytest.mark.parametrize("variant", ["prh", "paper", "biased"])
+def test_estimates_of_cknna_spread_about_the_exact_score_as_their_errors_say(variant: str) -> None:
+    metric = Cknna(variant=variant)  # type: ignore[arg-type]  # one of its variants
+    comparison = Comparison(*(open_side([x]) for x in pair(400)), 10, 0, ignore_progress)
+    exact, rng = measure(metric, comparison).grid[0, 0], np.random.default_rng(0)
+    found = [ask(comparison, metric, rng.permutation(400)[:100].tolist()) for _ in range(30)]
+    values, errors = (np.array([getattr(each, name) for each in found]) for name in ("value", "se"))
+    assert values.mean() == pytest.approx(exact, abs=4 * values.std() / np.sqrt(30))
+    assert errors.mean() == pytest.approx(values.std(), rel=0.4)
+
+
+def test_an_estimate_of_identical_sides_without_limits_has_no_interval_and_says_why() -> None:
+    a, _ = pair(3000)
+    found = only(score(a, a, metrics={"metric": "cknna", "variant": "paper"}, estimate={"half_width": 0.01}))
+    assert (found.value, found.queries, found.interval) == (pytest.approx(1.0, abs=1e-4), 1000, None)
+    assert any("score the same" in warning for warning in found.warnings)
+
+
+def test_an_approximate_graph_cannot_be_asked_by_some_rows() -> None:
+    with pytest.raises(InvalidRequest, match="exact neighbours") as caught:
+        ask_for(estimate={"queries": 200}, builder={"index": "HNSW32"})
+    assert caught.value.pointer == "/builder"
+
+
+def test_intervals_that_stay_too_wide_say_how_many_rows_would_be_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consilience.metrics.registry.DRAWS_MAX", 0)
+    found = only(ask_for(n=3000, estimate={"half_width": 0.003}))
+    assert found.queries == 1000
+    assert any("wider than 0.003 each way: 1000 rows asked" in warning for warning in found.warnings)
+
+
+def test_an_estimate_with_the_same_seed_finds_its_lists_in_the_cache(tmp_path: Path) -> None:
+    a, b = (Source(side, [ArrayLayer("0", x)]) for side, x in zip("ab", pair(), strict=True))
+
+    def run(**fields: object) -> ScoreDocument:
+        options = ScoringOptions.model_validate({"metrics": ["mutual_knn", "cycle_knn"], **fields})
+        return score_sources(options, a, b, CachedGraphs(Graphs(tmp_path, 10**8), ignore_progress), ignore_progress)
+
+    chosen: dict[str, object] = {"estimate": {"queries": 150}, "gallery_sizes": [100, 600]}
+    first, again, other = run(**chosen), run(**chosen), run(**chosen, seed=1)
+    assert first.graphs is not None
+    count = first.graphs.misses
+    assert first.graphs == other.graphs == GraphUse(hits=0, misses=count)
+    assert again.graphs == GraphUse(hits=count, misses=0)
+    assert [each.value for each in again.scores] == [each.value for each in first.scores]
+    assert again.scores[0].neighbours is not None
+    assert again.scores[0].neighbours.cache == "hit"

@@ -1,0 +1,256 @@
+"""Kernel and distance metrics from rows to score: every way to the same values, nulls, intervals, undefined cells."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from consilience.contract.metric import Metric
+from consilience.contract.metrics import METRICS
+from consilience.contract.scores import Score
+from consilience.errors import InvalidRequest
+from consilience.metrics import kernels
+from consilience.metrics import rsa as rsa_module
+from consilience.metrics.comparison import Comparison, FreshGraphs, Side
+from consilience.metrics.measurement import Measurement
+from consilience.metrics.registry import measure
+from consilience.numerics.rows.sources import ArrayLayer
+from consilience.numerics.stats.intervals import Bounds
+from consilience.scoring import ignore_progress, score
+from tests.laws.variants_kernels import VARIANTS
+
+N = 60
+ORDERS = [np.random.default_rng(seed).permutation(N) for seed in range(3)]
+
+
+def cases() -> Iterator[Metric]:
+    for name, variants in VARIANTS.items():
+        for variant in variants:
+            yield METRICS[name].model_validate({"metric": name, **variant})
+
+
+def name(metric: Metric) -> str:
+    return f"{metric.metric}-{'-'.join(map(str, metric.options().values()))}"
+
+
+every_metric = pytest.mark.parametrize("metric", list(cases()), ids=name)
+
+
+def layers(count: int, seed: int, d: int = 6, n: int = N) -> list[np.ndarray]:
+    shared = np.random.default_rng(5).normal(size=(n, 6))
+    rng = np.random.default_rng(seed)
+    mixed = [shared @ rng.normal(size=(6, d)) for _ in range(count)]
+    return [(part + (1 + i) * rng.normal(size=(n, d))).astype(np.float32) for i, part in enumerate(mixed)]
+
+
+def open_side(arrays: list[np.ndarray]) -> Side:
+    found = [ArrayLayer(str(i), array) for i, array in enumerate(arrays)]
+    return Side(found, [None] * len(found), centre=False, normalise=True, graphs=FreshGraphs())
+
+
+def compare(metric: Metric, a: list[np.ndarray], b: list[np.ndarray]) -> Measurement:
+    return measure(metric, Comparison(open_side(a), open_side(b), 0, 0, ignore_progress))
+
+
+def only(a: object, b: object, metric: Metric | dict[str, object], **options: object) -> Score:
+    chosen = metric.model_dump() if isinstance(metric, Metric) else metric
+    (found,) = score(a, b, metrics=[chosen], **options).scores
+    return found
+
+
+@every_metric
+def test_a_grid_is_its_pairs_one_by_one(metric: Metric) -> None:
+    a, b = layers(3, 0), layers(2, 1, 9)
+    together = compare(metric, a, b).grid
+    alone = [[compare(metric, [x], [y]).grid[0, 0] for y in b] for x in a]
+    np.testing.assert_allclose(together, alone, atol=1e-9)
+
+
+@every_metric
+@pytest.mark.parametrize("d", [6, 200])
+def test_relabelling_is_permuting_the_rows_of_b(metric: Metric, d: int) -> None:
+    a, b = layers(2, 0, d), layers(2, 1, d)
+    found = compare(metric, a, b)
+    for order in ORDERS:
+        permuted = compare(metric, a, [layer[order] for layer in b]).grid
+        np.testing.assert_allclose(found.permuted(order), permuted, atol=1e-9)
+
+
+def test_relabelling_within_groups_takes_the_permuted_rows_of_b() -> None:
+    metric = METRICS["rsa"].model_validate({"metric": "rsa", "pairs": 1000})
+    a, b = layers(2, 0, n=150), layers(2, 1, n=150)
+    found = compare(metric, a, b)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(150)
+        expected = compare(metric, a, [layer[order] for layer in b]).grid
+        np.testing.assert_allclose(found.permuted(order), expected, atol=1e-12)
+
+
+def test_a_constant_layer_beside_none_that_is_not_leaves_nothing() -> None:
+    for metric in cases():
+        flat = np.ones((N, 6), np.float32)
+        assert np.isnan(compare(metric, [flat], [flat]).grid).all()
+
+
+@every_metric
+@pytest.mark.parametrize("d", [6, 200])
+def test_little_memory_changes_no_number(monkeypatch: pytest.MonkeyPatch, metric: Metric, d: int) -> None:
+    a, b = layers(3, 0, d), layers(3, 1, d)
+    roomy = compare(metric, a, b)
+    expected = roomy.grid, roomy.permuted(ORDERS[0]), roomy.bounds(1, 2, 0.95)
+    for module in (kernels, rsa_module):
+        monkeypatch.setattr(module, "WHOLE_BYTES", 4 * N * N * 4)
+    monkeypatch.setattr(kernels, "POINTS_BYTES", 4 * N * d * 2)
+    tight = compare(metric, a, b)
+    np.testing.assert_allclose(tight.grid, expected[0], atol=1e-9)
+    np.testing.assert_allclose(tight.permuted(ORDERS[0]), expected[1], atol=1e-9)
+    found, wanted = tight.bounds(1, 2, 0.95), expected[2]
+    assert isinstance(found, Bounds)
+    assert isinstance(wanted, Bounds)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+
+
+@every_metric
+def test_the_closed_form_agrees_with_permutations(metric: Metric) -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(N, 3)), rng.normal(size=(N, 5))
+    closed = only(a, b, metric, interval=None)
+    drawn = only(a, b, metric, interval=None, null={"method": "permutation", "draws": 1000})
+    assert closed.null.method == "analytic"
+    assert closed.value == drawn.value
+    assert drawn.null.sd is not None
+    assert closed.null.threshold == pytest.approx(drawn.null.threshold, abs=0.35 * drawn.null.sd)
+    if closed.null.sd is not None:  # a law of a root or an angle has no moments
+        assert closed.null.mean == pytest.approx(drawn.null.mean, abs=0.15 * drawn.null.sd)
+        assert closed.null.sd == pytest.approx(drawn.null.sd, rel=0.12)
+
+
+@every_metric
+def test_the_interval_lies_around_the_value_and_in_the_range(metric: Metric) -> None:
+    found = only(*layers(1, 0), *layers(1, 1), metric)
+    assert found.interval is not None
+    assert found.value is not None
+    assert found.interval.method == "jackknife"
+    assert found.interval.low < found.value < found.interval.high
+    assert metric.low is None or found.interval.low >= metric.low
+    assert metric.high is None or found.interval.high <= metric.high
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        {"metric": "cka"},
+        {"metric": "cka", "kernel": "rbf"},
+        {"metric": "distance_correlation"},
+        {"metric": "angular_cka"},
+        {"metric": "rsa"},
+        {"metric": "rsa", "method": "pearson", "distance": "euclidean"},
+    ],
+)
+def test_the_jackknife_interval_covers_the_mean_of_fresh_samples(metric: dict[str, object]) -> None:
+    rng = np.random.default_rng(1)
+
+    def draw() -> Score:
+        latent = rng.normal(size=(120, 8))
+        return only(*(latent + 0.8 * rng.normal(size=(120, 8)) for _ in range(2)), metric, null={"method": "none"})
+
+    found = [draw() for _ in range(120)]
+    centre = np.mean([s.value for s in found])
+    covered = np.mean([s.interval.low <= centre <= s.interval.high for s in found if s.interval is not None])
+    assert 0.87 <= covered <= 0.99
+
+
+@every_metric
+def test_a_constant_layer_leaves_its_cells_undefined_and_the_others_as_they_are(metric: Metric) -> None:
+    a, b = layers(2, 0), layers(2, 1)
+    expected = compare(metric, a, b)
+    flat = np.ones((N, 6), np.float32)
+    found = compare(metric, [a[0], flat, a[1]], b)
+    np.testing.assert_allclose(found.grid[[0, 2]], expected.grid, atol=1e-12)
+    assert np.isnan(found.grid[1]).all()
+    assert found.reasons.keys() == {(1, 0), (1, 1)}
+    assert {reason.code for reason in found.reasons.values()} == {"constant-rows"}
+    permuted = found.permuted(ORDERS[0])
+    assert np.isnan(permuted[1]).all()
+    np.testing.assert_allclose(permuted[[0, 2]], expected.permuted(ORDERS[0]), atol=1e-9)
+
+
+@every_metric
+def test_constant_layers_alone_leave_the_score_undefined(metric: Metric) -> None:
+    found = only(np.ones((N, 6), np.float32), layers(1, 1)[0], metric)
+    assert found.status == "undefined"
+    assert found.reason is not None
+    assert found.reason.code == "constant-rows"
+
+
+@pytest.mark.parametrize(
+    ("metric", "code"),
+    [
+        ({"metric": "cka"}, "non-positive-self-similarity"),
+        ({"metric": "cka", "kernel": "rbf"}, "non-positive-self-similarity"),
+        ({"metric": "distance_correlation"}, "non-positive-self-similarity"),
+        ({"metric": "rsa"}, "constant-distances"),
+        ({"metric": "rsa", "method": "pearson"}, "constant-distances"),
+        ({"metric": "rsa", "method": "pearson", "distance": "euclidean"}, "constant-distances"),
+    ],
+)
+def test_rows_that_are_all_equally_far_apart_agree_with_nothing(metric: dict[str, object], code: str) -> None:
+    found = only(np.eye(40, dtype=np.float32), layers(1, 1, n=40)[0], metric)
+    assert found.status == "undefined"
+    assert found.reason is not None
+    assert found.reason.code == code
+
+
+def test_a_kernel_so_narrow_that_no_row_sees_another_is_undefined() -> None:
+    found = only(*layers(1, 0), *layers(1, 1), {"metric": "cka", "kernel": "rbf", "sigma": 1e-4})
+    assert found.reason is not None
+    assert found.reason.code == "non-positive-self-similarity"
+
+
+def test_a_median_distance_of_0_is_no_width() -> None:
+    mostly = np.ones((N, 6), np.float32)
+    mostly[:5] = layers(1, 0)[0][:5]
+    found = only(mostly, layers(1, 1)[0], {"metric": "cka", "kernel": "rbf"})
+    assert found.reason is not None
+    assert found.reason.code == "zero-median-distance"
+    assert only(mostly, layers(1, 1)[0], {"metric": "cka", "kernel": "rbf", "sigma": 1.0}).status == "defined"
+
+
+def test_a_row_of_equal_values_has_no_correlation_with_others() -> None:
+    x = layers(1, 0)[0]
+    x[7] = 2.0
+    found = only(x, layers(1, 1)[0], {"metric": "rsa"})
+    assert found.reason is not None
+    assert found.reason.code == "rows-without-direction"
+    assert only(x, layers(1, 1)[0], {"metric": "rsa", "distance": "cosine"}).status == "defined"
+
+
+def test_four_rows_have_a_value_and_no_interval() -> None:
+    for metric in cases():
+        found = only(layers(1, 0)[0][:4], layers(1, 1)[0][:4], metric)
+        if found.status == "defined":
+            assert found.interval is None
+            assert "No interval" in found.warnings[0]
+
+
+def test_all_pairs_of_too_many_rows_are_refused_with_what_to_do() -> None:
+    x = np.random.default_rng(0).normal(size=(rsa_module.ALL_ROWS_MAX + 1, 2)).astype(np.float32)
+    with pytest.raises(InvalidRequest, match="All pairs of 8193 rows"):
+        score(x, x, metrics={"metric": "rsa", "pairs": "all"})
+
+
+def test_many_rows_are_scored_on_dealt_pairs_and_agree_with_all() -> None:
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(4200, 6))
+    a, b = (latent + rng.normal(size=latent.shape) for _ in range(2))
+    options: dict[str, object] = {"null": {"method": "none"}, "interval": None}
+    dealt = only(a, b, {"metric": "rsa", "pairs": 200_000}, **options)
+    whole = only(a, b, {"metric": "rsa", "pairs": "all"}, **options)
+    assert dealt.value == pytest.approx(whole.value, abs=0.02)
+    assert dealt.value != whole.value
+
+
+def test_the_seed_chooses_the_pairs_and_nothing_else_does() -> None:
+    a, b = layers(1, 0, n=150)[0], layers(1, 1, n=150)[0]
+    first, again, other = (only(a, b, {"metric": "rsa", "pairs": 1000}, seed=seed).value for seed in (1, 1, 2))
+    assert first == again != other

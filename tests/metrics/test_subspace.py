@@ -1,0 +1,219 @@
+import numpy as np
+import pytest
+
+from consilience.contract.scores import Score
+from consilience.scoring import score
+from tests import twins
+from tests import twins_subspace as slow
+
+NAMES = [
+    "cca_mean",
+    "cca_r2",
+    "svcca",
+    "pwcca",
+    "eigenspace_overlap",
+    "procrustes",
+    "angular_shape",
+    "bures",
+    "gulp",
+    "linear_predictivity",
+]
+FITTED = ["cca_mean", "cca_r2", "svcca", "pwcca", "procrustes", "angular_shape", "bures"]
+WHITENED = ["cca_mean", "cca_r2", "pwcca"]
+
+every_metric = pytest.mark.parametrize("name", NAMES)
+
+
+def views(n: int = 120, layers: int = 3, d: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=(n, 1, d))
+    a, b = (latent + rng.normal(size=(n, layers, d)) * np.linspace(2, 0.5, layers)[:, None] for _ in range(2))
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+def noise(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.normal(size=(n, d))
+
+
+def only(a: np.ndarray, b: np.ndarray, metric: object, **options: object) -> Score:
+    (found,) = score(a, b, metrics=metric, **options).scores  # type: ignore[arg-type]  # options by name
+    return found
+
+
+def test_each_metric_is_that_of_its_slow_twin_on_the_prepared_rows() -> None:
+    a, b = views(d=12)
+    x, y = twins.unit_rows(a[:, 2]), twins.unit_rows(b[:, 2])
+    expected = {
+        "cca_mean": slow.correlations(x, y).mean(),
+        "cca_r2": (slow.correlations(x, y) ** 2).mean(),
+        "svcca": slow.svcca(x, y, 10, zscore=True),
+        "pwcca": slow.pwcca(x, y),
+        "eigenspace_overlap": slow.eigenspace_overlap(x, y),
+        "procrustes": slow.procrustes(x, y),
+        "angular_shape": slow.netrep_angle(x, y, 1.0),
+        "bures": np.sqrt(2 - 2 * slow.procrustes(x, y)),
+        "gulp": slow.gulp(x, y, 0.01),
+    }
+    found = score(a, b, metrics=list(expected), null={"method": "none"}, interval=None).scores
+    assert [entry.value for entry in found] == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+@every_metric
+def test_a_grid_holds_every_layer_pair(name: str) -> None:
+    a, b = views()
+    found = only(a, b[:, :2], name, layers="all", null={"method": "none"}, interval=None)
+    assert (len(found.grid), len(found.grid[0])) == (3, 2)
+    single = only(a[:, 1], b[:, 0], name, null={"method": "none"}, interval=None)
+    assert found.grid[1][0] == pytest.approx(single.value, abs=1e-9)
+    best = (min if found.direction == "distance" else max)(value for row in found.grid for value in row if value)
+    assert found.value == best
+
+
+@every_metric
+def test_shared_structure_is_surprising_and_noise_is_not(name: str) -> None:
+    a, b = views()
+    found = only(a[:, 2], b[:, 2], name, null={"method": "permutation", "draws": 99})
+    assert found.null.p_value == pytest.approx(0.01)
+    assert found.null.threshold is not None
+    assert found.value is not None
+    closer = found.value < found.null.threshold if found.direction == "distance" else found.value > found.null.threshold
+    assert closer
+    assert (found.calibrated is None) == (found.direction == "distance")
+    chance = only(*noise(120, 6), name, null={"method": "permutation", "draws": 99})
+    assert chance.null.p_value is not None
+    assert chance.null.p_value > 0.02
+
+
+@pytest.mark.parametrize("name", ["cca_r2", "eigenspace_overlap"])
+def test_the_closed_form_is_the_mean_of_the_draws(name: str) -> None:
+    a, b = views()
+    exact = only(a[:, 2], b[:, 2], name, null={"method": "analytic"})
+    drawn = only(a[:, 2], b[:, 2], name, null={"method": "permutation", "draws": 400})
+    assert exact.null.mean is not None
+    assert drawn.null.mean is not None
+    assert drawn.null.sd is not None
+    assert abs(exact.null.mean - drawn.null.mean) < 4 * drawn.null.sd / 20
+    if name == "cca_r2":
+        assert exact.null.sd == pytest.approx(drawn.null.sd, rel=0.15)
+        assert exact.null.threshold == pytest.approx(drawn.null.threshold, rel=0.1)
+        assert only(a[:, 2], b[:, 2], name).null.method == "analytic"
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_the_interval_of_a_fit_is_that_of_the_held_out_value(name: str) -> None:
+    a, b = noise(200, 40)
+    found = only(a, b, {"metric": name}, null={"method": "none"})
+    assert found.interval is not None
+    assert found.interval.method == "held-out"
+    assert any("held-out" in warning for warning in found.warnings)
+    at_chance = np.pi / 2 if name == "angular_shape" else np.sqrt(2) if name == "bures" else 0.0
+    assert found.interval.low - 0.01 <= at_chance <= found.interval.high + 0.01
+    assert found.value is not None
+    assert not found.interval.low <= found.value <= found.interval.high
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("gulp", "block-jackknife"), ("eigenspace_overlap", "block-jackknife"), ("linear_predictivity", "held-out")],
+)
+def test_the_interval_of_the_others_holds_the_score(name: str, method: str) -> None:
+    a, b = views()
+    found = only(a[:, 2], b[:, 2], name, null={"method": "none"})
+    assert found.interval is not None
+    assert found.value is not None
+    assert found.interval.method == method
+    assert found.interval.low < found.value < found.interval.high
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("metric", [*WHITENED, {"metric": "angular_shape", "alpha": 0}, {"metric": "gulp", "ridge": 0}])
+def test_as_many_dimensions_as_rows_leave_whitened_metrics_undefined(metric: object) -> None:
+    a, b = noise(30, 29)
+    found = only(a, b, metric)
+    assert found.status == "undefined"
+    assert found.reason is not None
+    assert found.reason.code == "not-enough-rows"
+    assert "29 directions" in found.reason.detail
+    assert only(a[:, :12], b[:, :12], metric).status == "defined"
+
+
+def test_the_column_spaces_need_fewer_dimensions_than_rows() -> None:
+    assert only(*noise(30, 30), "eigenspace_overlap").reason is not None
+    assert only(*noise(30, 29), "eigenspace_overlap").status == "defined"
+
+
+@pytest.mark.parametrize("name", ["svcca", "procrustes", "angular_shape", "bures", "gulp", "linear_predictivity"])
+def test_the_others_are_defined_with_more_dimensions_than_rows(name: str) -> None:
+    found = only(*noise(30, 50), name)
+    assert found.status == "defined"
+    assert found.interval is not None
+
+
+def test_directions_that_two_layers_must_share_are_named() -> None:
+    found = only(*noise(30, 20), "cca_mean")
+    assert any("share 11 directions" in warning for warning in found.warnings)
+    correlations = slow.correlations(*(twins.unit_rows(side) for side in noise(30, 20)))
+    assert (correlations > 1 - 1e-9).sum() == 11
+    assert not any("share" in warning for warning in only(*noise(60, 20), "cca_mean").warnings)
+
+
+@every_metric
+def test_constant_rows_leave_a_layer_undefined(name: str) -> None:
+    a, b = views()
+    a[:, 0] = 0.3
+    found = only(a, b, name, layers="all", null={"method": "none"}, interval=None)
+    assert found.grid[0] == (None, None, None)
+    assert found.status == "defined"
+    assert only(a[:, 0], b[:, 0], name).reason is not None
+
+
+@every_metric
+def test_the_least_number_of_rows_gives_an_answer_or_a_reason(name: str) -> None:
+    a, b = noise(4, 2)
+    found = only(a, b, name)
+    assert (found.value is None) == (found.reason is not None)
+    if name == "linear_predictivity":
+        assert found.reason is not None
+        assert "fewer folds" in found.reason.detail
+        assert only(a, b, {"metric": name, "folds": 2}).status == "defined"
+
+
+@pytest.mark.parametrize("direction", ["ab", "ba", "mean"])
+def test_predictivity_is_measured_in_the_direction_asked_for(direction: str) -> None:
+    """Three of the columns of a are all that b has: a predicts b, b does not predict a."""
+    a = np.random.default_rng(0).normal(size=(150, 9))
+    options = {"preparation": {"profile": "none"}, "null": {"method": "none"}}
+    found = only(a, a[:, :3], {"metric": "linear_predictivity", "direction": direction}, **options)
+    expected = {"ab": 1.0, "ba": 0.29, "mean": 0.645}[direction]
+    assert found.value == pytest.approx(expected, abs=0.05)
+    swapped = only(a[:, :3], a, {"metric": "linear_predictivity", "direction": direction}, **options)
+    other = {"ab": 0.29, "ba": 1.0, "mean": 0.645}[direction]
+    assert swapped.value == pytest.approx(other, abs=0.05)
+
+
+def test_predictivity_draws_pair_rows_the_same_way_in_both_directions() -> None:
+    """The mean over both ways of a symmetric pair is at chance what each way is."""
+    a, b = views()
+    null = {"method": "permutation", "draws": 50}
+    means = [
+        only(a[:, 2], b[:, 2], {"metric": "linear_predictivity", "direction": way}, null=null).null.mean
+        for way in ("ab", "ba", "mean")
+    ]
+    assert means[2] == pytest.approx((means[0] + means[1]) / 2, abs=1e-9)  # type: ignore[operator]  # all are defined
+
+
+def test_metrics_of_one_request_share_one_decomposition_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from consilience.metrics import subspaces
+
+    taken = []
+    exact = subspaces.find_spectrum
+
+    def counted(rows: np.ndarray, *, centre: bool, zscore: bool, leading: int | None) -> object:
+        taken.append((centre, zscore))
+        return exact(rows, centre=centre, zscore=zscore, leading=leading)
+
+    monkeypatch.setattr(subspaces, "find_spectrum", counted)
+    a, b = views()
+    score(a, b, metrics=NAMES[:9], layers="all", null={"method": "none"}, interval=None)
+    assert sorted(taken) == [(False, False)] * 6 + [(True, False)] * 6 + [(True, True)] * 6

@@ -1,0 +1,195 @@
+"""Which folder a name leads to, and what is refused before anything of it is loaded."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from consilience.contract.models import parse_model
+from consilience.errors import ConsilienceError, ModelNotAllowed, UnknownModel, UnreadableFile, UnsupportedFormat
+from consilience.models.files import Source, find_source
+from consilience.models.registry import open_model
+from consilience.models.rules import Rules, find_packaged
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def find(identifier: str, rules: Rules) -> Source:
+    return find_source(parse_model(identifier), identifier, rules)
+
+
+@pytest.fixture
+def hub(copy_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub with one model in it, as huggingface_hub lays it out."""
+    from huggingface_hub import constants
+
+    root = tmp_path / "hub"
+    model = root / "models--acme--tiny"
+    (model / "snapshots").mkdir(parents=True)
+    copy_of("tiny-bert").rename(model / "snapshots" / COMMIT)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root))
+    return model
+
+
+def test_a_model_in_the_hubs_cache_has_its_commit_as_revision(hub: Path) -> None:
+    assert find("hf:acme/tiny", Rules()).revision == COMMIT
+    assert find(f"hf:acme/tiny@{COMMIT}", Rules()).folder == hub / "snapshots" / COMMIT
+
+
+def test_a_revision_that_is_not_here_is_unknown(hub: Path) -> None:
+    with pytest.raises(UnknownModel, match="not on this machine"):
+        find("hf:acme/tiny@v2", Rules())
+
+
+def test_a_model_that_is_nowhere_is_unknown_and_the_hint_says_how_to_get_it() -> None:
+    with pytest.raises(UnknownModel, match="CONSILIENCE_MODEL_DOWNLOADS") as caught:
+        find("hf:acme/nothing", Rules())
+    assert caught.value.value == "hf:acme/nothing"
+
+
+def test_the_operators_folders_come_before_the_hub(folders: Path) -> None:
+    found = find("hf:tiny-bert", Rules(folders=(folders,)))
+    assert found.folder == folders / "tiny-bert"
+    named = find("st:acme/other-name", Rules(named={"acme/other-name": folders / "tiny-bert"}))
+    assert named.folder == found.folder
+    assert named.revision == found.revision
+
+
+def test_an_organisation_may_be_left_out_as_on_the_hub(folders: Path) -> None:
+    rules = Rules(named={"sentence-transformers/tiny": folders / "tiny-sentences", "timm/tiny": folders / "tiny-vit"})
+    assert find("st:tiny", rules).folder == folders / "tiny-sentences"
+    assert find("timm:tiny", rules).folder == folders / "tiny-vit"
+    with pytest.raises(UnknownModel):
+        find("hf:tiny", rules)
+
+
+def test_the_revision_of_a_folder_is_what_sha256sum_says_of_it(folders: Path) -> None:
+    summed = subprocess.run(  # noqa: S602 - a pipeline of fixed words
+        "find . -type f \\( -name '*.json' -o -name '*.safetensors' -o -name '*.txt' -o -name '*.model' \\) -printf '%P\\n'"
+        " | LC_ALL=C sort | xargs sha256sum | sha256sum",
+        cwd=folders / "tiny-gpt",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert find("hf:tiny-gpt", Rules(folders=(folders,))).revision == f"sha256:{summed.stdout.split()[0]}"
+
+
+def test_a_path_must_lie_in_a_folder_of_the_operators(folders: Path, tmp_path: Path) -> None:
+    rules = Rules(folders=(folders,))
+    assert find("local:tiny-bert", rules).folder == folders / "tiny-bert"
+    assert find(f"local:{folders}/tiny-bert", rules).folder == folders / "tiny-bert"
+    with pytest.raises(ModelNotAllowed, match="not in a folder"):
+        find(f"local:{tmp_path}", rules)
+    with pytest.raises(ModelNotAllowed, match="not in a folder"):
+        find("local:tiny-bert", Rules())
+    with pytest.raises(UnknownModel, match="no such folder"):
+        find("local:nothing", rules)
+
+
+def test_a_link_that_leads_out_of_the_folders_is_not_followed(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "link").symlink_to(folders / "tiny-bert")
+    (tmp_path / "inside" / "knot").symlink_to(tmp_path / "inside" / "knot")
+    rules = Rules(folders=(tmp_path / "inside",), named=find_packaged())
+    for identifier in ("local:link", f"local:{tmp_path}/inside/link", "hf:link", "st:link"):
+        with pytest.raises(ModelNotAllowed, match="not in a folder"):
+            find(identifier, rules)
+    with pytest.raises(UnknownModel):
+        find("local:knot", rules)
+
+
+def test_a_link_inside_of_the_folders_is_followed(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folders / "tiny-bert")
+    assert find("hf:link", Rules(folders=(tmp_path, folders))).folder == folders / "tiny-bert"
+
+
+@pytest.mark.parametrize("name", ["acme/a--b", "a.git", "x" * 120])
+def test_a_name_that_the_hub_cannot_have_is_unknown(name: str) -> None:
+    with pytest.raises(UnknownModel, match="can be called"):
+        find(f"hf:{name}", Rules())
+
+
+def test_a_file_that_cannot_be_read_is_named_without_the_path_to_it(
+    copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copy_of("tiny-bert")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/proc/self/mem")  # it is there, and reading it fails
+    with pytest.raises(UnreadableFile, match=r"The files of hf:tiny-bert cannot be read") as caught:
+        find("hf:tiny-bert", Rules(folders=(tmp_path,)))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def pickle_alone(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def parts_elsewhere(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../other.safetensors"}}')
+
+
+def parts_that_are_pickles(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "pytorch_model.bin"}}')
+
+
+def an_adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/etc"}')
+
+
+def a_module_of_its_own(folder: Path) -> None:
+    (folder / "modules.json").write_text(json.dumps([{"path": "", "type": "os.system"}]))
+
+
+def a_module_elsewhere(folder: Path) -> None:
+    module = {"path": "../..", "type": "sentence_transformers.models.Dense"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+
+
+def a_module_of_pickles(folder: Path) -> None:
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"")
+    module = {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "said"),
+    [
+        (pickle_alone, UnsupportedFormat, "are pickles"),
+        (no_weights, UnreadableFile, "has no weights"),
+        (parts_elsewhere, UnreadableFile, "not there"),
+        (parts_that_are_pickles, UnreadableFile, "not there"),
+        (an_adapter, UnsupportedFormat, "adapter"),
+        (a_module_of_its_own, UnsupportedFormat, "code that comes with it"),
+        (a_module_elsewhere, UnreadableFile, "out of its folder"),
+        (a_module_of_pickles, UnsupportedFormat, "are pickles"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_could_run_code_is_refused_before_it_is_loaded(
+    damage: Callable[[Path], None],
+    error: type[ConsilienceError],
+    said: str,
+    copy_of: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    damage(copy_of("tiny-bert"))
+    for kind in ("hf", "st", "local"):
+        with pytest.raises(error, match=said):
+            find(f"{kind}:tiny-bert", Rules(folders=(tmp_path,)))
+
+
+def test_what_the_operator_does_not_allow_is_not_even_looked_for(folders: Path) -> None:
+    with pytest.raises(ModelNotAllowed, match="CONSILIENCE_MODELS"):
+        open_model("hf:tiny-bert", Rules(allowed=("baseline:*",), folders=(folders,)))

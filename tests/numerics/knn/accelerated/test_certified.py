@@ -1,0 +1,162 @@
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilience.numerics.knn import build
+from consilience.numerics.knn.accelerated import bfloat16
+from consilience.numerics.knn.accelerated.bfloat16 import build_certified
+from consilience.numerics.knn.graph import NeighbourGraph, build_exact
+from tests import twins
+from tests.hostile_rows import (
+    HOSTILE,
+    Draw,
+    Rows,
+    almost_nothing,
+    anisotropic,
+    clusters,
+    draw_case,
+    near_ties,
+    normal,
+    rounding_ties,
+    some_zero,
+    sort_all,
+)
+
+
+@pytest.mark.parametrize("scale", [0, -70, 58], ids=["", "tiny", "huge"])
+@pytest.mark.parametrize("d", [8, 100])
+@pytest.mark.parametrize("draw", HOSTILE)
+def test_hostile_rows_have_the_neighbours_of_a_full_sort_in_float64(draw: Draw, d: int, scale: int) -> None:
+    x = np.ldexp(draw(np.random.default_rng(d), 1100, d), scale)
+    graph = build_certified(x, 10)
+    np.testing.assert_array_equal(graph.ids, sort_all(x, 10))
+    assert graph.builder == "certified_bf16"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(HOSTILE), st.integers(5, 300), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
+def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
+    x, groups, k = draw_case(draw, n, d, seed, data)
+    np.testing.assert_array_equal(build_certified(x, k, groups).ids, sort_all(x, k, groups))
+
+
+def test_the_mean_cosine_of_the_anisotropic_rows_is_as_high_as_that_of_language_models() -> None:
+    unit = twins.unit_rows(anisotropic(np.random.default_rng(0), 1100, 8))
+    assert (unit @ unit.T).mean() > 0.85
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(700, 24, 48), (2500, 96, 10), (1025, 768, 48), (600, 3, 10)])
+def test_rows_of_length_one_have_the_neighbours_of_a_flat_search_but_for_rounding(n: int, d: int, k: int) -> None:
+    x = twins.unit_rows(np.random.default_rng(n).normal(size=(n, d))).astype(np.float32)
+    found, flat = build_certified(x, k), build_exact(x, k)
+    np.testing.assert_allclose(found.similarities, flat.similarities, rtol=0, atol=1e-6)
+    assert (found.ids == flat.ids).mean() > 0.998
+
+
+def _found(x: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Every similarity as found in bfloat16, and the bound of each row over all of them."""
+    n = len(x)
+    rounded, rows = bfloat16.round_centred(x), np.arange(n, dtype=np.int32)
+    found = bfloat16._search(rounded, rows, n - 1, None)
+    keys = found.best()
+    graph = bfloat16.read_graph(keys, "")
+    errors = rounded.errors(rows, bfloat16.find_ends(keys, found.counts))
+    similarity = np.zeros((n, n))
+    np.put_along_axis(similarity, graph.ids.astype(np.intp), graph.similarities.astype(np.float64), axis=1)
+    return similarity, errors
+
+
+@pytest.mark.parametrize("d", [1, 8, 300])
+@pytest.mark.parametrize("draw", [*HOSTILE, rounding_ties, almost_nothing, normal])
+def test_no_similarity_is_further_off_than_its_bound(draw: Draw, d: int) -> None:
+    x = draw(np.random.default_rng(d), 260, d)
+    found, errors = _found(x)
+    off = np.abs(found - x.astype(np.float64) @ x.astype(np.float64).T)
+    np.fill_diagonal(off, 0)
+    assert (off <= errors[:, None]).all()
+
+
+def test_the_bound_is_not_looser_than_its_constants() -> None:
+    x = normal(np.random.default_rng(1), 400, 256)
+    _, errors = _found(x)
+    assert errors.max() < (2.0**-7 + 2.0**-16 + 256 * 2.0**-23) * 1.01 + 2.0**-8 * 0.5
+
+
+def test_rounding_the_operands_can_cost_what_the_first_constant_says_and_the_product_what_the_last_says() -> None:
+    import torch
+
+    x = torch.full((1, 64), 1 + 2.0**-8)
+    product = float(x.bfloat16()[0] @ x.bfloat16()[0])
+    assert (float(x[0].double() @ x[0].double()) - product) / product == pytest.approx(2.0**-7 + 2.0**-16)
+    tie = torch.tensor([[1.0, 2.0**-8]]).bfloat16()
+    assert float(torch.mm(tie, torch.ones(2, 1).bfloat16())) == 1.0  # and not 1 + 2^-8
+
+
+def test_rows_of_no_structure_certify_and_crowds_and_copies_do_not() -> None:
+    assert 0 < (build_certified(clusters(np.random.default_rng(0), 1100, 100), 10).certified or 0) < 0.9
+    assert build_certified(normal(np.random.default_rng(0), 3000, 256), 10).certified == 1.0
+    assert build_certified(np.ones((300, 8), np.float32), 10).certified == 0.0
+
+
+def test_the_share_survives_the_cache() -> None:
+    graph = build_certified(some_zero(np.random.default_rng(0), 500, 8), 10)
+    assert graph.certified == pytest.approx(0.67, abs=0.1)
+    assert NeighbourGraph.from_bytes(graph.to_bytes()).certified == graph.certified
+
+
+def test_it_tells_how_far_it_is_and_gives_torch_its_threads_back() -> None:
+    import torch
+
+    threads, told = torch.get_num_threads(), list[int]()
+    build_certified(normal(np.random.default_rng(0), 2000, 4), 5, report=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 2000
+    assert torch.get_num_threads() == threads
+
+
+def test_a_processor_without_such_products_gets_the_same_graph() -> None:
+    code = (
+        "import numpy as np, sys; from consilience.numerics.knn.accelerated.bfloat16 import build_certified;"
+        "x = np.random.default_rng(0).integers(-900, 900, size=(700, 8)).astype(np.float32);"
+        "sys.stdout.buffer.write(build_certified(x, 10).ids.tobytes())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "avx2"},
+    )
+    x = np.random.default_rng(0).integers(-900, 900, size=(700, 8)).astype(np.float32)
+    np.testing.assert_array_equal(np.frombuffer(ran.stdout, np.int32).reshape(700, 10), sort_all(x, 10))
+
+
+def test_auto_takes_it_for_long_searches_on_processors_that_have_such_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "is_native", lambda: True)
+    assert build.choose_builder(200_000, 768) == "certified_bf16"
+    assert build.choose_builder(2000, 768) == "symmetric"
+    monkeypatch.setattr(build, "is_native", lambda: False)
+    assert build.choose_builder(200_000, 768) == "symmetric"
+
+
+def _search(pipe: "multiprocessing.connection.Connection") -> None:
+    pipe.send(build_certified(near_ties(np.random.default_rng(0), 1500, 8), 10).ids)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_searches_after_its_parent() -> None:
+    fork = multiprocessing.get_context("fork")
+    ids = build_certified(near_ties(np.random.default_rng(0), 1500, 8), 10).ids
+    here, there = fork.Pipe()
+    child = fork.Process(target=_search, args=(there,))
+    child.start()
+    assert here.poll(60)
+    np.testing.assert_array_equal(here.recv(), ids)
+    child.join(10)
+    assert child.exitcode == 0

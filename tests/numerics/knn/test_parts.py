@@ -1,0 +1,125 @@
+"""A graph in parts is the graph in one piece, to the last bit."""
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilience.numerics.knn.accelerated import bfloat16, bfloat16_parts
+from consilience.numerics.knn.accelerated.bfloat16 import build_certified, make_keys
+from consilience.numerics.knn.build import ExactBuilder, build_graph
+from consilience.numerics.knn.graph import find_exponent
+from consilience.numerics.knn.parts import PART_STEPS, STRIPES_MAX, GraphTask, build_in_parts, split_pairs
+from consilience.numerics.knn.symmetric import all_pairs, block_edges, count_blocks
+from consilience.numerics.rows.parallel import HERE
+from consilience.numerics.rows.prepared import PreparedRows
+from consilience.numerics.rows.sources import ArrayLayer
+from tests.hostile_rows import HOSTILE, Draw, draw_case, sort_all
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class Told(list[int]):
+    """What was reported."""
+
+
+class Counting:
+    """Counts the parts that it runs."""
+
+    elsewhere = True
+
+    def __init__(self) -> None:
+        self.parts = 0
+
+    def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        self.parts += len(parts)
+        return map(function, pickle.loads(pickle.dumps(parts)))  # noqa: S301 - our own, as a cluster's are
+
+    def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+        return HERE.overlap(calls)
+
+
+@pytest.mark.parametrize(
+    ("builder", "count"), [("auto", 10), ("symmetric", 10), ("certified_bf16", 1 + 10 + 7), ("faiss", 1)]
+)
+def test_its_parts_make_the_same_graph(monkeypatch: pytest.MonkeyPatch, builder: ExactBuilder, count: int) -> None:
+    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 720 * 720 * 16)
+    x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float16)
+    x[5], groups = x[1700], np.arange(2000, dtype=np.int32) // 2
+    rows, parts, told = PreparedRows(ArrayLayer("0", x)), Counting(), Told()
+    found = build_in_parts(GraphTask(rows, 12, groups, 0, builder), parts, told.append)
+    whole = build_graph(rows.load().array, 12, groups, None, builder)
+    np.testing.assert_array_equal(found.ids, whole.ids)
+    np.testing.assert_array_equal(found.similarities, whole.similarities)
+    assert (found.builder, parts.parts) == (whole.builder, count)
+    assert told == sorted(told)
+    assert not told or told[-1] == 2000
+
+
+@pytest.mark.parametrize(("n", "dim"), [(200, 8), (5000, 64), (16_384, 1024), (100_000, 768), (1_000_000, 384)])
+def test_every_tile_is_in_one_part_and_parts_are_of_a_size(n: int, dim: int) -> None:
+    split = split_pairs(n, dim)
+    assert sorted(pair for pairs in split for pair in pairs) == all_pairs(count_blocks(n))
+    steps = max(len(pairs) for pairs in split) * block_edges(n)[1] ** 2 * dim
+    stripes = (2 * len(split)) ** 0.5
+    assert stripes < STRIPES_MAX + 1
+    assert steps <= PART_STEPS or stripes > STRIPES_MAX - 2
+
+
+@pytest.mark.parametrize("scale", [0, 58], ids=["", "huge"])
+@pytest.mark.parametrize("draw", HOSTILE)
+def test_hostile_rows_in_parts_have_the_neighbours_of_a_full_sort_in_float64(
+    monkeypatch: pytest.MonkeyPatch, draw: Draw, scale: int
+) -> None:
+    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 720 * 720 * 8)
+    x = np.ldexp(draw(np.random.default_rng(8), 1100, 8), scale)
+    rows = PreparedRows(ArrayLayer("0", x), normalise=False)
+    groups = np.arange(1100, dtype=np.int32) // 3
+    graph = build_in_parts(GraphTask(rows, 10, groups, find_exponent(x), "certified_bf16"), HERE)
+    np.testing.assert_array_equal(graph.ids, sort_all(x, 10, groups))
+    whole = build_certified(x, 10, groups)
+    np.testing.assert_array_equal(graph.similarities, whole.similarities)
+    assert graph.certified == whole.certified
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from(HOSTILE), st.integers(5, 600), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
+def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
+    """Also with so few candidates that each one counts, and with room for more than there are."""
+    x, groups, k = draw_case(draw, n, d, seed, data)
+    task = GraphTask(PreparedRows(ArrayLayer("0", x), normalise=False), k, groups, builder="certified_bf16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1)
+        patch.setattr(bfloat16_parts, "DECIDED", 500)
+        patch.setattr(bfloat16, "BEYOND_MIN", data.draw(st.sampled_from([0, 38])))
+        graph, whole = build_in_parts(task, Counting()), build_certified(x, k, groups)
+    np.testing.assert_array_equal(graph.ids, sort_all(x, k, groups))
+    assert graph.certified == whole.certified
+
+
+@pytest.mark.parametrize("draw", HOSTILE)
+def test_what_one_part_finds_spares_the_others_no_candidate(monkeypatch: pytest.MonkeyPatch, draw: Draw) -> None:
+    """With one candidate beyond the neighbour that is wanted, any that is passed over shows in who is certified."""
+    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1)
+    monkeypatch.setattr(bfloat16, "BEYOND_MIN", 0)
+    x = draw(np.random.default_rng(3), 2200, 8)
+    rows = PreparedRows(ArrayLayer("0", x), normalise=False)
+    graph = build_in_parts(GraphTask(rows, 1, builder="certified_bf16"), HERE)
+    whole = build_certified(x, 1)
+    np.testing.assert_array_equal(graph.ids, sort_all(x, 1))
+    assert graph.certified == whole.certified
+
+
+def test_every_candidate_is_decided_that_can_be_among_the_best_if_both_it_and_the_last_of_them_are_off() -> None:
+    found = np.array([[0.9, 0.8, 0.79, 0.71, 0.69], [0.9, 0.8, 0.5, 0.4, 0.3]], np.float32)
+    ids, keys = np.arange(10, dtype=np.int32).reshape(2, 5), np.empty((2, 5), np.uint64)
+    make_keys(found, ids, np.array([5, 4]), keys, 0, 2)
+    # At k = 2 and errors of 0.05, 0.8 can be 0.75 and 0.71 can be 0.76; 0.69 is at most 0.74.
+    needed = bfloat16_parts._count_needed(keys, np.array([0.05, 0.05]), 2)
+    assert needed.tolist() == [4, 2]
+    assert bfloat16_parts._count_needed(keys, np.array([0.05, 10.0]), 2).tolist() == [4, 4]

@@ -1,0 +1,114 @@
+"""Sparse CKNNA against masked n x n matrices."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilience.numerics.neighbour_overlap.cknna import Variant, _alignment, cknna, weigh
+from consilience.numerics.neighbour_overlap.lists import Lists
+from tests import twins_neighbours as slow
+
+VARIANTS: tuple[Variant, ...] = ("prh", "paper", "biased")
+each_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def dense(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) @ x.T.astype(np.float64)
+
+
+def neighbour_mask(x: np.ndarray, k: int, variant: str) -> np.ndarray:
+    """Under `biased` the diagonal competes, as in the reference's topk."""
+    kernel = dense(x)
+    if variant != "biased":
+        np.fill_diagonal(kernel, -np.inf)
+    return slow.mask(np.argsort(-kernel, axis=1, kind="stable")[:, :k])
+
+
+@each_variant
+@pytest.mark.parametrize("k", [2, 10, 79])
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_it_is_that_of_masked_kernels(variant: Variant, k: int, scale: float) -> None:
+    x, y = (scale * side * np.linspace(1, scale, 80, dtype=np.float32)[:, None] for side in slow.views(80))
+    found = cknna(*(weigh(slow.lists_of(side, k), k, variant) for side in (x, y)), variant)
+    masks = [neighbour_mask(side, k, variant) for side in (x, y)]
+    assert found == pytest.approx(slow.cknna(dense(x), dense(y), *masks, variant), abs=2e-6)
+
+
+@each_variant
+@settings(deadline=None, max_examples=60)
+@given(n=st.integers(4, 40), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_the_sparse_sums_of_any_two_graphs_equal_the_dense_ones(
+    variant: Variant, n: int, seed: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, n))
+    rng = np.random.default_rng(seed)
+    ids = [np.array([rng.permutation(n)[:k] for _ in range(n)], dtype=np.int32) for _ in range(2)]
+    kernels = [rng.normal(size=(n, n)) + 1 for _ in range(2)]
+    values = [
+        np.take_along_axis(kernel, graph.astype(np.intp), axis=1) for kernel, graph in zip(kernels, ids, strict=True)
+    ]
+    shared = slow.mask(ids[0].astype(np.intp)) * slow.mask(ids[1].astype(np.intp))
+    expected = slow.masked_similarity(shared * kernels[0], shared * kernels[1], variant)
+    assert _alignment(ids[0], values[0], ids[1], values[1], variant) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@each_variant
+def test_what_a_graph_shares_with_itself_are_all_its_edges(variant: Variant) -> None:
+    lists = slow.lists_of(slow.views(60)[0], 8)
+    lists.ids[7, 5:] = -1
+    graph = weigh(lists, 8, variant)
+    shared = _alignment(graph.ids, graph.values, graph.ids, graph.values, variant)
+    assert graph.own == pytest.approx(shared, rel=1e-12)
+
+
+@each_variant
+def test_relabelling_equals_permuting_the_rows(variant: Variant) -> None:
+    x, y = slow.views(60)
+    order = np.random.default_rng(4).permutation(60)
+    a, b, again = (weigh(slow.lists_of(side, 8), 8, variant) for side in (x, y, y[order]))
+    assert cknna(a, b.relabelled(order), variant) == pytest.approx(cknna(a, again, variant), abs=1e-6)
+
+
+@each_variant
+def test_a_part_of_the_items_equals_searching_them_again(variant: Variant) -> None:
+    sides = slow.views(90)
+    kept = np.random.default_rng(5).random(90) < 0.6
+    parts = [weigh(slow.lists_of(side, 89).within(kept, 7), 7, variant) for side in sides]
+    again = [weigh(slow.lists_of(side[kept], 7), 7, variant) for side in sides]
+    assert cknna(*parts, variant) == pytest.approx(cknna(*again, variant), abs=1e-6)
+
+
+def test_only_the_reference_variant_depends_on_the_order_of_the_sides() -> None:
+    a, b = slow.views(60)
+    for variant in VARIANTS:
+        forth, back = (weigh(slow.lists_of(side, 6), 6, variant) for side in (a, b))
+        same = cknna(forth, back, variant) == pytest.approx(cknna(back, forth, variant), abs=1e-12)
+        assert same == (variant != "prh")
+
+
+@each_variant
+def test_lists_that_ran_out_add_nothing(variant: Variant) -> None:
+    """A list without neighbours is a row without edges."""
+    x, y = slow.views(40)
+    graphs = [weigh(slow.lists_of(side, 5), 5, variant) for side in (x, y)]
+    for graph in graphs:
+        graph.ids[7] = -1
+    masks = [slow.mask(np.where(graph.ids < 0, 0, graph.ids).astype(np.intp)) for graph in graphs]
+    kernels = []
+    for mask, graph in zip(masks, graphs, strict=True):
+        mask[7] = 0
+        kernels.append(np.zeros((40, 40)))
+        np.put_along_axis(kernels[-1], np.where(graph.ids < 0, 0, graph.ids).astype(np.intp), graph.values, axis=1)
+    shared = masks[0] * masks[1]
+    expected = slow.masked_similarity(shared * kernels[0], shared * kernels[1], variant)
+    a, b = graphs
+    assert _alignment(a.ids, a.values, b.ids, b.values, variant) == pytest.approx(expected, abs=1e-12)
+
+
+def test_it_has_no_value_where_a_graph_does_not_resemble_itself() -> None:
+    """One-way edges only: no reciprocal pair is left, and the unbiased HSIC of the masked kernel is below 0."""
+    ids = np.array([[1], [2], [3], [4], [5], [0]], dtype=np.int32)
+    ring = weigh(Lists.of(ids, np.ones((6, 1), np.float32)), 1, "prh")
+    assert ring.own <= 0
+    assert np.isnan(cknna(ring, ring))

@@ -1,0 +1,152 @@
+"""Every metric of neighbour lists against its slow twin, and the grid kernel of mutual_knn."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilience.numerics.neighbour_overlap import metrics
+from consilience.numerics.neighbour_overlap.lists import Lists, Space
+from tests import twins
+from tests import twins_neighbours as slow
+
+PAIRS = {
+    "jaccard_knn": (metrics.jaccard_knn, slow.jaccard_knn),
+    "rank_similarity": (metrics.rank_similarity, slow.rank_similarity),
+    "lcs_knn": (metrics.lcs_knn, slow.lcs_knn),
+    "edit_distance_knn": (metrics.edit_distance_knn, slow.edit_distance_knn),
+    "cycle_knn": (metrics.cycle_knn, slow.cycle_knn),
+}
+each_metric = pytest.mark.parametrize(("fast", "twin"), PAIRS.values(), ids=PAIRS)
+
+
+@st.composite
+def pairs_of_lists(draw: st.DrawFn) -> tuple[Lists, Lists]:
+    """Any lists without repeats and without the item itself."""
+    n = draw(st.integers(4, 12))
+    k = draw(st.integers(1, n - 1))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def side() -> Lists:
+        rows = [rng.permutation(np.delete(np.arange(n), i))[:k] for i in range(n)]
+        return Lists.of(np.array(rows, dtype=np.int32))
+
+    first = side()
+    if draw(st.booleans()):  # near copies, so that long common runs occur
+        ids = first.ids.copy()
+        for row in ids[:: draw(st.integers(1, 3))]:
+            row[:] = np.roll(row, draw(st.integers(0, 2)))
+        return first, Lists.of(ids)
+    return first, side()
+
+
+@each_metric
+@settings(deadline=None, max_examples=80)
+@given(pair=pairs_of_lists())
+def test_any_two_lists_score_what_the_slow_twin_says(
+    fast: Callable[[Lists, Lists], float], twin: Callable[[np.ndarray, np.ndarray], float], pair: tuple[Lists, Lists]
+) -> None:
+    a, b = pair
+    assert fast(a, b) == pytest.approx(twin(a.ids, b.ids), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=80)
+@given(pair=pairs_of_lists())
+def test_the_metrics_keep_their_order(pair: tuple[Lists, Lists]) -> None:
+    a, b = pair
+    mutual = metrics.mutual_knn(a, b)
+    assert 0 <= metrics.jaccard_knn(a, b) <= mutual + 1e-12
+    assert 0 <= metrics.edit_distance_knn(a, b) <= metrics.lcs_knn(a, b) + 1e-12 <= mutual + 2e-12
+    assert 0 <= metrics.rank_similarity(a, b) <= 1 + 1e-12
+
+
+@each_metric
+@pytest.mark.parametrize("k", [1, 10, 70])
+def test_real_lists_score_what_the_slow_twin_says(
+    fast: Callable[[Lists, Lists], float], twin: Callable[[np.ndarray, np.ndarray], float], k: int
+) -> None:
+    a, b = (slow.lists_of(x, k) for x in slow.views(90))
+    assert fast(a, b) == pytest.approx(twin(a.ids, b.ids), abs=1e-12)
+
+
+def test_raw_lcs_is_not_divided_by_k() -> None:
+    a, b = (slow.lists_of(x, 7) for x in slow.views(60))
+    assert metrics.lcs_knn(a, b, raw=True) == pytest.approx(7 * metrics.lcs_knn(a, b))
+
+
+def test_the_directions_of_a_cycle_are_each_others_with_the_sides_swapped() -> None:
+    a, b = (slow.lists_of(x, 3) for x in slow.views(60))
+    forth, back = metrics.cycle_knn(a, b, "ab"), metrics.cycle_knn(a, b, "ba")
+    assert forth != back
+    assert back == metrics.cycle_knn(b, a)
+    assert metrics.cycle_knn(a, b, "mean") == pytest.approx((forth + back) / 2)
+
+
+@pytest.mark.parametrize("k", [1, 6, 40])
+@pytest.mark.parametrize("squared", [False, True])
+def test_second_order_cosine_is_that_of_whole_similarity_matrices(k: int, squared: bool) -> None:
+    x, y = slow.views(80)
+    a, b = slow.lists_of(x, k), slow.lists_of(y, k)
+    if squared:
+        a, b = (Lists.of(s.ids, s.similarities, Space(lambda r=r: r, lambda r=r: r @ r.T)) for s, r in ((a, x), (b, y)))
+    assert metrics.second_order_cosine(a, b) == pytest.approx(slow.second_order_cosine(x, y, a.ids, b.ids), abs=1e-6)
+
+
+def test_second_order_cosine_has_no_value_where_an_item_resembles_nothing() -> None:
+    rows = np.eye(6, dtype=np.float32)
+    assert np.isnan(metrics.second_order_cosine(slow.lists_of(rows, 2), slow.lists_of(rows, 2)))
+
+
+def test_many_inner_products_are_shared_among_threads_and_stay_the_same() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2000, 96)).astype(np.float32)
+    left, right = rng.permutation(2000).astype(np.int32), rng.integers(0, 2000, (2000, 30)).astype(np.int32)
+    expected = np.einsum("id,itd->it", x[left].astype(np.float64), x[right].astype(np.float64))
+    np.testing.assert_allclose(Space(lambda: x).similarities(left, right), expected, atol=1e-4)
+
+
+def stacks(n: int, layers_a: int, layers_b: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n)
+    shared = rng.normal(size=(n, 6))
+    x = [twins.unit_rows(shared + rng.normal(size=(n, 6)) * (1 + i)) for i in range(layers_a)]
+    y = [twins.unit_rows(shared + rng.normal(size=(n, 6)) * (1 + i)) for i in range(layers_b)]
+    return np.array(x, np.float32), np.array(y, np.float32)
+
+
+def graphs(stack: np.ndarray, k: int) -> np.ndarray:
+    return np.stack([slow.lists_of(x, k).ids for x in stack])
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_the_overlap_is_that_of_sets(k: int) -> None:
+    x, y = stacks(120, 1, 1)
+    value = metrics.mutual_knn(slow.lists_of(x[0], k), slow.lists_of(y[0], k))
+    assert value == pytest.approx(twins.mutual_knn(x[0], y[0], k), abs=1e-12)
+
+
+@pytest.mark.parametrize("fast", [metrics.mutual_knn, metrics.jaccard_knn], ids=["mutual", "jaccard"])
+def test_it_is_1_when_every_other_row_is_a_neighbour(fast: Callable[[Lists, Lists], float]) -> None:
+    x, y = stacks(15, 1, 1)
+    assert fast(slow.lists_of(x[0], 14), slow.lists_of(y[0], 14)) == 1.0
+
+
+def test_a_grid_holds_each_pair_of_layers() -> None:
+    x, y = stacks(80, 3, 2)
+    expected = [[twins.mutual_knn(a, b, 7) for b in y] for a in x]
+    np.testing.assert_allclose(metrics.mutual_knn_grid(graphs(x, 7), graphs(y, 7)), expected, atol=1e-12)
+
+
+def test_a_grid_of_more_than_64_layers_is_counted_in_several_words() -> None:
+    x, y = stacks(30, 70, 2)
+    a, b = graphs(x, 4), graphs(y, 4)
+    expected = [[metrics.mutual_knn(Lists.of(s), Lists.of(t)) for t in b] for s in a]
+    np.testing.assert_allclose(metrics.mutual_knn_grid(a, b), expected, atol=1e-12)
+
+
+def test_relabelling_a_grid_equals_searching_the_permuted_rows_again() -> None:
+    x, y = stacks(90, 2, 3)
+    order = np.random.default_rng(5).permutation(90)
+    relabelled = metrics.mutual_knn_grid(graphs(x, 6), graphs(y, 6), order)
+    np.testing.assert_allclose(relabelled, metrics.mutual_knn_grid(graphs(x, 6), graphs(y[:, order], 6)), atol=1e-12)

@@ -1,0 +1,42 @@
+import threading
+
+import pytest
+
+from consilience.numerics.rows.parallel import read_ahead
+
+
+def test_blocks_come_in_order_and_cover_the_span() -> None:
+    found = list(read_ahead(lambda start, stop: list(range(start, stop)), slice(3, 20), 5))
+    assert [block for block, _ in found] == [slice(3, 8), slice(8, 13), slice(13, 18), slice(18, 20)]
+    assert [row for _, rows in found for row in rows] == list(range(3, 20))
+
+
+def test_no_more_than_one_block_is_read_before_it_is_asked_for() -> None:
+    started: list[int] = []
+
+    def read(start: int, _stop: int) -> int:
+        started.append(start)
+        return start
+
+    blocks = read_ahead(read, slice(0, 100), 10)
+    for _, found in blocks:
+        assert max(started) <= found + 10
+        if found == 50:
+            break
+    blocks.close()  # type: ignore[attr-defined]  # a generator
+    assert len(started) <= 7
+
+
+def test_its_thread_ends_with_it() -> None:
+    list(read_ahead(lambda start, _: start, slice(0, 30), 10))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+def test_what_goes_wrong_in_the_thread_goes_wrong_for_the_reader() -> None:
+    def read(start: int, _stop: int) -> int:
+        if start == 20:
+            raise OSError("gone")
+        return start
+
+    with pytest.raises(OSError, match="gone"):
+        list(read_ahead(read, slice(0, 50), 10))

@@ -1,0 +1,336 @@
+"""Upgrade reports: what they say of damage that is known, of real layers, and of input that cannot be used."""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from consilience.contract.upgrades import UpgradeReport, Way
+from consilience.errors import (
+    ConsilienceError,
+    InvalidRequest,
+    InvalidShape,
+    NonFiniteValues,
+    TooFewRows,
+    UnknownLayer,
+    UnpairedSides,
+)
+from consilience.numerics.regression.evaluation import split_held_out
+from consilience.upgrades.api import report
+
+DATA = Path(__file__).parents[1] / "examples" / "data"
+
+
+@pytest.fixture(scope="module")
+def docs() -> np.ndarray:
+    """(512, 7, 384), the layers of one model."""
+    return np.load(DATA / "dev_docs.npy")
+
+
+@pytest.fixture(scope="module")
+def code() -> np.ndarray:
+    return np.load(DATA / "dev_code.npy")
+
+
+def space(n: int = 600, dim: int = 16) -> np.ndarray:
+    """Rows around a few centres, as embeddings lie."""
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(30, dim))[rng.integers(0, 30, n)] + 0.7 * rng.normal(size=(n, dim))).astype(np.float32)
+
+
+def rotate(rows: np.ndarray) -> np.ndarray:
+    dim = rows.shape[1]
+    return (rows @ np.linalg.qr(np.random.default_rng(1).normal(size=(dim, dim)))[0]).astype(np.float32)
+
+
+def noisy(rows: np.ndarray, strength: float) -> np.ndarray:
+    return (rows + strength * np.random.default_rng(2).normal(size=rows.shape)).astype(np.float32)
+
+
+def shuffled(rows: np.ndarray, share: float) -> np.ndarray:
+    """Some rows swap places among each other: the new model takes them for other items."""
+    rng = np.random.default_rng(3)
+    some = rng.permutation(len(rows))[: int(share * len(rows))]
+    out = rows.copy()
+    out[some] = rows[np.roll(some, 1)]
+    return out
+
+
+def way(found: UpgradeReport, name: str) -> Way:
+    return next(one for one in found.ways if one.name == name)
+
+
+def best(found: UpgradeReport) -> float:
+    return max(one.recall.value for one in found.ways if one.kind in ("keep", "adapt"))
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    rows = rows.astype(np.float64)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def flat(queries: np.ndarray, documents: np.ndarray, k: int, own: np.ndarray | None = None) -> np.ndarray:
+    """The first k of an exact search by FAISS, without the asking rows themselves."""
+    index = faiss.IndexFlatIP(documents.shape[1])
+    index.add(unit(documents))
+    _, ids = index.search(unit(queries), k + 1)
+    if own is None:
+        return np.asarray(ids[:, :k])
+    return np.array([[i for i in row if i != me][:k] for row, me in zip(ids.tolist(), own.tolist(), strict=True)])
+
+
+def shares(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    pairs = zip(found.tolist(), wanted.tolist(), strict=True)
+    return np.array([len(set(a) & set(b)) / len(b) for a, b in pairs])
+
+
+def test_the_same_space_is_kept() -> None:
+    found = report(space(), space())
+    assert (found.verdict.word, found.verdict.way, found.verdict.clear) == ("keep", "keep", True)
+    assert found.agreement.shared.value == way(found, "keep").recall.value == 1
+    assert found.worst_documents[0].shared == 10
+
+
+def test_a_rotated_space_is_adapted() -> None:
+    found = report(space(), rotate(space()))
+    assert (found.verdict.word, found.verdict.way) == ("adapt", "adapt:procrustes")
+    assert found.agreement.shared.value == pytest.approx(1, abs=1e-3)
+    assert way(found, "keep").recall.value < 0.3
+    assert way(found, "adapt:procrustes").recall.value == pytest.approx(1, abs=0.01)
+
+
+def test_unrelated_spaces_are_embedded_anew() -> None:
+    found = report(space(), np.random.default_rng(5).normal(size=(600, 16)).astype(np.float32))
+    assert found.verdict.word == "re-embed"
+    assert found.agreement.shared.value == pytest.approx(found.agreement.chance, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        [noisy(rotate(space()), strength) for strength in (0.0, 0.1, 0.3, 1.0, 3.0)],
+        [shuffled(rotate(space()), share) for share in (0.0, 0.1, 0.3, 0.6, 1.0)],
+        [rotate(space())[:, :dim] for dim in (16, 14, 10, 6, 2)],
+    ],
+    ids=["noise", "shuffled rows", "dropped dimensions"],
+)
+def test_more_damage_is_ranked_lower(damaged: list[np.ndarray]) -> None:
+    found = [report(space(), new, maps=["procrustes"]) for new in damaged]
+    agreements = [one.agreement.shared.value for one in found]
+    recalls = [way(one, "adapt:procrustes").recall.value for one in found]
+    assert agreements == sorted(agreements, reverse=True)
+    assert recalls == sorted(recalls, reverse=True)
+    words = [one.verdict.word for one in found]
+    assert words[0] == "adapt"
+    assert words[-1] == "re-embed"
+    assert words == sorted(words)  # adapt comes before re-embed
+
+
+def test_rows_that_changed_places_are_those_listed_as_changed_most() -> None:
+    old = space()
+    moved = set(np.random.default_rng(3).permutation(600)[:60].tolist())
+    found = report(old, shuffled(old, 0.1), worst=30)
+    assert sum(changed.row in moved for changed in found.worst_documents) >= 28
+
+
+def test_every_figure_is_that_of_exact_searches(docs: np.ndarray, code: np.ndarray) -> None:
+    old, new, q_old, q_new = docs[:, 4], docs[:, 6], code[:, 4], code[:, 6]
+    found = report(old, new, queries=(q_old, q_new), maps=[], judgements={str(row): [row] for row in range(512)})
+    wanted, today, kept = flat(q_new, new, 10), flat(q_old, old, 10), flat(q_new, old, 10)
+    for name, ids in (("re_embed", wanted), ("old", today), ("keep", kept)):
+        assert way(found, name).recall.value == pytest.approx(shares(ids, wanted).mean())
+        judged = way(found, name).judged
+        assert judged is not None
+        assert judged.value == (ids == np.arange(512)[:, None]).any(axis=1).mean()
+    everyone = np.arange(512)
+    agreement = shares(flat(old, old, 10, everyone), flat(new, new, 10, everyone))
+    assert found.agreement.shared.value == pytest.approx(agreement.mean())
+    first = found.worst_queries[0]
+    assert [one.row for one in first.old] == today[first.row].tolist()
+    assert [one.row for one in first.new] == wanted[first.row].tolist()
+
+
+def test_recall_through_a_map_is_that_of_the_same_map_and_an_exact_search(docs: np.ndarray) -> None:
+    from consilience.maps.api import fit
+
+    old, new = docs[:, 5, :48], docs[:, 6, :48]
+    held = np.flatnonzero(split_held_out(512, 0.2, 0))
+    found = report(old, new, maps=["procrustes"])
+    assert found.queries.asked == len(held) == 103
+    translated = fit(new, old, map="procrustes").apply(new[held])
+    expected = shares(flat(translated, old, 10, held), flat(new[held], new, 10, held)).mean()
+    assert way(found, "adapt:procrustes").recall.value == pytest.approx(expected, abs=1e-3)
+
+
+def test_documents_held_out_leave_no_trace_in_a_map() -> None:
+    old, new = space(), noisy(rotate(space()), 0.2)
+    other = new.copy()
+    held = split_held_out(600, 0.2, 0)
+    other[held] = np.random.default_rng(7).normal(size=other[held].shape)
+    maps = ["procrustes", "ridge"]
+    before, after = report(old, new, maps=maps), report(old, other, maps=maps)
+    assert [one.fitted for one in before.ways] == [one.fitted for one in after.ways]
+    assert before.ways != after.ways
+
+
+def test_the_update_gain_is_that_of_the_literature(docs: np.ndarray, code: np.ndarray) -> None:
+    found = report(
+        docs[:, 4],
+        docs[:, 6],
+        queries=(code[:, 4], code[:, 6]),
+        maps=[],
+        judgements={str(row): [row] for row in range(512)},
+    )
+    new, old, kept = (way(found, name).judged for name in ("re_embed", "old", "keep"))
+    gain = way(found, "keep").gain
+    assert new is not None
+    assert old is not None
+    assert kept is not None
+    assert gain is not None
+    assert gain.value == pytest.approx((kept.value - old.value) / (new.value - old.value))
+    assert gain.low < gain.value < gain.high
+    assert found.improvement is not None
+    assert found.improvement.value == pytest.approx(new.value - old.value)
+    assert "points more of the relevant documents" in found.verdict.text
+
+
+def test_a_new_model_that_finds_less_is_not_swapped_to(docs: np.ndarray, code: np.ndarray) -> None:
+    found = report(
+        docs[:, 6],
+        docs[:, 4],
+        queries=(code[:, 6], code[:, 4]),
+        maps=[],
+        judgements={str(row): [row] for row in range(512)},
+    )
+    assert (found.verdict.word, found.verdict.way) == ("keep", "old")
+    assert found.verdict.text.startswith("Keep the old model and its index.")
+
+
+def test_intervals_hold_what_all_splits_agree_on(docs: np.ndarray) -> None:
+    """Over 30 splits of real layers: at 0.95 more than five would miss once in 300 times."""
+    old, new = docs[:, 4, :48], docs[:, 6, :48]
+    with threadpool_limits(1):  # matrices so small are waited for longer than they are multiplied
+        found = [report(old, new, maps=["procrustes"], worst=0, sample=103, seed=seed) for seed in range(30)]
+    for name in ("old", "keep", "adapt:procrustes"):
+        recalls = [way(one, name).recall for one in found]
+        middle = np.mean([recall.value for recall in recalls])
+        assert sum(recall.low <= middle <= recall.high for recall in recalls) >= 25
+    agreements = [one.agreement.shared for one in found]
+    everyone = report(old, new, maps=[]).agreement.shared.value
+    assert sum(shared.low <= everyone <= shared.high for shared in agreements) >= 25
+
+
+def test_items_are_called_by_their_ids_and_paired_by_them() -> None:
+    old, ids = space(), [f"doc-{row}" for row in range(600)]
+    order = np.random.default_rng(8).permutation(600)[:500]
+    new_ids = [ids[row] for row in order]
+    found = report(old, rotate(old)[order], ids=(ids, new_ids), pairing="id")
+    assert (found.n, found.pairing.dropped_a, found.verdict.word) == (500, 100, "adapt")
+    assert found.worst_documents[0].item.startswith("doc-")
+    assert all(one.item.startswith("doc-") for one in found.worst_documents[0].old)
+
+
+def test_judgements_name_queries_and_documents_by_id_and_only_judged_queries_ask() -> None:
+    old, queries = space(), space(80)
+    ids, query_ids = [f"d{row}" for row in range(600)], [f"q{row}" for row in range(80)]
+    judgements = {f"q{row}": [f"d{row}", f"d{row}"] for row in range(20)}
+    found = report(
+        old,
+        rotate(old),
+        queries=(queries, rotate(queries)),
+        judgements=judgements,
+        ids=(ids, None),
+        query_ids=(query_ids, None),
+    )
+    assert (found.queries.source, found.queries.asked, found.queries.available) == ("queries", 20, 20)
+    assert {changed.item for changed in found.worst_queries} <= set(judgements)
+
+
+def test_documents_of_one_group_are_no_answers_to_each_other() -> None:
+    old = np.repeat(space(120), 5, axis=0) + np.float32(0.01) * space(600)
+    groups = [f"g{row // 5}" for row in range(600)]
+    found = report(old, rotate(old), groups=(groups, None))
+    for changed in found.worst_documents:
+        assert all(one.row // 5 != changed.row // 5 for one in (*changed.old, *changed.new))
+
+
+def test_models_of_other_dimensions_cannot_be_asked_as_they_are() -> None:
+    found = report(space(dim=16), rotate(space(dim=16))[:, :12])
+    assert [one.name for one in found.ways] == ["re_embed", "old", "adapt:procrustes", "adapt:ridge"]
+
+
+def test_no_map_is_tried_where_none_is_asked_for() -> None:
+    found = report(space(), rotate(space())[:, :12], maps=[])
+    assert [one.name for one in found.ways] == ["re_embed", "old"]
+    assert (found.verdict.word, found.verdict.best) == ("re-embed", None)
+
+
+def test_that_documents_stand_in_for_queries_is_said() -> None:
+    assert "stand in for them" in report(space(), space()).warnings[0]
+    assert report(space(), space(), queries=(space(50), space(50))).warnings == ()
+
+
+def test_fewer_documents_than_dimensions_are_warned_of(docs: np.ndarray) -> None:
+    found = report(docs[:60, 5, :64], docs[:60, 6, :64])
+    assert any("fewer than the 64 dimensions" in warning for warning in found.warnings)
+
+
+def test_a_report_is_the_same_twice_and_comes_back_from_json() -> None:
+    first, second = (report(space(), noisy(rotate(space()), 0.2)) for _ in range(2))
+    assert first.model_copy(update={"timings_s": {}}) == second.model_copy(update={"timings_s": {}})
+    assert UpgradeReport.model_validate_json(first.model_dump_json(by_alias=True)) == first
+
+
+HOLES = space()
+HOLES[3, 4] = np.nan
+QUERIES = (space(50), space(50))
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (UnpairedSides, "600 documents and the new one 500", (space(), space(500), {})),
+        (UnpairedSides, "50 queries and the new one 40", (space(), space(), {"queries": (space(50), space(40))})),
+        (
+            InvalidShape,
+            "old model's queries have 12 columns",
+            (space(), space(), {"queries": (space(50, 12), space(50))}),
+        ),
+        (
+            InvalidShape,
+            "new model's queries have 12 columns",
+            (space(), space(), {"queries": (space(50), space(50, 12))}),
+        ),
+        (NonFiniteValues, "row 3, column 4", (space(), HOLES, {})),
+        (NonFiniteValues, "row 3, column 4", (space(), space(), {"queries": (space(50), HOLES[:50])})),
+        (TooFewRows, "left to train on", (space(5), space(5), {"k": 1})),
+        (InvalidRequest, "at most 29 neighbours", (space(30), space(30), {"k": 30})),
+        (InvalidRequest, "judgements` are about queries", (space(), space(), {"judgements": {"0": [1]}})),
+        (
+            InvalidRequest,
+            "'700', which is none of the documents: there are rows 0 to 599",
+            (space(), space(), {"queries": QUERIES, "judgements": {"0": [700]}}),
+        ),
+        (
+            InvalidRequest,
+            "'q9', which is none of the queries: there are rows 0 to 49",
+            (space(), space(), {"queries": QUERIES, "judgements": {"q9": [1]}}),
+        ),
+        (
+            TooFewRows,
+            "Too few queries have judgements that name a document: 1",
+            (space(), space(), {"queries": QUERIES, "judgements": {"0": [1]}}),
+        ),
+        (InvalidRequest, "needs ids on both sides", (space(), space(), {"pairing": "id"})),
+        (InvalidRequest, "anchors", (space(), space(), {"maps": [{"kind": "relative", "anchors": 5000}]})),
+        (UnknownLayer, "Side new has no layer '9'", (space(), space(), {"layers": {"new": "9"}})),
+    ],
+)
+def test_what_cannot_be_reported_on_is_refused_with_its_place(
+    error: type[ConsilienceError], words: str, arguments: tuple[np.ndarray, np.ndarray, dict[str, object]]
+) -> None:
+    old, new, fields = arguments
+    with pytest.raises(error, match=words.replace("(", r"\(")):
+        report(old, new, **fields)
