@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo claims serve check audit test hostile faults fuzz format openapi bench evidence docs clean
+.PHONY: install demo claims serve check audit test hostile faults fuzz format client openapi bench evidence docs clean
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -57,6 +57,9 @@ fuzz: install ## Schemathesis against a real service for five minutes; FUZZ_S=36
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+client: install ## write consilience/client/sync.py anew, from aio.py
+	$(BIN)/python scripts/generate_sync_client.py
 
 openapi: install ## write openapi/openapi.json anew
 	$(BIN)/python -m service.openapi.__main__ > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json

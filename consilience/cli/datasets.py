@@ -10,7 +10,7 @@ from consilience.cli.options import ColumnFile, Json, JsonLines, Limit, OnlyName
 from consilience.cli.output import dataset_table, emit, fact_table, new_table, present, remarks, results, view_table
 from consilience.cli.parsing import read_optional
 from consilience.cli.remote import Address, connect, progress_bar
-from consilience.client.sync import DEFAULT_URL
+from consilience.client.transport import DEFAULT_URL
 from consilience.contract.datasets import Dataset, ViewKind
 from consilience.errors import InvalidRequest
 

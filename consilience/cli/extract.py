@@ -10,7 +10,7 @@ from consilience.cli.errors import packages_of
 from consilience.cli.options import Device, Json, Output, Server, Timeout, file_to_write
 from consilience.cli.output import fact_table, remarks, show
 from consilience.cli.remote import await_document, connect, progress_bar, work_here
-from consilience.client.options import options_of
+from consilience.client.operations import options_of
 from consilience.contract.extraction import ExtractedLayer, ExtractionDocument, ExtractionRequest
 from consilience.contract.models import Pooling
 from consilience.contract.records import SetRecord

@@ -8,7 +8,7 @@ from consilience.cli.errors import ExitStatus
 from consilience.cli.options import Json, Limit, Output, Timeout
 from consilience.cli.output import complain, job_table, present, show_scores
 from consilience.cli.remote import Address, connect, follow, progress_bar
-from consilience.client.sync import DEFAULT_URL
+from consilience.client.transport import DEFAULT_URL
 from consilience.contract.jobs import Job, JobStatus
 from consilience.contract.scores import ScoreDocument
 

@@ -30,9 +30,8 @@ from consilience.cli.output import emit, figure, new_table, remarks, show, write
 from consilience.cli.parsing import Columns, parse_map
 from consilience.cli.remote import await_document, connect, progress_bar, work_here
 from consilience.cli.score import require_source, store
-from consilience.client.options import options_of
-from consilience.client.pending import PendingJob
-from consilience.client.sync import Client
+from consilience.client.operations import options_of
+from consilience.client.sync import Client, PendingJob
 from consilience.contract.base import Document
 from consilience.contract.maps import MapDocument, MapOptions, MapPreparation, MeanShare, StoredMap, TranslationDocument
 from consilience.errors import InputError, InvalidRequest

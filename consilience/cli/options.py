@@ -21,7 +21,7 @@ from consilience.cli.parsing import (
     read_columns,
     with_k,
 )
-from consilience.client.options import options_of
+from consilience.client.operations import options_of
 from consilience.contract import alignments as contract
 from consilience.contract.alignments import ScoringOptions
 from consilience.errors import InputError

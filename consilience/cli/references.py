@@ -9,7 +9,7 @@ from consilience.cli.options import Json, Limit, OnlyName
 from consilience.cli.output import fact_table, new_table, present, remarks
 from consilience.cli.remote import Address, connect
 from consilience.cli.score import require_source
-from consilience.client.sync import DEFAULT_URL
+from consilience.client.transport import DEFAULT_URL
 from consilience.contract.references import ReferencePage, ReferenceSet
 
 app = typer.Typer(help="The reference sets of a service: what new models are scored against.", no_args_is_help=True)

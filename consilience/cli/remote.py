@@ -27,7 +27,7 @@ Address = Annotated[str, Option("--server", metavar="URL", envvar=SERVER_VARIABL
 
 def connect(url: str) -> Client:
     """A client of the service at this address."""
-    return Client(url, patience_s=PATIENCE_S)
+    return Client(url, retry_timeout_s=PATIENCE_S)
 
 
 class Report(Protocol):

@@ -27,7 +27,7 @@ from consilience.cli.options import (
 from consilience.cli.output import ABSENT, fact_table, figure, metric_label, new_table, present, show, show_scores
 from consilience.cli.parsing import Columns, Labels
 from consilience.cli.remote import await_document, connect, progress_bar, work_here
-from consilience.client.sources import EMBEDDING_ID
+from consilience.client.bodies import EMBEDDING_ID
 from consilience.client.sync import Client
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.embeddings import EmbeddingSet

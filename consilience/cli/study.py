@@ -16,8 +16,8 @@ from consilience.cli.options import Json, Measures, MemoryBudget, Search, Servic
 from consilience.cli.output import ABSENT, check_out, figure, metric_label, new_table, present, to_json, write
 from consilience.cli.remote import await_document, connect, progress_bar, work_here
 from consilience.cli.score import require_source
-from consilience.client.options import options_of
-from consilience.client.sources import EMBEDDING_ID, name_of
+from consilience.client.bodies import EMBEDDING_ID, name_of
+from consilience.client.operations import options_of
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import (

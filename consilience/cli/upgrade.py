@@ -28,7 +28,7 @@ from consilience.cli.output import (
 from consilience.cli.parsing import Judgements, Labels, parse_map, read_judgements, read_optional
 from consilience.cli.remote import await_document, connect, progress_bar, work_here
 from consilience.cli.score import require_source, store
-from consilience.client.options import options_of
+from consilience.client.operations import options_of
 from consilience.contract.maps import MeanShare
 from consilience.contract.upgrades import Span, UpgradeOptions, UpgradeReport, Way
 from consilience.errors import InvalidRequest

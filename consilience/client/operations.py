@@ -1,280 +1,172 @@
-"""Every call of the service, written once for both clients."""
+"""Calls without their network traffic: options, request bodies, polling and results, for both clients."""
 
 import json
 import math
-import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from consilience.client.exchange import (
-    Operation,
-    Request,
-    check,
-    error_of,
-    fetch,
-    query,
-    read,
-    resource,
-    submission,
-)
-from consilience.client.forms import FormBody, Labels, column_json
-from consilience.client.options import options_of
-from consilience.client.sources import AnySource, Source, body_of, name_of, stored_id
-from consilience.contract.alignments import AlignmentRequest, OtherSide, ScoringOptions, Side
-from consilience.contract.base import Document, LayerChoice
-from consilience.contract.datasets import Dataset, DatasetPage, ViewKind
-from consilience.contract.embeddings import EmbeddingPage, EmbeddingSet
-from consilience.contract.extraction import Extraction, ExtractionRequest
-from consilience.contract.info import Info
-from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan
-from consilience.contract.metrics import Catalogue
-from consilience.contract.models import Pooling
-from consilience.contract.pointers import prefixed
-from consilience.contract.studies import StudyOptions
-from consilience.contract.study_results import StudyDocument
-from consilience.contract.upgrades import UpgradeOptions
-from consilience.errors import JobCanceled, WaitTimedOut
+import httpx2
+from pydantic import ValidationError
 
-#: Seconds between two looks at a job: the first, the longest, and the growth while nothing changes.
+from consilience.client.bodies import FormBody, Source, body_of, stored_id
+from consilience.client.transport import Request, error_of, get, read
+from consilience.contract.alignments import AlignmentRequest, FormOptions, OtherSide, ScoringOptions, Side
+from consilience.contract.base import Document
+from consilience.contract.base import Request as Options
+from consilience.contract.extraction import Extraction
+from consilience.contract.jobs import Job
+from consilience.contract.pointers import find_pointer, prefixed, sentence
+from consilience.contract.references import ReferenceSet
+from consilience.errors import InvalidRequest, JobCanceled, WaitTimedOut
+
+#: Seconds between two polls of a job: the first, the longest, and the growth while nothing changes.
 POLL_FIRST_S = 0.02
 POLL_LONGEST_S = 1.0
 POLL_GROWTH = 1.5
-#: Seconds that the service may hold an answer back until there is something new.
+#: Seconds that the service may hold a poll's response until the job changes.
 LONG_POLL_S = 5
 NOT_MODIFIED = 304
+REFERENCE_ID = re.compile(r"ref_[0-9a-f]{32}")
 
-#: What comes of a job.
+#: Document that a job produces.
 Outcome = TypeVar("Outcome", bound=Document)
-#: Told of a job whenever it has changed.
+#: Called with a job whenever it has changed.
 Watcher = Callable[[Job], None]
+#: A reference set, its id, or its name, which stands for the newest set of that name.
+AnyReference = ReferenceSet | str
+Chosen = TypeVar("Chosen", bound=Options)
 
 
-def upload(
-    source: Source,
-    name: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    ids: Labels | None = None,
-    groups: Labels | None = None,
-) -> Operation[EmbeddingSet]:
-    """Send a file or an array; equal content under an equal name is the same set."""
-    params = {"name": name or name_of(source)}
-    if metadata:
-        params["metadata"] = json.dumps(metadata)
-    columns = _given_columns(ids=ids, groups=groups)
-    body = FormBody(body_of(source), columns) if columns else body_of(source)
-    with prefixed(f"File {source}") if isinstance(source, str | Path) else nullcontext():
-        return (yield from fetch(Request("POST", "/v1/embeddings", params, body=body), EmbeddingSet))
+def options_of(kind: type[Chosen], options: Chosen | None, fields: Mapping[str, Any]) -> Chosen:
+    """Return the options with single fields replaced.
 
-
-def embedding(embedding_id: str) -> Operation[EmbeddingSet]:
-    """One stored set."""
-    return fetch(Request("GET", resource("embeddings", embedding_id)), EmbeddingSet)
-
-
-def embeddings(name: str | None, cursor: str | None, limit: int) -> Operation[EmbeddingPage]:
-    """A page of stored sets, newest first."""
-    return fetch(Request("GET", "/v1/embeddings", query(name=name, cursor=cursor, limit=limit)), EmbeddingPage)
-
-
-def delete(embedding_id: str) -> Operation[None]:
-    """Forget a stored set."""
-    check((yield Request("DELETE", resource("embeddings", embedding_id))))
-
-
-def extract(  # noqa: PLR0917 - what the clients are asked, in their order
-    model: str,
-    dataset: str,
-    view: str,
-    layers: LayerChoice,
-    pooling: Pooling,
-    max_length: int | None,
-    name: str | None,
-    metadata: Mapping[str, Any] | None,
-    webhook: str | None,
-) -> Operation[Job]:
-    """Ask for the set that a model makes of a dataset."""
-    wish = {
-        "model": model,
-        "dataset": dataset,
-        "view": view,
-        "layers": layers,
-        "pooling": pooling,
-        "max_length": max_length,
-        "name": name,
-        "metadata": metadata or {},
-        "webhook": webhook and {"url": webhook},
-    }
-    request = options_of(ExtractionRequest, None, wish)
-    body = request.model_dump(mode="json", exclude_defaults=True)
-    return (yield from fetch(submission("/v1/embeddings", body), Job))
-
-
-def add_dataset(
-    path: str | os.PathLike[str],
-    name: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    views: Mapping[str, ViewKind] | None = None,
-) -> Operation[Dataset]:
-    """Send a file of items; equal content under an equal name is the same dataset."""
-    params = {"name": name or name_of(path)}
-    params |= {key: json.dumps(value) for key, value in (("metadata", metadata), ("views", views)) if value}
-    return (yield from fetch(Request("POST", "/v1/datasets", params, body=body_of(path)), Dataset))
-
-
-def make_dataset(
-    builtin: str, ids: Sequence[str] | None = None, name: str | None = None, metadata: Mapping[str, Any] | None = None
-) -> Operation[Dataset]:
-    """Have the service make one of its own datasets, or some items of it."""
-    given = {"ids": None if ids is None else list(ids), "name": name, "metadata": metadata}
-    body = {"builtin": builtin, **{key: value for key, value in given.items() if value is not None}}
-    return (yield from fetch(Request("POST", "/v1/datasets", json=body), Dataset))
-
-
-def dataset(dataset_id: str) -> Operation[Dataset]:
-    """One stored dataset."""
-    return fetch(Request("GET", resource("datasets", dataset_id)), Dataset)
-
-
-def datasets(name: str | None, cursor: str | None, limit: int) -> Operation[DatasetPage]:
-    """A page of stored datasets, newest first."""
-    return fetch(Request("GET", "/v1/datasets", query(name=name, cursor=cursor, limit=limit)), DatasetPage)
-
-
-def delete_dataset(dataset_id: str) -> Operation[None]:
-    """Forget a stored dataset."""
-    check((yield Request("DELETE", resource("datasets", dataset_id))))
-
-
-def align(a: AnySource, b: AnySource, options: ScoringOptions, webhook: str | None = None) -> Operation[Job]:
-    """Upload what is not yet stored, then ask for the alignment, whose end the webhook is told of."""
-    body = yield from _request(a, b, options)
-    return (yield from fetch(submission("/v1/alignments", body, webhook), Job))
-
-
-def plan(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[Plan]:
-    """What the alignment would cost; no job comes of it."""
-    body = yield from _request(a, b, options)
-    return (yield from fetch(Request("POST", "/v1/alignments", {"dry_run": "true"}, json=body), Plan))
-
-
-def study(
-    rows: Mapping[str, Source],
-    columns: Mapping[str, Source] | None,
-    options: StudyOptions,
-    metadata: Mapping[str, Mapping[str, Any]] | None,
-) -> Operation[Job]:
-    """Upload what is not yet stored, then ask for the study."""
-    body = options.model_dump(mode="json", include=options.model_fields_set)
-    body["rows"] = yield from _members(rows, metadata)
-    if columns is not None:
-        body["columns"] = yield from _members(columns, metadata)
-    return (yield from fetch(submission("/v1/studies", body), Job))
-
-
-def extend_study(
-    study_id: str,
-    rows: Mapping[str, Source] | None,
-    columns: Mapping[str, Source] | None,
-    metadata: Mapping[str, Mapping[str, Any]] | None,
-) -> Operation[Job]:
-    """The same study with more models."""
-    body = {}
-    for side, models in (("rows", rows), ("columns", columns)):
-        if models:
-            body[side] = yield from _members(models, metadata)
-    return (yield from fetch(submission(resource("studies", study_id, "models"), body), Job))
-
-
-def study_so_far(study_id: str) -> Operation[StudyDocument]:
-    """What is there of a study."""
-    return fetch(Request("GET", resource("studies", study_id)), StudyDocument)
-
-
-def study_table(study_id: str, form: Literal["csv", "parquet"]) -> Operation[bytes]:
-    """What is there of a study, as a file."""
-    return check((yield Request("GET", resource("studies", study_id), {"format": form}))).content
-
-
-def upgrade(
-    old: Source,
-    new: Source,
-    options: UpgradeOptions,
-    queries: tuple[Source, Source] | None,
-    judgements: Mapping[str, Sequence[str | int]] | None,
-) -> Operation[Job]:
-    """Upload what is not yet stored, then ask for the upgrade report."""
-    body = options.model_dump(mode="json", include=options.model_fields_set)
-    body |= {"old": {"embedding": (yield from store(old))}, "new": {"embedding": (yield from store(new))}}
-    if queries is not None:
-        first, second = queries
-        body["queries"] = {
-            "old": {"embedding": (yield from store(first))},
-            "new": {"embedding": (yield from store(second))},
-        }
-    if judgements is not None:
-        body["judgements"] = {query: list(answers) for query, answers in judgements.items()}
-    return (yield from fetch(submission("/v1/upgrades", body), Job))
-
-
-def upgrade_page(job_id: str, form: Literal["markdown", "html"]) -> Operation[str]:
-    """An upgrade report as a page."""
-    return check((yield Request("GET", resource("upgrades", job_id), {"format": form}))).text
-
-
-def job(job_id: str) -> Operation[Job]:
-    """One job as it stands."""
-    return fetch(Request("GET", resource("jobs", job_id)), Job)
-
-
-def jobs(status: JobStatus | None, cursor: str | None, limit: int, kind: JobKind | None = None) -> Operation[JobPage]:
-    """A page of jobs, newest first."""
-    params = query(status=status, kind=kind, cursor=cursor, limit=limit)
-    return fetch(Request("GET", "/v1/jobs", params), JobPage)
-
-
-def cancel(job_id: str) -> Operation[Job]:
-    """Ask for a job's end; a finished job stays as it is."""
-    return fetch(Request("POST", resource("jobs", job_id, "cancel")), Job)
-
-
-def wait(job_id: str, timeout_s: float | None, watch: Watcher | None) -> Operation[Job]:
-    """Look at the job until it has finished, ever more seldom while nothing changes.
-
-    Raises WaitTimedOut when `timeout_s` seconds have passed first.
+    Raises InvalidRequest with a JSON pointer to the first invalid field; further errors are its notes.
     """
-    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    request, delay_s = Request("GET", resource("jobs", job_id)), POLL_FIRST_S
-    while True:
-        response = check((yield request))
-        if response.status_code != NOT_MODIFIED:
-            delay_s = POLL_FIRST_S
-            seen = read(response, Job)
-            if watch:
-                watch(seen)
-            if seen.finished:
-                return seen
-        left_s = deadline - time.monotonic()
+    body = {**_set_fields(options), **fields}
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error, body, kind) from error
+
+
+def invalid(error: ValidationError, body: Mapping[str, Any], kind: type[Options]) -> InvalidRequest:
+    """Return pydantic's error as InvalidRequest, located in what the caller passed."""
+    details = error.errors(include_url=False, include_context=False)
+    pointers = [find_pointer(detail["loc"], body, missing=detail["type"] == "missing") for detail in details]
+    sentences = [f"{pointer}: {_describe(detail, kind)}" for pointer, detail in zip(pointers, details, strict=True)]
+    first = InvalidRequest(sentences[0], value=details[0]["input"], pointer=pointers[0])
+    for note in sentences[1:]:
+        first.add_note(note)
+    return first
+
+
+def dump(options: Options) -> dict[str, Any]:
+    """Return the fields that were set as JSON; the service fills in its own defaults."""
+    return options.model_dump(mode="json", include=options.model_fields_set)
+
+
+def json_params(**values: object) -> dict[str, str]:
+    """Return the non-empty values as query parameters in JSON."""
+    return {name: json.dumps(value) for name, value in values.items() if value}
+
+
+def names_file(source: Source) -> AbstractContextManager[None]:
+    """Start the errors of the block with the path of the source, if it is a file."""
+    return prefixed(f"File {source}") if isinstance(source, str | Path) else nullcontext()
+
+
+def check_sides(b: object, reference: object) -> None:
+    """Raise InvalidRequest unless exactly one of `b` and `reference` is given."""
+    if (b is None) == (reference is None):
+        raise InvalidRequest(
+            "Neither `b` nor `reference` is given." if b is None else "Both `b` and `reference` are given.",
+            hint="Pass exactly one of them.",
+        )
+
+
+def alignment_body(a: str | Extraction, b: str | Extraction, options: ScoringOptions) -> dict[str, Any]:
+    """Return the JSON of an alignment of two stored sets, by id, or extractions."""
+    sides = {
+        "a": a if isinstance(a, Extraction) else Side(embedding=a),
+        "b": b if isinstance(b, Extraction) else OtherSide(embedding=b),
+    }
+    return dump(AlignmentRequest(**sides, **_set_fields(options)))
+
+
+def reference_body(
+    a: Source | Extraction, reference_id: str, options: ScoringOptions, webhook: str | None
+) -> dict[str, Any] | FormBody:
+    """Return the JSON of an alignment with a reference set; a form if `a` is a file or an array, which it then holds."""
+    b = OtherSide(reference=reference_id)
+    fields = _set_fields(options)
+    if webhook is not None:
+        fields["webhook"] = {"url": webhook}
+    if isinstance(a, Extraction):
+        return dump(AlignmentRequest(a=a, b=b, **fields))
+    if embedding_id := stored_id(a):
+        return dump(AlignmentRequest(a=Side(embedding=embedding_id), b=b, **fields))
+    part = json.dumps(dump(FormOptions(b=b, **fields))).encode()
+    return FormBody(body_of(a), {"request": part}, "a")
+
+
+def member(embedding_id: str, label: str, metadata: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Return the JSON of one model of a study."""
+    return {"embedding": embedding_id, "label": label, "metadata": dict((metadata or {}).get(label, {}))}
+
+
+def vectors_body(vectors: Sequence[Sequence[float]], model: str | None) -> dict[str, Any]:
+    """Return the JSON of a few vectors to translate."""
+    return {"vectors": [list(map(float, row)) for row in vectors], "model": model}
+
+
+class Polling:
+    """Polls of one job until it has finished; they become less frequent while the job does not change.
+
+    Attributes
+    ----------
+    request : Request
+        Next poll.
+    """
+
+    def __init__(self, job_id: str, timeout_s: float | None) -> None:
+        self.request = get("jobs", job_id)
+        self._job_id, self._timeout_s = job_id, timeout_s
+        self._deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        self._delay_s = POLL_FIRST_S
+
+    def read(self, response: httpx2.Response) -> Job | None:
+        """Return the job of a poll's response; None if the job has not changed."""
+        if response.status_code == NOT_MODIFIED:
+            return None
+        self._delay_s = POLL_FIRST_S
+        return read(response, Job)
+
+    def advance(self, response: httpx2.Response) -> None:
+        """Prepare the next poll. Raises WaitTimedOut after the deadline.
+
+        The service holds its response until the job changes, for at most LONG_POLL_S and not long past the deadline.
+        """
+        left_s = self._deadline - time.monotonic()
         if left_s <= 0:
-            raise _timed_out(job_id, timeout_s)
-        request = _next_look(request.path, response.headers.get("etag"), delay_s, left_s)
-        delay_s = min(delay_s * POLL_GROWTH, POLL_LONGEST_S)
-
-
-def info() -> Operation[Info]:
-    """What the service is and what it allows."""
-    return fetch(Request("GET", "/v1/info"), Info)
-
-
-def metrics() -> Operation[Catalogue]:
-    """The service's metrics."""
-    return fetch(Request("GET", "/v1/metrics"), Catalogue)
+            raise WaitTimedOut(
+                f"Job {self._job_id} did not finish within {self._timeout_s} s.",
+                value=self._job_id,
+                limit=self._timeout_s,
+                hint="The job continues; wait for it again by its id.",
+            )
+        tag = response.headers.get("etag")
+        headers = {"if-none-match": tag, "prefer": f"wait={int(min(LONG_POLL_S, left_s))}"} if tag else {}
+        self.request = Request("GET", self.request.path, headers=headers, after_s=min(self._delay_s, left_s))
+        self._delay_s = min(self._delay_s * POLL_GROWTH, POLL_LONGEST_S)
 
 
 def result_of(finished: Job, kind: type[Outcome]) -> Outcome:
-    """The document of a finished job, or the error that it ended with, raised."""
+    """Return the document of a finished job. Raises the error that the job failed with."""
     if isinstance(finished.result, kind):
         return finished.result
     if finished.error is not None:
@@ -282,47 +174,16 @@ def result_of(finished: Job, kind: type[Outcome]) -> Outcome:
     raise JobCanceled("The job was canceled.", value=finished.id)
 
 
-def _request(a: AnySource, b: AnySource, options: ScoringOptions) -> Operation[dict[str, Any]]:
-    sides = {"a": (yield from _side(a)), "b": (yield from _side(b, OtherSide))}
-    request = AlignmentRequest(**sides, **{name: getattr(options, name) for name in options.model_fields_set})
-    return request.model_dump(mode="json", include=request.model_fields_set)
+def _set_fields(options: Options | None) -> dict[str, Any]:
+    """Return the fields that were set, so that the defaults stay the service's."""
+    return {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
 
 
-def _side(source: AnySource, kind: type[Side] = Side) -> Operation[Side | Extraction]:
-    return source if isinstance(source, Extraction) else kind(embedding=(yield from store(source)))
-
-
-def _members(
-    models: Mapping[str, Source], metadata: Mapping[str, Mapping[str, Any]] | None
-) -> Operation[list[dict[str, Any]]]:
-    """Every model by id, under its label."""
-    found: list[dict[str, Any]] = []
-    for label, source in models.items():
-        embedding_id = yield from store(source, label)
-        found.append({"embedding": embedding_id, "label": label, "metadata": dict((metadata or {}).get(label, {}))})
-    return found
-
-
-def store(source: Source, name: str | None = None) -> Operation[str]:
-    """The id of a set, stored now if it is not yet."""
-    return stored_id(source) or (yield from upload(source, name)).id
-
-
-def _next_look(path: str, tag: str | None, delay_s: float, left_s: float) -> Request:
-    """Answered when the job is no longer what the tag names, or after LONG_POLL_S; never much after the deadline."""
-    hold_s = int(min(LONG_POLL_S, left_s))
-    headers = {"if-none-match": tag, "prefer": f"wait={hold_s}"} if tag else {}
-    return Request("GET", path, headers=headers, after_s=min(delay_s, left_s))
-
-
-def _given_columns(**columns: Labels | None) -> dict[str, bytes]:
-    return {name: column_json(labels, name) for name, labels in columns.items() if labels is not None}
-
-
-def _timed_out(job_id: str, timeout_s: float | None) -> WaitTimedOut:
-    return WaitTimedOut(
-        f"Job {job_id} has not finished after {timeout_s} s.",
-        value=job_id,
-        limit=timeout_s,
-        hint="It goes on; look at it later under its id.",
-    )
+def _describe(detail: Any, kind: type[Options]) -> str:
+    """Return pydantic's message as a sentence; for an unknown field of the options, the allowed ones."""
+    if detail["type"] != "extra_forbidden" or len(detail["loc"]) > 1:
+        return sentence(detail["msg"])
+    name, allowed = str(detail["loc"][0]), list(kind.model_fields)
+    close = get_close_matches(name, allowed, n=1)
+    guess = f" Did you mean `{close[0]}`?" if close else ""
+    return f"There is no field {name!r}; allowed: {', '.join(allowed)}.{guess}"

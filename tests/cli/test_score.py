@@ -137,7 +137,7 @@ def test_as_long_a_time_limit_as_one_likes_holds(consilience: Command, pair: Pai
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://", "http://host:99999", ""])
 def test_what_is_no_address_is_bad_usage(consilience: Command, pair: Pair, url: str) -> None:
     ran = consilience("score", *pair, "--server", url)
-    assert (ran.status, "is no address of a service" in ran.err) == (2, True)
+    assert (ran.status, "must be an http or https URL" in ran.err) == (2, True)
 
 
 def test_a_dry_run_against_a_reference_set_is_refused_and_no_score_is_made(consilience: Command, pair: Pair) -> None:

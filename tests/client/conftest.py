@@ -1,4 +1,4 @@
-"""Both clients under one name, so that one test proves both."""
+"""Fixture that runs a test with both clients."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,5 +27,5 @@ def call_async(url: str, action: Callable[[AsyncClient], Any], **options: Any) -
 
 @pytest.fixture(params=[call_sync, call_async], ids=["sync", "async"])
 def call(request: pytest.FixtureRequest) -> Call:
-    """`call(url, lambda client: client.info())` with one client and with the other."""
+    """`call(url, lambda client: client.info())` with each client."""
     return request.param

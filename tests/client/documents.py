@@ -1,4 +1,4 @@
-"""Documents as a service sends them."""
+"""Documents that a service sends."""
 
 from typing import Any
 

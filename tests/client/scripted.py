@@ -1,4 +1,4 @@
-"""A real HTTP server on a real socket that answers by a script: for the answers that a sound service never gives."""
+"""HTTP server on a real socket that returns scripted responses, such as those that a healthy service never sends."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ class Answer:
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-    #: Close the connection without an answer.
+    #: Close the connection without a response.
     break_off: bool = False
 
 
@@ -27,7 +27,7 @@ class Seen:
 
 
 class Script:
-    """Gives its answers in order, the last one for ever, and remembers what was asked."""
+    """Responses in order, the last one repeated, and the requests received."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)

@@ -1,4 +1,4 @@
-"""Datasets by the clients: what is asked."""
+"""Requests of the calls for datasets."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.client.scripted import Answer, Script, serving
         (".items", "application/octet-stream"),
     ],
 )
-def test_a_file_of_items_arrives_as_it_is(call: Call, tmp_path: Path, suffix: str, media_type: str) -> None:
+def test_a_file_of_items_is_sent_unchanged(call: Call, tmp_path: Path, suffix: str, media_type: str) -> None:
     file = tmp_path / f"my items{suffix}"
     file.write_bytes(b'{"text": "x"}')
     with serving(Script(Answer(201, dataset()))) as script:
@@ -36,7 +36,7 @@ def test_a_file_of_items_arrives_as_it_is(call: Call, tmp_path: Path, suffix: st
     assert (json.loads(query["metadata"]), json.loads(query["views"])) == ({"run": 1}, {"text": "code"})
 
 
-def test_the_services_own_datasets_are_asked_for_by_name(call: Call) -> None:
+def test_built_in_datasets_are_requested_by_name(call: Call) -> None:
     with serving(Script(Answer(201, dataset()))) as script:
         call(script.url, lambda client: client.make_dataset("scenes:n=8"))
         call(script.url, lambda client: client.make_dataset("scenes", ids=("a", "b"), name="two"))
@@ -46,7 +46,7 @@ def test_the_services_own_datasets_are_asked_for_by_name(call: Call) -> None:
     ]
 
 
-def test_datasets_are_looked_at_listed_and_forgotten(call: Call) -> None:
+def test_datasets_are_fetched_listed_and_deleted(call: Call) -> None:
     page = {"data": [dataset()], "has_more": False, "next_cursor": None}
     with serving(Script(Answer(200, dataset()), Answer(200, page), Answer(204, ""))) as script:
         assert call(script.url, lambda client: client.dataset(DATASET_ID)).id == DATASET_ID

@@ -1,4 +1,4 @@
-"""The API key: sent with every request, shown nowhere."""
+"""The API key is sent with every request and never shown."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_without_a_key_none_is_sent(call: Call, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("wrong", [KEY + "\n", KEY[:-1], "Bearer " + KEY, KEY + "é"])
-def test_what_cannot_be_a_key_is_refused_without_being_quoted(call: Call, wrong: str) -> None:
+def test_a_malformed_key_is_refused_and_not_quoted(call: Call, wrong: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         call("http://127.0.0.1:1", lambda client: client.info(), api_key=wrong)
 
@@ -55,6 +55,6 @@ def test_a_client_does_not_show_its_key() -> None:
         (429, "too-many-requests", TooManyRequests),
     ],
 )
-def test_a_refusal_is_the_error_of_its_code(call: Call, status: int, code: str, kind: type[Exception]) -> None:
+def test_a_refused_key_raises_the_error_of_the_code(call: Call, status: int, code: str, kind: type[Exception]) -> None:
     with serving(Script(Answer(status, problem(code, status)))) as script, pytest.raises(kind):
-        call(script.url, lambda client: client.job(JOB_ID), api_key=KEY, patience_s=0.1)
+        call(script.url, lambda client: client.job(JOB_ID), api_key=KEY, retry_timeout_s=0.1)

@@ -1,4 +1,4 @@
-"""Every call once: what is asked, and what comes of the answer."""
+"""Requests and results of the calls."""
 
 import email
 import email.policy
@@ -23,7 +23,7 @@ from tests.client.documents import JOB_ID, SET_ID, embedding_set, job, problem
 from tests.client.scripted import Answer, Script, Seen, serving
 
 
-def test_a_file_arrives_byte_for_byte_with_its_length_and_its_name(call: Call, tmp_path: Path) -> None:
+def test_a_file_is_sent_byte_for_byte_with_its_name(call: Call, tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(3_000_000)
     file = tmp_path / "my vectors.npy"
     file.write_bytes(content)
@@ -38,14 +38,14 @@ def test_a_file_arrives_byte_for_byte_with_its_length_and_its_name(call: Call, t
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5, 2, 3), (600_000, 1)])
-def test_an_array_arrives_as_npy(call: Call, shape: tuple[int, ...]) -> None:
+def test_an_array_is_sent_as_npy(call: Call, shape: tuple[int, ...]) -> None:
     array = np.asfortranarray(np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
     with serving(Script(Answer(201, embedding_set()))) as script:
         call(script.url, lambda client: client.upload(array, name="mine"))
     np.testing.assert_array_equal(np.load(io.BytesIO(script.seen[0].body)), array)
 
 
-def test_an_upload_that_breaks_off_starts_from_its_first_byte(call: Call, tmp_path: Path) -> None:
+def test_a_broken_upload_starts_again_from_the_first_byte(call: Call, tmp_path: Path) -> None:
     file = tmp_path / "a.npy"
     file.write_bytes(b"0123456789" * 200_000)
     with serving(Script(Answer(break_off=True), Answer(201, embedding_set()))) as script:
@@ -53,7 +53,7 @@ def test_an_upload_that_breaks_off_starts_from_its_first_byte(call: Call, tmp_pa
     assert [seen.body for seen in script.seen] == [file.read_bytes()] * 2
 
 
-def test_align_uploads_what_is_not_stored_and_names_what_is(call: Call, tmp_path: Path) -> None:
+def test_align_uploads_files_and_names_stored_sets(call: Call, tmp_path: Path) -> None:
     file = tmp_path / "b.safetensors"
     file.write_bytes(b"x")
     answers = Script(Answer(201, embedding_set(id="emb_" + "1" * 32)), Answer(202, job()))
@@ -66,17 +66,17 @@ def test_align_uploads_what_is_not_stored_and_names_what_is(call: Call, tmp_path
     assert body["b"]["embedding"] == "emb_" + "1" * 32
     assert [metric["metric"] for metric in body["metrics"]] == ["cka"]
     assert body["seed"] == 7
-    assert "preparation" not in body, "defaults are the service's"
+    assert "preparation" not in body, "the service fills in defaults"
 
 
-def test_a_repeated_post_carries_the_same_key_so_that_it_stays_one_job(call: Call) -> None:
+def test_a_repeated_post_has_the_same_idempotency_key(call: Call) -> None:
     with serving(Script(Answer(break_off=True), Answer(202, job()))) as script:
         call(script.url, lambda client: client.align(SET_ID, SET_ID))
     first, second = (seen.headers["idempotency-key"] for seen in script.seen)
     assert first == second
 
 
-def test_a_webhook_is_named_in_the_request(call: Call) -> None:
+def test_the_request_contains_the_webhook(call: Call) -> None:
     with serving(Script(Answer(202, job()))) as script:
         call(script.url, lambda client: client.align(SET_ID, SET_ID, webhook="https://example.com/hook"))
     assert json.loads(script.seen[0].body)["webhook"] == {"url": "https://example.com/hook"}
@@ -92,7 +92,7 @@ def test_fields_replace_those_of_the_options(call: Call) -> None:
     assert body["metrics"][1]["debiased"] is False
 
 
-def test_an_option_that_does_not_exist_is_refused_before_anything_is_sent(call: Call) -> None:
+def test_an_unknown_option_is_refused_before_any_request(call: Call) -> None:
     with serving(Script(Answer())) as script, pytest.raises(InvalidRequest, match="/metric"):
         call(script.url, lambda client: client.align(SET_ID, SET_ID, metric="cka"))
     assert script.seen == []
@@ -104,7 +104,7 @@ def test_a_plan_is_a_dry_run(call: Call) -> None:
     assert script.seen[0].path == "/v1/alignments?dry_run=true"
 
 
-def test_pages_are_asked_for_with_what_was_given_alone(call: Call) -> None:
+def test_requests_for_pages_contain_only_given_parameters(call: Call) -> None:
     page = {"data": [], "has_more": False, "next_cursor": None}
     with serving(Script(Answer(200, page))) as script:
         call(script.url, lambda client: client.jobs(status=JobStatus.FAILED, limit=5))
@@ -115,13 +115,13 @@ def test_pages_are_asked_for_with_what_was_given_alone(call: Call) -> None:
     ]
 
 
-def test_delete_answers_nothing(call: Call) -> None:
+def test_delete_returns_nothing(call: Call) -> None:
     with serving(Script(Answer(204))) as script:
         assert call(script.url, lambda client: client.delete(SET_ID)) is None
     assert script.seen[0].method == "DELETE"
 
 
-def test_waiting_asks_only_for_what_is_new(call: Call) -> None:
+def test_waiting_requests_the_job_only_if_it_changed(call: Call) -> None:
     progress = {"stage": "neighbours", "done": 1, "total": 2}
     answers = Script(
         Answer(body=job("queued"), headers={"etag": '"1"'}),
@@ -138,17 +138,17 @@ def test_waiting_asks_only_for_what_is_new(call: Call) -> None:
     assert [seen.headers.get("if-none-match") for seen in script.seen] == [None, '"1"', '"1"', '"1"', '"2"']
 
 
-def test_waiting_ends_after_its_time_and_says_that_the_job_goes_on(call: Call) -> None:
+def test_waiting_ends_at_its_timeout_while_the_job_continues(call: Call) -> None:
     with (
         serving(Script(Answer(body=job("running")))) as script,
-        pytest.raises(WaitTimedOut, match="It goes on") as raised,
+        pytest.raises(WaitTimedOut, match="The job continues") as raised,
     ):
         call(script.url, lambda client: client.wait(JOB_ID, timeout_s=0.1))
     assert raised.value.value == JOB_ID
-    assert 2 <= len(script.seen) <= 6, "polling backs off"
+    assert 2 <= len(script.seen) <= 6, "polls become less frequent"
 
 
-def test_a_failed_jobs_error_is_raised_by_its_code() -> None:
+def test_a_failed_job_raises_its_error_by_the_code() -> None:
     failed = Job.model_validate(job("failed", error=problem("job-timed-out", 500, limit=3600)))
     with pytest.raises(JobTimedOut) as raised:
         result_of(failed, ScoreDocument)
@@ -161,7 +161,7 @@ def test_a_canceled_job_has_no_result() -> None:
 
 
 @pytest.mark.parametrize("labels", [["a", 2, "ü"], ("a", 2, "ü"), np.array(["a", 2, "ü"], dtype=object)])
-def test_ids_and_groups_travel_beside_the_file_in_one_form(call: Call, tmp_path: Path, labels: Any) -> None:
+def test_ids_and_groups_are_sent_in_a_form_with_the_file(call: Call, tmp_path: Path, labels: Any) -> None:
     content = np.random.default_rng(0).bytes(2_500_000)
     file = tmp_path / "a.npy"
     file.write_bytes(content)
@@ -186,14 +186,14 @@ def parse_form(seen: Seen) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("labels", ["abc", [b"x"], 7, [{1}]])
-def test_ids_that_json_cannot_hold_are_refused_before_anything_is_sent(call: Call, labels: Any) -> None:
+def test_ids_that_json_cannot_hold_are_refused_before_any_request(call: Call, labels: Any) -> None:
     with serving(Script(Answer())) as script, pytest.raises(InvalidRequest) as caught:
         call(script.url, lambda client: client.upload(np.ones((3, 2), np.float32), ids=labels))
     assert (caught.value.pointer, script.seen) == ("/ids", [])
 
 
 @pytest.mark.parametrize(
-    ("ask", "path"),
+    ("action", "path"),
     [
         (lambda client: client.cancel("../../v1/x?y"), "/v1/jobs/..%2F..%2Fv1%2Fx%3Fy/cancel"),
         (lambda client: client.delete_map("../jobs"), "/v1/maps/..%2Fjobs"),
@@ -202,7 +202,7 @@ def test_ids_that_json_cannot_hold_are_refused_before_anything_is_sent(call: Cal
         (lambda client: client.delete_reference("../jobs"), "/v1/references/..%2Fjobs"),
     ],
 )
-def test_an_id_stays_one_step_of_the_path_whatever_it_holds(call: Call, ask: Callable[[Any], Any], path: str) -> None:
+def test_an_id_is_always_one_step_of_the_path(call: Call, action: Callable[[Any], Any], path: str) -> None:
     with serving(Script(Answer(404, problem("not-found", 404)))) as script, pytest.raises(NotFound):
-        call(script.url, ask)
+        call(script.url, action)
     assert script.seen[0].path == path

@@ -1,4 +1,4 @@
-"""Studies by the client: what is asked, and what comes of the answer."""
+"""Requests of the calls for studies."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.client.documents import JOB_ID, SET_ID, embedding_set, job
 from tests.client.scripted import Answer, Script, serving
 
 
-def test_a_study_uploads_what_is_not_stored_under_its_label_and_names_what_is(call: Call, tmp_path: Path) -> None:
+def test_a_study_uploads_files_under_their_labels(call: Call, tmp_path: Path) -> None:
     file = tmp_path / "b.npy"
     file.write_bytes(b"x")
     answers = Script(Answer(201, embedding_set(id="emb_" + "1" * 32)), Answer(202, job(kind="study")))
@@ -33,10 +33,10 @@ def test_a_study_uploads_what_is_not_stored_under_its_label_and_names_what_is(ca
     ]
     assert "columns" not in body
     assert (body["metrics"][0]["metric"], body["trends"][0]["by"]) == ("cka", "params")
-    assert "layers" not in body  # the defaults stay the service's
+    assert "layers" not in body  # the service fills in defaults
 
 
-def test_more_models_go_to_their_study(call: Call) -> None:
+def test_models_are_added_to_their_study(call: Call) -> None:
     with serving(Script(Answer(202, job(kind="study")))) as script:
         call(script.url, lambda client: client.extend_study(JOB_ID, {"third": SET_ID}))
     (post,) = script.seen
@@ -44,7 +44,7 @@ def test_more_models_go_to_their_study(call: Call) -> None:
     assert json.loads(post.body) == {"rows": [{"embedding": SET_ID, "label": "third", "metadata": {}}]}
 
 
-def test_an_option_that_a_study_does_not_have_is_refused_before_anything_is_sent(call: Call) -> None:
+def test_an_option_of_alignments_only_is_refused_for_a_study(call: Call) -> None:
     with serving(Script()) as script, pytest.raises(InvalidRequest, match="gallery"):
         call(script.url, lambda client: client.study({"a": SET_ID, "b": SET_ID}, gallery_sizes="auto"))
     assert script.seen == []

@@ -1,4 +1,4 @@
-"""Upgrade reports by the client: what is asked, and what comes of the answer."""
+"""Requests of the calls for upgrade reports."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.client.scripted import Answer, Script, serving
 NEW_ID = "emb_" + "1" * 32
 
 
-def test_what_is_not_stored_is_uploaded_and_what_is_is_named(call: Call, tmp_path: Path) -> None:
+def test_an_upgrade_uploads_files_and_names_stored_sets(call: Call, tmp_path: Path) -> None:
     file = tmp_path / "new.npy"
     file.write_bytes(b"x")
     answers = Script(Answer(201, embedding_set(id=NEW_ID)), Answer(202, job(kind="upgrade")))
@@ -33,16 +33,16 @@ def test_what_is_not_stored_is_uploaded_and_what_is_is_named(call: Call, tmp_pat
     assert body["queries"] == {"old": {"embedding": SET_ID}, "new": {"embedding": NEW_ID}}
     assert body["judgements"] == {"q": ["d", 7]}
     assert [choice["kind"] for choice in body["maps"]] == ["procrustes"]
-    assert "k" not in body  # the defaults stay the service's
+    assert "k" not in body  # the service fills in defaults
 
 
-def test_a_report_can_be_had_as_a_page(call: Call) -> None:
+def test_a_report_is_fetched_as_markdown(call: Call) -> None:
     with serving(Script(Answer(200, "# Upgrade report", {"content-type": "text/markdown"}))) as script:
         call(script.url, lambda client: client.upgrade_page(JOB_ID, "markdown"))
     assert script.seen[0].path == f"/v1/upgrades/{JOB_ID}?format=markdown"
 
 
-def test_an_option_that_there_is_not_is_refused_before_anything_is_sent(call: Call) -> None:
+def test_an_unknown_kind_of_map_is_refused_before_any_request(call: Call) -> None:
     with serving(Script()) as script, pytest.raises(InvalidRequest, match="spline"):
         call(script.url, lambda client: client.upgrade(SET_ID, NEW_ID, maps="spline"))
     assert script.seen == []

@@ -62,9 +62,9 @@ def test_a_member_stands_where_its_own_mean_places_it(client: Client, reference:
 
 
 def test_a_comparison_has_one_other_side(client: Client, reference: ReferenceSet) -> None:
-    with pytest.raises(InvalidRequest, match="both"):
+    with pytest.raises(InvalidRequest, match="Both"):
         client.align(model(1), model(2), reference=reference)  # type: ignore[call-overload]  # what is refused
-    with pytest.raises(InvalidRequest, match="Compare with"):
+    with pytest.raises(InvalidRequest, match="Neither"):
         client.align(model(1))  # type: ignore[call-overload]  # the same
 
 

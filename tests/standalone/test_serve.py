@@ -62,7 +62,7 @@ def test_a_signal_stops_every_child_while_a_job_runs(number: signal.Signals, slo
 
 def test_each_dead_child_is_started_again_and_work_goes_on(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((64, 8)))
-    with serve() as running, Client(running.url, patience_s=20) as client:
+    with serve() as running, Client(running.url, retry_timeout_s=20) as client:
         stored = client.upload(tmp_path / "a.npy")
         for word in ("service", "service.deliveries", "workers", "valkey-server"):
             victim = running.child(word)

@@ -1,11 +1,11 @@
-"""What can be uploaded, and under which name."""
+"""Sources that can be uploaded, and their names."""
 
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
-from consilience.client.sources import MEDIA_TYPES, body_of, name_of, stored_id
+from consilience.client.bodies import MEDIA_TYPES, body_of, name_of, stored_id
 from consilience.contract.base import Name
 from consilience.formats import files
 from consilience.formats.items import files as items
@@ -19,17 +19,17 @@ def test_any_file_name_becomes_a_name_that_the_contract_allows(path: str) -> Non
     TypeAdapter(Name).validate_python(name_of(path))
 
 
-def test_an_id_is_told_from_a_path() -> None:
+def test_an_id_is_distinguished_from_a_path() -> None:
     assert stored_id(SET_ID) == SET_ID
     assert stored_id(SET_ID + ".npy") is None
     assert stored_id(Path(SET_ID)) is None
 
 
-def test_every_type_that_the_client_names_is_one_that_files_have() -> None:
-    ndjson = {"application/x-ndjson"}  # the other name of the same
+def test_the_clients_media_types_are_those_of_the_formats() -> None:
+    ndjson = {"application/x-ndjson"}  # an alias
     assert set(MEDIA_TYPES.values()) == (files.MEDIA_TYPES.keys() | items.MEDIA_TYPES.keys()) - ndjson
 
 
-def test_a_file_that_is_not_there_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_before_any_request(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         body_of(tmp_path / "missing.npy")

@@ -1,1 +1,0 @@
-"""The calls of both clients, a module for each resource."""
