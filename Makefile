@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo claims serve check audit test hostile faults fuzz format client openapi bench evidence docs clean
+.PHONY: install demo claims serve check audit test hostile faults fuzz format client openapi bench evidence docs clean browser
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -44,6 +44,9 @@ audit: install ## known faults of the pinned packages, from osv.dev; says that i
 
 test: check ## everything: the checks and the whole test suite
 	$(BIN)/pytest -n 2 --dist loadfile
+
+browser: install ## the documentation page in a real browser; skipped if there is no chromium
+	$(BIN)/pytest tests/browser -q
 
 hostile: install ## hostile files and requests against a real service, and what the worst of them cost
 	$(BIN)/pytest tests/hostile/test_corpus.py -q

@@ -15,7 +15,7 @@ from service.middleware.auth import Gate
 from service.middleware.headers import SafeHeaders
 from service.middleware.logs import RequestLog
 from service.openapi.docs_page import add_pages
-from service.openapi.schema import complete
+from service.openapi.schema import TAGS, complete
 from service.routes import alignments, datasets, embeddings, health, info, jobs, maps, references, studies, upgrades
 from service.settings import Settings
 from service.stores import Stores, open_stores
@@ -36,9 +36,9 @@ ROOMS = (
 )
 #: Figures of the stores are read for so many scrapers at once.
 CONCURRENT_SCRAPES = 2
-DESCRIPTION = """How far do two embedding spaces agree?
+DESCRIPTION = """Measures how far embedding spaces agree.
 
-Upload embeddings, ask for an alignment, poll the job, read scores that say what they mean.
+Upload embedding sets, request an alignment, poll the job and read the scores.
 Every error is a problem document (RFC 9457)."""
 
 
@@ -71,9 +71,10 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
         title="Consilience",
         version=__version__,
         description=DESCRIPTION,
+        openapi_tags=TAGS,
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url=None,  # service.openapi.docs_page has a page that needs nothing from elsewhere
+        docs_url=None,  # service.openapi.docs_page has a page whose files come from this service alone
         redoc_url=None,
         telemetry=TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},

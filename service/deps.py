@@ -136,30 +136,42 @@ MapPath = Annotated[MapId, Path(description="Id of a map.")]
 ReferencePath = Annotated[ReferenceId, Path(description="Id of a reference set.")]
 JobPath = Annotated[JobId, Path(description="Id of a job.")]
 Cursor = Annotated[
-    str | None, Query(max_length=256, pattern=r"^[\x21-\x7e]+$", description="`next_cursor` of the page before.")
+    str | None,
+    Query(max_length=256, pattern=r"^[\x21-\x7e]+$", description="Value of `next_cursor` of the previous page."),
 ]
-Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
-NameQuery = Annotated[Name, Query(description="Your own label.")]
-NameFilter = Annotated[Name | None, Query(description="Only those with this name.")]
-MetadataQuery = Annotated[str | None, Query(description="A JSON object of your own, at most 8 KB.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of entries on the page.")]
+NameQuery = Annotated[Name, Query(description="Label of the resource.")]
+NameFilter = Annotated[Name | None, Query(description="Return only entries with this name.")]
+MetadataQuery = Annotated[
+    str | None, Query(description="Your own JSON object, stored and returned unchanged; at most 8 KB.")
+]
 MetadataFilter = Annotated[
-    str | None, Query(description='Only sets whose metadata has these members, a JSON object such as `{"run": 7}`.')
+    str | None,
+    Query(
+        description='Return only sets whose metadata contains these members, given as a JSON object such as `{"run": 7}`.'
+    ),
 ]
 ViewsQuery = Annotated[
     str | None,
-    Query(description='The views to read and what they hold, a JSON object such as `{"caption": "text"}`.'),
+    Query(description='Views to read and the kind of each, given as a JSON object such as `{"caption": "text"}`.'),
 ]
 Prefer = Annotated[
     list[str] | None,
-    Header(description="`wait=20`: answer when the job has finished, or after 20 seconds.", examples=[["wait=20"]]),
+    Header(
+        description="`wait=20` delays the response until the job finishes, for at most 20 seconds.",
+        examples=[["wait=20"]],
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,
     Header(
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="The same key with the same request is the same job, set or dataset; with another request it is refused.",
+        description="Key that makes a repeated request safe. The same key with the same request returns the same resource; the "
+        "same key with a different request is an error.",
     ),
 ]
-IfNoneMatch = Annotated[str | None, Header(description="An ETag: 304 while the job has not changed.")]
-DryRun = Annotated[bool, Query(description="Answer the plan alone: nothing is stored, nothing runs.")]
+IfNoneMatch = Annotated[
+    str | None, Header(description="ETag of the last response. The response is 304 if the job has not changed since.")
+]
+DryRun = Annotated[bool, Query(description="Return only the cost estimate. Nothing is stored and no job is created.")]

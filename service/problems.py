@@ -236,21 +236,54 @@ def describe(*kinds: type[ConsilienceError]) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int, list[type[ConsilienceError]]] = {}
     for kind in kinds:
         by_status.setdefault(status_of(kind), []).append(kind)
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: _describe_status(members) for status, members in sorted(by_status.items())}
+
+
+def _describe_status(kinds: list[type[ConsilienceError]]) -> dict[str, Any]:
+    titles = {kind.code: kind.title for kind in kinds}
+    media = {
+        "schema": {"$ref": "#/components/schemas/Problem"},
+        "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in titles},
+    }
     return {
-        status: {
-            "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in members),
-            "content": {PROBLEM_MEDIA_TYPE: schema},
-        }
-        for status, members in sorted(by_status.items())
+        "description": "; ".join(f"`{code}`: {title}" for code, title in titles.items()),
+        "content": {PROBLEM_MEDIA_TYPE: media},
     }
 
 
-#: What a route that reads a body itself can answer besides errors of ours.
+def problem_examples() -> dict[str, dict[str, Any]]:
+    """An example of the problem document of each error, by its code."""
+    problems = [Problem.of(kind(f"{kind.title}."), status_of(kind)) for kind in _error_classes(ConsilienceError)]
+    return {
+        each.code: {"summary": each.title, "value": each.model_dump(mode="json", exclude_defaults=True)}
+        for each in [*problems, TIMEOUT]
+    }
+
+
+def _error_classes(base: type[ConsilienceError]) -> Iterator[type[ConsilienceError]]:
+    """`base` and its subclasses that have a code of their own."""
+    if "code" in vars(base):
+        yield base
+    for kind in base.__subclasses__():
+        yield from _error_classes(kind)
+
+
+TIMEOUT = Problem(
+    type=f"{TYPE_PREFIX}request-timeout",
+    title="The body was sent too slowly",
+    status=HTTPStatus.REQUEST_TIMEOUT,
+    detail="The body was sent too slowly, or its end did not arrive.",
+)
+#: Response of routes that read a body themselves, besides the errors of ConsilienceError.
 STALLED: dict[int | str, dict[str, Any]] = {
-    HTTPStatus.REQUEST_TIMEOUT.value: {
-        "description": "`request-timeout`: the body came too slowly",
-        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    TIMEOUT.status: {
+        "description": f"`{TIMEOUT.code}`: {TIMEOUT.title}",
+        "content": {
+            PROBLEM_MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {TIMEOUT.code: {"$ref": f"#/components/examples/{TIMEOUT.code}"}},
+            }
+        },
     }
 }
 

@@ -19,7 +19,10 @@ from service.multipart import JSON
 from service.problems import RETRY_AFTER_S, STALLED
 from service.request_body import Bounds, media_type_of, parse_json, receive_bytes
 
-FORMAT = Query(alias="format", description="What the answer is written in; without it, what `Accept` names first.")
+FORMAT = Query(
+    alias="format",
+    description="Format of the response. The default is the first supported format in the header `Accept`.",
+)
 #: Answers differ by who asks and by what it accepts.
 HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept"}
 
@@ -99,7 +102,10 @@ LIGHT_BYTES = 65_536
 
 #: Besides 202, what a wish for a job is answered with.
 ASKED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The finished job (`Prefer: wait`), or the plan (`dry_run`).", "model": Job | Plan},
+    200: {
+        "description": "The finished job if `Prefer: wait` is set, or the cost estimate if `dry_run` is set.",
+        "model": Job | Plan,
+    },
     **STALLED,
 }
 

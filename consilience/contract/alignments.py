@@ -27,13 +27,17 @@ Label = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | Annotated
 
 
 class Side(Request):
-    """One side of a comparison: a stored set by id, or a few vectors in the request itself."""
+    """One side of a comparison: a stored embedding set, or vectors in the request."""
 
-    embedding: EmbeddingId | None = None
-    vectors: list[list[Finite]] | None = Field(default=None, description="n rows of d numbers; for small sets")
-    ids: list[Label] | None = Field(default=None, description="beside vectors: which item each row is, n of them")
+    embedding: EmbeddingId | None = Field(default=None, description="Id of a stored embedding set.")
+    vectors: list[list[Finite]] | None = Field(
+        default=None, description="Inline vectors: n rows of d numbers. Large sets must be uploaded first."
+    )
+    ids: list[Label] | None = Field(default=None, description="Item ids of the `vectors`, one for each row.")
     groups: list[Label] | None = Field(
-        default=None, description="beside vectors: which rows belong together, such as captions of one image"
+        default=None,
+        description="Group labels of the `vectors`, one for each row. Rows of one group belong together, for example "
+        "captions of one image.",
     )
 
     @model_validator(mode="after")
@@ -46,9 +50,11 @@ class Side(Request):
 
 
 class OtherSide(Side):
-    """The other side of a comparison: a side, or each member of a reference set in turn."""
+    """Second side of a comparison: an embedding set, or a reference set whose members are compared in turn."""
 
-    reference: ReferenceId | None = Field(default=None, description="instead: a reference set, by id")
+    reference: ReferenceId | None = Field(
+        default=None, description="Id of a reference set, instead of an embedding set."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -75,10 +81,10 @@ AnyOther = Annotated[Annotated[OtherSide, Tag("given")] | Annotated[Extraction, 
 
 
 class Layers(Request):
-    """Which layers of each side take part."""
+    """Layers of each side to compare."""
 
-    a: LayerChoice = "last"
-    b: LayerChoice = "last"
+    a: LayerChoice = Field(default="last", description="Layers of a: `last`, `all` or a list of names.")
+    b: LayerChoice = Field(default="last", description="Layers of b: `last`, `all` or a list of names.")
 
 
 def _both_sides(value: object) -> object:
@@ -90,15 +96,21 @@ Profile = Literal["none", "l2", "centre_l2", "prh", "prh_exact"]
 
 
 class Preparation(Request):
-    """What is done to the rows first.
+    """Preprocessing of the rows.
 
-    none: nothing. l2: rows scaled to length 1. centre_l2: the mean row subtracted, then l2. prh: every value clamped to the
-    mean of the rows' quantiles of absolute values, then l2. prh_exact: clamped to the quantile of all values, then l2.
+    `none` changes nothing. `l2` scales each row to length 1. `centre_l2` subtracts the mean row, then applies `l2`.
+    `prh` clamps every value to the mean, over rows, of the row's quantile of absolute values, then applies `l2`.
+    `prh_exact` clamps to the quantile of all absolute values, then applies `l2`.
     """
 
-    profile: Profile = "l2"
-    clamp_quantile: Annotated[float, Field(gt=0.5, le=1.0)] = 0.95
-    clamp_scope: Literal["model", "layer"] = "model"
+    profile: Profile = Field(default="l2", description="Name of the profile.")
+    clamp_quantile: Annotated[float, Field(gt=0.5, le=1.0)] = Field(
+        default=0.95, description="Quantile of the absolute values at which `prh` and `prh_exact` clamp."
+    )
+    clamp_scope: Literal["model", "layer"] = Field(
+        default="model",
+        description="Values that give the clamping threshold: all layers of the `model`, or each `layer` alone.",
+    )
 
 
 def _profile(value: object) -> object:
@@ -110,13 +122,22 @@ NullWord = Literal["auto", "analytic", "permutation", "none"]
 
 
 class NullChoice(Request):
-    """How the chance level is found. `auto`: the closed form where there is one, else permutation."""
+    """Options of the null distribution."""
 
-    method: NullWord = "auto"
-    draws: Annotated[int, Field(strict=True, ge=20, le=100_000)] = 200
-    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    method: NullWord = Field(
+        default="auto",
+        description="Method: `analytic` uses a closed form, `permutation` permutes the pairing of rows, `none` computes "
+        "no null distribution, and `auto` is `analytic` if the metric has a closed form and `permutation` "
+        "otherwise.",
+    )
+    draws: Annotated[int, Field(strict=True, ge=20, le=100_000)] = Field(
+        default=200, description="Number of permutations."
+    )
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        default=0.05, description="Significance level of the threshold."
+    )
     correction: Literal["none", "holm", "benjamini_hochberg"] = Field(
-        default="none", description="of the p-values over all scores of the document"
+        default="none", description="Correction of the p-values over all scores of the document."
     )
 
 
@@ -126,14 +147,17 @@ def _null(value: object) -> object:
 
 
 class IntervalChoice(Request):
-    """Which interval is wanted.
+    """Options of the confidence interval.
 
-    population: as if the items were drawn anew. gallery: the score of these very items, of which some were asked.
+    `population` treats the items as a sample from a population. `gallery` is an interval for the exact score of these
+    items, which a sample of query rows estimates.
     """
 
-    level: Level = 0.95
+    level: Level = Field(default=0.95, description="Confidence level.")
     target: Literal["auto", "population", "gallery"] = Field(
-        default="auto", description="auto: population for an exact score, gallery for an estimated one"
+        default="auto",
+        description="Quantity that the interval is for; `auto` is `population` for exact scores and `gallery` for "
+        "estimated ones.",
     )
 
 
@@ -155,44 +179,81 @@ Aggregate = Literal["max", "row_max_mean", "column_max_mean", "top_k_mean", "hun
 class ScoringOptions(Request):
     """Everything of an alignment but its two sides; every field has a default."""
 
-    metrics: MetricChoices = (MutualKnn(), Cka())
-    layers: Annotated[Layers, BeforeValidator(_both_sides, json_schema_input_type=LayerChoice | Layers)] = Layers()
-    aggregate: Aggregate = "max"
-    top_k: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
-        default=5, description="pairs that top_k_mean averages"
+    metrics: MetricChoices = Field(
+        default=(MutualKnn(), Cka()),
+        description="Metrics to compute: a name, an object with options, or a list of these. `GET /v1/metrics` lists all "
+        "metrics.",
     )
-    concat: bool = Field(default=False, description="add all layers side by side as one more layer, `concat`")
+    layers: Annotated[Layers, BeforeValidator(_both_sides, json_schema_input_type=LayerChoice | Layers)] = Field(
+        default=Layers(),
+        description="Layers to compare: `last`, `all` or a list of names, for both sides or for each side. Every layer of "
+        "a is compared with every layer of b.",
+    )
+    aggregate: Aggregate = Field(
+        default="max",
+        description="Reduction of the grid of layer pairs to one value. `max`: the best pair. `row_max_mean`: mean over "
+        "the layers of a of their best match. `column_max_mean`: the same over the layers of b. `top_k_mean`: "
+        "mean of the `top_k` best pairs. `hungarian_mean`: mean over the optimal one-to-one assignment of "
+        "layers.",
+    )
+    top_k: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        default=5, description="Number of layer pairs that `top_k_mean` averages."
+    )
+    concat: bool = Field(
+        default=False, description="Whether to add the concatenation of all layers as one more layer, named `concat`."
+    )
     preparation: Annotated[
         Preparation,
         BeforeValidator(_profile, json_schema_input_type=Profile | Preparation),
-    ] = Preparation()
-    null: Annotated[NullChoice, BeforeValidator(_null, json_schema_input_type=NullWord | NullChoice)] = NullChoice()
-    interval: IntervalChoice | None = IntervalChoice()
-    estimate: EstimateChoice = "all"
-    builder: BuilderChoice = "auto"
+    ] = Field(
+        default=Preparation(), description="Preprocessing of the rows: a profile name, or an object with its options."
+    )
+    null: Annotated[NullChoice, BeforeValidator(_null, json_schema_input_type=NullWord | NullChoice)] = Field(
+        default=NullChoice(),
+        description="Null distribution for p-values and thresholds: a method name, or an object with its options.",
+    )
+    interval: IntervalChoice | None = Field(
+        default=IntervalChoice(), description="Confidence interval of each score; null computes none."
+    )
+    estimate: EstimateChoice = Field(
+        default="all",
+        description="Query rows of neighbour metrics: `all`, or an object that sets their number or the target half-width "
+        "of the interval.",
+    )
+    builder: BuilderChoice = Field(
+        default="auto",
+        description="Search method for nearest neighbours: the name of an exact method, or an object that describes an "
+        "approximate FAISS index.",
+    )
     gallery_sizes: GalleryChoice | None = Field(
         default=None,
-        description="also score galleries of fewer rows: a curve for every neighbour score, of its best layer pair",
+        description="Gallery sizes at which every neighbour metric is also computed for its best layer pair: `auto` "
+        "(1000, 3000, 10000, ... up to all rows) or a list. Null computes no curve.",
     )
     memory_budget_bytes: Annotated[int, Field(strict=True, ge=MEMORY_BUDGET_MIN_BYTES)] | None = Field(
-        default=None, description="peak memory that the job may plan with; null, and at most: the operator's limit"
+        default=None,
+        description="Peak memory that the job may use, in bytes. The default and the maximum are the operator's limit.",
     )
-    pairing: Literal["row", "id"] = "row"
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    pairing: Literal["row", "id"] = Field(
+        default="row", description="Matching of rows: `row` by position, `id` by item id."
+    )
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
+        default=0, description="Seed of all random choices."
+    )
     metadata: Metadata = Field(default={})
 
 
 class JobOptions(ScoringOptions):
     """The options, and what concerns the job and not its scores."""
 
-    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+    webhook: WebhookChoice | None = Field(default=None, description="Receiver of a notification when the job ends.")
 
 
 class AlignmentRequest(JobOptions):
-    """The question how far the spaces of `a` and `b` agree."""
+    """Request for the alignment scores of two embedding sets, `a` and `b`."""
 
-    a: AnySide
-    b: AnyOther
+    a: AnySide = Field(description="First embedding set: a stored set, inline vectors, or a model and a dataset.")
+    b: AnyOther = Field(description="Second embedding set, or a reference set whose members `a` is compared with.")
 
     @property
     def made(self) -> tuple[Extraction, ...]:
@@ -201,6 +262,6 @@ class AlignmentRequest(JobOptions):
 
 
 class FormOptions(JobOptions):
-    """The part `request` of a form whose part `a` is a file."""
+    """Part `request` of a form whose part `a` is a file."""
 
-    b: OtherSide | None = Field(default=None, description="instead of the file `b`: a stored set or a reference set")
+    b: OtherSide | None = Field(default=None, description="Stored set or reference set to use instead of the file `b`.")

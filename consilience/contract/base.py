@@ -12,8 +12,10 @@ Level = Annotated[float, Field(gt=0.5, le=0.999_999)]
 Timestamp = AwareDatetime
 #: A user's own label for a set: printable, short, never a path.
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:@+-]*$")]
-#: The user's own JSON, stored and given back untouched; at most 8 KB.
-Metadata = dict[str, Any]
+#: The user's own JSON, stored and returned unchanged; at most 8 KB.
+Metadata = Annotated[
+    dict[str, Any], Field(description="Your own JSON object, stored and returned unchanged; at most 8 KB.")
+]
 METADATA_LIMIT_BYTES = 8192
 #: Characters of an id or a group of a row.
 LABEL_LENGTH = 256
@@ -22,7 +24,8 @@ DatasetId = Annotated[str, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_012
 MapId = Annotated[str, Field(pattern=r"^map_[0-9a-f]{32}$", examples=["map_0123456789abcdef0123456789abcdef"])]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}$", examples=["job_0123456789abcdef0123456789abcdef"])]
 ReferenceId = Annotated[str, Field(pattern=r"^ref_[0-9a-f]{32}$", examples=["ref_0123456789abcdef0123456789abcdef"])]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")]
+#: SHA-256, lower-case hexadecimal.
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
 #: `last`, `all`, or names in the order wanted.
 LayerChoice = Literal["last", "all"] | LayerNames

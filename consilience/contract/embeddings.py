@@ -14,51 +14,56 @@ ROWS_MIN = 4
 
 
 class Layer(Document):
-    """One immutable matrix (n, dim), C-order, little-endian."""
+    """Immutable matrix of shape (n, dim), stored in C order and little-endian."""
 
     name: str
     dim: int
+    """Number of columns."""
     dtype: LayerDtype
+    """Data type of the stored values."""
     digest: Digest
-    """SHA-256 over the header (dtype, shape) and the stored bytes: the blob's address."""
+    """SHA-256 of the header (dtype and shape) and the stored bytes, in lower-case hexadecimal; the address of the stored
+    file."""
 
 
 class Column(Document):
-    """A string for each row, kept like a layer; the strings themselves are never in a document."""
+    """One string for each row, stored like a layer. Documents contain its digest and never the strings."""
 
     digest: Digest
-    """SHA-256 over the strings as a JSON list: the blob's address."""
+    """SHA-256 of the strings as a JSON list, in lower-case hexadecimal; the address of the stored file."""
     unique: int
-    """How many different ones there are."""
+    """Number of distinct strings."""
 
 
 class EmbeddingSet(Document):
-    """Layers over the same n items."""
+    """Embedding set: one or more layers over the same n items."""
 
     id: EmbeddingId
     owner: str = DEFAULT_OWNER
-    """Whose key stored it; others cannot see it."""
+    """Owner of the API key that stored the set; other owners cannot see it."""
     name: str
     n: int
+    """Number of items, which is the number of rows of each layer."""
     layers: tuple[Layer, ...]
     digest: Digest
-    """SHA-256 over the layers' names and digests, and those of ids and groups: equal for equal content."""
+    """SHA-256 of the names and digests of the layers and of the digests of ids and groups; equal for equal content."""
     ids: Column | None = None
-    """Which item each row is, where the upload said so."""
+    """Item ids of the rows; null if the set has none."""
     groups: Column | None = None
-    """Which rows belong together (captions of one image, say), where the upload said so."""
+    """Groups of rows that belong together, for example captions of one image; null if the set has none."""
     source: Literal["upload", "model"] = "upload"
+    """Origin: uploaded, or computed with a model."""
     record: SetRecord | None = None
-    """How a model made it, where one did."""
+    """Model and settings that produced the set; null for an uploaded set."""
     metadata: Metadata
     bytes: int
-    """Bytes that the layers take in the store."""
+    """Storage that the layers take, in bytes."""
     created_at: Timestamp
     links: dict[str, str]
 
 
 class EmbeddingPage(Document):
-    """One page of embedding sets, newest first."""
+    """Page of embedding sets, newest first."""
 
     data: tuple[EmbeddingSet, ...]
     has_more: bool

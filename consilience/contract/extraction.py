@@ -21,62 +21,73 @@ DatasetName = Annotated[
         min_length=1,
         max_length=128,
         examples=["stdlib-docs", "scenes:n=512,seed=0", "ds_0123456789abcdef0123456789abcdef"],
-        description="A stored dataset by its id, or a built-in one by its name and options",
+        description="Id of a stored dataset, or name of a built-in dataset with its options.",
     ),
 ]
 ViewName = Annotated[str, Field(min_length=1, max_length=64, examples=["text", "code", "image"])]
 
 
 class Extraction(Request):
-    """What a model makes of one view of a dataset."""
+    """Embedding of one view of a dataset with a model."""
 
     model: ModelIdentifier
     dataset: DatasetName
-    view: ViewName
-    layers: LayerChoice = Field(default="all", description="which layers of the model become layers of the set")
-    pooling: Pooling = Field(default="auto", description="how the vectors of an item's tokens or patches become one")
+    view: ViewName = Field(description="Name of the view of the dataset that the model embeds.")
+    layers: LayerChoice = Field(
+        default="all", description="Layers of the model to store: `last`, `all` or a list of names."
+    )
+    pooling: Pooling = Field(
+        default="auto",
+        description="Pooling of the vectors of an item's tokens or patches: `mean`, `cls` (first token), `last` (last "
+        "token), or `auto` for the method that the model was made for.",
+    )
     max_length: Annotated[int, Field(strict=True, ge=1, le=TOKENS_MAX)] | None = Field(
-        default=None, description="tokens that are read of a text; null: as many as the model is meant for"
+        default=None,
+        description="Maximum number of tokens that the model reads of a text; null uses the limit of the model.",
     )
 
 
 class ExtractionRequest(Extraction):
-    """The wish for a set of embeddings."""
+    """Request for an embedding set that a model computes from a dataset."""
 
-    name: Name | None = Field(default=None, description="your own label for the set; null: the model, dataset and view")
+    name: Name | None = Field(
+        default=None, description="Label of the set; null builds one from the model, the dataset and the view."
+    )
     metadata: Metadata = Field(default={})
-    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+    webhook: WebhookChoice | None = Field(default=None, description="Receiver of a notification when the job ends.")
 
 
 class ExtractedLayer(Document):
-    """One layer of the set that was made."""
+    """Layer of an extracted embedding set."""
 
     name: str
     dim: int
+    """Number of columns."""
     dtype: LayerDtype
-    """F16; F32 where values are beyond what float16 holds."""
+    """Data type of the stored values: F16, or F32 if a value exceeds the range of float16."""
 
 
 class ExtractionDocument(Document):
-    """What came of an extraction."""
+    """Result of an extraction job."""
 
     schema_: Literal["consilience.extraction/1"] = Field(default="consilience.extraction/1", alias="schema")
     embedding: EmbeddingId
-    """The set: its ids are those of the dataset's items."""
+    """Id of the embedding set. Its ids are those of the dataset's items."""
     name: str
     n: int
-    """Items."""
+    """Number of items."""
     layers: tuple[ExtractedLayer, ...]
     cache: Literal["hit", "miss"]
-    """Whether the set was there already: made by the same model from the same items in the same way."""
+    """`hit` if the same model had embedded the same items in the same way before, and that set was reused."""
     resumed_at: int = 0
-    """Items that an earlier run, which did not end, had embedded already."""
+    """Number of items that an interrupted earlier run had already embedded."""
     items_per_s: Finite | None = None
-    """Of this run, without loading and storing; null where there was nothing to embed."""
+    """Throughput of this run in items per second, without loading and storing; null if there was nothing to embed."""
     peak_memory_bytes: int
-    """Of the process that did it."""
+    """Peak memory of the job's process, in bytes."""
     record: SetRecord
-    """How the set was made."""
+    """Model and settings that produced the set."""
     warnings: tuple[str, ...] = ()
     timings_s: dict[str, Finite]
-    """By the clock, of each part; `embedding_processor` is processor time, which other load does not stretch."""
+    """Wall-clock time of each step, in seconds. `embedding_processor` is processor time, which other load does not
+    change."""

@@ -21,31 +21,38 @@ from consilience.contract.upgrades import UpgradeReport
 
 
 class Plan(Document):
-    """What a job will cost, known before it is queued."""
+    """Cost estimate of a job, made before it is queued."""
 
     n: int
-    """Rows or items; at most so many where they are paired by id."""
+    """Number of rows or items; an upper bound if rows are paired by id."""
     dim_a: int | None = None
+    """Number of columns of a's widest layer."""
     dim_b: int | None = None
+    """Number of columns of b's widest layer."""
     cells: int | None = None
-    """Layer pairs of the grid; of a study, pairs of models."""
+    """Number of layer pairs of the grid; for a study, number of model pairs."""
     flops: Finite
+    """Estimated number of floating-point operations."""
     bytes: int
-    """Peak memory of the job's process, estimated."""
+    """Estimated peak memory of the job's process, in bytes."""
     memory_budget_bytes: int | None = None
-    """What the job may plan with; rows that do not fit are read by blocks."""
+    """Memory that the job may use, in bytes. Rows that do not fit are read in blocks."""
     streamed: bool = False
-    """Whether rows are read by blocks, because they do not fit the budget."""
+    """Whether the rows are read in blocks because they do not fit the memory budget."""
     seconds: Finite
-    """Estimated on two cores."""
+    """Estimated running time on two processor cores, in seconds."""
     queries: int | None = None
-    """Rows that are expected to ask, where only some do."""
+    """Expected number of query rows; null if every row is a query."""
     queries_max: int | None = None
-    """Rows that ask at most, however much their scores vary."""
+    """Maximum number of query rows, which is reached if their scores vary most."""
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. Each state is one sentence."""
+    """State of a job.
+
+    `queued`: the job waits for a worker. `running`: a worker runs the job. `succeeded`: the result is available.
+    `failed`: the job ended with an error. `canceled`: the job was stopped on request and has no result.
+    """
 
     QUEUED = "queued"
     """It waits for a worker."""
@@ -84,43 +91,52 @@ UNFINISHED = frozenset(JobStatus) - FINISHED
 
 
 class Progress(Document):
-    """How far a running job is."""
+    """Progress of a running job."""
 
     stage: str
+    """Name of the current step."""
     done: int
+    """Units of work done in this step."""
     total: int
+    """Units of work of this step in total."""
     eta_s: Finite | None = None
+    """Estimated remaining time, in seconds; null if unknown."""
 
 
 class Run(Document):
-    """One attempt of a worker at a job."""
+    """Attempt of a worker to run a job."""
 
     delivery: int
+    """Number of the delivery from the queue, from 1."""
     worker: str
+    """Name of the worker."""
     started_at: Timestamp
     ended: Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"] | None = None
-    """Null while it runs."""
+    """Outcome of the run; null while it is running."""
     ended_at: Timestamp | None = None
 
 
 class Job(Document):
-    """One piece of work and its outcome."""
+    """Asynchronous job and its result."""
 
     id: JobId
     owner: str = DEFAULT_OWNER
-    """Whose key asked for it; others cannot see it."""
+    """Owner of the API key that requested the job; other owners cannot see it."""
     kind: JobKind
     status: JobStatus
     cancel_requested: bool = False
-    """True from the request to cancel until the process is gone."""
+    """Whether a cancellation was requested and the job's process has not stopped yet."""
     progress: Progress | None = None
+    """Progress of a running job."""
     runs: tuple[Run, ...] = ()
+    """Attempts of workers to run the job, oldest first."""
     created_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     plan: Plan
+    """Cost estimate that was made before the job was queued."""
     request: dict[str, Any]
-    """The request with every default filled in."""
+    """Request with all defaults filled in."""
     result: (
         ScoreDocument
         | ReferenceDocument
@@ -131,7 +147,9 @@ class Job(Document):
         | UpgradeReport
         | None
     ) = None
+    """Result of a job that succeeded; its type follows from `kind`."""
     error: Problem | None = None
+    """Error of a job that failed."""
     links: dict[str, str]
 
     @field_validator("result", mode="before")
@@ -148,7 +166,7 @@ class Job(Document):
 
 
 class JobPage(Document):
-    """One page of jobs, newest first."""
+    """Page of jobs, newest first."""
 
     data: tuple[Job, ...]
     has_more: bool

@@ -11,7 +11,7 @@ KERNEL_COST = "O(n p q) a pair of layers, O(p q) memory; rbf: O(n^2 (p + q)) tim
 
 
 class Cka(Metric):
-    """Centred kernel alignment of the two spaces' kernels."""
+    """Centred kernel alignment of the two spaces."""
 
     title = "Centred kernel alignment"
     summary = "The cosine between the two spaces' centred similarity matrices; debiased by default."
@@ -27,15 +27,20 @@ class Cka(Metric):
     )
 
     metric: Literal["cka"] = "cka"
-    kernel: Literal["linear", "rbf"] = "linear"
-    debiased: bool = Field(default=True, description="the unbiased HSIC of Song et al., whose value at chance is 0")
+    kernel: Literal["linear", "rbf"] = Field(default="linear", description="Kernel: `linear`, or `rbf` (Gaussian).")
+    debiased: bool = Field(
+        default=True,
+        description="Whether to use the unbiased HSIC of Song et al., whose expected value at chance is 0.",
+    )
     definition: Literal["standard", "prh"] = Field(
-        default="standard", description="prh adds the reference implementation's 1e-6 to the denominator"
+        default="standard",
+        description="Definition: `prh` adds 1e-6 to the denominator, as the reference implementation of the Platonic "
+        "Representation Hypothesis does.",
     )
     sigma: Sigma = Field(
         default="median",
-        description="width of the rbf kernel: a number, or the median of the distances between two different rows "
-        "(of all pairs of at most 2048 rows drawn with the seed)",
+        description="Width of the rbf kernel: a number, or `median` for the median distance between two different rows "
+        "(over all pairs of at most 2048 rows, sampled with the seed).",
     )
 
     @property
@@ -50,7 +55,7 @@ class Cka(Metric):
 
 
 class Rv(Metric):
-    """The RV coefficient: biased CKA with linear kernels under its older name."""
+    """RV coefficient: the older name of biased CKA with linear kernels."""
 
     title = "RV coefficient"
     summary = "The cosine between the two centred linear kernels; the same number as biased linear CKA."
@@ -64,7 +69,7 @@ class Rv(Metric):
 
 
 class AngularCka(Metric):
-    """The angle between the two centred linear kernels."""
+    """Angle between the two centred linear kernels."""
 
     title = "Angular CKA"
     summary = "The angle whose cosine is biased linear CKA: a distance that obeys the triangle inequality."
@@ -94,7 +99,11 @@ class DistanceCorrelation(Metric):
     reference = "Szekely and Rizzo 2014, Annals of Statistics 42:2382-2412; biased: Szekely et al. 2007"
 
     metric: Literal["distance_correlation"] = "distance_correlation"
-    bias_corrected: bool = Field(default=True, description="the U-statistic, whose value at chance is 0; not a root")
+    bias_corrected: bool = Field(
+        default=True,
+        description="Whether to use the bias-corrected U-statistic, whose expected value at chance is 0. No square root "
+        "is taken.",
+    )
 
 
 class Cknna(NeighbourMetric):
@@ -113,9 +122,10 @@ class Cknna(NeighbourMetric):
     metric: Literal["cknna"] = "cknna"
     variant: Literal["prh", "paper", "biased"] = Field(
         default="prh",
-        description="prh: unbiased HSIC of the masked kernels, as the reference codes it, with its 1e-6; "
-        "paper: kernels centred by row means, as the article writes it; biased: biased HSIC of the masked kernels, "
-        "where an item can be its own neighbour (unbiased=False of the reference)",
+        description="Variant: `prh` uses the unbiased HSIC of the masked kernels and adds 1e-6, as the reference "
+        "implementation does; `paper` centres the kernels by their row means, as the article defines it; "
+        "`biased` uses the biased HSIC of the masked kernels, in which an item can be its own neighbour "
+        "(unbiased=False in the reference implementation).",
     )
 
     @property
@@ -125,7 +135,7 @@ class Cknna(NeighbourMetric):
 
 
 class Rsa(Metric):
-    """Correlation of the two spaces' matrices of dissimilarities."""
+    """Correlation of the two matrices of dissimilarities."""
 
     title = "Representational similarity analysis"
     summary = "The correlation, over pairs of items, between the distances in one space and those in the other."
@@ -139,12 +149,19 @@ class Rsa(Metric):
     reference = "Kriegeskorte et al. 2008, Frontiers in Systems Neuroscience 2:4; null: Mantel 1967"
 
     metric: Literal["rsa"] = "rsa"
-    method: Literal["spearman", "pearson"] = "spearman"
-    distance: Literal["cosine", "euclidean", "correlation"] = "correlation"
+    method: Literal["spearman", "pearson"] = Field(
+        default="spearman", description="Correlation coefficient: `spearman` or `pearson`."
+    )
+    distance: Literal["cosine", "euclidean", "correlation"] = Field(
+        default="correlation",
+        description="Dissimilarity of two rows: `cosine`, `euclidean`, or `correlation` (1 minus the Pearson "
+        "correlation).",
+    )
     pairs: Literal["auto", "all"] | Annotated[int, Field(ge=1000, le=100_000_000)] = Field(
         default="auto",
-        description="all (up to n = 8192); a number of pairs, of which at least so many are taken: items are dealt to groups "
-        "with the seed, and all pairs within a group count; auto: all up to n = 4096, else 4 million",
+        description="Pairs of items to use: `all` (up to n = 8192), a minimum number of pairs, or `auto` (all up to n = "
+        "4096, otherwise 4 million). If pairs are sampled, items are split into groups with the seed, and all "
+        "pairs within a group are used.",
     )
 
     @property

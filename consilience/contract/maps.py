@@ -31,74 +31,84 @@ Width = Annotated[int, Field(strict=True, ge=1, le=WIDTH_MAX)]
 Penalty = Annotated[
     Literal["auto"] | Annotated[float, Field(gt=0.0, allow_inf_nan=False)],
     Field(
-        description="in units of the mean variance; auto: the best of 13 by cross-validation over fifths of the training rows"
+        description="Penalty in units of the mean variance; `auto` chooses the best of 13 values by five-fold cross-validation "
+        "on the training rows."
     ),
 ]
 
 
-class Procrustes(Request):
-    """The best rotation; with scale and translation where they are asked for.
+class ProcrustesMap(Request):
+    """Best rotation, with an optional scale factor and translation.
 
-    y = s (x - mean_a) R + mean_b. Where the dimensions differ, R is a part of a rotation: its shorter side is orthonormal.
+    y = s (x - mean_a) R + mean_b. If the two dimensions differ, R is a part of a rotation matrix: its rows or columns,
+    whichever are fewer, are orthonormal.
     """
 
     kind: Literal["procrustes"] = "procrustes"
-    scale: bool = Field(default=True, strict=True, description="one factor for all dimensions")
+    scale: bool = Field(default=True, strict=True, description="Whether to fit one scale factor for all dimensions.")
     translation: bool = Field(
-        default=True, strict=True, description="the mean of a goes to the mean of b; without, 0 stays 0"
+        default=True,
+        strict=True,
+        description="Whether to map the mean of a to the mean of b; without translation, 0 is mapped to 0.",
     )
 
 
 class Ridge(Request):
-    """The best affine map, its weights held small by a penalty: y = (x - mean_a) W + mean_b."""
+    """Best affine map with a penalty on its weights: y = (x - mean_a) W + mean_b."""
 
     kind: Literal["ridge"] = "ridge"
     penalty: Penalty = "auto"
 
 
 class LowRank(Request):
-    """The best affine map of a limited rank: ridge regression cut to the leading directions of its predictions."""
+    """Best affine map of limited rank: ridge regression truncated to the leading directions of its predictions."""
 
     kind: Literal["low_rank"] = "low_rank"
-    rank: Width = 64
+    rank: Width = Field(default=64, description="Rank of the map.")
     penalty: Penalty = "auto"
 
 
 class Relative(Request):
-    """The relative representation: what a row is to some training rows in a, made a row of b that is the same to theirs.
+    """Relative representation: rows are described by their similarities to anchor rows of the training data.
 
-    y = mean_b + s (x - mean_a) A' (B B' + l I)^-1 B, A and B the anchors' centred rows; s and l have the least error on the
-    training rows.
+    y = mean_b + s (x - mean_a) A' (B B' + l I)^-1 B, with A and B the centred anchor rows of both sides. The values of s
+    and l minimise the error on the training rows.
     """
 
     kind: Literal["relative"] = "relative"
     anchors: Annotated[int, Field(strict=True, ge=1, le=ANCHORS_MAX)] = Field(
-        default=256, description="training rows that both spaces are told by, drawn by the seed"
+        default=256, description="Number of anchors, which are training rows sampled with the seed."
     )
 
 
 class Mlp(Request):
-    """Two layers with a GELU between them, as LLaVA's connector from images to words has them.
+    """Two linear layers with a GELU between them, like the vision-language connector of LLaVA.
 
-    Trained by AdamW on the squared error; it stops when a tenth of the training rows, kept apart, no longer profits, and the
-    best weights count.
+    The weights are trained with AdamW on the squared error. A tenth of the training rows is kept for validation;
+    training stops when the validation error no longer improves, and the best weights are kept.
     """
 
     kind: Literal["mlp"] = "mlp"
-    hidden: Width | None = Field(default=None, description="values between both layers; null: as many as b has")
-    epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(default=200, description="at most")
-    patience: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
-        default=10, description="epochs without a better one after which it stops"
+    hidden: Width | None = Field(
+        default=None, description="Width of the hidden layer; null uses the number of columns of b."
     )
-    batch: Annotated[int, Field(strict=True, ge=1, le=65_536)] = 256
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        default=200, description="Maximum number of epochs."
+    )
+    patience: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        default=10, description="Number of epochs without improvement after which training stops."
+    )
+    batch: Annotated[int, Field(strict=True, ge=1, le=65_536)] = Field(
+        default=256, description="Number of rows in a batch."
+    )
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=1e-3, description="Learning rate of AdamW.")
 
 
-LinearChoice = Procrustes | Ridge | LowRank | Relative
+LinearChoice = ProcrustesMap | Ridge | LowRank | Relative
 MapChoice = Annotated[LinearChoice | Mlp, Field(discriminator="kind")]
 MapKind = Literal["procrustes", "ridge", "low_rank", "relative", "mlp"]
 MAPS: dict[str, type[Request]] = {
-    "procrustes": Procrustes,
+    "procrustes": ProcrustesMap,
     "ridge": Ridge,
     "low_rank": LowRank,
     "relative": Relative,
@@ -112,7 +122,7 @@ def _kind(value: object) -> object:
 
 
 class MapLayers(Request):
-    """Which layer of each side is mapped: `last`, or a name."""
+    """Layer of each side to map: `last` or a layer name."""
 
     a: str = "last"
     b: str = "last"
@@ -133,52 +143,73 @@ RecallAt = Annotated[
 
 
 class MapSource(Request):
-    """One side of a map: a stored set, by its id."""
+    """One side of a map: a stored embedding set."""
 
-    embedding: EmbeddingId
+    embedding: EmbeddingId = Field(description="Id of the embedding set.")
 
 
 class MapOptions(Request):
     """Everything of a map but its two sides; every field has a default."""
 
-    map: Annotated[MapChoice, BeforeValidator(_kind, json_schema_input_type=MapKind | MapChoice)] = Ridge()
-    layers: Annotated[MapLayers, BeforeValidator(_both_sides, json_schema_input_type=str | MapLayers)] = MapLayers()
-    preparation: MapPreparation = Field(
-        default="l2", description="l2: rows of both sides scaled to length 1 first, also where the map is applied"
+    map: Annotated[MapChoice, BeforeValidator(_kind, json_schema_input_type=MapKind | MapChoice)] = Field(
+        default=Ridge(), description="Kind of map: a name, or an object with its options."
     )
-    pairing: Literal["row", "id"] = "row"
+    layers: Annotated[MapLayers, BeforeValidator(_both_sides, json_schema_input_type=str | MapLayers)] = Field(
+        default=MapLayers(), description="Layer of each side to map: one name for both sides, or one for each."
+    )
+    preparation: MapPreparation = Field(
+        default="l2",
+        description="Preprocessing of the rows: `l2` scales the rows of both sides to length 1 before fitting and before "
+        "applying the map.",
+    )
+    pairing: Literal["row", "id"] = Field(
+        default="row", description="Matching of rows: `row` by position, `id` by item id."
+    )
     test_share: Annotated[float, Field(gt=0.0, le=0.5)] = Field(
-        default=0.2, description="share of the rows, whole groups, on which the map is judged and which it never sees"
+        default=0.2, description="Share of the rows that is held out to evaluate the map; groups are kept together."
     )
     queries: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(
-        default=4096, description="held-out rows that look for their own, at most; they look among all held-out rows"
+        default=4096,
+        description="Maximum number of held-out rows used as queries; every held-out row is in the gallery.",
     )
-    recall_at: RecallAt = (1, 5, 10)
-    level: Level = Field(default=0.95, description="of the intervals")
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    recall_at: RecallAt = Field(default=(1, 5, 10), description="Values of k for which recall at k is reported.")
+    level: Level = Field(default=0.95, description="Level of the confidence intervals.")
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
+        default=0, description="Seed of all random choices."
+    )
     metadata: Metadata = Field(default={})
 
 
 class MapRequest(MapOptions):
-    """The wish for a map from the space of `a` to that of `b`, which are stored sets."""
+    """Request for a map from the space of `a` to the space of `b`, two stored sets."""
 
-    a: MapSource
-    b: MapSource
-    name: Name | None = Field(default=None, description="the map's label; null: of the kind and both sets' names")
-    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+    a: MapSource = Field(description="Stored set whose space the map starts from.")
+    b: MapSource = Field(description="Stored set whose space the map leads to.")
+    name: Name | None = Field(
+        default=None,
+        description="Label of the map; null builds one from the kind of map and the names of the two sets.",
+    )
+    webhook: WebhookChoice | None = Field(default=None, description="Receiver of a notification when the job ends.")
 
 
 class TranslationRequest(Request):
-    """The wish to have a stored set, or a few vectors, translated by a map."""
+    """Request to translate a stored set, or a few vectors, with a map."""
 
-    embedding: EmbeddingId | None = Field(default=None, description="a job makes a new set of the translations")
-    layer: str = Field(default="last", description="of the set: which layer is translated")
-    vectors: list[list[Finite]] | None = Field(default=None, description="m rows of d numbers, answered at once")
-    model: str | None = Field(
-        default=None, description="whose vectors they are: another model than the map's is refused"
+    embedding: EmbeddingId | None = Field(
+        default=None, description="Id of a stored set; a job translates it into a new set."
     )
-    name: Name | None = Field(default=None, description="of the new set; null: of the set's name and the map's")
-    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+    layer: str = Field(default="last", description="Layer of the stored set to translate.")
+    vectors: list[list[Finite]] | None = Field(
+        default=None, description="Inline vectors: m rows of d numbers. The response contains their translations."
+    )
+    model: str | None = Field(
+        default=None,
+        description="Model that produced the vectors; the request fails if the map was fitted on another model.",
+    )
+    name: Name | None = Field(
+        default=None, description="Label of the new set; null builds one from the names of the set and the map."
+    )
+    webhook: WebhookChoice | None = Field(default=None, description="Receiver of a notification when the job ends.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -190,58 +221,62 @@ class TranslationRequest(Request):
 
 
 class MapSide(Document):
-    """One side that a map was fitted on."""
+    """One of the two sides that a map was fitted on."""
 
     id: str | None
-    """The embedding set's id; null where arrays or local files were fitted on."""
+    """Id of the embedding set; null if the side was an array or a local file."""
     name: str
     layer: str
     dim: int
+    """Number of columns."""
     digest: Digest
-    """Of the layer: SHA-256 over its dtype, shape and values, as the store has it."""
+    """SHA-256 of the data type, shape and values of the layer as stored, in lower-case hexadecimal."""
     model: str | None = None
-    """The model whose vectors they are, where that was said."""
+    """Model that produced the vectors; null if it is unknown."""
 
 
 class MeanShare(Document):
-    """A mean over the rows that asked, and where it would lie if they were drawn anew."""
+    """Mean over the query rows with its confidence interval."""
 
     value: Share
+    """Mean, between 0 and 1."""
     low: Share
+    """Lower end of the interval."""
     high: Share
+    """Upper end of the interval."""
 
 
 class Retrieval(Document):
-    """How well rows find their own among the held-out rows of the other side, by cosine."""
+    """Retrieval of each row's counterpart among the held-out rows of the other side, by cosine similarity."""
 
     queries: int
-    """Held-out rows that asked."""
+    """Number of query rows."""
     gallery: int
-    """Held-out rows that answered."""
+    """Number of held-out rows in the gallery."""
     mean_rank: Finite
-    """1 where every row finds its own first."""
+    """Mean rank of the counterpart: 1 if it is first for every query row."""
     mrr: MeanShare
-    """The mean of 1 / rank."""
+    """Mean reciprocal rank of the counterpart."""
     recall: dict[int, MeanShare]
-    """For each k the share of rows whose own is among the first k."""
+    """For each k, the share of query rows whose counterpart is among the first k results."""
 
 
 class Evaluation(Document):
-    """How a map does on rows that it has not seen."""
+    """Quality of a map on held-out rows."""
 
     cosine: Finite
-    """The mean cosine between a translated row and its own."""
+    """Mean cosine similarity between each translated row and its counterpart."""
     r2: Finite | None
-    """The share of the rows' variance that is predicted; at most 1, below 0 where their mean alone is nearer; null where they
-    do not vary."""
+    """Share of the variance of the held-out rows that the map predicts: at most 1, and below 0 if their mean predicts
+    them better; null if they do not vary."""
     forward: Retrieval
-    """Translated rows of a look among the rows of b."""
+    """Retrieval of the rows of b with translated rows of a as queries."""
     backward: Retrieval
-    """Rows of b look among the translated rows of a."""
+    """Retrieval of translated rows of a with rows of b as queries."""
 
 
 class Chance(Document):
-    """What needs no map: the mean of b's training rows for every row, and ranks at random."""
+    """Baseline without a map: the mean of b's training rows as every prediction, and random ranks."""
 
     cosine: Finite
     r2: Finite | None
@@ -251,7 +286,7 @@ class Chance(Document):
 
 
 class BestLinear(Document):
-    """The linear map that cross-validation over the training rows likes best, judged on the same held-out rows."""
+    """Linear map with the best cross-validation result on the training rows, evaluated on the same held-out rows."""
 
     kind: Literal["procrustes", "ridge"]
     penalty: Finite | None
@@ -259,21 +294,22 @@ class BestLinear(Document):
 
 
 class Fitted(Document):
-    """What the fit found beside the weights; null where a kind of map has no such thing."""
+    """Quantities found by the fit besides the weights; null if the kind of map has no such quantity."""
 
     penalty: Finite | None = None
-    """The penalty in force, in units of the mean variance, or of the anchors' mean squared length."""
+    """Penalty used, in units of the mean variance, or of the mean squared length of the anchors."""
     scale: Finite | None = None
-    """The factor of a rotation or of a relative representation."""
+    """Scale factor of a rotation or of a relative representation."""
     epochs: int | None = None
-    """Epochs of the weights that count."""
+    """Epoch whose weights were kept."""
     epochs_run: int | None = None
+    """Number of epochs that were run."""
     loss: Finite | None = None
-    """Mean squared error of the best epoch on the rows kept apart from training, in units of b's mean variance."""
+    """Mean squared error of the best epoch on the validation rows, in units of b's mean variance."""
 
 
 class MapDocument(Document):
-    """A map's card: what it is, what it was fitted on, how well it does. It lies in the header of the map's file."""
+    """Model card of a map: its kind, its training data and its quality. The header of the map's file contains it too."""
 
     schema_: Literal["consilience.map/1"] = Field(default="consilience.map/1", alias="schema")
     map: MapChoice
@@ -281,39 +317,45 @@ class MapDocument(Document):
     a: MapSide
     b: MapSide
     n: int
+    """Number of matched rows."""
     n_train: int
+    """Number of rows that the map was fitted on."""
     n_test: int
+    """Number of held-out rows that the map was evaluated on."""
     pairing: Pairing
     fitted: Fitted
     evaluation: Evaluation
     best_linear: BestLinear
     chance: Chance
     level: Finite
+    """Level of the confidence intervals."""
     seed: int
     digest: Digest
-    """Of the weights: SHA-256 over the tensors' names, shapes and bytes."""
+    """SHA-256 of the names, shapes and bytes of the weight tensors, in lower-case hexadecimal."""
     metadata: Metadata = Field(default={})
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
     timings_s: dict[str, Finite]
+    """Wall-clock time of each step, in seconds."""
 
 
 class StoredMap(Document):
-    """A map that the service keeps."""
+    """Map that the service stores."""
 
     id: MapId
     owner: str = DEFAULT_OWNER
-    """Whose key asked for it; others cannot see it."""
+    """Owner of the API key that requested the map; other owners cannot see it."""
     name: str
     card: MapDocument
+    """Model card of the map."""
     bytes: int
-    """Bytes of its weights."""
+    """Size of the weights, in bytes."""
     created_at: Timestamp
     links: dict[str, str]
 
 
 class MapPage(Document):
-    """One page of maps, newest first."""
+    """Page of maps, newest first."""
 
     data: tuple[StoredMap, ...]
     has_more: bool
@@ -321,19 +363,22 @@ class MapPage(Document):
 
 
 class TranslatedVectors(Document):
-    """A few vectors in the space that a map leads to."""
+    """Vectors translated into the space that a map leads to."""
 
     map: MapId
+    """Id of the map."""
     vectors: tuple[tuple[Finite, ...], ...]
-    """Row by row; near b's prepared rows, and not scaled."""
+    """Translated rows, in the order of the request. They approximate b's preprocessed rows and are not rescaled."""
 
 
 class TranslationDocument(Document):
-    """What came of a set's translation."""
+    """Result of the translation of a stored set."""
 
     map: MapId
+    """Id of the map."""
     source: EmbeddingId
-    """The set that was translated."""
+    """Id of the set that was translated."""
     layer: str
+    """Layer that was translated."""
     embedding: EmbeddingSet
-    """The new set: one layer, with the ids and groups of the other."""
+    """New set with one layer and the ids and groups of the source."""

@@ -87,7 +87,9 @@ class NeighbourMetric(Metric):
     returns: ClassVar[bool] = False
 
     k: KSweep = Field(
-        default=(10,), description="neighbours per row: one number, or a list that gives one score entry each"
+        default=(10,),
+        description="Number of nearest neighbours of each row: one number, or a list that gives one score for each "
+        "number.",
     )
 
     def each(self) -> Iterator[Self]:

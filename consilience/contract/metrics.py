@@ -28,7 +28,7 @@ from consilience.contract.subspace_metrics import (
     EigenspaceOverlap,
     Gulp,
     LinearPredictivity,
-    Procrustes,
+    ProcrustesSimilarity,
     Pwcca,
     Svcca,
 )
@@ -53,7 +53,7 @@ AnyMetric = (
     | Pwcca
     | EigenspaceOverlap
     | LinearPredictivity
-    | Procrustes
+    | ProcrustesSimilarity
     | AngularShape
     | Bures
     | Gulp
@@ -76,30 +76,40 @@ MetricChoice = Annotated[
 
 
 class MetricCard(Document):
-    """A metric as `GET /v1/metrics` shows it."""
+    """Description of a metric."""
 
     name: str
     title: str
     summary: str
     formula: str
     direction: Direction
+    """Whether agreement is a large value (`similarity`) or a small value (`distance`)."""
     symmetric: bool
+    """Whether the value stays the same if the two sides are swapped."""
     triangle: bool
-    """Whether it is a distance that obeys the triangle inequality."""
+    """Whether the metric is a distance that obeys the triangle inequality."""
     low: float | None
+    """Smallest possible value; null if there is no lower bound."""
     high: float | None
+    """Largest possible value; null if there is no upper bound."""
     chance: str
+    """Expected value if the rows are paired at random."""
     nulls: tuple[NullMethod, ...]
+    """Methods for the null distribution; the first is the default."""
     rotation_invariant: bool
+    """Whether the value stays the same if one side is rotated."""
     scale_invariant: bool
+    """Whether the value stays the same if one side is scaled."""
     cost: str
+    """Computational cost."""
     reference: str
+    """Publication that defines the metric."""
     options: dict[str, Any]
-    """JSON schema of each option, by name."""
+    """JSON schema of each option, by option name."""
 
 
 class Catalogue(Document):
-    """All metrics."""
+    """List of all metrics."""
 
     data: tuple[MetricCard, ...]
 

@@ -183,7 +183,7 @@ ModelIdentifier = Annotated[
         min_length=1,
         max_length=IDENTIFIER_LENGTH,
         examples=["hf:sentence-transformers/all-MiniLM-L6-v2", "baseline:tfidf-svd", "endpoint:tei"],
-        description="KIND:NAME; kinds are hf, st, timm, endpoint, baseline, local",
+        description="Model identifier KIND:NAME. The kinds are hf, st, timm, endpoint, baseline and local.",
     ),
     AfterValidator(_check),
 ]

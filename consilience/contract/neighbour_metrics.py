@@ -11,7 +11,7 @@ PRH = "Huh et al. 2024, The Platonic Representation Hypothesis, arXiv 2405.07987
 
 
 class MutualKnn(NeighbourMetric):
-    """Mean overlap of the k nearest neighbours of each item in both spaces."""
+    """Mean share of the k nearest neighbours of an item that are the same in both spaces."""
 
     title = "Mutual k-nearest neighbours"
     summary = "The mean share of an item's k nearest neighbours that are the same in both spaces."
@@ -24,7 +24,7 @@ class MutualKnn(NeighbourMetric):
 
 
 class JaccardKnn(NeighbourMetric):
-    """Mean Jaccard index of the two neighbour sets."""
+    """Mean Jaccard index of the two sets of neighbours."""
 
     title = "Jaccard k-nearest neighbours"
     summary = "The mean ratio of shared neighbours to all neighbours that either space lists."
@@ -48,7 +48,7 @@ class RankSimilarity(NeighbourMetric):
 
 
 class LcsKnn(NeighbourMetric):
-    """Longest common subsequence of the two ordered neighbour lists."""
+    """Longest common subsequence of the two ordered lists of neighbours."""
 
     title = "Longest common subsequence of neighbours"
     summary = "The mean length of the longest sequence of neighbours that both lists hold in the same order, over k."
@@ -57,7 +57,11 @@ class LcsKnn(NeighbourMetric):
     k_squared = True
 
     metric: Literal["lcs_knn"] = "lcs_knn"
-    raw: bool = Field(default=False, description="the mean length itself, as the reference implementation has it")
+    raw: bool = Field(
+        default=False,
+        description="Whether to return the mean length itself, as the reference implementation does, instead of dividing "
+        "it by k.",
+    )
 
     @property
     def ceiling(self) -> float | None:
@@ -66,7 +70,7 @@ class LcsKnn(NeighbourMetric):
 
 
 class EditDistanceKnn(NeighbourMetric):
-    """One minus the normalised edit distance of the two ordered neighbour lists."""
+    """One minus the normalised edit distance between the two ordered lists of neighbours."""
 
     title = "Edit distance of neighbours"
     summary = "One minus the mean number of edits that turn one neighbour list into the other, over k."
@@ -78,7 +82,7 @@ class EditDistanceKnn(NeighbourMetric):
 
 
 class SecondOrderCosine(NeighbourMetric):
-    """Cosine between an item's similarities to the union of its neighbours in both spaces."""
+    """Cosine similarity, between the two spaces, of an item's similarities to its neighbours in either space."""
 
     title = "Second-order cosine similarity"
     summary = "How alike the two spaces see the similarities of an item to all neighbours that either space lists."
@@ -91,7 +95,7 @@ class SecondOrderCosine(NeighbourMetric):
 
 
 class CycleKnn(NeighbourMetric):
-    """Share of items that a step to a neighbour in one space and back in the other can return to."""
+    """Share of items that a step to a neighbour in one space and a step back in the other space can return to."""
 
     title = "Cycle k-nearest neighbours"
     summary = "The share of items that have a neighbour in one space of which they are a neighbour in the other."
@@ -103,7 +107,10 @@ class CycleKnn(NeighbourMetric):
     reference = PRH
 
     metric: Literal["cycle_knn"] = "cycle_knn"
-    direction: Way = Field(default="ab", description="ab is the reference implementation's")
+    direction: Way = Field(
+        default="ab",
+        description="Order of the two steps: `ab`, `ba` or the `mean` of both. The reference implementation uses `ab`.",
+    )
 
     @property
     def is_symmetric(self) -> bool:

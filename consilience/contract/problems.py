@@ -11,32 +11,41 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class Fault(Document):
-    """One fault of several in a request."""
+    """One of several faults in a request."""
 
     pointer: str
-    """JSON pointer into the body, or the parameter's name."""
+    """JSON pointer to the value in the body, or name of the parameter."""
     detail: str
+    """Description of the fault."""
     value: str | None = None
+    """Value at fault, shortened to 200 characters."""
 
 
 class Problem(Document):
-    """What went wrong, as a program and as a person can use it (RFC 9457)."""
+    """Error as a problem document (RFC 9457), readable by programs and people."""
 
     type: str
+    """Stable identifier of the kind of error."""
     title: str
+    """Kind of error, in words."""
     status: int
+    """HTTP status code."""
     detail: str
+    """Description of this occurrence of the error."""
     value: str | None = None
-    """The offending value, shortened to 200 characters."""
+    """Value at fault, shortened to 200 characters."""
     limit: Any = None
-    """The limit that was broken."""
+    """Limit that the value exceeds, or the values that are allowed."""
     hint: str | None = None
-    """What to do about it."""
+    """Advice on how to resolve the error."""
     pointer: str | None = None
+    """JSON pointer to the value in the body, or name of the parameter."""
     retryable: bool = False
-    """Whether the same request can succeed later, unchanged."""
+    """Whether the same request can succeed later without a change."""
     errors: tuple[Fault, ...] = ()
+    """All faults of the request, if there are several."""
     request_id: str | None = None
+    """Id of the request, which the server's log contains too."""
 
     @classmethod
     def of(cls, error: ConsilienceError, status: int) -> Self:

@@ -6,36 +6,37 @@ from consilience.contract.base import Digest, Document
 
 
 class ModelRecord(Document):
-    """Which model made embeddings, and how: enough to make the same ones again."""
+    """Model that produced an embedding set and the settings that reproduce it."""
 
     model: str
-    """The identifier."""
+    """Identifier of the model."""
     revision: str | None = None
-    """A commit of the hub, or `sha256:` and the digest of the files of a folder. None: weights that are not here."""
+    """Commit of the model hub, or `sha256:` and the digest of the files of a folder. Null if the weights are not on this
+    machine."""
     tokenizer: str | None = None
     """`sha256:` and the digest of tokenizer.json."""
     pooling: str
-    """mean, cls or last; `own` where the model brings it along."""
+    """Pooling method: `mean`, `cls` or `last`; `own` if the model has its own."""
     max_length: int | None = None
-    """Tokens of a text that are read; the rest of a longer one is not."""
+    """Maximum number of tokens that were read of a text; longer texts were truncated."""
     preparation: dict[str, str] = Field(default_factory=dict)
-    """What is done to a text or an image before the model sees it."""
+    """Processing of a text or an image before it reaches the model."""
     dtype: str
-    """Of the weights in memory."""
+    """Data type of the weights in memory."""
     libraries: dict[str, str]
-    """Versions of those that computed."""
+    """Versions of the libraries that computed the embeddings."""
     device: str
-    """What computed: `cpu`, a card, or `endpoint` where it is not ours."""
+    """Device that computed the embeddings: `cpu`, a GPU, or `endpoint` for an external server."""
 
 
 class SetRecord(ModelRecord):
-    """Which model made a set of which items."""
+    """Model, settings and dataset that produced an embedding set."""
 
     dataset: str
-    """The dataset as the request named it."""
+    """Dataset as named in the request."""
     dataset_digest: Digest
-    """Its version: equal for equal content."""
+    """Digest of the dataset; equal for equal content."""
     view: str
-    """Which of its views the model saw."""
+    """View of the dataset that the model embedded."""
     truncated: int
-    """Items that were longer than the model reads."""
+    """Number of items that exceeded the maximum length and were truncated."""

@@ -12,45 +12,49 @@ MEMBERS_MAX = 128
 
 
 class ReferenceRequest(Request):
-    """Which stored sets are to be a reference set, and what it is called."""
+    """Request for a reference set of stored embedding sets."""
 
-    name: Name
+    name: Name = Field(
+        description="Label of the reference set. A new reference set with the same name is its next version."
+    )
     embeddings: Annotated[tuple[EmbeddingId, ...], Field(min_length=1, max_length=MEMBERS_MAX)] = Field(
-        description="sets of the same items in the same order, no two of the same content"
+        description="Ids of stored sets of the same items in the same order. Every set must have different content."
     )
     metadata: Metadata = Field(default={})
 
 
 class ReferenceMember(Document):
-    """One set of a reference set."""
+    """Embedding set of a reference set."""
 
     embedding: EmbeddingId
+    """Id of the embedding set."""
     name: str
     layers: int
+    """Number of layers."""
     digest: Digest
-    """That of the set: equal for equal content."""
+    """Digest of the embedding set; equal for equal content."""
 
 
 class ReferenceSet(Document):
-    """A fixed list of sets of the same n items. Its members cannot be deleted before it is."""
+    """Fixed list of embedding sets of the same n items. Its members cannot be deleted while it exists."""
 
     id: ReferenceId
     owner: str = DEFAULT_OWNER
-    """Whose key made it; others cannot see it."""
+    """Owner of the API key that created the reference set; other owners cannot see it."""
     name: str
-    """Several reference sets may share a name: they are its versions, and the newest is the one that is meant."""
+    """Label. Reference sets with the same name are versions of each other, and the name refers to the newest."""
     n: int
-    """Rows of each member."""
+    """Number of rows of each member."""
     members: tuple[ReferenceMember, ...]
     digest: Digest
-    """SHA-256 over the members' digests, whatever their order: a version, equal for equal content."""
+    """SHA-256 of the members' digests in any order, in lower-case hexadecimal; equal for equal content."""
     metadata: Metadata
     created_at: Timestamp
     links: dict[str, str]
 
 
 class ReferencePage(Document):
-    """One page of reference sets, newest first."""
+    """Page of reference sets, newest first."""
 
     data: tuple[ReferenceSet, ...]
     has_more: bool

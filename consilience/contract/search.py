@@ -46,19 +46,22 @@ def _check_index(text: str) -> str:
 
 
 class Approximate(Request):
-    """An approximate graph by a FAISS index: its recall is measured, and its scores are never called exact."""
+    """Approximate nearest-neighbour search with a FAISS index, whose recall is measured."""
 
     index: Annotated[
         str,
         Field(max_length=64, examples=["IVF1024,Flat", "HNSW32", "SQ8"], json_schema_extra={"pattern": INDEX_PATTERN}),
         AfterValidator(_check_index),
-    ] = Field(default="auto", description="index-factory string of FAISS; auto: by the number of rows")
+    ] = Field(default="auto", description="FAISS index-factory string, or `auto` to choose one by the number of rows.")
     effort: Annotated[int, Field(strict=True, ge=1, le=65_536)] | None = Field(
-        default=None, description="inverted lists probed, or breadth of the search in a graph; null: by the index"
+        default=None,
+        description="Number of inverted lists to probe, or search breadth of a graph index; null uses the default of the "
+        "index.",
     )
     recall_queries: Annotated[int, Field(strict=True, ge=RECALL_QUERIES_MIN, le=100_000)] = Field(
         default=RECALL_QUERIES_MIN,
-        description="rows whose exact neighbours the recall is measured on; at most all rows",
+        description="Number of rows whose exact neighbours are computed to measure the recall; capped at the number of "
+        "rows.",
     )
 
 
@@ -73,19 +76,21 @@ BuilderChoice = Annotated[
 
 
 class Estimate(Request):
-    """Some rows ask, all rows answer: an unbiased estimate of a neighbour score, with its standard error.
+    """Estimate of neighbour scores from a sample of query rows, unbiased and with a standard error.
 
-    The gallery is never sampled. Metrics that are sums over the features are exact all the same.
+    Every row stays in the gallery that is searched. Metrics that are sums over the features are computed exactly in any
+    case.
     """
 
     queries: Annotated[int, Field(strict=True, ge=QUERIES_MIN)] | None = Field(
-        default=None, description="how many rows ask; at most all rows, which is exact"
+        default=None, description="Number of query rows; capped at the number of rows, which gives the exact score."
     )
     half_width: Annotated[float, Field(ge=HALF_WIDTH_MIN, lt=1.0)] | None = Field(
         default=None,
-        description="rows are drawn until the interval of every neighbour score is at most this wide each way",
+        description="Target half-width of the confidence interval: query rows are added until the interval of every "
+        "neighbour score is at most this far from its value on each side.",
     )
-    level: Level = Field(default=0.95, description="of the interval that half_width is of")
+    level: Level = Field(default=0.95, description="Level of the confidence interval that `half_width` refers to.")
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:

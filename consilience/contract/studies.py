@@ -19,21 +19,31 @@ Label = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Trend(Request):
-    """The question whether alignment rises with a number of the models."""
+    """Test for a trend: whether alignment rises with a number of the models."""
 
-    by: Quantity = Field(description="a key of the models' metadata, or `width` or `depth`")
-    of: Which = "rows"
-    against: Label | None = Field(
-        default=None, description="one model of the other side; null: the mean over all models of the other side"
+    by: Quantity = Field(
+        description="Key of the models' metadata, or `width` (columns of the widest compared layer) or `depth` (number of "
+        "layers)."
     )
-    value: Literal["score", "calibrated"] = "score"
+    of: Which = Field(default="rows", description="Side whose models are analysed: `rows` or `columns`.")
+    against: Label | None = Field(
+        default=None,
+        description="Label of one model of the other side; null uses the mean over all models of the other side.",
+    )
+    value: Literal["score", "calibrated"] = Field(
+        default="score", description="Value to analyse: the score, or the calibrated score."
+    )
     covariates: Annotated[tuple[Quantity, ...], Field(max_length=4)] = Field(
-        default=(), description="held fixed by a partial correlation, such as `width`"
+        default=(), description="Numbers of the models that a partial correlation holds fixed, for example `width`."
     )
     bins: (
         Annotated[int, Field(strict=True, ge=2, le=64)] | Annotated[tuple[Finite, ...], Field(min_length=2)] | None
-    ) = Field(default=None, description="how many bins, of as many models each as can be; or their edges, rising")
-    level: Level = 0.95
+    ) = Field(
+        default=None,
+        description="Number of bins with equally many models each as far as possible, or the bin edges in rising order. "
+        "Null computes no bins.",
+    )
+    level: Level = Field(default=0.95, description="Level of the confidence intervals.")
 
     @model_validator(mode="after")
     def _edges_rise(self) -> Self:
@@ -44,27 +54,35 @@ class Trend(Request):
 
 
 class Factor(Request):
-    """The question whether alignment rises from level to level of a factor, such as the length of a caption."""
+    """Test for a trend of alignment over the ordered levels of a factor, for example the length of a caption."""
 
-    by: Quantity = Field(description="the key of the models' metadata that holds the level, a number")
-    of: Which = "rows"
+    by: Quantity = Field(description="Key of the models' metadata that holds the level, a number.")
+    of: Which = Field(default="rows", description="Side whose models have the levels: `rows` or `columns`.")
     within: Quantity | None = Field(
-        default=None, description="a key that tells series apart, such as the text model; each has every level once"
+        default=None,
+        description="Key of the models' metadata that identifies the series of a model, for example its text model; each "
+        "series has every level once. Null: all models form one series.",
     )
-    value: Literal["score", "calibrated"] = "score"
-    alternative: Literal["rising", "falling", "either"] = "rising"
+    value: Literal["score", "calibrated"] = Field(
+        default="score", description="Value to analyse: the score, or the calibrated score."
+    )
+    alternative: Literal["rising", "falling", "either"] = Field(
+        default="rising", description="Alternative hypothesis: scores rise with the level, fall, or either."
+    )
     independent: bool = Field(
-        default=False, description="whether no two series share a set; then the test is Page's, else all move together"
+        default=False,
+        description="Whether the series are independent, which means that no two share an embedding set. True uses Page's "
+        "test; false permutes all series jointly.",
     )
 
 
 class Difference(Request):
-    """The question which of two models is nearer to a reference, and how sure that is."""
+    """Comparison of two models by their alignment with a reference model, with a confidence interval."""
 
-    first: Label
-    second: Label
-    reference: Label
-    level: Level = 0.95
+    first: Label = Field(description="Label of the first model.")
+    second: Label = Field(description="Label of the second model.")
+    reference: Label = Field(description="Label of the reference model.")
+    level: Level = Field(default=0.95, description="Level of the confidence interval.")
 
 
 #: Members of one side; what a study costs is limited by its cells besides.
@@ -74,10 +92,14 @@ CELL_VERSION = 1
 
 
 class Member(Side):
-    """One model of a study: a side as alignments have it, what it is called, and what is known of it."""
+    """Model of a study: an embedding set with a label and metadata."""
 
-    label: Name | None = Field(default=None, description="what the study calls it; by default the set's name")
-    metadata: Metadata = Field(default={}, description="added to the set's own metadata, and stronger")
+    label: Name | None = Field(
+        default=None, description="Label of the model in the study; null uses the name of the set."
+    )
+    metadata: Metadata = Field(
+        default={}, description="Metadata that is added to the set's own; on equal keys these values are used."
+    )
 
 
 Members = Annotated[tuple[Member, ...], Field(min_length=1, max_length=MEMBERS_MAX)]
@@ -86,10 +108,19 @@ Members = Annotated[tuple[Member, ...], Field(min_length=1, max_length=MEMBERS_M
 class StudyOptions(JobOptions):
     """Everything of a study but its members."""
 
-    trends: Annotated[tuple[Trend, ...], Field(max_length=32)] = ()
-    factors: Annotated[tuple[Factor, ...], Field(max_length=32)] = ()
-    differences: Annotated[tuple[Difference, ...], Field(max_length=256)] = ()
-    umap: bool = Field(default=False, description="also place the models by UMAP; needs the extra `studies`")
+    trends: Annotated[tuple[Trend, ...], Field(max_length=32)] = Field(
+        default=(), description="Trends to test: whether alignment rises with a number of the models."
+    )
+    factors: Annotated[tuple[Factor, ...], Field(max_length=32)] = Field(
+        default=(), description="Factors to test: whether alignment rises over the ordered levels of a factor."
+    )
+    differences: Annotated[tuple[Difference, ...], Field(max_length=256)] = Field(
+        default=(), description="Pairs of models to compare by their alignment with a reference model."
+    )
+    umap: bool = Field(
+        default=False,
+        description="Whether to also compute coordinates with UMAP; requires the extra `studies` on the worker.",
+    )
 
     @model_validator(mode="after")
     def _of_a_study(self) -> Self:
@@ -105,10 +136,12 @@ class StudyOptions(JobOptions):
 
 
 class StudyRequest(StudyOptions):
-    """The question how far many spaces agree: rows against columns, or all rows with each other."""
+    """Request for the alignment of many models: rows with columns, or all rows with each other."""
 
-    rows: Members
-    columns: Members | None = Field(default=None, description="null: the rows are compared with each other")
+    rows: Members = Field(description="Models of the rows.")
+    columns: Members | None = Field(
+        default=None, description="Models of the columns; null compares the rows with each other."
+    )
 
     @model_validator(mode="after")
     def _more_than_one(self) -> Self:
@@ -131,8 +164,10 @@ class StudyRequest(StudyOptions):
 class MoreModels(Request):
     """Models to add to a study."""
 
-    rows: Members | None = None
-    columns: Members | None = Field(default=None, description="of a study of rows against columns alone")
+    rows: Members | None = Field(default=None, description="Models to add to the rows.")
+    columns: Members | None = Field(
+        default=None, description="Models to add to the columns; only for a study that compares rows with columns."
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:

@@ -14,61 +14,76 @@ from consilience.contract.studies import Difference, Factor, Trend
 
 
 class StudyMember(Document):
-    """A model of a study."""
+    """Model of a study."""
 
     label: str
     id: str | None
-    """The embedding set's id; null where arrays or local files were scored."""
+    """Id of the embedding set; null if the model was an array or a local file."""
     n: int
+    """Number of rows."""
     depth: int
-    """How many layers it has."""
+    """Number of layers."""
     width: int
-    """Columns of its widest layer that takes part."""
+    """Number of columns of the widest compared layer."""
     metadata: Metadata
 
 
 class CellScore(Document):
-    """What a cell says under one metric: the entry of the two models' own score document, without its grid."""
+    """Score of two models under one metric, without the grid of layer pairs."""
 
     status: Literal["defined", "undefined"]
+    """Whether the score is defined for these rows."""
     reason: Reason | None = None
+    """Reason that the score is undefined; null if it is defined."""
     value: Finite | None
+    """Score; null if it is undefined."""
     calibrated: Finite | None = None
+    """(value - threshold) / (1 - threshold), and 0 if that is negative; null for distances and if there is no threshold."""
     layer_a: str | None
+    """Layer of the row's model in the best layer pair."""
     layer_b: str | None
+    """Layer of the column's model in the best layer pair."""
     null: Null
     interval: Interval | None = None
     estimator: Literal["exact", "estimated", "approximate"] = "exact"
+    """Kind of computation: `exact`, `estimated` from a sample of query rows, or `approximate` because the graphs miss
+    some neighbours."""
     warnings: tuple[str, ...] = ()
 
 
 class StudyCell(CellScore):
-    """One cell of a matrix."""
+    """Cell of a matrix: the score of one row's model and one column's model."""
 
     row: str
+    """Label of the row's model."""
     column: str
+    """Label of the column's model."""
     p_holm: Share | None = None
-    """The p-value corrected over all cells of the matrix; null while some are not done."""
+    """P-value with the Holm correction over all cells of the matrix; null until all cells are done."""
     p_benjamini_hochberg: Share | None = None
+    """P-value with the Benjamini-Hochberg correction over all cells of the matrix; null until all cells are done."""
 
 
 class Place(Document):
-    """Where a picture has a model."""
+    """Coordinates of a model."""
 
     label: str
+    """Label of the model."""
     x: Finite
     y: Finite
 
 
 class Picture(Document):
-    """Places of models whose distances are near those of the matrix."""
+    """Two-dimensional coordinates of the models, whose distances approximate those of the matrix."""
 
     method: Literal["mds", "umap"]
+    """Method: multidimensional scaling (`mds`) or `umap`."""
     places: tuple[Place, ...] = ()
+    """Coordinates of each model; empty if there are none."""
     stress: Finite | None = None
-    """Kruskal's stress-1 of mds: 0 where all distances are kept; above about 0.2 the picture is not to be trusted."""
+    """Kruskal's stress-1 of `mds`: 0 if all distances are preserved; above about 0.2 the coordinates are unreliable."""
     reason: Reason | None = None
-    """Why there is none."""
+    """Reason that there are no coordinates."""
     warnings: tuple[str, ...] = ()
 
 
@@ -76,17 +91,21 @@ class StudyMatrix(Document):
     """All cells under one metric."""
 
     metric: str
+    """Name of the metric."""
     options: dict[str, Any]
+    """Options of the metric."""
     definition: str
+    """Definition of the metric that was computed."""
     direction: Direction
+    """Whether agreement is a large value (`similarity`) or a small value (`distance`)."""
     cells: tuple[StudyCell, ...]
     distances: tuple[tuple[Finite | None, ...], ...] | None = None
-    """distances[i][j] of row i and column j: -log of a similarity, a distance as it is; null where there is none: undefined, or
-    a similarity not above 0, which is infinitely far."""
+    """Distances between models: distances[i][j] of row i and column j is -log of a similarity, or the score itself for a
+    distance metric. Null if the score is undefined, or if a similarity is not above 0."""
     pictures: tuple[Picture, ...] = ()
-    """Of models that are compared with each other."""
+    """Two-dimensional coordinates of the models; only if the models are compared with each other."""
     order: tuple[str, ...] | None = None
-    """Labels along a dendrogram of average linkage."""
+    """Labels in the order of the leaves of an average-linkage dendrogram."""
 
     @property
     def name(self) -> str:
@@ -103,94 +122,119 @@ def _word(value: object) -> str:
 
 
 class Association(Document):
-    """A correlation with its interval."""
+    """Correlation coefficient with its confidence interval and p-value."""
 
     value: Finite
+    """Correlation coefficient."""
     low: Finite | None
+    """Lower end of the interval; null under the same conditions as `high`."""
     high: Finite | None
-    """Null with too few models, and where the value is 1 or -1."""
+    """Upper end of the interval; null if there are too few models or if the value is 1 or -1."""
     p_value: Share
+    """Two-sided p-value."""
     exact: bool
-    """Whether all orders of the models were gone through for p."""
+    """Whether the p-value comes from all permutations of the models instead of a random sample."""
     n: int
+    """Number of observations."""
 
 
 class TrendBin(Document):
-    """Models whose number is in [low, high), the last bin with its end."""
+    """Models whose number is in [low, high); the last bin includes `high`."""
 
     low: Finite
     high: Finite
     n: int
+    """Number of models, or of model pairs if the models are compared with each other."""
     mean: Finite | None
+    """Mean value in the bin."""
     se: Finite | None
+    """Standard error of the mean."""
 
 
 class TrendPoint(Document):
-    """One model of a trend."""
+    """Model of a trend."""
 
     label: str
+    """Label of the model."""
     x: Finite
+    """Number of the model."""
     y: Finite
+    """Score of the model."""
 
 
 class TrendResult(Document):
-    """What a trend came to under one metric."""
+    """Result of a trend under one metric."""
 
     metric: str
     trend: Trend
     status: Literal["defined", "undefined"]
     reason: Reason | None = None
     points: tuple[TrendPoint, ...] = ()
+    """Number and score of each model."""
     spearman: Association | None = None
+    """Spearman correlation."""
     pearson: Association | None = None
+    """Pearson correlation."""
     partial_spearman: Association | None = None
+    """Partial Spearman correlation with the covariates held fixed."""
     partial_pearson: Association | None = None
+    """Partial Pearson correlation with the covariates held fixed."""
     bins: tuple[TrendBin, ...] = ()
-    """Of models compared with each other, the mean over pairs inside the bin; else over models."""
+    """Mean score in each bin: over the pairs within the bin if the models are compared with each other, otherwise over
+    the models."""
     warnings: tuple[str, ...] = ()
 
 
 class FactorResult(Document):
-    """What a factor came to under one metric."""
+    """Result of a factor under one metric."""
 
     metric: str
     factor: Factor
     status: Literal["defined", "undefined"]
     reason: Reason | None = None
     levels: tuple[Finite, ...] = ()
+    """Levels of the factor, in rising order."""
     means: tuple[Finite, ...] = ()
-    """The mean score at each level."""
+    """Mean score at each level."""
     series: int = 0
+    """Number of series."""
     value: Finite | None = None
-    """Mean rank correlation of level and score: 1 where every series rises all the way, 0 at chance."""
+    """Mean rank correlation of level and score: 1 if every series rises at every step, 0 at chance."""
     p_value: Share | None = None
+    """P-value of the trend."""
     exact: bool = False
+    """Whether the p-value comes from all permutations instead of a random sample."""
     test: Literal["joint", "page"] | None = None
+    """Test that gave the p-value: Page's test, or a joint permutation of all series."""
 
 
 class DifferenceResult(Document):
-    """How much nearer the first model is to the reference than the second."""
+    """Difference of the alignment scores of two models with a reference model, under one metric."""
 
     metric: str
     difference: Difference
     status: Literal["defined", "undefined"]
     reason: Reason | None = None
     value: Finite | None = None
+    """Score of the first model minus score of the second model."""
     interval: Interval | None = None
     warnings: tuple[str, ...] = ()
 
 
 class Agreement(Document):
-    """How far two metrics rank the cells of the study alike."""
+    """Rank agreement of two metrics over the cells of a study."""
 
     first: str
+    """Name of the first metric."""
     second: str
+    """Name of the second metric."""
     spearman: Association | None
-    """Null with fewer than three cells, or where one metric is constant."""
+    """Spearman correlation of the two metrics over the cells. Null if there are fewer than three cells or if one metric
+    is constant."""
 
 
 class StudyDocument(Document):
-    """The answer to a study request, as far as it is there."""
+    """Result of a study request. While the job runs, it contains the cells that are done."""
 
     schema_: Literal["consilience.study/1"] = Field(default="consilience.study/1", alias="schema")
     square: bool
@@ -198,19 +242,24 @@ class StudyDocument(Document):
     rows: tuple[StudyMember, ...]
     columns: tuple[StudyMember, ...]
     done: int
-    """Cells that are there, under each metric."""
+    """Number of finished cells under each metric."""
     total: int
+    """Total number of cells under each metric."""
     matrices: tuple[StudyMatrix, ...]
+    """One matrix of scores for each metric."""
     trends: tuple[TrendResult, ...] = ()
     factors: tuple[FactorResult, ...] = ()
     differences: tuple[DifferenceResult, ...] = ()
     agreement: tuple[Agreement, ...] = ()
+    """Rank agreement of each pair of metrics."""
     graphs: GraphUse | None = None
+    """Use of the cache of neighbour graphs; null if no graph was needed."""
     cells_known: int = 0
-    """Cells that an earlier run or study had found already."""
+    """Number of cells that an earlier run or study had computed."""
     seed: int
     versions: dict[str, str] = Field(default={})
     timings_s: dict[str, Finite] = Field(default={})
+    """Wall-clock time of each step, in seconds."""
 
     @property
     def complete(self) -> bool:

@@ -51,11 +51,16 @@ class Svcca(Metric):
 
     metric: Literal["svcca"] = "svcca"
     components: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        default=10, description="principal components kept; null: as many as hold `variance`"
+        default=10,
+        description="Number of principal components to keep; null keeps as many as explain the share `variance`.",
     )
-    variance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
+    variance: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=0.99, description="Share of the variance to explain, used if `components` is null."
+    )
     scaling: Literal["zscore", "centre"] = Field(
-        default="zscore", description="zscore: columns scaled to variance 1, as platonic-rep has it"
+        default="zscore",
+        description="Scaling of the columns: `zscore` scales each to variance 1, as platonic-rep does; `centre` only "
+        "subtracts the mean.",
     )
 
     @property
@@ -65,7 +70,7 @@ class Svcca(Metric):
 
 
 class Pwcca(Metric):
-    """Canonical correlations weighted by what they explain of side a."""
+    """Canonical correlations weighted by the variance of side a that they explain."""
 
     title = "Projection-weighted canonical correlation"
     summary = "Canonical correlations weighted by how much of the first space their directions account for."
@@ -108,11 +113,14 @@ class LinearPredictivity(Metric):
     reference = "Kornblith et al. 2019, arXiv 1905.00414, R^2_LR, cross-validated as in Schrimpf et al. 2018"
 
     metric: Literal["linear_predictivity"] = "linear_predictivity"
-    direction: Way = "ab"
-    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    direction: Way = Field(
+        default="ab", description="Direction of prediction: `ab` from a to b, `ba` from b to a, or the `mean` of both."
+    )
+    folds: Annotated[int, Field(ge=2, le=20)] = Field(default=5, description="Number of cross-validation folds.")
     ridge: Literal["auto"] | Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = Field(
         default="auto",
-        description="penalty in units of the mean variance; auto: the best of 13 by generalised cross-validation",
+        description="Penalty in units of the mean variance; `auto` chooses the best of 13 values by generalised "
+        "cross-validation.",
     )
 
     @property
@@ -121,7 +129,7 @@ class LinearPredictivity(Metric):
         return self.direction == "mean"
 
 
-class Procrustes(Metric):
+class ProcrustesSimilarity(Metric):
     """Normalised Procrustes similarity."""
 
     title = "Procrustes similarity"
@@ -149,12 +157,13 @@ class AngularShape(Metric):
 
     metric: Literal["angular_shape"] = "angular_shape"
     alpha: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        default=1.0, description="1: rotations alone; 0: whitened, as in canonical correlation"
+        default=1.0,
+        description="Amount of whitening: 1 applies none (rotations only), 0 whitens fully, as in canonical correlation.",
     )
 
 
 class Bures(Metric):
-    """Bures distance of the two centred linear kernels at trace 1."""
+    """Bures distance of the two centred linear kernels, each scaled to trace 1."""
 
     title = "Bures distance"
     summary = "The distance left after the best rotation of two spaces of the same size."
@@ -170,7 +179,7 @@ class Bures(Metric):
 
 
 class Gulp(Metric):
-    """How differently ridge regressions on the two spaces can predict the same target."""
+    """Distance between the predictions of ridge regressions on the two spaces."""
 
     title = "GULP distance"
     summary = (
@@ -186,5 +195,5 @@ class Gulp(Metric):
 
     metric: Literal["gulp"] = "gulp"
     ridge: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
-        default=0.01, description="penalty l, rows scaled to unit mean square"
+        default=0.01, description="Penalty l for rows that are scaled to a mean square of 1."
     )

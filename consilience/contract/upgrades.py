@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from consilience.contract.alignments import Label, Side
 from consilience.contract.base import Document, Finite, Level, Metadata, Request, Share, as_many
-from consilience.contract.maps import Fitted, MapChoice, MapKind, MapSide, MeanShare, Procrustes, Ridge
+from consilience.contract.maps import Fitted, MapChoice, MapKind, MapSide, MeanShare, ProcrustesMap, Ridge
 from consilience.contract.scores import Pairing
 from consilience.contract.webhooks import WebhookChoice
 
@@ -16,41 +16,50 @@ Bar = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class Thresholds(Request):
-    """How much of what full re-embedding finds must still be found, for a verdict short of re-embedding."""
+    """Shares of the results of full re-embedding that a strategy must retain to be recommended."""
 
-    keep: Bar = Field(default=0.95, description="by the new model's queries on the old index, as they are")
-    adapt: Bar = Field(default=0.9, description="by the same queries, translated by the best map")
+    keep: Bar = Field(
+        default=0.95, description="Threshold for keeping the index: new queries on the old index without a map."
+    )
+    adapt: Bar = Field(
+        default=0.9, description="Threshold for adapting: new queries on the old index, translated by the best map."
+    )
 
 
 class Span(Document):
-    """A figure, and where it would lie if the rows that asked were drawn anew."""
+    """Value with its confidence interval over the query rows."""
 
     value: Finite
     low: Finite
+    """Lower end of the interval."""
     high: Finite
+    """Upper end of the interval."""
 
 
 class NeighbourAgreement(Document):
-    """How many of a document's k neighbours among the documents are the same by both models."""
+    """Share of a document's k nearest neighbours that is the same by both models."""
 
     shared: MeanShare
-    """The mean share."""
+    """Mean share over the query documents."""
     asked: int
-    """Documents that asked."""
+    """Number of query documents."""
     chance: Share
-    """k / (n - 1): that of unrelated models."""
+    """Expected share for unrelated models: k / (n - 1)."""
 
 
 class Queries(Document):
-    """Who asks in the figures of each way."""
+    """Query rows that the results of each strategy are measured with."""
 
     source: Literal["documents", "queries"]
-    """documents: held-out documents stand in for queries, each without itself among the answers."""
+    """Origin of the queries: `queries` of the request, or held-out `documents` in their place. A document is never a
+    result of its own query."""
     asked: int
+    """Number of query rows used."""
     available: int
-    """Those that could have asked: held-out documents, queries, or queries with judgements where there are some."""
+    """Number of query rows available: held-out documents, or queries, or queries with relevance judgments if there are
+    any."""
     pairing: Pairing | None = None
-    """Of the queries' two sides; null where documents ask."""
+    """Matching of the queries of both models; null if documents serve as queries."""
 
 
 #: re_embed: new queries, documents embedded anew. old: old queries, old documents, as today. keep: new queries as they are,
@@ -59,94 +68,114 @@ WayKind = Literal["re_embed", "old", "keep", "adapt"]
 
 
 class Way(Document):
-    """One way to answer queries, and what it finds."""
+    """Strategy for answering queries after the change of model, and its results."""
 
     name: str
-    """The kind; `adapt` with the map's kind and number where there are several, such as `adapt:ridge`."""
+    """Name: the kind, and for `adapt` also the kind of map and a number if there are several, such as `adapt:ridge`."""
     kind: WayKind
+    """Kind: `re_embed` uses new queries and re-embedded documents; `old` uses old queries and old documents; `keep` uses
+    new queries and old documents; `adapt` maps new queries into the space of the old documents."""
     map: MapChoice | None = None
     fitted: Fitted | None = None
     recall: MeanShare
-    """Share of the first k answers of full re-embedding that are among this way's first k."""
+    """Share of the first k results of full re-embedding that are also among the first k results of this strategy."""
     judged: MeanShare | None = None
-    """Share of a query's relevant documents among the first k, or of k of them where there are more."""
+    """Share of a query's relevant documents among its first k results; if it has more than k relevant documents, share
+    of k."""
     retained: Span | None = None
-    """What is found, over what full re-embedding finds: by the judgements where there are some, else `recall`; null where full
-    re-embedding finds nothing."""
+    """Results of this strategy as a share of the results of full re-embedding: by relevance judgments if there are any,
+    otherwise by `recall`. Null if full re-embedding retrieves nothing."""
     gain: Span | None = None
-    """The update gain: the way's improvement on `old`, over that of full re-embedding; null where that does not stand out from
-    0, and for the two ways that it compares with."""
+    """Update gain: the improvement of this strategy over `old` as a share of the improvement of full re-embedding. Null
+    if that improvement does not differ from 0, and for `old` and `re_embed`."""
 
 
 class Neighbour(Document):
-    """One answer."""
+    """Nearest neighbour of an item."""
 
     item: str
-    """The document's id; its row number where it has none."""
+    """Id of the document, or its row number if it has no id."""
     row: int
+    """Row number of the document."""
     similarity: Finite
-    """The cosine."""
+    """Cosine similarity."""
 
 
 class Changed(Document):
-    """One item whose neighbours the swap changes."""
+    """Item whose nearest neighbours change with the new model."""
 
     item: str
+    """Id of the item, or its row number if it has no id."""
     row: int
+    """Row number of the item."""
     shared: int
-    """Neighbours among the first k by both models."""
+    """Number of the k nearest neighbours that both models have in common."""
     old: tuple[Neighbour, ...]
+    """Nearest neighbours by the old model, most similar first."""
     new: tuple[Neighbour, ...]
+    """Nearest neighbours by the new model, most similar first."""
 
 
 class Verdict(Document):
-    """What to do with the index, and the figures that say so."""
+    """Recommendation for the index and the results that support it."""
 
     word: Literal["keep", "adapt", "re-embed"]
+    """Recommendation: `keep` the index, `adapt` the queries with a map, or `re-embed` all documents."""
     way: str
-    """The way that is recommended: `old` where the new model finds less than the old one, `keep`, a map, or `re_embed`."""
+    """Recommended strategy: `old` if the new model retrieves less than the old one, otherwise `keep`, a map or
+    `re_embed`."""
     best: str | None
-    """The way on the old index that retains most; null where none can be judged."""
+    """Strategy on the old index that retains the largest share of results; null if none can be measured."""
     truth: Literal["judgements", "re-embedding"]
-    """What counts as found: relevant documents, or the answers of full re-embedding."""
+    """Results that count as correct: relevant documents, or the results of full re-embedding."""
     retained: Span | None
-    """Of the best way."""
+    """Share of results that the best strategy retains."""
     threshold: Share
-    """What that way had to reach."""
+    """Share that the best strategy had to reach."""
     clear: bool
-    """Whether the interval lies on one side of the threshold; else more queries could change the verdict."""
+    """Whether the whole confidence interval is on one side of the threshold. If not, more queries could change the
+    recommendation."""
     text: str
-    """Two or three sentences in plain words."""
+    """Recommendation in two or three sentences."""
 
 
 class UpgradeReport(Document):
-    """The answer to an upgrade request."""
+    """Result of an upgrade request."""
 
     schema_: Literal["consilience.upgrade/1"] = Field(default="consilience.upgrade/1", alias="schema")
     old: MapSide
+    """Documents by the old model."""
     new: MapSide
+    """Documents by the new model."""
     n: int
-    """Documents."""
+    """Number of documents."""
     n_train: int
-    """Documents that maps were fitted on."""
+    """Number of documents that the maps were fitted on."""
     pairing: Pairing
     k: int
+    """Number of results of each query that are compared."""
     agreement: NeighbourAgreement
+    """Agreement of the nearest neighbours of documents between both models."""
     queries: Queries
     ways: tuple[Way, ...]
+    """Strategies and the share of results that each retains."""
     improvement: Span | None = None
-    """What full re-embedding finds of the relevant documents, less what the old model finds; null without judgements."""
+    """Share of relevant documents that full re-embedding retrieves, minus the share that the old model retrieves; null
+    without relevance judgments."""
     worst_documents: tuple[Changed, ...] = ()
+    """Documents whose nearest neighbours change most."""
     worst_queries: tuple[Changed, ...] = ()
-    """Where queries were given."""
+    """Queries whose results change most; empty if the request has no queries."""
     verdict: Verdict
     thresholds: Thresholds
     level: Finite
+    """Level of the confidence intervals."""
     seed: int
     metadata: Metadata = Field(default={})
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
     timings_s: dict[str, Finite]
+    """Wall-clock time of each step, in seconds."""
 
 
 #: Neighbours that a report counts, at most.
@@ -170,7 +199,7 @@ UpgradeMaps = Annotated[
 
 
 class UpgradeLayers(Request):
-    """Which layer of each model is compared: `last`, or a name."""
+    """Layer of each model to compare: `last` or a layer name."""
 
     old: str = "last"
     new: str = "last"
@@ -184,32 +213,47 @@ def _both_models(value: object) -> object:
 class UpgradeOptions(Request):
     """Everything of an upgrade report but the vectors and the judgements; every field has a default."""
 
-    maps: UpgradeMaps = Field(default=(Procrustes(), Ridge()), description="from the new space to the old one")
-    k: Annotated[int, Field(strict=True, ge=1, le=K_MAX)] = Field(default=10, description="neighbours that are counted")
-    layers: Annotated[UpgradeLayers, BeforeValidator(_both_models, json_schema_input_type=str | UpgradeLayers)] = (
-        UpgradeLayers()
+    maps: UpgradeMaps = Field(
+        default=(ProcrustesMap(), Ridge()),
+        description="Maps to try from the new space to the old space: names, or objects with options.",
     )
-    pairing: Literal["row", "id"] = "row"
+    k: Annotated[int, Field(strict=True, ge=1, le=K_MAX)] = Field(
+        default=10, description="Number of results of each query that are compared."
+    )
+    layers: Annotated[UpgradeLayers, BeforeValidator(_both_models, json_schema_input_type=str | UpgradeLayers)] = Field(
+        default=UpgradeLayers(),
+        description="Layer of each model to compare: one name for both models, or one for each.",
+    )
+    pairing: Literal["row", "id"] = Field(
+        default="row", description="Matching of rows: `row` by position, `id` by item id."
+    )
     test_share: Annotated[float, Field(gt=0.0, le=0.5)] = Field(
-        default=0.2, description="share of the documents, whole groups, that no map is fitted on"
+        default=0.2,
+        description="Share of the documents that is held out from fitting the maps; groups are kept together.",
     )
     sample: Annotated[int, Field(strict=True, ge=2, le=SAMPLE_MAX)] = Field(
-        default=1000, description="documents that ask, and queries that ask, at most; all documents answer"
+        default=1000,
+        description="Maximum number of documents and of queries used as query rows. Every document is in the gallery.",
     )
     worst: Annotated[int, Field(strict=True, ge=0, le=WORST_MAX)] = Field(
-        default=10, description="items listed that changed most"
+        default=10, description="Number of items to list whose neighbours change most."
     )
-    thresholds: Thresholds = Thresholds()
-    level: Level = Field(default=0.95, description="of the intervals")
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    thresholds: Thresholds = Field(
+        default=Thresholds(),
+        description="Shares of the results of full re-embedding that a strategy must retain to be recommended.",
+    )
+    level: Level = Field(default=0.95, description="Level of the confidence intervals.")
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
+        default=0, description="Seed of all random choices."
+    )
     metadata: Metadata = Field(default={})
 
 
 class QuerySides(Request):
-    """The same queries by both models."""
+    """Embeddings of the same queries by both models."""
 
-    old: Side
-    new: Side
+    old: Side = Field(description="Query embeddings by the old model.")
+    new: Side = Field(description="Query embeddings by the new model.")
 
 
 #: For each query the documents that answer it, by their ids, or by row numbers where there are no ids.
@@ -217,20 +261,21 @@ Judgements = dict[str, tuple[Label, ...]]
 
 
 class UpgradeRequest(UpgradeOptions):
-    """The question what a swap of the model of `old` for that of `new` asks of an index of documents."""
+    """Request for a report on the change of the embedding model of an index."""
 
-    old: Side
-    new: Side
+    old: Side = Field(description="Documents embedded with the old model.")
+    new: Side = Field(description="The same documents embedded with the new model.")
     queries: QuerySides | None = Field(
-        default=None, description="by both models; null: documents that no map was fitted on ask in their place"
+        default=None,
+        description="Embeddings of the same queries by both models; null uses held-out documents as queries.",
     )
     judgements: Judgements | None = Field(
         default=None,
-        description="for each query, by id or row number, the documents that answer it; a request has at most 10,000 values, "
-        "the command and the library have no limit",
+        description="Relevance judgments (qrels): for each query, by id or row number, the ids of its relevant documents. "
+        "A request can contain at most 10,000 values; the command line and the library have no limit.",
     )
 
-    webhook: WebhookChoice | None = Field(default=None, description="where the end of the job is told")
+    webhook: WebhookChoice | None = Field(default=None, description="Receiver of a notification when the job ends.")
 
     @model_validator(mode="after")
     def _judged_queries(self) -> Self:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, HttpUrl
+from pydantic import AfterValidator, Field, HttpUrl
 
 from consilience.contract.base import Document, Request, Timestamp
 
@@ -15,13 +15,20 @@ def _without_password(url: HttpUrl) -> HttpUrl:
 
 
 class WebhookChoice(Request):
-    """Where the end of the job is told: one POST, signed as standardwebhooks.com says."""
+    """Receiver of a notification when a job ends: one POST request, signed as standardwebhooks.com specifies."""
 
-    url: Annotated[HttpUrl, AfterValidator(_without_password)]
+    url: Annotated[HttpUrl, AfterValidator(_without_password)] = Field(
+        description="Address of the receiver, without user name and password."
+    )
 
 
 class WebhookStatus(StrEnum):
-    """Where a webhook stands. Each state is one sentence."""
+    """State of a webhook's delivery.
+
+    `waiting`: the job has not ended. `pending`: the job has ended and the message is sent repeatedly until the receiver
+    accepts it. `delivered`: the receiver accepted the message. `failed`: delivery was given up; `last_error` has the
+    error.
+    """
 
     WAITING = "waiting"
     """The job has not ended."""
@@ -34,16 +41,19 @@ class WebhookStatus(StrEnum):
 
 
 class Webhook(Document):
-    """A job's webhook and how its delivery goes."""
+    """Webhook of a job and the state of its delivery."""
 
     id: str
-    """`webhook-id` of the message, the same at every attempt."""
+    """Value of the header `webhook-id`, which is the same in every attempt."""
     url: str
     status: WebhookStatus
     attempts: int
-    """How often it was sent."""
+    """Number of delivery attempts."""
     last_error: str | None = None
-    """Why the last attempt that failed did."""
+    """Error of the last failed attempt."""
     next_attempt_at: Timestamp | None = None
+    """Time of the next attempt."""
     delivered_at: Timestamp | None = None
+    """Time at which the receiver accepted the message."""
     gave_up_at: Timestamp | None = None
+    """Time at which delivery was given up."""

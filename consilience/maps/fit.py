@@ -13,7 +13,7 @@ from consilience.contract.maps import (
     MapChoice,
     MapOptions,
     Mlp,
-    Procrustes,
+    ProcrustesMap,
     Relative,
     Ridge,
 )
@@ -195,7 +195,7 @@ def _train(choice: Mlp, ground: Ground, sums: Sums, report: Report) -> tuple[Tra
 
 def fit_linear(choice: LinearChoice, ground: Ground, sums: Sums) -> tuple[Transform, Fitted]:
     """Fit a map of any kind but the one that needs training."""
-    if isinstance(choice, Procrustes):
+    if isinstance(choice, ProcrustesMap):
         rotation = fit_procrustes(sums.total, scale=choice.scale, translation=choice.translation)
         return _single(rotation.affine), Fitted(scale=rotation.scale)
     if isinstance(choice, Relative):
@@ -208,9 +208,9 @@ def fit_linear(choice: LinearChoice, ground: Ground, sums: Sums) -> tuple[Transf
     return cut_rank(sums.path, sums.total, penalty, choice.rank).transform(), Fitted(penalty=penalty)
 
 
-def best_linear(sums: Sums) -> Procrustes | Ridge:
+def best_linear(sums: Sums) -> ProcrustesMap | Ridge:
     """The linear map that cross-validation likes best."""
-    return Procrustes() if sums.choice.best == "procrustes" else Ridge(penalty=sums.choice.penalty)
+    return ProcrustesMap() if sums.choice.best == "procrustes" else Ridge(penalty=sums.choice.penalty)
 
 
 def _single(affine: Affine) -> Transform:

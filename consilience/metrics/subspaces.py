@@ -16,7 +16,7 @@ from consilience.contract.subspace_metrics import (
     CcaR2,
     EigenspaceOverlap,
     Gulp,
-    Procrustes,
+    ProcrustesSimilarity,
     Pwcca,
     Svcca,
 )
@@ -326,7 +326,7 @@ def measure_eigenspace_overlap(metric: EigenspaceOverlap, comparison: Comparison
     return measure_fit(metric, Recipe("columns", weigh, value, None, law, centre=False, spare=0), comparison)
 
 
-def measure_procrustes(metric: Procrustes, comparison: Comparison) -> Measurement:
+def measure_procrustes(metric: ProcrustesSimilarity, comparison: Comparison) -> Measurement:
     """Measure the cosine after the best rotation of every layer pair."""
     return measure_fit(metric, Recipe("shape 1.0", _rotated, shapes.procrustes, cca.held_out_cosine), comparison)
 

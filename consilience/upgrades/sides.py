@@ -60,8 +60,8 @@ def name_maps(choices: Sequence[MapChoice]) -> list[str]:
 
     Examples
     --------
-    >>> from consilience.contract.maps import LowRank, Procrustes
-    >>> name_maps([Procrustes(), LowRank(rank=8), LowRank(rank=64)])
+    >>> from consilience.contract.maps import LowRank, ProcrustesMap
+    >>> name_maps([ProcrustesMap(), LowRank(rank=8), LowRank(rank=64)])
     ['adapt:procrustes', 'adapt:low_rank', 'adapt:low_rank:2']
     """
     kinds = [choice.kind for choice in choices]

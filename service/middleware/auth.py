@@ -18,6 +18,7 @@ from service import problems
 from service.deps import ADMIN_PATHS, SAFE_METHODS, Caller, Service, get_service, identify, scope_of
 from service.middleware.headers import Doors
 from service.middleware.rates import RateExceeded, Rates, Standing
+from service.openapi.docs_page import STATIC_PATH
 from service.settings import Settings
 
 #: So long after the database last vouched for a caller.
@@ -61,6 +62,11 @@ def _digest(authorization: str | None) -> bytes:
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs"})
 
 
+def is_open(path: str) -> bool:
+    """Whether `path` needs no API key."""
+    return path in OPEN_PATHS or path.startswith(STATIC_PATH)
+
+
 class Gate:
     """ASGI middleware: finds the caller, counts the request, and lets routes see only what the caller may see."""
 
@@ -73,7 +79,7 @@ class Gate:
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
         service, standing = get_service(Request(scope)), None

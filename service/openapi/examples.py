@@ -1,4 +1,4 @@
-"""Request bodies as the OpenAPI document shows them. A test sends each one to a real server."""
+"""Request bodies in the OpenAPI document, with examples. A test sends each example to a real server."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ EXAMPLE_ID = "emb_0123456789abcdef0123456789abcdef"
 #: Stands for a reference set.
 EXAMPLE_REFERENCE_ID = "ref_0123456789abcdef0123456789abcdef"
 
-#: Twelve points on a circle, and the same turned by a right angle: every score but the last digits is 1.
+#: Twelve points on a circle, and the same points rotated by a right angle: every score is 1 up to rounding.
 CIRCLE = [
     [1.0, 0.0], [0.87, 0.5], [0.5, 0.87], [0.0, 1.0], [-0.5, 0.87], [-0.87, 0.5],
     [-1.0, 0.0], [-0.87, -0.5], [-0.5, -0.87], [0.0, -1.0], [0.5, -0.87], [0.87, -0.5],
@@ -44,12 +44,25 @@ def show(schema: dict[str, Any], **examples: tuple[str, object]) -> dict[str, An
     return {"schema": schema, "examples": shown} if shown else {"schema": schema}
 
 
+def part(schema: dict[str, Any], description: str, example: object = None) -> dict[str, Any]:
+    """A part of a form: its schema, its description and, if it is JSON, an example of its value."""
+    return {**schema, "description": description} | ({} if example is None else {"examples": [example]})
+
+
 def form(required: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """A form with a file that it cannot do without: other files, text, and parts in JSON."""
-    encoding = {
-        name: FILE_PART if schema is FILE else JSON_PART for name, schema in properties.items() if schema is not TEXT
+    """A form with a required file and optional parts: files, text and JSON."""
+    encoding = {name: _encoding(schema) for name, schema in properties.items()}
+    return {
+        "schema": {"type": "object", "required": [required], "properties": properties},
+        "encoding": {name: found for name, found in encoding.items() if found is not None},
     }
-    return {"schema": {"type": "object", "required": [required], "properties": properties}, "encoding": encoding}
+
+
+def _encoding(schema: dict[str, Any]) -> dict[str, str] | None:
+    """The media type of a part; None for text."""
+    if schema.get("type") != "string":
+        return JSON_PART
+    return FILE_PART if "format" in schema else None
 
 
 def require(content: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +75,20 @@ def require_json(schema: dict[str, Any], **examples: tuple[str, object]) -> dict
     return require({"application/json": show(schema, **examples)})
 
 
+NAME_PART = part(TEXT, "Label of the resource.")
+METADATA_PART = part(OBJECT, "Your own JSON object, at most 8 KB.", {"source": "upload"})
+
 UPLOAD_BODY = require(
     {
+        "application/json": show(
+            {
+                "type": "object",
+                "required": ["vectors"],
+                "properties": {"vectors": NUMBERS, "ids": LABELS, "groups": LABELS},
+            },
+            vectors=("Twelve vectors with two dimensions", {"vectors": CIRCLE}),
+            ids=("The same vectors with item ids", {"vectors": CIRCLE, "ids": HOURS}),
+        ),
         "application/x-npy": BINARY,
         "application/x-npz": BINARY,
         "application/x-safetensors": BINARY,
@@ -71,17 +96,15 @@ UPLOAD_BODY = require(
         "application/vnd.apache.arrow.file": BINARY,
         "application/vnd.apache.arrow.stream": BINARY,
         "application/octet-stream": BINARY,
-        "application/json": show(
-            {
-                "type": "object",
-                "required": ["vectors"],
-                "properties": {"vectors": NUMBERS, "ids": LABELS, "groups": LABELS},
-            },
-            vectors=("Twelve vectors of two dimensions", {"vectors": CIRCLE}),
-            ids=("The same, with their names", {"vectors": CIRCLE, "ids": HOURS}),
-        ),
         "multipart/form-data": form(
-            "file", {"file": FILE, "name": TEXT, "metadata": OBJECT, "ids": LABELS, "groups": LABELS}
+            "file",
+            {
+                "file": part(FILE, "File with the vectors."),
+                "name": NAME_PART,
+                "metadata": METADATA_PART,
+                "ids": part(LABELS, "Item ids, one for each row."),
+                "groups": part(LABELS, "Group labels, one for each row."),
+            },
         ),
     }
 )
@@ -94,30 +117,34 @@ LINES = """{"id": "add", "text": "The sum of two numbers.", "code": "return a + 
 JSON_LINES = show(TEXT, lines=("Three items with two views", LINES))
 DATASET_BODY = require(
     {
+        "application/json": show(
+            refer("BuiltinRequest"),
+            scenes=("A generated dataset of scenes", {"builtin": "scenes:n=16,seed=7"}),
+            chosen=(
+                "Two selected items, with a label",
+                {"builtin": "scenes:n=16", "ids": ["scene-000007", "scene-000002"], "name": "two scenes"},
+            ),
+        ),
         "application/jsonl": JSON_LINES,
         "application/x-ndjson": JSON_LINES,
         "application/vnd.apache.parquet": BINARY,
         "application/zip": BINARY,
         "application/x-tar": BINARY,
         "application/octet-stream": BINARY,
-        "application/json": show(
-            refer("BuiltinRequest"),
-            scenes=("Scenes from a seed", {"builtin": "scenes:n=16,seed=7"}),
-            chosen=(
-                "Two of them, under a name of your own",
-                {"builtin": "scenes:n=16", "ids": ["scene-000007", "scene-000002"], "name": "two scenes"},
-            ),
-        ),
         "multipart/form-data": form(
             "file",
             {
-                "file": FILE,
-                "name": TEXT,
-                "metadata": OBJECT,
-                "views": {
-                    "type": "object",
-                    "additionalProperties": {"type": "string", "enum": ["text", "code", "image"]},
-                },
+                "file": part(FILE, "File with the items."),
+                "name": NAME_PART,
+                "metadata": METADATA_PART,
+                "views": part(
+                    {
+                        "type": "object",
+                        "additionalProperties": {"type": "string", "enum": ["text", "code", "image"]},
+                    },
+                    "Views to read and the kind of each.",
+                    {"text": "text"},
+                ),
             },
         ),
     }
@@ -126,11 +153,11 @@ DATASET_BODY = require(
 UPGRADE_BODY = require_json(
     refer("UpgradeRequest"),
     documents=(
-        "Twelve documents by two models, one a rotation of the other",
+        "Twelve documents embedded with two models, one a rotation of the other",
         {"old": {"vectors": CIRCLE}, "new": {"vectors": TURNED}, "k": 3, "maps": "procrustes"},
     ),
     judged=(
-        "The same with queries, and which documents answer them",
+        "The same documents with queries and relevance judgments",
         {
             "old": {"vectors": CIRCLE, "ids": HOURS},
             "new": {"vectors": TURNED, "ids": HOURS},
@@ -145,7 +172,7 @@ UPGRADE_BODY = require_json(
 STUDY_BODY = require_json(
     refer("StudyRequest"),
     square=(
-        "Three models with each other, and whether alignment rises with their size",
+        "Three models compared with each other, and a trend over their size",
         {
             "rows": [
                 {"vectors": CIRCLE, "label": "small", "metadata": {"params": 1e8}},
@@ -157,7 +184,7 @@ STUDY_BODY = require_json(
         },
     ),
     rectangle=(
-        "Stored language models by vision models, every layer, prepared as in the paper",
+        "Stored language models compared with vision models in every layer, preprocessed as in the paper",
         {
             "rows": [{"embedding": EXAMPLE_ID, "label": "language"}],
             "columns": [{"embedding": EXAMPLE_ID, "label": "vision"}],
@@ -175,7 +202,7 @@ ALIGNMENT_BODY = require(
         "application/json": show(
             refer("AlignmentRequest"),
             inline=(
-                "A few vectors in the request itself",
+                "Inline vectors",
                 {
                     "a": {"vectors": CIRCLE},
                     "b": {"vectors": TURNED},
@@ -183,7 +210,7 @@ ALIGNMENT_BODY = require(
                 },
             ),
             by_id=(
-                "The same items in another order, paired by their ids",
+                "The same items in another order, matched by id",
                 {
                     "a": {"vectors": CIRCLE, "ids": HOURS},
                     "b": {"vectors": TURNED[::-1], "ids": HOURS[::-1]},
@@ -191,13 +218,13 @@ ALIGNMENT_BODY = require(
                     "metrics": {"metric": "mutual_knn", "k": 4},
                 },
             ),
-            stored=("Two stored sets, everything else by default", {"a": STORED, "b": STORED}),
+            stored=("Two stored sets with default options", {"a": STORED, "b": STORED}),
             reference=(
-                "A stored set against each member of a reference set, and its rank among them",
+                "A stored set compared with each member of a reference set and ranked among them",
                 {"a": STORED, "b": {"reference": EXAMPLE_REFERENCE_ID}},
             ),
             grid=(
-                "Every layer against every layer, prepared as in the paper",
+                "Every layer of a with every layer of b, preprocessed as in the paper",
                 {
                     "a": STORED,
                     "b": STORED,
@@ -214,10 +241,13 @@ ALIGNMENT_BODY = require(
         "multipart/form-data": form(
             "a",
             {
-                "a": FILE,
-                "b": FILE,
-                "request": refer("FormOptions"),
-                **dict.fromkeys(("ids_a", "ids_b", "groups_a", "groups_b"), LABELS),
+                "a": part(FILE, "File with the vectors of the first set."),
+                "b": part(FILE, "File with the vectors of the second set, unless `request` contains `b`."),
+                "request": part(refer("FormOptions"), "Options of the alignment.", {"metrics": ["mutual_knn", "cka"]}),
+                "ids_a": part(LABELS, "Item ids of `a`, one for each row."),
+                "ids_b": part(LABELS, "Item ids of `b`, one for each row."),
+                "groups_a": part(LABELS, "Group labels of `a`, one for each row."),
+                "groups_b": part(LABELS, "Group labels of `b`, one for each row."),
             },
         ),
     }
@@ -226,7 +256,7 @@ ALIGNMENT_BODY = require(
 REFERENCE_BODY = require_json(
     refer("ReferenceRequest"),
     named=(
-        "The models that checkpoints of a run are to be scored against",
+        "Reference models for the checkpoints of a training run",
         {"name": "released", "embeddings": [EXAMPLE_ID], "metadata": {"items": "dev"}},
     ),
 )
@@ -236,7 +266,7 @@ MAP_BODY = require(
         "application/json": show(
             refer("MapRequest"),
             stored=(
-                "The best rotation from one model's space to another's",
+                "The best rotation from one space to another",
                 {"a": STORED, "b": STORED, "map": "procrustes", "name": "released"},
             ),
         ),
@@ -244,7 +274,7 @@ MAP_BODY = require(
     }
 )
 APPLY_BODY = require_json(
-    refer("TranslationRequest"), stored=("A stored set, by a job", {**STORED, "name": "translated"})
+    refer("TranslationRequest"), stored=("A stored set, translated by a job", {**STORED, "name": "translated"})
 )
 
 PROBLEM = Problem(

@@ -23,13 +23,30 @@ from consilience.errors import (
 )
 from service.middleware.auth import OPEN_PATHS
 from service.openapi.examples import PROBLEM
-from service.problems import describe
+from service.problems import describe, problem_examples
 
 SECURITY_SCHEME = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key, `csl_...`, from `consilience keys create`. GET needs its scope `read`, the rest `write`.",
+    "description": "API key `csl_...`, created with `consilience keys create`. "
+    "GET requests need the scope `read`, all others `write`.",
 }
+#: The groups of operations, in the order of the document.
+TAGS = [
+    {"name": name, "description": description}
+    for name, description in {
+        "embeddings": "Upload, compute and manage embedding sets.",
+        "datasets": "Upload, generate and manage the datasets that models embed.",
+        "references": "Manage reference sets: fixed lists of embedding sets that new models are compared with.",
+        "alignments": "Score how far two embedding sets agree.",
+        "studies": "Score many embedding sets at once and test trends over them.",
+        "maps": "Fit maps between embedding spaces and translate vectors with them.",
+        "upgrades": "Evaluate a change of the embedding model of a search index.",
+        "jobs": "Poll, follow and cancel jobs.",
+        "service": "List metrics, formats and limits.",
+        "health": "Check and monitor the service.",
+    }.items()
+]
 #: What FastAPI documents for its own error format, which is not used here.
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
@@ -79,6 +96,7 @@ def _add_schemas(document: dict[str, Any]) -> None:
         if path not in OPEN_PATHS:
             for operation in operations.values():
                 _add_keys(operation)
+    document["components"]["examples"] = problem_examples()
     document["components"]["securitySchemes"] = {"ApiKey": SECURITY_SCHEME}
     for name in UNUSED_SCHEMAS:
         schemas.pop(name, None)

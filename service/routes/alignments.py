@@ -34,6 +34,8 @@ COLUMNS = frozenset({"ids_a", "ids_b", "groups_a", "groups_b"})
     "/v1/alignments",
     status_code=202,
     operation_id="create_alignment",
+    summary="Score two embedding sets",
+    response_description="The job, which has not finished yet.",
     response_model=Job,
     responses={**ASKED, **describe(*ERRORS)},
     openapi_extra={"requestBody": ALIGNMENT_BODY},
@@ -47,12 +49,17 @@ async def create_alignment(
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Job | Response:
-    """Score two sets: named by id or spelled out as vectors in JSON, or sent as the files `a` and `b` of a form.
+    """Start a job that scores how far two embedding sets agree.
 
-    As b, `{"reference": "ref_..."}` stands for each member of a reference set: the result also says where a stands among them.
-    In a form, `b` of the part `request` names a stored set or a reference set instead of the file `b`.
-    With `pairing: id` the sides are joined by ids: of the stored sets, beside the vectors, or the form's `ids_a` and `ids_b`.
-    202 with the job, which is then polled at `Location`; with `Prefer: wait=N` 200 with the finished job, if in time.
+    Each side is a stored set, inline vectors, or a model and a dataset. Instead, send a form with the files `a` and `b`; in
+    the part `request`, `b` can be a stored set or a reference set that replaces the file `b`. If b is a reference set, as in
+    `{"reference": "ref_..."}`, a is scored against each member and ranked among them.
+
+    With `pairing: id`, rows are matched by item id: the ids of the stored sets, the `ids` beside the vectors, or the parts
+    `ids_a` and `ids_b` of the form.
+
+    The response is 202 with the job, and `Location` is the address at which to poll it. With `Prefer: wait=N`, the response
+    is 200 with the finished job if it finishes within N seconds.
     """
     answer = await _receive(request, service, idempotency_key, dry_run)
     return await answer_with_job(answer, service, prefer, response)

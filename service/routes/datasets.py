@@ -60,7 +60,7 @@ UPLOAD_ERRORS = (
 FILES = frozenset({"file"})
 FIELDS = frozenset({"name", "metadata", "views"})
 SAME: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The same content under the same name and metadata was there already.", "model": Dataset}
+    200: {"description": "The same content with the same name and metadata was already stored.", "model": Dataset}
 }
 
 
@@ -68,6 +68,8 @@ SAME: dict[int | str, dict[str, Any]] = {
     "/v1/datasets",
     status_code=201,
     operation_id="create_dataset",
+    summary="Upload or generate a dataset",
+    response_description="The stored dataset.",
     responses={**SAME, **STALLED, **describe(*UPLOAD_ERRORS)},
     openapi_extra={"requestBody": DATASET_BODY},
 )
@@ -81,12 +83,16 @@ async def create_dataset(
     views: ViewsQuery = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Dataset:
-    """Upload a dataset: the file itself as the body, or a form with the part `file` (and `name`, `metadata`, `views`).
+    """Upload a dataset of items with one or more views, or generate a built-in one.
 
-    JSON lines and Parquet: `id`, and a view of each other field or column that holds strings (or pictures, in Parquet).
-    A zip or tar of pictures has a `manifest.jsonl`, whose `image` names a file beside it. `views` says which fields are
-    views, and whether each holds `text`, `code` or an `image`; by default their names and types do.
-    With a JSON body `{"builtin": "scenes:n=64"}` the service makes one of its own; GET /v1/info lists them.
+    Send the file as the body, or a form with the part `file` and optionally `name`, `metadata` and `views`. In JSON lines and
+    Parquet, the field or column `id` contains the item ids, and each other field or column of strings becomes a view. In
+    Parquet, columns of images become views too. A zip or tar archive of images needs a `manifest.jsonl` whose field `image`
+    is the name of a file in the archive.
+
+    `views` selects the fields to read and gives the kind of each: `text`, `code` or `image`. By default the kinds follow
+    from the names and types of the fields. The JSON body `{"builtin": "scenes:n=64"}` generates a built-in dataset;
+    `GET /v1/info` lists the available ones.
     """
     label, choice = Label(name, parse_metadata(metadata)), parse_views(views.encode() if views else None, "views")
     media_type = media_type_of(request)
@@ -126,15 +132,27 @@ def _keep(service: Service, upload: Upload, label: Label, choice: ViewChoice, ke
         return shelf_of(service.stores, settings.data_dir).keep(items, own, key)
 
 
-@router.get("/v1/datasets", operation_id="list_datasets", responses=describe(errors.InvalidRequest))
+@router.get(
+    "/v1/datasets",
+    operation_id="list_datasets",
+    summary="List stored datasets",
+    response_description="One page of datasets.",
+    responses=describe(errors.InvalidRequest),
+)
 def list_datasets(stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None) -> DatasetPage:
-    """Datasets, newest first."""
+    """Return one page of datasets, newest first."""
     return stores.datasets.page(cursor, limit, name)
 
 
-@router.get("/v1/datasets/{dataset_id}", operation_id="get_dataset", responses=describe(errors.NotFound))
+@router.get(
+    "/v1/datasets/{dataset_id}",
+    operation_id="get_dataset",
+    summary="Get a dataset",
+    response_description="The dataset.",
+    responses=describe(errors.NotFound),
+)
 def get_dataset(dataset_id: DatasetPath, stores: StoresDep) -> Dataset:
-    """One dataset."""
+    """Return the description of a dataset. The items are not included."""
     return stores.datasets.get(dataset_id)
 
 
@@ -142,8 +160,10 @@ def get_dataset(dataset_id: DatasetPath, stores: StoresDep) -> Dataset:
     "/v1/datasets/{dataset_id}",
     status_code=204,
     operation_id="delete_dataset",
+    summary="Delete a dataset",
+    response_description="The dataset was deleted.",
     responses=describe(errors.NotFound, errors.InUse),
 )
 def delete_dataset(dataset_id: DatasetPath, stores: StoresDep, settings: SettingsDep) -> None:
-    """Forget a dataset; not while an unfinished job needs it. Embeddings that were made of it stay."""
+    """Delete a dataset. This fails with 409 while an unfinished job uses it. Embedding sets computed from it are kept."""
     remove_record(stores, settings.data_dir, stores.datasets.delete, dataset_id)

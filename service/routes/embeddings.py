@@ -62,10 +62,13 @@ FILES = frozenset({"file"})
 COLUMNS = frozenset({"ids", "groups"})
 FIELDS = frozenset({"name", "metadata"})
 SAME: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The same content under the same name and metadata was there already.", "model": EmbeddingSet}
+    200: {"description": "The same content with the same name and metadata was already stored.", "model": EmbeddingSet}
 }
 MADE: dict[int | str, dict[str, Any]] = {
-    202: {"description": "The job that makes the set (or, with `dry_run`, 200 and its plan).", "model": Job}
+    202: {
+        "description": "The job that computes the set. With `dry_run`, the response is 200 with the cost estimate.",
+        "model": Job,
+    }
 }
 
 
@@ -73,6 +76,8 @@ MADE: dict[int | str, dict[str, Any]] = {
     "/v1/embeddings",
     status_code=201,
     operation_id="create_embedding",
+    summary="Upload an embedding set, or compute one with a model",
+    response_description="The stored embedding set.",
     response_model=EmbeddingSet,
     responses={**SAME, **MADE, **STALLED, **describe(*UPLOAD_ERRORS, *MAKING_ERRORS, errors.KeyReused)},
     openapi_extra={"requestBody": UPLOAD_BODY},
@@ -88,15 +93,19 @@ async def create_embedding(
     prefer: Prefer = None,
     dry_run: DryRun = False,
 ) -> EmbeddingSet | Response:
-    """Upload a set: the file itself as the body, or a form with the part `file` (and `name`, `metadata`, `ids`, `groups`).
+    """Upload the vectors of one or more layers, or request that the service computes them.
 
-    `ids` says which item each row is, `groups` which rows belong together: a JSON list of one string or integer a row.
-    (n, d) is one layer "0"; (n, L, d) is the layers "0", "1", ...; several named tensors are layers in natural order.
-    Of a Parquet or Arrow table each column of lists of floats is a layer; its columns `id` and `group` are the ids and groups.
+    Send the file as the body, or a form with the part `file` and optionally `name`, `metadata`, `ids` and `groups`.
+    `ids` are the item ids of the rows, and `groups` are labels of rows that belong together. Both are JSON lists with one
+    string or integer for each row.
 
-    Or have it made: the JSON body `{"model": ..., "dataset": ..., "view": ...}` is answered by 202 and a job, whose result
-    names the set. The same model, items and wishes again give the set that was made before. `Prefer: wait` and `dry_run` are
-    for such jobs.
+    An array of shape (n, d) becomes one layer named "0". An array of shape (n, L, d) becomes layers "0", "1" and so on.
+    Several named tensors become layers in natural order of their names. In a Parquet or Arrow table, each column of float
+    lists becomes a layer, and the columns `id` and `group` become the ids and groups.
+
+    The JSON body `{"model": ..., "dataset": ..., "view": ...}` starts a job that embeds a dataset with a model. The response
+    is 202 with the job, whose result contains the id of the set. If the same model, items and settings were used before, the
+    existing set is returned. The options `Prefer: wait` and `dry_run` apply to such jobs only.
     """
     label = Label(name, parse_metadata(metadata))
     is_form = media_type_of(request) == MULTIPART
@@ -140,7 +149,13 @@ def _as_response(answer: Job | Response, response: Response) -> Response:
     return Response(answer.model_dump_json(by_alias=True), status, dict(response.headers), media_type=JSON)
 
 
-@router.get("/v1/embeddings", operation_id="list_embeddings", responses=describe(errors.InvalidRequest))
+@router.get(
+    "/v1/embeddings",
+    operation_id="list_embeddings",
+    summary="List embedding sets",
+    response_description="One page of embedding sets.",
+    responses=describe(errors.InvalidRequest),
+)
 def list_embeddings(
     stores: StoresDep,
     cursor: Cursor = None,
@@ -148,13 +163,19 @@ def list_embeddings(
     name: NameFilter = None,
     metadata: MetadataFilter = None,
 ) -> EmbeddingPage:
-    """Sets, newest first."""
+    """Return one page of embedding sets, newest first."""
     return stores.embeddings.page(cursor, limit, name, parse_metadata(metadata) or None)
 
 
-@router.get("/v1/embeddings/{embedding_id}", operation_id="get_embedding", responses=describe(errors.NotFound))
+@router.get(
+    "/v1/embeddings/{embedding_id}",
+    operation_id="get_embedding",
+    summary="Get an embedding set",
+    response_description="The embedding set.",
+    responses=describe(errors.NotFound),
+)
 def get_embedding(embedding_id: EmbeddingPath, stores: StoresDep) -> EmbeddingSet:
-    """One set."""
+    """Return the description of an embedding set. The vectors are not included."""
     return stores.embeddings.get(embedding_id)
 
 
@@ -162,8 +183,10 @@ def get_embedding(embedding_id: EmbeddingPath, stores: StoresDep) -> EmbeddingSe
     "/v1/embeddings/{embedding_id}",
     status_code=204,
     operation_id="delete_embedding",
+    summary="Delete an embedding set",
+    response_description="The set was deleted.",
     responses=describe(errors.NotFound, errors.InUse),
 )
 def delete_embedding(embedding_id: EmbeddingPath, stores: StoresDep, settings: SettingsDep) -> None:
-    """Forget a set; not while an unfinished job needs it."""
+    """Delete an embedding set. This fails with 409 while an unfinished job or a reference set uses it."""
     ingest.remove(stores, settings.data_dir, embedding_id)

@@ -19,31 +19,48 @@ router = APIRouter(tags=["health"])
 
 
 class Liveness(Document):
-    """The process answers."""
+    """Confirmation that the process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class Readiness(Document):
-    """Whether requests can be served."""
+    """Confirmation that the service can handle requests."""
 
     status: Literal["ready"] = "ready"
     checks: dict[str, Literal["ok"]]
-    """Each store by its name."""
+    """Result of the check of each store, by store name."""
 
 
-@router.get("/livez", operation_id="get_liveness")
+@router.get(
+    "/livez",
+    operation_id="get_liveness",
+    summary="Check that the process is alive",
+    response_description="The process is alive.",
+)
 async def get_liveness() -> Liveness:
-    """The process is alive; nothing else is asked."""
+    """Return 200 if the process is alive. No store is checked."""
     return Liveness()
 
 
-@router.get("/healthz", operation_id="get_health", responses=describe(Unavailable))
-@router.get("/readyz", operation_id="get_readiness", responses=describe(Unavailable))
+@router.get(
+    "/healthz",
+    operation_id="get_health",
+    summary="Check that the service is ready (alias of /readyz)",
+    response_description="The service is ready.",
+    responses=describe(Unavailable),
+)
+@router.get(
+    "/readyz",
+    operation_id="get_readiness",
+    summary="Check that the service is ready",
+    response_description="The service is ready.",
+    responses=describe(Unavailable),
+)
 def get_readiness(stores: StoresDep) -> Readiness:
-    """The database, the blob store and Redis answer; otherwise the problem says which does not.
+    """Return 200 if the database, the blob store and Redis respond. Otherwise the error lists those that do not.
 
-    Without Redis, sets and jobs can still be read and jobs are still accepted: they start when it is back.
+    Without Redis, sets and jobs can still be read and jobs are still accepted. These jobs start when Redis is back.
     """
     checks = {"database": stores.database.ping, "blobs": stores.blobs.check, "redis": stores.queue.ping}
     broken = [f"{name}: {fault}" for name, ping in checks.items() if (fault := _fault(ping))]
@@ -67,16 +84,20 @@ LIMIT_S = 5.0
 @router.get(
     "/metrics",
     operation_id="get_metrics",
+    summary="Get Prometheus metrics",
     response_class=Response,
     responses={
-        200: {"description": "Prometheus's text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        200: {
+            "description": "Metrics in the Prometheus text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
     },
 )
 async def get_metrics(service: ServiceDep) -> Response:
-    """Requests of this process, and how the whole service stands: jobs, queue, workers, sets, webhooks, graphs.
+    """Return metrics of this process and of the whole service: jobs, queue, workers, sets, webhooks and graphs.
 
-    It answers also while the database or Redis is away: then what they would tell is absent, and `consilience_store_up`
-    says so. It needs the scope `admin`.
+    If the database or Redis is unavailable, their metrics are missing and `consilience_store_up` is 0. This operation needs
+    the scope `admin`.
     """
     figures = no_figures()
     with move_on_after(LIMIT_S):

@@ -15,9 +15,14 @@ from service.settings import Settings
 router = APIRouter(tags=["service"])
 
 
-@router.get("/v1/info", operation_id="get_info")
+@router.get(
+    "/v1/info",
+    operation_id="get_info",
+    summary="Get version and limits",
+    response_description="The description of the service.",
+)
 def get_info(settings: SettingsDep, stores: StoresDep) -> Info:
-    """The version, the formats, every limit that a request can meet, and the cache of neighbour graphs."""
+    """Return the version, the accepted formats, all limits on requests and the state of the graph cache."""
     return Info(
         version=__version__,
         formats=tuple(MEDIA_TYPES),
@@ -35,7 +40,9 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(**{name: getattr(settings, name) for name in Limits.model_fields if name not in found}, **found)
 
 
-@router.get("/v1/metrics", operation_id="list_metrics")
+@router.get(
+    "/v1/metrics", operation_id="list_metrics", summary="List available metrics", response_description="All metrics."
+)
 async def list_metrics() -> Catalogue:
-    """Every metric with its options, range, direction, value at chance, cost and source."""
+    """Return all metrics with their options, range, direction, expected value at chance, cost and source."""
     return catalogue()

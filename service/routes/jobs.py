@@ -20,13 +20,15 @@ from service.responses import etag_of, follow, matches, next_version, parse_wait
 router = APIRouter(tags=["jobs"])
 
 UNCHANGED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "The job has not changed since the ETag in If-None-Match."}
+    304: {"description": "The job has not changed since the ETag in `If-None-Match`."}
 }
 
 
 @router.get(
     "/v1/jobs/{job_id}",
     operation_id="get_job",
+    summary="Get a job",
+    response_description="The job.",
     response_model=Job,
     responses={**UNCHANGED, **describe(NotFound, Expired)},
 )
@@ -39,10 +41,10 @@ async def get_job(
     prefer: Prefer = None,
     if_none_match: IfNoneMatch = None,
 ) -> Job | Response:
-    """One job: status, progress, and the result or the error.
+    """Return a job with its status, its progress, and its result or error.
 
-    With `Prefer: wait=N` the answer comes when the job has finished, or has changed since the ETag given, or after
-    N seconds.
+    With `Prefer: wait=N`, the response is sent when the job finishes or after N seconds. If the request has an ETag in
+    `If-None-Match`, the response is also sent when the job has changed since that ETag.
     """
     jobs, seconds = stores.jobs, parse_wait(prefer, settings.wait_limit_s)
     job, version = await run_in_threadpool(jobs.versioned, job_id)
@@ -63,21 +65,36 @@ async def get_job(
     return job
 
 
-@router.get("/v1/jobs", operation_id="list_jobs", responses=describe(InvalidRequest))
+@router.get(
+    "/v1/jobs",
+    operation_id="list_jobs",
+    summary="List jobs, newest first",
+    response_description="One page of jobs.",
+    responses=describe(InvalidRequest),
+)
 def list_jobs(
     stores: StoresDep,
     cursor: Cursor = None,
     limit: Limit = 20,
-    status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
-    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
+    status: Annotated[JobStatus | None, Query(description="Return only jobs with this status.")] = None,
+    kind: Annotated[JobKind | None, Query(description="Return only jobs of this kind.")] = None,
 ) -> JobPage:
-    """Jobs, newest first."""
+    """Return one page of jobs, newest first."""
     return stores.jobs.page(cursor, limit, status, kind)
 
 
-@router.post("/v1/jobs/{job_id}/cancel", operation_id="cancel_job", responses=describe(NotFound, Expired))
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    response_description="The job.",
+    responses=describe(NotFound, Expired),
+)
 def cancel_job(job_id: JobPath, stores: StoresDep) -> Job:
-    """Stop a job. A queued one is canceled at once; a running one has `cancel_requested` until its process is gone."""
+    """Cancel a job.
+
+    A queued job is canceled at once. A running job has `cancel_requested` set until its process has stopped.
+    """
     before, job = stores.jobs.get(job_id), stores.jobs.request_cancel(job_id)
     if job.status is JobStatus.CANCELED and not before.finished:
         waited_s = round((datetime.now(UTC) - job.created_at).total_seconds(), 3)
@@ -87,9 +104,15 @@ def cancel_job(job_id: JobPath, stores: StoresDep) -> Job:
     return job
 
 
-@router.get("/v1/jobs/{job_id}/webhook", operation_id="get_webhook", responses=describe(NotFound, Expired))
+@router.get(
+    "/v1/jobs/{job_id}/webhook",
+    operation_id="get_webhook",
+    summary="Get the delivery state of a job's webhook",
+    response_description="The webhook.",
+    responses=describe(NotFound, Expired),
+)
 def get_webhook(job_id: JobPath, stores: StoresDep) -> Webhook:
-    """How the delivery of the job's webhook goes; 404 where the request for the job named none."""
+    """Return the delivery state of a job's webhook. The response is 404 if the job has no webhook."""
     return stores.jobs.webhook(job_id)
 
 
@@ -102,6 +125,8 @@ def known_job(job_id: JobPath, stores: StoresDep) -> str:
 @router.get(
     "/v1/jobs/{job_id}/events",
     operation_id="watch_job",
+    summary="Follow a job as server-sent events",
+    response_description="A stream of events.",
     response_class=EventSourceResponse,
     responses=describe(NotFound, Expired, Unavailable),
 )
@@ -110,10 +135,13 @@ async def watch_job(
     stores: StoresDep,
     last_event_id: Annotated[
         int | None,
-        Header(ge=0, le=2**63 - 1, description="The id of the last event seen; events up to it are left out."),
+        Header(ge=0, le=2**63 - 1, description="Id of the last event that was received. Events up to it are omitted."),
     ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """A job's versions as server-sent events: `event: job`, the data is the Job; ends when it has finished."""
+    """Stream the versions of a job as server-sent events.
+
+    The events are named `job`, and their data is the job. The stream ends when the job finishes.
+    """
     async for version, job in follow(stores.jobs, job_id, last_event_id):
         # FastAPI would write the fields by their Python names: `schema_` where GET says `schema`.
         yield ServerSentEvent(raw_data=job.model_dump_json(by_alias=True), event="job", id=str(version))

@@ -184,14 +184,16 @@ FIT_ERRORS = (
 )
 CREATED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The finished job (`Prefer: wait`), the plan (`dry_run`), or the same map, which was there already.",
+        "description": "The finished job if `Prefer: wait` is set, the cost estimate if `dry_run` is set, or the uploaded "
+        "map if it was already stored.",
         "model": Job | Plan | StoredMap,
     },
-    201: {"description": "The map of the file.", "model": StoredMap},
+    201: {"description": "The uploaded map.", "model": StoredMap},
 }
 TRANSLATED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The vectors' translations, the finished job (`Prefer: wait`), or the plan (`dry_run`).",
+        "description": "The translated vectors, the finished job if `Prefer: wait` is set, or the cost estimate if "
+        "`dry_run` is set.",
         "model": TranslatedVectors | Job | Plan,
     }
 }
@@ -201,6 +203,8 @@ TRANSLATED: dict[int | str, dict[str, Any]] = {
     "/v1/maps",
     status_code=202,
     operation_id="create_map",
+    summary="Fit a map, or upload one",
+    response_description="The job, which has not finished yet.",
     response_model=Job,
     responses={**CREATED, **STALLED, **describe(*FIT_ERRORS)},
     openapi_extra={"requestBody": MAP_BODY},
@@ -215,10 +219,11 @@ async def create_map(
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Job | Response:
-    """Fit a map from one stored set's space to another's; or keep one that was fitted elsewhere.
+    """Fit a map from the space of one stored set to the space of another, or store a map that was fitted elsewhere.
 
-    With JSON 202 and a job, whose result is the map: fitted on some rows, judged on the others. With a map's file (a download,
-    or what `consilience map fit` wrote) as the body 201 and the map, under the `name` of the query.
+    With a JSON body, the response is 202 with a job whose result is the map. The map is fitted on one part of the rows and
+    evaluated on the others. With the file of a map as the body, the response is 201 with the stored map; `name` is its
+    label. Such files come from `GET /v1/maps/{map_id}/file` or from `consilience map fit`.
     """
     maps = Maps(service.settings, service.stores)
     if media_type_of(request) == MAP_TYPE:
@@ -232,32 +237,45 @@ async def create_map(
     return await answer_with_job(answer, service, prefer, response)
 
 
-@router.get("/v1/maps", operation_id="list_maps", responses=describe(errors.InvalidRequest))
+@router.get(
+    "/v1/maps",
+    operation_id="list_maps",
+    summary="List stored maps",
+    response_description="One page of maps.",
+    responses=describe(errors.InvalidRequest),
+)
 def list_maps(stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None) -> MapPage:
-    """Maps, newest first."""
+    """Return one page of maps, newest first."""
     return stores.maps.page(cursor, limit, name)
 
 
-@router.get("/v1/maps/{map_id}", operation_id="get_map", responses=describe(errors.NotFound))
+@router.get(
+    "/v1/maps/{map_id}",
+    operation_id="get_map",
+    summary="Get a map",
+    response_description="The map.",
+    responses=describe(errors.NotFound),
+)
 def get_map(map_id: MapPath, stores: StoresDep) -> StoredMap:
-    """One map: its card says what it was fitted on and how well it does."""
+    """Return a map and its model card, which describes its training data and its quality."""
     return stores.maps.get(map_id)
 
 
 @router.get(
     "/v1/maps/{map_id}/file",
     operation_id="get_map_file",
+    summary="Download a map",
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Safetensors, the card in the header's metadata.",
+            "description": "The map as a safetensors file. The metadata of its header contains the model card.",
             "content": {MAP_TYPE: {"schema": {"type": "string", "format": "binary"}}},
         },
         **describe(errors.NotFound, errors.Unavailable),
     },
 )
 def get_map_file(map_id: MapPath, stores: StoresDep) -> StreamingResponse:
-    """The map as a file, which `consilience map apply` and `consilience.maps.api.load` read."""
+    """Return the map as a safetensors file, which `consilience map apply` and `consilience.maps.api.load` can read."""
     _, file = stores.maps.open(map_id)
     disposition = f'attachment; filename="{map_id}.safetensors"'
     return StreamingResponse(dump_map(file), media_type=MAP_TYPE, headers={"Content-Disposition": disposition})
@@ -267,10 +285,12 @@ def get_map_file(map_id: MapPath, stores: StoresDep) -> StreamingResponse:
     "/v1/maps/{map_id}",
     status_code=204,
     operation_id="delete_map",
+    summary="Delete a map",
+    response_description="The map was deleted.",
     responses=describe(errors.NotFound, errors.InUse),
 )
 def delete_map(map_id: MapPath, stores: StoresDep, settings: SettingsDep) -> None:
-    """Forget a map; not while an unfinished job needs it. Sets that it translated stay."""
+    """Delete a map. This fails with 409 while an unfinished job uses it. Sets that it translated are kept."""
     Maps(settings, stores).remove(map_id)
 
 
@@ -278,6 +298,8 @@ def delete_map(map_id: MapPath, stores: StoresDep, settings: SettingsDep) -> Non
     "/v1/maps/{map_id}/apply",
     status_code=202,
     operation_id="apply_map",
+    summary="Translate vectors with a map",
+    response_description="The job, which has not finished yet.",
     response_model=Job,
     responses={**TRANSLATED, **STALLED, **describe(*ERRORS, errors.UnknownLayer)},
     openapi_extra={"requestBody": APPLY_BODY},
@@ -294,8 +316,8 @@ async def apply_map(
 ) -> Job | Response:
     """Translate vectors into the space that the map leads to.
 
-    A few `vectors` are answered at once: 200. A stored set, named by `embedding`, is translated by a job, whose result is a new
-    set: 202, or 200 with `Prefer: wait=N`, if in time.
+    Inline `vectors` are translated at once, and the response is 200. A stored set, `embedding`, is translated by a job whose
+    result is a new set. The response is then 202, or 200 if the job finishes within `Prefer: wait=N`.
     """
     maps = Maps(service.settings, service.stores)
 

@@ -23,7 +23,7 @@ ERRORS = (
     errors.KeyReused,
 )
 SAME: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The same members under the same name and metadata were there already.", "model": ReferenceSet}
+    200: {"description": "The same members with the same name and metadata were already stored.", "model": ReferenceSet}
 }
 
 
@@ -31,15 +31,18 @@ SAME: dict[int | str, dict[str, Any]] = {
     "/v1/references",
     status_code=201,
     operation_id="create_reference",
+    summary="Create a reference set",
+    response_description="The stored reference set.",
     responses={**SAME, **STALLED, **describe(*ERRORS)},
     openapi_extra={"requestBody": REFERENCE_BODY},
 )
 async def create_reference(
     request: Request, response: Response, service: ServiceDep, *, idempotency_key: IdempotencyKey = None
 ) -> ReferenceSet:
-    """Make a reference set of stored sets of the same items; none of them can be deleted before it is.
+    """Create a reference set from stored embedding sets of the same items.
 
-    It never changes. Another one under the same name is its next version.
+    A reference set is immutable. A new reference set with the same name is its next version. Its members cannot be deleted
+    while it exists.
     """
 
     def make(body: object) -> tuple[ReferenceSet, bool]:
@@ -51,17 +54,29 @@ async def create_reference(
     return stored
 
 
-@router.get("/v1/references", operation_id="list_references", responses=describe(errors.InvalidRequest))
+@router.get(
+    "/v1/references",
+    operation_id="list_references",
+    summary="List reference sets",
+    response_description="One page of reference sets.",
+    responses=describe(errors.InvalidRequest),
+)
 def list_references(
     stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None
 ) -> ReferencePage:
-    """Reference sets, newest first."""
+    """Return one page of reference sets, newest first."""
     return stores.references.page(cursor, limit, name)
 
 
-@router.get("/v1/references/{reference_id}", operation_id="get_reference", responses=describe(errors.NotFound))
+@router.get(
+    "/v1/references/{reference_id}",
+    operation_id="get_reference",
+    summary="Get a reference set",
+    response_description="The reference set.",
+    responses=describe(errors.NotFound),
+)
 def get_reference(reference_id: ReferencePath, stores: StoresDep) -> ReferenceSet:
-    """One reference set."""
+    """Return a reference set and its members."""
     return stores.references.get(reference_id)
 
 
@@ -69,8 +84,10 @@ def get_reference(reference_id: ReferencePath, stores: StoresDep) -> ReferenceSe
     "/v1/references/{reference_id}",
     status_code=204,
     operation_id="delete_reference",
+    summary="Delete a reference set",
+    response_description="The reference set was deleted.",
     responses=describe(errors.NotFound, errors.InUse),
 )
 def delete_reference(reference_id: ReferencePath, stores: StoresDep) -> None:
-    """Forget a reference set; not while an unfinished job needs it. Its members stay."""
+    """Delete a reference set. This fails with 409 while an unfinished job uses it. Its members are kept."""
     stores.references.delete(reference_id)

@@ -267,6 +267,8 @@ MISSING = (errors.Expired, errors.MissingExtra)
     "/v1/studies",
     status_code=202,
     operation_id="create_study",
+    summary="Score many embedding sets",
+    response_description="The job, which has not finished yet.",
     response_model=Job,
     responses={**ASKED, **describe(*ERRORS)},
     openapi_extra={"requestBody": STUDY_BODY},
@@ -280,9 +282,10 @@ async def create_study(
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Job | Response:
-    """Compare many sets: rows with columns, or all rows with each other.
+    """Start a job that scores many embedding sets: rows with columns, or all rows with each other.
 
-    202 with the job; what is done can be read at once at `links.study`. Cells that an earlier study found are not scored again.
+    The response is 202 with the job. Finished cells are available at `links.study` while the job runs. Cells that an earlier
+    study computed are reused.
     """
     studies = Studies(service.settings, service.stores)
     return await _create(
@@ -294,6 +297,8 @@ async def create_study(
     "/v1/studies/{job_id}/models",
     status_code=202,
     operation_id="extend_study",
+    summary="Add models to a study",
+    response_description="The job, which has not finished yet.",
     response_model=Job,
     responses={**ASKED, **describe(*ERRORS, *MISSING)},
     openapi_extra={"requestBody": MORE_MODELS_BODY},
@@ -308,7 +313,7 @@ async def extend_study(
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Job | Response:
-    """Make a study of the same models and some more: a job of its own, which scores the new cells alone."""
+    """Start a new study with the models of this study and additional ones. Only the new cells are computed."""
     studies = Studies(service.settings, service.stores)
     known = await run_sync(studies.request, job_id)
     return await _create(
@@ -337,10 +342,12 @@ async def _create(
 @router.get(
     "/v1/studies/{job_id}",
     operation_id="get_study",
+    summary="Get the results of a study",
+    response_description="The study with the cells that are finished.",
     response_model=StudyDocument,
     responses={
         200: {
-            "description": "The study as far as it is there.",
+            "description": "The study with the cells that are finished.",
             "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in (CSV, PARQUET)},
         },
         **describe(errors.NotFound, *MISSING),
@@ -353,9 +360,10 @@ async def get_study(
     chosen: Annotated[Format | None, FORMAT] = None,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    """A study: every cell that is there, also while it runs; corrections, pictures and trends when all of them are.
+    """Return all finished cells of a study, also while it runs.
 
-    As CSV or Parquet it is a table with one line for each cell and metric. `done` and `total` say how far it is.
+    Corrected p-values, coordinates and trends are added when all cells are finished. `done` and `total` count the cells. As
+    CSV or Parquet, the study is a table with one line for each cell and metric.
     """
     studies = Studies(service.settings, service.stores)
     form = chosen or negotiate(accept, MEDIA_TYPES)

@@ -149,6 +149,8 @@ MEDIA_TYPES: dict[str, Format] = {JSON: "json", MARKDOWN: "markdown", HTML: "htm
     "/v1/upgrades",
     status_code=202,
     operation_id="create_upgrade",
+    summary="Evaluate a change of embedding model",
+    response_description="The job, which has not finished yet.",
     response_model=Job,
     responses={**ASKED, **describe(*ERRORS)},
     openapi_extra={"requestBody": UPGRADE_BODY},
@@ -162,10 +164,11 @@ async def create_upgrade(
     idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Job | Response:
-    """Say whether an index survives a swap of its embedding model: keep, adapt or re-embed.
+    """Start a job that recommends what to do with an index if its embedding model changes: keep, adapt or re-embed.
 
-    `old` and `new` are the same documents by both models, `queries` the same queries by both, `judgements` the documents that
-    answer them. 202 with the job; its report is read at `links.upgrade` too, as JSON, Markdown or a page.
+    `old` and `new` are the same documents embedded with both models, and `queries` are the same queries embedded with both.
+    `judgements` list the relevant documents of each query. The response is 202 with the job. Its report is available at
+    `links.upgrade` as JSON, Markdown or HTML.
     """
     upgrades = Upgrades(service.settings, service.stores)
 
@@ -179,10 +182,11 @@ async def create_upgrade(
 @router.get(
     "/v1/upgrades/{job_id}",
     operation_id="get_upgrade",
+    summary="Get the report of an upgrade",
     response_model=UpgradeReport,
     responses={
         200: {
-            "description": "The report.",
+            "description": "The report of the upgrade.",
             "content": {media: {"schema": {"type": "string"}} for media in (MARKDOWN, HTML)},
         },
         **describe(errors.NotFound, errors.Expired, errors.StateError),
@@ -195,7 +199,7 @@ async def get_upgrade(
     chosen: Annotated[Format | None, FORMAT] = None,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    """The report of a finished job: JSON, Markdown, or a page of HTML that needs nothing else."""
+    """Return the report of a finished job as JSON, Markdown or a self-contained HTML page."""
     upgrades = Upgrades(service.settings, service.stores)
     form = chosen or negotiate(accept, MEDIA_TYPES)
     headers = HEADERS

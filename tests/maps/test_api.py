@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from consilience.contract.maps import Evaluation, MapDocument, MapKind, MapOptions, Procrustes
+from consilience.contract.maps import Evaluation, MapDocument, MapKind, MapOptions, ProcrustesMap
 from consilience.errors import (
     InvalidRequest,
     InvalidShape,
@@ -23,7 +23,7 @@ from consilience.numerics.rows.parallel import HERE
 from consilience.numerics.rows.sources import ArrayLayer
 from consilience.scoring import ignore_progress
 
-DATA = Path(__file__).parents[1] / "examples" / "data"
+DATA = Path(__file__).parents[2] / "examples" / "data"
 KINDS: tuple[MapKind, ...] = ("procrustes", "ridge", "low_rank", "relative", "mlp")
 SMALL = {"low_rank": {"rank": 4}, "relative": {"anchors": 40}, "mlp": {"epochs": 3, "hidden": 16}}
 
@@ -322,7 +322,7 @@ def test_an_interrupted_training_raises_and_leaves_no_file(tmp_path: Path) -> No
 
 def test_intervals_hold_the_mean_of_repeated_splits_in_95_of_100(docs: np.ndarray, code: np.ndarray) -> None:
     """Over 150 splits it was 0.947 to 0.993, by figure and direction; ridge the same."""
-    found = [judge_split(MapOptions(map=Procrustes(), seed=seed), docs, code) for seed in range(60)]
+    found = [judge_split(MapOptions(map=ProcrustesMap(), seed=seed), docs, code) for seed in range(60)]
     for way in ("forward", "backward"):
         for pick in (lambda each: each.mrr, lambda each: each.recall[1], lambda each: each.recall[10]):
             estimates = [pick(getattr(evaluation, way)) for evaluation in found]

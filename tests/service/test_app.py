@@ -74,7 +74,8 @@ def test_the_documentation_is_served(client: httpx2.Client) -> None:
     page = client.get("/docs")
 
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "POST</b> <code>/v1/alignments</code>" in page.text
+    assert "<title>Consilience API</title>" in page.text
+    assert 'href="/openapi.json"' in page.text
 
 
 def test_each_request_is_one_line_of_json_with_its_route_and_no_values(server: Server, client: httpx2.Client) -> None:

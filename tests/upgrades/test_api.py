@@ -20,7 +20,7 @@ from consilience.errors import (
 from consilience.numerics.regression.evaluation import split_held_out
 from consilience.upgrades.api import report
 
-DATA = Path(__file__).parents[1] / "examples" / "data"
+DATA = Path(__file__).parents[2] / "examples" / "data"
 
 
 @pytest.fixture(scope="module")

@@ -84,4 +84,4 @@ assert apart[:8, :8].max() < apart[:8, 8:].min(), apart
 assert places.shape == (16, 2) and places.dtype == np.float64
 """
     env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "ignore"}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=env)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], env=env)

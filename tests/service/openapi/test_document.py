@@ -10,7 +10,7 @@ from service.openapi.__main__ import render
 from tests.service.documented import CREATING, Example, kind_of, make_everything, operations
 from tests.service.servers import rows, upload
 
-COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
+COMMITTED = Path(__file__).parents[3] / "openapi" / "openapi.json"
 DOCUMENT: dict[str, Any] = json.loads(COMMITTED.read_text())
 OPERATIONS = [
     (method, path, operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
@@ -33,11 +33,52 @@ def test_every_operation_has_a_name_and_says_what_it_does() -> None:
     assert all(operation["description"] for _, _, operation in OPERATIONS)
 
 
-def test_every_reference_leads_somewhere() -> None:
-    schemas = DOCUMENT["components"]["schemas"]
+def test_every_summary_is_a_phrase_of_its_own_and_not_the_id() -> None:
+    summaries = [operation["summary"] for _, _, operation in OPERATIONS]
 
+    assert len(summaries) == len(set(summaries))
+    for _, _, operation in OPERATIONS:
+        assert operation["summary"].lower() != operation["operationId"].replace("_", " ")
+        assert not operation["summary"].endswith(".")
+
+
+def test_every_operation_has_one_tag_and_every_tag_a_description() -> None:
+    used = [tag for _, _, operation in OPERATIONS for tag in operation["tags"]]
+
+    assert len(used) == len(OPERATIONS)
+    assert list(dict.fromkeys(used)) == [tag["name"] for tag in DOCUMENT["tags"]]
+    assert all(tag["description"] for tag in DOCUMENT["tags"])
+
+
+def test_no_response_has_the_default_description() -> None:
+    described = [response["description"] for _, _, each in OPERATIONS for response in each["responses"].values()]
+
+    assert "Successful Response" not in described
+
+
+def test_no_schema_name_holds_a_module_path() -> None:
+    assert not [name for name in DOCUMENT["components"]["schemas"] if "__" in name]
+
+
+def test_every_part_of_a_form_is_described() -> None:
+    bodies = [operation["requestBody"]["content"] for _, _, operation in OPERATIONS if "requestBody" in operation]
+    forms = [body["multipart/form-data"]["schema"] for body in bodies if "multipart/form-data" in body]
+
+    assert forms
+    assert all(part["description"] for form in forms for part in form["properties"].values())
+
+
+def test_every_reference_leads_somewhere() -> None:
     for reference in references(DOCUMENT):
-        assert reference.removeprefix("#/components/schemas/") in schemas
+        _, components, kind, name = reference.split("/")
+        assert name in DOCUMENT[components][kind]
+
+
+def test_the_example_of_an_error_has_its_status() -> None:
+    for _, _, operation in OPERATIONS:
+        for status, response in operation["responses"].items():
+            for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {}):
+                assert DOCUMENT["components"]["examples"][code]["value"]["status"] == int(status)
 
 
 def test_every_error_is_documented_as_a_problem() -> None:
