@@ -24,13 +24,14 @@ WARM_UP = 3
 def measure() -> dict[str, object]:
     """Median and 95th percentile in milliseconds, for both kinds of files and for reading alone."""
     with serve() as service, httpx2.Client(base_url=service.url, timeout=60) as http:
-        pairs = list(_pairs(ROUNDS + WARM_UP))
+        pairs = list(make_pairs(ROUNDS + WARM_UP))
         new = [_score(http, *pair) for pair in pairs][WARM_UP:]
         known = [_score(http, *pair) for pair in pairs][WARM_UP:]
     return {"rows": ROWS, "dim": DIM, "rounds": ROUNDS, "new_files": _summarise(new), "known_files": _summarise(known)}
 
 
-def _pairs(count: int) -> Iterator[tuple[bytes, bytes]]:
+def make_pairs(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Pairs of npy files that share a part of their values, each pair with other values."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         latent = rng.normal(size=(ROWS, DIM))

@@ -1,4 +1,4 @@
-"""The API process alone: from the start of the interpreter to /readyz, and its resident memory then."""
+"""The API process from the start of the interpreter to /readyz, with its resident memory then; and `import consilience`."""
 
 import os
 import socket
@@ -14,10 +14,11 @@ import psutil
 from tests.serving import serve
 
 ROUNDS = 5
+IMPORT_ROUNDS = 20
 
 
 def measure() -> dict[str, object]:
-    """Median seconds to ready on a fresh and on a migrated database, and megabytes resident."""
+    """Median seconds to ready on a fresh and on a migrated database, megabytes resident, and milliseconds of the import."""
     with serve() as service, tempfile.TemporaryDirectory() as folder:
         redis = service.child("service").environ()["CONSILIENCE_REDIS_URL"]
         fresh = [_start(f"{folder}/{index}", redis) for index in range(ROUNDS)]
@@ -26,7 +27,20 @@ def measure() -> dict[str, object]:
         "ready_on_a_new_database_p50_s": round(median(seconds for seconds, _ in fresh), 2),
         "ready_p50_s": round(median(seconds for seconds, _ in again), 2),
         "resident_mb": round(max(megabytes for _, megabytes in fresh + again), 1),
+        "import_above_bare_interpreter_p50_ms": round(_import_ms(), 1),
     }
+
+
+def _import_ms() -> float:
+    """Median milliseconds of an interpreter that imports the package less those of one that does nothing, in turn."""
+    rounds = [(_run_ms("import consilience"), _run_ms("pass")) for _ in range(IMPORT_ROUNDS)]
+    return median(importing for importing, _ in rounds) - median(bare for _, bare in rounds)
+
+
+def _run_ms(program: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    return (time.perf_counter() - started) * 1000
 
 
 def _start(folder: str, redis: str) -> tuple[float, float]:

@@ -13,11 +13,24 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any, Literal, Never
 
 import numpy as np
 
 from consilience import __version__
-from consilience.contract.alignments import Preparation, ScoringOptions
+from consilience.contract.alignments import Aggregate, Preparation, ScoringOptions
+from consilience.contract.call_options import (
+    DEFAULT_INTERVAL,
+    BuilderArgument,
+    EstimateArgument,
+    GalleryArgument,
+    IntervalArgument,
+    LayersArgument,
+    MetricsArgument,
+    NullArgument,
+    PreparationArgument,
+    read_options,
+)
 from consilience.contract.jobs import Plan
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.pointers import prefixed
@@ -69,11 +82,26 @@ def score(
     b: object,
     options: ScoringOptions | None = None,
     *,
+    metrics: MetricsArgument = ("mutual_knn", "cka"),
+    layers: LayersArgument = "last",
+    aggregate: Aggregate = "max",
+    top_k: int = 5,
+    concat: bool = False,
+    preparation: PreparationArgument = "l2",
+    null: NullArgument = "auto",
+    interval: IntervalArgument = DEFAULT_INTERVAL,
+    estimate: EstimateArgument = "all",
+    builder: BuilderArgument = "auto",
+    gallery_sizes: GalleryArgument = None,
+    memory_budget_bytes: int | None = None,
+    pairing: Literal["row", "id"] = "row",
+    seed: int = 0,
+    metadata: dict[str, Any] | None = None,
     ids: Columns = (None, None),
     groups: Columns = (None, None),
     device: str = "cpu",
     report: Report = ignore_progress,
-    **fields: object,
+    **unknown: Never,
 ) -> ScoreDocument:
     """Measure how far two embedding spaces agree.
 
@@ -83,29 +111,64 @@ def score(
         Paired rows: row i of both is the same item. float16, bfloat16, float32 or float64, finite, n >= 4. A file is npy, npz,
         safetensors, JSON, Parquet or Arrow.
     options : ScoringOptions, optional
-        Or its fields as keywords: ``score(a, b, metrics=["cka"], layers="all", preparation="prh")``.
+        All options as one value, instead of the keyword arguments `metrics` to `metadata`.
+    metrics : str, mapping, metric, or sequence of 1 to 32 of them
+        A metric's name, or its options as in the HTTP contract: ``{"metric": "mutual_knn", "k": [5, 10]}``.
+    layers : {"last", "all"}, sequence of layer names, or mapping with ``a`` and ``b``
+        Layers that take part, on both sides or on each.
+    aggregate : {"max", "row_max_mean", "column_max_mean", "top_k_mean", "hungarian_mean"}
+        Rule that makes one score of the grid of layer pairs.
+    top_k : int, 1 to 10,000
+        Number of layer pairs that ``top_k_mean`` averages.
+    concat : bool
+        Add all layers side by side as one more layer, ``concat``.
+    preparation : {"l2", "none", "centre_l2", "prh", "prh_exact"} or mapping
+        Scaling of the rows before they are compared: ``{"profile": "prh", "clamp_quantile": 0.95}``.
+    null : {"auto", "analytic", "permutation", "none"} or mapping
+        Method for the chance level and the p-value: ``{"method": "permutation", "draws": 1000, "correction": "holm"}``.
+    interval : mapping or None
+        Confidence interval, ``{"level": 0.95, "target": "population"}``; None for no interval.
+    estimate : "all" or mapping
+        Number of query rows of neighbour metrics: ``{"queries": 1000}``, or ``{"half_width": 0.005}`` to draw as many as make
+        the interval that narrow.
+    builder : {"auto", "faiss", "symmetric", "certified_bf16"} or mapping
+        Method of the neighbour search; ``{"index": "HNSW32"}`` for an approximate FAISS index.
+    gallery_sizes : "auto", sequence of at least one int >= 4, or None
+        Gallery sizes at which neighbour metrics are scored too.
+    memory_budget_bytes : int >= 512,000,000, or None
+        Peak memory in bytes; rows that do not fit are read in blocks. None for what this machine has.
+    pairing : {"row", "id"}
+        Rows are paired by position, or by `ids`.
+    seed : int, 0 to 2**63 - 1
+        Seed of everything that is random.
+    metadata : dict, optional
+        JSON of your own; a local score does not use it.
     ids, groups : pairs of sequences of n strings or integers, optional
-        For a and for b: which item each row is (for ``pairing="id"``), and which rows belong together, such as captions of one
+        For a and for b: the item of each row (for ``pairing="id"``), and the group of each row, such as the captions of one
         image. A JSON file or a table may hold its own.
     device : str
-        What multiplies for neighbour graphs: `cpu`, `cuda`, `cuda:1` for the second card, or `auto` for a card where there is
-        one and it pays. Every device finds the same neighbours.
+        Device for neighbour search: ``cpu``, ``cuda``, ``cuda:1`` for the second GPU, or ``auto`` for a GPU if there is one and
+        it is faster. Every device finds the same neighbours.
     report : callable, optional
-        Called with a stage, what is done and what there is to do.
+        Called with a stage, the work done and the work in total.
+    **unknown
+        Always an error: no other keyword exists. The type `Never` lets a type checker report it too.
 
     Returns
     -------
     ScoreDocument
-        Each score with its chance level, p-value, interval and layers; an undefined score says why.
+        Each score with its chance level, p-value, interval and layers; a score that is undefined has a reason.
 
     Raises
     ------
+    InvalidOption
+        A TypeError: a keyword that does not exist, or keywords beside `options`.
     pydantic.ValidationError
-        An option that is not one; all that are wrong, each with its place.
+        Option values that are not allowed, each with its place.
     InputError
-        What cannot be scored, with the offending value: see `consilience.errors`.
+        Sides that cannot be scored, with the offending value: see `consilience.errors`.
     Unavailable
-        There is no such device; what was found instead.
+        The device does not exist on this machine.
 
     Examples
     --------
@@ -115,7 +178,7 @@ def score(
     >>> score(rows, turned, metrics="mutual_knn").scores[0].value
     1.0
     """
-    chosen = options if options is not None else ScoringOptions.model_validate(fields)
+    chosen = read_options(ScoringOptions, score, options, locals())
     side_a = with_columns(open_source(a, "a"), ids[0], groups[0], "a")
     side_b = with_columns(open_source(b, "b"), ids[1], groups[1], "b")
     return score_sources(chosen, side_a, side_b, FreshGraphs(), report, device=device)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from http import HTTPStatus
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -20,7 +19,7 @@ from starlette.routing import Match
 from consilience import errors
 from consilience.contract.maps import MAPS
 from consilience.contract.metrics import METRICS
-from consilience.contract.pointers import Location, find_pointer, sentence
+from consilience.contract.pointers import Location, describe_unknown, find_pointer, sentence, suggest
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Fault, Problem
 from consilience.errors import ConsilienceError, InvalidRequest, NotFound
 from consilience.quoting import QUOTED_LENGTH, quote
@@ -64,11 +63,11 @@ def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
     value = None if detail["type"] == "missing" else quote(detail["input"])
     if detail["type"] == "extra_forbidden":
         name, allowed = str(location[-1]), allowed_fields(model, location[:-1], body)
-        return Fault(pointer=pointer, value=name, detail=_unknown("field", name, allowed))
+        return Fault(pointer=pointer, value=name, detail=describe_unknown("field", name, allowed))
     if detail["type"] == "union_tag_invalid":
         word = str(detail["ctx"]["tag"])
         noun, kinds = TAGGED[_find_tag(model, location, body)]
-        return Fault(pointer=pointer, value=word, detail=_unknown(noun, word, tuple(kinds)))
+        return Fault(pointer=pointer, value=word, detail=describe_unknown(noun, word, tuple(kinds)))
     if detail["type"] in {"union_tag_not_found", "model_attributes_type"}:
         tag = _find_tag(model, location, body)
         forms = f"This must be the name of a {TAGGED[tag][0]} or a JSON object with `{tag}` and its options."
@@ -99,15 +98,6 @@ def _length(
     return f"There must be {limit} {entries}, not {'more' if actual_length is None else actual_length}."
 
 
-def _unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
-    return f"There is no {kind} {name[:QUOTED_LENGTH]!r}; allowed: {', '.join(allowed)}.{_guess(name, allowed)}"
-
-
-def _guess(name: object, allowed: Iterable[str]) -> str:
-    close = get_close_matches(name, allowed, n=1) if isinstance(name, str) else ()
-    return f" Did you mean `{close[0]}`?" if close else ""
-
-
 def _forms(model: type[BaseModel], location: Location, body: object, given: object) -> str:
     """What may stand where something else was given: words, a list, an object; empty where that cannot be told."""
     members = list(_members(_annotation(model, location, body)))
@@ -121,7 +111,7 @@ def _forms(model: type[BaseModel], location: Location, body: object, given: obje
     if not forms:
         return ""
     allowed = " or ".join(filter(None, (", ".join(forms[:-1]), forms[-1])))
-    return f"This must be {allowed}.{_guess(given, words)}"
+    return f"This must be {allowed}.{suggest(given, words)}"
 
 
 def _annotation(model: type[BaseModel], location: Location, body: object) -> Any:

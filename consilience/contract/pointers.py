@@ -1,10 +1,12 @@
 """Where in a request a fault is, and what it is: out of pydantic's words, or of an error that knows a part of the request."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from consilience.errors import ConsilienceError
+from consilience.quoting import QUOTED_LENGTH
 
 Location = Sequence[int | str]
 
@@ -13,6 +15,17 @@ def sentence(message: str) -> str:
     """Pydantic's message as a sentence."""
     text = message.removeprefix("Value error, ").rstrip(".")
     return text[:1].upper() + text[1:] + "."
+
+
+def describe_unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
+    """Say that there is no such `kind`, what is allowed, and which of it `name` may be a misspelling of."""
+    return f"There is no {kind} {name[:QUOTED_LENGTH]!r}; allowed: {', '.join(allowed)}.{suggest(name, allowed)}"
+
+
+def suggest(name: object, allowed: Iterable[str]) -> str:
+    """Ask whether the nearest of the allowed names was meant; empty if none is near."""
+    close = get_close_matches(name, allowed, n=1) if isinstance(name, str) else ()
+    return f" Did you mean `{close[0]}`?" if close else ""
 
 
 def find_pointer(location: Location, body: Any, *, missing: bool) -> str:

@@ -3,15 +3,26 @@
 `fit`, `load` and `apply` are the public calls.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Literal, Never, TypedDict
 
 import numpy as np
 
-from consilience.contract.maps import BestLinear, Chance, Evaluation, MapDocument, MapOptions, MapSide, Mlp
+from consilience.contract.call_options import MapArgument, read_options
+from consilience.contract.maps import (
+    BestLinear,
+    Chance,
+    Evaluation,
+    MapDocument,
+    MapLayers,
+    MapOptions,
+    MapPreparation,
+    MapSide,
+    Mlp,
+)
 from consilience.errors import InvalidRequest, UnsupportedDtype
 from consilience.formats.checks import kept_dtype
 from consilience.formats.map_files import MapFile, find_digest, read_map, write_map
@@ -201,38 +212,72 @@ def fit(
     b: object,
     options: MapOptions | None = None,
     *,
+    map: MapArgument = "ridge",  # noqa: A002 - the contract's word
+    layers: str | Mapping[str, str] | MapLayers = "last",
+    preparation: MapPreparation = "l2",
+    pairing: Literal["row", "id"] = "row",
+    test_share: float = 0.2,
+    queries: int = 4096,
+    recall_at: int | Sequence[int] = (1, 5, 10),
+    level: float = 0.95,
+    seed: int = 0,
+    metadata: dict[str, Any] | None = None,
     ids: Columns = (None, None),
     groups: Columns = (None, None),
     models: Models = (None, None),
     report: Report = ignore_progress,
-    **fields: object,
+    **unknown: Never,
 ) -> Map:
-    """Fit a map from the space of `a` to that of `b` on some rows, and judge it on the others.
+    """Fit a map from the space of `a` to that of `b` on some rows, and evaluate it on the others.
 
     Parameters
     ----------
     a, b : array of shape (n, d), or (n, L, d), mapping of layer name to (n, d) array, or path of a file
-        Paired rows, as for `consilience.scoring.score`; the last layer is mapped unless `layers` says which.
+        Paired rows, as for `consilience.score`; one layer of each is mapped.
     options : MapOptions, optional
-        Or its fields as keywords: ``fit(a, b, map="procrustes", test_share=0.1)``.
+        All options as one value, instead of the keyword arguments `map` to `metadata`.
+    map : {"ridge", "procrustes", "low_rank", "relative", "mlp"} or mapping
+        Kind of map, or its options as in the HTTP contract: ``{"kind": "low_rank", "rank": 32}``.
+    layers : str, or mapping with ``a`` and ``b``
+        Name of the layer that is mapped, on both sides or on each; ``last`` for the last one.
+    preparation : {"l2", "none"}
+        l2 scales the rows of both sides to length 1, also when the map is applied.
+    pairing : {"row", "id"}
+        Rows are paired by position, or by `ids`.
+    test_share : float, above 0 and at most 0.5
+        Share of the rows (of whole groups) that the map is evaluated on and not fitted on.
+    queries : int, 1 to 1,000,000
+        Largest number of held-out rows that are searched for among all held-out rows.
+    recall_at : int, or sequence of 1 to 16 ints, each 1 to 10,000
+        Numbers of nearest rows for which recall is given.
+    level : float, above 0.5 and at most 0.999999
+        Level of the confidence intervals.
+    seed : int, 0 to 2**63 - 1
+        Seed of the split and of everything else that is random.
+    metadata : dict, optional
+        JSON of your own, kept in the card.
     ids, groups : pairs of sequences of n strings or integers, optional
-        As for `score`. A group is trained on or held out as a whole.
+        As for `consilience.score`. A group is trained on or held out as a whole.
     models : names of the models of a and of b, optional
-        Kept in the card; `apply` refuses vectors of another.
+        Kept in the card; `apply` refuses vectors of another model.
     report : callable, optional
-        Called with a stage, what is done and what there is to do.
+        Called with a stage, the work done and the work in total.
+    **unknown
+        Always an error: no other keyword exists. The type `Never` lets a type checker report it too.
 
     Returns
     -------
     Map
-        Its card tells how well it does on rows that it has not seen, beside the best linear map and chance.
+        Its card holds the results on held-out rows, beside those of the best linear map and of chance.
 
     Raises
     ------
+    InvalidOption
+        A TypeError: a keyword that does not exist, or keywords beside `options`.
     pydantic.ValidationError
-        An option that is not one.
+        Option values that are not allowed, each with its place.
     InputError
-        What cannot be mapped: unpaired sides, too few rows, a rank or anchors that there are not.
+        Sides that cannot be mapped: unpaired rows, too few rows, a rank or a number of anchors above what the rows allow.
 
     Examples
     --------
@@ -242,7 +287,7 @@ def fit(
     >>> found.card.evaluation.forward.recall[1].value, found.apply(rows[:3]).shape
     (1.0, (3, 8))
     """
-    chosen = options if options is not None else MapOptions.model_validate(fields)
+    chosen = read_options(MapOptions, fit, options, locals())
     side_a = with_columns(open_source(a, "a"), ids[0], groups[0], "a")
     side_b = with_columns(open_source(b, "b"), ids[1], groups[1], "b")
     return fit_sources(chosen, side_a, side_b, report, models=models)

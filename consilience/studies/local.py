@@ -1,10 +1,23 @@
 """Studies of arrays and files, without a service."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal, Never
 
+from consilience.contract.alignments import Aggregate
 from consilience.contract.base import Metadata
-from consilience.contract.studies import StudyOptions
+from consilience.contract.call_options import (
+    DEFAULT_INTERVAL,
+    BuilderArgument,
+    EstimateArgument,
+    Fields,
+    IntervalArgument,
+    LayersArgument,
+    MetricsArgument,
+    NullArgument,
+    PreparationArgument,
+    read_options,
+)
+from consilience.contract.studies import Difference, Factor, StudyOptions, Trend
 from consilience.contract.study_results import StudyDocument
 from consilience.errors import InvalidRequest
 from consilience.metrics.comparison import FreshGraphs, Report
@@ -19,34 +32,70 @@ def study(
     columns: Mapping[str, object] | None = None,
     options: StudyOptions | None = None,
     *,
+    metrics: MetricsArgument = ("mutual_knn", "cka"),
+    layers: LayersArgument = "last",
+    aggregate: Aggregate = "max",
+    top_k: int = 5,
+    concat: bool = False,
+    preparation: PreparationArgument = "l2",
+    null: NullArgument = "auto",
+    interval: IntervalArgument = DEFAULT_INTERVAL,
+    estimate: EstimateArgument = "all",
+    builder: BuilderArgument = "auto",
+    memory_budget_bytes: int | None = None,
+    pairing: Literal["row", "id"] = "row",
+    seed: int = 0,
+    trends: Sequence[Fields | Trend] = (),
+    factors: Sequence[Fields | Factor] = (),
+    differences: Sequence[Fields | Difference] = (),
+    umap: bool = False,
     metadata: Mapping[str, Metadata] | None = None,
     device: str = "cpu",
     report: Report = ignore_progress,
-    **fields: Any,
+    **unknown: Never,
 ) -> StudyDocument:
     """Compare many embedding spaces: all rows with all columns, or with each other.
 
     Parameters
     ----------
     rows, columns : mappings of label to array, mapping of arrays, or path
-        Each as `scoring.score` takes a side; all of the same items in the same order.
+        Each value as a side of `consilience.score`; all of the same items. Without columns the rows are compared with each
+        other.
     options : StudyOptions, optional
-        Or its fields as keywords: ``study(rows, metrics=["mutual_knn"], layers="all", trends=[{"by": "params"}])``.
+        All options as one value, instead of the keyword arguments `metrics` to `umap`.
+    metrics, layers, aggregate, top_k, concat, preparation, estimate, builder, memory_budget_bytes, pairing, seed
+        As in `consilience.score`, for each pair of models.
+    null, interval
+        As in `consilience.score`. A study corrects the p-values of its cells by itself: ``correction`` is not allowed.
+    trends : sequence of at most 32 mappings
+        Tests whether alignment rises with a number of the models: ``{"by": "params"}``, a key of their metadata, or ``width``
+        or ``depth``.
+    factors : sequence of at most 32 mappings
+        Tests whether alignment rises from level to level of a factor: ``{"by": "caption_length"}``.
+    differences : sequence of at most 256 mappings
+        Tests which of two models is nearer to a third: ``{"first": "a", "second": "b", "reference": "c"}``.
+    umap : bool
+        Also place the models in two dimensions by UMAP; needs the extra `studies`.
     metadata : mapping of label to mapping, optional
-        Numbers of each model that trends and factors ask for.
-    device, report : as in `scoring.score`
+        Numbers of each model for trends and factors.
+    device, report
+        As in `consilience.score`.
+    **unknown
+        Always an error: no other keyword exists. The type `Never` lets a type checker report it too.
 
     Returns
     -------
     StudyDocument
-        A matrix for each metric, its cells with what a pair's own document would say.
+        A matrix for each metric; each cell holds what the score document of its pair would hold.
 
     Raises
     ------
+    InvalidOption
+        A TypeError: a keyword that does not exist, or keywords beside `options`.
     pydantic.ValidationError
-        An option that is not one.
+        Option values that are not allowed, each with its place.
     InputError
-        What cannot be compared, with the labels.
+        Models that cannot be compared, with their labels.
 
     Examples
     --------
@@ -57,7 +106,8 @@ def study(
     >>> [round(cell.value, 1) for cell in found.matrices[0].cells]
     [0.7, 0.1, 0.1]
     """
-    chosen = options if options is not None else StudyOptions.model_validate(fields)
+    # The metadata is that of the models, and not the document's own.
+    chosen = read_options(StudyOptions, study, options, {**locals(), "metadata": None})
     known = metadata or {}
     if strangers := known.keys() - rows.keys() - (columns or {}).keys():
         raise InvalidRequest(f"There is metadata of {min(strangers)}, which is no model here.", value=min(strangers))

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TypedDict
+from typing import Any, Literal, Never, TypedDict
 
 from consilience.contract.alignments import Label
+from consilience.contract.call_options import DEFAULT_THRESHOLDS, MapsArgument, ThresholdsArgument, read_options
 from consilience.contract.maps import MapOptions
 from consilience.contract.pointers import placed
 from consilience.contract.upgrades import (
@@ -13,6 +14,7 @@ from consilience.contract.upgrades import (
     NeighbourAgreement,
     Queries,
     Span,
+    UpgradeLayers,
     UpgradeOptions,
     UpgradeReport,
     Verdict,
@@ -62,6 +64,17 @@ def report(
     new: object,
     options: UpgradeOptions | None = None,
     *,
+    maps: MapsArgument = ("procrustes", "ridge"),
+    k: int = 10,
+    layers: str | Mapping[str, str] | UpgradeLayers = "last",
+    pairing: Literal["row", "id"] = "row",
+    test_share: float = 0.2,
+    sample: int = 1000,
+    worst: int = 10,
+    thresholds: ThresholdsArgument = DEFAULT_THRESHOLDS,
+    level: float = 0.95,
+    seed: int = 0,
+    metadata: dict[str, Any] | None = None,
     queries: Sides | None = None,
     judgements: Mapping[str, Sequence[Label]] | None = None,
     ids: Columns = (None, None),
@@ -69,38 +82,64 @@ def report(
     query_ids: Columns = (None, None),
     models: Models = (None, None),
     progress: Report = ignore_progress,
-    **fields: object,
+    **unknown: Never,
 ) -> UpgradeReport:
-    """Say what becomes of an index when its embedding model is swapped.
+    """Estimate the effect of a new embedding model on an index of the old model's vectors.
 
     Parameters
     ----------
     old, new : array of shape (n, d), or (n, L, d), mapping of layer name to (n, d) array, or path of a file
-        The documents by the old and by the new model, paired, as for `consilience.scoring.score`.
+        The documents by the old and by the new model, paired, as for `consilience.score`.
     options : UpgradeOptions, optional
-        Or its fields as keywords: ``report(old, new, k=5, maps=["ridge", "mlp"])``.
-    queries : pair of the same, optional
-        The queries by the old and by the new model. Without, documents that no map was fitted on ask in their place.
+        All options as one value, instead of the keyword arguments `maps` to `metadata`.
+    maps : str, mapping, or sequence of at most 16 of them
+        Maps to try from the new space to the old one, as for `consilience.fit_map`: ``["ridge", {"kind": "mlp"}]``.
+    k : int, 1 to 1000
+        Number of nearest documents that are compared.
+    layers : str, or mapping with ``old`` and ``new``
+        Name of the layer that is compared, of both models or of each; ``last`` for the last one.
+    pairing : {"row", "id"}
+        Documents are paired by position, or by `ids`.
+    test_share : float, above 0 and at most 0.5
+        Share of the documents (of whole groups) that no map is fitted on.
+    sample : int, 2 to 100,000
+        Largest number of documents, and of queries, whose neighbours are searched; among all documents.
+    worst : int, 0 to 100
+        Number of listed items whose neighbours changed most.
+    thresholds : mapping with ``keep`` and ``adapt``
+        Shares of what full re-embedding retrieves, 0.95 and 0.9 by default, that the verdicts keep and adapt need.
+    level : float, above 0.5 and at most 0.999999
+        Level of the confidence intervals.
+    seed : int, 0 to 2**63 - 1
+        Seed of everything that is random.
+    metadata : dict, optional
+        JSON of your own, kept in the report.
+    queries : pair of arrays, mappings or paths, optional
+        The queries by the old and by the new model. Without them, documents that no map was fitted on are the queries.
     judgements : mapping of query to documents, optional
-        Which documents answer a query: by `query_ids` and `ids`, or by row numbers where there are none. Only queries with
-        judgements then ask.
+        Relevant documents of each query: by `query_ids` and `ids`, or by row numbers if there are no ids. Only queries with
+        judgements are then used.
     ids, groups, query_ids : pairs of sequences, optional
-        What documents and queries are, and which documents belong together: they are no answers to each other.
+        Ids of documents and of queries, and groups of documents: members of one group are not neighbours of each other.
     models : names of the old and the new model, optional
     progress : callable, optional
-        Called with a stage, what is done and what there is to do.
+        Called with a stage, the work done and the work in total.
+    **unknown
+        Always an error: no other keyword exists. The type `Never` lets a type checker report it too.
 
     Returns
     -------
     UpgradeReport
-        `verdict.word` is keep, adapt or re-embed; `verdict.text` says why.
+        `verdict.word` is keep, adapt or re-embed; `verdict.text` gives the reason.
 
     Raises
     ------
+    InvalidOption
+        A TypeError: a keyword that does not exist, or keywords beside `options`.
     pydantic.ValidationError
-        An option that is not one.
+        Option values that are not allowed, each with its place.
     InputError
-        What cannot be compared: unpaired sides, queries of another model, judgements of unknown items, too few rows.
+        Sides that cannot be compared: unpaired rows, queries of another model, judgements of unknown items, too few rows.
 
     Examples
     --------
@@ -111,7 +150,7 @@ def report(
     >>> found.verdict.word, found.verdict.way
     ('adapt', 'adapt:procrustes')
     """
-    chosen = options if options is not None else UpgradeOptions.model_validate(fields)
+    chosen = read_options(UpgradeOptions, report, options, locals())
     sides = [
         with_columns(open_source(side, name), ids[i], groups[i], name)
         for i, (side, name) in enumerate(((old, "old"), (new, "new")))
