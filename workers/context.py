@@ -9,7 +9,7 @@ import structlog
 from consilience.contract.jobs import Job
 from consilience.execution.addresses import ClusterAddress
 from consilience.models.registry import load_libraries
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 from consilience.stores.blobs import Blobs
 from consilience.stores.checkpoints import Partials
 from consilience.stores.database import Database
@@ -52,7 +52,7 @@ class Workshop:
     blobs: Blobs
     graphs: Graphs
     partials: Partials
-    rules: Rules = field(default_factory=Rules)
+    rules: ModelRules = field(default_factory=ModelRules)
     cluster: ClusterAddress | None = None
     device: str = "cpu"
     job_flops_limit: float = inf

@@ -24,7 +24,7 @@ from consilience.contract.jobs import QueueName
 from consilience.contract.models import parse_model
 from consilience.errors import InvalidRequest
 from consilience.execution.addresses import Certificate, ClusterAddress
-from consilience.models.rules import Endpoint, Rules, find_packaged
+from consilience.models.rules import Endpoint, ModelRules, find_packaged_models
 from consilience.settings import PREFIX, Count, Seconds, Surroundings, is_loopback, read_environment
 
 VARIABLE = f"{PREFIX}MODEL_FOLDERS"
@@ -179,11 +179,11 @@ class Settings(Surroundings):
         return ClusterAddress(self.cluster_url, Certificate(*files) if self.cluster_url.startswith("tls:") else None)
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ModelRules:
         """Which models may be run, and where they are."""
         folders, named = parse_folders(self.model_folders)
         endpoints = {name: endpoint.as_rule() for name, endpoint in (self.model_endpoints or {}).items()}
-        return Rules(self.models, folders, {**find_packaged(), **named}, self.model_downloads, endpoints)
+        return ModelRules(self.models, folders, {**find_packaged_models(), **named}, self.model_downloads, endpoints)
 
     @property
     def threads(self) -> int:

@@ -17,7 +17,7 @@ from consilience.datasets.views import OpenDataset, TextView
 from consilience.errors import InvalidRequest, NotFound
 
 NAME = "stdlib-docs"
-LEFT_OUT = frozenset(
+EXCLUDED_FOLDERS = frozenset(
     {"test", "tests", "idle_test", "lib2to3", "idlelib", "site-packages", "dist-packages", "__pycache__"}
 )
 DOC_LENGTHS = range(30, 401)
@@ -26,7 +26,7 @@ CODE_LENGTH_MAX = 1500
 STATEMENTS_MIN = 3
 VIEWS: dict[str, ViewKind] = {"text": "text", "code": "code"}
 #: Functions, about: 2707 in Python 3.11.
-N_ABOUT = 2700
+N_APPROXIMATE = 2700
 #: The fields of a statement that hold others.
 _BLOCKS = frozenset({"body", "handlers", "orelse", "finalbody", "cases"})
 
@@ -55,7 +55,7 @@ def find_functions(root: Path) -> Iterator[Function]:
     seen: set[str] = set()
     for file in sorted(root.rglob("*.py"), key=lambda file: file.relative_to(root).parts):
         name = file.relative_to(root)
-        if LEFT_OUT.isdisjoint(name.parts):
+        if EXCLUDED_FOLDERS.isdisjoint(name.parts):
             for function in _read_functions(file, name.as_posix()):
                 if seen.isdisjoint({function.doc, function.code}):
                     seen |= {function.doc, function.code}
@@ -109,7 +109,7 @@ GENERATION = 1
 
 
 @dataclass(frozen=True)
-class Builtin:
+class BuiltinDataset:
     """A built-in dataset and its options, all of them."""
 
     name: str
@@ -134,7 +134,7 @@ class Builtin:
     @property
     def n(self) -> int:
         """How many items there are, or about how many."""
-        return self.options["n"] if self.name == scenes.NAME else N_ABOUT
+        return self.options["n"] if self.name == scenes.NAME else N_APPROXIMATE
 
     @property
     def views(self) -> Mapping[str, ViewKind]:
@@ -153,7 +153,7 @@ def is_builtin(name: str) -> bool:
     return name.partition(":")[0] in OPTIONS
 
 
-def parse_builtin(text: str) -> Builtin:
+def parse_builtin(text: str) -> BuiltinDataset:
     """A built-in dataset by its name and, behind a colon, options.
 
     >>> str(parse_builtin("scenes:seed=7"))
@@ -175,7 +175,7 @@ def parse_builtin(text: str) -> Builtin:
             hint=f"There are: {', '.join(OPTIONS)}.",
         )
     given = _parse_options(found["name"], found["options"])
-    return Builtin(
+    return BuiltinDataset(
         found["name"], {name: given.get(name, default) for name, (default, _) in OPTIONS[found["name"]].items()}
     )
 

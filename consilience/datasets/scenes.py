@@ -79,7 +79,7 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-class Lots:
+class SeededRandom:
     """Draws that each Python makes alike: of a `random.Random`, `random()` alone is promised to stay as it is."""
 
     def __init__(self, seed: str) -> None:
@@ -101,14 +101,14 @@ class Lots:
 
 def draw_scene(seed: int, index: int) -> Scene:
     """Scene number `index` of a seed, which is the same however many there are."""
-    lots = Lots(f"scenes/{seed}/{index}")
+    lots = SeededRandom(f"scenes/{seed}/{index}")
     background = lots.pick(BACKGROUNDS)
     cells = lots.order([(column, row) for row in range(CELLS) for column in range(CELLS)])
     count = lots.number(1, THINGS_MAX)
     return Scene(background, tuple(_draw_thing(lots, *cell) for cell in cells[:count]))
 
 
-def _draw_thing(lots: Lots, column: int, row: int) -> Thing:
+def _draw_thing(lots: SeededRandom, column: int, row: int) -> Thing:
     size = lots.pick(list(SIZES.values()))
     jitter = min(JITTER_MAX, PITCH // 2 - size)
     x, y = (PITCH * cell + PITCH // 2 + lots.number(-jitter, jitter) for cell in (column, row))

@@ -20,11 +20,19 @@ from consilience.contract.records import SetRecord
 from consilience.datasets.builtin import open_dataset
 from consilience.datasets.views import OpenDataset, View
 from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, UnreadableFile
-from consilience.formats.writing import draft, write_rows
+from consilience.formats.writing import atomic_write, write_safetensors
 from consilience.metrics.comparison import Report
-from consilience.models.base import Item, Learner, Model, Rows, UnusableItem, find_layers, find_not_finite
+from consilience.models.base import (
+    EmbeddingModel,
+    FittableModel,
+    Item,
+    Rows,
+    UnusableItem,
+    find_layer_indices,
+    find_non_finite_rows,
+)
 from consilience.models.registry import fingerprint, open_model
-from consilience.models.rules import Rules, find_packaged
+from consilience.models.rules import ModelRules, find_packaged_models
 from consilience.numerics.knn.devices import find_card
 from consilience.stores.checkpoints import Claim, PartialRows, Partials
 
@@ -37,7 +45,7 @@ GENERATION = 1
 STAGE = "embedding"
 
 
-def identify(request: Extraction, dataset_digest: str, rules: Rules) -> str:
+def identify(request: Extraction, dataset_digest: str, rules: ModelRules) -> str:
     """SHA-256 of everything that decides what is in the set: equal for the same model, items and wishes.
 
     Raises
@@ -65,7 +73,7 @@ class Making:
     request: Extraction
     dataset: OpenDataset
     rows: PartialRows
-    model: Model
+    model: EmbeddingModel
     timings_s: dict[str, float] = field(default_factory=dict)
     began_at: int = 0
 
@@ -111,7 +119,7 @@ def embed(
     claim: Claim,
     *,
     identity: str,
-    rules: Rules,
+    rules: ModelRules,
     device: str,
     report: Report,
     check_room: Callable[[int], None] = lambda _: None,
@@ -132,7 +140,7 @@ def embed(
         model = open_model(request.model, rules, pooling=request.pooling, max_length=request.max_length, device=device)
         _check_same(request, identify(request, dataset.digest, rules), identity)
     check_kind(model, view, request)
-    if isinstance(model, Learner):
+    if isinstance(model, FittableModel):
         report("learning from the items", 0, 1)
         model.fit(_read_all(view))
     with pointed("/layers"):
@@ -158,7 +166,7 @@ def _check_same(request: Extraction, now: str, before: str) -> None:
         )
 
 
-def check_kind(model: Model, view: View, request: Extraction) -> None:
+def check_kind(model: EmbeddingModel, view: View, request: Extraction) -> None:
     """Refuse a view that the model cannot read."""
     if view.kind not in model.kinds:
         kinds = " or ".join(sorted(model.kinds))
@@ -175,7 +183,7 @@ def _choose_layers(choice: LayerChoice, layers: Sequence[tuple[str, int]]) -> Se
         return layers
     if choice == "last":
         return layers[-1:]
-    return [layers[place] for place in find_layers(layers, tuple(dict.fromkeys(choice)))]
+    return [layers[place] for place in find_layer_indices(layers, tuple(dict.fromkeys(choice)))]
 
 
 def _read_all(view: View) -> Iterator[Item]:
@@ -205,7 +213,7 @@ def _embed_rest(making: Making, view: View, report: Report) -> None:
 
 
 def _check_finite(matrix: Rows, layer: str, ids: tuple[str, ...]) -> None:
-    bad = find_not_finite(matrix)
+    bad = find_non_finite_rows(matrix)
     if bad:
         item = ids[bad[0]]
         raise NonFiniteValues(
@@ -215,7 +223,7 @@ def _check_finite(matrix: Rows, layer: str, ids: tuple[str, ...]) -> None:
         )
 
 
-def _describe(model: Model) -> Mapping[str, Any]:
+def _describe(model: EmbeddingModel) -> Mapping[str, Any]:
     """What rows of the same file have in common; those of another library or device are not mixed with them."""
     return {"record": model.record.model_dump(mode="json"), "generation": GENERATION}
 
@@ -255,7 +263,7 @@ def extract_to_file(
     StorageFull, InputError
         A file cannot be written.
     """
-    rules = Rules(folders=tuple(folder.resolve() for folder in folders), named=find_packaged())
+    rules = ModelRules(folders=tuple(folder.resolve() for folder in folders), named=find_packaged_models())
     report("opening the dataset", 0, 1)
     dataset = open_dataset(request.dataset)
     dataset.view(request.view)
@@ -271,9 +279,9 @@ def extract_to_file(
     with Partials(beside).claim(identity, wait) as claim:
         chosen = choose_device(request, device)
         making = embed(request, dataset, claim, identity=identity, rules=rules, device=chosen, report=report)
-        write_rows(out, making.rows, {"consilience.record": making.record.model_dump_json()})
+        write_safetensors(out, making.rows, {"consilience.record": making.record.model_dump_json()})
     if ids_out is not None:
-        with draft(ids_out) as ids:
+        with atomic_write(ids_out) as ids:
             ids.write(json.dumps(dataset.ids).encode())
     with suppress(OSError):  # another call's rows may lie there
         (beside / "extracting").rmdir()

@@ -21,7 +21,7 @@ RATIO_ALLOWANCE_BYTES = 1024 * 1024
 READ_DTYPES = ("F16", "BF16", "F32", "F64")
 
 
-def kept_dtype(dtype: np.dtype[Any]) -> LayerDtype:
+def stored_dtype(dtype: np.dtype[Any]) -> LayerDtype:
     """How floats of 16, 32 or 64 bits are kept."""
     if dtype == ml_dtypes.bfloat16:
         return "BF16"
@@ -70,7 +70,7 @@ def unpacked_limit(packed: int, limits: FormatLimits) -> int:
     return min(limits.unpacked_bytes, RATIO_LIMIT * packed + RATIO_ALLOWANCE_BYTES)
 
 
-def gather(tensors: Sequence[Tensor], limits: FormatLimits) -> OpenFile:
+def combine_tensors(tensors: Sequence[Tensor], limits: FormatLimits) -> OpenFile:
     """The file of these tensors, in the natural order of their names.
 
     Either 2-D tensors, each a layer of its name, or a single 3-D one, whose layers are "0", "1", ...
@@ -94,7 +94,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 def _headers(tensor: Tensor) -> list[LayerHeader]:
     n, *layers, dim = tensor.shape
     names = [str(i) for i in range(layers[0])] if layers else [tensor.name]
-    return [LayerHeader(name, n, dim, kept_dtype(tensor.dtype)) for name in names]
+    return [LayerHeader(name, n, dim, stored_dtype(tensor.dtype)) for name in names]
 
 
 def _check_together(tensors: tuple[Tensor, ...], limits: FormatLimits) -> None:

@@ -88,7 +88,7 @@ def check_length(column: Sequence[str], n: int, name: str) -> None:
 UNPRINTABLE = "not printable"
 
 
-def label_fault(value: object) -> str | None:
+def label_error(value: object) -> str | None:
     """What is wrong with an id or a group; None where it can be one."""
     if not isinstance(value, str):
         return f"{_TYPE_NAMES.get(type(value), type(value).__name__)}; strings and integers are read"
@@ -97,14 +97,14 @@ def label_fault(value: object) -> str | None:
     return None if value.isprintable() else UNPRINTABLE
 
 
-def digits_of(value: int) -> str:
+def format_integer(value: int) -> str:
     """In decimals; Python refuses to write out integers without end, so one that is too long anyway is a stand-in."""
     return str(value) if value.bit_length() < 4 * LABEL_LENGTH else "0" * (LABEL_LENGTH + 1)
 
 
 def _label(value: object, index: int, name: str) -> str:
-    label = digits_of(value) if type(value) is int else value  # a boolean is an int too, and no label
-    if fault := label_fault(label):
+    label = format_integer(value) if type(value) is int else value  # a boolean is an int too, and no label
+    if fault := label_error(label):
         raise _refusal(fault, ascii(label) if fault == UNPRINTABLE else label, index, name)
     return str(label)
 

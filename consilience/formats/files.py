@@ -25,7 +25,7 @@ from consilience.errors import (
     UnsupportedFormat,
 )
 from consilience.formats import numpy_files
-from consilience.formats.checks import check_limit, check_shape, gather
+from consilience.formats.checks import check_limit, check_shape, combine_tensors
 from consilience.formats.columns import parse_column
 from consilience.formats.numpy_files import open_npy, open_npz
 from consilience.formats.open_file import BLOCK_BYTES, NUMPY_DTYPES, Array, FormatLimits, LayerHeader, OpenFile, Tensor
@@ -57,14 +57,14 @@ def open_vectors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
         document = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise UnreadableFile(f"The body is not JSON: {error}.", value=f"position {error.pos}") from error
-    yield _with_columns(gather(_tensors(document, limits), limits), document)
+    yield _with_columns(combine_tensors(_tensors(document, limits), limits), document)
 
 
 def from_vectors(
     vectors: object, limits: FormatLimits | None = None, *, ids: object = None, groups: object = None
 ) -> OpenFile:
     """Nested lists of numbers, (n, d) or (n, L, d), as a file; kept as float32. Errors as in `open_vectors`."""
-    file = gather([_tensor("0", vectors, "/vectors")], limits or FormatLimits())
+    file = combine_tensors([_tensor("0", vectors, "/vectors")], limits or FormatLimits())
     return _with_columns(file, {"ids": ids, "groups": groups})
 
 
@@ -222,7 +222,7 @@ def open_file(path: Path, media_type: str | None, limits: FormatLimits) -> Abstr
     """
     essence = (media_type or UNNAMED_MEDIA_TYPE).partition(";")[0].strip().lower()
     if essence == UNNAMED_MEDIA_TYPE:
-        return _OPENERS[sniff(path)](path, limits)
+        return _OPENERS[detect_format(path)](path, limits)
     if essence not in MEDIA_TYPES:
         raise UnsupportedFormat(
             "Files of this media type are not read.",
@@ -257,7 +257,7 @@ def load_layers(file: OpenFile) -> list[tuple[str, Array]]:
     return [(layer.name, array) for layer, array in zip(file.layers, arrays, strict=True)]
 
 
-def sniff(path: Path) -> str:
+def detect_format(path: Path) -> str:
     """The format's name, by the first bytes. Raises UnreadableFile (empty), UnsupportedFormat."""
     with path.open("rb") as file:
         head = file.read(_SNIFFED_BYTES)

@@ -15,10 +15,10 @@ from consilience.errors import NonFiniteValues, TooLarge, UnreadableFile
 from consilience.formats import safetensors
 from consilience.formats.checks import check_size
 from consilience.formats.reading import Fill, fill_at
-from consilience.formats.writing import draft
+from consilience.formats.writing import atomic_write
 
 #: The key of the card in the header's metadata.
-CARD = "consilience.map"
+CARD_KEY = "consilience.map"
 #: Bytes of a map's values, at most: a map of 65,536 to 16,384 dimensions.
 VALUES_LIMIT_BYTES = 4 * 1024**3
 #: Bytes of a file that are sent or written at once.
@@ -57,7 +57,7 @@ class MapFile:
                 f"The map's values do not lead from {self.card.a.dim} to {self.card.b.dim} dimensions.",
                 value={name: tensor.shape for name, tensor in self.tensors.items()},
             )
-        if (found := find_digest(self.tensors)) != self.card.digest:
+        if (found := tensors_digest(self.tensors)) != self.card.digest:
             raise UnreadableFile(
                 "The map's values are not those that its card is about.", value=found, limit=self.card.digest
             )
@@ -74,7 +74,7 @@ class MapFile:
         return joined and (widths[0], widths[-1]) == (self.card.a.dim, self.card.b.dim)
 
 
-def find_digest(tensors: Mapping[str, Weights]) -> str:
+def tensors_digest(tensors: Mapping[str, Weights]) -> str:
     """SHA-256 over the tensors' names, shapes and bytes."""
     found = sha256()
     for name, tensor in sorted(tensors.items()):
@@ -90,7 +90,7 @@ def write_map(path: Path, file: MapFile) -> None:
     ------
     StorageFull, InputError (the path cannot be written)
     """
-    with draft(path) as out:
+    with atomic_write(path) as out:
         for piece in dump_map(file):
             out.write(piece)
 
@@ -104,7 +104,7 @@ def dump_map(file: MapFile) -> Iterator[bytes | memoryview]:
 
 
 def _header(file: MapFile) -> bytes:
-    entries: dict[str, object] = {"__metadata__": {CARD: file.card.model_dump_json(by_alias=True)}}
+    entries: dict[str, object] = {"__metadata__": {CARD_KEY: file.card.model_dump_json(by_alias=True)}}
     start = 0
     for name, tensor in sorted(file.tensors.items()):
         entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, start + tensor.nbytes]}
@@ -136,7 +136,7 @@ def read_map(path: Path) -> MapFile:
 
 
 def _parse_card(metadata: object) -> MapDocument:
-    text = metadata.get(CARD) if isinstance(metadata, dict) else None
+    text = metadata.get(CARD_KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise UnreadableFile("The file is no map: its header has no card.", hint="`consilience map fit` writes maps.")
     try:

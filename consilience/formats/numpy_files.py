@@ -21,7 +21,7 @@ from consilience.formats.checks import (
     check_limit,
     check_shape,
     check_size,
-    gather,
+    combine_tensors,
     unpacked_limit,
     unsupported_dtype,
 )
@@ -71,7 +71,7 @@ def open_npy(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
                 hint="Save it in C order: numpy.save(path, numpy.ascontiguousarray(array)).",
             )
         offset = None if header.fortran_order else header.offset
-        yield gather([Tensor("0", header.shape, header.dtype, read, offset)], limits)
+        yield combine_tensors([Tensor("0", header.shape, header.dtype, read, offset)], limits)
 
 
 def read_header(stream: Stream, where: str) -> NpyHeader:
@@ -149,7 +149,7 @@ class BoundedFile(io.FileIO):
 
 
 @contextmanager
-def zip_faults(where: str) -> Iterator[None]:
+def zip_errors(where: str) -> Iterator[None]:
     """Of zipfile and zlib, which raise a dozen unrelated classes on damaged bytes."""
     try:
         yield
@@ -179,11 +179,11 @@ def open_npz(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
             check_limit("layers", len(members), limits.layers)
             _check_unpacked(members, os.fstat(file.fileno()).st_size, limits)
             tensors = [_open_member(archive, member) for member in members]
-            yield gather(tensors, limits)
+            yield combine_tensors(tensors, limits)
 
 
 def _open_archive(file: BoundedFile) -> ZipFile:
-    with zip_faults("its zip directory"):
+    with zip_errors("its zip directory"):
         return ZipFile(file)
 
 
@@ -210,7 +210,7 @@ def _open_member(archive: ZipFile, member: ZipInfo) -> Tensor:
             hint="Write it with numpy.savez. Archives of other kinds and pickles (.pt, .pkl) are never read.",
         )
     where = f"Member {name!a}"
-    with zip_faults(where), archive.open(member) as stream:
+    with zip_errors(where), archive.open(member) as stream:
         header = read_header(stream, where)
     check_size(header.shape, header.dtype, member.file_size - header.offset, where)
     if header.fortran_order and prod(header.shape) > max(header.shape):
@@ -221,7 +221,7 @@ def _open_member(archive: ZipFile, member: ZipInfo) -> Tensor:
         )
 
     def read() -> Iterator[Array]:
-        with zip_faults(where), archive.open(member) as stream:
+        with zip_errors(where), archive.open(member) as stream:
             stream.read(header.offset)
             yield from read_rows(fill_from(stream, PIECE_BYTES), header.shape, header.dtype)
             stream.read(1)  # reaching the end makes zipfile compare the checksum

@@ -54,7 +54,7 @@ class LayerHeader:
         return self.n * self.dim * DTYPE_BYTES[self.dtype]
 
 
-class Rows(Protocol):
+class LayerSource(Protocol):
     """Layers over the same n rows that can be stored, whatever they come from."""
 
     @property
@@ -134,15 +134,15 @@ class OpenFile:
         index = 0
         for tensor in self.tensors:
             headers = self.layers[index : index + (tensor.shape[1] if len(tensor.shape) == 3 else 1)]
-            for start, block in _numbered(tensor.read()):
+            for start, block in _with_start_rows(tensor.read()):
                 stacked = block.reshape(len(block), len(headers), -1)
-                kept = _keep(stacked, headers, start)
+                kept = _convert(stacked, headers, start)
                 for offset in range(len(headers)):
                     yield index + offset, np.ascontiguousarray(kept[:, offset])
             index += len(headers)
 
 
-def _numbered(blocks: Iterator[Array]) -> Iterator[tuple[int, Array]]:
+def _with_start_rows(blocks: Iterator[Array]) -> Iterator[tuple[int, Array]]:
     """Each block with the number of its first row."""
     start = 0
     for block in blocks:
@@ -150,7 +150,7 @@ def _numbered(blocks: Iterator[Array]) -> Iterator[tuple[int, Array]]:
         start += len(block)
 
 
-def _keep(block: Array, headers: tuple[LayerHeader, ...], start: int) -> Array:
+def _convert(block: Array, headers: tuple[LayerHeader, ...], start: int) -> Array:
     """The block in the dtype that is kept, after a look at every value."""
     _check_finite(block, block, headers, start, "The values hold NaN or infinity.")
     with np.errstate(over="ignore", under="ignore"):  # an overflow is refused on the next line, by its position

@@ -16,10 +16,10 @@ from consilience.formats.open_file import BLOCK_BYTES, Array
 
 def start_hash(n: int, dim: int, dtype: LayerDtype) -> "hashlib._Hash":
     """The hash of a layer before its first row: of the header line."""
-    return hashlib.sha256(canonical({"dtype": dtype, "shape": [n, dim]}) + b"\n")
+    return hashlib.sha256(canonical_json({"dtype": dtype, "shape": [n, dim]}) + b"\n")
 
 
-def canonical(value: object) -> bytes:
+def canonical_json(value: object) -> bytes:
     """JSON in the one spelling that digests are taken of."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
@@ -43,7 +43,7 @@ def fill_at(descriptor: int, offset: int) -> Fill:
         while done < len(buffer):
             count = os.preadv(descriptor, [buffer[done:]], offset + position + done)
             if count == 0:
-                raise _ended_early(len(buffer) - done)
+                raise _truncated(len(buffer) - done)
             done += count
 
     return fill
@@ -57,7 +57,7 @@ def fill_from(stream: Stream, piece_bytes: int) -> Fill:
         while done < len(buffer):
             piece = stream.read(min(piece_bytes, len(buffer) - done))
             if not piece:
-                raise _ended_early(len(buffer) - done)
+                raise _truncated(len(buffer) - done)
             buffer[done : done + len(piece)] = piece
             done += len(piece)
 
@@ -89,7 +89,7 @@ def _spans(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:
     return ((start, min(n, start + step)) for start in range(0, n, step))
 
 
-def _ended_early(missing: int) -> UnreadableFile:
+def _truncated(missing: int) -> UnreadableFile:
     return UnreadableFile(
         f"The file ends {missing} bytes too early.", hint="It changed while it was read, or is damaged: send it again."
     )

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from consilience.errors import MissingExtra, Unavailable
 
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
-_PROGRAM = "consilience.formats.tables.writing"
+_PROGRAM = "consilience.formats.tables.parquet_writer"
 #: It loads its library and writes some megabytes.
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 #: How each kind of column is called on the way to the process.
-_KINDS = {str: "string", float: "float64", int: "int64"}
+_TYPE_NAMES = {str: "string", float: "float64", int: "int64"}
 
 
 def write_csv(columns: Mapping[str, type], records: Iterable[Mapping[str, object]]) -> bytes:
@@ -49,14 +49,14 @@ def write_parquet(columns: Mapping[str, type], records: Iterable[Mapping[str, ob
         )
     held = list(records)
     table = {
-        name: {"kind": _KINDS[kind], "values": [each.get(name) for each in held]} for name, kind in columns.items()
+        name: {"kind": _TYPE_NAMES[kind], "values": [each.get(name) for each in held]} for name, kind in columns.items()
     }
     try:
         done = subprocess.run(  # noqa: S603 - our own module, its input is data
             [sys.executable, "-m", _PROGRAM],
             input=json.dumps(table).encode(),
             capture_output=True,
-            timeout=_PATIENCE_S,
+            timeout=_TIMEOUT_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:

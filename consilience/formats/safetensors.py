@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from consilience.errors import TooLarge, UnreadableFile
-from consilience.formats.checks import check_shape, check_size, gather, unsupported_dtype
+from consilience.formats.checks import check_shape, check_size, combine_tensors, unsupported_dtype
 from consilience.formats.open_file import FormatLimits, OpenFile, Tensor
 from consilience.formats.reading import fill_at, read_rows
 
@@ -41,7 +41,7 @@ def open_safetensors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
     with path.open("rb", buffering=0) as file:
         header = read_header(file.fileno())
         tensors = [_tensor(file.fileno(), header.base, name, entry) for name, entry in header.entries.items()]
-        yield gather(tensors, limits)
+        yield combine_tensors(tensors, limits)
 
 
 @dataclass(frozen=True)

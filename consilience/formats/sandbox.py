@@ -34,18 +34,18 @@ def map_file(descriptor: int) -> mmap.mmap:
         os.close(descriptor)
 
 
-def release(data: mmap.mmap) -> None:
+def release_pages(data: mmap.mmap) -> None:
     """Let go of the pages that were read: they would count as ours although the system has them anyway."""
     data.madvise(mmap.MADV_DONTNEED)
 
 
-def confine(file_bytes: int, unpacked_bytes: int) -> None:
+def restrict_for_file(file_bytes: int, unpacked_bytes: int) -> None:
     """Before a file is read: memory and time by its size and by what it may unpack to."""
     memory = min(MEMORY_LARGEST_BYTES, MEMORY_BYTES + MEMORY_PER_FILE_BYTE * file_bytes)
-    give_up(memory, CPU_S + unpacked_bytes // CPU_BYTES_PER_S)
+    restrict_process(memory, CPU_S + unpacked_bytes // CPU_BYTES_PER_S)
 
 
-def give_up(memory_bytes: int, cpu_s: int) -> None:
+def restrict_process(memory_bytes: int, cpu_s: int) -> None:
     """From here on: no new files or sockets, nothing written, so much more memory and processor time, no core dump."""
     seconds = int(time.process_time()) + cpu_s
     taken = _address_space()
@@ -73,13 +73,13 @@ def _address_space() -> int:
 
 
 #: Seconds that the process may be silent; its processor time is limited more tightly.
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 #: All that it gets of our environment, which has secrets in it.
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH")
+_INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
 _OWN_VARIABLES = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
 
 
-class ConfinedProcess:
+class SandboxedProcess:
     """A running program that has given up every right.
 
     Parameters
@@ -103,7 +103,7 @@ class ConfinedProcess:
         *,
         descriptors: Sequence[int] = (),
         variables: Mapping[str, str] | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float = TIMEOUT_S,
     ) -> Self:
         """Start `python -m program CHANNEL WORDS`; Unavailable where that is not possible.
 
@@ -113,7 +113,7 @@ class ConfinedProcess:
         with theirs:
             command = [sys.executable, "-P", "-m", program, str(theirs.fileno()), *words]
             process = _spawn(command, (theirs.fileno(), *descriptors), variables or {})
-        if not ours.poll(PATIENCE_S) or not _hear(ours):
+        if not ours.poll(TIMEOUT_S) or not _receive_or_empty(ours):
             process.kill()
             ours.close()
             raise Unavailable("The process that reads files did not start.", value=f"status {process.wait()}")
@@ -157,7 +157,7 @@ class ConfinedProcess:
 
 
 def _spawn(command: list[str], passed: tuple[int, ...], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
     # It must find what we found, also in a checkout; `-P` keeps it from looking in the current folder.
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)  # noqa: PTH100 - text in, text out
     try:
@@ -173,7 +173,7 @@ def _spawn(command: list[str], passed: tuple[int, ...], variables: Mapping[str, 
         raise Unavailable("The process that reads files cannot be started.", value=error) from error
 
 
-def _hear(channel: Connection) -> bytes:
+def _receive_or_empty(channel: Connection) -> bytes:
     try:
         return channel.recv_bytes(PIECE_LIMIT_BYTES)
     except (EOFError, OSError):

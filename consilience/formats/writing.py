@@ -12,11 +12,11 @@ from typing import BinaryIO
 import numpy as np
 
 from consilience.errors import InputError, StorageFull
-from consilience.formats.open_file import Array, Rows
+from consilience.formats.open_file import Array, LayerSource
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to be written, which takes its place when the block succeeds; otherwise what was there before stays.
 
     Raises
@@ -44,7 +44,7 @@ def write_npy(path: Path, shape: tuple[int, int], blocks: Iterable[Array]) -> No
     ------
     StorageFull, InputError, or what the blocks raise
     """
-    with draft(path) as out:
+    with atomic_write(path) as out:
         np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for block in blocks:
             out.write(np.ascontiguousarray(block, "<f4").data)
@@ -53,7 +53,7 @@ def write_npy(path: Path, shape: tuple[int, int], blocks: Iterable[Array]) -> No
 _LENGTH_BYTES = 8
 
 
-def write_rows(path: Path, rows: Rows, metadata: Mapping[str, str]) -> None:
+def write_safetensors(path: Path, rows: LayerSource, metadata: Mapping[str, str]) -> None:
     """Write layers under their names, whole or not at all; `metadata` stands in the header.
 
     Raises
@@ -68,7 +68,7 @@ def write_rows(path: Path, rows: Rows, metadata: Mapping[str, str]) -> None:
     }
     header = json.dumps({"__metadata__": dict(metadata), **tensors}).encode()
     header += b" " * (-len(header) % _LENGTH_BYTES)
-    with draft(path) as file:
+    with atomic_write(path) as file:
         file.write(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
         places = [_LENGTH_BYTES + len(header) + start for start in starts]
         for index, block in rows.blocks():

@@ -3,29 +3,29 @@
 `fit`, `load` and `apply` are the public calls.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Never, TypedDict
+from typing import Any, Never, TypedDict
 
 import numpy as np
 
-from consilience.contract.call_options import MapArgument, read_options
+from consilience.contract.keywords import MapArgument, MapLayersArgument, Pairing
 from consilience.contract.maps import (
     BestLinear,
     Chance,
     Evaluation,
     MapDocument,
-    MapLayers,
     MapOptions,
     MapPreparation,
     MapSide,
     Mlp,
 )
+from consilience.contract.validation import read_options
 from consilience.errors import InvalidRequest, UnsupportedDtype
-from consilience.formats.checks import kept_dtype
-from consilience.formats.map_files import MapFile, find_digest, read_map, write_map
+from consilience.formats.checks import stored_dtype
+from consilience.formats.map_files import MapFile, read_map, tensors_digest, write_map
 from consilience.formats.open_file import NUMPY_DTYPES
 from consilience.formats.reading import start_hash
 from consilience.formats.writing import write_npy
@@ -213,9 +213,9 @@ def fit(
     options: MapOptions | None = None,
     *,
     map: MapArgument = "ridge",  # noqa: A002 - the contract's word
-    layers: str | Mapping[str, str] | MapLayers = "last",
+    layers: MapLayersArgument = "last",
     preparation: MapPreparation = "l2",
-    pairing: Literal["row", "id"] = "row",
+    pairing: Pairing = "row",
     test_share: float = 0.2,
     queries: int = 4096,
     recall_at: int | Sequence[int] = (1, 5, 10),
@@ -274,8 +274,8 @@ def fit(
     ------
     InvalidOption
         A TypeError: a keyword that does not exist, or keywords beside `options`.
-    pydantic.ValidationError
-        Option values that are not allowed, each with its place.
+    InvalidRequest
+        An option whose value is not allowed, with its JSON pointer.
     InputError
         Sides that cannot be mapped: unpaired rows, too few rows, a rank or a number of anchors above what the rows allow.
 
@@ -328,7 +328,7 @@ def fit_sources(
         **judged,
         level=options.level,
         seed=options.seed,
-        digest=find_digest(_name_tensors(transform)),
+        digest=tensors_digest(_name_tensors(transform)),
         metadata=options.metadata,
         warnings=(*find_warnings(ground), *_warn_of_repeats(paired)),
         versions=find_versions() | ({"torch": version("torch")} if options.map.kind == "mlp" else {}),
@@ -397,7 +397,7 @@ def describe_side(source: Source, model: str | None) -> MapSide:
 
 def find_layer_digest(layer: Layer) -> str:
     """What a store would call a layer of local rows: SHA-256 over its dtype, shape and values."""
-    dtype = kept_dtype(layer.rows(0, 1).dtype)
+    dtype = stored_dtype(layer.rows(0, 1).dtype)
     found = start_hash(layer.n, layer.dim, dtype)
     for block in raw_blocks(layer):
         found.update(np.ascontiguousarray(block, NUMPY_DTYPES[dtype]).view(np.uint8).data)

@@ -27,7 +27,7 @@ def require(extra: str, what: str, *modules: str) -> None:
 
 
 @contextmanager
-def loading(what: str) -> Iterator[None]:
+def report_import_errors(what: str) -> Iterator[None]:
     """A library that is there and cannot be imported is as good as missing: MissingExtra says which, and why."""
     try:
         yield
@@ -40,7 +40,7 @@ def loading(what: str) -> Iterator[None]:
         ) from error
 
 
-def versions(*distributions: str) -> dict[str, str]:
+def library_versions(*distributions: str) -> dict[str, str]:
     """The versions of installed distributions."""
     return {name: version(name) for name in distributions}
 
@@ -64,7 +64,7 @@ class Encoded:
     truncated: int = 0
 
 
-class Model(Protocol):
+class EmbeddingModel(Protocol):
     """A model in memory. Not thread-safe."""
 
     @property
@@ -92,7 +92,7 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Learner(Protocol):
+class FittableModel(Protocol):
     """A model that must see all items of a view before it can embed them; its layers are known afterwards."""
 
     def fit(self, items: Iterable[Item]) -> None:
@@ -113,7 +113,7 @@ class UnusableItem(BadItem):
         self.index = index
 
 
-def find_layers(known: Sequence[tuple[str, int]], asked: Sequence[str]) -> list[int]:
+def find_layer_indices(known: Sequence[tuple[str, int]], asked: Sequence[str]) -> list[int]:
     """Where the layers stand among those that are known; UnknownLayer names the first that does not."""
     places = {name: place for place, (name, _) in enumerate(known)}
     for name in asked:
@@ -124,6 +124,6 @@ def find_layers(known: Sequence[tuple[str, int]], asked: Sequence[str]) -> list[
     return [places[name] for name in asked]
 
 
-def find_not_finite(rows: Rows) -> list[int]:
+def find_non_finite_rows(rows: Rows) -> list[int]:
     """The rows in which a number is NaN or infinite."""
     return [int(row) for row in np.flatnonzero(~np.isfinite(rows).all(axis=1))]

@@ -14,13 +14,13 @@ import stamina
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import EndpointFailed
-from consilience.models.base import Encoded, Item, Rows, UnusableItem, find_layers, versions
-from consilience.models.rules import Endpoint, Rules, find_endpoint
+from consilience.models.base import Encoded, Item, Rows, UnusableItem, find_layer_indices, library_versions
+from consilience.models.rules import Endpoint, ModelRules, find_endpoint
 
 DIM_MAX = 65_536
 
 
-def parse_answer(answer: bytes, n: int, dim: int | None) -> Rows:
+def parse_response(answer: bytes, n: int, dim: int | None) -> Rows:
     """The rows (n, dim) of an answer; ValueError says what is wrong with it.
 
     Parameters
@@ -67,15 +67,15 @@ def _parse_row(values: object) -> list[float]:
 LAYER = "embedding"
 CONNECT_TIMEOUT_S = 5.0
 #: Answers that may be better later.
-LATER = frozenset({408, 429, 500, 502, 503, 504})
+RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 #: Answers that are about the texts: too long for the server, or too many at once.
-ABOUT_TEXTS = frozenset({400, 413, 422})
+TEXT_ERROR_STATUSES = frozenset({400, 413, 422})
 #: Characters that a number may take in JSON, with its comma.
 NUMBER_BYTES = 32
 ENVELOPE_BYTES = 2**20
 
 
-class Refused(Exception):
+class EndpointRefusal(Exception):
     """An answer that is none; carries it through the retry loop, never seen outside."""
 
     def __init__(self, status: int, retry_after: str, said: str) -> None:
@@ -83,7 +83,7 @@ class Refused(Exception):
         self.status, self.retry_after, self.said = status, retry_after, said
 
 
-def open_endpoint(identifier: str, name: str, rules: Rules) -> "EndpointModel":
+def open_endpoint(identifier: str, name: str, rules: ModelRules) -> "EndpointModel":
     """The model behind a server; one short text is embedded to find its dim. Raises UnknownModel, EndpointFailed."""
     return EndpointModel(identifier, find_endpoint(identifier, name, rules))
 
@@ -112,13 +112,13 @@ class EndpointModel:
             pooling="own",
             preparation={"model": endpoint.model},
             dtype="float32",
-            libraries=versions("httpx2"),
+            libraries=library_versions("httpx2"),
             device="endpoint",
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
         """See `Model.encode`. How much of a long text the server reads, it does not say."""
-        asked = len(find_layers(self.layers, layers))
+        asked = len(find_layer_indices(self.layers, layers))
         texts = [item for item in items if isinstance(item, str)]
         if len(texts) < len(items):
             index = next(index for index, item in enumerate(items) if not isinstance(item, str))
@@ -141,8 +141,8 @@ class EndpointModel:
         """The rows of some texts; texts that are refused together are tried in halves, until one is refused alone."""
         try:
             answer = self._retry(client, texts)
-        except Refused as refused:
-            if refused.status not in ABOUT_TEXTS:
+        except EndpointRefusal as refused:
+            if refused.status not in TEXT_ERROR_STATUSES:
                 raise self._failed(f"answers {refused.status}", refused.said) from refused
             if len(texts) == 1:
                 raise UnusableItem(
@@ -156,7 +156,7 @@ class EndpointModel:
         except httpx2.TransportError as error:
             raise self._failed("does not answer", str(error) or type(error).__name__) from error
         try:
-            return parse_answer(answer, len(texts), self._dim)
+            return parse_response(answer, len(texts), self._dim)
         except ValueError as error:
             raise self._failed("answers with something else than embeddings", str(error)) from error
 
@@ -165,10 +165,10 @@ class EndpointModel:
         deadline = time.monotonic() + patience_s
 
         def pace(error: Exception) -> bool | float:
-            if not isinstance(error, Refused):
+            if not isinstance(error, EndpointRefusal):
                 return isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
-            wait_s = seconds_of(error.retry_after)
-            return error.status in LATER and time.monotonic() + wait_s < deadline and (wait_s or True)
+            wait_s = parse_retry_after(error.retry_after)
+            return error.status in RETRYABLE_STATUSES and time.monotonic() + wait_s < deadline and (wait_s or True)
 
         caller = stamina.RetryingCaller(
             attempts=None, timeout=patience_s, wait_initial=0.1, wait_max=5.0, wait_jitter=0.1
@@ -184,11 +184,13 @@ class EndpointModel:
             for chunk in response.iter_bytes():
                 answer += chunk
                 if len(answer) > limit:
-                    raise Refused(HTTPStatus.BAD_GATEWAY, "", f"more than {limit} bytes")
+                    raise EndpointRefusal(HTTPStatus.BAD_GATEWAY, "", f"more than {limit} bytes")
                 if time.monotonic() > deadline:
                     raise httpx2.ReadTimeout("the answer takes too long")
         if response.status_code != HTTPStatus.OK:
-            raise Refused(response.status_code, response.headers.get("retry-after", ""), explain(bytes(answer)))
+            raise EndpointRefusal(
+                response.status_code, response.headers.get("retry-after", ""), read_error_message(bytes(answer))
+            )
         return bytes(answer)
 
     def _failed(self, what: str, why: str) -> EndpointFailed:
@@ -199,7 +201,7 @@ class EndpointModel:
         )
 
 
-def explain(answer: bytes) -> str:
+def read_error_message(answer: bytes) -> str:
     """What a server says of its refusal, in the forms that are about, shortened."""
     try:
         document = json.loads(answer)
@@ -210,7 +212,7 @@ def explain(answer: bytes) -> str:
     return str(said)[:200]
 
 
-def seconds_of(retry_after: str) -> float:
+def parse_retry_after(retry_after: str) -> float:
     """What a Retry-After header asks for, a number or a date; 0 where there is none."""
     if retry_after.isdigit():
         return float(retry_after[:9])

@@ -16,12 +16,12 @@ from pathlib import Path
 from consilience.contract.models import ModelName
 from consilience.errors import ModelNotAllowed, Unavailable, UnknownModel, UnreadableFile, UnsupportedFormat
 from consilience.models.base import require
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 
 #: What is fetched of a repository: never pickles, never code.
-FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model")
+DOWNLOADED_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model")
 #: Files whose weights are pickles, or formats that are not read here.
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 #: Organisations that are left out of a name.
 _ORGANISATIONS = {"st": "sentence-transformers", "timm": "timm"}
 _SHARD = re.compile(r"[A-Za-z0-9_.-]+\.safetensors")
@@ -29,7 +29,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A model's folder.
 
     Attributes
@@ -50,7 +50,7 @@ class Source:
         return f"sha256:{_hash_file(file)}" if file.is_file() else None
 
 
-def find_source(name: ModelName, identifier: str, rules: Rules) -> Source:
+def find_model_source(name: ModelName, identifier: str, rules: ModelRules) -> ModelSource:
     """The folder of a model.
 
     Raises
@@ -68,11 +68,11 @@ def find_source(name: ModelName, identifier: str, rules: Rules) -> Source:
         folder = _find_path(name, rules) if name.kind == "local" else _find_named(name, rules)
         if folder is not None:
             check_weights(folder, identifier)
-            return Source(identifier, folder, f"sha256:{_hash_folder(folder)}")
+            return ModelSource(identifier, folder, f"sha256:{_hash_folder(folder)}")
     folder = _find_in_hub(name, identifier, rules)
     with _reading_files(identifier):
         check_weights(folder, identifier)
-    return Source(identifier, folder, folder.name)
+    return ModelSource(identifier, folder, folder.name)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def check_weights(folder: Path, identifier: str) -> None:
         )
     for place in (folder, *_module_folders(folder, identifier)):
         safe = any(place.glob("*.safetensors"))
-        pickles = sorted(file.name for pattern in PICKLES for file in place.glob(pattern))
+        pickles = sorted(file.name for pattern in PICKLE_PATTERNS for file in place.glob(pattern))
         if pickles and not safe:
             raise UnsupportedFormat(
                 f"The weights of {identifier} are pickles, which can run code when they are read.",
@@ -164,14 +164,14 @@ def _check_index(index: Path, identifier: str) -> None:
             raise UnreadableFile(f"{index.name} of {identifier} names weights that are not there.", value=part)
 
 
-def _find_path(name: ModelName, rules: Rules) -> Path:
+def _find_path(name: ModelName, rules: ModelRules) -> Path:
     roots = (*rules.folders, *rules.named.values())
     places = [Path(name.name)] if name.name.startswith("/") else [root / name.name for root in roots]
     found = _find_inside(name, places, roots)
     if found is not None:
         return found
     if not any(_is_inside(place, roots) for place in places):
-        raise _outside(name)
+        raise _outside_error(name)
     raise UnknownModel(
         "There is no such folder among the operator's models.",
         value=str(name),
@@ -179,11 +179,11 @@ def _find_path(name: ModelName, rules: Rules) -> Path:
     )
 
 
-def _find_named(name: ModelName, rules: Rules) -> Path | None:
+def _find_named(name: ModelName, rules: ModelRules) -> Path | None:
     """A folder of the operator's, where no revision is asked for: folders have none."""
     if name.revision is not None:
         return None
-    names = (name.name, _name_repository(name))
+    names = (name.name, _repository_name(name))
     named = next((rules.named[word] for word in names if word in rules.named and rules.named[word].is_dir()), None)
     if named is not None:
         return named
@@ -198,7 +198,7 @@ def _find_inside(name: ModelName, places: Iterable[Path], roots: Iterable[Path])
             if place.is_dir():
                 return _resolve(place)
         elif any(place.is_relative_to(root) for root in roots) and place.is_dir():
-            raise _outside(name)
+            raise _outside_error(name)
     return None
 
 
@@ -211,7 +211,7 @@ def _resolve(place: Path) -> Path:
     return Path(os.path.realpath(place))
 
 
-def _outside(name: ModelName) -> ModelNotAllowed:
+def _outside_error(name: ModelName) -> ModelNotAllowed:
     return ModelNotAllowed(
         "The path is not in a folder that the operator keeps models in.",
         value=str(name),
@@ -219,13 +219,13 @@ def _outside(name: ModelName) -> ModelNotAllowed:
     )
 
 
-def _name_repository(name: ModelName) -> str:
+def _repository_name(name: ModelName) -> str:
     """The name with its organisation, which may be left out of names of two kinds."""
     organisation = _ORGANISATIONS.get(name.kind)
     return f"{organisation}/{name.name}" if organisation and "/" not in name.name else name.name
 
 
-def _find_in_hub(name: ModelName, identifier: str, rules: Rules) -> Path:
+def _find_in_hub(name: ModelName, identifier: str, rules: ModelRules) -> Path:
     require("models", "A model of the hub", "huggingface_hub")
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
     from huggingface_hub.errors import (  # noqa: PLC0415 - the same
@@ -234,13 +234,18 @@ def _find_in_hub(name: ModelName, identifier: str, rules: Rules) -> Path:
         LocalEntryNotFoundError,
     )
 
-    repository = _name_repository(name)
+    repository = _repository_name(name)
     try:
         found = snapshot_download(
-            repository, revision=name.revision, allow_patterns=list(FETCHED), local_files_only=not rules.downloads
+            repository,
+            revision=name.revision,
+            allow_patterns=list(DOWNLOADED_PATTERNS),
+            local_files_only=not rules.downloads,
         )
     except LocalEntryNotFoundError as error:
-        raise UnknownModel(f"{identifier} is not on this machine.", value=identifier, hint=_how(rules)) from error
+        raise UnknownModel(
+            f"{identifier} is not on this machine.", value=identifier, hint=_download_hint(rules)
+        ) from error
     except HFValidationError as error:
         raise UnknownModel(
             f"No model of the hub can be called {repository!r}.", value=identifier, hint="Look for a slip in its name."
@@ -260,7 +265,7 @@ def _find_in_hub(name: ModelName, identifier: str, rules: Rules) -> Path:
     return folder
 
 
-def _how(rules: Rules) -> str:
+def _download_hint(rules: ModelRules) -> str:
     if rules.downloads:
         return "The hub does not have it, or cannot be reached; HF_HUB_OFFLINE=1 also keeps us from asking."
     return (
@@ -270,7 +275,9 @@ def _how(rules: Rules) -> str:
 
 def _hash_folder(folder: Path) -> str:
     """SHA-256 of what ``sha256sum`` says of the files that may be read, sorted by their paths."""
-    files = {file.relative_to(folder).as_posix(): file for pattern in FETCHED for file in folder.rglob(pattern)}
+    files = {
+        file.relative_to(folder).as_posix(): file for pattern in DOWNLOADED_PATTERNS for file in folder.rglob(pattern)
+    }
     lines = (f"{_hash_file(file)}  {path}\n" for path, file in sorted(files.items()) if file.is_file())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
-from consilience.models.base import Encoded, Item, Rows, UnusableItem, find_layers, versions
+from consilience.models.base import Encoded, Item, Rows, UnusableItem, find_layer_indices, library_versions
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -36,7 +36,7 @@ def decode_image(item: Item, index: int) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
 
 
-class Pixels:
+class PixelModel:
     """Images of `size` by `size` pixels as rows of 3 size^2 values between 0 and 1."""
 
     kinds: frozenset[ViewKind] = frozenset({"image"})
@@ -49,13 +49,13 @@ class Pixels:
             pooling="own",
             preparation={"size": f"{size} x {size}", "resample": "area", "background": "white"},
             dtype="float32",
-            libraries=versions("numpy", "pillow"),
+            libraries=library_versions("numpy", "pillow"),
             device="cpu",
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
         """See `Model.encode`."""
-        places = find_layers(self.layers, layers)
+        places = find_layer_indices(self.layers, layers)
         rows = np.empty((len(items), self.layers[0][1]), np.float32)
         for index, item in enumerate(items):
             rows[index] = self._shrink(decode_image(item, index))

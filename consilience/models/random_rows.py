@@ -7,10 +7,10 @@ import numpy as np
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
-from consilience.models.base import Encoded, Item, find_layers, versions
+from consilience.models.base import Encoded, Item, find_layer_indices, library_versions
 
 
-class RandomRows:
+class RandomRowsModel:
     """Standard normal rows, drawn from the item's digest and the seed: the same item has the same row everywhere."""
 
     kinds: frozenset[ViewKind] = frozenset({"text", "code", "image"})
@@ -23,13 +23,13 @@ class RandomRows:
             pooling="own",
             preparation={"dim": str(dim), "seed": str(seed)},
             dtype="float32",
-            libraries=versions("numpy"),
+            libraries=library_versions("numpy"),
             device="cpu",
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
         """See `Model.encode`."""
-        places = find_layers(self.layers, layers)
+        places = find_layer_indices(self.layers, layers)
         rows = np.empty((len(items), self._dim), np.float32)
         for row, item in zip(rows, items, strict=True):
             digest = hashlib.sha256(item.encode() if isinstance(item, str) else item).digest()

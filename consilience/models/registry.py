@@ -6,9 +6,9 @@ from typing import Any
 
 from consilience.contract.models import ModelKind, ModelName, Pooling, check_model, check_pooling, parse_model
 from consilience.errors import UnsupportedFormat
-from consilience.models.base import Model, loading, require
-from consilience.models.files import Source, find_source, read_json
-from consilience.models.rules import Rules, find_endpoint
+from consilience.models.base import EmbeddingModel, report_import_errors, require
+from consilience.models.files import ModelSource, find_model_source, read_json
+from consilience.models.rules import ModelRules, find_endpoint
 
 #: Our own loaders, and what transformers imports at the first model: seconds, where loading a small model takes tenths.
 _TRANSFORMERS = (
@@ -26,8 +26,8 @@ LIBRARIES: dict[ModelKind, tuple[str, ...]] = {
 
 
 def open_model(
-    identifier: str, rules: Rules, *, pooling: Pooling = "auto", max_length: int | None = None, device: str = "cpu"
-) -> Model:
+    identifier: str, rules: ModelRules, *, pooling: Pooling = "auto", max_length: int | None = None, device: str = "cpu"
+) -> EmbeddingModel:
     """The model that an identifier names.
 
     Parameters
@@ -58,26 +58,26 @@ def open_model(
     """
     name = check_model(identifier, rules.allowed)
     check_pooling(name, pooling)
-    with loading(identifier):
+    with report_import_errors(identifier):
         return _open(name, identifier, rules, pooling, max_length, device)
 
 
 def _open(  # noqa: PLR0917 - what is wished for, in its parts
-    name: ModelName, identifier: str, rules: Rules, pooling: Pooling, max_length: int | None, device: str
-) -> Model:
+    name: ModelName, identifier: str, rules: ModelRules, pooling: Pooling, max_length: int | None, device: str
+) -> EmbeddingModel:
     if name.kind == "baseline":
         return _open_baseline(name, identifier)
     if name.kind == "endpoint":
         from consilience.models.endpoint import open_endpoint  # noqa: PLC0415 - loads the HTTP client
 
         return open_endpoint(identifier, name.name, rules)
-    source = find_source(name, identifier, rules)
+    source = find_model_source(name, identifier, rules)
     kind = _find_kind(source) if name.kind == "local" else name.kind
     check_pooling(ModelName(kind, name.name), pooling)
     return _open_folder(kind, source, pooling, max_length, device)
 
 
-def _find_kind(source: Source) -> ModelKind:
+def _find_kind(source: ModelSource) -> ModelKind:
     """Which library a folder is for; a model of sentence-transformers is a transformer too, and has more layers as one."""
     config = read_json(source.folder / "config.json", source.name)
     keys = config.keys() if isinstance(config, dict) else ()
@@ -92,7 +92,9 @@ def _find_kind(source: Source) -> ModelKind:
     )
 
 
-def _open_folder(kind: ModelKind, source: Source, pooling: Pooling, max_length: int | None, device: str) -> Model:
+def _open_folder(
+    kind: ModelKind, source: ModelSource, pooling: Pooling, max_length: int | None, device: str
+) -> EmbeddingModel:
     if kind == "timm":
         require("vision", source.name, "torch", "timm", "PIL")
         from consilience.models.vision import VisionModel  # noqa: PLC0415 - loads torch and timm
@@ -109,21 +111,21 @@ def _open_folder(kind: ModelKind, source: Source, pooling: Pooling, max_length: 
     return Transformer(source, pooling, max_length, device)
 
 
-def _open_baseline(name: ModelName, identifier: str) -> Model:
+def _open_baseline(name: ModelName, identifier: str) -> EmbeddingModel:
     options = dict(name.options)
     if name.name == "random":
-        from consilience.models.random_rows import RandomRows  # noqa: PLC0415 - as the others
+        from consilience.models.random_rows import RandomRowsModel  # noqa: PLC0415 - as the others
 
-        return RandomRows(identifier, **options)
+        return RandomRowsModel(identifier, **options)
     if name.name == "pixels":
         require("vision", str(name), "PIL")
-        from consilience.models.pixels import Pixels  # noqa: PLC0415 - loads Pillow
+        from consilience.models.pixels import PixelModel  # noqa: PLC0415 - loads Pillow
 
-        return Pixels(identifier, **options)
+        return PixelModel(identifier, **options)
     require("models", str(name), "sklearn")
-    from consilience.models.tfidf import TfidfSvd  # noqa: PLC0415 - loads scikit-learn
+    from consilience.models.tfidf import TfidfSvdModel  # noqa: PLC0415 - loads scikit-learn
 
-    return TfidfSvd(identifier, **options)
+    return TfidfSvdModel(identifier, **options)
 
 
 def load_libraries(identifier: str) -> None:
@@ -136,7 +138,7 @@ def load_libraries(identifier: str) -> None:
             import_module(module)
 
 
-def fingerprint(identifier: str, rules: Rules) -> dict[str, Any]:
+def fingerprint(identifier: str, rules: ModelRules) -> dict[str, Any]:
     """What decides which rows a model gives, found without loading it. Errors as `open_model`."""
     name = check_model(identifier, rules.allowed)
     if name.kind == "baseline":
@@ -144,4 +146,4 @@ def fingerprint(identifier: str, rules: Rules) -> dict[str, Any]:
     if name.kind == "endpoint":
         endpoint = find_endpoint(identifier, name.name, rules)
         return {"model": str(name), "url": endpoint.url, "name": endpoint.model}
-    return {"kind": name.kind, "revision": find_source(name, identifier, rules).revision}
+    return {"kind": name.kind, "revision": find_model_source(name, identifier, rules).revision}

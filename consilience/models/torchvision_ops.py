@@ -23,7 +23,7 @@ _kept: list[Any] = []
 
 
 @cache
-def mend_torchvision() -> bool:
+def patch_torchvision() -> bool:
     """Make torchvision importable where only its compiled part is in the way; call it before whoever imports it.
 
     Returns whether there was something to mend.

@@ -14,9 +14,9 @@ from consilience.contract.datasets import ViewKind
 from consilience.contract.models import Pooling
 from consilience.contract.records import ModelRecord
 from consilience.errors import ConsilienceError, InvalidRequest, UnreadableFile, UnsupportedFormat
-from consilience.models.base import Encoded, Item, UnusableItem, find_layers, versions
-from consilience.models.files import Source, read_json
-from consilience.models.torchvision_ops import mend_torchvision
+from consilience.models.base import Encoded, Item, UnusableItem, find_layer_indices, library_versions
+from consilience.models.files import ModelSource, read_json
+from consilience.models.torchvision_ops import patch_torchvision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ def plan_batches(lengths: Sequence[int], tokens: int, items: int) -> Iterator[Po
         start = stop
 
 
-Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+PoolingFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def pool_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -66,22 +66,22 @@ def pool_last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
 
 
-POOLS: dict[str, Pool] = {"mean": pool_mean, "cls": pool_first, "last": pool_last}
+POOLING_FUNCTIONS: dict[str, PoolingFunction] = {"mean": pool_mean, "cls": pool_first, "last": pool_last}
 
 
 #: What a block widens a batch to should stay in a core's caches: four times as many tokens take twice as long for each.
 TOKENS_PER_THREAD = 512
 #: A card is slower with less.
-TOKENS_CARD = 65_536
-ITEMS = 1024
+TOKENS_GPU = 65_536
+BATCH_ITEMS_MAX = 1024
 #: What the hidden states of a batch may take.
 STATES_BYTES = 256 * 2**20
 #: Rows of a batch for each layer that was asked for, from its tokens and its mask, both (b, longest).
-Step = Callable[[torch.Tensor, torch.Tensor], Sequence[torch.Tensor]]
+EncodeBatch = Callable[[torch.Tensor, torch.Tensor], Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Reader:
+class TextEncoder:
     """How a model reads texts.
 
     Attributes
@@ -99,14 +99,14 @@ class Reader:
     device: torch.device
     known: int | None = None
 
-    def encode(self, items: Sequence[Item], dims: Sequence[int], step: Step) -> Encoded:
+    def encode(self, items: Sequence[Item], dims: Sequence[int], step: EncodeBatch) -> Encoded:
         """The rows of the texts for layers of these dims, batch by batch."""
         tokens = tokenise(self.tokenizer, items, self.max_length)
         self._check_known(tokens.ids)
         rows = tuple(np.empty((len(items), dim), np.float32) for dim in dims)
         pad_id = self.tokenizer.pad_token_id or 0
         with torch.inference_mode():
-            for batch in plan_batches([len(ids) for ids in tokens.ids], self.batch_tokens, ITEMS):
+            for batch in plan_batches([len(ids) for ids in tokens.ids], self.batch_tokens, BATCH_ITEMS_MAX):
                 ids, mask = pad([tokens.ids[at] for at in batch], pad_id)
                 found = step(ids.to(self.device), mask.to(self.device))
                 for matrix, part in zip(rows, found, strict=True):
@@ -127,7 +127,7 @@ class Reader:
 
 def count_batch_tokens(device: torch.device, bytes_per_token: int) -> int:
     """Tokens of a batch, so that the hidden states of all of them fit into memory."""
-    most = TOKENS_PER_THREAD * torch.get_num_threads() if device.type == "cpu" else TOKENS_CARD
+    most = TOKENS_PER_THREAD * torch.get_num_threads() if device.type == "cpu" else TOKENS_GPU
     return min(most, max(1, STATES_BYTES // bytes_per_token))
 
 
@@ -196,10 +196,10 @@ def pad(rows: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Ten
 
 
 #: What transformers says of weights that do not fit, and of a report that nobody sees.
-OTHER_SHAPES = "ignore_mismatched_sizes"
-CODE = "It comes with code of its own, which is never run: take a model that its library knows."
+MISMATCHED_SHAPES = "ignore_mismatched_sizes"
+CUSTOM_CODE_HINT = "It comes with code of its own, which is never run: take a model that its library knows."
 #: Of a text whose model names no limit.
-LENGTH_UNKNOWN = 2048
+LENGTH_DEFAULT = 2048
 
 
 class Transformer:
@@ -219,19 +219,19 @@ class Transformer:
 
     kinds: frozenset[ViewKind] = frozenset({"text", "code"})
 
-    def __init__(self, source: Source, pooling: Pooling, max_length: int | None, device: str) -> None:
+    def __init__(self, source: ModelSource, pooling: Pooling, max_length: int | None, device: str) -> None:
         place = torch.device(device)
-        with reading(source):
+        with report_loading_errors(source):
             self._model, tokenizer = load_transformer(source, place)
             dims = self._measure(place)
         check_tokenizer(tokenizer, source.name)
         length = _find_length(source, tokenizer, self._model, max_length)
-        self._reader = Reader(
+        self._reader = TextEncoder(
             tokenizer,
             length,
             count_batch_tokens(place, sum(dims) * self._model.dtype.itemsize),
             place,
-            count_known(self._model),
+            count_vocabulary(self._model),
         )
         self._pooling = "mean" if pooling == "auto" else pooling
         self.layers = tuple((str(layer), dim) for layer, dim in enumerate(dims))
@@ -242,14 +242,14 @@ class Transformer:
             pooling=self._pooling,
             max_length=length,
             dtype=str(self._model.dtype).removeprefix("torch."),
-            libraries=versions("torch", "transformers", "tokenizers"),
+            libraries=library_versions("torch", "transformers", "tokenizers"),
             device=str(place),
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
         """See `Model.encode`."""
-        places = find_layers(self.layers, layers)
-        pool = POOLS[self._pooling]
+        places = find_layer_indices(self.layers, layers)
+        pool = POOLING_FUNCTIONS[self._pooling]
 
         def step(ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
             states = self._run(ids, mask)
@@ -271,7 +271,7 @@ class Transformer:
 
 
 @contextmanager
-def reading(source: Source) -> Iterator[None]:
+def report_loading_errors(source: ModelSource) -> Iterator[None]:
     """What a library says of damaged files, in our words and without the server's paths."""
     try:
         yield
@@ -279,24 +279,26 @@ def reading(source: Source) -> Iterator[None]:
         raise
     except Exception as error:  # what libraries raise of damaged files is of no common class
         said = str(error).strip().partition("\n")[0].replace(str(source.folder), source.name)
-        if OTHER_SHAPES in said:
+        if MISMATCHED_SHAPES in said:
             said = "its weights are of other shapes than its config.json says"
         elif isinstance(error, KeyError):
             said = f"its config.json lacks {said}"
         raise UnreadableFile(
             f"{source.name} cannot be loaded: {said.rstrip('.') or type(error).__name__}.",
             value=source.name,
-            hint=CODE if _brings_code(source) else "Its files are damaged, or their kind is not known to the library.",
+            hint=CUSTOM_CODE_HINT
+            if _brings_code(source)
+            else "Its files are damaged, or their kind is not known to the library.",
         ) from error
 
 
-def _brings_code(source: Source) -> bool:
+def _brings_code(source: ModelSource) -> bool:
     config = source.folder / "config.json"
     content = read_json(config, source.name) if config.is_file() else None
     return isinstance(content, dict) and "auto_map" in content
 
 
-def check_missing(source: Source, missing: Sequence[str]) -> None:
+def check_missing_weights(source: ModelSource, missing: Sequence[str]) -> None:
     """Weights that are not in the files would be random ones."""
     needed = sorted(name for name in missing if "pooler." not in name)  # the pooler follows the hidden states
     if needed:
@@ -307,9 +309,9 @@ def check_missing(source: Source, missing: Sequence[str]) -> None:
         )
 
 
-def load_transformer(source: Source, device: torch.device) -> tuple[Any, Any]:
+def load_transformer(source: ModelSource, device: torch.device) -> tuple[Any, Any]:
     """The model, without what comes after its last block, and its tokenizer."""
-    mend_torchvision()
+    patch_torchvision()
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - torchvision must be mended before
     from transformers.utils import logging  # noqa: PLC0415 - the same
 
@@ -323,14 +325,14 @@ def load_transformer(source: Source, device: torch.device) -> tuple[Any, Any]:
         dtype=torch.float32 if device.type == "cpu" else "auto",
         **safely,
     )
-    check_missing(source, loading["missing_keys"])
+    check_missing_weights(source, loading["missing_keys"])
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     tokenizer = AutoTokenizer.from_pretrained(source.folder, **safely)
     return model.eval().to(device), tokenizer
 
 
-def count_known(model: Any) -> int | None:
+def count_vocabulary(model: Any) -> int | None:
     """Tokens that the model has a vector for; None where it does not say."""
     try:
         return getattr(model.get_input_embeddings(), "num_embeddings", None)
@@ -338,7 +340,7 @@ def count_known(model: Any) -> int | None:
         return None
 
 
-def check_length(source: Source, asked: int, tokenizer: Any, longest: int | None) -> int:
+def check_length(source: ModelSource, asked: int, tokenizer: Any, longest: int | None) -> int:
     """What the request says, where the model can read so much, and where any of a text would be left."""
     own = tokenizer.num_special_tokens_to_add()
     if asked <= own:
@@ -368,7 +370,7 @@ def _count_positions(model: Any) -> int | None:
     return positions if positions is None or unused is None else positions - unused - 1
 
 
-def _find_length(source: Source, tokenizer: Any, model: Any, asked: int | None) -> int:
+def _find_length(source: ModelSource, tokenizer: Any, model: Any, asked: int | None) -> int:
     """Tokens that are read of a text: the model's own limit, or less where its makers or the request say so."""
     limits = [limit for limit in (tokenizer.model_max_length, _count_positions(model)) if limit and limit < 10**6]
     longest = min(limits, default=None)
@@ -377,4 +379,4 @@ def _find_length(source: Source, tokenizer: Any, model: Any, asked: int | None) 
     file = source.folder / "sentence_bert_config.json"
     meant = read_json(file, source.name) if file.exists() else {}
     own = meant.get("max_seq_length") if isinstance(meant, dict) else None
-    return min([*limits, *([own] if isinstance(own, int) and own > 0 else [])], default=LENGTH_UNKNOWN)
+    return min([*limits, *([own] if isinstance(own, int) and own > 0 else [])], default=LENGTH_DEFAULT)

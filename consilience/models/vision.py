@@ -11,17 +11,17 @@ from consilience.contract.datasets import ViewKind
 from consilience.contract.models import Pooling
 from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest, UnreadableFile
-from consilience.models.base import Encoded, Item, find_layers, versions
-from consilience.models.files import Source
+from consilience.models.base import Encoded, Item, find_layer_indices, library_versions
+from consilience.models.files import ModelSource
 from consilience.models.pixels import decode_image
-from consilience.models.torchvision_ops import mend_torchvision
-from consilience.models.transformer import reading
+from consilience.models.torchvision_ops import patch_torchvision
+from consilience.models.transformer import report_loading_errors
 
 #: The last layer: what the model's own pooling makes of the last block.
 POOLED = "pooled"
 #: What the layers of a batch of images may take.
 STATES_BYTES = 256 * 2**20
-IMAGES_PER_THREAD, IMAGES_CARD = 4, 256
+IMAGES_PER_THREAD, IMAGES_GPU = 4, 256
 
 
 class VisionModel:
@@ -43,11 +43,11 @@ class VisionModel:
 
     kinds: frozenset[ViewKind] = frozenset({"image"})
 
-    def __init__(self, source: Source, pooling: Pooling, device: str) -> None:
+    def __init__(self, source: ModelSource, pooling: Pooling, device: str) -> None:
         self._device = torch.device(device)
         if not (source.folder / "model.safetensors").is_file():  # timm would take a pickle before another name
             raise UnreadableFile(f"{source.name} has no model.safetensors.", value=source.name)
-        with reading(source):
+        with report_loading_errors(source):
             self._model, self._prepare, preparation = _load(source, self._device)
             self._pooling = _choose_pooling(self._model, pooling, source)
             states, pooled = self._look(torch.zeros((1, *preparation["input_size"])))
@@ -59,13 +59,13 @@ class VisionModel:
             pooling=self._pooling,
             preparation={name: str(value) for name, value in preparation.items()} | {"background": "white"},
             dtype=str(next(self._model.parameters()).dtype).removeprefix("torch."),
-            libraries=versions("torch", "timm", "torchvision", "pillow"),
+            libraries=library_versions("torch", "timm", "torchvision", "pillow"),
             device=str(self._device),
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
         """See `Model.encode`."""
-        places = find_layers(self.layers, layers)
+        places = find_layer_indices(self.layers, layers)
         rows = tuple(np.empty((len(items), self.layers[place][1]), np.float32) for place in places)
         for start in range(0, len(items), self._images):
             part = items[start : start + self._images]
@@ -92,7 +92,7 @@ class VisionModel:
         """Images of a batch, so that the layers of all of them fit into memory."""
         maps = [state[0] if self._pooling == "cls" else state for state in states]
         each: int = sum(state.numel() * state.element_size() for state in maps)
-        most = IMAGES_PER_THREAD * torch.get_num_threads() if self._device.type == "cpu" else IMAGES_CARD
+        most = IMAGES_PER_THREAD * torch.get_num_threads() if self._device.type == "cpu" else IMAGES_GPU
         return min(most, max(1, STATES_BYTES // each))
 
 
@@ -104,8 +104,10 @@ def _name_layers(model: Any, dims: Sequence[int]) -> tuple[tuple[str, int], ...]
     return tuple(zip([*names, POOLED], dims, strict=True))
 
 
-def _load(source: Source, device: torch.device) -> tuple[Any, Callable[[Image.Image], torch.Tensor], dict[str, Any]]:
-    mend_torchvision()
+def _load(
+    source: ModelSource, device: torch.device
+) -> tuple[Any, Callable[[Image.Image], torch.Tensor], dict[str, Any]]:
+    patch_torchvision()
     from timm import create_model  # noqa: PLC0415 - torchvision must be mended before
     from timm.data.config import resolve_model_data_config  # noqa: PLC0415 - the same
     from timm.data.transforms_factory import create_transform  # noqa: PLC0415 - the same
@@ -115,7 +117,7 @@ def _load(source: Source, device: torch.device) -> tuple[Any, Callable[[Image.Im
     return model, create_transform(**preparation, is_training=False), preparation
 
 
-def _choose_pooling(model: Any, pooling: Pooling, source: Source) -> str:
+def _choose_pooling(model: Any, pooling: Pooling, source: ModelSource) -> str:
     tokens = getattr(model, "num_prefix_tokens", 0)
     has_class = bool(tokens) and getattr(model, "has_class_token", True)
     if pooling == "cls" and not has_class:

@@ -26,8 +26,8 @@ from consilience.contract.embeddings import DTYPE_BYTES, Column, Layer, LayerDty
 from consilience.datasets.views import Items, OpenDataset
 from consilience.errors import StorageFull, Unavailable
 from consilience.formats.items.item import OFFSET, OpenItems, PackHash, ViewHeader
-from consilience.formats.open_file import NUMPY_DTYPES, Array, LayerHeader, Rows
-from consilience.formats.reading import canonical, fill_at, start_hash
+from consilience.formats.open_file import NUMPY_DTYPES, Array, LayerHeader, LayerSource
+from consilience.formats.reading import canonical_json, fill_at, start_hash
 from consilience.stores import files
 
 HASH_BLOCK_BYTES = 2**22
@@ -251,7 +251,7 @@ class Blobs:
         finally:
             path.unlink(missing_ok=True)
 
-    def put(self, file: Rows) -> tuple[Layer, ...]:
+    def put(self, file: LayerSource) -> tuple[Layer, ...]:
         """Streams all layers into the store; a layer that is already there is kept as it is.
 
         Either every layer is on the disk when this returns, or it raises and no layer can be seen:
@@ -322,7 +322,7 @@ class Blobs:
 
         It is on the disk when this returns, or it raises and cannot be seen: StorageFull, Unavailable.
         """
-        data = canonical(list(values))
+        data = canonical_json(list(values))
         column = Column(digest=hashlib.sha256(data).hexdigest(), unique=len(set(values)))
         draft, target = self._draft_path(), _address(self._columns, column.digest)
         try:
@@ -405,4 +405,4 @@ def set_digest(layers: Sequence[Layer], ids: Column | None = None, groups: Colum
     content: object = [[layer.name, layer.digest] for layer in layers]
     if ids or groups:
         content = {"layers": content, "ids": ids and ids.digest, "groups": groups and groups.digest}
-    return hashlib.sha256(canonical(content)).hexdigest()
+    return hashlib.sha256(canonical_json(content)).hexdigest()

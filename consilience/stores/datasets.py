@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Row
 
 from consilience.contract.datasets import BuiltinRequest, Dataset, DatasetPage, ViewRecord
 from consilience.contract.embeddings import Column
-from consilience.datasets.builtin import Builtin, parse_builtin
+from consilience.datasets.builtin import BuiltinDataset, parse_builtin
 from consilience.datasets.views import OpenDataset, encoded_items
 from consilience.errors import QuotaExceeded
 from consilience.formats.items.item import Item, OpenItems, ViewHeader, dataset_digest, ids_digest
-from consilience.formats.reading import canonical
+from consilience.formats.reading import canonical_json
 from consilience.stores import tables
 from consilience.stores.blobs import Blobs
 from consilience.stores.database import Database
@@ -127,7 +127,7 @@ class DatasetRecords:
     def _identity(self, label: DatasetLabel, digest: str) -> str:
         content = digest if label.builtin is None else {"builtin": label.builtin}
         owner = self._access.owner
-        return hashlib.sha256(canonical([content, label.name, label.metadata, owner])).hexdigest()
+        return hashlib.sha256(canonical_json([content, label.name, label.metadata, owner])).hexdigest()
 
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[Dataset]:
@@ -199,7 +199,7 @@ def items_of(dataset: OpenDataset) -> OpenItems:
     return OpenItems(headers, read)
 
 
-def _label_of(builtin: Builtin, request: BuiltinRequest) -> DatasetLabel:
+def _label_of(builtin: BuiltinDataset, request: BuiltinRequest) -> DatasetLabel:
     """Its own name and version stand in the metadata, where the user sees what it was made of."""
     own: dict[str, Any] = {"builtin": str(builtin), "version": builtin.version}
     chosen = ids_digest(request.ids) if request.ids is not None else "all"

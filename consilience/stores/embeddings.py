@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row
 from consilience.contract.embeddings import Column, EmbeddingPage, EmbeddingSet, Layer
 from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.records import SetRecord
-from consilience.formats.open_file import Rows
-from consilience.formats.reading import canonical
+from consilience.formats.open_file import LayerSource
+from consilience.formats.reading import canonical_json
 from consilience.stores import tables
 from consilience.stores.blobs import Blobs, set_digest
 from consilience.stores.database import Database
@@ -219,7 +219,7 @@ def _labels(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def _hash(value: object) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class SetShelf:
 
     def keep(
         self,
-        rows: Rows,
+        rows: LayerSource,
         name: str,
         metadata: Mapping[str, Any],
         *,

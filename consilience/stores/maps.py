@@ -13,7 +13,7 @@ from consilience.contract.maps import MapPage, StoredMap
 from consilience.errors import Unavailable
 from consilience.formats.map_files import MapFile
 from consilience.formats.open_file import Array, LayerHeader, OpenFile, Tensor
-from consilience.formats.reading import canonical
+from consilience.formats.reading import canonical_json
 from consilience.stores.blobs import Blobs, StoredLayer
 from consilience.stores.database import Database
 from consilience.stores.records import MAPS, Access, refuse_over_quota
@@ -53,7 +53,7 @@ class MapRecords:
         (layer,) = self._blobs.put(_flatten(file))
         content = {"job": job_id} if job_id else [file.card.model_dump(mode="json", by_alias=True), name]
         values = {
-            "identity": hashlib.sha256(canonical([content, self._access.owner])).hexdigest(),
+            "identity": hashlib.sha256(canonical_json([content, self._access.owner])).hexdigest(),
             "name": name,
             "card": file.card.model_dump(mode="json", by_alias=True),
             "digest": layer.digest,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.references import ReferenceMember, ReferencePage, ReferenceSet
 from consilience.errors import InvalidRequest, UnpairedSides
-from consilience.formats.reading import canonical
+from consilience.formats.reading import canonical_json
 from consilience.stores import tables
 from consilience.stores.database import Database
 from consilience.stores.embeddings import load_sets
@@ -48,7 +48,7 @@ class ReferenceRecords:
         KeyReused
             The key came before, with another request.
         """
-        identity = hashlib.sha256(canonical([name, list(embeddings), metadata, self._access.owner])).hexdigest()
+        identity = hashlib.sha256(canonical_json([name, list(embeddings), metadata, self._access.owner])).hexdigest()
         with self._database.write() as connection:
             EMBEDDINGS.hold(connection, embeddings, self._access, "/embeddings")
             members = load_sets(connection, embeddings)
@@ -156,7 +156,7 @@ def _check_column(members: Sequence[EmbeddingSet], what: str) -> None:
 
 def reference_digest(digests: Iterable[str]) -> str:
     """SHA-256 over the members' digests: equal for the same members in whatever order."""
-    return hashlib.sha256(canonical(sorted(digests))).hexdigest()
+    return hashlib.sha256(canonical_json(sorted(digests))).hexdigest()
 
 
 def _to_references(connection: Connection, rows: Sequence[Row[Any]]) -> list[ReferenceSet]:

@@ -10,7 +10,7 @@ import pytest
 from consilience.contract.scores import ScoreDocument
 from consilience.scoring import score
 from tests.cli.conftest import Command
-from tests.formats.tables.writing import vectors, write
+from tests.formats.tables.table_files import vectors, write
 
 Pair = tuple[Path, Path]
 

@@ -11,7 +11,7 @@ from consilience.client.sync import Client
 from consilience.contract.datasets import Dataset, DatasetPage
 from consilience.errors import BadItem, NotFound
 from tests.cli.conftest import Command
-from tests.formats.items.making import ITEMS, album, jsonl, zipped
+from tests.formats.items.item_files import ITEMS, album, jsonl, zipped
 from tests.serving import Serve
 
 

@@ -15,7 +15,7 @@ from consilience.execution import extraction
 from consilience.execution.extraction import extract_to_file
 from consilience.formats.files import FormatLimits, open_file
 from consilience.models.base import Encoded, Item, UnusableItem
-from consilience.models.rules import Endpoint, Rules
+from consilience.models.rules import Endpoint, ModelRules
 from consilience.stores.checkpoints import Partials
 
 TEXTS = tuple(f"text {i}" for i in range(600))
@@ -46,9 +46,9 @@ class Odd:
 def embed(tmp_path: Path, model: Odd, monkeypatch: pytest.MonkeyPatch, wish: Extraction = WISH) -> extraction.Making:
     monkeypatch.setattr(extraction, "open_model", lambda *_, **__: model)
     with Partials(tmp_path).claim("a" * 64, lambda: None) as claim:
-        identity = extraction.identify(wish, DATASET.digest, Rules())
+        identity = extraction.identify(wish, DATASET.digest, ModelRules())
         return extraction.embed(
-            wish, DATASET, claim, identity=identity, rules=Rules(), device="cpu", report=lambda *_: None
+            wish, DATASET, claim, identity=identity, rules=ModelRules(), device="cpu", report=lambda *_: None
         )
 
 
@@ -73,12 +73,14 @@ def test_a_model_that_is_exchanged_while_it_is_read_is_not_kept_as_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extraction, "open_model", lambda *_, **__: Odd())
-    before = extraction.identify(WISH.model_copy(update={"max_length": 3}), DATASET.digest, Rules())
+    before = extraction.identify(WISH.model_copy(update={"max_length": 3}), DATASET.digest, ModelRules())
     with (
         pytest.raises(UnreadableFile, match="changed while they were read"),
         Partials(tmp_path).claim(before, lambda: None) as claim,
     ):
-        extraction.embed(WISH, DATASET, claim, identity=before, rules=Rules(), device="cpu", report=lambda *_: None)
+        extraction.embed(
+            WISH, DATASET, claim, identity=before, rules=ModelRules(), device="cpu", report=lambda *_: None
+        )
     assert list((tmp_path / "extracting").iterdir()) == [], "nothing was made"
 
 
@@ -105,8 +107,8 @@ def test_a_view_that_the_model_cannot_read_is_refused(tmp_path: Path, monkeypatc
 )
 def test_whatever_decides_the_rows_decides_the_identity(change: dict[str, object]) -> None:
     other = Extraction.model_validate({**WISH.model_dump(), **change})
-    assert extraction.identify(WISH, "d" * 64, Rules()) != extraction.identify(other, "d" * 64, Rules())
-    assert extraction.identify(WISH, "d" * 64, Rules()) != extraction.identify(WISH, "e" * 64, Rules())
+    assert extraction.identify(WISH, "d" * 64, ModelRules()) != extraction.identify(other, "d" * 64, ModelRules())
+    assert extraction.identify(WISH, "d" * 64, ModelRules()) != extraction.identify(WISH, "e" * 64, ModelRules())
 
 
 def test_a_models_files_its_loader_its_pooling_and_its_server_decide_the_identity(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_a_models_files_its_loader_its_pooling_and_its_server_decide_the_identit
         (tmp_path / name / "model.safetensors").write_bytes(weights)
 
     def identity(model: str, pooling: str = "auto", url: str = "http://a/v1", served: str = "m") -> str:
-        rules = Rules(folders=(tmp_path,), endpoints={"e": Endpoint(url, served, None)})
+        rules = ModelRules(folders=(tmp_path,), endpoints={"e": Endpoint(url, served, None)})
         wish = Extraction.model_validate({**WISH.model_dump(), "model": model, "pooling": pooling})
         return extraction.identify(wish, DATASET.digest, rules)
 
@@ -130,7 +132,7 @@ def test_a_models_files_its_loader_its_pooling_and_its_server_decide_the_identit
 
 def test_spelling_out_a_default_changes_nothing() -> None:
     spelled = WISH.model_copy(update={"model": "baseline:random?dim=4&seed=0", "dataset": "the same by another name"})
-    assert extraction.identify(WISH, "d" * 64, Rules()) == extraction.identify(spelled, "d" * 64, Rules())
+    assert extraction.identify(WISH, "d" * 64, ModelRules()) == extraction.identify(spelled, "d" * 64, ModelRules())
 
 
 def test_a_set_becomes_a_file_here(tmp_path: Path) -> None:

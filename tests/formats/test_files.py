@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from consilience.errors import UnreadableFile, UnsupportedFormat
 from consilience.formats.files import MEDIA_TYPES, FormatLimits, open_file, open_path, read_layers
-from tests.formats.tables.writing import KINDS, vectors, write
+from tests.formats.tables.table_files import KINDS, vectors, write
 
 ARRAY = np.arange(12, dtype="f4").reshape(4, 3)
 

@@ -6,7 +6,7 @@ import pytest
 from safetensors import safe_open
 
 from consilience.errors import InputError, NonFiniteValues, UnreadableFile
-from consilience.formats.map_files import CARD, MapFile, find_digest, read_map, write_map
+from consilience.formats.map_files import CARD_KEY, MapFile, read_map, tensors_digest, write_map
 from consilience.maps.api import fit
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -26,7 +26,7 @@ def test_a_map_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_the_safetensors_package_reads_it_too(tmp_path: Path) -> None:
     write_map(tmp_path / "map.safetensors", FILE)
     with safe_open(tmp_path / "map.safetensors", "np") as file:
-        assert file.metadata() == {CARD: FILE.card.model_dump_json(by_alias=True)}
+        assert file.metadata() == {CARD_KEY: FILE.card.model_dump_json(by_alias=True)}
         assert file.get_tensor("0.weights").tolist() == WEIGHTS.tolist()
 
 
@@ -36,8 +36,8 @@ def test_the_digest_is_of_names_shapes_and_values() -> None:
         {"1.weights": WEIGHTS, "0.bias": BIAS},
         {"0.weights": WEIGHTS + 1, "0.bias": BIAS},
     ]
-    assert len({FILE.card.digest, *map(find_digest, others)}) == 4
-    assert find_digest(dict(reversed(FILE.tensors.items()))) == FILE.card.digest
+    assert len({FILE.card.digest, *map(tensors_digest, others)}) == 4
+    assert tensors_digest(dict(reversed(FILE.tensors.items()))) == FILE.card.digest
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_values_that_the_card_is_not_about_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"schema": "consilience.map/1"}'])
 def test_a_card_that_is_none_is_refused(tmp_path: Path, card: str) -> None:
     with pytest.raises(UnreadableFile, match="card cannot be read"):
-        read_map(write_raw(tmp_path / "x", {"__metadata__": {CARD: card}, "x": entry("F32", [2], 8)}, bytes(8)))
+        read_map(write_raw(tmp_path / "x", {"__metadata__": {CARD_KEY: card}, "x": entry("F32", [2], 8)}, bytes(8)))
 
 
 def test_a_file_that_cannot_be_finished_leaves_what_was_there(tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def entry(dtype: str, shape: list[int], size: int) -> dict[str, object]:
     [
         {"x": entry("F32", [2], 8)},
         {"__metadata__": [], "x": entry("F32", [2], 8)},
-        {"__metadata__": {CARD: 3}, "x": entry("F32", [2], 8)},
-        {"__metadata__": {CARD: "{}"}, "x": entry("F16", [4], 8)},
-        {"__metadata__": {CARD: "{}"}, "x": entry("F32", [1, 1, 2], 8)},
-        {"__metadata__": {CARD: "{}"}, "x": entry("F32", [3], 8)},
+        {"__metadata__": {CARD_KEY: 3}, "x": entry("F32", [2], 8)},
+        {"__metadata__": {CARD_KEY: "{}"}, "x": entry("F16", [4], 8)},
+        {"__metadata__": {CARD_KEY: "{}"}, "x": entry("F32", [1, 1, 2], 8)},
+        {"__metadata__": {CARD_KEY: "{}"}, "x": entry("F32", [3], 8)},
     ],
 )
 def test_safetensors_that_are_no_map_are_refused(tmp_path: Path, header: dict[str, object]) -> None:
@@ -124,7 +124,7 @@ def test_safetensors_that_are_no_map_are_refused(tmp_path: Path, header: dict[st
 def test_nan_among_the_weights_is_refused(tmp_path: Path) -> None:
     values = np.array([1, np.nan], "<f4").tobytes()
     card = FILE.card.model_dump_json(by_alias=True)
-    path = write_raw(tmp_path / "x", {"__metadata__": {CARD: card}, "x": entry("F32", [2], 8)}, values)
+    path = write_raw(tmp_path / "x", {"__metadata__": {CARD_KEY: card}, "x": entry("F32", [2], 8)}, values)
     with pytest.raises(NonFiniteValues, match="'x'"):
         read_map(path)
 

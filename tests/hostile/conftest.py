@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.hostile.ledger import Ledger
+from tests.hostile.cost_report import Ledger
 from tests.service.servers import Server, running_service
 
 LEDGER = pytest.StashKey[Ledger]()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.hostile.corpus import arrays, forms, items, maps, requests, tables, transfers
 from tests.hostile.corpus.attack import Attack
-from tests.hostile.ledger import Case, Ledger
+from tests.hostile.cost_report import Case, Ledger
 from tests.service.servers import Server, running_service
 
 CORPUS: dict[str, Attack] = {

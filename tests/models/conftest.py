@@ -12,10 +12,10 @@ from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
-from consilience.models.rules import Rules
-from consilience.models.torchvision_ops import mend_torchvision
+from consilience.models.rules import ModelRules
+from consilience.models.torchvision_ops import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 
 import timm  # noqa: E402 - mended now
 from sentence_transformers import SentenceTransformer  # noqa: E402 - the same
@@ -128,8 +128,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rules(folders: Path) -> Rules:
-    return Rules(folders=(folders,))
+def rules(folders: Path) -> ModelRules:
+    return ModelRules(folders=(folders,))
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from consilience.errors import InvalidRequest
-from consilience.models.base import Learner, Model, UnusableItem
+from consilience.models.base import EmbeddingModel, FittableModel, UnusableItem
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 from tests.models.conftest import TEXTS
 
 
-def baseline(name: str) -> Model:
-    return open_model(f"baseline:{name}", Rules())
+def baseline(name: str) -> EmbeddingModel:
+    return open_model(f"baseline:{name}", ModelRules())
 
 
 def png(image: Image.Image) -> bytes:
@@ -69,7 +69,7 @@ def test_an_image_of_too_many_pixels_is_not_unpacked(side: int) -> None:
 
 def test_tfidf_learns_from_all_items_first() -> None:
     model = baseline("tfidf-svd?dim=4")
-    assert isinstance(model, Learner)
+    assert isinstance(model, FittableModel)
     with pytest.raises(InvalidRequest, match="must see all items"):
         model.encode(TEXTS, ["0"])
     model.fit(iter(TEXTS))
@@ -83,7 +83,7 @@ def test_tfidf_learns_from_all_items_first() -> None:
 def test_tfidf_at_full_rank_keeps_every_cosine_of_the_weighted_words() -> None:
     texts = ["read the file", "readFile", "write a socket", "HTTPSocket write_all"]
     model = baseline("tfidf-svd")
-    assert isinstance(model, Learner)
+    assert isinstance(model, FittableModel)
     model.fit(texts)
     (rows,) = model.encode(texts, ["0"]).rows
     words = [["read", "the", "file"], ["read", "file"], ["write", "a", "socket"], ["http", "socket", "write", "all"]]
@@ -97,6 +97,6 @@ def test_tfidf_at_full_rank_keeps_every_cosine_of_the_weighted_words() -> None:
 
 def test_texts_without_words_teach_nothing() -> None:
     model = baseline("tfidf-svd")
-    assert isinstance(model, Learner)
+    assert isinstance(model, FittableModel)
     with pytest.raises(InvalidRequest, match="no words"):
         model.fit(["...", "---"])

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from consilience.errors import EndpointFailed, UnknownModel
-from consilience.models.base import Model, UnusableItem
-from consilience.models.endpoint import seconds_of
+from consilience.models.base import EmbeddingModel, UnusableItem
+from consilience.models.endpoint import parse_retry_after
 from consilience.models.registry import open_model
-from consilience.models.rules import Endpoint, Rules
+from consilience.models.rules import Endpoint, ModelRules
 from tests.client.scripted import Answer, Script
 from tests.client.scripted import serving as serving_script
 from tests.models.conftest import TEXTS
@@ -30,17 +30,17 @@ class House:
 
     endpoint: Endpoint
     manners: Manners
-    here: Model
+    here: EmbeddingModel
 
-    def open(self, **changes: Any) -> Model:
-        return open_model("endpoint:tiny", Rules(endpoints={"tiny": replace(self.endpoint, **changes)}))
+    def open(self, **changes: Any) -> EmbeddingModel:
+        return open_model("endpoint:tiny", ModelRules(endpoints={"tiny": replace(self.endpoint, **changes)}))
 
     def expect(self, texts: list[str]) -> np.ndarray[Any, Any]:
         return self.here.encode(texts, ["embedding"]).rows[0]
 
 
 @pytest.fixture(scope="module")
-def running(rules: Rules) -> Iterator[House]:
+def running(rules: ModelRules) -> Iterator[House]:
     here, manners = open_model("st:tiny-sentences", rules), Manners()
     with serving(make_app("tiny", lambda texts: here.encode(texts, ["embedding"]).rows[0], manners)) as url:
         yield House(Endpoint(url, "tiny", KEY, batch=8, patience_s=5), manners, here)
@@ -172,12 +172,12 @@ def test_a_server_that_does_not_know_us_or_the_model_is_not_asked_again(
 
 def test_an_endpoint_that_nobody_configured_is_unknown() -> None:
     with pytest.raises(UnknownModel, match="CONSILIENCE_MODEL_ENDPOINTS"):
-        open_model("endpoint:tiny", Rules())
+        open_model("endpoint:tiny", ModelRules())
 
 
 def test_a_server_that_is_not_there_has_failed_without_its_address_in_the_answer() -> None:
     with pytest.raises(EndpointFailed, match="does not answer"):
-        open_model("endpoint:x", Rules(endpoints={"x": Endpoint("http://127.0.0.1:9/v1", "m", patience_s=0.2)}))
+        open_model("endpoint:x", ModelRules(endpoints={"x": Endpoint("http://127.0.0.1:9/v1", "m", patience_s=0.2)}))
 
 
 ONE = {"data": [{"index": 0, "embedding": [0.5, 1]}]}
@@ -199,24 +199,24 @@ ONE = {"data": [{"index": 0, "embedding": [0.5, 1]}]}
 )
 def test_what_no_sound_server_says_is_refused(answer: Answer, said: str) -> None:
     with serving_script(Script(answer)) as script:
-        rules = Rules(endpoints={"x": Endpoint(f"{script.url}/v1", "m", patience_s=0.2)})
+        rules = ModelRules(endpoints={"x": Endpoint(f"{script.url}/v1", "m", patience_s=0.2)})
         with pytest.raises(EndpointFailed, match=said):
             open_model("endpoint:x", rules)
 
 
 def test_a_connection_that_breaks_is_made_again() -> None:
     with serving_script(Script(Answer(break_off=True), Answer(body=ONE))) as script:
-        model = open_model("endpoint:x", Rules(endpoints={"x": Endpoint(f"{script.url}/v1/", "m", patience_s=5)}))
+        model = open_model("endpoint:x", ModelRules(endpoints={"x": Endpoint(f"{script.url}/v1/", "m", patience_s=5)}))
         assert model.layers == (("embedding", 2),)
         assert [seen.path for seen in script.seen] == ["/v1/embeddings"] * 2
         assert "authorization" not in script.seen[0].headers
 
 
 def test_a_retry_after_is_a_number_or_a_date() -> None:
-    assert seconds_of("7") == 7
-    assert seconds_of("") == seconds_of("soon") == seconds_of("-3") == 0
-    assert 8 < seconds_of(format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)) <= 10
-    assert seconds_of(format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)) == 0
+    assert parse_retry_after("7") == 7
+    assert parse_retry_after("") == parse_retry_after("soon") == parse_retry_after("-3") == 0
+    assert 8 < parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)) <= 10
+    assert parse_retry_after(format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)) == 0
 
 
 def test_an_image_is_refused(house: House) -> None:

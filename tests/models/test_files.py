@@ -9,15 +9,15 @@ import pytest
 
 from consilience.contract.models import parse_model
 from consilience.errors import ConsilienceError, ModelNotAllowed, UnknownModel, UnreadableFile, UnsupportedFormat
-from consilience.models.files import Source, find_source
+from consilience.models.files import ModelSource, find_model_source
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules, find_packaged
+from consilience.models.rules import ModelRules, find_packaged_models
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def find(identifier: str, rules: Rules) -> Source:
-    return find_source(parse_model(identifier), identifier, rules)
+def find(identifier: str, rules: ModelRules) -> ModelSource:
+    return find_model_source(parse_model(identifier), identifier, rules)
 
 
 @pytest.fixture
@@ -36,31 +36,33 @@ def hub(copy_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_model_in_the_hubs_cache_has_its_commit_as_revision(hub: Path) -> None:
-    assert find("hf:acme/tiny", Rules()).revision == COMMIT
-    assert find(f"hf:acme/tiny@{COMMIT}", Rules()).folder == hub / "snapshots" / COMMIT
+    assert find("hf:acme/tiny", ModelRules()).revision == COMMIT
+    assert find(f"hf:acme/tiny@{COMMIT}", ModelRules()).folder == hub / "snapshots" / COMMIT
 
 
 def test_a_revision_that_is_not_here_is_unknown(hub: Path) -> None:
     with pytest.raises(UnknownModel, match="not on this machine"):
-        find("hf:acme/tiny@v2", Rules())
+        find("hf:acme/tiny@v2", ModelRules())
 
 
 def test_a_model_that_is_nowhere_is_unknown_and_the_hint_says_how_to_get_it() -> None:
     with pytest.raises(UnknownModel, match="CONSILIENCE_MODEL_DOWNLOADS") as caught:
-        find("hf:acme/nothing", Rules())
+        find("hf:acme/nothing", ModelRules())
     assert caught.value.value == "hf:acme/nothing"
 
 
 def test_the_operators_folders_come_before_the_hub(folders: Path) -> None:
-    found = find("hf:tiny-bert", Rules(folders=(folders,)))
+    found = find("hf:tiny-bert", ModelRules(folders=(folders,)))
     assert found.folder == folders / "tiny-bert"
-    named = find("st:acme/other-name", Rules(named={"acme/other-name": folders / "tiny-bert"}))
+    named = find("st:acme/other-name", ModelRules(named={"acme/other-name": folders / "tiny-bert"}))
     assert named.folder == found.folder
     assert named.revision == found.revision
 
 
 def test_an_organisation_may_be_left_out_as_on_the_hub(folders: Path) -> None:
-    rules = Rules(named={"sentence-transformers/tiny": folders / "tiny-sentences", "timm/tiny": folders / "tiny-vit"})
+    rules = ModelRules(
+        named={"sentence-transformers/tiny": folders / "tiny-sentences", "timm/tiny": folders / "tiny-vit"}
+    )
     assert find("st:tiny", rules).folder == folders / "tiny-sentences"
     assert find("timm:tiny", rules).folder == folders / "tiny-vit"
     with pytest.raises(UnknownModel):
@@ -77,17 +79,17 @@ def test_the_revision_of_a_folder_is_what_sha256sum_says_of_it(folders: Path) ->
         text=True,
         check=True,
     )
-    assert find("hf:tiny-gpt", Rules(folders=(folders,))).revision == f"sha256:{summed.stdout.split()[0]}"
+    assert find("hf:tiny-gpt", ModelRules(folders=(folders,))).revision == f"sha256:{summed.stdout.split()[0]}"
 
 
 def test_a_path_must_lie_in_a_folder_of_the_operators(folders: Path, tmp_path: Path) -> None:
-    rules = Rules(folders=(folders,))
+    rules = ModelRules(folders=(folders,))
     assert find("local:tiny-bert", rules).folder == folders / "tiny-bert"
     assert find(f"local:{folders}/tiny-bert", rules).folder == folders / "tiny-bert"
     with pytest.raises(ModelNotAllowed, match="not in a folder"):
         find(f"local:{tmp_path}", rules)
     with pytest.raises(ModelNotAllowed, match="not in a folder"):
-        find("local:tiny-bert", Rules())
+        find("local:tiny-bert", ModelRules())
     with pytest.raises(UnknownModel, match="no such folder"):
         find("local:nothing", rules)
 
@@ -96,7 +98,7 @@ def test_a_link_that_leads_out_of_the_folders_is_not_followed(folders: Path, tmp
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link").symlink_to(folders / "tiny-bert")
     (tmp_path / "inside" / "knot").symlink_to(tmp_path / "inside" / "knot")
-    rules = Rules(folders=(tmp_path / "inside",), named=find_packaged())
+    rules = ModelRules(folders=(tmp_path / "inside",), named=find_packaged_models())
     for identifier in ("local:link", f"local:{tmp_path}/inside/link", "hf:link", "st:link"):
         with pytest.raises(ModelNotAllowed, match="not in a folder"):
             find(identifier, rules)
@@ -106,13 +108,13 @@ def test_a_link_that_leads_out_of_the_folders_is_not_followed(folders: Path, tmp
 
 def test_a_link_inside_of_the_folders_is_followed(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folders / "tiny-bert")
-    assert find("hf:link", Rules(folders=(tmp_path, folders))).folder == folders / "tiny-bert"
+    assert find("hf:link", ModelRules(folders=(tmp_path, folders))).folder == folders / "tiny-bert"
 
 
 @pytest.mark.parametrize("name", ["acme/a--b", "a.git", "x" * 120])
 def test_a_name_that_the_hub_cannot_have_is_unknown(name: str) -> None:
     with pytest.raises(UnknownModel, match="can be called"):
-        find(f"hf:{name}", Rules())
+        find(f"hf:{name}", ModelRules())
 
 
 def test_a_file_that_cannot_be_read_is_named_without_the_path_to_it(
@@ -122,7 +124,7 @@ def test_a_file_that_cannot_be_read_is_named_without_the_path_to_it(
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to("/proc/self/mem")  # it is there, and reading it fails
     with pytest.raises(UnreadableFile, match=r"The files of hf:tiny-bert cannot be read") as caught:
-        find("hf:tiny-bert", Rules(folders=(tmp_path,)))
+        find("hf:tiny-bert", ModelRules(folders=(tmp_path,)))
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -187,9 +189,9 @@ def test_what_could_run_code_is_refused_before_it_is_loaded(
     damage(copy_of("tiny-bert"))
     for kind in ("hf", "st", "local"):
         with pytest.raises(error, match=said):
-            find(f"{kind}:tiny-bert", Rules(folders=(tmp_path,)))
+            find(f"{kind}:tiny-bert", ModelRules(folders=(tmp_path,)))
 
 
 def test_what_the_operator_does_not_allow_is_not_even_looked_for(folders: Path) -> None:
     with pytest.raises(ModelNotAllowed, match="CONSILIENCE_MODELS"):
-        open_model("hf:tiny-bert", Rules(allowed=("baseline:*",), folders=(folders,)))
+        open_model("hf:tiny-bert", ModelRules(allowed=("baseline:*",), folders=(folders,)))

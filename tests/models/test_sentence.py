@@ -10,24 +10,24 @@ from sentence_transformers import SentenceTransformer
 from consilience.errors import InvalidRequest, UnreadableFile, UnsupportedFormat
 from consilience.models.base import UnusableItem
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 from tests.models.conftest import TEXTS
 
 
 @pytest.mark.parametrize("name", ["tiny-sentences", "tiny-prompted"])
-def test_its_rows_are_those_of_its_own_encode(name: str, rules: Rules, folders: Path) -> None:
+def test_its_rows_are_those_of_its_own_encode(name: str, rules: ModelRules, folders: Path) -> None:
     model = open_model(f"st:{name}", rules)
     expected = SentenceTransformer(str(folders / name), device="cpu").encode(list(TEXTS), batch_size=1)
     assert model.layers == (("embedding", 20),)
     np.testing.assert_allclose(model.encode(TEXTS, ["embedding"]).rows[0], expected, atol=1e-5)
 
 
-def test_a_default_prompt_stands_before_each_text_and_in_the_record(rules: Rules) -> None:
+def test_a_default_prompt_stands_before_each_text_and_in_the_record(rules: ModelRules) -> None:
     assert open_model("st:tiny-prompted", rules).record.preparation == {"prompt": "Find what says: "}
     assert open_model("st:tiny-sentences", rules).record.preparation == {}
 
 
-def test_longer_texts_are_cut_and_counted(rules: Rules) -> None:
+def test_longer_texts_are_cut_and_counted(rules: ModelRules) -> None:
     model = open_model("st:tiny-sentences", rules)
     assert model.record.max_length == 24
     assert model.record.pooling == "own"
@@ -37,12 +37,12 @@ def test_longer_texts_are_cut_and_counted(rules: Rules) -> None:
         open_model("st:tiny-sentences", rules, max_length=25)
 
 
-def test_its_transformer_alone_has_every_layer(rules: Rules) -> None:
+def test_its_transformer_alone_has_every_layer(rules: ModelRules) -> None:
     assert [name for name, _ in open_model("hf:tiny-sentences", rules).layers] == list("0123")
     assert [name for name, _ in open_model("local:tiny-sentences", rules).layers] == list("0123")
 
 
-def test_an_image_is_refused(rules: Rules) -> None:
+def test_an_image_is_refused(rules: ModelRules) -> None:
     with pytest.raises(UnusableItem, match="not images"):
         open_model("st:tiny-sentences", rules).encode([b"\x89PNG"], ["embedding"])
 
@@ -68,5 +68,5 @@ def test_a_damaged_model_is_refused(
 ) -> None:
     damage(copy_of("tiny-sentences"))
     with pytest.raises((UnreadableFile, UnsupportedFormat), match="tiny-sentences") as caught:
-        open_model("st:tiny-sentences", Rules(folders=(tmp_path,)))
+        open_model("st:tiny-sentences", ModelRules(folders=(tmp_path,)))
     assert str(tmp_path) not in str(caught.value)

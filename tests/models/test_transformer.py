@@ -14,7 +14,7 @@ from consilience.errors import InvalidRequest, UnknownLayer, UnreadableFile, Uns
 from consilience.models import transformer
 from consilience.models.base import UnusableItem
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 from tests.models.conftest import POSITIONS, TEXTS, hidden_states
 
 PLAIN: dict[Pooling, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -28,7 +28,7 @@ PLAIN: dict[Pooling, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("pooling", PLAIN)
 @pytest.mark.parametrize(("name", "layers"), [("tiny-bert", 4), ("tiny-gpt", 3), ("tiny-t5", 3)])
 def test_every_layer_is_that_of_each_text_alone(
-    name: str, layers: int, pooling: Pooling, rules: Rules, folders: Path
+    name: str, layers: int, pooling: Pooling, rules: ModelRules, folders: Path
 ) -> None:
     model = open_model(f"hf:{name}", rules, pooling=pooling)
     names = [layer for layer, _ in model.layers]
@@ -42,7 +42,7 @@ def test_every_layer_is_that_of_each_text_alone(
             np.testing.assert_allclose(matrix[row], PLAIN[pooling](state).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: Rules) -> None:
+def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: ModelRules) -> None:
     model = open_model("hf:tiny-bert", rules)
     both = model.encode(TEXTS, ["3", "0"]).rows
     np.testing.assert_array_equal(both[1], model.encode(TEXTS, ["0"]).rows[0])
@@ -50,13 +50,13 @@ def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: Rules) -> N
         model.encode(TEXTS, ["7"])
 
 
-def test_batches_change_nothing(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_change_nothing(rules: ModelRules, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0]
     monkeypatch.setattr(transformer, "TOKENS_PER_THREAD", 1)
     np.testing.assert_allclose(open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0], whole, atol=1e-5)
 
 
-def test_longer_texts_are_cut_and_counted(rules: Rules) -> None:
+def test_longer_texts_are_cut_and_counted(rules: ModelRules) -> None:
     model = open_model("hf:tiny-bert", rules)
     assert model.record.max_length == POSITIONS
     assert model.encode(TEXTS, ["0"]).truncated == 1
@@ -67,7 +67,7 @@ def test_longer_texts_are_cut_and_counted(rules: Rules) -> None:
         open_model("hf:tiny-bert", rules, max_length=49)
 
 
-def test_a_text_without_tokens_is_refused_by_its_place(rules: Rules) -> None:
+def test_a_text_without_tokens_is_refused_by_its_place(rules: ModelRules) -> None:
     with pytest.raises(UnusableItem, match="no tokens") as caught:
         open_model("hf:tiny-gpt", rules).encode(["one", "", "three"], ["0"])
     assert caught.value.index == 1
@@ -75,12 +75,12 @@ def test_a_text_without_tokens_is_refused_by_its_place(rules: Rules) -> None:
     assert np.isfinite(open_model("hf:tiny-bert", rules).encode([""], ["3"]).rows[0]).all()
 
 
-def test_an_image_is_refused(rules: Rules) -> None:
+def test_an_image_is_refused(rules: ModelRules) -> None:
     with pytest.raises(UnusableItem, match="not images"):
         open_model("hf:tiny-bert", rules).encode([b"\x89PNG"], ["0"])
 
 
-def test_the_record_tells_how_to_make_the_same_rows_again(rules: Rules) -> None:
+def test_the_record_tells_how_to_make_the_same_rows_again(rules: ModelRules) -> None:
     record = open_model("hf:tiny-gpt", rules, pooling="last").record
     assert (record.model, record.pooling, record.dtype, record.device) == ("hf:tiny-gpt", "last", "float32", "cpu")
     assert record.libraries.keys() == {"torch", "transformers", "tokenizers"}
@@ -94,8 +94,8 @@ def test_the_makers_may_mean_fewer_tokens_than_there_are_positions(
     copy_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     (copy_of("tiny-bert") / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
-    assert open_model("hf:tiny-bert", Rules(folders=(tmp_path,))).record.max_length == 20
-    assert open_model("hf:tiny-bert", Rules(folders=(tmp_path,)), max_length=40).record.max_length == 40
+    assert open_model("hf:tiny-bert", ModelRules(folders=(tmp_path,))).record.max_length == 20
+    assert open_model("hf:tiny-bert", ModelRules(folders=(tmp_path,)), max_length=40).record.max_length == 40
 
 
 def test_positions_that_stand_for_padding_are_not_read(folders: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_positions_that_stand_for_padding_are_not_read(folders: Path, tmp_path: 
         pad_token_id=0,
     )
     RobertaModel(config).save_pretrained(tmp_path / "roberta")
-    model = open_model("hf:roberta", Rules(folders=(tmp_path,)))
+    model = open_model("hf:roberta", ModelRules(folders=(tmp_path,)))
     assert model.record.max_length == 19
     assert model.encode(TEXTS, ["1"]).truncated == 3
 
@@ -155,5 +155,5 @@ def test_a_damaged_model_is_refused_without_the_servers_paths(
 ) -> None:
     damage(copy_of("tiny-bert"))
     with pytest.raises((UnreadableFile, UnsupportedFormat), match="tiny-bert") as caught:
-        open_model("hf:tiny-bert", Rules(folders=(tmp_path,)))
+        open_model("hf:tiny-bert", ModelRules(folders=(tmp_path,)))
     assert str(tmp_path) not in f"{caught.value} {caught.value.value}"

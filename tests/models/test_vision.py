@@ -17,7 +17,7 @@ from consilience.errors import InvalidRequest, UnreadableFile
 from consilience.models import vision
 from consilience.models.base import UnusableItem
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 
 MODELS = {
     "tiny-vit": ["blocks.0", "blocks.1", "blocks.2"],
@@ -74,7 +74,7 @@ def pool(state: torch.Tensor, pooling: str, prefix: int) -> torch.Tensor:
     ],
 )
 def test_every_layer_is_that_of_each_image_alone(
-    name: str, pooling: Pooling, used: str, rules: Rules, folders: Path
+    name: str, pooling: Pooling, used: str, rules: ModelRules, folders: Path
 ) -> None:
     model = open_model(f"timm:{name}", rules, pooling=pooling)
     assert [layer for layer, _ in model.layers] == [*MODELS[name], "pooled"]
@@ -87,7 +87,7 @@ def test_every_layer_is_that_of_each_image_alone(
             np.testing.assert_allclose(matrix[row], each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
 
 
-def test_batches_change_nothing(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_change_nothing(rules: ModelRules, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [encode(image) for image in PICTURES]
     monkeypatch.setattr(vision.torch, "get_num_threads", lambda: 2)
     whole = open_model("timm:tiny-vit", rules).encode(pictures, ["blocks.2"]).rows[0]
@@ -96,7 +96,7 @@ def test_batches_change_nothing(rules: Rules, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4)
 
 
-def test_the_record_says_what_was_done_to_the_images(rules: Rules) -> None:
+def test_the_record_says_what_was_done_to_the_images(rules: ModelRules) -> None:
     record = open_model("local:tiny-vit", rules).record
     assert record.preparation["input_size"] == "(3, 32, 32)"
     assert {"mean", "std", "interpolation", "crop_pct", "background"} <= record.preparation.keys()
@@ -104,7 +104,7 @@ def test_the_record_says_what_was_done_to_the_images(rules: Rules) -> None:
     assert record == open_model("local:tiny-vit", rules, pooling="cls").record
 
 
-def test_only_a_model_with_a_class_token_has_one(rules: Rules) -> None:
+def test_only_a_model_with_a_class_token_has_one(rules: ModelRules) -> None:
     for name in ("tiny-siglip", "tiny-resnet"):
         with pytest.raises(InvalidRequest, match="no class token"):
             open_model(f"timm:{name}", rules, pooling="cls")
@@ -112,7 +112,7 @@ def test_only_a_model_with_a_class_token_has_one(rules: Rules) -> None:
         open_model("local:tiny-vit", rules, pooling="last")
 
 
-def test_what_is_no_image_is_refused_by_its_place(rules: Rules) -> None:
+def test_what_is_no_image_is_refused_by_its_place(rules: ModelRules) -> None:
     with pytest.raises(UnusableItem) as caught:
         open_model("timm:tiny-vit", rules).encode([encode(PICTURES[0], "JPEG"), encode(PICTURES[0], "GIF")], ["pooled"])
     assert caught.value.index == 1
@@ -145,5 +145,5 @@ def test_a_damaged_model_is_refused(
 ) -> None:
     damage(copy_of("tiny-vit"))
     with pytest.raises(UnreadableFile, match="tiny-vit") as caught:
-        open_model("timm:tiny-vit", Rules(folders=(tmp_path,)))
+        open_model("timm:tiny-vit", ModelRules(folders=(tmp_path,)))
     assert str(tmp_path) not in str(caught.value)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.formats.items.making import ITEMS, album, jsonl, table, tarred, zipped
+from tests.formats.items.item_files import ITEMS, album, jsonl, table, tarred, zipped
 from tests.service.servers import Server, assert_problem
 
 JSONL = "application/jsonl"

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.formats.tables.writing import KINDS, MEDIA_TYPES, vectors, write
+from tests.formats.tables.table_files import KINDS, MEDIA_TYPES, vectors, write
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
 NPY = {"content-type": "application/x-npy"}

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from consilience.errors import StartupError
 from consilience.execution.addresses import Certificate, ClusterAddress
-from consilience.models.rules import Endpoint, Rules, find_packaged
+from consilience.models.rules import Endpoint, ModelRules, find_packaged_models
 from workers.settings import Settings, count_cores, read_settings
 
 
@@ -123,7 +123,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_models_are_what_this_machine_has_and_nothing_is_fetched() -> None:
-    assert Settings().rules == Rules(named=find_packaged())
+    assert Settings().rules == ModelRules(named=find_packaged_models())
     assert Settings().rules.allowed == ("*",)
 
 
@@ -136,10 +136,10 @@ def test_the_operator_says_which_models_there_are(tmp_path: Path, monkeypatch: p
     endpoint = {"url": "http://10.0.0.5:8080/v1", "model": "BAAI/bge-m3", "api_key": "sk-secret", "batch": 32}
     monkeypatch.setenv("CONSILIENCE_MODEL_ENDPOINTS", json.dumps({"tei": endpoint}))
     settings = read_settings()
-    assert settings.rules == Rules(
+    assert settings.rules == ModelRules(
         ("hf:acme/*", "baseline:*"),
         (tmp_path / "many",),
-        {**find_packaged(), "acme/tiny": tmp_path / "one model"},
+        {**find_packaged_models(), "acme/tiny": tmp_path / "one model"},
         True,
         {"tei": Endpoint("http://10.0.0.5:8080/v1", "BAAI/bge-m3", "sk-secret", 32)},
     )

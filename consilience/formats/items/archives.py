@@ -15,7 +15,7 @@ from consilience.errors import BadItem, TooLarge, UnreadableFile, UnsupportedFor
 from consilience.formats.checks import RATIO_LIMIT, check_limit, unpacked_limit
 from consilience.formats.items.item import ItemLimits, RawItem, RawItems, ViewChoice, ViewHeader, choose_views
 from consilience.formats.items.lines import Lines, find_id, find_views, read_objects
-from consilience.formats.numpy_files import BoundedFile, zip_faults
+from consilience.formats.numpy_files import BoundedFile, zip_errors
 from consilience.formats.open_file import FormatLimits
 
 #: The second one, with the column `file_name`, is how Hugging Face's image folders have it.
@@ -107,23 +107,23 @@ TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 #: Bytes of a long name, or of a file's attributes.
 NAME_LIMIT_BYTES = 65_536
 #: Files beside the pictures, attributes counted too.
-TAR_OTHERS_MAX = 10_000
+TAR_EXTRA_FILES_MAX = 10_000
 _FILES = (b"0", b"\0", b"7")
 _FOLDER, _LONG_NAME, _ATTRIBUTES, _SHARED_ATTRIBUTES = b"5", b"L", b"x", b"g"
 
 
 @dataclass(frozen=True)
-class Place:
+class FileRange:
     """Where a file's bytes lie."""
 
     start: int
     size: int
 
 
-class _Window(io.RawIOBase):
+class _RangeReader(io.RawIOBase):
     """A part of a file, as a file."""
 
-    def __init__(self, descriptor: int, place: Place) -> None:
+    def __init__(self, descriptor: int, place: FileRange) -> None:
         super().__init__()
         self._descriptor, self._at, self._end = descriptor, place.start, place.start + place.size
 
@@ -142,7 +142,7 @@ class _Window(io.RawIOBase):
 class TarArchive:
     """The files of a tar."""
 
-    def __init__(self, descriptor: int, places: dict[str, Place]) -> None:
+    def __init__(self, descriptor: int, places: dict[str, FileRange]) -> None:
         self._descriptor, self._places = descriptor, places
 
     def names(self) -> Iterator[str]:
@@ -161,7 +161,7 @@ class TarArchive:
     @contextmanager
     def lines(self, name: str) -> Iterator[Lines]:
         """As Archive."""
-        with io.BufferedReader(_Window(self._descriptor, self._places[name])) as stream:
+        with io.BufferedReader(_RangeReader(self._descriptor, self._places[name])) as stream:
             yield cast("Lines", stream)
 
 
@@ -170,8 +170,8 @@ def open_tar(path: Path, limits: ItemLimits) -> Iterator[TarArchive]:
     """Raises UnreadableFile, UnsupportedFormat (anything but files and folders), TooLarge (too many files)."""
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        places: dict[str, Place] = {}
-        for name, place in _read_headers(file.fileno(), size, limits.items * limits.views + TAR_OTHERS_MAX):
+        places: dict[str, FileRange] = {}
+        for name, place in _read_headers(file.fileno(), size, limits.items * limits.views + TAR_EXTRA_FILES_MAX):
             if name in places:
                 raise UnreadableFile(
                     "Two files of the tar have the same name.", value=ascii(name), hint="Write it again."
@@ -180,13 +180,13 @@ def open_tar(path: Path, limits: ItemLimits) -> Iterator[TarArchive]:
         yield TarArchive(file.fileno(), places)
 
 
-def _read_headers(descriptor: int, size: int, most: int) -> Iterator[tuple[str, Place]]:
+def _read_headers(descriptor: int, size: int, most: int) -> Iterator[tuple[str, FileRange]]:
     at, count, long_name = 0, 0, None
     while (header := os.pread(descriptor, BLOCK, at)).strip(b"\0"):
         count += 1
         check_limit("files", count, most)
         _check_header(header, at)
-        place, kind = Place(at + BLOCK, _number(header[124:136], at)), header[156:157]
+        place, kind = FileRange(at + BLOCK, _number(header[124:136], at)), header[156:157]
         if place.start + place.size > size:
             raise UnreadableFile(
                 "The tar ends inside of a file.", value=_name(header), hint="It was cut off: send it again."
@@ -243,7 +243,7 @@ def _decode(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 
 
-def _read_small(descriptor: int, place: Place) -> bytes:
+def _read_small(descriptor: int, place: FileRange) -> bytes:
     check_limit("bytes in a name", place.size, NAME_LIMIT_BYTES)
     return os.pread(descriptor, place.size, place.start)
 
@@ -270,7 +270,7 @@ ZIP_MAGIC = b"PK\x03\x04"
 DIRECTORY_LIMIT_BYTES = 16 * 2**20
 PIECE_BYTES = 2**20
 #: Files beside the pictures.
-ZIP_OTHERS_MAX = 1000
+ZIP_EXTRA_FILES_MAX = 1000
 _ENCRYPTED = 0x1
 
 
@@ -291,13 +291,13 @@ class ZipArchive:
 
     def read(self, name: str, limit: int) -> bytes:
         """As Archive."""
-        with zip_faults(f"The file {name!a}"), self._archive.open(self._members[name]) as stream:
+        with zip_errors(f"The file {name!a}"), self._archive.open(self._members[name]) as stream:
             return b"".join(_pieces(stream, limit))
 
     @contextmanager
     def lines(self, name: str) -> Iterator[Lines]:
         """As Archive."""
-        with zip_faults(f"The file {name!a}"), self._archive.open(self._members[name]) as stream:
+        with zip_errors(f"The file {name!a}"), self._archive.open(self._members[name]) as stream:
             yield cast("Lines", stream)
 
 
@@ -311,7 +311,7 @@ def _pieces(stream: IO[bytes], limit: int) -> Iterator[bytes]:
 def open_zip(path: Path, limits: ItemLimits) -> Iterator[ZipArchive]:
     """Raises UnreadableFile, UnsupportedFormat (encrypted, another compression than deflate), TooLarge."""
     with BoundedFile(path, DIRECTORY_LIMIT_BYTES) as file:
-        with zip_faults("The zip's directory"):
+        with zip_errors("The zip's directory"):
             archive = ZipFile(file)
         with archive:
             _check(archive.infolist(), path.stat().st_size, limits)
@@ -319,7 +319,7 @@ def open_zip(path: Path, limits: ItemLimits) -> Iterator[ZipArchive]:
 
 
 def _check(members: list[ZipInfo], packed: int, limits: ItemLimits) -> None:
-    check_limit("files", len(members), limits.items * limits.views + ZIP_OTHERS_MAX)
+    check_limit("files", len(members), limits.items * limits.views + ZIP_EXTRA_FILES_MAX)
     names = {member.filename for member in members}
     if len(names) < len(members):
         raise UnreadableFile("Two files of the zip have the same name.", hint="Write it again.")

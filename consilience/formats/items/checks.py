@@ -12,18 +12,18 @@ from typing import Self
 from consilience.contract.base import LABEL_LENGTH
 from consilience.errors import BadItem, InputError, InvalidRequest, MissingExtra, TooLarge
 from consilience.formats.checks import check_limit, unpacked_limit
-from consilience.formats.columns import digits_of, label_fault
+from consilience.formats.columns import format_integer, label_error
 from consilience.formats.items.item import Item, ItemLimits, OpenItems, RawItem, RawItems, ViewHeader
 from consilience.formats.open_file import FormatLimits
-from consilience.formats.sandbox import ConfinedProcess
+from consilience.formats.sandbox import SandboxedProcess
 
-_PROGRAM = "consilience.formats.items.picture_process"
+_PROGRAM = "consilience.formats.items.image_process"
 #: Seconds for one picture.
-PATIENCE_S = 20.0
+IMAGE_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageCheck:
     """What is known of a picture."""
 
     width: int = 0
@@ -37,7 +37,7 @@ class Picture:
         return self.width * self.height
 
 
-class PictureReader:
+class ImageChecker:
     """A process that decodes pictures, one after the other; started for the first one, gone when the context ends.
 
     Parameters
@@ -48,7 +48,7 @@ class PictureReader:
 
     def __init__(self, pixels_limit: int) -> None:
         self._pixels_limit = pixels_limit
-        self._process: ConfinedProcess | None = None
+        self._process: SandboxedProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -56,23 +56,23 @@ class PictureReader:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def examine(self, data: bytes) -> Picture:
+    def examine(self, data: bytes) -> ImageCheck:
         """What decoding it shows, be it the death of the process. Raises MissingExtra, Unavailable."""
         process = self._process = self._process or self._start()
         try:
             process.send(data)
-            return Picture(**json.loads(process.receive()))
+            return ImageCheck(**json.loads(process.receive()))
         except TooLarge:
             self._stop()
-            return Picture(fault="took too much time or memory to decode")
+            return ImageCheck(fault="took too much time or memory to decode")
         except InputError:
             self._stop()
-            return Picture(fault="made its decoder crash")
+            return ImageCheck(fault="made its decoder crash")
 
-    def _start(self) -> ConfinedProcess:
+    def _start(self) -> SandboxedProcess:
         if find_spec("PIL") is None:
             raise MissingExtra("Pictures need Pillow.", value="pillow", hint="Run: pip install 'consilience[images]'.")
-        return ConfinedProcess.start(_PROGRAM, [str(self._pixels_limit)], patience_s=PATIENCE_S)
+        return SandboxedProcess.start(_PROGRAM, [str(self._pixels_limit)], patience_s=IMAGE_TIMEOUT_S)
 
     def _stop(self) -> None:
         if self._process is not None:
@@ -102,8 +102,8 @@ def check_items(raw: RawItems, limits: ItemLimits) -> OpenItems:
             )
 
     def read() -> Iterator[Item]:
-        with PictureReader(limits.image_pixels) as pictures:
-            gate = _Gate(raw.views, limits, raw.packed_bytes, pictures)
+        with ImageChecker(limits.image_pixels) as pictures:
+            gate = _ItemChecker(raw.views, limits, raw.packed_bytes, pictures)
             for index, item in enumerate(raw.read()):
                 yield gate.check(index, item)
             gate.check_end()
@@ -112,13 +112,13 @@ def check_items(raw: RawItems, limits: ItemLimits) -> OpenItems:
 
 
 @dataclass
-class _Gate:
+class _ItemChecker:
     """What must be remembered from item to item."""
 
     views: tuple[ViewHeader, ...]
     limits: ItemLimits
     packed_bytes: int
-    pictures: PictureReader
+    pictures: ImageChecker
     ids: dict[str, None] = field(default_factory=dict)
     """In their order."""
     id_bytes: int = 0
@@ -144,8 +144,8 @@ class _Gate:
             raise BadItem("The file has no items.", hint="A dataset has at least one.")
 
     def _check_id(self, index: int, value: object) -> str:
-        label = str(index) if value is None else digits_of(value) if type(value) is int else value
-        if fault := label_fault(label):
+        label = str(index) if value is None else format_integer(value) if type(value) is int else value
+        if fault := label_error(label):
             raise BadItem(
                 f"The id of item {index} is {fault}.",
                 value=repr(value),
@@ -169,20 +169,20 @@ class _Gate:
 
     def _check_text(self, item: str, index: int, view: ViewHeader, value: object) -> bytes:
         if not isinstance(value, str):
-            raise _bad(item, index, view, "is missing" if value is None else "is no text", value)
+            raise _bad_item(item, index, view, "is missing" if value is None else "is no text", value)
         if not value.strip():
-            raise _bad(item, index, view, "is empty", value)
+            raise _bad_item(item, index, view, "is empty", value)
         try:
             data = value.encode()
         except UnicodeEncodeError:
-            raise _bad(item, index, view, "holds half of a surrogate pair", ascii(value)) from None
+            raise _bad_item(item, index, view, "holds half of a surrogate pair", ascii(value)) from None
         if len(data) > self.limits.text_bytes:
             raise _too_large(item, index, view, f"has {len(data)} bytes", self.limits.text_bytes, "bytes")
         return data
 
     def _check_picture(self, item: str, index: int, view: ViewHeader, value: object) -> bytes:
         if not isinstance(value, bytes):
-            raise _bad(item, index, view, "is missing" if value is None else "is no picture", value)
+            raise _bad_item(item, index, view, "is missing" if value is None else "is no picture", value)
         if len(value) > self.limits.image_bytes:
             raise _too_large(item, index, view, f"has {len(value)} bytes", self.limits.image_bytes, "bytes")
         digest = hashlib.sha256(value).digest()
@@ -197,7 +197,7 @@ class _Gate:
             size = f"has {picture.width} x {picture.height} pixels"
             raise _too_large(item, index, view, size, self.limits.image_pixels, "pixels")
         if picture.fault:
-            raise _bad(item, index, view, picture.fault, None)
+            raise _bad_item(item, index, view, picture.fault, None)
         self.pixels += picture.pixels
         allowed = self.limits.image_pixels + PIXELS_PER_BYTE * self.packed_bytes
         if self.pixels > allowed:
@@ -217,7 +217,7 @@ class _Gate:
             )
 
 
-def _bad(item: str, index: int, view: ViewHeader, fault: str, value: object) -> BadItem:
+def _bad_item(item: str, index: int, view: ViewHeader, fault: str, value: object) -> BadItem:
     return BadItem(
         f"Item {item!r}: its `{view.name}` {fault}.",
         value=item if value is None else value,

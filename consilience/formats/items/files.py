@@ -23,7 +23,7 @@ from consilience.formats.items.item import (
     ViewChoice,
     ViewHeader,
     choose_views,
-    kind_of,
+    kind_by_name,
 )
 from consilience.formats.items.lines import open_jsonl
 from consilience.formats.open_file import FormatLimits
@@ -72,7 +72,7 @@ def _kind(name: str, held: str) -> ViewKind:
     """Bytes are pictures whatever their name is, and strings are none."""
     if held == "bytes":
         return "image"
-    return "code" if kind_of(name) == "code" else "text"
+    return "code" if kind_by_name(name) == "code" else "text"
 
 
 def _unpack(piece: bytes, views: tuple[ViewHeader, ...], *, has_id: bool) -> Iterator[RawItem]:
@@ -148,7 +148,7 @@ def open_items(
         What is wrong with the file when it is opened; with its items, BadItem too, when they are read.
     """
     limits = limits or ItemLimits()
-    name = sniff(path) if media_type in (None, UNNAMED_MEDIA_TYPE) else MEDIA_TYPES.get(media_type)
+    name = detect_format(path) if media_type in (None, UNNAMED_MEDIA_TYPE) else MEDIA_TYPES.get(media_type)
     if name is None:
         raise UnsupportedFormat(
             "Datasets of this media type are not read.",
@@ -160,7 +160,7 @@ def open_items(
         yield check_items(raw, limits)
 
 
-def sniff(path: Path) -> str:
+def detect_format(path: Path) -> str:
     """The format's name, by the first bytes. Raises UnreadableFile (empty), UnsupportedFormat."""
     with path.open("rb") as file:
         head = file.read(archives.BLOCK)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from consilience.contract.datasets import ViewKind
 from consilience.errors import InvalidRequest, UnsupportedFormat
 from consilience.formats.checks import check_limit
-from consilience.formats.reading import canonical
+from consilience.formats.reading import canonical_json
 
 #: What the user says of the views: their names and kinds; None: as the file's own names and types say.
 ViewChoice = Mapping[str, ViewKind] | None
@@ -78,7 +78,7 @@ class OpenItems:
     read: Callable[[], Iterator[Item]]
 
 
-def kind_of(name: str) -> ViewKind:
+def kind_by_name(name: str) -> ViewKind:
     """What a view holds by its name: `code`, `code_2` and `full_code` hold code, likewise `image`; the rest text."""
     words = name.lower().split("_")
     for kind in ("code", "image"):
@@ -157,9 +157,9 @@ def pack_digest(items: Iterable[bytes]) -> str:
 
 def ids_digest(ids: Sequence[str]) -> str:
     """The digest of a dataset's ids: that of a stored column."""
-    return hashlib.sha256(canonical(list(ids))).hexdigest()
+    return hashlib.sha256(canonical_json(list(ids))).hexdigest()
 
 
 def dataset_digest(ids: str, views: Iterable[tuple[str, str, str]]) -> str:
     """SHA-256 over the digest of the ids, and name, kind and digest of each view."""
-    return hashlib.sha256(canonical({"ids": ids, "views": [list(view) for view in views]})).hexdigest()
+    return hashlib.sha256(canonical_json({"ids": ids, "views": [list(view) for view in views]})).hexdigest()

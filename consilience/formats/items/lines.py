@@ -9,11 +9,19 @@ import orjson
 
 from consilience.contract.datasets import ViewKind
 from consilience.errors import InvalidRequest, TooLarge, UnreadableFile
-from consilience.formats.items.item import ID_NAMES, ItemLimits, RawItem, RawItems, ViewChoice, choose_views, kind_of
+from consilience.formats.items.item import (
+    ID_NAMES,
+    ItemLimits,
+    RawItem,
+    RawItems,
+    ViewChoice,
+    choose_views,
+    kind_by_name,
+)
 
 #: Of one line: parsing takes some ten times as much.
 LINE_LIMIT_BYTES = 4 * 2**20
-_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines(Protocol):
@@ -33,7 +41,7 @@ def open_jsonl(path: Path, choice: ViewChoice, limits: ItemLimits) -> Iterator[R
     with path.open("rb") as file:
         first = next(read_objects(file), {})
         views = choose_views(find_views(first), choice, limits)
-        refuse_pictures([view.name for view in views if view.kind == "image"])
+        refuse_image_views([view.name for view in views if view.kind == "image"])
 
         def read() -> Iterator[RawItem]:
             file.seek(0)
@@ -55,7 +63,7 @@ def read_objects(file: Lines) -> Iterator[dict[str, Any]]:
                 limit=LINE_LIMIT_BYTES,
                 hint="One JSON object a line.",
             )
-        if text := line.removeprefix(_MARK if number == 1 else b"").strip():
+        if text := line.removeprefix(_BYTE_ORDER_MARK if number == 1 else b"").strip():
             yield _parse(text, number)
 
 
@@ -75,7 +83,7 @@ def _parse(text: bytes, number: int) -> dict[str, Any]:
 
 def find_views(item: Mapping[str, Any]) -> dict[str, ViewKind]:
     """The fields that can be views, in their order, with their kinds by their names."""
-    return {name: kind_of(name) for name, value in item.items() if isinstance(value, str) and name not in ID_NAMES}
+    return {name: kind_by_name(name) for name, value in item.items() if isinstance(value, str) and name not in ID_NAMES}
 
 
 def find_id(item: Mapping[str, Any]) -> object:
@@ -83,7 +91,7 @@ def find_id(item: Mapping[str, Any]) -> object:
     return next((item[name] for name in ID_NAMES if name in item), None)
 
 
-def refuse_pictures(names: list[str]) -> None:
+def refuse_image_views(names: list[str]) -> None:
     """A picture is bytes, for which JSON has no place."""
     if names:
         raise InvalidRequest(

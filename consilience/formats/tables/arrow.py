@@ -138,7 +138,7 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnLayout:
     """Indices of the columns that are read."""
 
     layers: tuple[int, ...]
@@ -146,7 +146,7 @@ class Layout:
     groups: int | None
 
 
-def choose_layout(schema: pa.Schema) -> Layout:
+def choose_layout(schema: pa.Schema) -> ColumnLayout:
     """Lists of floats are layers, `id` and `group` say what the rows are, and nothing else is read.
 
     Raises UnsupportedDtype (no list of floats; ids of another type), UnsupportedFormat (a name twice),
@@ -163,8 +163,8 @@ def choose_layout(schema: pa.Schema) -> Layout:
             "several layers are several columns.",
         )
     others = [index for index in range(len(schema)) if index not in layers]
-    layout = Layout(layers, _choose_labels(schema, others, ID_NAMES), _choose_labels(schema, others, GROUP_NAMES))
-    _refuse_twins(schema, layout)
+    layout = ColumnLayout(layers, _choose_labels(schema, others, ID_NAMES), _choose_labels(schema, others, GROUP_NAMES))
+    _refuse_duplicate_names(schema, layout)
     return layout
 
 
@@ -174,7 +174,7 @@ def is_vector(kind: pa.DataType) -> bool:
     return is_list and kind.value_type in DTYPES
 
 
-def describe_header(table: Table, layout: Layout) -> dict[str, Any]:
+def describe_header(table: Table, layout: ColumnLayout) -> dict[str, Any]:
     """What the other process is told first."""
     fields = [table.schema.field(index) for index in layout.layers]
     ids, groups = (None if index is None else table.schema.field(index).name for index in (layout.ids, layout.groups))
@@ -219,7 +219,7 @@ def _is_label(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _refuse_twins(schema: pa.Schema, layout: Layout) -> None:
+def _refuse_duplicate_names(schema: pa.Schema, layout: ColumnLayout) -> None:
     """Columns are asked for by name."""
     for index in (*layout.layers, layout.ids, layout.groups):
         if index is not None and schema.names.count(schema.field(index).name) > 1:

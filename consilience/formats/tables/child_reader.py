@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from consilience.errors import ConsilienceError, TooLarge, UnreadableFile
-from consilience.formats.sandbox import PIECE_LIMIT_BYTES, release
+from consilience.formats.sandbox import PIECE_LIMIT_BYTES, release_pages
 from consilience.formats.tables.arrow import (
     ArrowFile,
     ArrowStream,
@@ -21,7 +21,7 @@ from consilience.formats.tables.arrow import (
 )
 from consilience.formats.tables.items import describe_columns, read_items
 
-QUESTION_LIMIT_BYTES = 65_536
+REQUEST_LIMIT_BYTES = 65_536
 _TABLES: dict[str, Callable[[mmap.mmap, int], Table]] = {
     "parquet": ParquetTable,
     "arrow-file": ArrowFile,
@@ -31,15 +31,15 @@ _TABLES: dict[str, Callable[[mmap.mmap, int], Table]] = {
 Piece = bytes | memoryview
 
 
-def answer_questions(channel: Connection, kind: str, data: mmap.mmap, unpacked_limit: int) -> None:
+def serve_requests(channel: Connection, kind: str, data: mmap.mmap, unpacked_limit: int) -> None:
     """Until the other end is closed."""
-    answers = Answers(kind, data, unpacked_limit)
+    answers = ChildTableReader(kind, data, unpacked_limit)
     with suppress(EOFError, ConnectionError):
-        while question := channel.recv_bytes(QUESTION_LIMIT_BYTES):
+        while question := channel.recv_bytes(REQUEST_LIMIT_BYTES):
             _send(channel, answers.pieces(json.loads(question)))
 
 
-class Answers:
+class ChildTableReader:
     """What can be asked about a table.
 
     Parameters
@@ -60,7 +60,7 @@ class Answers:
         """The answer, piece by piece; what was read of the file for one is let go before the next."""
         for piece in self._read(question):
             yield piece
-            release(self._data)
+            release_pages(self._data)
 
     def _read(self, question: dict[str, Any]) -> Iterator[Piece]:
         # Opened here and not before, so that what is wrong with the file is an answer.

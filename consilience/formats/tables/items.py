@@ -15,7 +15,7 @@ Value = bytes | memoryview | None
 
 #: Rows of one batch: pictures are large, and a batch is in memory.
 ROWS = 256
-ROWS_WITH_PICTURES = 16
+ROWS_WITH_IMAGES = 16
 #: Bytes of some rows together.
 PIECE_BYTES = 2**18
 #: As `consilience.formats.items.files` reads it.
@@ -36,14 +36,14 @@ def describe_columns(schema: pa.Schema) -> dict[str, Any]:
             raise UnsupportedDtype(
                 f"The column `{field.name}` holds neither strings nor integers.", value=str(field.type)
             )
-    views = {field.name: held for field in schema if field.name not in ID_NAMES and (held := _held(field.type))}
+    views = {field.name: held for field in schema if field.name not in ID_NAMES and (held := _content_kind(field.type))}
     return {"id": found[0].name if found else None, "views": views}
 
 
 def read_items(table: Table, id_name: str | None, names: list[str]) -> Iterator[memoryview]:
     """Some rows, again and again: of each the id, where there is one, then these columns, each value behind its length."""
     known = describe_columns(table.schema)["views"]
-    rows = ROWS_WITH_PICTURES if "bytes" in (known[name] for name in names) else ROWS
+    rows = ROWS_WITH_IMAGES if "bytes" in (known[name] for name in names) else ROWS
     wanted = [*([id_name] if id_name is not None else []), *names]
     piece = bytearray()
     for values in zip(*(_values(table, name, rows) for name in wanted), strict=True):
@@ -77,7 +77,7 @@ def _value(value: pa.Scalar) -> Value:
     return str(value.as_py()).encode("utf-8", "surrogateescape")
 
 
-def _held(kind: pa.DataType) -> str | None:
+def _content_kind(kind: pa.DataType) -> str | None:
     if _is_text(kind):
         return "text"
     if types.is_struct(kind):

@@ -20,10 +20,10 @@ import numpy as np
 
 from consilience import errors
 from consilience.errors import ConsilienceError, MissingExtra, TooLarge, UnreadableFile
-from consilience.formats.checks import check_limit, check_shape, gather, unpacked_limit
+from consilience.formats.checks import check_limit, check_shape, combine_tensors, unpacked_limit
 from consilience.formats.columns import parse_column
 from consilience.formats.open_file import Array, FormatLimits, OpenFile, Tensor
-from consilience.formats.sandbox import ConfinedProcess
+from consilience.formats.sandbox import SandboxedProcess
 
 PARQUET_MAGIC = b"PAR1"
 ARROW_FILE_MAGIC = b"ARROW1"
@@ -48,18 +48,18 @@ def check_arrow_file(descriptor: int, size: int) -> None:
 def check_arrow_stream(descriptor: int, size: int) -> None:
     """A message at the start, and the mark of the end: without it nobody could tell a whole stream from a part."""
     if os.pread(descriptor, len(ARROW_STREAM_MAGIC), 0) != ARROW_STREAM_MAGIC:
-        raise _no_such("Arrow stream", "start", os.pread(descriptor, 16, 0))
+        raise _missing_magic("Arrow stream", "start", os.pread(descriptor, 16, 0))
     tail = os.pread(descriptor, len(_STREAM_END), max(0, size - len(_STREAM_END)))
     if tail != _STREAM_END:
-        raise _no_such("Arrow stream", "end", tail)
+        raise _missing_magic("Arrow stream", "end", tail)
 
 
 def _check_marks(what: str, descriptor: int, size: int, magic: bytes) -> None:
     head, tail = os.pread(descriptor, 16, 0), os.pread(descriptor, 16, max(0, size - 16))
     if not head.startswith(magic):
-        raise _no_such(what, "start", head)
+        raise _missing_magic(what, "start", head)
     if not tail.endswith(magic):
-        raise _no_such(what, "end", tail)
+        raise _missing_magic(what, "end", tail)
     length = int.from_bytes(tail[: -len(magic)][-_LENGTH_BYTES:], "little")
     if length + len(magic) * 2 + _LENGTH_BYTES > size:
         raise UnreadableFile(
@@ -76,7 +76,7 @@ def _check_marks(what: str, descriptor: int, size: int, magic: bytes) -> None:
         )
 
 
-def _no_such(what: str, end: str, found: bytes) -> UnreadableFile:
+def _missing_magic(what: str, end: str, found: bytes) -> UnreadableFile:
     return UnreadableFile(
         f"This is no whole {what}: the mark at its {end} is missing.",
         value=found,
@@ -118,7 +118,7 @@ class TableReader:
     def __init__(self, kind: str, descriptor: int, unpacked_limit: int) -> None:
         self._words = (str(descriptor), kind, str(unpacked_limit))
         self._descriptor = descriptor
-        self._process: ConfinedProcess | None = None
+        self._process: SandboxedProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -150,17 +150,17 @@ class TableReader:
             if not answered:  # nobody waits for the rest; the next question gets a new process
                 self.close()
         if error is not None:
-            raise _revive(error)
+            raise _rebuild_error(error)
 
-    def _start(self) -> ConfinedProcess:
+    def _start(self) -> SandboxedProcess:
         if find_spec("pyarrow") is None:
             raise MissingExtra(
                 "Parquet and Arrow need pyarrow.", value="pyarrow", hint="Run: pip install 'consilience[parquet]'."
             )
-        return ConfinedProcess.start(_PROGRAM, self._words, descriptors=(self._descriptor,), variables=_VARIABLES)
+        return SandboxedProcess.start(_PROGRAM, self._words, descriptors=(self._descriptor,), variables=_VARIABLES)
 
 
-def _revive(document: dict[str, Any]) -> ConsilienceError:
+def _rebuild_error(document: dict[str, Any]) -> ConsilienceError:
     """The error that the other process described."""
     kind = _ERRORS.get(document.pop("code"), UnreadableFile)
     return kind(document.pop("detail"), **document)
@@ -206,7 +206,7 @@ def _open_table(
         allowed = unpacked_limit(packed, limits)
         with TableReader(kind, file.fileno(), allowed) as reader:
             header = _Header.parse(_read_json(reader.ask(read="header"), HEADER_LIMIT_BYTES, "The table's header"))
-            bare = gather(_tensors(reader, header, allowed, limits), limits)
+            bare = combine_tensors(_tensors(reader, header, allowed, limits), limits)
             largest = min(limits.column_bytes, allowed)
             ids, groups = (_read_column(reader, name, largest) for name in (header.ids, header.groups))
             yield bare.with_columns(ids, groups, (header.ids or "ids", header.groups or "groups"))

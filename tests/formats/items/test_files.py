@@ -10,7 +10,7 @@ from consilience.contract.datasets import ViewKind
 from consilience.errors import InvalidRequest, UnreadableFile, UnsupportedFormat
 from consilience.formats.items.files import MEDIA_TYPES, open_items
 from consilience.formats.items.item import Item
-from tests.formats.items.making import ITEMS, album, jsonl, picture, table, tarred, zipped
+from tests.formats.items.item_files import ITEMS, album, jsonl, picture, table, tarred, zipped
 
 TEXTS = {name: [item[name] for item in ITEMS] for name in ("id", "text", "code")}
 WANTED = [Item(item["id"], (item["text"].encode(), item["code"].encode())) for item in ITEMS]

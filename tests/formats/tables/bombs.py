@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from consilience.errors import ConsilienceError, InvalidShape, TooLarge
-from tests.formats.tables.writing import vectors, write
+from tests.formats.tables.table_files import vectors, write
 
 ROWS = np.random.default_rng(0).standard_normal((40_000, 8)).astype("f4")
 

@@ -14,7 +14,7 @@ import pytest
 from consilience.errors import ConsilienceError, TooLarge, Unavailable, UnreadableFile
 from consilience.formats.files import open_path, read_layers
 from tests.formats.tables.bombs import BOMBS
-from tests.formats.tables.writing import KINDS, vectors, write
+from tests.formats.tables.table_files import KINDS, vectors, write
 
 ROWS = np.random.default_rng(0).standard_normal((40_000, 64)).astype("f4")
 ZEROS = [0.0] * 20_000_000

@@ -14,7 +14,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from tests.formats.items.making import ITEMS, album, jsonl, moving, picture, table, tarred, zipped
+from tests.formats.items.item_files import ITEMS, album, jsonl, moving, picture, table, tarred, zipped
 from tests.hostile.corpus.arrays import Shell
 from tests.hostile.corpus.attack import Attack, post
 from tests.hostile.corpus.tables import PARQUET

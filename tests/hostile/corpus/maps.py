@@ -2,14 +2,14 @@
 
 import json
 
-from consilience.formats.map_files import CARD
+from consilience.formats.map_files import CARD_KEY
 from tests.hostile.corpus.arrays import ARRAYS, SAFETENSORS, entry, tensors
 from tests.hostile.corpus.attack import Attack, post
 
 
 def card(text: object) -> bytes:
     """A file with one tensor and something for a card."""
-    return tensors({"__metadata__": {CARD: text}, "a": entry(0, 48)}, bytes(48))
+    return tensors({"__metadata__": {CARD_KEY: text}, "a": entry(0, 48)}, bytes(48))
 
 
 CARDS = {
@@ -20,7 +20,7 @@ CARDS = {
     "a card of NaN": card(json.dumps({"quality": float("nan")})),
     "a card of half a character": card('{"name": "\\ud800"}'),
     "a card of a million digits": card('{"n": ' + "9" * 900_000 + "}"),
-    "metadata that is a list": tensors({"__metadata__": [CARD], "a": entry(0, 48)}, bytes(48)),
+    "metadata that is a list": tensors({"__metadata__": [CARD_KEY], "a": entry(0, 48)}, bytes(48)),
 }
 
 ATTACKS: dict[str, Attack] = {

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.formats.tables.bombs import BOMBS
-from tests.formats.tables.writing import KINDS, MEDIA_TYPES, lists, vectors, write
+from tests.formats.tables.table_files import KINDS, MEDIA_TYPES, lists, vectors, write
 from tests.hostile.corpus.arrays import Shell
 from tests.hostile.corpus.attack import Attack, upload
 

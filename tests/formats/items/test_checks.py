@@ -1,0 +1,186 @@
+"""Items that cannot be used are refused, and the error names the item."""
+
+import io
+import json
+import struct
+import tarfile
+import zlib
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from consilience.errors import BadItem, ConsilienceError, InvalidRequest, TooLarge, UnreadableFile, UnsupportedDtype
+from consilience.formats.items.files import open_items
+from consilience.formats.items.item import Item, ItemLimits
+from tests.formats.items.item_files import album, jsonl, moving, picture, table, tarred, zipped
+
+LIMITS = ItemLimits(
+    items=10, views=3, text_bytes=100, image_bytes=50_000, image_pixels=40_000, unpacked_bytes=200_000, column_bytes=500
+)
+
+
+def read(path: Path, data: bytes, limits: ItemLimits = LIMITS) -> list[Item]:
+    file = path / "items"
+    file.write_bytes(data)
+    with open_items(file, None, None, limits) as opened:
+        return list(opened.read())
+
+
+def shown(one: bytes, name: str = "p") -> bytes:
+    """An archive of one item with this picture."""
+    return zipped({"manifest.jsonl": jsonl([{"id": name, "image": "1.png"}]), "1.png": one})
+
+
+def ids(*names: object) -> bytes:
+    return jsonl([{"id": name, "text": "x"} for name in names])
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that is small and unpacks to black pixels, as many as its header says."""
+    row = zlib.compressobj(9)
+    data = b"".join(row.compress(bytes(1 + width // 8)) for _ in range(height)) + row.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
+    packed = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+#: Of an album's tar before the blocks at its end.
+TAR_BYTES = 512 * sum(1 - -len(data) // 512 for data in album().values())
+ENDLESS = tarred(album()).rstrip(b"\0").ljust(TAR_BYTES, b"\0")[:TAR_BYTES]
+ENCRYPTED = zipped(album()).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
+HUGE = b"\x7f\xff\xff\xff"
+
+BAD = {
+    "an id twice": (ids("a", "b", "a"), BadItem, "Items 0 and 2 have the same id: 'a'"),
+    "an id as string and number": (ids("7", 7), BadItem, "Items 0 and 1 have the same id: '7'"),
+    "an empty id": (ids("a", ""), BadItem, "The id of item 1 is 0 characters long"),
+    "a long id": (ids("a" * 257), BadItem, "The id of item 0 is 257 characters long"),
+    "an id with a line break": (ids("a\nb"), BadItem, "The id of item 0 is not printable"),
+    "an id that is no label": (ids(["a"]), BadItem, "The id of item 0 is a list"),
+    "an id that is a number": (ids(1.5), BadItem, "a number that is no integer"),
+    "an id that is null in a table": (
+        table({"id": ["a", None], "text": ["x", "y"]}),
+        BadItem,
+        "The id of item 1 is 0 characters long",
+    ),
+    "ids that are floats": (table({"id": [1.5], "text": ["x"]}), UnsupportedDtype, "neither strings nor integers"),
+    "id and ids": (table({"id": ["a"], "ids": ["a"], "text": ["x"]}), InvalidRequest, "several of the columns"),
+    "many ids": (ids(*(f"{number}{'x' * 240}" for number in range(4))), TooLarge, "bytes of ids"),
+    "an empty text": (jsonl([{"id": "a", "text": "x"}, {"id": "b", "text": ""}]), BadItem, "Item 'b': its `text` is empty"),
+    "a blank text": (jsonl([{"id": "a", "text": " \n\t"}]), BadItem, "Item 'a': its `text` is empty"),
+    "a missing text": (jsonl([{"id": "a", "text": "x"}, {"id": "b"}]), BadItem, "Item 'b': its `text` is missing"),
+    "a null in a table": (table({"id": ["a", "b"], "text": ["x", None]}), BadItem, "Item 'b': its `text` is missing"),
+    "a text that is a number": (jsonl([{"id": "a", "text": "x"}, {"id": "b", "text": 3}]), BadItem, "is no text"),
+    "a long text": (jsonl([{"id": "a", "text": "ä" * 51}]), TooLarge, "Item 'a': its `text` has 102 bytes, the limit is 100"),
+    "bytes that are no UTF-8 in a table": (
+        table({"id": ["a"], "text": pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())}),
+        UnreadableFile,
+        "table cannot be read",
+    ),
+    "too many items": (ids(*range(11)), TooLarge, "11 items, the limit is 10"),
+    "too many views": (jsonl([{"a": "x", "b": "x", "c": "x", "d": "x"}]), TooLarge, "4 views, the limit is 3"),
+    "a view's name": (jsonl([{"bad name!": "x"}]), InvalidRequest, "A view's name has 1 to 64"),
+    "no items": (table({"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}), BadItem, "no items"),
+    "no JSON": (b'{"id": "a", "text": "x"}\n{"id": NaN}\n', UnreadableFile, "Line 2 is not JSON"),
+    "a lone surrogate": (b'{"id": "a", "text": "\\ud800"}\n', UnreadableFile, "Line 1 is not JSON"),
+    "no UTF-8": (b'{"id": "a", "text": "\xff"}\n', UnreadableFile, "Line 1 is not JSON"),
+    "a line that is a list": (b'{"id": "a", "text": "x"}\n[1]\n', UnreadableFile, "Line 2 is no JSON object"),
+    "an endless line": (b'{"id": "a", "text": "' + b"x" * 5_000_000, TooLarge, "Line 1 has more than 4194304 bytes"),
+    "a line without bottom": (b'{"text": ' + b"[" * 100_000, UnreadableFile, "Line 1 is not JSON"),
+    "a missing picture": (
+        zipped({"manifest.jsonl": jsonl([{"id": "p", "image": "2.png"}]), "1.png": picture()}),
+        BadItem,
+        "Item 'p': the archive has no file '2.png'",
+    ),
+    "a path out of the archive": (
+        tarred({"manifest.jsonl": jsonl([{"id": "p", "image": "../../etc/passwd"}])}),
+        BadItem,
+        "Item 'p': the archive has no file",
+    ),
+    "an absolute path": (tarred({"manifest.jsonl": jsonl([{"id": "p", "image": "/etc/passwd"}])}), BadItem, "no file"),
+    "no picture": (shown(b"GIF89a, or so"), BadItem, "Item 'p': its `image` is no picture of a kind that is read here"),
+    "another kind of picture": (shown(picture(kind="BMP")), BadItem, "PNG, JPEG, WEBP"),
+    "an empty picture": (shown(b""), BadItem, "is no picture"),
+    "a cut picture": (shown(picture(size=(90, 90), kind="JPEG")[:-200]), BadItem, r"cannot be decoded \(OSError"),
+    "a damaged picture": (shown(picture()[:-20] + bytes(20)), BadItem, "Item 'p': its `image`"),
+    "a picture that moves": (shown(moving()), BadItem, "moves; an item is one picture"),
+    "another that moves": (shown(moving("WEBP")), BadItem, "moves; an item is one picture"),
+    "a large picture": (shown(picture(size=(201, 200))), TooLarge, "Item 'p': .* 201 x 200 pixels, the limit is 40000"),
+    "a bomb": (shown(bomb(20_000, 20_000)), TooLarge, "20000 x 20000 pixels"),
+    "a picture of no pixels": (shown(bomb(0, 5)), BadItem, "Item 'p': its `image`"),
+    "a picture of 2^31 pixels a side": (shown(bomb(8, 2)[:16] + HUGE * 2 + bomb(8, 2)[24:]), BadItem, "Item 'p'"),
+    "a heavy picture": (shown(picture() + bytes(60_000)), TooLarge, "Item 'p': its `image` has 50001 bytes"),
+    "one heavy picture shown by many": (
+        zipped({
+            "manifest.jsonl": jsonl([{"id": f"{number}", "image": "1.png"} for number in range(9)]),
+            "1.png": picture() + bytes(zlib.adler32(b"x") % 256 for _ in range(40_000)),
+        }),
+        TooLarge,
+        "unpack to more than",
+    ),
+    "a zip bomb": (zipped({"manifest.jsonl": b" " * 10_000_000}), TooLarge, "The zip has"),
+    "an encrypted zip": (ENCRYPTED, ConsilienceError, "encrypted"),
+    "a zip cut off": (zipped(album())[:-30], UnreadableFile, "zip"),
+    "a tar cut off": (tarred(album())[:3000], UnreadableFile, "tar"),
+    "a tar without its end": (ENDLESS, UnreadableFile, "The tar has no end"),
+    "a tar with a damaged header": (tarred(album())[:1024] + b"x" * 512, UnreadableFile, "should be a header"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_used_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    data, error, said = BAD[name]
+    with pytest.raises(error, match=said):
+        read(tmp_path, data)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_a_tar_holds_files_and_no_links_or_devices(tmp_path: Path, kind: bytes) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        info = tarfile.TarInfo("1.png")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(ConsilienceError, match=r"'1.png', which is neither a file nor a folder"):
+        read(tmp_path, file.getvalue())
+
+
+def test_a_tar_whose_attributes_are_endless_is_refused_unread(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("././@PaxHeader")
+    info.type, info.size = tarfile.XHDTYPE, 2**20
+    with pytest.raises(TooLarge, match="bytes in a name"):
+        read(tmp_path, info.tobuf() + bytes(2**20) + tarred(album()))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
+def test_pictures_of_every_mode_are_read(tmp_path: Path, mode: str) -> None:
+    file = io.BytesIO()
+    Image.new(mode, (8, 6)).save(file, "JPEG" if mode == "CMYK" else "PNG")
+    assert read(tmp_path, shown(file.getvalue())) == [Item("p", (file.getvalue(),))]
+
+
+def test_one_picture_may_be_shown_by_many_items_and_is_decoded_once(tmp_path: Path) -> None:
+    items = [{"id": str(number), "image": "1.png", "text": "x"} for number in range(10)]
+    read_items = read(tmp_path, zipped({"manifest.jsonl": jsonl(items), "1.png": picture()}))
+    assert {item.values[0] for item in read_items} == {picture()}
+
+
+def test_the_pictures_of_a_file_may_not_have_too_many_pixels_together(tmp_path: Path) -> None:
+    """Each is small enough, and so is the file; decoding all of them would take long."""
+    bombs = {f"{number}.png": bomb(8 * (990 + number), 990) for number in range(10)}
+    data = zipped({"manifest.jsonl": jsonl([{"id": name, "image": name} for name in bombs]), **bombs})
+    with pytest.raises(
+        TooLarge, match=r"Item '\d.png': its `image` brings the pictures of this file to too many pixels"
+    ):
+        read(tmp_path, data, ItemLimits(image_pixels=8_000_000))
+
+
+def test_a_number_without_end_is_no_id(tmp_path: Path) -> None:
+    text = json.dumps({"text": "x"})[:-1] + ', "id": 1' + "0" * 5000 + "}"
+    with pytest.raises(ConsilienceError):
+        read(tmp_path, text.encode())
