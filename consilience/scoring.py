@@ -13,29 +13,30 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, Never
+from typing import Any, Never
 
 import numpy as np
 
 from consilience import __version__
 from consilience.contract.alignments import Aggregate, Preparation, ScoringOptions
-from consilience.contract.call_options import (
+from consilience.contract.jobs import Plan
+from consilience.contract.keywords import (
     DEFAULT_INTERVAL,
     BuilderArgument,
     EstimateArgument,
-    GalleryArgument,
+    GallerySizesArgument,
     IntervalArgument,
     LayersArgument,
     MetricsArgument,
     NullArgument,
+    Pairing,
     PreparationArgument,
-    read_options,
 )
-from consilience.contract.jobs import Plan
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.pointers import prefixed
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.contract.search import Approximate
+from consilience.contract.validation import read_options
 from consilience.formats.columns import check_length, parse_column
 from consilience.formats.file_layers import find_file_layers
 from consilience.formats.files import OpenFile, load_layers, open_path
@@ -48,7 +49,7 @@ from consilience.numerics.knn.devices import check_device
 from consilience.numerics.rows.arrays import split_layers
 from consilience.numerics.rows.parallel import HERE, Parts
 from consilience.numerics.rows.prepared import find_clamp, find_exact_clamp
-from consilience.numerics.rows.sources import ArrayLayer, ConcatLayer, Layer, SelectedLayer, Source
+from consilience.numerics.rows.sources import ArrayLayer, ConcatLayer, RawLayer, SelectedLayer, SideSource
 from consilience.numerics.stats.intervals import list_length
 from consilience.planning.alignments import (
     CostLimits,
@@ -92,9 +93,9 @@ def score(
     interval: IntervalArgument = DEFAULT_INTERVAL,
     estimate: EstimateArgument = "all",
     builder: BuilderArgument = "auto",
-    gallery_sizes: GalleryArgument = None,
+    gallery_sizes: GallerySizesArgument = None,
     memory_budget_bytes: int | None = None,
-    pairing: Literal["row", "id"] = "row",
+    pairing: Pairing = "row",
     seed: int = 0,
     metadata: dict[str, Any] | None = None,
     ids: Columns = (None, None),
@@ -163,8 +164,8 @@ def score(
     ------
     InvalidOption
         A TypeError: a keyword that does not exist, or keywords beside `options`.
-    pydantic.ValidationError
-        Option values that are not allowed, each with its place.
+    InvalidRequest
+        An option whose value is not allowed, with its JSON pointer.
     InputError
         Sides that cannot be scored, with the offending value: see `consilience.errors`.
     Unavailable
@@ -184,24 +185,24 @@ def score(
     return score_sources(chosen, side_a, side_b, FreshGraphs(), report, device=device)
 
 
-def open_source(value: object, side: str) -> Source:
+def open_source(value: object, side: str) -> SideSource:
     """Read one side of a local call: an array, a mapping of arrays, or a path, which errors then name."""
     if isinstance(value, str | Path):
         path = Path(value)
         with prefixed(f"File {path}"), open_path(path) as file:
-            return Source(path.stem, _open_layers(path, file), ids=file.ids, groups=file.groups)
+            return SideSource(path.stem, _open_layers(path, file), ids=file.ids, groups=file.groups)
     layers = split_layers(value, side)
-    return Source(side, [ArrayLayer(name, array) for name, array in layers.items()])
+    return SideSource(side, [ArrayLayer(name, array) for name, array in layers.items()])
 
 
-def _open_layers(path: Path, file: OpenFile) -> Sequence[Layer]:
+def _open_layers(path: Path, file: OpenFile) -> Sequence[RawLayer]:
     """Large layers are read where they lie, where the format lets them; the others are loaded."""
     if path.stat().st_size > LOADED_BYTES and (found := find_file_layers(path, file)) is not None:
         return found
     return [ArrayLayer(name, array) for name, array in load_layers(file)]
 
 
-def with_columns(source: Source, ids: object, groups: object, side: str) -> Source:
+def with_columns(source: SideSource, ids: object, groups: object, side: str) -> SideSource:
     """The side with the ids and groups that are given beside it."""
     return replace(
         source,
@@ -225,8 +226,8 @@ def open_anew(key: SideKey, build: Callable[[], Side]) -> Side:  # noqa: ARG001 
 
 def score_sources(
     options: ScoringOptions,
-    a: Source,
-    b: Source,
+    a: SideSource,
+    b: SideSource,
     graphs: GraphSource,
     report: Report,
     *,
@@ -263,8 +264,8 @@ def score_sources(
 
 def open_comparison(
     options: ScoringOptions,
-    a: Source,
-    b: Source,
+    a: SideSource,
+    b: SideSource,
     graphs: GraphSource,
     report: Report,
     *,
@@ -299,7 +300,7 @@ def open_comparison(
 
 def _side_key(options: ScoringOptions, paired: Paired, side: str, rows_bytes: int) -> SideKey:
     """What a side depends on beside the options that are the same for all: its rows, groups, layers, and how they are read."""
-    source: Source = getattr(paired, side)
+    source: SideSource = getattr(paired, side)
     layer = source.layers[0]
     rows = (
         (id(layer.layer), sha256(layer.index.tobytes()).digest()) if isinstance(layer, SelectedLayer) else (id(layer),)
@@ -372,11 +373,11 @@ def _open_side(
         parts=parts,
         rows_bytes=rows_bytes,
         device=device,
-        lasting=source.lasting,
+        lasting=source.persistent,
     )
 
 
-def _find_clamps(preparation: Preparation, layers: Sequence[Layer]) -> tuple[float | None, ...]:
+def _find_clamps(preparation: Preparation, layers: Sequence[RawLayer]) -> tuple[float | None, ...]:
     if preparation.profile == "prh":
         return find_clamp(layers, preparation.clamp_quantile, preparation.clamp_scope)
     if preparation.profile == "prh_exact":
@@ -394,7 +395,7 @@ def _list_length(options: ScoringOptions, n: int, neighbours_max: int) -> int:
     return min(list_length(n, max(wanted)), neighbours_max) if population else max(wanted)
 
 
-def _summarise(source: Source, side: Side) -> SideSummary:
+def _summarise(source: SideSource, side: Side) -> SideSummary:
     return SideSummary(id=source.id, name=source.name, n=source.n, layers=tuple(layer.name for layer in side.layers))
 
 

@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from consilience.contract.base import METADATA_LIMIT_BYTES, Name
+from consilience.contract.validation import explain
 from consilience.errors import InvalidRequest, QuotaExceeded, TooLarge, UnsupportedFormat
-from service.problems import explain
 
 #: Bytes collected before they go to a thread: one hop a megabyte, not one a packet.
 BATCH_BYTES = 2**20

@@ -6,12 +6,10 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
-from pydantic import ValidationError
 
 from consilience.client.bodies import FormBody, Source, body_of, stored_id
 from consilience.client.transport import Request, error_of, get, read
@@ -20,8 +18,9 @@ from consilience.contract.base import Document
 from consilience.contract.base import Request as Options
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import Job
-from consilience.contract.pointers import find_pointer, prefixed, sentence
+from consilience.contract.pointers import prefixed
 from consilience.contract.references import ReferenceSet
+from consilience.contract.validation import validate
 from consilience.errors import InvalidRequest, JobCanceled, WaitTimedOut
 
 #: Seconds between two polls of a job: the first, the longest, and the growth while nothing changes.
@@ -47,22 +46,7 @@ def options_of(kind: type[Chosen], options: Chosen | None, fields: Mapping[str, 
 
     Raises InvalidRequest with a JSON pointer to the first invalid field; further errors are its notes.
     """
-    body = {**_set_fields(options), **fields}
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise invalid(error, body, kind) from error
-
-
-def invalid(error: ValidationError, body: Mapping[str, Any], kind: type[Options]) -> InvalidRequest:
-    """Return pydantic's error as InvalidRequest, located in what the caller passed."""
-    details = error.errors(include_url=False, include_context=False)
-    pointers = [find_pointer(detail["loc"], body, missing=detail["type"] == "missing") for detail in details]
-    sentences = [f"{pointer}: {_describe(detail, kind)}" for pointer, detail in zip(pointers, details, strict=True)]
-    first = InvalidRequest(sentences[0], value=details[0]["input"], pointer=pointers[0])
-    for note in sentences[1:]:
-        first.add_note(note)
-    return first
+    return validate(kind, {**_set_fields(options), **fields})
 
 
 def dump(options: Options) -> dict[str, Any]:
@@ -177,13 +161,3 @@ def result_of(finished: Job, kind: type[Outcome]) -> Outcome:
 def _set_fields(options: Options | None) -> dict[str, Any]:
     """Return the fields that were set, so that the defaults stay the service's."""
     return {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
-
-
-def _describe(detail: Any, kind: type[Options]) -> str:
-    """Return pydantic's message as a sentence; for an unknown field of the options, the allowed ones."""
-    if detail["type"] != "extra_forbidden" or len(detail["loc"]) > 1:
-        return sentence(detail["msg"])
-    name, allowed = str(detail["loc"][0]), list(kind.model_fields)
-    close = get_close_matches(name, allowed, n=1)
-    guess = f" Did you mean `{close[0]}`?" if close else ""
-    return f"There is no field {name!r}; allowed: {', '.join(allowed)}.{guess}"

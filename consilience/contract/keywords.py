@@ -1,12 +1,13 @@
-"""Keyword arguments for the fields of option classes.
+"""Types of the arguments that stand for options, in the library and in the clients.
 
-A function that accepts options also accepts each of their fields as a keyword: ``**fields: Unpack[ScoringKeywords]``. Editors
-complete the names, type checkers verify the values, and values are wider than those of the class: a field that holds another
-class also accepts a mapping or its short form. The class of the options describes the fields and validates the values.
+An argument is wider than the field of the options that it sets: a mapping, or a short form such as a name, stands for an
+instance of a class. Functions of the library name every option in their signature. Methods of the clients accept the same ones
+as ``**fields: Unpack[ScoringKeywords]``; editors complete them and type checkers verify them. The classes of the options
+describe and validate the values.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from consilience.contract.alignments import (
     Aggregate,
@@ -17,38 +18,57 @@ from consilience.contract.alignments import (
     Preparation,
     Profile,
 )
-from consilience.contract.maps import LinearChoice, MapKind, MapLayers, MapPreparation, Mlp
-from consilience.contract.metrics import AnyMetric
+from consilience.contract.maps import MapChoice, MapKind, MapLayers, MapPreparation
+from consilience.contract.metric import Metric
 from consilience.contract.search import Approximate, Estimate, ExactBuilder
 from consilience.contract.studies import Difference, Factor, Trend
 from consilience.contract.upgrades import Thresholds, UpgradeLayers
 
 #: A JSON object in place of an instance of its class.
-JsonObject = Mapping[str, Any]
+JsonObject = Mapping[str, object]
 #: A metric by name, or with its options.
-MetricInput = str | AnyMetric | JsonObject
-#: `last`, `all`, or names of layers in the order wanted.
-LayerInput = Literal["last", "all"] | list[str] | tuple[str, ...]
+MetricArgument = str | Metric | JsonObject
+MetricsArgument = MetricArgument | Sequence[MetricArgument]
+#: `last`, `all`, or names of layers in the order wanted; or such a choice for each side.
+LayersArgument = str | Sequence[str] | Layers | Mapping[str, str | Sequence[str]]
+PreparationArgument = Profile | Preparation | JsonObject
+NullArgument = NullWord | NullChoice | JsonObject
+IntervalArgument = IntervalChoice | JsonObject | None
+EstimateArgument = Literal["all"] | Estimate | JsonObject
+BuilderArgument = ExactBuilder | Approximate | JsonObject
+GallerySizesArgument = Literal["auto"] | Sequence[int] | None
+Pairing = Literal["row", "id"]
 #: A kind of map by name, or with its options.
-MapInput = MapKind | LinearChoice | Mlp | JsonObject
+MapArgument = MapKind | MapChoice | JsonObject
+MapsArgument = MapArgument | Sequence[MapArgument]
+MapLayersArgument = str | MapLayers | Mapping[str, str]
+UpgradeLayersArgument = str | UpgradeLayers | Mapping[str, str]
+ThresholdsArgument = Thresholds | JsonObject
+TrendsArgument = Sequence[Trend | JsonObject]
+FactorsArgument = Sequence[Factor | JsonObject]
+DifferencesArgument = Sequence[Difference | JsonObject]
+
+#: Defaults in the signatures of the library's calls.
+DEFAULT_INTERVAL = IntervalChoice()
+DEFAULT_THRESHOLDS = Thresholds()
 
 
 class ComparisonKeywords(TypedDict, total=False):
     """Fields that alignments and studies share."""
 
-    metrics: MetricInput | Sequence[MetricInput]
-    layers: LayerInput | Layers | JsonObject
+    metrics: MetricsArgument
+    layers: LayersArgument
     aggregate: Aggregate
     top_k: int
     concat: bool
-    preparation: Profile | Preparation | JsonObject
-    null: NullWord | NullChoice | JsonObject
-    interval: IntervalChoice | JsonObject | None
-    estimate: Literal["all"] | Estimate | JsonObject
-    builder: ExactBuilder | Approximate | JsonObject
-    gallery_sizes: Literal["auto"] | Sequence[int] | None
+    preparation: PreparationArgument
+    null: NullArgument
+    interval: IntervalArgument
+    estimate: EstimateArgument
+    builder: BuilderArgument
+    gallery_sizes: GallerySizesArgument
     memory_budget_bytes: int | None
-    pairing: Literal["row", "id"]
+    pairing: Pairing
     seed: int
 
 
@@ -61,19 +81,19 @@ class ScoringKeywords(ComparisonKeywords, total=False):
 class StudyKeywords(ComparisonKeywords, total=False):
     """Fields of StudyOptions, except `metadata` and `webhook`, which the functions for studies have as parameters."""
 
-    trends: Sequence[Trend | JsonObject]
-    factors: Sequence[Factor | JsonObject]
-    differences: Sequence[Difference | JsonObject]
+    trends: TrendsArgument
+    factors: FactorsArgument
+    differences: DifferencesArgument
     umap: bool
 
 
 class MapKeywords(TypedDict, total=False):
     """Fields of MapOptions."""
 
-    map: MapInput
-    layers: str | MapLayers | JsonObject
+    map: MapArgument
+    layers: MapLayersArgument
     preparation: MapPreparation
-    pairing: Literal["row", "id"]
+    pairing: Pairing
     test_share: float
     queries: int
     recall_at: int | Sequence[int]
@@ -85,14 +105,14 @@ class MapKeywords(TypedDict, total=False):
 class UpgradeKeywords(TypedDict, total=False):
     """Fields of UpgradeOptions."""
 
-    maps: MapInput | Sequence[MapInput]
+    maps: MapsArgument
     k: int
-    layers: str | UpgradeLayers | JsonObject
-    pairing: Literal["row", "id"]
+    layers: UpgradeLayersArgument
+    pairing: Pairing
     test_share: float
     sample: int
     worst: int
-    thresholds: Thresholds | JsonObject
+    thresholds: ThresholdsArgument
     level: float
     seed: int
     metadata: JsonObject

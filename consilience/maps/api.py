@@ -29,16 +29,17 @@ from consilience.formats.map_files import MapFile, read_map, tensors_digest, wri
 from consilience.formats.open_file import NUMPY_DTYPES
 from consilience.formats.reading import start_hash
 from consilience.formats.writing import write_npy
+from consilience.limits import TRANSLATION_ROWS
 from consilience.maps.fit import Ground, Sums, best_linear, find_warnings, fit_linear, fit_map, sum_up
 from consilience.maps.report import describe, find_chance
 from consilience.metrics.comparison import FreshGraphs, Report
 from consilience.metrics.pairing import Paired, pair
-from consilience.numerics.regression.evaluation import judge
+from consilience.numerics.regression.evaluation import evaluate_maps
 from consilience.numerics.regression.maps import LinearStep, Transform, translate
 from consilience.numerics.rows.arrays import AnyArray, Float32Array
 from consilience.numerics.rows.parallel import HERE, Parts
 from consilience.numerics.rows.prepared import Matrix
-from consilience.numerics.rows.sources import Layer, Source, raw_blocks
+from consilience.numerics.rows.sources import RawLayer, SideSource, raw_blocks
 from consilience.planning.alignments import check_pairing, choose_layer
 from consilience.planning.maps import check_choice
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
@@ -104,7 +105,7 @@ class Map:
                 hint="Fit a map the other way round.",
             )
 
-    def blocks(self, layer: Matrix, step: int = 8192) -> Iterator[Float32Array]:
+    def blocks(self, layer: Matrix, step: int = TRANSLATION_ROWS) -> Iterator[Float32Array]:
         """Translate a layer that is read by blocks.
 
         Raises
@@ -295,8 +296,8 @@ def fit(
 
 def fit_sources(
     options: MapOptions,
-    a: Source,
-    b: Source,
+    a: SideSource,
+    b: SideSource,
     report: Report,
     *,
     models: Models = (None, None),
@@ -349,19 +350,19 @@ def _judge(ground: Ground, sums: Sums, transform: Transform, report: Report) -> 
     """Judge the map, and the best linear one beside it, in one pass over the held-out rows."""
     rival, (linear, fitted) = (best := best_linear(sums)), fit_linear(best, ground, sums)
     rows = ground.held_out()
-    (own, other), floor = judge(
+    (own, other), floor = evaluate_maps(
         [transform, linear], rows, sums.total.means[1], report=lambda done, n: report("evaluation", done, n)
     )
     return {
-        "evaluation": describe(own, rows.sizes, ground.options),
+        "evaluation": describe(own, rows.candidate_counts, ground.options),
         "best_linear": BestLinear(
-            kind=rival.kind, penalty=fitted.penalty, evaluation=describe(other, rows.sizes, ground.options)
+            kind=rival.kind, penalty=fitted.penalty, evaluation=describe(other, rows.candidate_counts, ground.options)
         ),
-        "chance": find_chance(floor, rows.sizes, ground.options),
+        "chance": find_chance(floor, rows.candidate_counts, ground.options),
     }
 
 
-def _pair(options: MapOptions, a: Source, b: Source) -> tuple[tuple[Source, Source], Paired]:
+def _pair(options: MapOptions, a: SideSource, b: SideSource) -> tuple[tuple[SideSource, SideSource], Paired]:
     """Both sides with the one layer that is mapped, as they came and row by row.
 
     Raises
@@ -377,7 +378,7 @@ def _pair(options: MapOptions, a: Source, b: Source) -> tuple[tuple[Source, Sour
     return sides, pair(*sides, options.pairing, FreshGraphs().fact)
 
 
-def pick_layer(source: Source, word: str, side: str | None) -> Layer:
+def pick_layer(source: SideSource, word: str, side: str | None) -> RawLayer:
     """The layer of a name, or the last one.
 
     Raises
@@ -388,14 +389,14 @@ def pick_layer(source: Source, word: str, side: str | None) -> Layer:
     return source.layers[names.index(choose_layer(word, names, side))]
 
 
-def describe_side(source: Source, model: str | None) -> MapSide:
+def describe_side(source: SideSource, model: str | None) -> MapSide:
     """One side with the one layer that is mapped, as the card tells it."""
     (layer,) = source.layers
     digest = layer.digest if source.id is not None else find_layer_digest(layer)
     return MapSide(id=source.id, name=source.name, layer=layer.name, dim=layer.dim, digest=digest, model=model)
 
 
-def find_layer_digest(layer: Layer) -> str:
+def find_layer_digest(layer: RawLayer) -> str:
     """What a store would call a layer of local rows: SHA-256 over its dtype, shape and values."""
     dtype = stored_dtype(layer.rows(0, 1).dtype)
     found = start_hash(layer.n, layer.dim, dtype)

@@ -1,24 +1,27 @@
 """Studies of arrays and files, without a service."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Never
+from collections.abc import Mapping
+from typing import Never
 
 from consilience.contract.alignments import Aggregate
 from consilience.contract.base import Metadata
-from consilience.contract.call_options import (
+from consilience.contract.keywords import (
     DEFAULT_INTERVAL,
     BuilderArgument,
+    DifferencesArgument,
     EstimateArgument,
-    Fields,
+    FactorsArgument,
     IntervalArgument,
     LayersArgument,
     MetricsArgument,
     NullArgument,
+    Pairing,
     PreparationArgument,
-    read_options,
+    TrendsArgument,
 )
-from consilience.contract.studies import Difference, Factor, StudyOptions, Trend
+from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
+from consilience.contract.validation import read_options
 from consilience.errors import InvalidRequest
 from consilience.metrics.comparison import FreshGraphs, Report
 from consilience.planning.alignments import CostLimits
@@ -43,11 +46,11 @@ def study(
     estimate: EstimateArgument = "all",
     builder: BuilderArgument = "auto",
     memory_budget_bytes: int | None = None,
-    pairing: Literal["row", "id"] = "row",
+    pairing: Pairing = "row",
     seed: int = 0,
-    trends: Sequence[Fields | Trend] = (),
-    factors: Sequence[Fields | Factor] = (),
-    differences: Sequence[Fields | Difference] = (),
+    trends: TrendsArgument = (),
+    factors: FactorsArgument = (),
+    differences: DifferencesArgument = (),
     umap: bool = False,
     metadata: Mapping[str, Metadata] | None = None,
     device: str = "cpu",
@@ -92,8 +95,8 @@ def study(
     ------
     InvalidOption
         A TypeError: a keyword that does not exist, or keywords beside `options`.
-    pydantic.ValidationError
-        Option values that are not allowed, each with its place.
+    InvalidRequest
+        An option whose value is not allowed, with its JSON pointer.
     InputError
         Models that cannot be compared, with their labels.
 

@@ -3,10 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Literal, Never, TypedDict
+from typing import Any, Never, TypedDict
 
 from consilience.contract.alignments import Label
-from consilience.contract.call_options import DEFAULT_THRESHOLDS, MapsArgument, ThresholdsArgument, read_options
+from consilience.contract.keywords import (
+    DEFAULT_THRESHOLDS,
+    MapsArgument,
+    Pairing,
+    ThresholdsArgument,
+    UpgradeLayersArgument,
+)
 from consilience.contract.maps import MapOptions
 from consilience.contract.pointers import placed
 from consilience.contract.upgrades import (
@@ -14,21 +20,21 @@ from consilience.contract.upgrades import (
     NeighbourAgreement,
     Queries,
     Span,
-    UpgradeLayers,
     UpgradeOptions,
     UpgradeReport,
     Verdict,
     Way,
     check_judgements,
 )
+from consilience.contract.validation import read_options
 from consilience.errors import InvalidRequest
 from consilience.maps.api import Models, describe_side, pick_layer
 from consilience.maps.fit import Ground, find_warnings
 from consilience.metrics.comparison import Report
 from consilience.metrics.pairing import Paired
-from consilience.numerics.regression.evaluation import share_found
+from consilience.numerics.regression.evaluation import neighbour_recall
 from consilience.numerics.rows.parallel import HERE, Parts
-from consilience.numerics.rows.sources import Source
+from consilience.numerics.rows.sources import SideSource
 from consilience.planning.maps import check_choice, check_columns, check_k
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
 from consilience.upgrades.evaluation import describe_agreement, describe_ways, find_improvement, judge, list_changed
@@ -52,9 +58,9 @@ class Question:
     models : the models' names, as far as they are known
     """
 
-    old: Source
-    new: Source
-    queries: tuple[Source, Source] | None = None
+    old: SideSource
+    new: SideSource
+    queries: tuple[SideSource, SideSource] | None = None
     judgements: Mapping[str, Sequence[Label]] | None = None
     models: Models = (None, None)
 
@@ -66,8 +72,8 @@ def report(
     *,
     maps: MapsArgument = ("procrustes", "ridge"),
     k: int = 10,
-    layers: str | Mapping[str, str] | UpgradeLayers = "last",
-    pairing: Literal["row", "id"] = "row",
+    layers: UpgradeLayersArgument = "last",
+    pairing: Pairing = "row",
     test_share: float = 0.2,
     sample: int = 1000,
     worst: int = 10,
@@ -136,8 +142,8 @@ def report(
     ------
     InvalidOption
         A TypeError: a keyword that does not exist, or keywords beside `options`.
-    pydantic.ValidationError
-        Option values that are not allowed, each with its place.
+    InvalidRequest
+        An option whose value is not allowed, with its JSON pointer.
     InputError
         Sides that cannot be compared: unpaired rows, queries of another model, judgements of unknown items, too few rows.
 
@@ -199,7 +205,7 @@ def report_sources(
     )
 
 
-def _choose(side: Source, word: str, name: str) -> Source:
+def _choose(side: SideSource, word: str, name: str) -> SideSource:
     """A side with the one layer that is compared."""
     return replace(side, layers=[pick_layer(side, word, name)])
 
@@ -247,7 +253,7 @@ class _Figures(TypedDict):
 
 
 def _describe(options: UpgradeOptions, n: int, findings: Findings, asked: Asked, fits: Fits) -> _Figures:
-    shares = share_found(findings.documents_old.ids, findings.documents_new.ids, n)
+    shares = neighbour_recall(findings.documents_old.ids, findings.documents_new.ids, n)
     judged = judge(findings, n, asked.relevant)
     ways, improvement = describe_ways(judged, fits, options), find_improvement(judged, options)
     return {

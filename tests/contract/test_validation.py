@@ -8,7 +8,7 @@ from consilience.contract.extraction import Extraction
 from consilience.contract.maps import MapRequest
 from consilience.contract.pointers import find_pointer
 from consilience.contract.upgrades import UpgradeRequest
-from service.problems import allowed_fields, explain
+from consilience.contract.validation import allowed_fields, explain
 
 
 def faults_of(body: Any, model: type[BaseModel] = AlignmentRequest) -> dict[str, str]:
