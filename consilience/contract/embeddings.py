@@ -9,8 +9,6 @@ from consilience.contract.records import SetRecord
 #: How a stored layer's numbers are kept; F64 becomes F32 on the way in.
 LayerDtype = Literal["F16", "BF16", "F32"]
 DTYPE_BYTES: dict[LayerDtype, int] = {"F16": 2, "BF16": 2, "F32": 4}
-#: A score of fewer rows says nothing, and debiased CKA divides by n - 3.
-ROWS_MIN = 4
 
 
 class Layer(Document):

@@ -8,9 +8,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from consilience.contract.embeddings import ROWS_MIN, LayerDtype
+from consilience.contract.embeddings import LayerDtype
 from consilience.errors import InvalidShape, TooFewRows, TooLarge, UnreadableFile, UnsupportedDtype, UnsupportedFormat
 from consilience.formats.open_file import FormatLimits, LayerHeader, OpenFile, Tensor
+from consilience.limits import ROWS_MIN
 
 #: Bytes of one row, over all layers of a 3-D array: a block holds at least one.
 ROW_LIMIT_BYTES = 16 * 1024 * 1024

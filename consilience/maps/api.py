@@ -218,7 +218,7 @@ def fit(
     preparation: MapPreparation = "l2",
     pairing: Pairing = "row",
     test_share: float = 0.2,
-    queries: int = 4096,
+    max_queries: int = 4096,
     recall_at: int | Sequence[int] = (1, 5, 10),
     level: float = 0.95,
     seed: int = 0,

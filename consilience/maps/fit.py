@@ -18,15 +18,23 @@ from consilience.contract.maps import (
     Ridge,
 )
 from consilience.errors import NonFiniteValues, TooFewRows
+from consilience.limits import FOLDS
 from consilience.metrics.comparison import VALUE_MAX, Report
-from consilience.numerics.regression.evaluation import HeldOut, split_held_out
-from consilience.numerics.regression.map_fits import Choice, RidgePath, choose, cut_rank, fit_procrustes, fit_relative
-from consilience.numerics.regression.maps import HELD_OUT, Affine, MapSums, Transform, add, find_sums
+from consilience.numerics.regression.evaluation import HeldOutRows, draw_held_out
+from consilience.numerics.regression.map_fits import (
+    FoldChoice,
+    RidgePath,
+    choose_map,
+    fit_procrustes,
+    fit_relative,
+    reduce_rank,
+)
+from consilience.numerics.regression.maps import HELD_OUT, Affine, MapSums, Transform, add_sums, find_fold_sums
 from consilience.numerics.rows.arrays import IdArray
 from consilience.numerics.rows.parallel import Parts
 from consilience.numerics.rows.prepared import PreparedRows
-from consilience.numerics.rows.sources import Layer, SelectedLayer
-from consilience.numerics.stats.intervals import PARTS, deal
+from consilience.numerics.rows.sources import RawLayer, SelectedLayer
+from consilience.numerics.stats.intervals import assign_folds
 
 #: Rows, or groups of them, that a fit and its judgement need.
 TRAIN_MIN, TEST_MIN = 4, 2
@@ -47,8 +55,8 @@ class Ground:
     groups : the group number of each item; None where every one stands alone
     """
 
-    a: Layer
-    b: Layer
+    a: RawLayer
+    b: RawLayer
     options: MapOptions
     groups: IdArray | None
 
@@ -60,7 +68,7 @@ class Ground:
     @cached_property
     def held(self) -> npt.NDArray[np.bool_]:
         """Which items are held out: shape (n,)."""
-        held = split_held_out(self.n, self.options.test_share, self.options.seed, self.groups)
+        held = draw_held_out(self.n, self.options.test_share, self.options.seed, self.groups)
         train, test = self._count_units(~held), self._count_units(held)
         if train < TRAIN_MIN or test < TEST_MIN:
             raise TooFewRows(
@@ -96,25 +104,25 @@ class Ground:
         order = np.random.default_rng([self.options.seed, _FOLDS]).permutation(len(self.trained))
         groups = None if self.groups is None else self.groups[self.trained]
         units = self._count_units(~self.held)
-        dealt[self.trained] = deal(order, min(PARTS, units), groups)
+        dealt[self.trained] = assign_folds(order, min(FOLDS, units), groups)
         return dealt
 
     def watch(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """The items trained on in two parts: those that weights are stepped by, and a tenth that says when to stop."""
         groups = None if self.groups is None else self.groups[self.trained]
         seed = int(np.random.default_rng([self.options.seed, _WATCHED]).integers(2**63))
-        watched = split_held_out(len(self.trained), WATCHED_SHARE, seed, groups)
+        watched = draw_held_out(len(self.trained), WATCHED_SHARE, seed, groups)
         return self.trained[~watched], self.trained[watched]
 
-    def held_out(self) -> HeldOut:
+    def held_out(self) -> HeldOutRows:
         """The held-out items, and which of them ask."""
         held = np.flatnonzero(self.held)
         normalise = self.options.preparation == "l2"
         a, b = (PreparedRows(SelectedLayer(layer, held), normalise=normalise) for layer in (self.a, self.b))
         groups = None if self.groups is None else self.groups[held]
         rng = np.random.default_rng([self.options.seed, _ASKING])
-        asking = np.sort(rng.permutation(len(held))[: self.options.queries]).astype(np.int32)
-        return HeldOut(a, b, asking, groups)
+        asking = np.sort(rng.permutation(len(held))[: self.options.max_queries]).astype(np.int32)
+        return HeldOutRows(a, b, asking, groups)
 
     def draw_anchors(self, count: int) -> npt.NDArray[np.intp]:
         """Some of the items trained on, ascending."""
@@ -131,12 +139,12 @@ class Sums:
     @cached_property
     def total(self) -> MapSums:
         """Over all training items."""
-        return add(self.folds)
+        return add_sums(self.folds)
 
     @cached_property
-    def choice(self) -> Choice:
+    def choice(self) -> FoldChoice:
         """What cross-validation over the folds says."""
-        return choose(self.folds)
+        return choose_map(self.folds)
 
     @cached_property
     def path(self) -> RidgePath:
@@ -152,7 +160,7 @@ def sum_up(ground: Ground, report: Report, parts: Parts) -> Sums:
     NonFiniteValues
         Values so large that their squares leave float32, which only rows that are not scaled can hold.
     """
-    folds = find_sums(*ground.rows, ground.deal(), parts=parts, step=lambda done, n: report("sums", done, n))
+    folds = find_fold_sums(*ground.rows, ground.deal(), parts=parts, progress=lambda done, n: report("sums", done, n))
     sums = Sums(folds)
     largest = max(float(np.trace(sums.total.xx)), sums.total.yy) ** 0.5
     if not largest < VALUE_MAX:
@@ -185,11 +193,11 @@ def _train(choice: Mlp, ground: Ground, sums: Sums, report: Report) -> tuple[Tra
         mlp.find_scale(total.means[0], float(np.trace(spread.xx)), total.n),
         mlp.find_scale(total.means[1], spread.yy, total.n),
     )
-    recipe = mlp.Recipe(
+    recipe = mlp.TrainingOptions(
         choice.hidden or b.dim, choice.epochs, choice.patience, choice.batch, choice.learning_rate, ground.options.seed
     )
-    pairs = mlp.Pairs(a, b, scales, *ground.watch())
-    found = mlp.train(pairs, recipe, lambda done, n: report("epochs", done, n))
+    pairs = mlp.TrainingPairs(a, b, scales, *ground.watch())
+    found = mlp.train_mlp(pairs, recipe, lambda done, n: report("epochs", done, n))
     return found.transform, Fitted(epochs=found.epoch, epochs_run=found.epochs_run, loss=found.loss)
 
 
@@ -205,7 +213,7 @@ def fit_linear(choice: LinearChoice, ground: Ground, sums: Sums) -> tuple[Transf
     penalty = sums.choice.penalty if choice.penalty == "auto" else choice.penalty
     if isinstance(choice, Ridge):
         return _single(sums.path.fit(penalty)), Fitted(penalty=penalty)
-    return cut_rank(sums.path, sums.total, penalty, choice.rank).transform(), Fitted(penalty=penalty)
+    return reduce_rank(sums.path, sums.total, penalty, choice.rank).transform(), Fitted(penalty=penalty)
 
 
 def best_linear(sums: Sums) -> ProcrustesMap | Ridge:

@@ -19,8 +19,8 @@ from consilience.numerics.knn.graph import NeighbourGraph, scale_exponent
 from consilience.numerics.knn.parts import GraphTask, build_in_parts
 from consilience.numerics.rows.arrays import Float32Array, IdArray
 from consilience.numerics.rows.parallel import HERE, STEPS_MIN, Parts
-from consilience.numerics.rows.prepared import KeptRows, PreparedRows, Rows, Scan, scan
-from consilience.numerics.rows.sources import Layer, SelectedLayer
+from consilience.numerics.rows.prepared import LoadedRows, PreparedRows, Rows, RowStatistics, find_row_statistics
+from consilience.numerics.rows.sources import RawLayer, SelectedLayer
 from consilience.numerics.stats.nulls import Permutation, draw_permutation
 from consilience.numerics.subspaces.moments import CentredRows
 from consilience.numerics.subspaces.spectra import StreamedLayer
@@ -156,7 +156,7 @@ class Side:
     lasting : whether it will be asked for again and again, so that what takes room is kept too
     """
 
-    layers: Sequence[Layer]
+    layers: Sequence[RawLayer]
     clamps: Sequence[float | None]
     centre: bool
     normalise: bool
@@ -200,7 +200,7 @@ class Side:
 
     def reader(self, index: int) -> Rows:
         """Access to the prepared rows of a layer: in memory where they fit, else read by blocks each time."""
-        return self.prepared(index) if self.streams(index) else KeptRows(self.rows(index), self.prepared(index))
+        return self.prepared(index) if self.streams(index) else LoadedRows(self.rows(index), self.prepared(index))
 
     def streams(self, index: int) -> bool:
         """Whether a layer is read by blocks, because its rows do not fit."""
@@ -238,14 +238,14 @@ class Side:
 
         return self.keep(index, name, find)
 
-    def scan(self, index: int) -> Scan:
+    def scan(self, index: int) -> RowStatistics:
         """What one look at every row tells of a layer."""
 
         def find() -> bytes:
-            return scan(self.stream(index), self.parts).to_bytes()
+            return find_row_statistics(self.stream(index), self.parts).to_bytes()
 
-        def read() -> Scan:
-            return Scan.from_bytes(self.graphs.fact(lambda: f"scan of {self._preparation(index)}", find))
+        def read() -> RowStatistics:
+            return RowStatistics.from_bytes(self.graphs.fact(lambda: f"scan of {self._preparation(index)}", find))
 
         return self.keep(index, "scan", read)
 
@@ -339,7 +339,7 @@ class Side:
         """Why no metric of this layer is defined, where none is."""
         return self.keep(index, "reason", lambda: self._find_reason(self.scan(index), self.layers[index].name))
 
-    def _find_reason(self, found: Scan, layer: str) -> Reason | None:
+    def _find_reason(self, found: RowStatistics, layer: str) -> Reason | None:
         if self.normalise and (count := found.zero_rows):
             some = "row is" if count == 1 else "rows are"
             return Reason(

@@ -18,14 +18,20 @@ from consilience.metrics.neighbours import find_score
 from consilience.numerics.knn.graph import NeighbourGraph, scale_exponent
 from consilience.numerics.knn.queries import Found, RingArray, search_queries
 from consilience.numerics.neighbour_overlap import kernels
-from consilience.numerics.neighbour_overlap.cknna import LocalGraph, Weights, cknna_row_scores, enter_self
+from consilience.numerics.neighbour_overlap.cknna import SampledGraph, WeightedLists, cknna_row_scores, insert_self
 from consilience.numerics.neighbour_overlap.kernels import inner_products
 from consilience.numerics.neighbour_overlap.metrics import cycle_row_scores
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import HERE, STEPS_MIN
 from consilience.numerics.rows.prepared import Rows, blocks, scaled
-from consilience.numerics.stats.intervals import Bounds, Estimate, Limits, estimate, gallery_bounds
-from consilience.numerics.stats.nulls import Law, MeanLaw
+from consilience.numerics.stats.intervals import (
+    ConfidenceInterval,
+    Limits,
+    SampledMean,
+    estimate_mean,
+    gallery_interval,
+)
+from consilience.numerics.stats.nulls import ClosedFormNull, NullMean
 
 #: Which layer of which side.
 LayerKey = tuple[str, int]
@@ -248,13 +254,15 @@ Kernel = Callable[[IdArray, IdArray, int], Float64Array]
 VARIANCE_MIN = 1e-20
 
 
-def estimate_cell(metric: NeighbourMetric, survey: Survey, cell: tuple[int, int], gallery: int = -1) -> Estimate | None:
+def estimate_cell(
+    metric: NeighbourMetric, survey: Survey, cell: tuple[int, int], gallery: int = -1
+) -> SampledMean | None:
     """Estimate the agreement of one layer pair in one gallery, from the rows that have asked; None where it has no value."""
     (k,) = metric.k
     a, b = survey.answers("a", cell[0], gallery), survey.answers("b", cell[1], gallery)
     whole = (a.ids[:, k - 1] >= 0) & (b.ids[:, k - 1] >= 0)
     scores = find_row_scores(metric)(a, b)[whole]
-    return estimate(scores, a.size) if len(scores) > 1 and np.isfinite(scores).all() else None
+    return estimate_mean(scores, a.size) if len(scores) > 1 and np.isfinite(scores).all() else None
 
 
 def measure_estimated(metric: NeighbourMetric, survey: Survey) -> Measurement:
@@ -262,7 +270,7 @@ def measure_estimated(metric: NeighbourMetric, survey: Survey) -> Measurement:
     comparison = survey.comparison
     reasons = find_reasons(comparison, Side.reason)
     grid = np.full((len(comparison.a.layers), len(comparison.b.layers)), np.nan)
-    found: dict[tuple[int, int], Estimate] = {}
+    found: dict[tuple[int, int], SampledMean] = {}
     for done, cell in enumerate(np.ndindex(*grid.shape)):
         comparison.report(metric.metric, done, grid.size)
         if cell in reasons:
@@ -287,20 +295,20 @@ def find_limits(metric: NeighbourMetric) -> Limits:
     return metric.low, metric.ceiling
 
 
-def find_bounds(metric: NeighbourMetric, found: Estimate, level: float) -> Bounds | Reason:
+def find_bounds(metric: NeighbourMetric, found: SampledMean, level: float) -> ConfidenceInterval | Reason:
     """Find the interval of an estimate for the score of its gallery, or the reason why there is none."""
     limits = find_limits(metric)
     if None in limits and found.variance <= VARIANCE_MIN:
         return Reason(
             code="no-variance", detail="All rows that asked score the same, which says nothing of the others."
         )
-    return gallery_bounds(found, level, limits)
+    return gallery_interval(found, level, limits)
 
 
-def _law(metric: NeighbourMetric, survey: Survey, _i: int, _j: int) -> Law | None:
+def _law(metric: NeighbourMetric, survey: Survey, _i: int, _j: int) -> ClosedFormNull | None:
     """What is known of the null law without every row's list: the mean of mutual_knn, where all relabellings are allowed."""
     if metric.metric == "mutual_knn" and not survey.comparison.grouped:
-        return MeanLaw(metric.k[0] / (survey.comparison.n - 1))
+        return NullMean(metric.k[0] / (survey.comparison.n - 1))
     return None
 
 
@@ -358,19 +366,19 @@ def _cknna(metric: Cknna) -> RowScores:
     return lambda a, b: cknna_row_scores(_weigh(a, metric), _weigh(b, metric), metric.variant)
 
 
-def _weigh(answers: Answers, metric: Cknna) -> LocalGraph:
+def _weigh(answers: Answers, metric: Cknna) -> SampledGraph:
     """Turn lists into the weighted graph of a variant, as `cknna.weigh` does."""
     (k,) = metric.k
 
-    def weigh(items: IdArray, ids: IdArray, similarities: Float32Array) -> Weights:
+    def weigh(items: IdArray, ids: IdArray, similarities: Float32Array) -> WeightedLists:
         cut, values = np.ascontiguousarray(ids[:, :k]), similarities[:, :k].astype(np.float64)
         if metric.variant == "biased":
-            return enter_self(cut, values, items, answers.lengths(items))
+            return insert_self(cut, values, items, answers.lengths(items))
         if metric.variant == "paper":
             values -= answers.mean_similarities()[:, None]
         return cut, values
 
-    return LocalGraph(
+    return SampledGraph(
         queries=answers.queries,
         weights=weigh(answers.queries, answers.ids, answers.similarities),
         second=lambda items: weigh(items, *answers.second(items)),

@@ -13,24 +13,30 @@ from consilience.contract.scores import Reason
 from consilience.metrics.comparison import Comparison, Report, Side
 from consilience.metrics.measurement import Measurement, find_reasons
 from consilience.numerics.kernels import matrices as pairwise
-from consilience.numerics.kernels.cka import CkaOptions, cka, cka_law, jackknife, jackknife_weights, self_hsic
-from consilience.numerics.kernels.linear import PackedKernel, linear_pair_rows, linear_product, linear_sums
+from consilience.numerics.kernels.cka import CkaOptions, cka, cka_null, jackknife, jackknife_weights, self_hsic
+from consilience.numerics.kernels.linear import PackedKernel, linear_product, linear_product_row_sums, linear_sums
 from consilience.numerics.kernels.matrices import (
     LowerMatrix,
     MatrixSums,
     PairMatrix,
-    PairRows,
-    Step,
+    ProductRowSums,
+    RowProgress,
     StoredMatrix,
-    find_pair_rows,
+    find_product_row_sums,
     find_sums,
-    relabel,
+    permuted_products,
     triangle_share,
 )
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.intervals import Bounds, Replicates, jackknife_bounds
-from consilience.numerics.stats.nulls import AngleLaw, Law, NullLaw, Permutation, RootLaw
-from consilience.numerics.subspaces.moments import FloatArray, PairMoments, find_moments, find_own, working_dtype
+from consilience.numerics.stats.intervals import ConfidenceInterval, Replicates, jackknife_interval
+from consilience.numerics.stats.nulls import AngleNull, ClosedFormNull, PearsonNull, Permutation, RootNull
+from consilience.numerics.subspaces.moments import (
+    FloatArray,
+    PairMoments,
+    find_moments,
+    find_own_moments,
+    working_dtype,
+)
 
 #: Bytes of all layers' n x n matrices up to which they are kept for permutation draws: one pair of n = 8192, or 60 layers of
 #: n = 1024. Above, every draw makes their blocks anew: as slow as the value itself, but no larger.
@@ -77,7 +83,7 @@ class KernelGrid:
     kernel: Kernel
     _found: dict[tuple[str, int], MatrixSums] = field(default_factory=dict)
     _pair: tuple[Cell, PairMoments] | None = None
-    _rows: dict[bool, PairRows] = field(default_factory=dict)
+    _rows: dict[bool, ProductRowSums] = field(default_factory=dict)
 
     def reason(self, side: Side, index: int) -> Reason | None:
         """Why a layer has no such matrix."""
@@ -126,23 +132,25 @@ class KernelGrid:
 
         return side.keep(index, f"triangles {self.kernel.name}", find)
 
-    def pair_rows(self, cell: Cell, *, debiased: bool) -> tuple[PairRows, PairRows, PairRows]:
+    def pair_rows(self, cell: Cell, *, debiased: bool) -> tuple[ProductRowSums, ProductRowSums, ProductRowSums]:
         """Row sums of one layer pair and of each layer with itself, for the jackknife."""
         a, b = self.a, self.b
         if self._packs:
             of_a, of_b = self._packed(a, cell[0]), self._packed(b, cell[1])
             shared = self._shared_rows(debiased=debiased)
-            return shared, of_a.own_rows(debiased=debiased), of_b.own_rows(debiased=debiased)
+            return shared, of_a.own_row_sums(debiased=debiased), of_b.own_row_sums(debiased=debiased)
         if self._by_features:
             x, y = a.centred(cell[0]), b.centred(cell[1])
             kept = self._pair
-            moments = kept[1] if kept and kept[0] == cell else find_moments(x, y, parts=a.parts, step=self._step(0, 2))
-            return linear_pair_rows(x, y, moments, debiased=debiased, parts=a.parts, step=self._step(1, 2))
+            moments = (
+                kept[1] if kept and kept[0] == cell else find_moments(x, y, parts=a.parts, progress=self._step(0, 2))
+            )
+            return linear_product_row_sums(x, y, moments, debiased=debiased, parts=a.parts, progress=self._step(1, 2))
         w_a, w_b = (
             jackknife_weights(self.sums(side, index), debiased=debiased)
             for side, index in zip((a, b), cell, strict=True)
         )
-        return find_pair_rows((self._matrix(a, cell[0]), self._matrix(b, cell[1])), (w_a, w_b))
+        return find_product_row_sums((self._matrix(a, cell[0]), self._matrix(b, cell[1])), (w_a, w_b))
 
     # How it is found.
 
@@ -218,10 +226,10 @@ class KernelGrid:
         out[i, j] = self._shared_rows(debiased=True).product.sum()
         return out
 
-    def _shared_rows(self, *, debiased: bool) -> PairRows:
+    def _shared_rows(self, *, debiased: bool) -> ProductRowSums:
         (i,), (j,) = self._defined
         if debiased not in self._rows:
-            self._rows[debiased] = self._packed(self.a, i).rows_with(self._packed(self.b, j), debiased=debiased)
+            self._rows[debiased] = self._packed(self.a, i).row_sums_with(self._packed(self.b, j), debiased=debiased)
         return self._rows[debiased]
 
     def _sigma(self, side: Side, index: int) -> float:
@@ -273,14 +281,14 @@ class KernelGrid:
         for letter, side, index in [("a", self.a, i) for i in of_a] + [("b", self.b, j) for j in of_b]:
             if (letter, index) not in self._found:  # the other side has no layer to go over it with
                 rows = side.centred(index)
-                self._found[letter, index] = linear_sums(find_own(rows))
+                self._found[letter, index] = linear_sums(find_own_moments(rows))
         return out
 
-    def _find_pair(self, cell: Cell, permutation: Permutation | None, step: Step | None) -> PairMoments:
+    def _find_pair(self, cell: Cell, permutation: Permutation | None, step: RowProgress | None) -> PairMoments:
         places = ("a", cell[0]), ("b", cell[1])
         own = places[0] not in self._found, places[1] not in self._found
         x, y = self.a.centred(cell[0]), self.b.centred(cell[1])
-        moments = find_moments(x, y, own=own, order=permutation, parts=self.a.parts, step=step)
+        moments = find_moments(x, y, own=own, order=permutation, parts=self.a.parts, progress=step)
         for place, found in zip(places, (moments.a, moments.b), strict=True):
             if found is not None:
                 self._found[place] = linear_sums(found)
@@ -308,7 +316,7 @@ class KernelGrid:
         side = self.b
         return self._matrix(side, index) if permutation is None else self._made(side, index).take(permutation)
 
-    def _step(self, done: int, runs: int) -> Step:
+    def _step(self, done: int, runs: int) -> RowProgress:
         return lambda rows, n: self.report("kernels", done * n + rows, runs * n)
 
     def _runs(self, side: Side, layers: Sequence[int]) -> Iterator[list[int]]:
@@ -328,7 +336,7 @@ class KernelGrid:
         of_a, of_b = self._defined
         out = self._empty()
         if of_a and of_b:
-            out[np.ix_(of_a, of_b)] = relabel(self._stacks["a"][0], self._stacks["b"][0], permutation)
+            out[np.ix_(of_a, of_b)] = permuted_products(self._stacks["a"][0], self._stacks["b"][0], permutation)
         return out
 
 
@@ -337,8 +345,8 @@ class Reading:
     """How a metric reads the alignment: as it is, its root, or its angle."""
 
     value: Callable[[float], float]
-    law: Callable[[NullLaw], Law]
-    bounds: Callable[[Bounds], Bounds]
+    law: Callable[[PearsonNull], ClosedFormNull]
+    bounds: Callable[[ConfidenceInterval], ConfidenceInterval]
 
 
 def _root(value: float) -> float:
@@ -350,8 +358,10 @@ def _angle(value: float) -> float:
 
 
 AS_IT_IS = Reading(lambda value: value, lambda law: law, lambda bounds: bounds)
-ROOT = Reading(_root, RootLaw, lambda bounds: Bounds(_root(bounds.low), _root(bounds.high), bounds.method))
-ANGLE = Reading(_angle, AngleLaw, lambda bounds: Bounds(_angle(bounds.high), _angle(bounds.low), bounds.method))
+ROOT = Reading(_root, RootNull, lambda bounds: ConfidenceInterval(_root(bounds.low), _root(bounds.high), bounds.method))
+ANGLE = Reading(
+    _angle, AngleNull, lambda bounds: ConfidenceInterval(_angle(bounds.high), _angle(bounds.low), bounds.method)
+)
 
 LINEAR = Kernel("inner")
 BIASED = CkaOptions(debiased=False)
@@ -393,13 +403,13 @@ def _measure(comparison: Comparison, kernel: Kernel, options: CkaOptions, readin
             grid[i, j] = reading.value(value)
         return grid
 
-    def law(i: int, j: int) -> Law:
+    def law(i: int, j: int) -> ClosedFormNull:
         triangles = matrices.triangles(a, i), matrices.triangles(b, j)
-        return reading.law(cka_law(matrices.sums(a, i), matrices.sums(b, j), options, triangles))
+        return reading.law(cka_null(matrices.sums(a, i), matrices.sums(b, j), options, triangles))
 
-    def bounds(i: int, j: int, level: float) -> Bounds | Reason:
+    def bounds(i: int, j: int, level: float) -> ConfidenceInterval | Reason:
         found = _bounds(matrices, options, (i, j), level)
-        return reading.bounds(found) if isinstance(found, Bounds) else found
+        return reading.bounds(found) if isinstance(found, ConfidenceInterval) else found
 
     def replicates(i: int, j: int) -> Replicates | Reason:
         found = _leave_out_each(matrices, options, (i, j))
@@ -428,16 +438,16 @@ def _leave_out_each(matrices: KernelGrid, options: CkaOptions, cell: Cell) -> Fl
     )
 
 
-def _bounds(matrices: KernelGrid, options: CkaOptions, cell: Cell, level: float) -> Bounds | Reason:
+def _bounds(matrices: KernelGrid, options: CkaOptions, cell: Cell, level: float) -> ConfidenceInterval | Reason:
     without_each = _leave_out_each(matrices, options, cell)
     if isinstance(without_each, Reason):
         return without_each
     product = float(matrices.products[cell])
     sides = matrices.sums(matrices.a, cell[0]), matrices.sums(matrices.b, cell[1])
-    found = jackknife_bounds(cka(product, *sides, options), without_each, level)
+    found = jackknife_interval(cka(product, *sides, options), without_each, level)
     if found is None:
         return Reason(code="undefined-without-a-row", detail="Leaving out one of the rows makes the score undefined.")
-    return found if options.debiased else Bounds(max(0.0, found.low), found.high, found.method)
+    return found if options.debiased else ConfidenceInterval(max(0.0, found.low), found.high, found.method)
 
 
 def _layer_reason(matrices: KernelGrid, side: Side, index: int, options: CkaOptions) -> Reason | None:

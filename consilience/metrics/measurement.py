@@ -7,8 +7,8 @@ from typing import Literal
 from consilience.contract.scores import GalleryPoint, NeighboursRecord, Reason
 from consilience.metrics.comparison import Comparison, Side
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.intervals import Bounds, Replicates
-from consilience.numerics.stats.nulls import Law, Permutation
+from consilience.numerics.stats.intervals import ConfidenceInterval, Replicates
+from consilience.numerics.stats.nulls import ClosedFormNull, Permutation
 
 #: The points of a gallery-size curve of a cell, their intervals at a level.
 Curve = Callable[[tuple[int, int], float], tuple[GalleryPoint, ...]]
@@ -35,9 +35,9 @@ class Measurement:
 
     grid: Float64Array
     reasons: Mapping[tuple[int, int], Reason]
-    law: Callable[[int, int], Law | None]
+    law: Callable[[int, int], ClosedFormNull | None]
     permuted: Callable[[Permutation], Float64Array]
-    bounds: Callable[[int, int, float], Bounds | Reason]
+    bounds: Callable[[int, int, float], ConfidenceInterval | Reason]
     neighbours: NeighboursRecord | None = None
     asked: int | None = None
     curve: Curve | None = None

@@ -12,39 +12,40 @@ from consilience.contract.kernel_metrics import Cknna
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.neighbour_metrics import CycleKnn, LcsKnn
 from consilience.contract.scores import NeighboursRecord, Reason
+from consilience.limits import ROWS_MIN
 from consilience.metrics.comparison import Comparison, Side, warn, worst_recall
 from consilience.metrics.measurement import Measurement, find_reasons
 from consilience.numerics.knn.graph import NeighbourGraph
 from consilience.numerics.neighbour_overlap import metrics
-from consilience.numerics.neighbour_overlap.cknna import cknna, weigh
+from consilience.numerics.neighbour_overlap.cknna import cknna, weight_edges
 from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.neighbour_overlap.lists import Lists, Space
-from consilience.numerics.neighbour_overlap.nulls import count_graph, cycle_knn_law, mutual_knn_law
-from consilience.numerics.rows.arrays import ROWS_MIN, Float32Array, Float64Array
+from consilience.numerics.neighbour_overlap.lists import NeighbourLists, SimilaritySpace
+from consilience.numerics.neighbour_overlap.nulls import count_graph, cycle_knn_null, mutual_knn_null
+from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.parallel import HERE, Parts
 from consilience.numerics.stats.intervals import (
-    Bounds,
+    ConfidenceInterval,
     Replicates,
-    Within,
+    SubsetScorer,
     list_length,
-    one_by_one,
     resample,
-    resampled_bounds,
+    resampled_interval,
+    score_each,
     subsample_rows,
 )
-from consilience.numerics.stats.nulls import Law, MeanLaw, NullLaw, Permutation
+from consilience.numerics.stats.nulls import ClosedFormNull, NullMean, PearsonNull, Permutation
 
 
 class Relabels(Protocol):
     """What a metric reads of one layer."""
 
-    def relabelled(self, permutation: Permutation) -> Self:
+    def permuted(self, permutation: Permutation) -> Self:
         """Give item i the place of item p(i)."""
 
 
 T = TypeVar("T", bound=Relabels)
 _UNDEFINED = Reason(code="undefined", detail="The score has no value.")
-Read = Callable[[Lists, int], T]
+Read = Callable[[NeighbourLists, int], T]
 #: Called with what is done and what there is to do.
 Report = Callable[[int, int], None]
 #: All layer pairs, with b's items permuted; None is the identity.
@@ -55,7 +56,7 @@ def _score_grid(score: Callable[[T, T], float], a: Sequence[T], b: Sequence[T], 
     """Score one layer pair after the other; the report is of the unpermuted grid."""
 
     def fill(permutation: Permutation | None) -> Float64Array:
-        moved = b if permutation is None else [layer.relabelled(permutation) for layer in b]
+        moved = b if permutation is None else [layer.permuted(permutation) for layer in b]
         grid = np.empty((len(a), len(b)))
         for done, (i, j) in enumerate(np.ndindex(*grid.shape)):
             if permutation is None:
@@ -66,7 +67,7 @@ def _score_grid(score: Callable[[T, T], float], a: Sequence[T], b: Sequence[T], 
     return fill
 
 
-def _no_law(_a: object, _b: object) -> Law:
+def _no_law(_a: object, _b: object) -> ClosedFormNull:
     raise LookupError("a law is asked for only where the metric's nulls name analytic")
 
 
@@ -87,9 +88,9 @@ class ListScore(Generic[T]):
     score: Callable[[T, T], float]
     read: Read[T]
     undefined: Reason = _UNDEFINED
-    law: Callable[[T, T], Law] = _no_law
+    law: Callable[[T, T], ClosedFormNull] = _no_law
     bind: Callable[[Callable[[T, T], float], Sequence[T], Sequence[T], Report], Grid] = _score_grid
-    parts: Callable[[Lists, Lists, int, BoolArray], Float64Array] | None = None
+    parts: Callable[[NeighbourLists, NeighbourLists, int, BoolArray], Float64Array] | None = None
 
     def grid(self, a: Sequence[T], b: Sequence[T], report: Report) -> Grid:
         """Prepare the grid of all layer pairs."""
@@ -101,28 +102,28 @@ def find_score(metric: NeighbourMetric) -> ListScore[Any]:
     return _SCORES[metric.metric](metric)
 
 
-def _plain(score: Callable[[Lists, Lists], float], **facts: Any) -> ListScore[Lists]:
-    return ListScore(score, Lists.first, **facts)
+def _plain(score: Callable[[NeighbourLists, NeighbourLists], float], **facts: Any) -> ListScore[NeighbourLists]:
+    return ListScore(score, NeighbourLists.first, **facts)
 
 
-def _count_at_once(_score: object, a: Sequence[Lists], b: Sequence[Lists], _report: Report) -> Grid:
+def _count_at_once(_score: object, a: Sequence[NeighbourLists], b: Sequence[NeighbourLists], _report: Report) -> Grid:
     return partial(metrics.mutual_knn_grid, np.stack([lists.ids for lists in a]), np.stack([lists.ids for lists in b]))
 
 
-def _mutual_law(a: Lists, b: Lists) -> NullLaw:
-    return mutual_knn_law(count_graph(a.ids, a.k), count_graph(b.ids, b.k), a.n)
+def _mutual_law(a: NeighbourLists, b: NeighbourLists) -> PearsonNull:
+    return mutual_knn_null(count_graph(a.ids, a.k), count_graph(b.ids, b.k), a.n)
 
 
-def _cycle(metric: CycleKnn) -> ListScore[Lists]:
-    def law(a: Lists, b: Lists) -> MeanLaw:
+def _cycle(metric: CycleKnn) -> ListScore[NeighbourLists]:
+    def law(a: NeighbourLists, b: NeighbourLists) -> NullMean:
         stepped = {"ab": (a,), "ba": (b,), "mean": (a, b)}[metric.direction]
-        means = [cycle_knn_law(lists.ids, lists.k).mean for lists in stepped]
-        return MeanLaw(sum(means) / len(means))
+        means = [cycle_knn_null(lists.ids, lists.k).mean for lists in stepped]
+        return NullMean(sum(means) / len(means))
 
     return _plain(partial(metrics.cycle_knn, direction=metric.direction), law=law)
 
 
-def _lcs(metric: LcsKnn) -> ListScore[Lists]:
+def _lcs(metric: LcsKnn) -> ListScore[NeighbourLists]:
     return _plain(partial(metrics.lcs_knn, raw=metric.raw))
 
 
@@ -131,7 +132,9 @@ def _cknna(metric: Cknna) -> ListScore[Any]:
         code="non-positive-self-similarity",
         detail="The similarity of one of the layers with itself is not above 0; CKNNA divides by its root.",
     )
-    return ListScore(partial(cknna, variant=metric.variant), partial(weigh, variant=metric.variant), undefined=reason)
+    return ListScore(
+        partial(cknna, variant=metric.variant), partial(weight_edges, variant=metric.variant), undefined=reason
+    )
 
 
 _NO_DIRECTION = Reason(
@@ -140,7 +143,7 @@ _NO_DIRECTION = Reason(
 )
 _SCORES: dict[str, Callable[[Any], ListScore[Any]]] = {
     "mutual_knn": lambda _: _plain(
-        metrics.mutual_knn, law=_mutual_law, bind=_count_at_once, parts=metrics.mutual_knn_in_parts
+        metrics.mutual_knn, law=_mutual_law, bind=_count_at_once, parts=metrics.mutual_knn_in_galleries
     ),
     "jaccard_knn": lambda _: _plain(metrics.jaccard_knn),
     "rank_similarity": lambda _: _plain(metrics.rank_similarity),
@@ -168,8 +171,8 @@ _OFF_CENTRE = Reason(
 class _Listed:
     """The lists of both sides' layers, as long as intervals need them."""
 
-    a: Sequence[Lists]
-    b: Sequence[Lists]
+    a: Sequence[NeighbourLists]
+    b: Sequence[NeighbourLists]
 
     def grid(self, kind: ListScore[Any], k: int, report: Report) -> Grid:
         """Prepare the grid of all layer pairs at one k."""
@@ -188,7 +191,7 @@ class _Resampling:
     exact: bool
     """Whether the graphs are."""
 
-    def bounds(self, i: int, j: int, level: float) -> Bounds | Reason:
+    def bounds(self, i: int, j: int, level: float) -> ConfidenceInterval | Reason:
         if not self.exact:
             return _OFF_CENTRE
         return _find_bounds(self.metric, self.comparison, float(self.grid[i, j]), self._rescore(i, j), level)
@@ -200,14 +203,14 @@ class _Resampling:
         found = resample(self._rescore(i, j), comparison.n, k, seed=comparison.seed, groups=comparison.groups)
         return _too_few(comparison.n, k) if found is None else found
 
-    def _rescore(self, i: int, j: int) -> Within:
+    def _rescore(self, i: int, j: int) -> SubsetScorer:
         (k,), kind, listed = self.metric.k, self.kind, self.lists()
         # Cut to what this k needs, so that the other metrics of a request change no number.
         length = min(self.comparison.list_length, list_length(self.comparison.n, k))
         a, b = listed.a[i].first(length), listed.b[j].first(length)
         if kind.parts is not None:
             return partial(kind.parts, a, b, k)
-        return one_by_one(lambda kept: kind.score(*(kind.read(lists.within(kept, k), k) for lists in (a, b))))
+        return score_each(lambda kept: kind.score(*(kind.read(lists.restricted(kept, k), k) for lists in (a, b))))
 
 
 def measure_neighbours(metric: NeighbourMetric, comparison: Comparison) -> Measurement:
@@ -253,10 +256,10 @@ def _find_undefined(kind: ListScore[Any], comparison: Comparison, grid: Float64A
 
 
 def _find_bounds(
-    metric: NeighbourMetric, comparison: Comparison, value: float, within: Within, level: float
-) -> Bounds | Reason:
+    metric: NeighbourMetric, comparison: Comparison, value: float, within: SubsetScorer, level: float
+) -> ConfidenceInterval | Reason:
     n, (k,) = comparison.n, metric.k
-    found = resampled_bounds(
+    found = resampled_interval(
         value,
         within,
         n,
@@ -301,7 +304,7 @@ def _find_graphs(comparison: Comparison, k: int) -> tuple[list[NeighbourGraph], 
         builder="; ".join(dict.fromkeys(graph.builder for graph in graphs)),
         recall=worst_recall(graphs, k),
         recall_queries=min(measured, default=None),
-        certified=min(certified, default=None),
+        verified=min(certified, default=None),
         device="; ".join(dict.fromkeys(graph.device for graph in graphs)),
         cache=cached,
     )
@@ -340,7 +343,7 @@ def _list_layers(comparison: Comparison, graphs: Sequence[NeighbourGraph], *, sq
     """Cut every graph to the length that this request needs, so that a longer one from the cache changes no number."""
     length = comparison.list_length
     lists = [
-        Lists.of(
+        NeighbourLists.of(
             graph.ids[:, :length], graph.similarities[:, :length], _open_space(*layer, squared=squared), f"{number}"
         )
         for number, (graph, layer) in enumerate(zip(graphs, _layers(comparison), strict=True))
@@ -349,10 +352,10 @@ def _list_layers(comparison: Comparison, graphs: Sequence[NeighbourGraph], *, sq
     return _Listed(lists[:split], lists[split:])
 
 
-def _open_space(side: Side, index: int, *, squared: bool) -> Space:
+def _open_space(side: Side, index: int, *, squared: bool) -> SimilaritySpace:
     """Give access to a layer's rows, and to all of its similarities where they are asked for and fit."""
     # The side keeps what is known, not the space: that holds the side, and a circle would keep both after the request.
-    space = Space(partial(side.rows, index), known=side.keep(index, "known", dict))
+    space = SimilaritySpace(partial(side.rows, index), known=side.keep(index, "known", dict))
     if not squared or 4 * side.n**2 * len(side.layers) > SQUARE_BYTES:
         return space
 

@@ -9,7 +9,7 @@ import numpy as np
 from consilience.contract.scores import Pairing
 from consilience.errors import InvalidRequest, UnpairedSides
 from consilience.numerics.rows.arrays import IdArray, count_duplicates
-from consilience.numerics.rows.sources import Layer, Source, number_groups, pair_by_id, raw_blocks
+from consilience.numerics.rows.sources import RawLayer, SideSource, number_groups, pair_by_id, raw_blocks
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Paired:
     groups : the group number of each row, None where every row stands alone
     """
 
-    a: Source
-    b: Source
+    a: SideSource
+    b: SideSource
     groups: IdArray | None
     record: Pairing
 
@@ -41,7 +41,7 @@ class Paired:
 Fact = Callable[[Callable[[], str], Callable[[], bytes]], bytes]
 
 
-def pair(a: Source, b: Source, by: Literal["row", "id"], fact: Fact) -> Paired:
+def pair(a: SideSource, b: SideSource, by: Literal["row", "id"], fact: Fact) -> Paired:
     """Pair two sides by row or by id; `fact` knows, or finds, how many rows repeat an earlier one.
 
     Raises
@@ -62,7 +62,7 @@ def pair(a: Source, b: Source, by: Literal["row", "id"], fact: Fact) -> Paired:
     return _record(a.select(pairs.a), b.select(pairs.b), "id", fact, dropped=(pairs.dropped_a, pairs.dropped_b))
 
 
-def _record(a: Source, b: Source, by: Literal["row", "id"], fact: Fact, *, dropped: tuple[int, int]) -> Paired:
+def _record(a: SideSource, b: SideSource, by: Literal["row", "id"], fact: Fact, *, dropped: tuple[int, int]) -> Paired:
     groups = _find_groups(a, b)
     record = Pairing(
         by=by,
@@ -76,12 +76,12 @@ def _record(a: Source, b: Source, by: Literal["row", "id"], fact: Fact, *, dropp
     return Paired(a, b, groups, record)
 
 
-def _count_duplicates(layer: Layer, fact: Fact) -> int:
+def _count_duplicates(layer: RawLayer, fact: Fact) -> int:
     found = fact(lambda: f"duplicates of {layer.digest}", lambda: str(count_duplicates(raw_blocks(layer))).encode())
     return int(found)
 
 
-def _find_groups(a: Source, b: Source) -> IdArray | None:
+def _find_groups(a: SideSource, b: SideSource) -> IdArray | None:
     """Take the groups of the side that has them; two different groupings of the same items are refused."""
     of_a, of_b = (None if side.groups is None else number_groups(side.groups) for side in (a, b))
     if of_a is not None and of_b is not None and not np.array_equal(of_a, of_b):

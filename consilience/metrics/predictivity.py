@@ -12,7 +12,7 @@ from consilience.metrics.subspaces import streams
 from consilience.numerics.regression.ridge import (
     Fold,
     FoldErrors,
-    deal_folds,
+    assign_folds_by_distance,
     find_fold_errors,
     find_folds,
     find_targets,
@@ -20,9 +20,9 @@ from consilience.numerics.regression.ridge import (
     linear_predictivity,
 )
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.intervals import Bounds, held_out_bounds
-from consilience.numerics.stats.nulls import Law, Permutation
-from consilience.numerics.subspaces.moments import find_dealt
+from consilience.numerics.stats.intervals import ConfidenceInterval, held_out_interval
+from consilience.numerics.stats.nulls import ClosedFormNull, Permutation
+from consilience.numerics.subspaces.moments import find_fold_sums
 
 #: Folds whose spread an interval is made of, at least.
 _SPLITS = 10
@@ -46,7 +46,7 @@ def measure_linear_predictivity(metric: LinearPredictivity, comparison: Comparis
             grid[cell] = _value(metric, comparison, cell, permutation)
         return grid
 
-    def law(i: int, j: int) -> Law:
+    def law(i: int, j: int) -> ClosedFormNull:
         raise AssertionError(f"no closed-form null is declared, for layers {i} and {j} as for all")
 
     return Measurement(
@@ -90,10 +90,10 @@ def _stream_folds(
     """What each fold of a dealing leaves unexplained, from one pass over predictor and target."""
     (side, index), (other, target) = way
     norms = side.streamed(index).own.norms
-    dealt = deal_folds(norms, metric.folds, comparison.seed + dealing, comparison.groups)
+    dealt = assign_folds_by_distance(norms, metric.folds, comparison.seed + dealing, comparison.groups)
 
     def find() -> FoldErrors:
-        folds = find_dealt(side.centred(index), other.centred(target), dealt, order=order, parts=side.parts)
+        folds = find_fold_sums(side.centred(index), other.centred(target), dealt, order=order, parts=side.parts)
         return find_fold_errors(folds, None if metric.ridge == "auto" else metric.ridge)
 
     if order is not None:
@@ -136,14 +136,16 @@ def _layer_reason(metric: LinearPredictivity, comparison: Comparison, side: Side
     )
 
 
-def _find_bounds(metric: LinearPredictivity, comparison: Comparison, cell: Cell, level: float) -> Bounds | Reason:
+def _find_bounds(
+    metric: LinearPredictivity, comparison: Comparison, cell: Cell, level: float
+) -> ConfidenceInterval | Reason:
     """The interval from the spread over the folds of the score and of as many dealings more as make ten folds."""
     dealings = max(2, ceil(_SPLITS / metric.folds))
     shares = np.array([share for dealing in range(dealings) for share in _shares(metric, comparison, cell, dealing)])
     if np.isnan(shares).any():
         return Reason(code="too-few-rows", detail="The items of one fold do not vary.")
     value = _value(metric, comparison, cell)
-    return held_out_bounds(value, shares, metric.folds, level, (metric.low, metric.high))
+    return held_out_interval(value, shares, metric.folds, level, (metric.low, metric.high))
 
 
 def _shares(metric: LinearPredictivity, comparison: Comparison, cell: Cell, dealing: int) -> Float64Array:

@@ -125,7 +125,7 @@ def draw(options: ScoringOptions, comparison: Comparison, sizes: tuple[int, ...]
     if not metrics:
         return Drawn()
     k, n = max(metric.k[0] for metric in metrics), comparison.n
-    order = intervals.order_rows(n, comparison.seed).astype(np.int32)
+    order = intervals.draw_row_order(n, comparison.seed).astype(np.int32)
     choice = options.estimate
     if choice != "all" and (first := choice.queries or QUERIES_PILOT) < n:
         survey = Survey(comparison, k, (*(size for size in sizes if size < n), n), order)
@@ -156,4 +156,4 @@ def _wanted(metric: NeighbourMetric, survey: Survey, choice: Estimate) -> int:
     found = estimate_cell(metric, survey, (int(i), int(j)))
     if found is None or choice.half_width is None:
         return survey.asked
-    return intervals.queries_wanted(found, choice.half_width, choice.level, find_limits(metric))
+    return intervals.required_queries(found, choice.half_width, choice.level, find_limits(metric))

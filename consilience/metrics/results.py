@@ -12,7 +12,7 @@ from consilience.errors import InvalidRequest
 from consilience.metrics.comparison import Comparison
 from consilience.metrics.measurement import Measurement, Selected
 from consilience.numerics.stats.layers import aggregate
-from consilience.numerics.stats.nulls import P_FLOOR, Law, MeanLaw, NullLaw, PermutationNull, adjust
+from consilience.numerics.stats.nulls import P_FLOOR, ClosedFormNull, NullMean, PearsonNull, PermutationNull, adjust
 
 
 def find_null(
@@ -27,7 +27,7 @@ def find_null(
     """
     method = choose_method(metric, options.null, grouped=comparison.grouped)
     if method == "none":
-        return Null(method="none", cells=measurement.grid.size)
+        return Null(method="none", layer_pairs=measurement.grid.size)
     if measurement.asked is not None:
         return _mean_alone(measurement, selected)
     if method == "permutation":
@@ -48,9 +48,9 @@ def _mean_alone(measurement: Measurement, selected: Selected) -> Null:
     reason = Reason(
         code="query-subset", detail="The chance level needs the neighbours of every row, and only some asked."
     )
-    if not isinstance(law, MeanLaw):
-        return Null(method="none", cells=cells, reason=reason)
-    return Null(method="analytic" if cells == 1 else "bonferroni", cells=cells, mean=law.mean, reason=reason)
+    if not isinstance(law, NullMean):
+        return Null(method="none", layer_pairs=cells, reason=reason)
+    return Null(method="analytic" if cells == 1 else "bonferroni", layer_pairs=cells, mean=law.mean, reason=reason)
 
 
 def choose_method(metric: Metric, choice: NullChoice, *, grouped: bool) -> NullMethod:
@@ -70,20 +70,20 @@ def choose_method(metric: Metric, choice: NullChoice, *, grouped: bool) -> NullM
     return choice.method
 
 
-def _closed_form(law: Law, options: ScoringOptions, value: float, cells: int) -> Null:
+def _closed_form(law: ClosedFormNull, options: ScoringOptions, value: float, cells: int) -> Null:
     """Take the law of the best pair; over a grid, Bonferroni over its defined pairs.
 
     Every aggregate is at most the maximum, so that the bound for the maximum holds for all.
     """
     method: NullMethod = "analytic" if cells == 1 else "bonferroni"
-    if isinstance(law, MeanLaw):
+    if isinstance(law, NullMean):
         reason = Reason(code="mean-only", detail="Only the mean has a closed form; permutation gives the rest.")
-        return Null(method=method, cells=cells, mean=law.mean, reason=reason)
+        return Null(method=method, layer_pairs=cells, mean=law.mean, reason=reason)
     p = min(1.0, law.p_value(value) * cells)
-    moments = {"mean": law.mean, "sd": law.sd} if isinstance(law, NullLaw) else {}
+    moments = {"mean": law.mean, "sd": law.sd} if isinstance(law, PearsonNull) else {}
     return Null(
         method=method,
-        cells=cells,
+        layer_pairs=cells,
         threshold=law.threshold(options.null.alpha / cells),
         p_value=max(p, P_FLOOR),
         p_is_bound=cells > 1 or p < P_FLOOR,
@@ -97,19 +97,19 @@ def _permutation(
 ) -> Null:
     """Relabel b's items; over a grid, one relabelling serves every pair, and its aggregate is the draw."""
     sign = 1.0 if metric.score_direction == "similarity" else -1.0
-    draws = np.empty(options.null.draws)
-    for index, permutation in enumerate(comparison.permutations(options.null.draws)):
-        comparison.report("permutations", index, options.null.draws)
+    draws = np.empty(options.null.permutations)
+    for index, permutation in enumerate(comparison.permutations(options.null.permutations)):
+        comparison.report("permutations", index, options.null.permutations)
         draws[index] = aggregate(sign * measurement.permuted(permutation), options.aggregate, options.top_k)
     null = PermutationNull(draws)
     return Null(
         method="permutation",
-        cells=_count_cells(measurement),
+        layer_pairs=_count_cells(measurement),
         mean=sign * float(draws.mean()),
         sd=float(draws.std(ddof=1)),
         threshold=sign * null.threshold(sign * value, options.null.alpha),
         p_value=null.p_value(sign * value),
-        draws=options.null.draws,
+        permutations=options.null.permutations,
         alpha=options.null.alpha,
     )
 
@@ -218,7 +218,7 @@ def _undefined(metric: Metric, measurement: Measurement, comparison: Comparison,
         value=None,
         layer_a=None,
         layer_b=None,
-        null=Null(method=method, cells=0, reason=Reason(code="undefined-score", detail="The score is undefined.")),
+        null=Null(method=method, layer_pairs=0, reason=Reason(code="undefined-score", detail="The score is undefined.")),
     )
 
 

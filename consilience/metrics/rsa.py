@@ -19,16 +19,16 @@ from consilience.numerics.kernels.matrices import (
     PairMatrix,
     StoredMatrix,
     draw_rows,
-    find_pair_rows,
+    find_product_row_sums,
     find_sums,
     pair_matrix,
-    relabel,
+    permuted_products,
 )
-from consilience.numerics.kernels.rsa import MantelCounts, count_matrix, mantel_law
+from consilience.numerics.kernels.rsa import MantelCounts, count_patterns, mantel_null
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.prepared import blocks
-from consilience.numerics.stats.intervals import Bounds, jackknife_bounds
-from consilience.numerics.stats.nulls import NullLaw, Permutation
+from consilience.numerics.stats.intervals import ConfidenceInterval, jackknife_interval
+from consilience.numerics.stats.nulls import PearsonNull, Permutation
 from consilience.numerics.subspaces.moments import FloatArray
 
 #: Rows up to which `auto` takes all pairs, and the pairs it takes above.
@@ -88,10 +88,10 @@ class PairGrid:
     _squares: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
 
     @cached_property
-    def groups(self) -> list[rsa.Ids]:
+    def groups(self) -> list[rsa.RowNumbers]:
         """The items whose pairs count: one group of all, or groups dealt with the seed."""
         pairs = choose_pairs(self.metric, self.a.n)
-        return rsa.deal_groups(self.a.n, pairs, self.seed)
+        return rsa.draw_groups(self.a.n, pairs, self.seed)
 
     def reason(self, side: Side, index: int) -> Reason | None:
         """Why a layer has no dissimilarities, or none that vary."""
@@ -115,11 +115,11 @@ class PairGrid:
             grid[i, j] = rsa.rsa(float(products[i, j]), squares["a", i][0], squares["b", j][0])
         return grid
 
-    def law(self, i: int, j: int) -> NullLaw:
+    def law(self, i: int, j: int) -> PearsonNull:
         """The null law of one layer pair."""
-        return mantel_law(self._counts(self.a, i), self._counts(self.b, j))
+        return mantel_null(self._counts(self.a, i), self._counts(self.b, j))
 
-    def bounds(self, i: int, j: int, level: float) -> Bounds | Reason:
+    def bounds(self, i: int, j: int, level: float) -> ConfidenceInterval | Reason:
         """The population interval of one layer pair, by leaving out items; ranks are kept as they are."""
         n = self.a.n
         if n < 5:
@@ -128,13 +128,13 @@ class PairGrid:
         of_a, of_b = self._matrices(self.a, i), self._matrices(self.b, j)
         for ids, left, right in zip(self.groups, of_a, of_b, strict=True):
             nothing = np.zeros(len(ids))
-            for place, found in enumerate(find_pair_rows((left, right), (nothing, nothing))):
+            for place, found in enumerate(find_product_row_sums((left, right), (nothing, nothing))):
                 products[place, ids] = found.product
             rows[:, ids] = left.entries.sum(axis=1, dtype=np.float64), right.entries.sum(axis=1, dtype=np.float64)
             pairs[ids] = len(ids) - 1
         totals = products.sum(axis=1).tolist()
         without_each = rsa.rsa_without_each(products, rows, pairs)
-        found_bounds = jackknife_bounds(rsa.rsa(*totals), without_each, level)
+        found_bounds = jackknife_interval(rsa.rsa(*totals), without_each, level)
         return found_bounds or Reason(
             code="undefined-without-a-row", detail="Without one of the rows, the distances of the others do not vary."
         )
@@ -217,7 +217,7 @@ class PairGrid:
     def _matrix(self, side: Side, index: int, rows: Float32Array) -> PairMatrix:
         return pair_matrix(self._points(side, index, rows), _ENTRIES[self.metric.distance], seed=self.seed)
 
-    def _make(self, side: Side, index: int, groups: list[rsa.Ids], out: list[FloatArray]) -> list[StoredMatrix]:
+    def _make(self, side: Side, index: int, groups: list[rsa.RowNumbers], out: list[FloatArray]) -> list[StoredMatrix]:
         ranked = self.metric.method == "spearman"
         if not side.streams(index):
             return rsa.fill_pairs(self._matrix(side, index, side.rows(index)), groups, out, ranked=ranked)
@@ -235,7 +235,7 @@ class PairGrid:
 
     def _counts(self, side: Side, index: int) -> MantelCounts:
         n, seed = self.a.n, self.seed
-        return side.keep(index, f"counts {self.name}", lambda: count_matrix(n, self._matrices(side, index), seed))
+        return side.keep(index, f"counts {self.name}", lambda: count_patterns(n, self._matrices(side, index), seed))
 
     def _through_groups(
         self, permutation: Permutation | None
@@ -272,7 +272,7 @@ class PairGrid:
         of_a, of_b = self._defined
         if of_a and of_b:
             (stack_a,), (stack_b,) = self._stacks
-            products[np.ix_(of_a, of_b)] = relabel(stack_a, stack_b, permutation)
+            products[np.ix_(of_a, of_b)] = permuted_products(stack_a, stack_b, permutation)
         return products, self._squares
 
     def _runs(self, layers: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -20,36 +20,42 @@ from consilience.contract.subspace_metrics import (
     Pwcca,
     Svcca,
 )
+from consilience.limits import BLOCKS, FOLDS, REPEATS
 from consilience.metrics.comparison import Comparison, Side
 from consilience.metrics.measurement import Measurement, find_reasons
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.stats.intervals import (
-    BLOCKS,
-    PARTS,
-    REPEATS,
-    Bounds,
-    block_jackknife_bounds,
-    deal_blocks,
-    deal_repeatedly,
-    held_out_bounds,
-    leave_out,
-    split,
+    ConfidenceInterval,
+    assign_blocks,
+    assign_folds_repeatedly,
+    block_jackknife_interval,
+    held_out_interval,
+    leave_blocks_out,
+    split_folds,
 )
-from consilience.numerics.stats.nulls import Law, Permutation
+from consilience.numerics.stats.nulls import ClosedFormNull, Permutation
 from consilience.numerics.subspaces import cca, shapes
-from consilience.numerics.subspaces.moments import FloatArray, Step, Sums, add, find_dealt, project, sum_rows
+from consilience.numerics.subspaces.moments import (
+    FloatArray,
+    PairSums,
+    RowProgress,
+    add_sums,
+    find_fold_sums,
+    project_sums,
+    sum_rows,
+)
 from consilience.numerics.subspaces.spectra import (
-    Factor,
-    Products,
+    CrossProductSource,
+    ScaledDirections,
     Spectrum,
     SumsLayer,
     decompose_moments,
     find_spectrum,
-    weigh,
+    scale_directions,
 )
 
 #: The score of other rows, paired, of two layers under a fit; from their sums along the fitted directions.
-HeldOut = Callable[[Factor, Factor, Sums], float]
+HeldOut = Callable[[ScaledDirections, ScaledDirections, PairSums], float]
 
 
 @dataclass(frozen=True)
@@ -68,25 +74,25 @@ class Recipe:
     """
 
     kind: str
-    weigh: Callable[[Spectrum], Factor]
-    value: Callable[[Factor, Factor, Permutation | None], float]
+    weigh: Callable[[Spectrum], ScaledDirections]
+    value: Callable[[ScaledDirections, ScaledDirections, Permutation | None], float]
     held_out: HeldOut | None
-    law: Callable[[Factor, Factor], Law] | None = None
+    law: Callable[[ScaledDirections, ScaledDirections], ClosedFormNull] | None = None
     centre: bool = True
     zscore: bool = False
     leading: int | None = None
     spare: int | None = None
 
-    def find_factor(self, side: Side, index: int) -> Factor:
+    def find_factor(self, side: Side, index: int) -> ScaledDirections:
         """A layer's factor; metrics that weigh layers alike share it, and all share the spectrum."""
         spectrum = f"spectrum centre={self.centre} zscore={self.zscore} leading={self.leading}"
 
-        def find() -> Factor:
+        def find() -> ScaledDirections:
             return self.weigh(side.keep(index, spectrum, lambda: self._find_spectrum(side, index)))
 
         return side.keep(index, f"factor {self.kind}", find)
 
-    def fit(self, rows: Float32Array | SumsLayer) -> Factor | None:
+    def fit(self, rows: Float32Array | SumsLayer) -> ScaledDirections | None:
         """The factor of some of a layer's rows, or of their sums; None where it leaves the value undefined."""
         if isinstance(rows, SumsLayer):
             factor = self.weigh(self._decompose_moments(rows, rows.square))
@@ -103,10 +109,10 @@ class Recipe:
     def _decompose(self, rows: Float32Array) -> Spectrum:
         return find_spectrum(rows, centre=self.centre, zscore=self.zscore, leading=self.leading)
 
-    def _decompose_moments(self, products: Products, square: FloatArray) -> Spectrum:
+    def _decompose_moments(self, products: CrossProductSource, square: FloatArray) -> Spectrum:
         return decompose_moments(products, square, centre=self.centre, zscore=self.zscore, leading=self.leading)
 
-    def fills(self, factor: Factor) -> bool:
+    def fills(self, factor: ScaledDirections) -> bool:
         """Whether a layer spans all that its rows have room for, where that settles the value."""
         return self.spare is not None and factor.rank >= factor.n - self.spare
 
@@ -117,7 +123,9 @@ _SCORED_MIN = 3
 Cell = tuple[int, int]
 
 
-def find_bounds(metric: Metric, recipe: Recipe, comparison: Comparison, cell: Cell, level: float) -> Bounds | Reason:
+def find_bounds(
+    metric: Metric, recipe: Recipe, comparison: Comparison, cell: Cell, level: float
+) -> ConfidenceInterval | Reason:
     """Find the interval of a layer pair: of the held-out value where the recipe has one, else by the block jackknife."""
     held_out = recipe.held_out
     found = _jackknife(recipe, comparison, cell) if held_out is None else _hold_out(recipe, held_out, comparison, cell)
@@ -130,9 +138,9 @@ def find_bounds(metric: Metric, recipe: Recipe, comparison: Comparison, cell: Ce
     if held_out is not None:
         # A held-out correlation can be below 0, where the score itself cannot.
         low = metric.low if metric.score_direction == "distance" else None
-        return held_out_bounds(float(values.mean()), values, PARTS, level, (low, metric.high))
+        return held_out_interval(float(values.mean()), values, FOLDS, level, (low, metric.high))
     value = recipe.value(recipe.find_factor(comparison.a, cell[0]), recipe.find_factor(comparison.b, cell[1]), None)
-    return block_jackknife_bounds(value, values, level, (metric.low, metric.high))
+    return block_jackknife_interval(value, values, level, (metric.low, metric.high))
 
 
 def _hold_out(recipe: Recipe, held_out: HeldOut, comparison: Comparison, cell: Cell) -> Iterator[float]:
@@ -141,7 +149,7 @@ def _hold_out(recipe: Recipe, held_out: HeldOut, comparison: Comparison, cell: C
         yield from _hold_out_sums(recipe, held_out, comparison, cell)
         return
     a, b = comparison.a.rows(cell[0]), comparison.b.rows(cell[1])
-    splits = list(split(comparison.n, comparison.seed, comparison.groups))
+    splits = list(split_folds(comparison.n, comparison.seed, comparison.groups))
     for done, (fitted, scored) in enumerate(splits):
         comparison.report("held-out", done, len(splits))
         side_a, side_b = recipe.fit(a[fitted]), recipe.fit(b[fitted])
@@ -154,20 +162,20 @@ def _hold_out(recipe: Recipe, held_out: HeldOut, comparison: Comparison, cell: C
 def _hold_out_sums(recipe: Recipe, held_out: HeldOut, comparison: Comparison, cell: Cell) -> Iterator[float]:
     """The same from sums over the parts: one pass for each of the two dealings, whatever the parts."""
     rows = comparison.a.centred(cell[0]), comparison.b.centred(cell[1])
-    for repeat, dealt in enumerate(deal_repeatedly(comparison.n, comparison.seed, comparison.groups)):
-        parts = find_dealt(
-            *rows, dealt, parts=comparison.a.parts, step=_report(comparison, "held-out", repeat, REPEATS)
+    for repeat, dealt in enumerate(assign_folds_repeatedly(comparison.n, comparison.seed, comparison.groups)):
+        parts = find_fold_sums(
+            *rows, dealt, parts=comparison.a.parts, progress=_report(comparison, "held-out", repeat, REPEATS)
         )
-        for held in range(PARTS):
+        for held in range(FOLDS):
             if held >= len(parts) or parts[held].n < _SCORED_MIN:
                 yield nan
                 continue
-            fits = _fit(recipe, add([part for place, part in enumerate(parts) if place != held]))
+            fits = _fit(recipe, add_sums([part for place, part in enumerate(parts) if place != held]))
             if fits is None:
                 yield nan
             else:
                 mappings = ((fit.mean, fit.mapping) for fit in fits)
-                yield held_out(*fits, project(parts[held], *mappings))
+                yield held_out(*fits, project_sums(parts[held], *mappings))
 
 
 def _jackknife(recipe: Recipe, comparison: Comparison, cell: Cell) -> Iterator[float]:
@@ -175,24 +183,24 @@ def _jackknife(recipe: Recipe, comparison: Comparison, cell: Cell) -> Iterator[f
     n, seed, groups = comparison.n, comparison.seed, comparison.groups
     if streams(comparison, cell):
         rows = comparison.a.centred(cell[0]), comparison.b.centred(cell[1])
-        parts = find_dealt(
+        parts = find_fold_sums(
             *rows,
-            deal_blocks(n, seed, groups),
+            assign_blocks(n, seed, groups),
             parts=comparison.a.parts,
-            step=_report(comparison, "block-jackknife", 0, 1),
+            progress=_report(comparison, "block-jackknife", 0, 1),
         )
         for left_out in range(len(parts)):
-            fits = _fit(recipe, add([part for place, part in enumerate(parts) if place != left_out]))
+            fits = _fit(recipe, add_sums([part for place, part in enumerate(parts) if place != left_out]))
             yield nan if fits is None else recipe.value(*fits, None)
         return
     a, b = comparison.a.rows(cell[0]), comparison.b.rows(cell[1])
-    for done, kept in enumerate(leave_out(n, seed, groups)):
+    for done, kept in enumerate(leave_blocks_out(n, seed, groups)):
         comparison.report("block-jackknife", done, BLOCKS)
         side_a, side_b = recipe.fit(a[kept]), recipe.fit(b[kept])
         yield nan if side_a is None or side_b is None else recipe.value(side_a, side_b, None)
 
 
-def _fit(recipe: Recipe, sums: Sums) -> tuple[Factor, Factor] | None:
+def _fit(recipe: Recipe, sums: PairSums) -> tuple[ScaledDirections, ScaledDirections] | None:
     """Both layers' factors of the rows that are in the sums."""
     a, b = recipe.fit(SumsLayer(sums, first=True)), recipe.fit(SumsLayer(sums, first=False))
     return None if a is None or b is None else (a, b)
@@ -203,7 +211,7 @@ def streams(comparison: Comparison, cell: Cell) -> bool:
     return comparison.a.streams(cell[0]) and comparison.b.streams(cell[1])
 
 
-def _report(comparison: Comparison, stage: str, done: int, total: int) -> Step:
+def _report(comparison: Comparison, stage: str, done: int, total: int) -> RowProgress:
     return lambda rows, n: comparison.report(stage, done * n + rows, total * n)
 
 
@@ -229,7 +237,7 @@ def measure_fit(metric: Metric, recipe: Recipe, comparison: Comparison) -> Measu
             grid[i, j] = recipe.value(recipe.find_factor(a, i), recipe.find_factor(b, j), permutation)
         return grid
 
-    def law(i: int, j: int) -> Law:
+    def law(i: int, j: int) -> ClosedFormNull:
         if recipe.law is None:
             raise AssertionError(f"{metric.metric} declares a closed-form null and has none")
         return recipe.law(recipe.find_factor(a, i), recipe.find_factor(b, j))
@@ -254,7 +262,7 @@ def _read_pairs(comparison: Comparison) -> None:
             def step(rows: int, n: int, before: int = done) -> None:
                 comparison.report("moments", before * n + rows, len(cells) * n)
 
-            a.streamed(i).meet(b.streamed(j), step)
+            a.streamed(i).load_cross(b.streamed(j), step)
 
 
 def _layer_reason(recipe: Recipe, side: Side, index: int) -> Reason | None:
@@ -292,12 +300,14 @@ def _find_warnings(recipe: Recipe, comparison: Comparison, cells: Collection[Cel
 
 def measure_cca_mean(metric: CcaMean, comparison: Comparison) -> Measurement:
     """Measure the mean canonical correlation of every layer pair."""
-    return measure_fit(metric, Recipe("white", weigh, cca.cca_mean, cca.held_out_cca_mean, spare=1), comparison)
+    return measure_fit(
+        metric, Recipe("white", scale_directions, cca.cca_mean, cca.held_out_cca_mean, spare=1), comparison
+    )
 
 
 def measure_cca_r2(metric: CcaR2, comparison: Comparison) -> Measurement:
     """Measure the mean squared canonical correlation of every layer pair."""
-    recipe = Recipe("white", weigh, cca.cca_r2, cca.held_out_cca_r2, cca.cca_r2_law, spare=1)
+    recipe = Recipe("white", scale_directions, cca.cca_r2, cca.held_out_cca_r2, cca.cca_r2_null, spare=1)
     return measure_fit(metric, recipe, comparison)
 
 
@@ -305,7 +315,7 @@ def measure_svcca(metric: Svcca, comparison: Comparison) -> Measurement:
     """Measure the mean canonical correlation of the leading components of every layer pair."""
     recipe = Recipe(
         f"leading {metric.components} {metric.variance} {metric.scaling}",
-        partial(cca.leading, components=metric.components, variance=metric.variance),
+        partial(cca.leading_components, components=metric.components, variance=metric.variance),
         cca.cca_mean,
         cca.held_out_cca_mean,
         zscore=metric.scaling == "zscore",
@@ -317,13 +327,13 @@ def measure_svcca(metric: Svcca, comparison: Comparison) -> Measurement:
 
 def measure_pwcca(metric: Pwcca, comparison: Comparison) -> Measurement:
     """Measure the projection-weighted canonical correlation of every layer pair."""
-    return measure_fit(metric, Recipe("white", weigh, cca.pwcca, cca.held_out_pwcca, spare=1), comparison)
+    return measure_fit(metric, Recipe("white", scale_directions, cca.pwcca, cca.held_out_pwcca, spare=1), comparison)
 
 
 def measure_eigenspace_overlap(metric: EigenspaceOverlap, comparison: Comparison) -> Measurement:
     """Measure the overlap of the column spaces of every layer pair."""
-    value, law = cca.eigenspace_overlap, cca.eigenspace_law
-    return measure_fit(metric, Recipe("columns", weigh, value, None, law, centre=False, spare=0), comparison)
+    value, law = cca.eigenspace_overlap, cca.eigenspace_null
+    return measure_fit(metric, Recipe("columns", scale_directions, value, None, law, centre=False, spare=0), comparison)
 
 
 def measure_procrustes(metric: ProcrustesSimilarity, comparison: Comparison) -> Measurement:

@@ -11,13 +11,14 @@ from typing import Literal, Self
 
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.base import LayerChoice
-from consilience.contract.embeddings import DTYPE_BYTES, ROWS_MIN, EmbeddingSet
+from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import Plan
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.models import ModelKind, parse_model
 from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
+from consilience.limits import ROWS_MIN
 from consilience.planning.costs import add_up, find_works
 from consilience.planning.neighbour_costs import ROW_SCORE_SD_MAX, expect_queries
 from consilience.planning.work import Grid

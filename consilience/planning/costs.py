@@ -7,11 +7,22 @@ from consilience.contract.alignments import ScoringOptions
 from consilience.contract.kernel_metrics import Rsa
 from consilience.contract.metric import Metric, NeighbourMetric
 from consilience.contract.subspace_metrics import LinearPredictivity
+from consilience.limits import (
+    BLOCK_ROWS,
+    BLOCK_VALUES,
+    EXACT_WORK,
+    FLOAT32_BYTES,
+    FLOAT64_BYTES,
+    FOLDS,
+    MATRICES_BYTES,
+    POINTS_BYTES,
+    REPEATS,
+    RSA_PAIRS,
+    RSA_ROWS,
+)
 from consilience.planning.neighbour_costs import cost_lists, cost_search
 from consilience.planning.work import (
     EXACT_FLOPS_PER_S,
-    FLOAT32_BYTES,
-    FLOAT64_BYTES,
     GATHER_S,
     JOB_S,
     LABEL_BYTES,
@@ -27,19 +38,17 @@ from consilience.planning.work import (
 
 #: Bytes of a job's process before it holds any rows, libraries and compiled kernels included.
 PROCESS_BYTES = 280_000_000
-#: Values of a block of rows, and how many float32 copies of one there are at a time: two sides, two blocks, raw and centred.
-BLOCK_VALUES, BLOCK_ROWS, BLOCK_COPIES = 1 << 22, 4096, 14
-#: Operations and seconds a pair of rows, where all pairs are looked at; bytes of kept matrices, and of blocks of pairs.
+#: Number of float32 copies of a block of rows at a time: two sides, two blocks, raw and centred.
+BLOCK_COPIES = 14
+#: Operations and seconds for each pair of rows of a metric of all pairs; bytes of blocks of pairs.
 PAIR_STEPS, PAIR_S = 20.0, 6.0e-9
-MATRICES_BYTES, POINTS_BYTES, PAIR_BLOCKS_BYTES = 600_000_000, 256_000_000, 300_000_000
-#: Rows up to which rsa takes all pairs, and the pairs it takes above; seconds to rank a pair, and bytes while it is ranked.
-RSA_ROWS, RSA_PAIRS, RSA_PAIR_S, RSA_PAIR_BYTES = 4096, 4_000_000, 1.0e-7, 60
-#: Operations of all pairs up to which their points are float64.
-EXACT_WORK = 1 << 27
+PAIR_BLOCKS_BYTES = 300_000_000
+#: Seconds to rank a pair of rows for rsa, and bytes while it is ranked.
+RSA_PAIR_S, RSA_PAIR_BYTES = 1.0e-7, 60
 #: Operations for each entry and singular value of a cross-product; of a decomposition, for each cubed dimension.
 VALUES_STEPS, DECOMPOSITION_STEPS = 15.0, 12.0
-#: Fits that an interval makes of parts of the rows, passes that it takes over streamed rows.
-REFITS, STREAMED_REFIT_PASSES = 10, 2
+#: Number of fits on parts of the rows that an interval needs, and of passes over streamed rows.
+REFITS, STREAMED_REFIT_PASSES = FOLDS * REPEATS, REPEATS
 
 
 def find_works(options: ScoringOptions, grid: Grid, *, streamed: bool) -> list[Work]:

@@ -7,12 +7,11 @@ from consilience.contract.maps import LowRank, MapChoice, MapOptions, Mlp, Relat
 from consilience.contract.pointers import placed
 from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InvalidRequest, InvalidShape, TooFewRows
+from consilience.limits import FLOAT32_BYTES, FLOAT64_BYTES, FOLDS, TRANSLATION_ROWS
 from consilience.planning.alignments import CostLimits, SideShape, check_cost, choose_layer, count_pairs
 from consilience.planning.costs import add_up
 from consilience.planning.work import (
     EXACT_FLOPS_PER_S,
-    FLOAT32_BYTES,
-    FLOAT64_BYTES,
     PRODUCT_FLOPS_PER_S,
     SEARCH_FLOPS_PER_S,
     Work,
@@ -20,12 +19,10 @@ from consilience.planning.work import (
 
 #: Rows that a map and its judgement need together.
 ROWS_MIN = 8
-#: Folds that cross-validation fits without, and the cubes that each fit costs.
-FOLDS, CUBES = 5, 12
+#: Cubes of the dimension that one fit costs.
+CUBES = 12
 #: Bytes of libraries that alignments do not load, and of the blocks of rows that are read ahead.
 LIBRARY_BYTES, BLOCK_BYTES = 70_000_000, 300_000_000
-#: Rows that are translated at a time.
-BLOCK_ROWS = 8192
 #: The share of a processor's products that training by small steps reaches.
 TRAINING_SHARE = 0.3
 
@@ -45,7 +42,7 @@ def plan_map(options: MapOptions, a: SideShape, b: SideShape, limits: CostLimits
     p, q = find_dim(a, options.layers.a, "a"), find_dim(b, options.layers.b, "b")
     check_choice(options.map, n, p, q)
     held = options.test_share * n
-    judging = 2.0 * 2 * 2 * min(options.queries, held) * held * q + 4.0 * held * p * q
+    judging = 2.0 * 2 * 2 * min(options.max_queries, held) * held * q + 4.0 * held * p * q
     works = [price_maps([options.map], n, p, q), Work(judging, judging / SEARCH_FLOPS_PER_S, kept=BLOCK_BYTES)]
     return plan_works(works, limits, n=n, dim_a=p, dim_b=q, cells=1)
 
@@ -147,7 +144,7 @@ def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limit
             pointer="/embedding",
         )
     flops = 2.0 * source.n * dims[0] * dims[1]
-    held = FLOAT32_BYTES * (dims[0] * dims[1] + 3 * BLOCK_ROWS * sum(dims))
+    held = FLOAT32_BYTES * (dims[0] * dims[1] + 3 * TRANSLATION_ROWS * sum(dims))
     works = [Work(flops, flops / PRODUCT_FLOPS_PER_S, kept=held)]
     return plan_works(works, limits, n=source.n, dim_a=dims[0], dim_b=dims[1])
 
@@ -192,7 +189,7 @@ def plan_upgrade(
     for number, choice in enumerate(options.maps):
         with placed(f"/maps/{number}", instead="/map"):
             check_choice(choice, n, p, q)
-    asking = min(options.sample, n)
+    asking = min(options.max_queries, n)
     works = [price_maps(options.maps, n, p, q), _search(options, n, asking, (p, q), asked_apart=queries is not None)]
     return plan_works(works, limits, n=n, dim_a=q, dim_b=p, cells=1, queries=asking)
 

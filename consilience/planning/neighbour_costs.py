@@ -17,10 +17,30 @@ from consilience.contract.search import (
     IndexShape,
     choose_index,
 )
-from consilience.planning.work import (
+from consilience.limits import (
+    BEYOND_MAX,
+    BEYOND_MIN,
+    BLOCKS,
+    BLOCKS_FACTOR,
+    BLOCKS_LIST_MIN,
+    CERTIFIED_STEPS,
     FLOAT32_BYTES,
-    GATHER_S,
+    HALVES,
+    HALVES_FACTOR,
+    HALVES_LIST_MIN,
+    HALVES_ROWS_MAX,
+    PART_STEPS,
+    POINTS_PER_CENTROID,
+    POINTS_PER_COLUMN,
     PREPARED_BYTES,
+    SAMPLE_MIN,
+    SQUARE_BYTES,
+    STRIPES_MAX,
+    TILE_ROWS,
+    TURN_ROUNDS,
+)
+from consilience.planning.work import (
+    GATHER_S,
     SEARCH_FLOPS_PER_S,
     STEPS_PER_S,
     Grid,
@@ -31,11 +51,6 @@ from consilience.planning.work import (
     value_s,
 )
 
-#: As `numerics.faiss_indexes` has them.
-POINTS_PER_CENTROID = 40
-POINTS_PER_COLUMN = 16
-SAMPLE_MIN = 1 << 14
-TURN_ROUNDS = 10
 #: Rounds of k-means that learn lists, and words of codes; passes over a matrix that its singular values take.
 LIST_ROUNDS = 10
 WORD_ROUNDS = 25
@@ -116,19 +131,10 @@ def _seen(index: ChosenIndex, n: int, k: int) -> float:
 INDEX_FLOPS_PER_S = 4.0e10
 #: An id and a similarity; lists are kept and cut to the request's length.
 NEIGHBOUR_BYTES, LIST_COPIES = 8, 3
-#: Neighbours kept per row for each one asked for, because the interval needs them.
-LIST_FACTOR, LIST_MIN = 5, 48
-#: Rows from which intervals of neighbour scores need shorter lists.
-HALVES_ROWS_MAX, BLOCKS_FACTOR, BLOCKS_MIN = 8192, 2, 24
-#: Bytes of n x n similarities of all layers of a side, up to which they are kept; bytes of a search's blocks.
-SQUARE_BYTES, SEARCH_BYTES = 128_000_000, 200_000_000
-#: A candidate; how many a row has beyond those that are kept, and as many again while it is searched; a rounded value, and the
-#: operations from which rows are rounded.
-CANDIDATE_BYTES, BEYOND_MIN, BEYOND_MAX, ROUNDED_BYTES, CERTIFIED_STEPS = 8, 38, 512, 2, 5e11
-#: Rows of a tile, operations of a part of a graph that is built of tiles, and stripes that rows are dealt to.
-TILE_ROWS, TILES_STEPS, TILE_STRIPES = 1024, 2e10, 64
-#: Subsamples of the interval of a neighbour score, up to so many rows and above.
-HALVES, BLOCKS = 64, 10
+#: Bytes of the blocks of a search.
+SEARCH_BYTES = 200_000_000
+#: Bytes of a candidate, and of a value rounded to bfloat16.
+CANDIDATE_BYTES, ROUNDED_BYTES = 8, 2
 #: Standard deviation of row scores that an estimate is planned with, and the largest that scores between 0 and 1 can have.
 ROW_SCORE_SD, ROW_SCORE_SD_MAX = 0.15, 0.5
 
@@ -162,8 +168,8 @@ def _list_length(options: ScoringOptions, grid: Grid) -> int:
     if not has_interval(options) or k_max == 0 or isinstance(options.builder, Approximate):
         return k_max
     if grid.n > HALVES_ROWS_MAX:
-        return min(grid.n, max(BLOCKS_MIN, BLOCKS_FACTOR * k_max))
-    return min(grid.n, max(LIST_MIN, LIST_FACTOR * k_max))
+        return min(grid.n, max(BLOCKS_LIST_MIN, BLOCKS_FACTOR * k_max))
+    return min(grid.n, max(HALVES_LIST_MIN, ceil(HALVES_FACTOR * k_max)))
 
 
 def cost_search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
@@ -197,7 +203,7 @@ def _graph_bytes(options: ScoringOptions, grid: Grid, length: int, *, streamed: 
     sides = (FLOAT32_BYTES * n * n * len(dims) for dims in (grid.dims_a, grid.dims_b))
     candidates = CANDIDATE_BYTES * n * 2 * min(n, length + min(max(length, BEYOND_MIN), BEYOND_MAX))
     rows = FLOAT32_BYTES * held_rows(options, grid) * widest if streamed else 0
-    if not streamed and options.builder in ("auto", "certified_bf16") and float(n) * n * widest >= CERTIFIED_STEPS:
+    if not streamed and options.builder in ("auto", "verified_bf16") and float(n) * n * widest >= CERTIFIED_STEPS:
         rows = ROUNDED_BYTES * n * widest
     return rows + candidates + sum(size for size in sides if size <= SQUARE_BYTES)
 
@@ -208,7 +214,7 @@ def held_rows(options: ScoringOptions, grid: Grid) -> int:
         return ceil(rows_in_memory(grid) / (FLOAT32_BYTES * max(grid.dims)))
     if options.builder == "faiss":
         return grid.n
-    stripe = max(ceil(grid.n / TILE_STRIPES) + TILE_ROWS, isqrt(int(TILES_STEPS / max(grid.dims))))
+    stripe = max(ceil(grid.n / STRIPES_MAX) + TILE_ROWS, isqrt(int(PART_STEPS / max(grid.dims))))
     return min(grid.n, 2 * stripe)  # a part of a graph is of the tiles of two stripes of rows
 
 

@@ -274,13 +274,13 @@ def check_questions(options: StudyOptions, rows: Sequence[StudyMember], columns:
     """Refuse questions about models or metadata that are not there."""
     sides = {"rows": rows, "columns": columns}
     for index, trend in enumerate(options.trends):
-        at, other = f"/trends/{index}", sides[_other(trend.of)]
-        if trend.against is not None:
-            find_member(other, trend.against, f"{at}/against")
+        at, other = f"/trends/{index}", sides[_other(trend.side)]
+        if trend.reference is not None:
+            find_member(other, trend.reference, f"{at}/reference")
         for place, key in (("by", trend.by), *((f"covariates/{i}", key) for i, key in enumerate(trend.covariates))):
-            read_quantities(sides[trend.of], key, f"{at}/{place}")
+            read_quantities(sides[trend.side], key, f"{at}/{place}")
     for index, factor in enumerate(options.factors):
-        read_series(sides[factor.of], factor, f"/factors/{index}")
+        read_series(sides[factor.side], factor, f"/factors/{index}")
     for index, difference in enumerate(options.differences):
         at = f"/differences/{index}"
         find_member(columns, difference.reference, f"{at}/reference")

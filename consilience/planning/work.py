@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.metric import Metric
+from consilience.limits import FLOAT32_BYTES, PREPARED_BYTES
 
 #: Operations a second of a search, of products in float32 and float64, and of compiled loops.
 SEARCH_FLOPS_PER_S = 3.0e11
@@ -23,9 +24,6 @@ GATHER_S = 3.0e-6
 #: Bytes for each row, of the vectors that scores, nulls and intervals are made of; of its id and group where it has them.
 ROW_BYTES = 350
 LABEL_BYTES = 300
-FLOAT32_BYTES, FLOAT64_BYTES = 4, 8
-#: Prepared rows kept on each side beyond the layer in use, where rows are in memory.
-PREPARED_BYTES = 512_000_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Work:
 def count_draws(metric: Metric, options: ScoringOptions) -> int:
     """Relabellings that the null takes: none where it has a closed form."""
     method = metric.nulls[0] if options.null.method == "auto" else options.null.method
-    return options.null.draws if method == "permutation" else 0
+    return options.null.permutations if method == "permutation" else 0
 
 
 def has_interval(options: ScoringOptions) -> bool:

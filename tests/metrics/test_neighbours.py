@@ -9,6 +9,7 @@ import pytest
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
+from consilience.limits import HALVES
 from consilience.metrics import comparison
 from consilience.metrics.comparison import Comparison, FreshGraphs, Side
 from consilience.metrics.measurement import Measurement
@@ -16,9 +17,9 @@ from consilience.metrics.neighbours import find_score
 from consilience.metrics.registry import measure
 from consilience.numerics.knn import build
 from consilience.numerics.knn.devices import Card
-from consilience.numerics.neighbour_overlap.lists import Lists
+from consilience.numerics.neighbour_overlap.lists import NeighbourLists
 from consilience.numerics.rows.sources import ArrayLayer
-from consilience.numerics.stats.intervals import HALVES, Bounds, list_length
+from consilience.numerics.stats.intervals import ConfidenceInterval, list_length
 from consilience.scoring import ignore_progress, score
 from tests import twins
 from tests import twins_neighbours as slow
@@ -90,7 +91,7 @@ def test_no_draw_fills_a_cell_that_has_no_value(metric: NeighbourMetric) -> None
 
 
 @pytest.fixture(scope="module")
-def halves() -> list[tuple[Lists, Lists]]:
+def halves() -> list[tuple[NeighbourLists, NeighbourLists]]:
     """Both sides' lists in each of the halves that delete-half draws with seed 0, searched again."""
     rng = np.random.default_rng(0)
     kept = [np.sort(rng.permutation(N)[: N // 2]) for _ in range(HALVES)]
@@ -100,11 +101,11 @@ def halves() -> list[tuple[Lists, Lists]]:
 
 @every_metric
 def test_the_interval_is_that_of_searching_each_half_again(
-    metric: NeighbourMetric, halves: list[tuple[Lists, Lists]]
+    metric: NeighbourMetric, halves: list[tuple[NeighbourLists, NeighbourLists]]
 ) -> None:
     whole = compare(metric, layers(1, 1), layers(1, 2), length=N - 1)
     found = whole.bounds(0, 0, 0.95)
-    assert isinstance(found, Bounds)
+    assert isinstance(found, ConfidenceInterval)
     kind, (k,) = find_score(metric), metric.k
     values = [kind.score(*(kind.read(lists, k) for lists in half)) for half in halves]
     width = 1.959964 * np.std(values, ddof=1)
@@ -148,7 +149,7 @@ def test_a_sweep_over_k_is_that_of_one_k_after_the_other(metric: NeighbourMetric
 @every_metric
 def test_related_spaces_are_told_from_chance_and_have_an_interval(metric: NeighbourMetric) -> None:
     x, y = slow.views(N, noise=0.5)
-    found = only(x, y, metric, null={"method": "permutation", "draws": 99})
+    found = only(x, y, metric, null={"method": "permutation", "permutations": 99})
     assert found.value is not None
     assert found.null.p_value == 0.01
     assert found.interval is not None

@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 
+from consilience.limits import BLOCKS, HALVES, HALVES_ROWS_MAX
 from consilience.numerics.neighbour_overlap import metrics
 from consilience.numerics.neighbour_overlap.kernels import BoolArray
 from consilience.numerics.stats.intervals import (
-    BLOCKS,
-    HALVES,
-    HALVES_ROWS_MAX,
-    Bounds,
+    ConfidenceInterval,
     list_length,
-    one_by_one,
-    resampled_bounds,
+    resampled_interval,
+    score_each,
     subsample_rows,
 )
 from tests import twins_neighbours as slow
@@ -22,13 +20,13 @@ N, K = 200, 10
 
 def bounds(
     x: np.ndarray, y: np.ndarray, level: float = 0.95, seed: int = 0, length: int | None = None
-) -> Bounds | None:
+) -> ConfidenceInterval | None:
     a, b = (slow.lists_of(side, length or list_length(len(side), K)) for side in (x, y))
 
     def within(kept: BoolArray) -> float:
-        return metrics.mutual_knn(a.within(kept, K), b.within(kept, K))
+        return metrics.mutual_knn(a.restricted(kept, K), b.restricted(kept, K))
 
-    return resampled_bounds(value(x, y), one_by_one(within), len(x), K, level=level, seed=seed)
+    return resampled_interval(value(x, y), score_each(within), len(x), K, level=level, seed=seed)
 
 
 def value(x: np.ndarray, y: np.ndarray) -> float:
@@ -69,7 +67,7 @@ def test_large_galleries_leave_out_one_block_after_the_other() -> None:
     block = np.random.default_rng(0).permutation(n) % BLOCKS
     without = np.array([per_row[block != left_out].mean() for left_out in range(BLOCKS)])
     se = np.sqrt((BLOCKS - 1) * without.var())
-    found = resampled_bounds(0.0, one_by_one(within), n, K, level=0.95, seed=0, limits=(None, None))
+    found = resampled_interval(0.0, score_each(within), n, K, level=0.95, seed=0, limits=(None, None))
     assert found is not None
     assert found.method == "block-jackknife"
     assert found.high == pytest.approx(1.959964 * se, rel=1e-6)
@@ -84,7 +82,7 @@ def test_whole_groups_are_kept_or_left_out() -> None:
         seen.append(kept)
         return float(len(seen))
 
-    resampled_bounds(0.5, one_by_one(within), 120, 3, level=0.95, seed=0, groups=groups)
+    resampled_interval(0.5, score_each(within), 120, 3, level=0.95, seed=0, groups=groups)
     assert all((kept.reshape(30, 4).sum(axis=1) % 4 == 0).all() and kept.sum() == 60 for kept in seen)
 
 
@@ -118,9 +116,9 @@ def test_all_parts_at_once_are_the_parts_one_by_one(width: int) -> None:
     a, b = (slow.lists_of(side, width) for side in slow.views(N))
     kept = np.random.default_rng(5).random((HALVES, N)) < np.linspace(0.02, 1.0, HALVES)[:, None]
 
-    at_once = metrics.mutual_knn_in_parts(a, b, K, kept)
+    at_once = metrics.mutual_knn_in_galleries(a, b, K, kept)
 
-    singly = [metrics.mutual_knn(a.within(part, K), b.within(part, K)) for part in kept]
+    singly = [metrics.mutual_knn(a.restricted(part, K), b.restricted(part, K)) for part in kept]
     assert np.isnan(singly).any()
     np.testing.assert_allclose(at_once, singly, rtol=1e-12)
 
@@ -131,7 +129,7 @@ def test_blocks_leave_nine_tenths_of_the_rows() -> None:
 
 
 def test_there_is_none_where_a_part_is_undefined() -> None:
-    assert resampled_bounds(0.5, one_by_one(lambda _: float("nan")), N, K, level=0.95, seed=0) is None
+    assert resampled_interval(0.5, score_each(lambda _: float("nan")), N, K, level=0.95, seed=0) is None
 
 
 def test_bounds_are_cut_to_the_range_of_the_metric() -> None:
@@ -140,7 +138,9 @@ def test_bounds_are_cut_to_the_range_of_the_metric() -> None:
     assert found is not None
     assert (found.low, found.high) == (1.0, 1.0)
     wild = iter(np.random.default_rng(0).normal(size=HALVES))
-    cut = resampled_bounds(0.5, one_by_one(lambda _: float(next(wild))), N, K, level=0.95, seed=0, limits=(-1.0, None))
+    cut = resampled_interval(
+        0.5, score_each(lambda _: float(next(wild))), N, K, level=0.95, seed=0, limits=(-1.0, None)
+    )
     assert cut is not None
     assert cut.low == -1.0
     assert cut.high > 1.5

@@ -12,16 +12,9 @@ import pytest
 
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.search import Estimate
-from consilience.numerics.knn import build, parts, symmetric
-from consilience.numerics.knn.accelerated import bfloat16
+from consilience.numerics.knn import parts, symmetric
 from consilience.planning.alignments import CostLimits, SideShape, plan
 from consilience.planning.neighbour_costs import (
-    BEYOND_MAX,
-    BEYOND_MIN,
-    CERTIFIED_STEPS,
-    TILE_ROWS,
-    TILE_STRIPES,
-    TILES_STEPS,
     expect_queries,
     held_rows,
 )
@@ -80,13 +73,6 @@ def test_no_job_takes_more_memory_than_planned(tmp_path: Path, n: int, dim: int,
 
 
 def test_what_a_graph_of_tiles_holds_is_planned_with_the_tiles_own_sizes() -> None:
-    assert (TILE_ROWS, TILES_STEPS, TILE_STRIPES) == (
-        symmetric.TILE_ROWS,
-        parts.PART_STEPS,
-        parts.STRIPES_MAX,
-    )
-    assert (BEYOND_MIN, BEYOND_MAX) == (bfloat16.BEYOND_MIN, bfloat16.BEYOND_MAX)
-    assert CERTIFIED_STEPS == build.CERTIFIED_STEPS
     options = ScoringOptions.model_validate({"metrics": "mutual_knn", "memory_budget_bytes": 3_500_000_000})
     shape = SideShape(1_000_000, (("0", 768),))
     assert plan(options, shape, shape, CostLimits(flops=math.inf, seconds=math.inf)).streamed

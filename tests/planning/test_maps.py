@@ -19,7 +19,7 @@ def test_a_plan_names_the_layers_that_are_mapped_and_grows_with_the_work() -> No
     assert plan(layers={"b": "first"}).dim_b == 32
     assert plan(map="mlp").flops > 10 * plan().flops
     assert plan(map={"kind": "relative", "anchors": 8000}).bytes > plan().bytes + 1e9
-    assert plan(queries=100_000).seconds > plan().seconds
+    assert plan(max_queries=100_000).seconds > plan().seconds
 
 
 def test_a_million_rows_are_planned_within_three_minutes_and_three_gigabytes() -> None:

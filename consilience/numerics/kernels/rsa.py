@@ -13,12 +13,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from consilience.limits import BLOCK_ROWS
 from consilience.numerics.kernels import matrices
 from consilience.numerics.kernels.matrices import PairMatrix, StoredMatrix, blocks, draw_rows, mirror, rounding_square
-from consilience.numerics.rows.arrays import BLOCK_ROWS, Float32Array, Float64Array
+from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.parallel import block_rows
 from consilience.numerics.rows.prepared import Rows
-from consilience.numerics.stats.nulls import NullLaw
+from consilience.numerics.stats.nulls import PearsonNull
 from consilience.numerics.subspaces.moments import Dtype, FloatArray, working_dtype
 
 #: Rows of a group from which triangles are counted; of more rows, a sample drawn with the seed stands for all.
@@ -26,7 +27,7 @@ TRIANGLE_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Shapes:
+class EdgePatterns:
     """One number for each way in which up to three edges can hang together; a letter is an edge, equal letters one edge.
 
     Attributes
@@ -68,11 +69,11 @@ class MantelCounts:
     """
 
     n: int
-    sums: Shapes
-    sets: Shapes
+    sums: EdgePatterns
+    sets: EdgePatterns
 
 
-def count_matrix(n: int, groups: list[StoredMatrix], seed: int = 0) -> MantelCounts:
+def count_patterns(n: int, groups: list[StoredMatrix], seed: int = 0) -> MantelCounts:
     """Count a matrix known within disjoint groups of its n items; one group of all items is the whole matrix.
 
     O(g^2) a group of g items, and O(min(g, 1024)^3) for the triangles.
@@ -85,10 +86,10 @@ def count_matrix(n: int, groups: list[StoredMatrix], seed: int = 0) -> MantelCou
         triangles, share = _trace_cube(group.entries, sample), _sets(len(sample)).triangle
         total += _shapes(entries, triangles * _sets(size).triangle / share).values()
         sets += _sets(size).values()
-    return MantelCounts(n, Shapes(*total.tolist()), Shapes(*sets.tolist()))
+    return MantelCounts(n, EdgePatterns(*total.tolist()), EdgePatterns(*sets.tolist()))
 
 
-def mantel_law(a: MantelCounts, b: MantelCounts) -> NullLaw:
+def mantel_null(a: MantelCounts, b: MantelCounts) -> PearsonNull:
     """Give the law of r = T / sqrt(sum a^2 sum b^2) over all n! relabellings of b's items.
 
     Mean 0; standard deviation and skew are exact where b is one group (and n is at most 1024, or triangles are rare); with
@@ -105,7 +106,7 @@ def mantel_law(a: MantelCounts, b: MantelCounts) -> NullLaw:
     third = _expect(of_a[3:], of_b[3:], count[3:] / _ORDERS)
     sd = sqrt(max(0.0, second))
     scale = 1 / sqrt(a.sums.double * b.sums.double)
-    return NullLaw(0.0, sd * scale, third / sd**3 if sd > 0 else 0.0)
+    return PearsonNull(0.0, sd * scale, third / sd**3 if sd > 0 else 0.0)
 
 
 #: In how many orders the edges of a triple can play their parts: which one is double, in the middle or apart.
@@ -117,7 +118,7 @@ def _expect(a: Float64Array, b: Float64Array, sets: Float64Array) -> float:
     return float((a[possible] * b[possible] / sets[possible]).sum())
 
 
-def _close(s: Shapes) -> Float64Array:
+def _close(s: EdgePatterns) -> Float64Array:
     """Add the sets that do not hang together: as all entries sum to 0, each follows from those that do.
 
     Couples: double, bend, apart. Triples: triple, double and bend, double and one apart, triangle, path, star, bend and one
@@ -142,15 +143,15 @@ def _close_sets(n: int) -> Float64Array:
     return np.array([*couples, *triples, two_apart * comb(n - 4, 2)], dtype=np.float64)
 
 
-def _sets(n: int) -> Shapes:
+def _sets(n: int) -> EdgePatterns:
     """How many ordered sets of edges there are among n items."""
     edges, bends = float(comb(n, 2)), float(n * (n - 1) * (n - 2))
-    return Shapes(edges, bends, edges, bends, bends, bends * (n - 3), bends * (n - 3))
+    return EdgePatterns(edges, bends, edges, bends, bends, bends * (n - 3), bends * (n - 3))
 
 
-def _scaled(counts: MantelCounts, n: int) -> Shapes:
+def _scaled(counts: MantelCounts, n: int) -> EdgePatterns:
     """The sums over all n items, from the means within the groups."""
-    return Shapes(*(counts.sums.values() / counts.sets.values() * _sets(n).values()).tolist())
+    return EdgePatterns(*(counts.sums.values() / counts.sets.values() * _sets(n).values()).tolist())
 
 
 @dataclass(frozen=True)
@@ -177,11 +178,11 @@ def _add_up(matrix: npt.NDArray[np.floating]) -> _Entries:
     return _Entries(rows, squares, cubes, chain)
 
 
-def _shapes(e: _Entries, triangles: float) -> Shapes:
+def _shapes(e: _Entries, triangles: float) -> EdgePatterns:
     """Sum over each kind of set: over all, less those in which an edge comes twice."""
     cubes = float(e.cubes.sum())
     double_bend = float(e.squares @ e.rows) - cubes
-    return Shapes(
+    return EdgePatterns(
         double=float(e.squares.sum()) / 2,
         bend=float((e.rows**2 - e.squares).sum()),
         triple=cubes / 2,
@@ -199,13 +200,13 @@ def _trace_cube(matrix: npt.NDArray[np.floating], rows: npt.NDArray[np.intp]) ->
 
 
 Distance = Literal["cosine", "euclidean", "correlation"]
-Ids = npt.NDArray[np.intp]
+RowNumbers = npt.NDArray[np.intp]
 #: Levels that dissimilarities are told apart in when they are ranked, by the bytes of a number of the points: about what their
 #: products resolve, so that equal ones stay ties.
 _LEVELS = {4: 2.0**21, 8: 2.0**31}
 
 
-def deal_groups(n: int, pairs: int | None, seed: int) -> list[Ids]:
+def draw_groups(n: int, pairs: int | None, seed: int) -> list[RowNumbers]:
     """Deal n items to groups that hold at least so many pairs together; one group of all in order where None or all are."""
     size = n if pairs is None else min(n, 1 + ceil(2 * pairs / n))
     count = max(1, n // size)
@@ -259,7 +260,9 @@ def points_dtype(n: int, d: int) -> Dtype:
     return working_dtype(0.5 * n * n * d)
 
 
-def fill_pairs(matrix: PairMatrix, groups: list[Ids], out: list[FloatArray], *, ranked: bool) -> list[StoredMatrix]:
+def fill_pairs(
+    matrix: PairMatrix, groups: list[RowNumbers], out: list[FloatArray], *, ranked: bool
+) -> list[StoredMatrix]:
     """Make each group's matrix of dissimilarities, or of their ranks over all groups' pairs, with a mean of 0 over pairs.
 
     Ties share their mean rank. O(n g d) time for groups of g.
@@ -275,7 +278,7 @@ def fill_pairs(matrix: PairMatrix, groups: list[Ids], out: list[FloatArray], *, 
 
 
 def take_pairs(
-    rows: Rows, points: Callable[[Float32Array], PairMatrix], groups: list[Ids], out: list[FloatArray]
+    rows: Rows, points: Callable[[Float32Array], PairMatrix], groups: list[RowNumbers], out: list[FloatArray]
 ) -> None:
     """Write each group's dissimilarities, of rows that are read a few groups at a time.
 

@@ -13,19 +13,13 @@ import faiss
 import numpy as np
 
 from consilience.errors import InvalidRequest
+from consilience.limits import POINTS_PER_CENTROID, POINTS_PER_COLUMN, SAMPLE_MIN, TURN_ROUNDS
 from consilience.numerics.knn.graph import SLACK, NeighbourGraph, scale_exponent
 from consilience.numerics.knn.queries import search_queries
 from consilience.numerics.neighbour_overlap import kernels
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray, RowIndex
 from consilience.numerics.rows.parallel import map_rows
 from consilience.numerics.rows.prepared import ArrayRows, Rows, blocks, scaled
-
-#: Rows that each list, each word of a product quantiser and each column is learnt from, where there are so many.
-POINTS_PER_CENTROID = 40
-POINTS_PER_COLUMN = 16
-SAMPLE_MIN = 1 << 14
-#: Rounds of OPQ; its own 50 take minutes, and gain little after these.
-TURN_ROUNDS = 10
 
 
 def train_index(text: str, rows: Rows, seed: int) -> Any:

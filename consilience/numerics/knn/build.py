@@ -6,21 +6,19 @@ from typing import Literal
 
 from llvmlite import binding
 
+from consilience.limits import CERTIFIED_STEPS
 from consilience.numerics.knn.devices import Card, find_card
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
 from consilience.numerics.knn.symmetric import build_symmetric, count_blocks
 from consilience.numerics.rows.arrays import Float32Array, IdArray
 from consilience.numerics.rows.parallel import count_threads
 
-#: faiss: a flat FAISS search. symmetric: every tile of the similarity matrix serves its rows and its columns. certified_bf16:
+#: faiss: a flat FAISS search. symmetric: every tile of the similarity matrix serves its rows and its columns. verified_bf16:
 #: candidates in bfloat16, decided in float32. auto: the fastest of them for the shape on the processor at hand.
-ExactBuilder = Literal["auto", "faiss", "symmetric", "certified_bf16"]
+ExactBuilder = Literal["auto", "faiss", "symmetric", "verified_bf16"]
 
 #: Below it, all take less than a millisecond.
 ROWS_MIN = 128
-#: Multiply-adds of all similarities, for each thread, from which bfloat16 saves more than importing torch takes, a second: five
-#: seconds of a flat search.
-CERTIFIED_STEPS = 5e11
 #: Multiply-adds that take two cores some five seconds: as long as loading torch and waking a card may take.
 CARD_STEPS = 2.5e11
 
@@ -64,7 +62,7 @@ def build_graph(
 
 def choose_card(n: int, d: int, builder: str, device: str) -> Card | None:
     """The card that builds a graph of n rows of d values; None where the processor does, whose builders can be forced."""
-    if builder not in ("auto", "certified_bf16") or (device == "auto" and n * n * d < CARD_STEPS):
+    if builder not in ("auto", "verified_bf16") or (device == "auto" and n * n * d < CARD_STEPS):
         return None
     return find_card(device)
 
@@ -73,7 +71,7 @@ def _build_here(
     x: Float32Array, k_max: int, groups: IdArray | None, report: Callable[[int], None] | None, builder: ExactBuilder
 ) -> NeighbourGraph:
     chosen = choose_builder(*x.shape) if builder == "auto" else builder
-    if chosen == "certified_bf16":
+    if chosen == "verified_bf16":
         from consilience.numerics.knn.accelerated.bfloat16 import build_certified  # noqa: PLC0415 - its kernels are for it alone
 
         return build_certified(x, k_max, groups, report)
@@ -88,7 +86,7 @@ def choose_builder(n: int, d: int) -> ExactBuilder:
     if n < ROWS_MIN or count_blocks(n) < count_threads():
         return "faiss"
     if is_native() and n * n * d >= CERTIFIED_STEPS * count_threads():
-        return "certified_bf16"
+        return "verified_bf16"
     return "symmetric"
 
 

@@ -7,6 +7,7 @@ from math import ceil, isqrt
 
 import numpy as np
 
+from consilience.limits import PART_STEPS, STRIPES_MAX
 from consilience.numerics.knn.build import ExactBuilder, build_graph, choose_builder
 from consilience.numerics.knn.graph import NeighbourGraph
 from consilience.numerics.knn.queries import search_queries
@@ -22,11 +23,6 @@ from consilience.numerics.knn.symmetric import (
 from consilience.numerics.rows.arrays import IdArray
 from consilience.numerics.rows.parallel import Parts
 from consilience.numerics.rows.prepared import PreparedRows, scaled
-
-#: Multiply-adds of one part, less than a second on one core: what it reads and sends back is little beside.
-PART_STEPS = 2e10
-#: Stripes that the blocks of rows are dealt to, at most: what is sent back and merged grows with them.
-STRIPES_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] 
     if builder == "faiss":
         (graph,) = parts.map(_build_whole, [replace(task, builder=builder)])
         return graph
-    if builder == "certified_bf16":
+    if builder == "verified_bf16":
         return _build_certified(task, parts, report)
     return _build_symmetric(task, parts, report)
 

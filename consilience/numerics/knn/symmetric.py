@@ -16,6 +16,7 @@ from typing import Self, cast
 
 import numpy as np
 
+from consilience.limits import TILE_ROWS
 from consilience.numerics.knn.accelerated.lanes import LANES
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, cut, read_keys, select
@@ -26,8 +27,6 @@ from consilience.numerics.rows.prepared import ArrayRows, Rows, scaled
 #: Numbers of the row block and the column block of a tile, the first not above the second.
 Pair = tuple[int, int]
 
-#: A tile of so many rows and columns fills float32 products of any width that embeddings have, and stays near the cache.
-TILE_ROWS = 1024
 #: Below it, starting a product costs more than the threads gain.
 TILE_ROWS_MIN = 256
 #: Blocks that keep several threads busy.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.errors import InvalidShape, NonFiniteValues, TooFewRows, UnsupportedDtype
+from consilience.limits import ROWS_MIN
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -16,10 +17,6 @@ AnyArray = npt.NDArray[np.generic]
 #: Numbers of rows, of any integer type.
 RowIndex = npt.NDArray[np.integer[Any]]
 
-#: Debiased HSIC divides by n - 3.
-ROWS_MIN = 4
-#: Rows looked at in one step, so that temporary arrays stay small.
-BLOCK_ROWS = 4096
 #: Values of a block that stays in a processor's cache.
 CACHED_VALUES = 1 << 17
 _DTYPES = (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)

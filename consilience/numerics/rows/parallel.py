@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 import faiss
 from threadpoolctl import ThreadpoolController
 
-from consilience.numerics.rows.arrays import BLOCK_ROWS
+from consilience.limits import BLOCK_ROWS, BLOCK_VALUES
 
 T = TypeVar("T")
 
@@ -45,8 +45,6 @@ def read_ahead(read: Callable[[int, int], T], span: slice, step: int) -> Iterato
 
 #: Values of one layer that a part goes over: 256 MB as float32, about a second of products.
 PART_VALUES = 1 << 26
-#: Values of a block of rows that is read at once: 16 MB as float32.
-BLOCK_VALUES = 1 << 22
 #: Multiply-adds, about a tenth of a second on one core, below which a search is not worth the way to another process.
 STEPS_MIN = 5e9
 

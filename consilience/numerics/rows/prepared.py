@@ -11,8 +11,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.rows.arrays import BLOCK_ROWS, AnyArray, Float32Array, Float64Array, RowIndex, cached_rows
-from consilience.numerics.rows.parallel import BLOCK_VALUES, HERE, Parts, block_rows, map_rows, read_ahead, split_rows
+from consilience.limits import BLOCK_ROWS, BLOCK_VALUES
+from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Array, RowIndex, cached_rows
+from consilience.numerics.rows.parallel import HERE, Parts, block_rows, map_rows, read_ahead, split_rows
 
 
 class Matrix(Protocol):
@@ -135,7 +136,7 @@ def _absolute_bits(layers: Sequence[Matrix]) -> Iterator[npt.NDArray[np.uint32]]
 
 
 #: What preparing a value, or looking at it, costs beside a step of a kernel.
-STEPS_A_VALUE = 4
+STEPS_PER_VALUE = 4
 
 
 class Rows(Protocol):
@@ -245,7 +246,7 @@ class PreparedRows:
         out = np.empty((self.n, self.dim), np.float32)
         for start in range(0, self.n, BLOCK_ROWS):
             rows = out[start : start + BLOCK_ROWS]
-            map_rows(partial(self._fill_part, rows, start), len(rows), STEPS_A_VALUE * self.dim)
+            map_rows(partial(self._fill_part, rows, start), len(rows), STEPS_PER_VALUE * self.dim)
         return ArrayRows(out)
 
     def _fill_part(self, rows: Float32Array, first: int, part: slice) -> None:
@@ -302,22 +303,22 @@ def scale_to_unit(block: Float32Array) -> None:
 
 
 @dataclass(frozen=True)
-class KeptRows(ArrayRows):
+class LoadedRows(ArrayRows):
     """Prepared rows in memory, which know where they come from: another process is sent that, and reads them again."""
 
     origin: PreparedRows
 
     def __reduce__(self) -> tuple[Callable[[PreparedRows], PreparedRows], tuple[PreparedRows]]:
         """What is pickled: the origin."""
-        return _arrive, (self.origin,)
+        return _restore, (self.origin,)
 
 
-def _arrive(origin: PreparedRows) -> PreparedRows:
+def _restore(origin: PreparedRows) -> PreparedRows:
     return origin
 
 
 @dataclass(frozen=True)
-class Scan:
+class RowStatistics:
     """What one look at every row tells of a layer.
 
     Attributes
@@ -353,7 +354,7 @@ class _Look:
     origin: Float32Array
 
 
-def scan(rows: Rows, parts: Parts = HERE) -> Scan:
+def find_row_statistics(rows: Rows, parts: Parts = HERE) -> RowStatistics:
     """Look at every row once."""
     origin = rows.read(0, 1)[0]
     looks = [_Look(rows, span, origin) for span in split_rows(rows.n, rows.dim)]
@@ -363,10 +364,10 @@ def scan(rows: Rows, parts: Parts = HERE) -> Scan:
         constant = constant and found.constant
         largest = max(largest, found.largest)
         total += found.mean
-    return Scan(zero_rows, constant, largest, origin + total / rows.n)
+    return RowStatistics(zero_rows, constant, largest, origin + total / rows.n)
 
 
-def _look(part: _Look) -> Scan:
+def _look(part: _Look) -> RowStatistics:
     """Scan a part; in the mean's place stands the sum of the distances from the origin."""
     zero_rows, constant, largest = 0, True, 0.0
     total, origin = np.zeros(part.rows.dim), part.origin.astype(np.float64)
@@ -385,5 +386,5 @@ def _look(part: _Look) -> Scan:
         suspects = block[block[:, 0] == 0]
         zero_rows += int((~suspects.any(axis=1)).sum())
         constant = constant and bool((block[0] == part.origin).all() and (block == part.origin).all())
-        largest = max(largest, *map_rows(partial(look, block), part.rows.dim, STEPS_A_VALUE * len(block)))
-    return Scan(zero_rows, constant, largest, total)
+        largest = max(largest, *map_rows(partial(look, block), part.rows.dim, STEPS_PER_VALUE * len(block)))
+    return RowStatistics(zero_rows, constant, largest, total)

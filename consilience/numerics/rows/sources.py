@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.errors import UnpairedSides
-from consilience.numerics.rows.arrays import BLOCK_ROWS, AnyArray, IdArray, RowIndex
+from consilience.limits import BLOCK_ROWS
+from consilience.numerics.rows.arrays import AnyArray, IdArray, RowIndex
 from consilience.numerics.rows.prepared import Matrix
 
 Index = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Pairs:
+class MatchedRows:
     """Matched rows.
 
     Attributes
@@ -35,7 +36,7 @@ class Pairs:
     dropped_b: int
 
 
-def pair_by_id(a: Sequence[str], b: Sequence[str], *, repeats_a: bool = False, repeats_b: bool = False) -> Pairs:
+def pair_by_id(a: Sequence[str], b: Sequence[str], *, repeats_a: bool = False, repeats_b: bool = False) -> MatchedRows:
     """Join two sides by their ids, in a's order: rows whose id the other side lacks are dropped and counted.
 
     Parameters
@@ -74,7 +75,7 @@ def pair_by_id(a: Sequence[str], b: Sequence[str], *, repeats_a: bool = False, r
         )
     known_a, known_b = set(a), set(b)
     index = np.array(pairs, dtype=np.intp)
-    return Pairs(
+    return MatchedRows(
         a=index[:, 0],
         b=index[:, 1],
         dropped_a=sum(item not in known_b for item in a),
@@ -99,7 +100,7 @@ def number_groups(labels: Sequence[str]) -> IdArray:
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int32)
 
 
-class Layer(Matrix, Protocol):
+class RawLayer(Matrix, Protocol):
     """Rows with an address: what they are, whoever stores them."""
 
     @property
@@ -142,7 +143,7 @@ class ArrayLayer:
 class SelectedLayer:
     """Some rows of a layer, in an order of their own."""
 
-    layer: Layer
+    layer: RawLayer
     index: npt.NDArray[np.intp]
 
     @property
@@ -182,7 +183,7 @@ class SelectedLayer:
 class ConcatLayer:
     """All layers of a model side by side, each clamped by its own threshold: the article's extra candidate."""
 
-    layers: Sequence[Layer]
+    layers: Sequence[RawLayer]
     clamps: Sequence[float | None]
     name: str = "concat"
 
@@ -225,7 +226,7 @@ def raw_blocks(layer: Matrix) -> Iterator[AnyArray]:
 
 
 @dataclass(frozen=True)
-class Source:
+class SideSource:
     """One side as it comes in: all layers of a model, under a name, from a store or from memory.
 
     Attributes
@@ -237,11 +238,11 @@ class Source:
     """
 
     name: str
-    layers: Sequence[Layer]
+    layers: Sequence[RawLayer]
     id: str | None = None
     ids: Sequence[str] | None = None
     groups: Sequence[str] | None = None
-    lasting: bool = False
+    persistent: bool = False
 
     @property
     def n(self) -> int:

@@ -12,29 +12,33 @@ from math import atanh, ceil, inf, isnan, sqrt, tanh
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from consilience.limits import (
+    BLOCKS,
+    BLOCKS_FACTOR,
+    BLOCKS_LIST_MIN,
+    FOLDS,
+    HALVES,
+    HALVES_FACTOR,
+    HALVES_LIST_MIN,
+    HALVES_ROWS_MAX,
+    REPEATS,
+    ROWS_MIN,
+)
 from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.rows.arrays import ROWS_MIN, Float64Array, IdArray
+from consilience.numerics.rows.arrays import Float64Array, IdArray
 from consilience.numerics.stats.nulls import Permutation
 
-#: Random halves drawn by delete-half.
-HALVES = 64
-#: Blocks of the jackknife that takes over for large n.
-BLOCKS = 10
-#: Above this many rows the block jackknife is used: halves would need five times longer lists.
-HALVES_ROWS_MAX = 8192
-
-
 #: The score on parts of the rows: from masks of shape (parts, n) to an array of shape (parts,), NaN where undefined.
-Within = Callable[[BoolArray], Float64Array]
+SubsetScorer = Callable[[BoolArray], Float64Array]
 
 
-def one_by_one(within: Callable[[BoolArray], float]) -> Within:
+def score_each(within: Callable[[BoolArray], float]) -> SubsetScorer:
     """Score one part of the rows after the other."""
     return lambda kept: np.array([within(part) for part in kept])
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ConfidenceInterval:
     """An interval and how it was found."""
 
     low: float
@@ -70,7 +74,9 @@ class Replicates:
         return Replicates(self.values - other.values, self.factor, self.method)
 
 
-def difference_bounds(first: float, second: float, parts: tuple[Replicates, Replicates], level: float) -> Bounds | None:
+def difference_interval(
+    first: float, second: float, parts: tuple[Replicates, Replicates], level: float
+) -> ConfidenceInterval | None:
     """Population interval of the difference of two scores of the same items: two models against one reference.
 
     Both scores go up and down with the items that are drawn, so that their difference varies less than either: its standard
@@ -93,7 +99,7 @@ def difference_bounds(first: float, second: float, parts: tuple[Replicates, Repl
     if isnan(drawn.se):
         return None
     width = float(ndtri((1 + level) / 2)) * drawn.se
-    return Bounds(first - second - width, first - second + width, f"paired {drawn.method}")
+    return ConfidenceInterval(first - second - width, first - second + width, f"paired {drawn.method}")
 
 
 def list_length(n: int, k: int) -> int:
@@ -101,7 +107,11 @@ def list_length(n: int, k: int) -> int:
 
     delete-half: 4.8 k, so that a random half keeps at least k of them but for 1 row in 10^5; blocks: 2 k.
     """
-    wanted = max(48, ceil(4.8 * k)) if n <= HALVES_ROWS_MAX else max(24, 2 * k)
+    wanted = (
+        max(HALVES_LIST_MIN, ceil(HALVES_FACTOR * k))
+        if n <= HALVES_ROWS_MAX
+        else max(BLOCKS_LIST_MIN, BLOCKS_FACTOR * k)
+    )
     return min(n - 1, wanted)
 
 
@@ -114,9 +124,9 @@ def subsample_rows(n: int) -> int:
     return n // 2 if n <= HALVES_ROWS_MAX else n - -(-n // BLOCKS)
 
 
-def resampled_bounds(
+def resampled_interval(
     value: float,
-    within: Within,
+    within: SubsetScorer,
     n: int,
     k: int,
     *,
@@ -124,7 +134,7 @@ def resampled_bounds(
     seed: int,
     limits: tuple[float | None, float | None] = (0.0, 1.0),
     groups: IdArray | None = None,
-) -> Bounds | None:
+) -> ConfidenceInterval | None:
     """Population interval of a score of k-neighbour lists, from its values on galleries of fewer items.
 
     Up to 8192 rows by delete-half (64 random halves, each its own gallery; the variance over the halves is the estimate, its
@@ -153,10 +163,10 @@ def resampled_bounds(
         return None
     width = float(ndtri((1 + level) / 2)) * found.se
     low, high = (-inf if limits[0] is None else limits[0]), (inf if limits[1] is None else limits[1])
-    return Bounds(max(low, value - width), min(high, value + width), found.method)
+    return ConfidenceInterval(max(low, value - width), min(high, value + width), found.method)
 
 
-def resample(within: Within, n: int, k: int, *, seed: int, groups: IdArray | None = None) -> Replicates | None:
+def resample(within: SubsetScorer, n: int, k: int, *, seed: int, groups: IdArray | None = None) -> Replicates | None:
     """A score of k-neighbour lists on galleries of fewer items: the parameters are those of `resampled_bounds`.
 
     The parts depend on n, the seed and the groups alone, so that two scores of the same items have the same.
@@ -168,10 +178,10 @@ def resample(within: Within, n: int, k: int, *, seed: int, groups: IdArray | Non
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     if subsample_rows(n) <= max(2 * k, ROWS_MIN - 1):
         return None
-    return _halve(within, unit, seed) if n <= HALVES_ROWS_MAX else _leave_blocks(within, unit, seed)
+    return _score_halves(within, unit, seed) if n <= HALVES_ROWS_MAX else _score_without_blocks(within, unit, seed)
 
 
-def _halve(within: Within, unit: Permutation, seed: int) -> Replicates:
+def _score_halves(within: SubsetScorer, unit: Permutation, seed: int) -> Replicates:
     n = int(unit.max()) + 1
     m = n // 2
     return Replicates(within(np.take(_draw_halves(n, seed), unit, axis=1)), m / (n - m) / (HALVES - 1), "delete-half")
@@ -187,13 +197,13 @@ def _draw_halves(n: int, seed: int) -> BoolArray:
     return kept
 
 
-def _leave_blocks(within: Within, unit: Permutation, seed: int) -> Replicates:
+def _score_without_blocks(within: SubsetScorer, unit: Permutation, seed: int) -> Replicates:
     block = np.random.default_rng(seed).permutation(int(unit.max()) + 1)[unit] % BLOCKS
     values = within(block != np.arange(BLOCKS)[:, None])
     return Replicates(values, (BLOCKS - 1) / BLOCKS, "block-jackknife")
 
 
-def jackknife_bounds(value: float, without_each: Float64Array, level: float) -> Bounds | None:
+def jackknife_interval(value: float, without_each: Float64Array, level: float) -> ConfidenceInterval | None:
     """Population interval of a correlation-like value from its n leave-one-out values.
 
     The standard error is sqrt((n - 1)/n sum (v_j - mean)^2), taken on Fisher's z scale, which keeps the bounds below 1. None
@@ -205,9 +215,9 @@ def jackknife_bounds(value: float, without_each: Float64Array, level: float) -> 
     se = sqrt((n - 1) / n * ((without_each - without_each.mean()) ** 2).sum())
     z = float(ndtri((1 + level) / 2))
     if abs(value) >= 1 - 1e-12:
-        return Bounds(value - z * se, value + z * se, "jackknife")
+        return ConfidenceInterval(value - z * se, value + z * se, "jackknife")
     width = z * se / (1 - value**2)
-    return Bounds(tanh(atanh(value) - width), tanh(atanh(value) + width), "jackknife")
+    return ConfidenceInterval(tanh(atanh(value) - width), tanh(atanh(value) + width), "jackknife")
 
 
 Limits = tuple[float | None, float | None]
@@ -219,13 +229,13 @@ METHOD = "query-subset"
 UNSEEN_ROWS = 0.1
 
 
-def order_rows(n: int, seed: int) -> Permutation:
+def draw_row_order(n: int, seed: int) -> Permutation:
     """Put all rows in the one random order of a seed: its first m rows ask, its first g rows are the gallery of g rows."""
     return np.random.default_rng([seed, n]).permutation(n)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SampledMean:
     """The mean of n row scores, from m of them.
 
     Attributes
@@ -246,12 +256,12 @@ class Estimate:
         return sqrt(max(0.0, 1 - self.m / self.n) * self.variance / self.m)
 
 
-def estimate(row_scores: Float64Array, n: int) -> Estimate:
+def estimate_mean(row_scores: Float64Array, n: int) -> SampledMean:
     """Estimate the mean of n row scores from the m >= 2 that were drawn."""
-    return Estimate(float(row_scores.mean()), float(row_scores.var(ddof=1)), len(row_scores), n)
+    return SampledMean(float(row_scores.mean()), float(row_scores.var(ddof=1)), len(row_scores), n)
 
 
-def gallery_bounds(found: Estimate, level: float, limits: Limits) -> Bounds:
+def gallery_interval(found: SampledMean, level: float, limits: Limits) -> ConfidenceInterval:
     """Interval for the mean of all n row scores, these rows and no others.
 
     Between limits it is Wilson's interval for the effective number of rows: so many yes-or-no answers as would have the
@@ -275,18 +285,18 @@ def gallery_bounds(found: Estimate, level: float, limits: Limits) -> Bounds:
     24:193-201, for the effective sample size.
     """
     if found.m >= found.n:
-        return Bounds(found.value, found.value, METHOD)
+        return ConfidenceInterval(found.value, found.value, METHOD)
     quantile = float(stdtrit(found.m - 1, (1 + level) / 2))
     low, high = limits
     if low is None or high is None:
         width = quantile * found.se
-        return Bounds(max(-inf if low is None else low, found.value - width), found.value + width, METHOD)
+        return ConfidenceInterval(max(-inf if low is None else low, found.value - width), found.value + width, METHOD)
     p = min(1.0, max(0.0, (found.value - low) / (high - low)))
-    below, above = _wilson(p, _answers(found, p, high - low), quantile)
-    return Bounds(low + (high - low) * below, low + (high - low) * above, METHOD)
+    below, above = _wilson(p, _effective_sample_size(found, p, high - low), quantile)
+    return ConfidenceInterval(low + (high - low) * below, low + (high - low) * above, METHOD)
 
 
-def _answers(found: Estimate, p: float, span: float) -> float:
+def _effective_sample_size(found: SampledMean, p: float, span: float) -> float:
     """How many yes-or-no answers have the standard error of the mean p."""
     asked = found.m / (1 - found.m / found.n)
     variance = found.variance / span**2 + UNSEEN_ROWS * max(p, 1 - p) ** 2 / found.m
@@ -300,12 +310,12 @@ def _wilson(p: float, count: float, quantile: float) -> tuple[float, float]:
     return max(0.0, min(p, middle - width)), min(1.0, max(p, middle + width))
 
 
-def half_width(bounds: Bounds) -> float:
+def half_width(bounds: ConfidenceInterval) -> float:
     """Half of the distance between both bounds."""
     return (bounds.high - bounds.low) / 2
 
 
-def queries_wanted(found: Estimate, wanted: float, level: float, limits: Limits) -> int:
+def required_queries(found: SampledMean, wanted: float, level: float, limits: Limits) -> int:
     """How many rows, at most n, would make the interval so narrow each way, were the variance the one found.
 
     It is what was asked already where the interval is narrow enough, else the least number with a margin of a twentieth.
@@ -313,22 +323,18 @@ def queries_wanted(found: Estimate, wanted: float, level: float, limits: Limits)
     draw is small. From 1000 rows on it did not show: 0.938 to 0.958 at level 0.95 in 1500 simulated draws of nine kinds,
     against 0.943 to 0.955 with the number fixed beforehand.
     """
-    if half_width(gallery_bounds(found, level, limits)) <= wanted:
+    if half_width(gallery_interval(found, level, limits)) <= wanted:
         return found.m
     low, high = found.m, found.n
     while high - low > 1:
         middle = (low + high) // 2
-        ahead = Estimate(found.value, found.variance, middle, found.n)
-        low, high = (low, middle) if half_width(gallery_bounds(ahead, level, limits)) <= wanted else (middle, high)
+        ahead = SampledMean(found.value, found.variance, middle, found.n)
+        low, high = (low, middle) if half_width(gallery_interval(ahead, level, limits)) <= wanted else (middle, high)
     return min(found.n, ceil(high * MARGIN))
 
 
-#: Held-out splits: twice five parts, each held out in turn.
-PARTS, REPEATS = 5, 2
-#: Blocks of the jackknife, each left out in turn.
 
-
-def deal(order: Permutation, parts: int, groups: IdArray | None = None) -> IdArray:
+def assign_folds(order: Permutation, parts: int, groups: IdArray | None = None) -> IdArray:
     """Deal items into parts of the same size, give or take one: the item at position i of the order goes to part i mod parts.
 
     With groups, whole groups are dealt, each at the position of its first item.
@@ -359,21 +365,23 @@ def deal(order: Permutation, parts: int, groups: IdArray | None = None) -> IdArr
     return part
 
 
-def split(n: int, seed: int, groups: IdArray | None = None) -> Iterator[tuple[Permutation, Permutation]]:
+def split_folds(n: int, seed: int, groups: IdArray | None = None) -> Iterator[tuple[Permutation, Permutation]]:
     """Rows to fit on and rows to score on, ten times: twice five parts at random."""
-    for part in deal_repeatedly(n, seed, groups):
-        for held_out in range(PARTS):
+    for part in assign_folds_repeatedly(n, seed, groups):
+        for held_out in range(FOLDS):
             yield np.flatnonzero(part != held_out), np.flatnonzero(part == held_out)
 
 
-def deal_repeatedly(n: int, seed: int, groups: IdArray | None = None) -> Iterator[IdArray]:
+def assign_folds_repeatedly(n: int, seed: int, groups: IdArray | None = None) -> Iterator[IdArray]:
     """The parts of `split`: five, twice at random."""
     rng = np.random.default_rng(seed)
     for _ in range(REPEATS):
-        yield deal(rng.permutation(n), PARTS, groups)
+        yield assign_folds(rng.permutation(n), FOLDS, groups)
 
 
-def held_out_bounds(value: float, splits: Float64Array, parts: int, level: float, limits: Limits) -> Bounds:
+def held_out_interval(
+    value: float, splits: Float64Array, parts: int, level: float, limits: Limits
+) -> ConfidenceInterval:
     """Population interval of a held-out value, from its values on each split of repeated folds.
 
     value +- t sqrt((1/J + 1/(parts - 1)) s^2) on J - 1 degrees of freedom, s^2 the variance over the J splits: splits share
@@ -395,10 +403,12 @@ def held_out_bounds(value: float, splits: Float64Array, parts: int, level: float
     Nadeau and Bengio 2003, Inference for the generalization error, Machine Learning 52:239-281, eq. 9.
     """
     se = sqrt((1 / len(splits) + 1 / (parts - 1)) * float(splits.var(ddof=1)))
-    return Bounds(*_spread(value, se, len(splits), level, limits), "held-out")
+    return ConfidenceInterval(*_spread(value, se, len(splits), level, limits), "held-out")
 
 
-def block_jackknife_bounds(value: float, without_each: Float64Array, level: float, limits: Limits) -> Bounds:
+def block_jackknife_interval(
+    value: float, without_each: Float64Array, level: float, limits: Limits
+) -> ConfidenceInterval:
     """Population interval of a value from its values with each of B blocks of rows left out and everything fitted again.
 
     value +- t sqrt((B - 1)/B sum (v_b - mean)^2) on B - 1 degrees of freedom. On simulated pairs of 100 to 300 rows it covered
@@ -406,19 +416,19 @@ def block_jackknife_bounds(value: float, without_each: Float64Array, level: floa
     """
     count = len(without_each)
     se = sqrt((count - 1) / count * float(((without_each - without_each.mean()) ** 2).sum()))
-    return Bounds(*_spread(value, se, count, level, limits), "block-jackknife")
+    return ConfidenceInterval(*_spread(value, se, count, level, limits), "block-jackknife")
 
 
-def leave_out(n: int, seed: int, groups: IdArray | None = None) -> Iterator[Permutation]:
+def leave_blocks_out(n: int, seed: int, groups: IdArray | None = None) -> Iterator[Permutation]:
     """Rows left by each of ten blocks in turn, or by each item where there are fewer than ten."""
-    part = deal_blocks(n, seed, groups)
+    part = assign_blocks(n, seed, groups)
     for block in range(int(part.max()) + 1):
         yield np.flatnonzero(part != block)
 
 
-def deal_blocks(n: int, seed: int, groups: IdArray | None = None) -> IdArray:
+def assign_blocks(n: int, seed: int, groups: IdArray | None = None) -> IdArray:
     """The blocks of `leave_out`."""
-    return deal(np.random.default_rng(seed).permutation(n), BLOCKS, groups)
+    return assign_folds(np.random.default_rng(seed).permutation(n), BLOCKS, groups)
 
 
 def _spread(value: float, se: float, count: int, level: float, limits: Limits) -> tuple[float, float]:

@@ -1,8 +1,8 @@
-"""A layer's principal directions: what every metric of fitted directions and rotations is built from.
+"""Principal directions of a layer, the basis of every metric of fitted directions and rotations.
 
-X = U S V' is found once a layer, exactly, from the smaller of the d x d and the n x n second moment. Each metric weighs the
-same directions in its own way (`Factor`), and a pair of layers then needs the small matrix Z_A' Z_B alone: relabelling b's
-items permutes rows of Z_B, and nothing is factorised again.
+X = U S V' is computed exactly, once per layer, from the smaller of the d x d and the n x n second moment. Each metric scales
+the same directions by its own weights (`ScaledDirections`), and a pair of layers then needs only the small matrix Z_A' Z_B:
+permuting b's items permutes the rows of Z_B, and nothing is factorised again.
 """
 
 from collections.abc import Iterator
@@ -12,44 +12,45 @@ from typing import Protocol, Self
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 
-from consilience.numerics.rows.arrays import BLOCK_ROWS, Float32Array, Float64Array
+from consilience.limits import BLOCK_ROWS
+from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.parallel import HERE, Parts, block_rows, read_ahead
 from consilience.numerics.stats.nulls import Permutation
 from consilience.numerics.subspaces.moments import (
     CentredRows,
     FloatArray,
     OwnMoments,
-    Step,
-    Sums,
+    PairSums,
+    RowProgress,
     centre,
     find_moments,
     working_dtype,
 )
 from consilience.numerics.subspaces.moments import centre as subtract_mean
 
-#: Bytes of cross-products that a layer remembers, so that several metrics share one pass.
+#: Bytes of cross-products that a layer keeps, so that several metrics share one pass.
 CROSSES_BYTES = 64_000_000
 _FLOAT64 = np.dtype(np.float64)
 
 
-class Products(Protocol):
-    """What a factor without scores needs of the rows behind it."""
+class CrossProductSource(Protocol):
+    """Cross-products of a layer's rows, for `ScaledDirections` without scores."""
 
     @property
     def mean(self) -> Float64Array:
-        """The mean row (d,)."""
+        """Mean row, shape (d,)."""
 
     @property
     def n(self) -> int:
         """Number of rows."""
 
     def cross(self, other: Self, permutation: Permutation | None = None) -> FloatArray:
-        """Xc'Yc with the rows of another layer, paired."""
+        """Compute Xc'Yc with the paired rows of another layer."""
 
 
 @dataclass
 class StreamedLayer:
-    """A layer whose rows are never all in memory."""
+    """Layer whose rows are read by blocks and never all in memory."""
 
     rows: CentredRows
     parts: Parts = HERE
@@ -63,20 +64,20 @@ class StreamedLayer:
 
     @property
     def mean(self) -> Float64Array:
-        """The mean row."""
+        """Mean row."""
         return self.rows.mean
 
     @property
     def own(self) -> OwnMoments:
-        """The layer's own moments."""
+        """Moments of this layer alone."""
         if self._own is None:
             self._own = find_moments(self.rows, self.rows, own=(True, False), exact=True, parts=self.parts).a
         if self._own is None:
-            raise AssertionError("they were asked for")
+            raise AssertionError("The moments of the layer were requested and are missing.")
         return self._own
 
     def cross(self, other: "StreamedLayer", permutation: Permutation | None = None) -> FloatArray:
-        """Xc'Yc: in one pass over both layers, together with what is not known yet of each of them."""
+        """Compute Xc'Yc in one pass over both layers, together with the moments of each that are not known yet."""
         if permutation is not None:
             return find_moments(
                 self.rows, other.rows, own=(False, False), order=permutation, exact=True, parts=self.parts
@@ -84,22 +85,22 @@ class StreamedLayer:
         if id(other) not in self._crosses:
             if id(self) in other._crosses:  # noqa: SLF001 - of its own kind
                 return other._crosses[id(self)].T  # noqa: SLF001 - the same
-            self.meet(other)
+            self.load_cross(other)
         return self._crosses[id(other)]
 
-    def meet(self, other: "StreamedLayer", step: Step | None = None) -> None:
-        """Find the cross-product, unless it is known."""
+    def load_cross(self, other: "StreamedLayer", progress: RowProgress | None = None) -> None:
+        """Compute and keep the cross-product, unless it is known."""
         if id(other) in self._crosses:
             return
         unknown = self._own is None, other._own is None  # noqa: SLF001 - of its own kind
-        found = find_moments(self.rows, other.rows, own=unknown, exact=True, parts=self.parts, step=step)
+        found = find_moments(self.rows, other.rows, own=unknown, exact=True, parts=self.parts, progress=progress)
         self._own, other._own = found.a or self._own, found.b or other._own  # noqa: SLF001 - the same
         if (1 + len(self._crosses)) * found.cross.nbytes > CROSSES_BYTES:
             self._crosses.clear()
         self._crosses[id(other)] = found.cross
 
     def blocks(self, step: int) -> Iterator[tuple[slice, FloatArray]]:
-        """All rows, centred, by blocks of so many."""
+        """Yield all rows, centred, by blocks of `step` rows."""
         source, mean = self.rows.load(), self.mean
 
         def read(start: int, stop: int) -> FloatArray:
@@ -110,9 +111,9 @@ class StreamedLayer:
 
 @dataclass(frozen=True)
 class SumsLayer:
-    """One of the two layers that sums over some rows are of."""
+    """One of the two layers of `PairSums`, which has no rows of its own."""
 
-    sums: Sums
+    sums: PairSums
     first: bool
 
     @property
@@ -122,7 +123,7 @@ class SumsLayer:
 
     @property
     def mean(self) -> Float64Array:
-        """The mean row."""
+        """Mean row."""
         return self.sums.means[0 if self.first else 1]
 
     @property
@@ -132,9 +133,9 @@ class SumsLayer:
         return centred.xx if self.first else centred.yy
 
     def cross(self, other: "SumsLayer", permutation: Permutation | None = None) -> FloatArray:
-        """Xc'Yc with the other of the two layers."""
+        """Compute Xc'Yc with the other of the two layers."""
         if permutation is not None or other.sums is not self.sums or other.first == self.first:
-            raise AssertionError("sums are of two layers whose rows are paired")
+            raise AssertionError("The sums are of two layers whose rows are paired.")
         product = self.sums.about(self.sums.means).xy
         return product if self.first else product.T
 
@@ -144,21 +145,21 @@ _EPS32, _EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The singular value decomposition of a layer's rows, cut at its rank r.
+    """Singular value decomposition of a layer's rows, truncated at its rank r.
 
     Attributes
     ----------
     n : int
         Number of rows.
     left : array of shape (n, r), float64
-        U, orthonormal, the strongest direction first; None where rows are read by blocks.
+        U, orthonormal, the strongest direction first; None if rows are read by blocks.
     values : array of shape (r,), float64
         Singular values.
     mean : array of shape (d,), float64
-        What was subtracted from every row; 0 where nothing was.
+        The row subtracted from every row; 0 if the rows are not centred.
     whitening : array of shape (d, r), float64
         (X - mean) @ whitening = U, for rows seen and unseen.
-    products : what stands in for the rows where there is no `left`
+    products : source of cross-products if there is no `left`
     """
 
     n: int
@@ -166,7 +167,7 @@ class Spectrum:
     values: Float64Array
     mean: Float64Array
     whitening: Float64Array
-    products: Products | None = None
+    products: CrossProductSource | None = None
 
     @property
     def rank(self) -> int:
@@ -175,22 +176,22 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class Factor:
-    """A layer's directions as one metric weighs them: Z = U w.
+class ScaledDirections:
+    """Directions of a layer, scaled by the weights of one metric: Z = U w.
 
     Attributes
     ----------
     n : int
         Number of rows.
     scores : array of shape (n, r), float64
-        Z, with columns orthogonal to each other; None where rows are read by blocks.
+        Z, with orthogonal columns; None if rows are read by blocks.
     weights : array of shape (r,), float64
         The length of each column of Z.
     values : array of shape (r,), float64
         The singular values of the rows along the same directions.
     mean, mapping : arrays of shape (d,) and (d, r), float64
         Z = (X - mean) @ mapping, for rows seen and unseen.
-    products : what stands in for the rows where there are no scores
+    products : source of cross-products if there are no scores
     """
 
     n: int
@@ -199,7 +200,7 @@ class Factor:
     values: Float64Array
     mean: Float64Array
     mapping: Float64Array
-    products: Products | None = None
+    products: CrossProductSource | None = None
 
     @property
     def rank(self) -> int:
@@ -207,54 +208,54 @@ class Factor:
         return len(self.weights)
 
     def project(self, rows: Float32Array) -> Float64Array:
-        """Scores of other rows of the same layer: (m, d) to (m, r)."""
+        """Return the scores of other rows of the same layer: (m, d) to (m, r)."""
         return (rows - self.mean) @ self.mapping
 
     def sums(self) -> Float64Array:
-        """Sum of each column of Z."""
+        """Return the sum of each column of Z."""
         if self.scores is not None:
             return np.asarray(self.scores.sum(axis=0))
         return self.n * (self._products().mean - self.mean) @ self.mapping
 
     def leverages(self) -> Float64Array:
-        """Squared length of each row of Z (n,): one pass where rows are read by blocks."""
+        """Return the squared length of each row of Z (n,): one pass if rows are read by blocks."""
         step = block_rows(len(self.mean))
         return np.concatenate([np.einsum("ij,ij->i", block, block) for block in self.blocks(step)])
 
     def blocks(self, step: int) -> Iterator[Float64Array]:
-        """Z by blocks of so many rows, or all at once where it is in memory."""
+        """Yield Z by blocks of `step` rows, or all at once if it is in memory."""
         if self.scores is not None:
             yield self.scores
             return
-        if isinstance(self.products, StreamedLayer):  # sums over some rows have no rows any more
+        if isinstance(self.products, StreamedLayer):  # PairSums have no rows
             shift = (self.products.mean - self.mean) @ self.mapping
             for _, block in self.products.blocks(step):
                 yield block @ self.mapping + shift
 
     @property
     def has_rows(self) -> bool:
-        """Whether Z can be gone over row by row."""
+        """True if Z can be read row by row."""
         return self.scores is not None or isinstance(self.products, StreamedLayer)
 
-    def cross(self, other: "Factor", permutation: Permutation | None) -> Float64Array:
-        """Z_A' Z_B, see `find_cross`, by the layers' moments."""
+    def cross(self, other: "ScaledDirections", permutation: Permutation | None) -> Float64Array:
+        """Compute Z_A' Z_B from the layers' moments; see `find_cross`."""
         own, others = self._products(), other._products()  # noqa: SLF001 - of its own kind
         product = own.cross(others, permutation) + self.n * np.outer(own.mean - self.mean, others.mean - other.mean)
         return np.asarray(self.mapping.T @ product @ other.mapping)
 
-    def _products(self) -> Products:
+    def _products(self) -> CrossProductSource:
         if self.products is None:
-            raise AssertionError("a factor has scores, or what stands in for them")
+            raise AssertionError("Scaled directions have neither scores nor a source of cross-products.")
         return self.products
 
 
 def find_spectrum(
     x: Float32Array, *, centre: bool = True, zscore: bool = False, leading: int | None = None
 ) -> Spectrum:
-    """Decompose a layer's rows exactly: O(n d min(n, d)), the n x n matrix taking the place of the d x d one where n < d.
+    """Decompose a layer's rows exactly: O(n d min(n, d)), by the n x n instead of the d x d matrix if n < d.
 
-    The rank is the number of singular values above what rounding the rows to float32 alone makes, eps |X| (n^-1/2 + d^-1/2),
-    and above the resolution of the second moment, sqrt(max(n, d) eps) of the largest. Nothing is added to the diagonal.
+    The rank is the number of singular values above both the effect of rounding the rows to float32, eps |X| (n^-1/2 + d^-1/2),
+    and the resolution of the second moment, sqrt(max(n, d) eps) of the largest. Nothing is added to the diagonal.
 
     Parameters
     ----------
@@ -262,9 +263,9 @@ def find_spectrum(
     centre : bool
         Subtract the mean row.
     zscore : bool
-        Divide columns by their standard deviations; a column that does not vary is left out.
+        Divide columns by their standard deviations; constant columns are left out.
     leading : int, optional
-        Find only so many of the strongest directions, which takes a fraction of the time.
+        Compute only this number of the strongest directions, in a fraction of the time.
 
     Examples
     --------
@@ -288,20 +289,21 @@ def find_spectrum(
 
 
 def decompose_moments(
-    products: Products,
+    products: CrossProductSource,
     square: FloatArray,
     *,
     centre: bool = True,
     zscore: bool = False,
     leading: int | None = None,
 ) -> Spectrum:
-    """Decompose a layer of n >= d rows from its second moment alone: O(d^3), and no scores.
+    """Decompose a layer of n >= d rows from its second moment alone: O(d^3), without scores.
 
-    As `find_spectrum` does it, but that directions far below the strongest one are orthogonal only to eps (s_1 / s)^2.
+    The result is that of `find_spectrum`, except that directions far weaker than the strongest one are orthogonal only to
+    eps (s_1 / s)^2.
 
     Parameters
     ----------
-    products : what stands in for the rows
+    products : CrossProductSource of the rows
     square : array of shape (d, d), float64
         Xc'Xc.
     """
@@ -322,19 +324,19 @@ def decompose_moments(
 
 
 def _find_lengths(columns: Float32Array | Float64Array) -> Float64Array:
-    """Lengths of columns, in one pass: `np.linalg.norm` makes two more arrays of that size on its way."""
+    """Return the lengths of columns, in one pass: `np.linalg.norm` would allocate two more arrays of that size."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->j", columns, columns, dtype=np.float64)))
 
 
 def _column_scale(rows: Float64Array, sizes: Float64Array) -> Float64Array:
-    """1 / standard deviation of each column, 0 for a column that varies by rounding alone."""
+    """Return 1 / standard deviation of each column, 0 for a column that varies only by rounding."""
     lengths = _find_lengths(rows)
     varies = lengths > _EPS32 * sizes
     return np.where(varies, np.sqrt(len(rows)) / np.where(varies, lengths, 1.0), 0.0)
 
 
 def _find_basis(gram: Float64Array, leading: int | None) -> Float64Array:
-    """Eigenvectors, the strongest first: all, or the leading ones."""
+    """Return eigenvectors, the strongest first: all, or the leading ones."""
     size = len(gram)
     if leading is None or leading >= size:
         _, basis = eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
@@ -351,7 +353,7 @@ def _by_columns(
     kept = _order(lengths, rounding, len(rows))
     values = lengths[kept]
     left, mapping = scores[:, kept] / values, basis[:, kept] / values
-    # Directions far below the strongest one are orthogonal only to eps (s_1 / s)^2: once more makes it eps.
+    # Directions far weaker than the strongest one are orthogonal only to eps (s_1 / s)^2: a second step makes it eps.
     overlap = left.T @ left
     if np.abs(overlap - np.eye(len(values))).max(initial=0.0) > 1e-14:
         root = cholesky(overlap, lower=True, check_finite=False)
@@ -361,7 +363,7 @@ def _by_columns(
 
 
 def _second_moment(x: Float32Array, mean: Float64Array, scale: Float64Array, leading: int | None) -> Float64Array:
-    """X'X; where only the leading directions are wanted, large ones as in `moments`: float32 blocks summed in float64."""
+    """Compute X'X; if only leading directions are needed, large ones as in `moments`: float32 blocks summed in float64."""
     n, d = x.shape
     dtype = np.dtype(np.float64) if leading is None else working_dtype(float(n) * d * d)
     total = np.zeros((d, d))
@@ -383,36 +385,36 @@ def _by_rows(
 
 
 def _order(lengths: Float64Array, rounding: float, longest: int) -> Permutation:
-    """Columns above the cut, the longest first."""
+    """Return the columns above the cutoff, the longest first."""
     cut = max(rounding, np.sqrt(longest * _EPS64) * float(lengths.max(initial=0.0)))
     order = np.argsort(-lengths, kind="stable")
     return np.asarray(order[lengths[order] > cut])
 
 
-def weigh(spectrum: Spectrum, weights: Float64Array | None = None) -> Factor:
-    """Scale a layer's leading directions by weights of shape (<= r,); None leaves U as it is (whitened)."""
+def scale_directions(spectrum: Spectrum, weights: Float64Array | None = None) -> ScaledDirections:
+    """Scale a layer's leading directions by weights of shape (<= r,); None keeps U unscaled (whitened)."""
     s = spectrum
     if weights is None:
-        return Factor(s.n, s.left, np.ones(s.rank), s.values, s.mean, s.whitening, s.products)
+        return ScaledDirections(s.n, s.left, np.ones(s.rank), s.values, s.mean, s.whitening, s.products)
     kept = len(weights)
     scores = None if s.left is None else s.left[:, :kept] * weights
-    return Factor(s.n, scores, weights, s.values[:kept], s.mean, s.whitening[:, :kept] * weights, s.products)
+    return ScaledDirections(s.n, scores, weights, s.values[:kept], s.mean, s.whitening[:, :kept] * weights, s.products)
 
 
-def find_cross(a: Factor, b: Factor, permutation: Permutation | None = None) -> Float64Array:
-    """Z_A' Z_B of shape (r_A, r_B), row i of a paired with row p(i) of b."""
+def find_cross(a: ScaledDirections, b: ScaledDirections, permutation: Permutation | None = None) -> Float64Array:
+    """Compute Z_A' Z_B of shape (r_A, r_B), with row i of a paired with row p(i) of b."""
     if a.scores is None or b.scores is None:
         return a.cross(b, permutation)
     return np.asarray(a.scores.T @ (b.scores if permutation is None else b.scores[permutation]))
 
 
-def singular_values(cross: Float64Array, *, drafted: bool = False) -> Float64Array:
-    """Singular values of a small matrix.
+def singular_values(cross: Float64Array, *, approximate: bool = False) -> Float64Array:
+    """Return the singular values of a small matrix.
 
-    `drafted` takes the roots of the eigenvalues of the smaller Gram matrix where that is faster: what lies below 1e-8 of the
-    largest value is then off by up to that much. It is for draws of a null, never for a score.
+    `approximate` takes the square roots of the eigenvalues of the smaller Gram matrix if that is faster: values below 1e-8 of
+    the largest then have an error of up to that size. Used for the draws of a null distribution, never for a score.
     """
-    if not drafted or min(cross.shape) <= 64:
+    if not approximate or min(cross.shape) <= 64:
         return np.asarray(np.linalg.svd(cross, compute_uv=False), dtype=np.float64)
     gram = cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross
     found = eigh(gram, eigvals_only=True, driver="evd", overwrite_a=True, check_finite=False)

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consilience.limits import PART_STEPS, STRIPES_MAX
 from consilience.numerics.knn.accelerated import bfloat16, bfloat16_parts
 from consilience.numerics.knn.accelerated.bfloat16 import build_certified, make_keys
 from consilience.numerics.knn.build import ExactBuilder, build_graph
 from consilience.numerics.knn.graph import find_exponent
-from consilience.numerics.knn.parts import PART_STEPS, STRIPES_MAX, GraphTask, build_in_parts, split_pairs
+from consilience.numerics.knn.parts import GraphTask, build_in_parts, split_pairs
 from consilience.numerics.knn.symmetric import all_pairs, block_edges, count_blocks
 from consilience.numerics.rows.parallel import HERE
 from consilience.numerics.rows.prepared import PreparedRows
@@ -45,7 +46,7 @@ class Counting:
 
 
 @pytest.mark.parametrize(
-    ("builder", "count"), [("auto", 10), ("symmetric", 10), ("certified_bf16", 1 + 10 + 7), ("faiss", 1)]
+    ("builder", "count"), [("auto", 10), ("symmetric", 10), ("verified_bf16", 1 + 10 + 7), ("faiss", 1)]
 )
 def test_its_parts_make_the_same_graph(monkeypatch: pytest.MonkeyPatch, builder: ExactBuilder, count: int) -> None:
     monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 720 * 720 * 16)
@@ -80,7 +81,7 @@ def test_hostile_rows_in_parts_have_the_neighbours_of_a_full_sort_in_float64(
     x = np.ldexp(draw(np.random.default_rng(8), 1100, 8), scale)
     rows = PreparedRows(ArrayLayer("0", x), normalise=False)
     groups = np.arange(1100, dtype=np.int32) // 3
-    graph = build_in_parts(GraphTask(rows, 10, groups, find_exponent(x), "certified_bf16"), HERE)
+    graph = build_in_parts(GraphTask(rows, 10, groups, find_exponent(x), "verified_bf16"), HERE)
     np.testing.assert_array_equal(graph.ids, sort_all(x, 10, groups))
     whole = build_certified(x, 10, groups)
     np.testing.assert_array_equal(graph.similarities, whole.similarities)
@@ -92,7 +93,7 @@ def test_hostile_rows_in_parts_have_the_neighbours_of_a_full_sort_in_float64(
 def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
     """Also with so few candidates that each one counts, and with room for more than there are."""
     x, groups, k = draw_case(draw, n, d, seed, data)
-    task = GraphTask(PreparedRows(ArrayLayer("0", x), normalise=False), k, groups, builder="certified_bf16")
+    task = GraphTask(PreparedRows(ArrayLayer("0", x), normalise=False), k, groups, builder="verified_bf16")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1)
         patch.setattr(bfloat16_parts, "DECIDED", 500)
@@ -109,7 +110,7 @@ def test_what_one_part_finds_spares_the_others_no_candidate(monkeypatch: pytest.
     monkeypatch.setattr(bfloat16, "BEYOND_MIN", 0)
     x = draw(np.random.default_rng(3), 2200, 8)
     rows = PreparedRows(ArrayLayer("0", x), normalise=False)
-    graph = build_in_parts(GraphTask(rows, 1, builder="certified_bf16"), HERE)
+    graph = build_in_parts(GraphTask(rows, 1, builder="verified_bf16"), HERE)
     whole = build_certified(x, 1)
     np.testing.assert_array_equal(graph.ids, sort_all(x, 1))
     assert graph.certified == whole.certified

@@ -1,6 +1,6 @@
 import pytest
 
-from consilience.numerics.rows.arrays import BLOCK_ROWS
+from consilience.limits import BLOCK_ROWS
 from consilience.numerics.rows.parallel import HERE, PART_VALUES, block_rows, split_rows
 
 

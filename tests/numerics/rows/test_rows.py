@@ -5,9 +5,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from consilience.limits import BLOCK_VALUES
 from consilience.numerics.rows.arrays import AnyArray, Float32Array
-from consilience.numerics.rows.parallel import BLOCK_VALUES
-from consilience.numerics.rows.prepared import ArrayRows, KeptRows, PreparedRows, Scan, blocks, scan
+from consilience.numerics.rows.prepared import (
+    ArrayRows,
+    LoadedRows,
+    PreparedRows,
+    RowStatistics,
+    blocks,
+    find_row_statistics,
+)
 from consilience.numerics.rows.sources import ArrayLayer
 
 
@@ -42,11 +49,13 @@ def test_zero_rows_stay_zero_and_are_counted() -> None:
     rows[[1, 4]] = 0
     prepared = PreparedRows.of(ArrayLayer("0", rows)).load()
     assert not prepared.array[[1, 4]].any()
-    assert scan(prepared) == Scan(2, constant=False, largest=float(np.float32(1) / np.sqrt(np.float32(2))))
+    assert find_row_statistics(prepared) == RowStatistics(
+        2, constant=False, largest=float(np.float32(1) / np.sqrt(np.float32(2)))
+    )
 
 
 def test_a_row_with_a_leading_zero_is_no_zero_row() -> None:
-    assert scan(ArrayRows(np.array([[0, 1], [0, 0], [1, 0]], np.float32))).zero_rows == 1
+    assert find_row_statistics(ArrayRows(np.array([[0, 1], [0, 0], [1, 0]], np.float32))).zero_rows == 1
 
 
 @pytest.mark.parametrize("step", [1, 7, 5000, None])
@@ -72,9 +81,9 @@ def test_rows_read_by_blocks_or_taken_by_id_are_those_of_the_whole(
 
 def test_a_constant_layer_is_seen_across_blocks() -> None:
     rows = np.full((100, BLOCK_VALUES // 50), 0.5, np.float32)
-    assert scan(ArrayRows(rows)).constant
+    assert find_row_statistics(ArrayRows(rows)).constant
     rows[-1, -1] = 0.25
-    assert not scan(ArrayRows(rows)).constant
+    assert not find_row_statistics(ArrayRows(rows)).constant
 
 
 def test_the_callers_array_is_left_alone() -> None:
@@ -92,7 +101,7 @@ def test_centring_subtracts_the_mean_row_before_scaling(stack: npt.NDArray[np.fl
 
 def test_rows_in_memory_travel_as_where_they_come_from(stack: npt.NDArray[np.float32]) -> None:
     origin = PreparedRows.of(ArrayLayer("0", stack[:, 0].copy()), centre=True)
-    kept = KeptRows(origin.load().array, origin)
+    kept = LoadedRows(origin.load().array, origin)
     arrived = pickle.loads(pickle.dumps(kept))  # noqa: S301 - our own
     assert isinstance(arrived, PreparedRows)
     np.testing.assert_array_equal(arrived.read(10, 20), kept.read(10, 20))

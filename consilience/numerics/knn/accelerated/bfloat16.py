@@ -14,6 +14,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from consilience.limits import BEYOND_MAX, BEYOND_MIN
 from consilience.numerics.knn.accelerated.lanes import LANES
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
 from consilience.numerics.knn.queries import search_queries
@@ -146,9 +147,7 @@ def make_keys(  # noqa: PLR0917 - the same
             keys[row, t] = make_key(similarities[row, t], ids[row, t]) if t < counts[row] else NO_KEY
 
 
-BUILDER = "certified_bf16"
-#: Candidates beyond the k wanted: as many as k, within these limits.
-BEYOND_MIN, BEYOND_MAX = 38, 512
+BUILDER = "verified_bf16"
 #: Rows whose mean is the centre.
 CENTRE_ROWS = 4096
 #: Largest share of rows that are searched one by one; beyond it half of all products is less.
