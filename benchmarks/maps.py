@@ -53,10 +53,10 @@ def write_sides(folder: Path, n: int) -> None:
 
 def measure_fit(folder: str, kind: str) -> dict[str, object]:
     """Seconds from two files to a judged map, and the process's peak of resident memory."""
-    from consilience.maps.api import fit
+    from consilience.maps.api import fit_map
 
     started = time.perf_counter()
-    found = fit(Path(folder, "a.npy"), Path(folder, "b.npy"), map=kind)
+    found = fit_map(Path(folder, "a.npy"), Path(folder, "b.npy"), map=kind)
     seconds, card = time.perf_counter() - started, found.card
     return {
         "seconds": round(seconds, 1),
@@ -72,7 +72,7 @@ def measure_fit(folder: str, kind: str) -> dict[str, object]:
 
 def measure_apply() -> dict[str, object]:
     """Rows a second of a linear map, in turns with one product of the same size."""
-    from consilience.maps.api import fit
+    from consilience.maps.api import fit_map
 
     rng = np.random.default_rng(0)
     few = rng.standard_normal((4096, DIM_A), dtype=np.float32)
@@ -80,7 +80,7 @@ def measure_apply() -> dict[str, object]:
     rows = rng.standard_normal((APPLIED_N, DIM_A), dtype=np.float32)
     found: dict[str, object] = {"n": APPLIED_N}
     for preparation in ("none", "l2"):
-        map_ = fit(few, few @ weights, preparation=preparation)
+        map_ = fit_map(few, few @ weights, preparation=preparation)
         map_.apply(rows)
         products, applied = [], []
         for _ in range(ROUNDS):

@@ -29,13 +29,13 @@ from consilience.contract.study_results import StudyDocument
 from consilience.execution.alignment import CachedGraphs
 from consilience.formats.open_file import LayerHeader, OpenFile, Tensor
 from consilience.metrics.comparison import FreshGraphs
-from consilience.numerics.rows.sources import ArrayLayer, Source
+from consilience.numerics.rows.sources import ArrayLayer, SideSource
 from consilience.scoring import ignore_progress, score_sources
-from consilience.stores.blobs import Blobs, set_digest
-from consilience.stores.cells import Cells
+from consilience.stores.blobs import BlobStore, set_digest
+from consilience.stores.cells import CellRecords
 from consilience.stores.database import Database
-from consilience.stores.graph_cache import Graphs
-from consilience.studies.running import Model, Models, run_study
+from consilience.stores.graph_cache import DiskCache
+from consilience.studies.running import StudyModel, StudyModels, run_study
 
 N, K, LATENT = 1024, 10, 64
 #: Layers and columns of each model.
@@ -109,7 +109,7 @@ def make_layers(number: int, layers: int, dim: int) -> Iterator[np.ndarray]:
 
 def store_models(folder: str) -> dict[str, float]:
     """Put the layers of all models, and of one more, where the service keeps them."""
-    blobs = Blobs(Path(folder))
+    blobs = BlobStore(Path(folder))
     for number, (layers, dim) in enumerate([*LANGUAGE, *VISION, LANGUAGE[0]]):
         made = list(make_layers(number, layers, dim))
         headers = tuple(LayerHeader(str(i), N, dim, "F16") for i in range(layers))
@@ -122,13 +122,13 @@ def store_models(folder: str) -> dict[str, float]:
     return {}
 
 
-def open_models(folder: str, numbers: Sequence[int]) -> list[Model]:
+def open_models(folder: str, numbers: Sequence[int]) -> list[StudyModel]:
     """Stored models, ready to be read."""
-    blobs, models = Blobs(Path(folder)), []
+    blobs, models = BlobStore(Path(folder)), []
     for number in numbers:
         described = json.loads(Path(folder, f"{number}.json").read_text())
         layers = [blobs.open(Layer.model_validate(layer), N) for layer in described["layers"]]
-        models.append(Model(f"model {number}", Source(str(number), layers), {}, described["digest"]))
+        models.append(StudyModel(f"model {number}", SideSource(str(number), layers), {}, described["digest"]))
     return models
 
 
@@ -136,7 +136,7 @@ def run(folder: str, rows: Sequence[int], columns: Sequence[int]) -> tuple[Study
     """A study by the worker's path: the document, its seconds, and when each cell was there."""
     database = Database(f"sqlite:///{folder}/cells.db")
     database.migrate()
-    models = Models(open_models(folder, rows), open_models(folder, columns))
+    models = StudyModels(open_models(folder, rows), open_models(folder, columns))
     options = StudyOptions.model_validate(OPTIONS)
     started, seen = time.perf_counter(), []
 
@@ -144,15 +144,15 @@ def run(folder: str, rows: Sequence[int], columns: Sequence[int]) -> tuple[Study
         if stage == "cells" and done:
             seen.append(time.perf_counter() - started)
 
-    graphs = CachedGraphs(Graphs(Path(folder), 8 << 30), report)
-    document = run_study(options, models, graphs, report, cells=Cells(database))
+    graphs = CachedGraphs(DiskCache(Path(folder), 8 << 30), report)
+    document = run_study(options, models, graphs, report, cells=CellRecords(database))
     return document, time.perf_counter() - started, seen
 
 
 def measure_study(folder: str) -> dict[str, object]:
     """The study from a cold cache."""
     warm = [ArrayLayer("0", np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32))]
-    score_sources(ScoringOptions(), Source("a", warm), Source("b", warm), FreshGraphs(), ignore_progress)
+    score_sources(ScoringOptions(), SideSource("a", warm), SideSource("b", warm), FreshGraphs(), ignore_progress)
     language, vision = range(len(LANGUAGE)), range(len(LANGUAGE), len(LANGUAGE) + len(VISION))
     before = _peak_mb()
     began = time.process_time()
@@ -181,9 +181,9 @@ def measure_again(folder: str) -> dict[str, object]:
     more, added, _ = run(folder, [*language, len(LANGUAGE) + len(VISION)], vision)
     return {
         "known_s": round(seconds, 2),
-        "cells_known": known.cells_known,
+        "cells_reused": known.cells_reused,
         "one_more_s": round(added, 2),
-        "of_which_known": more.cells_known,
+        "of_which_known": more.cells_reused,
         "graphs": more.graphs.model_dump() if more.graphs else None,
     }
 

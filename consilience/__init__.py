@@ -2,8 +2,8 @@
 
 >>> from consilience import score
 
-Importing the package loads nothing else: each public name loads its module when it is first used, so that neither the command
-nor the client waits for numpy.
+Importing the package loads nothing else: each public name loads its module on first use, so that the command and the client
+start without numpy.
 """
 
 __version__ = "0.1.0"
@@ -38,43 +38,41 @@ if TYPE_CHECKING:
     from consilience.contract.scores import ReferenceDocument, ScoreDocument
     from consilience.contract.study_results import StudyDocument
     from consilience.contract.upgrades import UpgradeReport
-    from consilience.maps.api import Map
-    from consilience.maps.api import fit as fit_map
+    from consilience.maps.api import Map, fit_map
     from consilience.scoring import score
     from consilience.studies.local import study
-    from consilience.upgrades.api import report as upgrade_report
+    from consilience.upgrades.api import upgrade_report
 
-#: Module and name of each public name that is loaded when it is first used: the same as above, for Python itself.
-_HOMES = {
-    "AsyncClient": ("consilience.client.aio", "AsyncClient"),
-    "Client": ("consilience.client.sync", "Client"),
-    "ExtractionDocument": ("consilience.contract.extraction", "ExtractionDocument"),
-    "Job": ("consilience.contract.jobs", "Job"),
-    "Map": ("consilience.maps.api", "Map"),
-    "MapDocument": ("consilience.contract.maps", "MapDocument"),
-    "ReferenceDocument": ("consilience.contract.scores", "ReferenceDocument"),
-    "ScoreDocument": ("consilience.contract.scores", "ScoreDocument"),
-    "StudyDocument": ("consilience.contract.study_results", "StudyDocument"),
-    "TranslationDocument": ("consilience.contract.maps", "TranslationDocument"),
-    "UpgradeReport": ("consilience.contract.upgrades", "UpgradeReport"),
-    "fit_map": ("consilience.maps.api", "fit"),
-    "score": ("consilience.scoring", "score"),
-    "study": ("consilience.studies.local", "study"),
-    "upgrade_report": ("consilience.upgrades.api", "report"),
+#: Module of each public name, loaded on first use; the imports above tell type checkers the same.
+_MODULES = {
+    "AsyncClient": "consilience.client.aio",
+    "Client": "consilience.client.sync",
+    "ExtractionDocument": "consilience.contract.extraction",
+    "Job": "consilience.contract.jobs",
+    "Map": "consilience.maps.api",
+    "MapDocument": "consilience.contract.maps",
+    "ReferenceDocument": "consilience.contract.scores",
+    "ScoreDocument": "consilience.contract.scores",
+    "StudyDocument": "consilience.contract.study_results",
+    "TranslationDocument": "consilience.contract.maps",
+    "UpgradeReport": "consilience.contract.upgrades",
+    "fit_map": "consilience.maps.api",
+    "score": "consilience.scoring",
+    "study": "consilience.studies.local",
+    "upgrade_report": "consilience.upgrades.api",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name (PEP 562)."""
-    if name not in _HOMES:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - costs time that a bare import does not need
 
-    module, attribute = _HOMES[name]
-    globals()[name] = value = getattr(import_module(module), attribute)
+    globals()[name] = value = getattr(import_module(_MODULES[name]), name)
     return value
 
 
 def __dir__() -> list[str]:
-    """List what is loaded and what can be."""
+    """List the names that are loaded or can be loaded."""
     return sorted({*globals(), *__all__})

@@ -29,11 +29,11 @@ from consilience.contract.keywords import (
     LayersArgument,
     MetricsArgument,
     NullArgument,
-    Pairing,
+    PairingArgument,
     PreparationArgument,
 )
 from consilience.contract.metric import NeighbourMetric
-from consilience.contract.pointers import prefixed
+from consilience.contract.pointers import with_prefix
 from consilience.contract.scores import PreparationRecord, Score, ScoreDocument, SideSummary
 from consilience.contract.search import Approximate
 from consilience.contract.validation import read_options
@@ -63,13 +63,13 @@ from consilience.planning.alignments import (
 )
 
 #: Packages whose version can change a number.
-VERSIONED = ("numpy", "scipy", "faiss-cpu", "numba")
+VERSIONED_PACKAGES = ("numpy", "scipy", "faiss-cpu", "numba")
 #: A file of more bytes is read by blocks, each time that its rows are asked for.
 LOADED_BYTES = 32_000_000
 #: What tells an opened side from every other of the same process.
 SideKey = tuple[object, ...]
 #: Gives the side of a key where it was opened before, else opens it.
-KeepSide = Callable[[SideKey, Callable[[], Side]], Side]
+SideLoader = Callable[[SideKey, Callable[[], Side]], Side]
 #: Strings or integers for a and for b, one a row.
 Columns = tuple[Sequence[str | int] | None, Sequence[str | int] | None]
 
@@ -95,7 +95,7 @@ def score(
     builder: BuilderArgument = "auto",
     gallery_sizes: GallerySizesArgument = None,
     memory_budget_bytes: int | None = None,
-    pairing: Pairing = "row",
+    pairing: PairingArgument = "row",
     seed: int = 0,
     metadata: dict[str, Any] | None = None,
     ids: Columns = (None, None),
@@ -126,13 +126,13 @@ def score(
     preparation : {"l2", "none", "centre_l2", "prh", "prh_exact"} or mapping
         Scaling of the rows before they are compared: ``{"profile": "prh", "clamp_quantile": 0.95}``.
     null : {"auto", "analytic", "permutation", "none"} or mapping
-        Method for the chance level and the p-value: ``{"method": "permutation", "draws": 1000, "correction": "holm"}``.
+        Method for the chance level and the p-value: ``{"method": "permutation", "permutations": 1000, "correction": "holm"}``.
     interval : mapping or None
         Confidence interval, ``{"level": 0.95, "target": "population"}``; None for no interval.
     estimate : "all" or mapping
         Number of query rows of neighbour metrics: ``{"queries": 1000}``, or ``{"half_width": 0.005}`` to draw as many as make
         the interval that narrow.
-    builder : {"auto", "faiss", "symmetric", "certified_bf16"} or mapping
+    builder : {"auto", "faiss", "symmetric", "verified_bf16"} or mapping
         Method of the neighbour search; ``{"index": "HNSW32"}`` for an approximate FAISS index.
     gallery_sizes : "auto", sequence of at least one int >= 4, or None
         Gallery sizes at which neighbour metrics are scored too.
@@ -189,7 +189,7 @@ def open_source(value: object, side: str) -> SideSource:
     """Read one side of a local call: an array, a mapping of arrays, or a path, which errors then name."""
     if isinstance(value, str | Path):
         path = Path(value)
-        with prefixed(f"File {path}"), open_path(path) as file:
+        with with_prefix(f"File {path}"), open_path(path) as file:
             return SideSource(path.stem, _open_layers(path, file), ids=file.ids, groups=file.groups)
     layers = split_layers(value, side)
     return SideSource(side, [ArrayLayer(name, array) for name, array in layers.items()])
@@ -206,12 +206,12 @@ def with_columns(source: SideSource, ids: object, groups: object, side: str) -> 
     """The side with the ids and groups that are given beside it."""
     return replace(
         source,
-        ids=_column(ids, f"ids_{side}", source.n) or source.ids,
-        groups=_column(groups, f"groups_{side}", source.n) or source.groups,
+        ids=_read_column(ids, f"ids_{side}", source.n) or source.ids,
+        groups=_read_column(groups, f"groups_{side}", source.n) or source.groups,
     )
 
 
-def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
+def _read_column(values: object, name: str, n: int) -> tuple[str, ...] | None:
     if values is None:
         return None
     column = parse_column(values, name)
@@ -219,7 +219,7 @@ def _column(values: object, name: str, n: int) -> tuple[str, ...] | None:
     return column
 
 
-def open_anew(key: SideKey, build: Callable[[], Side]) -> Side:  # noqa: ARG001 - who keeps sides needs it
+def build_side(key: SideKey, build: Callable[[], Side]) -> Side:  # noqa: ARG001 - who keeps sides needs it
     """Keep no side."""
     return build()
 
@@ -231,7 +231,7 @@ def score_sources(
     graphs: GraphSource,
     report: Report,
     *,
-    sides: KeepSide = open_anew,
+    sides: SideLoader = build_side,
     parts: Parts = HERE,
     device: str = "cpu",
 ) -> ScoreDocument:
@@ -252,7 +252,7 @@ def score_sources(
         b=_summarise(b, comparison.b),
         n=paired.a.n,
         pairing=paired.record,
-        preparation=_record(options.preparation, comparison.a, comparison.b),
+        preparation=_preparation_record(options.preparation, comparison.a, comparison.b),
         scores=scores,
         graphs=counted.use,
         seed=options.seed,
@@ -269,7 +269,7 @@ def open_comparison(
     graphs: GraphSource,
     report: Report,
     *,
-    sides: KeepSide = open_anew,
+    sides: SideLoader = build_side,
     parts: Parts = HERE,
     device: str = "cpu",
 ) -> tuple[Paired, Comparison]:
@@ -399,7 +399,7 @@ def _summarise(source: SideSource, side: Side) -> SideSummary:
     return SideSummary(id=source.id, name=source.name, n=source.n, layers=tuple(layer.name for layer in side.layers))
 
 
-def _record(preparation: Preparation, a: Side, b: Side) -> PreparationRecord:
+def _preparation_record(preparation: Preparation, a: Side, b: Side) -> PreparationRecord:
     normalise = None if preparation.profile == "none" else "l2"
     if preparation.profile not in ("prh", "prh_exact"):
         return PreparationRecord(
@@ -410,12 +410,12 @@ def _record(preparation: Preparation, a: Side, b: Side) -> PreparationRecord:
         normalise=normalise,
         clamp_quantile=preparation.clamp_quantile,
         clamp_scope=preparation.clamp_scope,
-        clamp_a=_thresholds(preparation, a),
-        clamp_b=_thresholds(preparation, b),
+        clamp_a=_clamp_record(preparation, a),
+        clamp_b=_clamp_record(preparation, b),
     )
 
 
-def _thresholds(preparation: Preparation, side: Side) -> float | tuple[float, ...] | None:
+def _clamp_record(preparation: Preparation, side: Side) -> float | tuple[float, ...] | None:
     """One threshold for the model, or one for each layer that takes part."""
     thresholds = tuple(clamp for clamp in side.clamps if clamp is not None)
     return thresholds[0] if preparation.clamp_scope == "model" else thresholds
@@ -424,7 +424,7 @@ def _thresholds(preparation: Preparation, side: Side) -> float | tuple[float, ..
 @cache
 def find_versions() -> dict[str, str]:
     """Versions of everything that can change a number."""
-    return {"consilience": __version__} | {name: version(name) for name in VERSIONED}
+    return {"consilience": __version__} | {name: version(name) for name in VERSIONED_PACKAGES}
 
 
 @dataclass

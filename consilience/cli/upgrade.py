@@ -1,324 +1,349 @@
-"""`consilience upgrade OLD NEW`: what a swap of the embedding model asks of an index."""
+"""`consilience upgrade OLD NEW`: whether an index can be kept when its embedding model changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 from typer import Option
 
-from consilience.cli.errors import packages_of
-from consilience.cli.options import ColumnFile, Json, Pairing, Seed, Service, file_to_write, unfold
-from consilience.cli.output import (
-    ABSENT,
-    check_out,
-    close_gate,
-    figure,
-    new_table,
-    present,
-    split_bar,
-    to_json,
-    verdict_word,
-    warn,
-    write,
+from consilience.cli.errors import require_extra
+from consilience.cli.options import (
+    FOR_PAIRING,
+    Json,
+    Pairing,
+    Seed,
+    ServiceOptions,
+    label_file_option,
+    output_file_option,
+    with_option_groups,
 )
-from consilience.cli.parsing import Judgements, Labels, parse_map, read_judgements, read_optional
-from consilience.cli.remote import await_document, connect, progress_bar, work_here
-from consilience.cli.score import require_source, store
+from consilience.cli.output import (
+    MISSING,
+    check_suffix,
+    document_json,
+    format_number,
+    new_table,
+    parse_threshold,
+    passed_label,
+    print_document,
+    print_warning,
+    report_thresholds,
+    write_file,
+)
+from consilience.cli.parsing import Labels, Qrels, parse_map, read_optional_column, read_qrels
+from consilience.cli.remote import connect, local_work, progress_bar, wait_for_document
+from consilience.cli.score import check_source, upload_with_labels
 from consilience.client.operations import options_of
 from consilience.contract.maps import MeanShare
-from consilience.contract.upgrades import Span, UpgradeOptions, UpgradeReport, Way
+from consilience.contract.pointers import describe_unknown
+from consilience.contract.upgrades import UpgradeOptions, UpgradeReport, ValueWithInterval
 from consilience.errors import InvalidRequest
-from consilience.upgrades.html import title, to_html, to_markdown
+from consilience.upgrades.html import to_html, to_markdown
 
-#: Figures of the whole report, and of each way.
-WHOLE, OF_WAYS = ("agreement", "improvement"), ("recall", "judged", "retained", "gain")
+#: Metrics of the whole report, and of each strategy.
+REPORT_METRICS, STRATEGY_METRICS = ("agreement", "improvement"), ("recall", "relevant_recall", "retained", "gain")
 
 
 @dataclass(frozen=True)
-class Bar:
-    """The least value of a figure: of the report, of a way that is named, or of the best way on the old index."""
+class ReportThreshold:
+    """Minimum of a metric of the report or of a strategy; without a strategy, of the best one on the old index."""
 
-    figure: str
-    way: str | None
+    metric: str
+    strategy: str | None
     value: float
 
     @property
     def label(self) -> str:
-        """As it was written."""
-        return self.figure if self.way is None else f"{self.figure}:{self.way}"
+        """Name of the metric, with the strategy if one was given."""
+        return self.metric if self.strategy is None else f"{self.metric}:{self.strategy}"
 
 
 @dataclass(frozen=True)
-class Reached:
-    """A figure against its bar. One that is absent reaches none."""
+class ReportCheck:
+    """Comparison of a value of the report with its threshold; a missing value fails."""
 
-    bar: Bar
+    threshold: ReportThreshold
     value: float | None
 
     @property
     def passed(self) -> bool:
-        """Whether the bar is reached."""
-        return self.value is not None and self.value >= self.bar.value
+        """Whether the value reaches the threshold."""
+        return self.value is not None and self.value >= self.threshold.value
 
 
-def parse_bar(word: str) -> Bar:
-    """`agreement=0.8`, `recall=0.9`, or of one way: `recall:keep=0.9`, `gain:adapt:ridge=0.5`."""
-    name, value = split_bar(word, "recall=0.9")
-    found, _, way = name.partition(":")
-    if found not in WHOLE + OF_WAYS or (way and found in WHOLE):
+def parse_report_threshold(word: str) -> ReportThreshold:
+    """Parse `agreement=0.8`, `recall=0.9`, or with a strategy `recall:keep=0.9` or `gain:adapt:ridge=0.5`."""
+    name, value = parse_threshold(word, "--min", "METRIC[:STRATEGY]", "recall=0.9")
+    metric, _, strategy = name.partition(":")
+    if metric not in REPORT_METRICS + STRATEGY_METRICS:
+        raise InvalidRequest(describe_unknown("metric", metric, REPORT_METRICS + STRATEGY_METRICS), value=metric)
+    if strategy and metric in REPORT_METRICS:
         raise InvalidRequest(
-            f"There is no figure {name!r}.",
+            f"The metric {metric} is of the whole report; it cannot be limited to the strategy {strategy!r}.",
             value=word,
-            hint=f"There are {', '.join(WHOLE)}; and {', '.join(OF_WAYS)}, also of one way: recall:adapt:ridge.",
+            hint=f"Write {metric}=VALUE.",
         )
-    return Bar(found, way or None, value)
+    return ReportThreshold(metric, strategy or None, value)
 
 
-def judge(report: UpgradeReport, bars: Sequence[Bar]) -> list[Reached]:
-    """Every bar against its figure.
+def check_report(report: UpgradeReport, thresholds: Sequence[ReportThreshold]) -> list[ReportCheck]:
+    """Compare the report with each threshold.
 
     Raises
     ------
     InvalidRequest
-        A way that the report does not have.
+        The report does not contain the strategy of a threshold.
     """
-    return [Reached(bar, _find_figure(report, bar)) for bar in bars]
+    return [ReportCheck(threshold, _find_value(report, threshold)) for threshold in thresholds]
 
 
-def _find_figure(report: UpgradeReport, bar: Bar) -> float | None:
-    if bar.figure == "agreement":
+def _find_value(report: UpgradeReport, threshold: ReportThreshold) -> float | None:
+    if threshold.metric == "agreement":
         return report.agreement.shared.value
-    if bar.figure == "improvement":
+    if threshold.metric == "improvement":
         return None if report.improvement is None else report.improvement.value
-    way = _find_way(report, bar.way)
-    found = (
-        None
-        if way is None
-        else {"recall": way.recall, "judged": way.judged, "retained": way.retained, "gain": way.gain}[bar.figure]
-    )
-    return None if found is None else found.value
+    strategies = {each.name: each for each in report.strategies}
+    name = threshold.strategy or report.verdict.best
+    if name is None:
+        return None
+    if name not in strategies:
+        raise InvalidRequest(describe_unknown("strategy", name, list(strategies)), value=name)
+    result = getattr(strategies[name], threshold.metric)
+    return None if result is None else float(result.value)
 
 
-def _find_way(report: UpgradeReport, name: str | None) -> Way | None:
-    ways = {way.name: way for way in report.ways}
-    if name is not None and name not in ways:
-        raise InvalidRequest(f"The report has no way {name!r}.", value=name, hint=f"There are: {', '.join(ways)}.")
-    wanted = name or report.verdict.best
-    return None if wanted is None else ways[wanted]
-
-
-def reached_table(found: Sequence[Reached]) -> RenderableType:
-    """One line a bar: its figure, and whether it passed."""
-    table = new_table("figure", "value", "bar", "verdict", left=("figure", "verdict"))
-    for reached in found:
-        table.add_row(
-            reached.bar.label, figure(reached.value), f"{reached.bar.value:g}", verdict_word(passed=reached.passed)
-        )
+def report_check_table(checks: Sequence[ReportCheck]) -> RenderableType:
+    """Table of the thresholds with the values of the report and the results of the checks."""
+    table = new_table("metric", "value", "threshold", "result", left=("metric", "result"))
+    for check in checks:
+        threshold = check.threshold
+        row = (threshold.label, format_number(check.value), f"{threshold.value:g}")
+        table.add_row(*row, passed_label(passed=check.passed))
     return table
 
 
 Pair = tuple[str, str]
 
-Queries = Annotated[str | None, Option(metavar="FILE", help="The queries by this model; without, documents ask.")]
-Judged = Annotated[
+
+def _queries_option(model: str) -> Any:
+    return Option(
+        metavar="FILE",
+        help=f"Queries by the {model} model; without queries, held-out documents serve as queries. With --server also an id.",
+    )
+
+
+QrelsFile = Annotated[
     Path | None,
     Option(
-        "--judgements",
+        "--qrels",
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help='Which documents answer a query: JSON {"query": ["document"]}, or the lines of TREC or BEIR.',
+        help='Relevance judgments of the queries: JSON {"query": ["document"]}, or lines in the TREC or BEIR format.',
     ),
 ]
 Maps = Annotated[
     list[str] | None,
-    Option("--map", metavar="KIND[:OPTION=VALUE,...]", help="A map to try. Repeatable; `none` tries none."),
+    Option(
+        "--map",
+        metavar="KIND[:OPTION=VALUE,...]",
+        help="Map to try from the new space to the old one, or `none`. Repeatable; procrustes and ridge by default.",
+    ),
 ]
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Files of who asks the documents, and of which answers are right."""
+class QueryFiles:
+    """Files of the queries by both models, and of their relevance judgments."""
 
-    queries_old: Queries = None
-    queries_new: Queries = None
-    judgements: Judged = None
+    queries_old: Annotated[str | None, _queries_option("old")] = None
+    queries_new: Annotated[str | None, _queries_option("new")] = None
+    qrels: QrelsFile = None
 
 
 @dataclass(frozen=True)
-class Counting:
-    """What is counted: neighbours, of which layers, of which rows."""
+class ComparisonOptions:
+    """Number of results, layers and matching of rows."""
 
-    k: Annotated[int, Option("--k", min=1, help="Neighbours that are counted.")] = 10
+    k: Annotated[int, Option("--k", min=1, help="Number of results of each query that are compared.")] = 10
     layers: Annotated[
-        list[str] | None, Option(metavar="last|NAME", help="The layer compared; old=... and new=... for one model.")
+        list[str] | None,
+        Option(metavar="last|NAME", help="Layer to compare, of both models; write old=... or new=... for one model."),
     ] = None
     pairing: Pairing = "row"
 
 
 @dataclass(frozen=True)
-class LabelFiles:
+class ItemLabelFiles:
     """Files of ids and groups of the documents, and of ids of the queries."""
 
-    ids_old: ColumnFile = None
-    ids_new: ColumnFile = None
-    groups: ColumnFile = None
-    query_ids_old: ColumnFile = None
-    query_ids_new: ColumnFile = None
+    ids_old: Annotated[Path | None, label_file_option("Item ids of OLD", note=FOR_PAIRING)] = None
+    ids_new: Annotated[Path | None, label_file_option("Item ids of NEW", note=FOR_PAIRING)] = None
+    groups: Annotated[Path | None, label_file_option("Group labels of the items")] = None
+    query_ids_old: Annotated[Path | None, label_file_option("Ids of --queries-old")] = None
+    query_ids_new: Annotated[Path | None, label_file_option("Ids of --queries-new")] = None
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How many are asked, and what the verdict takes."""
+class VerdictOptions:
+    """Sample sizes, and the thresholds of the recommendation."""
 
-    sample: Annotated[int, Option(help="Documents and queries that ask, at most.")] = 1000
-    worst: Annotated[int, Option(help="Items listed that changed most.")] = 10
-    test_share: Annotated[float, Option(help="Share of the documents that no map is fitted on.")] = 0.2
-    keep: Annotated[float, Option(help="What new queries must retain as they are, for the verdict keep.")] = 0.95
-    adapt: Annotated[float, Option(help="What they must retain through a map, for the verdict adapt.")] = 0.9
-    level: Annotated[float, Option(help="Level of the intervals.")] = 0.95
+    max_queries: Annotated[int, Option(help="Maximum number of documents and of queries used as query rows.")] = 1000
+    worst: Annotated[int, Option(help="Number of items to list whose neighbours change most.")] = 10
+    test_share: Annotated[float, Option(help="Share of the documents that is held out from fitting the maps.")] = 0.2
+    keep: Annotated[
+        float, Option(help="Share of results that the old index must retain without a map to recommend `keep`.")
+    ] = 0.95
+    adapt: Annotated[
+        float, Option(help="Share of results that the old index must retain with a map to recommend `adapt`.")
+    ] = 0.9
+    level: Annotated[float, Option(help="Level of the confidence intervals.")] = 0.95
     seed: Seed = 0
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Files or ids, and what is said of their rows.
+class UpgradeInputs:
+    """Sources of the documents and queries, and their labels.
 
     Attributes
     ----------
-    documents, queries : by the old and by the new model
+    documents, queries : files or ids, by the old and by the new model
     """
 
     documents: Pair
     queries: Pair | None
-    judgements: Judgements | None
+    qrels: Qrels | None
     ids: tuple[Labels, Labels]
     groups: Labels
     query_ids: tuple[Labels, Labels]
 
     @classmethod
-    def read(cls, documents: Pair, asking: Asking, labels: LabelFiles) -> Self:
-        """With what the files hold; InvalidRequest for the queries of one model alone."""
+    def read(cls, documents: Pair, queries: QueryFiles, labels: ItemLabelFiles) -> Self:
+        """Read the files of labels and relevance judgments; InvalidRequest for queries by only one model."""
         return cls(
             documents,
-            _both(asking.queries_old, asking.queries_new),
-            None if asking.judgements is None else read_judgements(asking.judgements),
-            ids=(read_optional(labels.ids_old, "ids_old"), read_optional(labels.ids_new, "ids_new")),
-            groups=read_optional(labels.groups, "groups"),
+            _check_queries(queries.queries_old, queries.queries_new),
+            None if queries.qrels is None else read_qrels(queries.qrels),
+            ids=(read_optional_column(labels.ids_old, "ids_old"), read_optional_column(labels.ids_new, "ids_new")),
+            groups=read_optional_column(labels.groups, "groups"),
             query_ids=(
-                read_optional(labels.query_ids_old, "query_ids_old"),
-                read_optional(labels.query_ids_new, "query_ids_new"),
+                read_optional_column(labels.query_ids_old, "query_ids_old"),
+                read_optional_column(labels.query_ids_new, "query_ids_new"),
             ),
         )
 
 
-def _both(old: str | None, new: str | None) -> Pair | None:
-    if (old is None) != (new is None):
-        raise InvalidRequest(
-            "Queries are needed by both models.", hint="Give --queries-old and --queries-new, or neither."
-        )
-    return None if old is None or new is None else (old, new)
+def _check_queries(old: str | None, new: str | None) -> Pair | None:
+    if old is not None and new is not None:
+        return old, new
+    if old is None and new is None:
+        return None
+    missing = "--queries-old" if old is None else "--queries-new"
+    raise InvalidRequest(f"{missing} is missing.", hint="Give the queries by both models, or by neither.")
 
 
-def read_upgrade_options(counting: Counting, judging: Judging, maps: Sequence[str] | None) -> UpgradeOptions:
-    """The contract's options; InvalidRequest says which word cannot be used."""
-    body = {
-        "k": counting.k,
-        "layers": _parse_layers(counting.layers or ()),
-        "pairing": counting.pairing,
-        "sample": judging.sample,
-        "worst": judging.worst,
-        "test_share": judging.test_share,
-        "thresholds": {"keep": judging.keep, "adapt": judging.adapt},
-        "level": judging.level,
-        "seed": judging.seed,
+def read_upgrade_options(
+    comparison: ComparisonOptions, verdict: VerdictOptions, maps: Sequence[str] | None
+) -> UpgradeOptions:
+    """Build the upgrade options of the contract; InvalidRequest names the option of an invalid value."""
+    fields: dict[str, Any] = {
+        "k": comparison.k,
+        "layers": _parse_layers(comparison.layers or ()),
+        "pairing": comparison.pairing,
+        "max_queries": verdict.max_queries,
+        "worst": verdict.worst,
+        "test_share": verdict.test_share,
+        "thresholds": {"keep": verdict.keep, "adapt": verdict.adapt},
+        "level": verdict.level,
+        "seed": verdict.seed,
     }
-    tried = {} if maps is None else {"maps": [parse_map(word) for word in maps if word != "none"]}
-    return options_of(UpgradeOptions, None, body | tried)
+    if maps is not None:
+        fields["maps"] = [parse_map(word) for word in maps if word != "none"]
+    return options_of(UpgradeOptions, None, fields)
 
 
 def _parse_layers(words: Sequence[str]) -> dict[str, str]:
-    """A name for both models, or for one after `old=` or `new=`; what comes later wins."""
-    chosen = {"old": "last", "new": "last"}
+    """Parse --layers: a name for both models, or for one after `old=` or `new=`; later values win."""
+    layers = {"old": "last", "new": "last"}
     for word in words:
         model, equals, name = word.partition("=")
-        chosen |= {model: name} if equals and model in chosen else dict.fromkeys(chosen, word)
-    return chosen
+        layers |= {model: name} if equals and model in layers else dict.fromkeys(layers, word)
+    return layers
 
 
-#: Forms of a report by the ending of a file's name.
+#: Suffixes of the file of --out, which choose its format.
 SUFFIXES = (".json", ".md", ".html")
 
 
-def show_report(report: UpgradeReport, *, as_json: bool, out: Path | None) -> None:
-    """To standard output as a table, or alone as JSON; into a file too, in the form that its name asks for."""
-    present(report, report_table, as_json=as_json)
+def output_report(report: UpgradeReport, *, as_json: bool, out: Path | None) -> None:
+    """Print a report and its warnings, and write it in the format of the file name if there is one."""
+    print_document(report, report_table, as_json=as_json)
     for warning in report.warnings:
-        warn(warning)
+        print_warning(warning)
     if out is not None:
-        forms = {".md": to_markdown, ".html": to_html}
-        form = forms.get(out.suffix.lower())
-        write(out, to_json(report) + "\n" if form is None else form(report))
+        formats = {".md": to_markdown, ".html": to_html}
+        render = formats.get(out.suffix.lower())
+        write_file(out, document_json(report) + "\n" if render is None else render(report))
 
 
 def report_table(report: UpgradeReport) -> RenderableType:
-    """The ways with their figures, and the verdict."""
-    judged = report.improvement is not None
-    columns = ["way", f"recall@{report.k}", "interval", *(["judged", "retained"] if judged else []), "gain"]
-    table = new_table(*columns, left=("way",))
-    for way in report.ways:
-        more = [_value(way.judged), _value(way.retained)] if judged else []
-        table.add_row(way.name, _value(way.recall), _interval(way.recall), *more, _value(way.gain))
+    """Table of the strategies, and the recommendation."""
+    has_qrels = report.improvement is not None
+    extra = ["relevant\nrecall", "retained"] if has_qrels else []
+    table = new_table("strategy", f"recall@{report.k}", "interval", *extra, "gain", left=("strategy",))
+    for each in report.strategies:
+        values = [_value(each.relevant_recall), _value(each.retained)] if has_qrels else []
+        table.add_row(each.name, _value(each.recall), _interval(each.recall), *values, _value(each.gain))
     shared = report.agreement.shared
     return Group(
         Text(_heading(report), "bold"),
         table,
         Text(
-            f"neighbour agreement@{report.k} {figure(shared.value)} {_interval(shared)}, "
-            f"by chance {figure(report.agreement.chance)}"
+            f"neighbour agreement@{report.k}: {format_number(shared.value)} {_interval(shared)}, "
+            f"by chance {format_number(report.agreement.chance)}"
         ),
-        Text.assemble((report.verdict.word, "bold"), f": {report.verdict.text}"),
+        Text.assemble((report.verdict.recommendation, "bold"), f": {report.verdict.text}"),
     )
 
 
 def _heading(report: UpgradeReport) -> str:
-    who = "held-out documents" if report.queries.source == "documents" else "queries"
-    return f"{title(report)}: {report.n} documents, {report.queries.asked} {who} asked"
+    noun = "held-out documents as queries" if report.queries.source == "documents" else "queries"
+    return f"{title(report)}: {report.n} documents, {report.queries.used} {noun}"
 
 
-def _value(found: MeanShare | Span | None) -> str:
-    return ABSENT if found is None else figure(found.value)
+def _value(estimate: MeanShare | ValueWithInterval | None) -> str:
+    return MISSING if estimate is None else format_number(estimate.value)
 
 
-def _interval(found: MeanShare) -> str:
-    return f"[{found.low:.3f}, {found.high:.3f}]"
+def _interval(estimate: MeanShare) -> str:
+    return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def obtain_report(inputs: Inputs, options: UpgradeOptions, service: Service) -> UpgradeReport:
-    """The report on files, or on stored sets where there is a server."""
+def compute_report(inputs: UpgradeInputs, options: UpgradeOptions, service: ServiceOptions) -> UpgradeReport:
+    """Compute the report on files in this process, or on files or stored sets by a service."""
     for side in (*inputs.documents, *(inputs.queries or ())):
-        require_source(side, service.server)
+        check_source(side, service.server)
     if service.server is None:
-        return _report_here(inputs, options, service.timeout)
-    return _report_there(inputs, options, service.server, service.timeout)
+        return _report_locally(inputs, options, service.timeout)
+    return _report_on_service(inputs, options, service.server, service.timeout)
 
 
-def _report_here(inputs: Inputs, options: UpgradeOptions, timeout_s: float | None) -> UpgradeReport:
-    with packages_of("compute", "An upgrade report in this process"):
-        from consilience.upgrades.api import report  # noqa: PLC0415 -- numpy and faiss, only for those who compute here
+def _report_locally(inputs: UpgradeInputs, options: UpgradeOptions, timeout_s: float | None) -> UpgradeReport:
+    with require_extra("compute", "An upgrade report in this process"):
+        from consilience.upgrades.api import upgrade_report  # noqa: PLC0415 -- numpy and faiss load only for local work
     old, new = map(Path, inputs.documents)
     queries = None if inputs.queries is None else (Path(inputs.queries[0]), Path(inputs.queries[1]))
-    with work_here("reading", timeout_s) as progress:
-        return report(
+    with local_work("reading", timeout_s) as progress:
+        return upgrade_report(
             old,
             new,
             options,
             queries=queries,
-            judgements=inputs.judgements,
+            qrels=inputs.qrels,
             ids=inputs.ids,
             groups=(inputs.groups, None),
             query_ids=inputs.query_ids,
@@ -326,57 +351,66 @@ def _report_here(inputs: Inputs, options: UpgradeOptions, timeout_s: float | Non
         )
 
 
-def _report_there(inputs: Inputs, options: UpgradeOptions, server: str, timeout_s: float | None) -> UpgradeReport:
+def _report_on_service(
+    inputs: UpgradeInputs, options: UpgradeOptions, server: str, timeout_s: float | None
+) -> UpgradeReport:
     with connect(server) as client, progress_bar("uploading") as report:
         old, new = (
-            store(client, side, ids, inputs.groups) for side, ids in zip(inputs.documents, inputs.ids, strict=True)
+            upload_with_labels(client, side, ids, inputs.groups)
+            for side, ids in zip(inputs.documents, inputs.ids, strict=True)
         )
         queries = None
         if inputs.queries is not None:
             first, second = (
-                store(client, side, ids, None) for side, ids in zip(inputs.queries, inputs.query_ids, strict=True)
+                upload_with_labels(client, side, ids, None)
+                for side, ids in zip(inputs.queries, inputs.query_ids, strict=True)
             )
             queries = first, second
-        pending = client.upgrade(old, new, options, queries=queries, judgements=inputs.judgements)
-        return await_document(client, pending.id, UpgradeReport, report, timeout_s)
+        pending = client.upgrade(old, new, options, queries=queries, qrels=inputs.qrels)
+        return wait_for_document(client, pending.id, UpgradeReport, report, timeout_s)
 
 
 Old = Annotated[
-    str, typer.Argument(metavar="OLD", help="The documents by the old model: a file; with --server also an id.")
+    str, typer.Argument(metavar="OLD", help="Documents embedded with the old model: a file; with --server also an id.")
 ]
-New = Annotated[str, typer.Argument(metavar="NEW", help="The same documents by the new model.")]
-Least = Annotated[
+New = Annotated[str, typer.Argument(metavar="NEW", help="The same documents embedded with the new model.")]
+Minimums = Annotated[
     list[str] | None,
-    typer.Option("--min", metavar="NAME[:WAY]=VALUE", help="The least value of a figure. Repeatable; all must hold."),
+    typer.Option(
+        "--min",
+        metavar="METRIC[:STRATEGY]=VALUE",
+        help="Smallest allowed value of a metric of the report, for example recall=0.9. Repeatable; all must hold.",
+    ),
 ]
-Out = Annotated[Path | None, file_to_write("Write the report here: .json, .md or .html.")]
+Out = Annotated[Path | None, output_file_option("File to write the report to: .json, .md or .html.")]
 
 
-@unfold
+@with_option_groups
 def upgrade(
     old: Old,
     new: New,
     *,
-    asking: Asking,
+    queries: QueryFiles,
     maps: Maps = None,
-    counting: Counting,
-    labels: LabelFiles,
-    judging: Judging,
-    least: Least = None,
+    comparison: ComparisonOptions,
+    labels: ItemLabelFiles,
+    verdict: VerdictOptions,
+    minimums: Minimums = None,
     out: Out = None,
     as_json: Json = False,
-    service: Service,
+    service: ServiceOptions,
 ) -> None:
-    """Say whether an index survives a swap of its embedding model: keep, adapt or re-embed.
+    """Report what happens to an index when its embedding model changes, and recommend: keep, adapt or re-embed.
 
-    With --min it is a gate: status 1 where a figure is below its bar. recall, judged, retained and gain are those of the best
-    way on the old index unless one is named.
+    With --min, the exit status is 1 if a metric is below its threshold. The metrics are agreement, improvement, recall,
+    relevant_recall, retained and gain; the last four are those of the best strategy on the old index unless a strategy is
+    named, for example recall:keep=0.9.
     """
-    bars = [parse_bar(word) for word in least or ()]
-    check_out(out, SUFFIXES)
-    options = read_upgrade_options(counting, judging, maps)
-    report = obtain_report(Inputs.read((old, new), asking, labels), options, service)
-    found = judge(report, bars)
-    show_report(report, as_json=as_json, out=out)
-    if found:
-        close_gate(reached_table(found), (reached.passed for reached in found), as_json=as_json)
+    thresholds = [parse_report_threshold(word) for word in minimums or ()]
+    check_suffix(out, SUFFIXES)
+    options = read_upgrade_options(comparison, verdict, maps)
+    report = compute_report(UpgradeInputs.read((old, new), queries, labels), options, service)
+    checks = check_report(report, thresholds)
+    output_report(report, as_json=as_json, out=out)
+    if checks:
+        report_thresholds(report_check_table(checks), (check.passed for check in checks), as_json=as_json)

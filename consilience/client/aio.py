@@ -445,7 +445,7 @@ class AsyncClient:
         return await self._fetch(get("maps", name=name, cursor=cursor, limit=limit), MapPage)
 
     async def map_file(self, map_id: str) -> bytes:
-        """Fetch a map's file: safetensors, which `consilience.maps.api.load` reads."""
+        """Fetch a map's file: safetensors, which `consilience.maps.api.load_map` reads."""
         response = await self._send(get("maps", map_id, "file"))
         return response.content
 
@@ -474,12 +474,12 @@ class AsyncClient:
         options: UpgradeOptions | None = None,
         *,
         queries: tuple[Source, Source] | None = None,
-        judgements: Mapping[str, Sequence[str | int]] | None = None,
+        qrels: Mapping[str, Sequence[str | int]] | None = None,
         **fields: Unpack[UpgradeKeywords],
     ) -> AsyncPendingJob[UpgradeReport]:
         """Report whether an index can stay in use when its embedding model is replaced.
 
-        `old` and `new` are the same documents embedded by both models, `queries` the same queries by both. `judgements` maps
+        `old` and `new` are the same documents embedded by both models, `queries` the same queries by both. `qrels` maps
         each query to its relevant documents, by id, or by row number if there are no ids. `fields` are the fields of
         UpgradeOptions; they replace those of `options`.
         """
@@ -487,8 +487,8 @@ class AsyncClient:
         body |= await self._models(old, new)
         if queries is not None:
             body["queries"] = await self._models(*queries)
-        if judgements is not None:
-            body["judgements"] = {query: list(documents) for query, documents in judgements.items()}
+        if qrels is not None:
+            body["qrels"] = {query: list(documents) for query, documents in qrels.items()}
         return await self._submit("/v1/upgrades", body, UpgradeReport)
 
     async def upgrade_page(self, job_id: str, form: Literal["markdown", "html"] = "markdown") -> str:

@@ -13,12 +13,12 @@ import httpx2
 
 from consilience.client.bodies import FormBody, Source, body_of, stored_id
 from consilience.client.transport import Request, error_of, get, read
-from consilience.contract.alignments import AlignmentRequest, FormOptions, OtherSide, ScoringOptions, Side
+from consilience.contract.alignments import AlignmentRequest, FormOptions, ReferenceOrSide, ScoringOptions, Side
 from consilience.contract.base import Document
 from consilience.contract.base import Request as Options
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import Job
-from consilience.contract.pointers import prefixed
+from consilience.contract.pointers import with_prefix
 from consilience.contract.references import ReferenceSet
 from consilience.contract.validation import validate
 from consilience.errors import InvalidRequest, JobCanceled, WaitTimedOut
@@ -61,7 +61,7 @@ def json_params(**values: object) -> dict[str, str]:
 
 def names_file(source: Source) -> AbstractContextManager[None]:
     """Start the errors of the block with the path of the source, if it is a file."""
-    return prefixed(f"File {source}") if isinstance(source, str | Path) else nullcontext()
+    return with_prefix(f"File {source}") if isinstance(source, str | Path) else nullcontext()
 
 
 def check_sides(b: object, reference: object) -> None:
@@ -77,7 +77,7 @@ def alignment_body(a: str | Extraction, b: str | Extraction, options: ScoringOpt
     """Return the JSON of an alignment of two stored sets, by id, or extractions."""
     sides = {
         "a": a if isinstance(a, Extraction) else Side(embedding=a),
-        "b": b if isinstance(b, Extraction) else OtherSide(embedding=b),
+        "b": b if isinstance(b, Extraction) else ReferenceOrSide(embedding=b),
     }
     return dump(AlignmentRequest(**sides, **_set_fields(options)))
 
@@ -86,7 +86,7 @@ def reference_body(
     a: Source | Extraction, reference_id: str, options: ScoringOptions, webhook: str | None
 ) -> dict[str, Any] | FormBody:
     """Return the JSON of an alignment with a reference set; a form if `a` is a file or an array, which it then holds."""
-    b = OtherSide(reference=reference_id)
+    b = ReferenceOrSide(reference=reference_id)
     fields = _set_fields(options)
     if webhook is not None:
         fields["webhook"] = {"url": webhook}

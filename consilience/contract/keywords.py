@@ -14,7 +14,7 @@ from consilience.contract.alignments import (
     IntervalChoice,
     Layers,
     NullChoice,
-    NullWord,
+    NullMethodChoice,
     Preparation,
     Profile,
 )
@@ -32,12 +32,12 @@ MetricsArgument = MetricArgument | Sequence[MetricArgument]
 #: `last`, `all`, or names of layers in the order wanted; or such a choice for each side.
 LayersArgument = str | Sequence[str] | Layers | Mapping[str, str | Sequence[str]]
 PreparationArgument = Profile | Preparation | JsonObject
-NullArgument = NullWord | NullChoice | JsonObject
+NullArgument = NullMethodChoice | NullChoice | JsonObject
 IntervalArgument = IntervalChoice | JsonObject | None
 EstimateArgument = Literal["all"] | Estimate | JsonObject
 BuilderArgument = ExactBuilder | Approximate | JsonObject
 GallerySizesArgument = Literal["auto"] | Sequence[int] | None
-Pairing = Literal["row", "id"]
+PairingArgument = Literal["row", "id"]
 #: A kind of map by name, or with its options.
 MapArgument = MapKind | MapChoice | JsonObject
 MapsArgument = MapArgument | Sequence[MapArgument]
@@ -68,7 +68,7 @@ class ComparisonKeywords(TypedDict, total=False):
     builder: BuilderArgument
     gallery_sizes: GallerySizesArgument
     memory_budget_bytes: int | None
-    pairing: Pairing
+    pairing: PairingArgument
     seed: int
 
 
@@ -93,9 +93,9 @@ class MapKeywords(TypedDict, total=False):
     map: MapArgument
     layers: MapLayersArgument
     preparation: MapPreparation
-    pairing: Pairing
+    pairing: PairingArgument
     test_share: float
-    queries: int
+    max_queries: int
     recall_at: int | Sequence[int]
     level: float
     seed: int
@@ -108,9 +108,9 @@ class UpgradeKeywords(TypedDict, total=False):
     maps: MapsArgument
     k: int
     layers: UpgradeLayersArgument
-    pairing: Pairing
+    pairing: PairingArgument
     test_share: float
-    sample: int
+    max_queries: int
     worst: int
     thresholds: ThresholdsArgument
     level: float

@@ -9,20 +9,20 @@ from consilience.contract.maps import MapRequest
 from consilience.contract.upgrades import UpgradeReport, UpgradeRequest
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import open_set
-from consilience.execution.parallel import open_parts
+from consilience.execution.parallel import open_executor
 from consilience.formats.map_files import MapFile
 from consilience.formats.open_file import Array, LayerHeader, OpenFile, Tensor
 from consilience.maps.api import Map, fit_sources, open_map, pick_layer
 from consilience.metrics.comparison import Report
-from consilience.stores.blobs import Blobs
-from consilience.upgrades.api import Question, report_sources
+from consilience.stores.blobs import BlobStore
+from consilience.upgrades.api import UpgradeInput, report_sources
 
 
 def run_map(
     request: MapRequest,
     a: EmbeddingSet,
     b: EmbeddingSet,
-    blobs: Blobs,
+    blobs: BlobStore,
     *,
     report: Report,
     cluster: ClusterAddress | None = None,
@@ -39,7 +39,7 @@ def run_map(
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
     models = find_model(a), find_model(b)
-    with open_parts(cluster) as parts:
+    with open_executor(cluster) as parts:
         return fit_sources(request, side_a, side_b, report, models=models, parts=parts)
 
 
@@ -49,7 +49,7 @@ def find_model(stored: EmbeddingSet) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def run_translation(file: MapFile, source: EmbeddingSet, layer: str, blobs: Blobs, *, report: Report) -> OpenFile:
+def run_translation(file: MapFile, source: EmbeddingSet, layer: str, blobs: BlobStore, *, report: Report) -> OpenFile:
     """The translations of a stored set's layer as a file of one layer, whose rows are made when they are read.
 
     Raises
@@ -85,7 +85,7 @@ def run_upgrade(
     request: UpgradeRequest,
     documents: Sets,
     queries: Sets | None,
-    blobs: Blobs,
+    blobs: BlobStore,
     *,
     report: Report,
     cluster: ClusterAddress | None = None,
@@ -111,6 +111,6 @@ def run_upgrade(
         first, second = (open_set(each, blobs, with_ids=each.ids is not None) for each in queries)
         asking = first, second
     models = find_model(documents[0]), find_model(documents[1])
-    question = Question(old, new, asking, request.judgements, models)
-    with open_parts(cluster) as parts:
+    question = UpgradeInput(old, new, asking, request.qrels, models)
+    with open_executor(cluster) as parts:
         return report_sources(request, question, report, parts=parts)

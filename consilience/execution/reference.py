@@ -17,23 +17,23 @@ from consilience.contract.scores import (
     MemberScores,
     Reason,
     ReferenceDocument,
+    ReferenceRank,
     ReferenceSummary,
     Score,
     ScoreDocument,
-    Standing,
 )
 from consilience.execution.addresses import ClusterAddress
-from consilience.execution.alignment import Ahead, CachedGraphs, concerns_any, open_set
-from consilience.execution.parallel import open_parts
+from consilience.execution.alignment import CachedGraphs, Prefetcher, mentions_any, open_set
+from consilience.execution.parallel import open_executor
 from consilience.metrics.comparison import Address, GraphSource, Report
 from consilience.metrics.results import correct
 from consilience.numerics.rows.parallel import Parts
-from consilience.numerics.rows.sources import Source
+from consilience.numerics.rows.sources import SideSource
 from consilience.planning.studies import SIDES_BYTES, is_mirrored, mutual_options
 from consilience.scoring import Stopwatch, find_versions, score_sources
-from consilience.stores.blobs import Blobs
-from consilience.stores.graph_cache import Graphs
-from consilience.studies.running import Pool, RememberedFacts
+from consilience.stores.blobs import BlobStore
+from consilience.stores.graph_cache import DiskCache
+from consilience.studies.running import CachedFacts, SideCache
 
 #: Means that are nearer to each other than this share of them differ by rounding alone.
 TIE = 1e-12
@@ -43,16 +43,16 @@ Mutual = Mapping[tuple[int, int], float | None]
 
 
 @dataclass(frozen=True)
-class Names:
+class MemberNames:
     """What the members are called, in their order."""
 
     ids: Sequence[str]
     names: Sequence[str]
 
 
-def find_standing(
-    scores: Sequence[Score], mutual: Mapping[tuple[int, int], float | None], members: Names, own: int | None
-) -> Standing:
+def rank_model(
+    scores: Sequence[Score], mutual: Mapping[tuple[int, int], float | None], members: MemberNames, own: int | None
+) -> ReferenceRank:
     """Rank the model by its mean score among the members by theirs.
 
     Parameters
@@ -74,17 +74,17 @@ def find_standing(
     if value is not None and ranked:
         ties = sum(_equal(mean, value) for mean in ranked)
         better = sum(sign * mean > sign * value for mean in ranked if not _equal(mean, value))
-    return Standing(
+    return ReferenceRank(
         metric=first.metric,
         options=first.options,
         definition=first.definition,
         direction=first.direction,
         value=value,
-        against=against,
+        n_scores=against,
         rank=None if better is None else better + 1,
-        of=len(ranked) + 1,
+        n_ranked=len(ranked) + 1,
         ties=ties or 0,
-        ahead_of=None if better is None or ties is None else (len(ranked) - better - ties / 2) / len(ranked),
+        outranked_share=None if better is None or ties is None else (len(ranked) - better - ties / 2) / len(ranked),
         reason=_find_reason(value, ranked, count),
         members=tuple(
             MemberMean(id=own_id, name=name, value=mean)
@@ -93,9 +93,9 @@ def find_standing(
     )
 
 
-def unranked(standing: Standing, reason: Reason) -> Standing:
+def without_rank(standing: ReferenceRank, reason: Reason) -> ReferenceRank:
     """The same means without a rank."""
-    return standing.model_copy(update={"rank": None, "ties": 0, "ahead_of": None, "reason": reason})
+    return standing.model_copy(update={"rank": None, "ties": 0, "outranked_share": None, "reason": reason})
 
 
 def _mean(values: Sequence[float | None]) -> tuple[float | None, int]:
@@ -119,7 +119,7 @@ def _find_reason(value: float | None, ranked: Sequence[float], members: int) -> 
 
 
 #: Raised when the value of a pair of members would be another.
-PAIR_VERSION = 1
+PAIR_FORMAT_VERSION = 1
 
 OTHER_LAYERS = (
     "The model takes part with other layers than the members do among themselves: the best of more pairs is larger by chance "
@@ -131,24 +131,24 @@ Values = tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
-class Against:
+class ReferenceMembers:
     """A reference set and its members."""
 
     reference: ReferenceSet
     members: Sequence[EmbeddingSet]
 
     @property
-    def names(self) -> Names:
+    def names(self) -> MemberNames:
         """What the members are called."""
-        return Names([each.id for each in self.members], [each.name for each in self.members])
+        return MemberNames([each.id for each in self.members], [each.name for each in self.members])
 
 
 def run_reference(
     options: ScoringOptions,
     a: EmbeddingSet,
-    against: Against,
-    blobs: Blobs,
-    graphs: Graphs,
+    against: ReferenceMembers,
+    blobs: BlobStore,
+    graphs: DiskCache,
     *,
     report: Report,
     cluster: ClusterAddress | None = None,
@@ -171,13 +171,13 @@ def run_reference(
     """
     lasting = [layer.digest for member in against.members for layer in member.layers]
     name = _address(mutual_options(options), [against.reference.digest])
-    with open_parts(cluster) as parts, Ahead(graphs, name, concerns_any(lasting)) as ahead:
+    with open_executor(cluster) as parts, Prefetcher(graphs, name, mentions_any(lasting)) as ahead:
         cached = CachedGraphs(graphs, report, ahead)
-        known = RememberedFacts(_PassingFacts(cached, [layer.digest for layer in a.layers]))
-        return _Work(options, a, against, blobs, known, report, parts, device).run()
+        known = CachedFacts(_TransientFacts(cached, [layer.digest for layer in a.layers]))
+        return _ReferenceRun(options, a, against, blobs, known, report, parts, device).run()
 
 
-class _PassingFacts:
+class _TransientFacts:
     """Facts about a model are found and not kept: a checkpoint is scored once, and each fact would be a file."""
 
     def __init__(self, source: CachedGraphs, digests: Sequence[str]) -> None:
@@ -192,17 +192,17 @@ class _PassingFacts:
 
 
 @dataclass
-class _Work:
+class _ReferenceRun:
     options: ScoringOptions
     a: EmbeddingSet
-    against: Against
-    blobs: Blobs
+    against: ReferenceMembers
+    blobs: BlobStore
     graphs: GraphSource
     report: Report
     parts: Parts
     device: str
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    sides: Pool = field(default_factory=lambda: Pool(SIDES_BYTES))
+    sides: SideCache = field(default_factory=lambda: SideCache(SIDES_BYTES))
     """Holds the model's side while it is scored, and those of members: what is found of a layer serves every pair."""
     scored: int = 0
     """Pairs of members that were scored anew."""
@@ -218,10 +218,10 @@ class _Work:
             a=documents[0].a,
             reference=ReferenceSummary(id=reference.id, name=reference.name, digest=reference.digest),
             n=members[0].n,
-            standings=tuple(self._stand(documents, mutual)),
+            ranks=tuple(self._stand(documents, mutual)),
             members=tuple(self._describe(documents)),
-            graphs=_add_up(documents),
-            pairs_known=len(self._pairs) - self.scored,
+            graphs=_sum_graph_use(documents),
+            pairs_reused=len(self._pairs) - self.scored,
             pairs=len(self._pairs),
             seed=self.options.seed,
             warnings=() if self.options.layers.a == self.options.layers.b else (OTHER_LAYERS,),
@@ -241,20 +241,20 @@ class _Work:
             documents.append(self._score(options, model, member))
         return documents
 
-    def _score(self, options: ScoringOptions, a: Source, b: Source) -> ScoreDocument:
+    def _score(self, options: ScoringOptions, a: SideSource, b: SideSource) -> ScoreDocument:
         document = score_sources(
-            options, a, b, self.graphs, _be_silent, sides=self.sides, parts=self.parts, device=self.device
+            options, a, b, self.graphs, _ignore_progress, sides=self.sides, parts=self.parts, device=self.device
         )
         self.sides.rest()
         return document
 
-    def _open(self, embeddings: EmbeddingSet) -> Source:
+    def _open(self, embeddings: EmbeddingSet) -> SideSource:
         return open_set(embeddings, self.blobs, with_ids=self.options.pairing == "id")
 
     @cached_property
-    def _sources(self) -> list[Source]:
+    def _sources(self) -> list[SideSource]:
         """The members, which will be asked for again by every model to come."""
-        return [replace(self._open(member), lasting=True) for member in self.against.members]
+        return [replace(self._open(member), persistent=True) for member in self.against.members]
 
     # The members among themselves.
 
@@ -287,17 +287,19 @@ class _Work:
 
     # What it comes to.
 
-    def _stand(self, documents: Sequence[ScoreDocument], mutual: dict[tuple[int, int], Values]) -> Iterator[Standing]:
+    def _stand(
+        self, documents: Sequence[ScoreDocument], mutual: dict[tuple[int, int], Values]
+    ) -> Iterator[ReferenceRank]:
         own = next((j for j, member in enumerate(self.against.members) if self._is_own(member)), None)
         reason = self._find_reason(documents)
         for place in range(len(documents[0].scores)):
-            standing = find_standing(
+            standing = rank_model(
                 [document.scores[place] for document in documents],
                 {pair: values[place] for pair, values in mutual.items()},
                 self.against.names,
                 own,
             )
-            yield standing if reason is None else unranked(standing, reason)
+            yield standing if reason is None else without_rank(standing, reason)
 
     def _find_reason(self, documents: Sequence[ScoreDocument]) -> Reason | None:
         """Why the model's scores are not to be compared with those of members among themselves."""
@@ -315,7 +317,7 @@ class _Work:
         for document, member in zip(documents, self.against.members, strict=True):
             yield MemberScores(
                 b=document.b,
-                own=self._is_own(member),
+                same_content=self._is_own(member),
                 pairing=document.pairing,
                 preparation=document.preparation,
                 scores=tuple(next(corrected) for _ in document.scores),
@@ -328,16 +330,16 @@ class _Work:
 
 def _address(options: ScoringOptions, digests: Sequence[str]) -> str:
     """Of the values of two members, or of all pairs of more: what they depend on."""
-    words = f"{PAIR_VERSION} {options.model_dump_json()} {' '.join(digests)}"
+    words = f"{PAIR_FORMAT_VERSION} {options.model_dump_json()} {' '.join(digests)}"
     return f"values of members {sha256(words.encode()).hexdigest()}"
 
 
-def _add_up(documents: Sequence[ScoreDocument]) -> GraphUse | None:
+def _sum_graph_use(documents: Sequence[ScoreDocument]) -> GraphUse | None:
     used = [document.graphs for document in documents if document.graphs is not None]
     if not used:
         return None
     return GraphUse(hits=sum(each.hits for each in used), misses=sum(each.misses for each in used))
 
 
-def _be_silent(stage: str, done: int, total: int) -> None:
+def _ignore_progress(stage: str, done: int, total: int) -> None:
     """Stages of one pair are too short to be told."""

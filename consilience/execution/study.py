@@ -8,21 +8,21 @@ from consilience.contract.studies import Member, StudyRequest
 from consilience.contract.study_results import StudyDocument
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import CachedGraphs, open_set
-from consilience.execution.parallel import open_parts
+from consilience.execution.parallel import open_executor
 from consilience.metrics.comparison import Report
 from consilience.planning.studies import find_label, join_metadata
 from consilience.scoring import ignore_progress
-from consilience.stores.blobs import Blobs
-from consilience.stores.graph_cache import Graphs
-from consilience.studies.running import CellStore, Model, Models, run_study
+from consilience.stores.blobs import BlobStore
+from consilience.stores.graph_cache import DiskCache
+from consilience.studies.running import CellStore, StudyModel, StudyModels, run_study
 
 
 def run_study_job(
     request: StudyRequest,
     rows: Sequence[EmbeddingSet],
     columns: Sequence[EmbeddingSet] | None,
-    blobs: Blobs,
-    graphs: Graphs,
+    blobs: BlobStore,
+    graphs: DiskCache,
     *,
     cells: CellStore,
     report: Report,
@@ -48,9 +48,9 @@ def run_study_job(
     """
     by_id = request.pairing == "id"
 
-    def open_all(members: Sequence[Member], sets: Sequence[EmbeddingSet]) -> list[Model]:
+    def open_all(members: Sequence[Member], sets: Sequence[EmbeddingSet]) -> list[StudyModel]:
         return [
-            Model(
+            StudyModel(
                 label=find_label(member, embeddings.name),
                 source=open_set(embeddings, blobs, with_ids=by_id),
                 metadata=join_metadata(member, embeddings.metadata),
@@ -59,11 +59,11 @@ def run_study_job(
             for member, embeddings in zip(members, sets, strict=True)
         ]
 
-    models = Models(
+    models = StudyModels(
         open_all(request.rows, rows),
         None if request.columns is None or columns is None else open_all(request.columns, columns),
     )
-    with open_parts(cluster) as parts:
+    with open_executor(cluster) as parts:
         return run_study(
             request,
             models,

@@ -11,16 +11,16 @@ from typing import Any, Never, TypedDict
 
 import numpy as np
 
-from consilience.contract.keywords import MapArgument, MapLayersArgument, Pairing
+from consilience.contract.keywords import MapArgument, MapLayersArgument, PairingArgument
 from consilience.contract.maps import (
-    BestLinear,
-    Chance,
+    BestLinearMap,
+    ChanceLevel,
     Evaluation,
     MapDocument,
     MapOptions,
     MapPreparation,
     MapSide,
-    Mlp,
+    MlpMap,
 )
 from consilience.contract.validation import read_options
 from consilience.errors import InvalidRequest, UnsupportedDtype
@@ -30,8 +30,16 @@ from consilience.formats.open_file import NUMPY_DTYPES
 from consilience.formats.reading import start_hash
 from consilience.formats.writing import write_npy
 from consilience.limits import TRANSLATION_ROWS
-from consilience.maps.fit import Ground, Sums, best_linear, find_warnings, fit_linear, fit_map, sum_up
-from consilience.maps.report import describe, find_chance
+from consilience.maps.fit import (
+    TrainingSums,
+    TrainTestSplit,
+    best_linear,
+    compute_sums,
+    fit_linear,
+    fit_transform,
+    fit_warnings,
+)
+from consilience.maps.report import describe_chance, describe_evaluation
 from consilience.metrics.comparison import FreshGraphs, Report
 from consilience.metrics.pairing import Paired, pair
 from consilience.numerics.regression.evaluation import evaluate_maps
@@ -45,7 +53,7 @@ from consilience.planning.maps import check_choice
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
 
 #: The models of a and of b, as far as they are known.
-Models = tuple[str | None, str | None]
+ModelNames = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class Map:
         write_map(Path(path), self.file())
 
 
-def load(path: str | Path) -> Map:
+def load_map(path: str | Path) -> Map:
     """Read a map and check that it is whole: card, shapes, numbers, and their digest.
 
     Raises
@@ -149,7 +157,7 @@ def open_map(file: MapFile) -> Map:
     """
     file.check()
     steps = tuple(LinearStep(weights, bias) for weights, bias in file.steps)
-    return Map(file.card, Transform(steps, gelu=isinstance(file.card.map, Mlp)))
+    return Map(file.card, Transform(steps, gelu=isinstance(file.card.map, MlpMap)))
 
 
 def _name_tensors(transform: Transform) -> dict[str, Float32Array]:
@@ -159,7 +167,9 @@ def _name_tensors(transform: Transform) -> dict[str, Float32Array]:
     return named
 
 
-def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", model: str | None = None) -> Float32Array:
+def apply_map(
+    found: Map | str | Path, vectors: object, *, layer: str = "last", model: str | None = None
+) -> Float32Array:
     """Translate vectors by a map.
 
     Parameters
@@ -178,7 +188,7 @@ def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", mode
     InputError
         As in `Map.apply` and `load`; UnknownLayer.
     """
-    opened = found if isinstance(found, Map) else load(found)
+    opened = found if isinstance(found, Map) else load_map(found)
     if not isinstance(vectors, str | Path):
         return opened.apply(np.asarray(vectors), model=model)
     chosen = pick_layer(open_source(vectors, "a"), layer, None)
@@ -186,7 +196,7 @@ def apply(found: Map | str | Path, vectors: object, *, layer: str = "last", mode
     return np.concatenate(list(opened.blocks(chosen)))
 
 
-def apply_to_file(
+def apply_map_to_file(
     found: Map | str | Path, source: str | Path, out: str | Path, *, layer: str = "last", model: str | None = None
 ) -> tuple[int, int]:
     """Translate a file into an npy file of float32, block by block; whole or not at all.
@@ -200,7 +210,7 @@ def apply_to_file(
     InputError, StorageFull
         As `apply`.
     """
-    opened = found if isinstance(found, Map) else load(found)
+    opened = found if isinstance(found, Map) else load_map(found)
     chosen = pick_layer(open_source(source, "a"), layer, None)
     opened.check_origin(model, find_layer_digest(chosen))
     shape = chosen.n, opened.card.b.dim
@@ -208,7 +218,7 @@ def apply_to_file(
     return shape
 
 
-def fit(
+def fit_map(
     a: object,
     b: object,
     options: MapOptions | None = None,
@@ -216,7 +226,7 @@ def fit(
     map: MapArgument = "ridge",  # noqa: A002 - the contract's word
     layers: MapLayersArgument = "last",
     preparation: MapPreparation = "l2",
-    pairing: Pairing = "row",
+    pairing: PairingArgument = "row",
     test_share: float = 0.2,
     max_queries: int = 4096,
     recall_at: int | Sequence[int] = (1, 5, 10),
@@ -225,7 +235,7 @@ def fit(
     metadata: dict[str, Any] | None = None,
     ids: Columns = (None, None),
     groups: Columns = (None, None),
-    models: Models = (None, None),
+    models: ModelNames = (None, None),
     report: Report = ignore_progress,
     **unknown: Never,
 ) -> Map:
@@ -288,7 +298,7 @@ def fit(
     >>> found.card.evaluation.forward.recall[1].value, found.apply(rows[:3]).shape
     (1.0, (3, 8))
     """
-    chosen = read_options(MapOptions, fit, options, locals())
+    chosen = read_options(MapOptions, fit_map, options, locals())
     side_a = with_columns(open_source(a, "a"), ids[0], groups[0], "a")
     side_b = with_columns(open_source(b, "b"), ids[1], groups[1], "b")
     return fit_sources(chosen, side_a, side_b, report, models=models)
@@ -300,7 +310,7 @@ def fit_sources(
     b: SideSource,
     report: Report,
     *,
-    models: Models = (None, None),
+    models: ModelNames = (None, None),
     parts: Parts = HERE,
 ) -> Map:
     """Fit a map of two sides whose layers can be read, with parts wherever they run."""
@@ -308,14 +318,14 @@ def fit_sources(
     with stopwatch.time("pairing"):
         (a, b), paired = _pair(options, a, b)
         sides = [describe_side(side, model) for side, model in zip((a, b), models, strict=True)]
-        ground = Ground(paired.a.layers[0], paired.b.layers[0], options, paired.groups)
+        ground = TrainTestSplit(paired.a.layers[0], paired.b.layers[0], options, paired.groups)
         check_choice(options.map, len(ground.trained), ground.a.dim, ground.b.dim, "training rows")
     with stopwatch.time("sums"):
-        sums = sum_up(ground, report, parts)
-    with stopwatch.time("fit"):
-        transform, fitted = fit_map(options.map, ground, sums, report)
+        sums = compute_sums(ground, report, parts)
+    with stopwatch.time("fit_map"):
+        transform, fitted = fit_transform(options.map, ground, sums, report)
     with stopwatch.time("evaluation"):
-        judged = _judge(ground, sums, transform, report)
+        judged = _evaluate(ground, sums, transform, report)
     card = MapDocument(
         map=options.map,
         preparation=options.preparation,
@@ -331,22 +341,22 @@ def fit_sources(
         seed=options.seed,
         digest=tensors_digest(_name_tensors(transform)),
         metadata=options.metadata,
-        warnings=(*find_warnings(ground), *_warn_of_repeats(paired)),
+        warnings=(*fit_warnings(ground), *_duplicate_warnings(paired)),
         versions=find_versions() | ({"torch": version("torch")} if options.map.kind == "mlp" else {}),
         timings_s=stopwatch.rounded(),
     )
     return Map(card, transform)
 
 
-class _Figures(TypedDict):
+class _HeldOutResults(TypedDict):
     """The fields of a card that the held-out rows fill."""
 
     evaluation: Evaluation
-    best_linear: BestLinear
-    chance: Chance
+    best_linear: BestLinearMap
+    chance: ChanceLevel
 
 
-def _judge(ground: Ground, sums: Sums, transform: Transform, report: Report) -> _Figures:
+def _evaluate(ground: TrainTestSplit, sums: TrainingSums, transform: Transform, report: Report) -> _HeldOutResults:
     """Judge the map, and the best linear one beside it, in one pass over the held-out rows."""
     rival, (linear, fitted) = (best := best_linear(sums)), fit_linear(best, ground, sums)
     rows = ground.held_out()
@@ -354,11 +364,13 @@ def _judge(ground: Ground, sums: Sums, transform: Transform, report: Report) -> 
         [transform, linear], rows, sums.total.means[1], report=lambda done, n: report("evaluation", done, n)
     )
     return {
-        "evaluation": describe(own, rows.candidate_counts, ground.options),
-        "best_linear": BestLinear(
-            kind=rival.kind, penalty=fitted.penalty, evaluation=describe(other, rows.candidate_counts, ground.options)
+        "evaluation": describe_evaluation(own, rows.candidate_counts, ground.options),
+        "best_linear": BestLinearMap(
+            kind=rival.kind,
+            penalty=fitted.penalty,
+            evaluation=describe_evaluation(other, rows.candidate_counts, ground.options),
         ),
-        "chance": find_chance(floor, rows.candidate_counts, ground.options),
+        "chance": describe_chance(floor, rows.candidate_counts, ground.options),
     }
 
 
@@ -405,7 +417,7 @@ def find_layer_digest(layer: RawLayer) -> str:
     return found.hexdigest()
 
 
-def _warn_of_repeats(paired: Paired) -> tuple[str, ...]:
+def _duplicate_warnings(paired: Paired) -> tuple[str, ...]:
     """Rows that come twice can be trained on and held out at once."""
     counts = (("a", paired.record.duplicates_a), ("b", paired.record.duplicates_b))
     return tuple(

@@ -8,7 +8,7 @@ from math import erf, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from consilience.contract.maps import Mlp
+from consilience.contract.maps import MlpMap
 from consilience.errors import InvalidShape, NonFiniteValues
 from consilience.formats.map_files import MapFile
 
@@ -17,7 +17,7 @@ Vectors = npt.NDArray[np.float64]
 _erf = np.frompyfunc(erf, 1, 1)
 
 
-def translate_few(file: MapFile, vectors: Vectors) -> Rows:
+def translate_vectors(file: MapFile, vectors: Vectors) -> Rows:
     """Translate rows of a's space, (m, p), into b's, (m, q), as `consilience.maps.api.Map.apply` does it.
 
     Raises
@@ -35,7 +35,7 @@ def translate_few(file: MapFile, vectors: Vectors) -> Rows:
     with np.errstate(over="ignore", invalid="ignore"):
         for first, first_bias in before:
             rows = rows @ first + first_bias
-            if isinstance(file.card.map, Mlp):
+            if isinstance(file.card.map, MlpMap):
                 rows = (rows * (1 + _erf(rows * sqrt(0.5)).astype(np.float64)) / 2).astype(np.float32)
         found = rows @ weights + bias
     if not np.isfinite(found).all():

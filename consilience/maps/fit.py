@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.contract.maps import (
-    Fitted,
+    FitSummary,
     LinearChoice,
     MapChoice,
     MapOptions,
-    Mlp,
+    MlpMap,
     ProcrustesMap,
-    Relative,
-    Ridge,
+    RelativeMap,
+    RidgeMap,
 )
 from consilience.errors import NonFiniteValues, TooFewRows
 from consilience.limits import FOLDS
@@ -39,13 +39,13 @@ from consilience.numerics.stats.intervals import assign_folds
 #: Rows, or groups of them, that a fit and its judgement need.
 TRAIN_MIN, TEST_MIN = 4, 2
 #: Streams of a seed: what it draws for one purpose says nothing of the others.
-_FOLDS, _ASKING, _ANCHORS, _WATCHED = 1, 2, 3, 4
+_FOLD_STREAM, _QUERY_STREAM, _ANCHOR_STREAM, _VALIDATION_STREAM = 1, 2, 3, 4
 #: Share of the training rows that says when training stops.
-WATCHED_SHARE = 0.1
+VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Ground:
+class TrainTestSplit:
     """Two layers over the same items, and which items are held out.
 
     Attributes
@@ -101,7 +101,7 @@ class Ground:
     def deal(self) -> IdArray:
         """The fold of each training item, whole groups together; `HELD_OUT` for the others: shape (n,)."""
         dealt = np.full(self.n, HELD_OUT, np.int32)
-        order = np.random.default_rng([self.options.seed, _FOLDS]).permutation(len(self.trained))
+        order = np.random.default_rng([self.options.seed, _FOLD_STREAM]).permutation(len(self.trained))
         groups = None if self.groups is None else self.groups[self.trained]
         units = self._count_units(~self.held)
         dealt[self.trained] = assign_folds(order, min(FOLDS, units), groups)
@@ -110,8 +110,8 @@ class Ground:
     def watch(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """The items trained on in two parts: those that weights are stepped by, and a tenth that says when to stop."""
         groups = None if self.groups is None else self.groups[self.trained]
-        seed = int(np.random.default_rng([self.options.seed, _WATCHED]).integers(2**63))
-        watched = draw_held_out(len(self.trained), WATCHED_SHARE, seed, groups)
+        seed = int(np.random.default_rng([self.options.seed, _VALIDATION_STREAM]).integers(2**63))
+        watched = draw_held_out(len(self.trained), VALIDATION_SHARE, seed, groups)
         return self.trained[~watched], self.trained[watched]
 
     def held_out(self) -> HeldOutRows:
@@ -120,18 +120,18 @@ class Ground:
         normalise = self.options.preparation == "l2"
         a, b = (PreparedRows(SelectedLayer(layer, held), normalise=normalise) for layer in (self.a, self.b))
         groups = None if self.groups is None else self.groups[held]
-        rng = np.random.default_rng([self.options.seed, _ASKING])
+        rng = np.random.default_rng([self.options.seed, _QUERY_STREAM])
         asking = np.sort(rng.permutation(len(held))[: self.options.max_queries]).astype(np.int32)
         return HeldOutRows(a, b, asking, groups)
 
     def draw_anchors(self, count: int) -> npt.NDArray[np.intp]:
         """Some of the items trained on, ascending."""
-        rng = np.random.default_rng([self.options.seed, _ANCHORS])
+        rng = np.random.default_rng([self.options.seed, _ANCHOR_STREAM])
         return np.sort(rng.permutation(self.trained)[:count])
 
 
 @dataclass(frozen=True)
-class Sums:
+class TrainingSums:
     """What linear maps are fitted on."""
 
     folds: Sequence[MapSums]
@@ -152,7 +152,7 @@ class Sums:
         return RidgePath(self.total)
 
 
-def sum_up(ground: Ground, report: Report, parts: Parts) -> Sums:
+def compute_sums(ground: TrainTestSplit, report: Report, parts: Parts) -> TrainingSums:
     """Go over the training rows once.
 
     Raises
@@ -161,7 +161,7 @@ def sum_up(ground: Ground, report: Report, parts: Parts) -> Sums:
         Values so large that their squares leave float32, which only rows that are not scaled can hold.
     """
     folds = find_fold_sums(*ground.rows, ground.deal(), parts=parts, progress=lambda done, n: report("sums", done, n))
-    sums = Sums(folds)
+    sums = TrainingSums(folds)
     largest = max(float(np.trace(sums.total.xx)), sums.total.yy) ** 0.5
     if not largest < VALUE_MAX:
         raise NonFiniteValues(
@@ -173,7 +173,9 @@ def sum_up(ground: Ground, report: Report, parts: Parts) -> Sums:
     return sums
 
 
-def fit_map(choice: MapChoice, ground: Ground, sums: Sums, report: Report) -> tuple[Transform, Fitted]:
+def fit_transform(
+    choice: MapChoice, ground: TrainTestSplit, sums: TrainingSums, report: Report
+) -> tuple[Transform, FitSummary]:
     """Fit a map of any kind, whose rank or anchors the layers and the rows have: `planning.maps.check_choice` sees to it.
 
     Raises
@@ -181,10 +183,12 @@ def fit_map(choice: MapChoice, ground: Ground, sums: Sums, report: Report) -> tu
     InvalidRequest
         Training diverged.
     """
-    return _train(choice, ground, sums, report) if isinstance(choice, Mlp) else fit_linear(choice, ground, sums)
+    return _train_mlp(choice, ground, sums, report) if isinstance(choice, MlpMap) else fit_linear(choice, ground, sums)
 
 
-def _train(choice: Mlp, ground: Ground, sums: Sums, report: Report) -> tuple[Transform, Fitted]:
+def _train_mlp(
+    choice: MlpMap, ground: TrainTestSplit, sums: TrainingSums, report: Report
+) -> tuple[Transform, FitSummary]:
     from consilience.numerics.regression import mlp  # noqa: PLC0415 - torch takes a second, and other maps need none
 
     total, (a, b) = sums.total, ground.rows
@@ -198,34 +202,34 @@ def _train(choice: Mlp, ground: Ground, sums: Sums, report: Report) -> tuple[Tra
     )
     pairs = mlp.TrainingPairs(a, b, scales, *ground.watch())
     found = mlp.train_mlp(pairs, recipe, lambda done, n: report("epochs", done, n))
-    return found.transform, Fitted(epochs=found.epoch, epochs_run=found.epochs_run, loss=found.loss)
+    return found.transform, FitSummary(epochs=found.epoch, epochs_run=found.epochs_run, loss=found.loss)
 
 
-def fit_linear(choice: LinearChoice, ground: Ground, sums: Sums) -> tuple[Transform, Fitted]:
+def fit_linear(choice: LinearChoice, ground: TrainTestSplit, sums: TrainingSums) -> tuple[Transform, FitSummary]:
     """Fit a map of any kind but the one that needs training."""
     if isinstance(choice, ProcrustesMap):
         rotation = fit_procrustes(sums.total, scale=choice.scale, translation=choice.translation)
-        return _single(rotation.affine), Fitted(scale=rotation.scale)
-    if isinstance(choice, Relative):
+        return _single(rotation.affine), FitSummary(scale=rotation.scale)
+    if isinstance(choice, RelativeMap):
         anchors = ground.draw_anchors(choice.anchors)
         found = fit_relative(sums.total, *(rows.take(anchors) for rows in ground.rows))
-        return found.factors.transform(), Fitted(penalty=found.penalty, scale=found.scale)
+        return found.factors.transform(), FitSummary(penalty=found.penalty, scale=found.scale)
     penalty = sums.choice.penalty if choice.penalty == "auto" else choice.penalty
-    if isinstance(choice, Ridge):
-        return _single(sums.path.fit(penalty)), Fitted(penalty=penalty)
-    return reduce_rank(sums.path, sums.total, penalty, choice.rank).transform(), Fitted(penalty=penalty)
+    if isinstance(choice, RidgeMap):
+        return _single(sums.path.fit(penalty)), FitSummary(penalty=penalty)
+    return reduce_rank(sums.path, sums.total, penalty, choice.rank).transform(), FitSummary(penalty=penalty)
 
 
-def best_linear(sums: Sums) -> ProcrustesMap | Ridge:
+def best_linear(sums: TrainingSums) -> ProcrustesMap | RidgeMap:
     """The linear map that cross-validation likes best."""
-    return ProcrustesMap() if sums.choice.best == "procrustes" else Ridge(penalty=sums.choice.penalty)
+    return ProcrustesMap() if sums.choice.best == "procrustes" else RidgeMap(penalty=sums.choice.penalty)
 
 
 def _single(affine: Affine) -> Transform:
     return Transform((affine.step(),))
 
 
-def find_warnings(ground: Ground) -> tuple[str, ...]:
+def fit_warnings(ground: TrainTestSplit) -> tuple[str, ...]:
     """What a reader should know of too few rows."""
     train, dim = len(ground.trained), max(ground.a.dim, ground.b.dim)
     if train > dim:

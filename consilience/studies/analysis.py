@@ -15,8 +15,8 @@ from consilience.contract.study_results import (
     Association,
     DifferenceResult,
     FactorResult,
-    Picture,
-    Place,
+    ModelCoordinates,
+    ModelLayout,
     StudyCell,
     StudyDocument,
     StudyMatrix,
@@ -29,35 +29,35 @@ from consilience.metrics.comparison import GraphSource, Report
 from consilience.metrics.registry import measure
 from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.rows.parallel import Parts
-from consilience.numerics.rows.sources import Source
-from consilience.numerics.stats.correlations import Correlation, partial, pearson, spearman
-from consilience.numerics.stats.intervals import Replicates, difference_bounds
+from consilience.numerics.rows.sources import SideSource
+from consilience.numerics.stats.correlations import Correlation, partial_correlation, pearson, spearman
+from consilience.numerics.stats.intervals import Replicates, difference_interval
 from consilience.numerics.stats.layouts import (
     ITEMS_MIN,
     find_distances,
-    is_installed,
+    is_umap_installed,
     order_leaves,
     smacof,
-    umap_places,
+    umap_coordinates,
 )
 from consilience.numerics.stats.nulls import adjust
-from consilience.numerics.stats.trends import Bin, agree, bin_means, bin_pairs, cut, monotone_trend
+from consilience.numerics.stats.trends import Bin, bin_edges, bin_means, bin_pairs, correlate_metrics, monotone_trend
 from consilience.planning.studies import find_member, read_quantities, read_series
-from consilience.scoring import KeepSide, open_comparison
+from consilience.scoring import SideLoader, open_comparison
 
 #: Sources by side and label.
-Sources = Mapping[str, Mapping[str, Source]]
-SELECTED = "The interval is that of the selected layer pairs; it does not allow for the selection."
+Sources = Mapping[str, Mapping[str, SideSource]]
+SELECTION_WARNING = "The interval is that of the selected layer pairs; it does not allow for the selection."
 
 
 @dataclass(frozen=True)
-class Comparisons:
+class ReplicateScorer:
     """How two models of a study are opened again."""
 
     options: ScoringOptions
     graphs: GraphSource
     report: Report
-    sides: KeepSide
+    sides: SideLoader
     parts: Parts
     device: str
 
@@ -87,7 +87,7 @@ class Comparisons:
 
 
 def compare_models(
-    differences: Sequence[Difference], document: StudyDocument, comparisons: Comparisons, sources: Sources
+    differences: Sequence[Difference], document: StudyDocument, comparisons: ReplicateScorer, sources: Sources
 ) -> tuple[DifferenceResult, ...]:
     """Every difference under every metric."""
     singles = list(chain.from_iterable(metric.each() for metric in comparisons.options.metrics))
@@ -99,13 +99,13 @@ def compare_models(
 
 
 def _compare(
-    difference: Difference, matrix: StudyMatrix, metric: Metric, comparisons: Comparisons, sources: Sources
+    difference: Difference, matrix: StudyMatrix, metric: Metric, comparisons: ReplicateScorer, sources: Sources
 ) -> DifferenceResult:
-    first, second = (_find(matrix, label, difference.reference) for label in (difference.first, difference.second))
+    first, second = (_find_cell(matrix, label, difference.reference) for label in (difference.first, difference.second))
     if first.value is None or second.value is None:
         reason = first.reason or second.reason
         return DifferenceResult(metric=matrix.name, difference=difference, status="undefined", reason=reason)
-    bounds = _find_bounds(difference, metric, (first, second), comparisons, sources)
+    bounds = _difference_interval(difference, metric, (first, second), comparisons, sources)
     refused = isinstance(bounds, Reason)
     return DifferenceResult(
         metric=matrix.name,
@@ -114,22 +114,24 @@ def _compare(
         reason=bounds if isinstance(bounds, Reason) else None,
         value=first.value - second.value,
         interval=bounds if isinstance(bounds, Interval) else None,
-        warnings=(SELECTED,) if not refused and max(first.null.cells, second.null.cells) > 1 else (),
+        warnings=(SELECTION_WARNING,)
+        if not refused and max(first.null.layer_pairs, second.null.layer_pairs) > 1
+        else (),
     )
 
 
-def _find_bounds(
+def _difference_interval(
     difference: Difference,
     metric: Metric,
     cells: tuple[StudyCell, StudyCell],
-    comparisons: Comparisons,
+    comparisons: ReplicateScorer,
     sources: Sources,
 ) -> Interval | Reason:
     """The interval of a difference, or why it has none."""
     options, (first, second) = comparisons.options, cells
     if options.pairing == "id":
         return Reason(code="paired-by-id", detail="Paired by id, two pairs of models need not share their items.")
-    if options.aggregate != "max" and max(first.null.cells, second.null.cells) > 1:
+    if options.aggregate != "max" and max(first.null.layer_pairs, second.null.layer_pairs) > 1:
         return Reason(code="aggregate", detail=f"There is none for the aggregate {options.aggregate}.")
     if first.estimator == "estimated":
         return Reason(code="query-subset", detail="It needs the neighbours of every row, and only some asked.")
@@ -140,13 +142,13 @@ def _find_bounds(
     if not isinstance(of_first, Replicates) or not isinstance(of_second, Replicates):
         raise TypeError("replicates are Replicates or a Reason")
     values = first.value or 0.0, second.value or 0.0
-    bounds = difference_bounds(*values, (of_first, of_second), difference.level)
+    bounds = difference_interval(*values, (of_first, of_second), difference.level)
     if bounds is None:
         return Reason(code="undefined-without-some-rows", detail="Leaving out some rows makes a score undefined.")
     return Interval(low=bounds.low, high=bounds.high, level=difference.level, target="population", method=bounds.method)
 
 
-def _find(matrix: StudyMatrix, row: str, column: str) -> StudyCell:
+def _find_cell(matrix: StudyMatrix, row: str, column: str) -> StudyCell:
     """The cell of two models; of one triangle, whichever way round it is."""
     for cell in matrix.cells:
         if (cell.row, cell.column) == (row, column):
@@ -187,15 +189,15 @@ def _sides(document: StudyDocument, of: str) -> tuple[Sequence[StudyMember], Seq
     return sides if of == "rows" else sides[::-1]
 
 
-def find_trend(trend: Trend, document: StudyDocument, matrix: StudyMatrix) -> TrendResult:
+def compute_trend(trend: Trend, document: StudyDocument, matrix: StudyMatrix) -> TrendResult:
     """What a trend comes to under one metric."""
-    members, others = _sides(document, trend.of)
-    scores = _oriented(document, matrix, trend.of, trend.value)
+    members, others = _sides(document, trend.side)
+    scores = _oriented(document, matrix, trend.side, trend.value)
     x = np.array(read_quantities(members, trend.by))
     covariates = np.array([read_quantities(members, key) for key in trend.covariates]).T
-    y = _reduce(scores, None if trend.against is None else find_member(others, trend.against, "/trends"))
+    y = _mean_scores(scores, None if trend.reference is None else find_member(others, trend.reference, "/trends"))
     known = ~np.isnan(y)
-    reason = _find_reason(trend, x[known])
+    reason = _undefined_trend_reason(trend, x[known])
     if reason is not None:
         return TrendResult(metric=matrix.name, trend=trend, status="undefined", reason=reason)
     lost = [member.label for member, is_known in zip(members, known, strict=True) if not is_known]
@@ -210,16 +212,18 @@ def find_trend(trend: Trend, document: StudyDocument, matrix: StudyMatrix) -> Tr
         trend=trend,
         status="defined",
         points=tuple(points),
-        spearman=associate(spearman(x, y, trend.level)),
-        pearson=associate(pearson(x, y, trend.level)),
-        partial_spearman=None if fixed is None else associate(partial(x, y, fixed, trend.level)),
-        partial_pearson=None if fixed is None else associate(partial(x, y, fixed, trend.level, ranks=False)),
+        spearman=describe_correlation(spearman(x, y, trend.level)),
+        pearson=describe_correlation(pearson(x, y, trend.level)),
+        partial_spearman=None if fixed is None else describe_correlation(partial_correlation(x, y, fixed, trend.level)),
+        partial_pearson=None
+        if fixed is None
+        else describe_correlation(partial_correlation(x, y, fixed, trend.level, ranks=False)),
         bins=_find_bins(trend, x, y, scores[np.ix_(known, known)] if document.square else None),
         warnings=(f"Without a score, and left out: {', '.join(lost)}.",) if lost else (),
     )
 
 
-def _reduce(scores: Float64Array, against: int | None) -> Float64Array:
+def _mean_scores(scores: Float64Array, against: int | None) -> Float64Array:
     """The score of each model with one other, or the mean over those that it has one with."""
     if against is not None:
         return np.asarray(scores[:, against])
@@ -228,7 +232,7 @@ def _reduce(scores: Float64Array, against: int | None) -> Float64Array:
     return np.asarray(means)
 
 
-def _find_reason(trend: Trend, x: Float64Array) -> Reason | None:
+def _undefined_trend_reason(trend: Trend, x: Float64Array) -> Reason | None:
     if len(x) < MODELS_MIN:
         return Reason(code="too-few-models", detail=f"{len(x)} models have a value, and a trend needs {MODELS_MIN}.")
     if np.ptp(x) == 0:
@@ -239,8 +243,8 @@ def _find_reason(trend: Trend, x: Float64Array) -> Reason | None:
 def _find_bins(trend: Trend, x: Float64Array, y: Float64Array, square: Float64Array | None) -> tuple[TrendBin, ...]:
     if trend.bins is None:
         return ()
-    edges = cut(x, trend.bins) if isinstance(trend.bins, int) else np.array(trend.bins)
-    found = bin_pairs(x, square, edges) if square is not None and trend.against is None else bin_means(x, y, edges)
+    edges = bin_edges(x, trend.bins) if isinstance(trend.bins, int) else np.array(trend.bins)
+    found = bin_pairs(x, square, edges) if square is not None and trend.reference is None else bin_means(x, y, edges)
     return tuple(_write_bin(each) for each in found)
 
 
@@ -248,16 +252,16 @@ def _write_bin(found: Bin) -> TrendBin:
     return TrendBin(low=found.low, high=found.high, n=found.n, mean=found.mean, se=found.se)
 
 
-def associate(found: Correlation | None) -> Association | None:
+def describe_correlation(found: Correlation | None) -> Association | None:
     """A correlation in the contract's words."""
     return None if found is None else Association(**vars(found))
 
 
-def find_factor(factor: Factor, document: StudyDocument, matrix: StudyMatrix) -> FactorResult:
+def compute_factor(factor: Factor, document: StudyDocument, matrix: StudyMatrix) -> FactorResult:
     """What a factor comes to under one metric: a series for each model of the other side, and for each value of `within`."""
-    members, _ = _sides(document, factor.of)
+    members, _ = _sides(document, factor.side)
     series = read_series(members, factor)
-    scores = _oriented(document, matrix, factor.of, factor.value)
+    scores = _oriented(document, matrix, factor.side, factor.value)
     blocks = np.concatenate([scores[list(places)].T for places in series.members])
     whole = blocks[~np.isnan(blocks).any(axis=1)]
 
@@ -292,20 +296,20 @@ def find_factor(factor: Factor, document: StudyDocument, matrix: StudyMatrix) ->
 UMAP_NEIGHBOURS = 10
 
 
-def finish(options: StudyOptions, document: StudyDocument) -> StudyDocument:
+def complete_study(options: StudyOptions, document: StudyDocument) -> StudyDocument:
     """The document with what needs all cells."""
-    matrices = tuple(_finish_matrix(options, document, matrix) for matrix in document.matrices)
+    matrices = tuple(_complete_matrix(options, document, matrix) for matrix in document.matrices)
     return document.model_copy(
         update={
             "matrices": matrices,
-            "trends": tuple(find_trend(trend, document, each) for trend in options.trends for each in matrices),
-            "factors": tuple(find_factor(factor, document, each) for factor in options.factors for each in matrices),
+            "trends": tuple(compute_trend(trend, document, each) for trend in options.trends for each in matrices),
+            "factors": tuple(compute_factor(factor, document, each) for factor in options.factors for each in matrices),
             "agreement": _find_agreement(options, document, matrices),
         }
     )
 
 
-def _finish_matrix(options: StudyOptions, document: StudyDocument, matrix: StudyMatrix) -> StudyMatrix:
+def _complete_matrix(options: StudyOptions, document: StudyDocument, matrix: StudyMatrix) -> StudyMatrix:
     scores = read_matrix(document, matrix)
     distances = find_distances(scores) if matrix.direction == "similarity" else scores
     update: dict[str, object] = {
@@ -313,7 +317,7 @@ def _finish_matrix(options: StudyOptions, document: StudyDocument, matrix: Study
         "distances": _write_distances(document, distances),
     }
     if document.square:
-        update |= _picture(options, document, distances)
+        update |= _compute_layouts(options, document, distances)
     return matrix.model_copy(update=update)
 
 
@@ -348,26 +352,28 @@ def _mirror(distances: Float64Array) -> Float64Array:
     return np.asarray(both)
 
 
-def _picture(options: StudyOptions, document: StudyDocument, distances: Float64Array) -> dict[str, object]:
+def _compute_layouts(options: StudyOptions, document: StudyDocument, distances: Float64Array) -> dict[str, object]:
     """Places and an order of the models that have distances to all others."""
     full = _mirror(distances)
-    kept, warnings = _leave_out(document, full)
+    kept, warnings = _models_with_distances(document, full)
     labels = [document.rows[index].label for index in kept]
     square = full[np.ix_(kept, kept)]
     if not np.isfinite(square).any() or len(kept) < 2:
         reason = Reason(code="undefined-distances", detail="Too few models have distances to each other.")
-        return {"pictures": (Picture(method="mds", reason=reason),)}
+        return {"layouts": (ModelLayout(method="mds", reason=reason),)}
     far = ~np.isfinite(square)
     if far.any():
         warnings += (f"{int(far.sum()) // 2} pairs without similarity are drawn as far apart as the farthest others.",)
         square = np.where(far, square[~far].max(), square)
     layout = smacof(square)
-    mds = Picture(method="mds", places=_write_places(labels, layout.places), stress=layout.stress, warnings=warnings)
-    pictures = (mds, _place_by_umap(options, labels, square, warnings)) if options.umap else (mds,)
-    return {"pictures": pictures, "order": tuple(labels[leaf] for leaf in order_leaves(square))}
+    mds = ModelLayout(
+        method="mds", coordinates=_coordinates(labels, layout.coordinates), stress=layout.stress, warnings=warnings
+    )
+    pictures = (mds, _umap_layout(options, labels, square, warnings)) if options.umap else (mds,)
+    return {"layouts": pictures, "dendrogram_order": tuple(labels[leaf] for leaf in order_leaves(square))}
 
 
-def _leave_out(document: StudyDocument, full: Float64Array) -> tuple[list[int], tuple[str, ...]]:
+def _models_with_distances(document: StudyDocument, full: Float64Array) -> tuple[list[int], tuple[str, ...]]:
     """The models without undefined distances, the worst left out first."""
     kept = list(range(len(full)))
     while kept and (undefined := np.isnan(full[np.ix_(kept, kept)]).sum(axis=1)).any():
@@ -376,21 +382,23 @@ def _leave_out(document: StudyDocument, full: Float64Array) -> tuple[list[int], 
     return kept, (f"Left out, since some of their scores are undefined: {', '.join(lost)}.",) if lost else ()
 
 
-def _place_by_umap(
+def _umap_layout(
     options: StudyOptions, labels: Sequence[str], square: Float64Array, warnings: tuple[str, ...]
-) -> Picture:
-    if not is_installed():
+) -> ModelLayout:
+    if not is_umap_installed():
         detail = "The packages of studies are not installed: pip install 'consilience[studies]'."
-        return Picture(method="umap", reason=Reason(code="missing-extra", detail=detail))
+        return ModelLayout(method="umap", reason=Reason(code="missing-extra", detail=detail))
     if len(square) < ITEMS_MIN:
         detail = f"UMAP places {ITEMS_MIN} models or more."
-        return Picture(method="umap", reason=Reason(code="too-few-models", detail=detail))
-    places = umap_places(square, UMAP_NEIGHBOURS, options.seed)
-    return Picture(method="umap", places=_write_places(labels, places), warnings=warnings)
+        return ModelLayout(method="umap", reason=Reason(code="too-few-models", detail=detail))
+    places = umap_coordinates(square, UMAP_NEIGHBOURS, options.seed)
+    return ModelLayout(method="umap", coordinates=_coordinates(labels, places), warnings=warnings)
 
 
-def _write_places(labels: Sequence[str], places: Float64Array) -> tuple[Place, ...]:
-    return tuple(Place(label=label, x=float(x), y=float(y)) for label, (x, y) in zip(labels, places, strict=True))
+def _coordinates(labels: Sequence[str], places: Float64Array) -> tuple[ModelCoordinates, ...]:
+    return tuple(
+        ModelCoordinates(label=label, x=float(x), y=float(y)) for label, (x, y) in zip(labels, places, strict=True)
+    )
 
 
 def _find_agreement(
@@ -403,7 +411,7 @@ def _find_agreement(
         Agreement(
             first=matrices[i].name,
             second=matrices[j].name,
-            spearman=associate(agree(scores[i], scores[j], square=together, seed=options.seed)),
+            spearman=describe_correlation(correlate_metrics(scores[i], scores[j], square=together, seed=options.seed)),
         )
         for i, j in combinations(range(len(matrices)), 2)
     )

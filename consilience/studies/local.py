@@ -15,7 +15,7 @@ from consilience.contract.keywords import (
     LayersArgument,
     MetricsArgument,
     NullArgument,
-    Pairing,
+    PairingArgument,
     PreparationArgument,
     TrendsArgument,
 )
@@ -27,7 +27,7 @@ from consilience.metrics.comparison import FreshGraphs, Report
 from consilience.planning.alignments import CostLimits
 from consilience.planning.studies import plan_study
 from consilience.scoring import ignore_progress, open_source
-from consilience.studies.running import Model, Models, run_study
+from consilience.studies.running import StudyModel, StudyModels, run_study
 
 
 def study(
@@ -46,7 +46,7 @@ def study(
     estimate: EstimateArgument = "all",
     builder: BuilderArgument = "auto",
     memory_budget_bytes: int | None = None,
-    pairing: Pairing = "row",
+    pairing: PairingArgument = "row",
     seed: int = 0,
     trends: TrendsArgument = (),
     factors: FactorsArgument = (),
@@ -114,7 +114,7 @@ def study(
     known = metadata or {}
     if strangers := known.keys() - rows.keys() - (columns or {}).keys():
         raise InvalidRequest(f"There is metadata of {min(strangers)}, which is no model here.", value=min(strangers))
-    models = Models(
+    models = StudyModels(
         [_open(label, value, known) for label, value in rows.items()],
         None if columns is None else [_open(label, value, known) for label, value in columns.items()],
     )
@@ -124,5 +124,5 @@ def study(
     return run_study(chosen, models, FreshGraphs(), report, device=device)
 
 
-def _open(label: str, value: object, metadata: Mapping[str, Metadata]) -> Model:
-    return Model(label, open_source(value, label), metadata.get(label, {}))
+def _open(label: str, value: object, metadata: Mapping[str, Metadata]) -> StudyModel:
+    return StudyModel(label, open_source(value, label), metadata.get(label, {}))

@@ -13,14 +13,14 @@ from consilience.contract.studies import StudyOptions, cell_key
 from consilience.contract.study_results import CellScore, StudyDocument
 from consilience.metrics.comparison import Address, CountedGraphs, GraphSource, Report, Side
 from consilience.numerics.rows.parallel import HERE, Parts
-from consilience.numerics.rows.sources import Source
+from consilience.numerics.rows.sources import SideSource
 from consilience.planning.alignments import SideShape
 from consilience.planning.studies import SIDES_BYTES, Entries, Entry, assemble, named
-from consilience.scoring import KeepSide, SideKey, Stopwatch, find_versions, score_sources
-from consilience.studies.analysis import Comparisons, compare_models, finish
+from consilience.scoring import SideKey, SideLoader, Stopwatch, find_versions, score_sources
+from consilience.studies.analysis import ReplicateScorer, compare_models, complete_study
 
 
-class Pool:
+class SideCache:
     """Keeps sides between cells, the least recently used leave first.
 
     Parameters
@@ -59,11 +59,11 @@ class Pool:
 
 
 #: What a cell says under each metric.
-Scores = tuple[CellScore, ...]
+CellScores = tuple[CellScore, ...]
 
 
 @dataclass(frozen=True)
-class Model:
+class StudyModel:
     """A model of a study, ready to be read.
 
     Attributes
@@ -75,7 +75,7 @@ class Model:
     """
 
     label: str
-    source: Source
+    source: SideSource
     metadata: Metadata = field(default_factory=dict)
     digest: str | None = None
 
@@ -93,14 +93,14 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Models:
+class StudyModels:
     """The models of a study: rows against columns, or all rows with each other."""
 
-    rows: Sequence[Model]
-    columns: Sequence[Model] | None
+    rows: Sequence[StudyModel]
+    columns: Sequence[StudyModel] | None
 
     @property
-    def across(self) -> Sequence[Model]:
+    def across(self) -> Sequence[StudyModel]:
         """Those of the columns, the rows themselves in a square."""
         return self.rows if self.columns is None else self.columns
 
@@ -112,27 +112,27 @@ class Models:
 
 def score_pair(
     options: ScoringOptions,
-    a: Model,
-    b: Model,
+    a: StudyModel,
+    b: StudyModel,
     graphs: GraphSource,
-    sides: KeepSide,
+    sides: SideLoader,
     *,
     parts: Parts = HERE,
     device: str = "cpu",
-) -> Scores:
+) -> CellScores:
     """What the two models' own job would say; an error's sentence begins with their labels."""
     with named(a.label, b.label):
         document = score_sources(
-            options, a.source, b.source, graphs, _tell_nobody, sides=sides, parts=parts, device=device
+            options, a.source, b.source, graphs, _ignore_progress, sides=sides, parts=parts, device=device
         )
     return read_scores(document)
 
 
-def _tell_nobody(stage: str, done: int, total: int) -> None:
+def _ignore_progress(stage: str, done: int, total: int) -> None:
     """Stages inside a cell are too short to be told."""
 
 
-def read_scores(document: ScoreDocument) -> Scores:
+def read_scores(document: ScoreDocument) -> CellScores:
     """What a pair job's document says, for a cell."""
     fields = CellScore.model_fields.keys()
     return tuple(
@@ -141,7 +141,7 @@ def read_scores(document: ScoreDocument) -> Scores:
 
 
 @dataclass(frozen=True)
-class Share:
+class CellBatch:
     """Some cells of a study that another process scores: it reads layers from the store, and graphs from the cache.
 
     Attributes
@@ -151,57 +151,57 @@ class Share:
     """
 
     options: ScoringOptions
-    pairs: tuple[tuple[Model, Model], ...]
+    pairs: tuple[tuple[StudyModel, StudyModel], ...]
     open_graphs: Callable[[], GraphSource]
     device: str = "cpu"
 
 
-def score_share(share: Share) -> list[Scores]:
+def score_batch(share: CellBatch) -> list[CellScores]:
     """The cells of a share, in its order."""
-    graphs, pool, found = share.open_graphs(), Pool(SIDES_BYTES), []
+    graphs, pool, found = share.open_graphs(), SideCache(SIDES_BYTES), []
     for a, b in share.pairs:
         found.append(score_pair(share.options, a, b, graphs, pool, device=share.device))
         pool.rest()
     return found
 
 
-Cell = tuple[int, int]
+CellIndex = tuple[int, int]
 #: Cells are kept this often, and so seen by who looks at a running study.
 FLUSH_S = 0.5
 #: Cells of a share: enough that what its models' layers cost is shared, few enough that many processes have some.
-SHARE_CELLS = 16
+BATCH_CELLS = 16
 
 
 class CellStore(Protocol):
     """Where cells are kept once they are found, by their address."""
 
-    def read(self, keys: Sequence[str]) -> Mapping[str, Scores]:
+    def read(self, keys: Sequence[str]) -> Mapping[str, CellScores]:
         """Give those that are there."""
 
-    def add(self, found: Mapping[str, Scores]) -> None:
+    def add(self, found: Mapping[str, CellScores]) -> None:
         """Keep some."""
 
 
-class NoCells:
+class NullCellStore:
     """Keeps nothing."""
 
-    def read(self, keys: Sequence[str]) -> Mapping[str, Scores]:  # noqa: ARG002 - a store needs them
+    def read(self, keys: Sequence[str]) -> Mapping[str, CellScores]:  # noqa: ARG002 - a store needs them
         """Give none."""
         return {}
 
-    def add(self, found: Mapping[str, Scores]) -> None:
+    def add(self, found: Mapping[str, CellScores]) -> None:
         """Keep none."""
 
 
-class Batch:
+class CellBuffer:
     """Cells on their way to a store: together, at most half a second late."""
 
     def __init__(self, store: CellStore) -> None:
         self._store = store
-        self._found: dict[str, Scores] = {}
+        self._found: dict[str, CellScores] = {}
         self._flushed = monotonic()
 
-    def add(self, key: str, scores: Scores) -> None:
+    def add(self, key: str, scores: CellScores) -> None:
         """Take one."""
         self._found[key] = scores
         if monotonic() - self._flushed >= FLUSH_S:
@@ -215,7 +215,7 @@ class Batch:
 
 def run_study(
     options: StudyOptions,
-    models: Models,
+    models: StudyModels,
     graphs: GraphSource,
     report: Report,
     *,
@@ -242,14 +242,14 @@ def run_study(
     InputError
         What two of the models cannot be scored for; its sentence begins with their labels.
     """
-    stopwatch, counted, entries = Stopwatch(), CountedGraphs(RememberedFacts(graphs)), models.describe()
+    stopwatch, counted, entries = Stopwatch(), CountedGraphs(CachedFacts(graphs)), models.describe()
     limit = min(SIDES_BYTES, options.memory_budget_bytes or SIDES_BYTES)
-    work = Work(options, models, counted, report, Pool(limit), parts, device, open_graphs)
+    work = CellScorer(options, models, counted, report, SideCache(limit), parts, device, open_graphs)
     with stopwatch.time("cells"):
-        found, known = work.score_cells(entries, cells or NoCells())
+        found, known = work.score_cells(entries, cells or NullCellStore())
     document = assemble(options, entries, found)
     with stopwatch.time("differences"):
-        comparisons = Comparisons(options.scoring(), counted, report, work.pool, parts, device)
+        comparisons = ReplicateScorer(options.scoring(), counted, report, work.pool, parts, device)
         sources = {"rows": models.rows, "columns": models.across}
         differences = compare_models(
             options.differences,
@@ -259,12 +259,12 @@ def run_study(
         )
     with stopwatch.time("summary"):
         report("summary", 0, 1)
-        document = finish(options, document)
+        document = complete_study(options, document)
     return document.model_copy(
         update={
             "differences": differences,
             "graphs": counted.use,
-            "cells_known": known,
+            "cells_reused": known,
             "versions": find_versions(),
             "timings_s": stopwatch.rounded(),
         }
@@ -272,23 +272,23 @@ def run_study(
 
 
 @dataclass(frozen=True)
-class Work:
+class CellScorer:
     """Scores the cells of a study one after the other."""
 
     options: StudyOptions
-    models: Models
+    models: StudyModels
     graphs: GraphSource
     report: Report
-    pool: Pool
+    pool: SideCache
     parts: Parts
     device: str
     open_graphs: Callable[[], GraphSource] | None
 
-    def score_cells(self, entries: Entries, store: CellStore) -> tuple[dict[Cell, Scores], int]:
+    def score_cells(self, entries: Entries, store: CellStore) -> tuple[dict[CellIndex, CellScores], int]:
         """Every cell, and how many were known."""
         order = entries.cells(self.options)
         found = self._read(order, store)
-        known, kept = len(found), Batch(store)
+        known, kept = len(found), CellBuffer(store)
         self.report("cells", known, len(order))
         for cell, scores in self._score([cell for cell in order if cell not in found]):
             found[cell] = scores
@@ -298,7 +298,7 @@ class Work:
         kept.flush()
         return found, known
 
-    def _score(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Scores]]:
+    def _score(self, cells: Sequence[CellIndex]) -> Iterator[tuple[CellIndex, CellScores]]:
         """Score cells here, one after the other, or in shares where parts run elsewhere."""
         if self.open_graphs is not None and self.parts.elsewhere:
             yield from self._share_out(cells, self.open_graphs)
@@ -311,30 +311,30 @@ class Work:
             yield cell, scores
 
     def _share_out(
-        self, cells: Sequence[Cell], open_graphs: Callable[[], GraphSource]
-    ) -> Iterator[tuple[Cell, Scores]]:
-        runs = [cells[start : start + SHARE_CELLS] for start in range(0, len(cells), SHARE_CELLS)]
+        self, cells: Sequence[CellIndex], open_graphs: Callable[[], GraphSource]
+    ) -> Iterator[tuple[CellIndex, CellScores]]:
+        runs = [cells[start : start + BATCH_CELLS] for start in range(0, len(cells), BATCH_CELLS)]
         scoring = self.options.scoring()
-        shares = [Share(scoring, tuple(map(self._models, run)), open_graphs, self.device) for run in runs]
-        for run, found in zip(runs, self.parts.map(score_share, shares), strict=True):
+        shares = [CellBatch(scoring, tuple(map(self._models, run)), open_graphs, self.device) for run in runs]
+        for run, found in zip(runs, self.parts.map(score_batch, shares), strict=True):
             yield from zip(run, found, strict=True)
 
-    def _models(self, cell: Cell) -> tuple[Model, Model]:
+    def _models(self, cell: CellIndex) -> tuple[StudyModel, StudyModel]:
         return self.models.rows[cell[0]], self.models.across[cell[1]]
 
-    def _read(self, order: Sequence[Cell], store: CellStore) -> dict[Cell, Scores]:
+    def _read(self, order: Sequence[CellIndex], store: CellStore) -> dict[CellIndex, CellScores]:
         keys = {cell: key for cell in order if (key := self._key(cell)) is not None}
         held = store.read(list(keys.values()))
         return {cell: held[key] for cell, key in keys.items() if key in held}
 
-    def _key(self, cell: Cell) -> str | None:
+    def _key(self, cell: CellIndex) -> str | None:
         a, b = self._models(cell)
         if a.digest is None or b.digest is None:
             return None
         return cell_key(self.options.scoring(), a.digest, b.digest)
 
 
-class RememberedFacts:
+class CachedFacts:
     """Graphs and facts of another source; facts are asked for once."""
 
     def __init__(self, source: GraphSource) -> None:

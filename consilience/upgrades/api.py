@@ -5,31 +5,31 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Never, TypedDict
 
-from consilience.contract.alignments import Label
+from consilience.contract.alignments import ItemLabel
 from consilience.contract.keywords import (
     DEFAULT_THRESHOLDS,
     MapsArgument,
-    Pairing,
+    PairingArgument,
     ThresholdsArgument,
     UpgradeLayersArgument,
 )
 from consilience.contract.maps import MapOptions
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.contract.upgrades import (
-    Changed,
+    ChangedItem,
     NeighbourAgreement,
-    Queries,
-    Span,
+    QuerySummary,
+    Strategy,
     UpgradeOptions,
     UpgradeReport,
+    ValueWithInterval,
     Verdict,
-    Way,
-    check_judgements,
+    check_qrels,
 )
 from consilience.contract.validation import read_options
 from consilience.errors import InvalidRequest
-from consilience.maps.api import Models, describe_side, pick_layer
-from consilience.maps.fit import Ground, find_warnings
+from consilience.maps.api import ModelNames, describe_side, pick_layer
+from consilience.maps.fit import TrainTestSplit, fit_warnings
 from consilience.metrics.comparison import Report
 from consilience.metrics.pairing import Paired
 from consilience.numerics.regression.evaluation import neighbour_recall
@@ -37,17 +37,31 @@ from consilience.numerics.rows.parallel import HERE, Parts
 from consilience.numerics.rows.sources import SideSource
 from consilience.planning.maps import check_choice, check_columns, check_k
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
-from consilience.upgrades.evaluation import describe_agreement, describe_ways, find_improvement, judge, list_changed
-from consilience.upgrades.search import Asking, Findings, draw_documents, find_answers
-from consilience.upgrades.sides import Asked, Fits, Given, draw_given, fit_maps, names_of, pair_models
+from consilience.upgrades.evaluation import (
+    describe_agreement,
+    describe_improvement,
+    describe_strategies,
+    list_changed,
+    score_strategies,
+)
+from consilience.upgrades.search import QuerySet, RetrievalResults, sample_documents, search_indexes
+from consilience.upgrades.sides import (
+    EvaluationQueries,
+    FitsByStrategy,
+    QuerySources,
+    choose_given_queries,
+    fit_maps,
+    pair_models,
+    row_labels,
+)
 from consilience.upgrades.verdict import decide
 
 #: The queries by the old and by the new model.
-Sides = tuple[object, object]
+QueryPair = tuple[object, object]
 
 
 @dataclass(frozen=True)
-class Question:
+class UpgradeInput:
     """Everything that a report is about, as it comes in.
 
     Attributes
@@ -61,11 +75,11 @@ class Question:
     old: SideSource
     new: SideSource
     queries: tuple[SideSource, SideSource] | None = None
-    judgements: Mapping[str, Sequence[Label]] | None = None
-    models: Models = (None, None)
+    qrels: Mapping[str, Sequence[ItemLabel]] | None = None
+    models: ModelNames = (None, None)
 
 
-def report(
+def upgrade_report(
     old: object,
     new: object,
     options: UpgradeOptions | None = None,
@@ -73,20 +87,20 @@ def report(
     maps: MapsArgument = ("procrustes", "ridge"),
     k: int = 10,
     layers: UpgradeLayersArgument = "last",
-    pairing: Pairing = "row",
+    pairing: PairingArgument = "row",
     test_share: float = 0.2,
-    sample: int = 1000,
+    max_queries: int = 1000,
     worst: int = 10,
     thresholds: ThresholdsArgument = DEFAULT_THRESHOLDS,
     level: float = 0.95,
     seed: int = 0,
     metadata: dict[str, Any] | None = None,
-    queries: Sides | None = None,
-    judgements: Mapping[str, Sequence[Label]] | None = None,
+    queries: QueryPair | None = None,
+    qrels: Mapping[str, Sequence[ItemLabel]] | None = None,
     ids: Columns = (None, None),
     groups: Columns = (None, None),
     query_ids: Columns = (None, None),
-    models: Models = (None, None),
+    models: ModelNames = (None, None),
     progress: Report = ignore_progress,
     **unknown: Never,
 ) -> UpgradeReport:
@@ -136,7 +150,7 @@ def report(
     Returns
     -------
     UpgradeReport
-        `verdict.word` is keep, adapt or re-embed; `verdict.text` gives the reason.
+        `verdict.recommendation` is keep, adapt or re-embed; `verdict.text` gives the reason.
 
     Raises
     ------
@@ -153,10 +167,10 @@ def report(
     >>> rows = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     >>> turned = rows @ np.linalg.qr(rows.T @ rows)[0]
     >>> found = report(rows, turned)
-    >>> found.verdict.word, found.verdict.way
+    >>> found.verdict.recommendation, found.verdict.strategy
     ('adapt', 'adapt:procrustes')
     """
-    chosen = read_options(UpgradeOptions, report, options, locals())
+    chosen = read_options(UpgradeOptions, upgrade_report, options, locals())
     sides = [
         with_columns(open_source(side, name), ids[i], groups[i], name)
         for i, (side, name) in enumerate(((old, "old"), (new, "new")))
@@ -168,27 +182,30 @@ def report(
             for i, (side, name) in enumerate(zip(queries, ("old", "new"), strict=True))
         )
         asking = first, second
-    return report_sources(chosen, Question(sides[0], sides[1], asking, judgements, models), progress)
+    return report_sources(chosen, UpgradeInput(sides[0], sides[1], asking, qrels, models), progress)
 
 
 def report_sources(
-    options: UpgradeOptions, question: Question, progress: Report, *, parts: Parts = HERE
+    options: UpgradeOptions, question: UpgradeInput, progress: Report, *, parts: Parts = HERE
 ) -> UpgradeReport:
     """Report on sides whose layers can be read, with parts wherever they run."""
     stopwatch = Stopwatch()
     with stopwatch.time("pairing"):
-        sides = _choose(question.old, options.layers.old, "old"), _choose(question.new, options.layers.new, "new")
+        sides = (
+            _select_layer(question.old, options.layers.old, "old"),
+            _select_layer(question.new, options.layers.new, "new"),
+        )
         described = [describe_side(side, model) for side, model in zip(sides, question.models, strict=True)]
         documents = pair_models(*sides, options.pairing, "documents")
-        ground = _lay_ground(options, documents)
-        asking, held = draw_documents(ground, options.sample)
-        asked = _find_queries(options, question, documents, asking.first(held), int(ground.held.sum()))
+        ground = _split_documents(options, documents)
+        asking, held = sample_documents(ground, options.max_queries)
+        asked = _choose_queries(options, question, documents, asking.first(held), int(ground.held.sum()))
     with stopwatch.time("fit"):
         maps = fit_maps(options.maps, ground, progress, parts)
     with stopwatch.time("search"):
-        found = find_answers(ground, asking, asked.asking, maps.transforms, k=options.k, parts=parts, report=progress)
+        found = search_indexes(ground, asking, asked.asking, maps.transforms, k=options.k, parts=parts, report=progress)
     with stopwatch.time("figures"):
-        figures = _describe(options, ground.n, found, asked, maps.fits)
+        figures = _describe_results(options, ground.n, found, asked, maps.fits)
     return UpgradeReport(
         old=described[0],
         new=described[1],
@@ -199,66 +216,68 @@ def report_sources(
         **figures,
         **_list_changed(options, documents, asking, asked, found),
         **{name: getattr(options, name) for name in ("k", "thresholds", "level", "seed", "metadata")},
-        warnings=_find_warnings(options, ground, documents, asked),
-        versions=find_versions() | _find_torch(options),
+        warnings=_report_warnings(options, ground, documents, asked),
+        versions=find_versions() | _torch_version(options),
         timings_s=stopwatch.rounded(),
     )
 
 
-def _choose(side: SideSource, word: str, name: str) -> SideSource:
+def _select_layer(side: SideSource, word: str, name: str) -> SideSource:
     """A side with the one layer that is compared."""
     return replace(side, layers=[pick_layer(side, word, name)])
 
 
-def _lay_ground(options: UpgradeOptions, documents: Paired) -> Ground:
+def _split_documents(options: UpgradeOptions, documents: Paired) -> TrainTestSplit:
     """What maps from the new space to the old one are fitted on."""
     fields = {"test_share": options.test_share, "seed": options.seed, "level": options.level}
     (old,), (new,) = documents.a.layers, documents.b.layers
-    ground = Ground(new, old, MapOptions.model_validate(fields), documents.groups)
+    ground = TrainTestSplit(new, old, MapOptions.model_validate(fields), documents.groups)
     check_k(options.k, ground.n, ground.largest_group)
     for number, choice in enumerate(options.maps):
-        with placed(f"/maps/{number}", instead="/map"):
+        with at_pointer(f"/maps/{number}", instead="/map"):
             check_choice(choice, len(ground.trained), new.dim, old.dim, "training rows")
     return ground
 
 
-def _find_queries(
-    options: UpgradeOptions, question: Question, documents: Paired, held_out: Asking, available: int
-) -> Asked:
+def _choose_queries(
+    options: UpgradeOptions, question: UpgradeInput, documents: Paired, held_out: QuerySet, available: int
+) -> EvaluationQueries:
     """The queries that were given; else documents held out."""
     try:
-        check_judgements(question.judgements, queries=question.queries is not None)
+        check_qrels(question.qrels, queries=question.queries is not None)
     except ValueError as error:
         raise InvalidRequest(f"{error}.", pointer="/judgements") from error
     if question.queries is None:
-        record = Queries(source="documents", asked=len(held_out.rows), available=available)
-        return Asked(held_out, record, names_of(documents))
+        record = QuerySummary(source="documents", used=len(held_out.rows), available=available)
+        return EvaluationQueries(held_out, record, row_labels(documents))
     words = (options.layers.old, options.layers.new)
     old, new = (
-        _choose(side, word if len(side.layers) > 1 else "last", f"queries_{name}")
+        _select_layer(side, word if len(side.layers) > 1 else "last", f"queries_{name}")
         for side, word, name in zip(question.queries, words, ("old", "new"), strict=True)
     )
     for model, side, among in (("old", old, documents.a), ("new", new, documents.b)):
         check_columns(model, among.layers[0].dim, side.layers[0].dim)
-    return draw_given(options, documents, Given(old, new, question.judgements))
+    return choose_given_queries(options, documents, QuerySources(old, new, question.qrels))
 
 
-class _Figures(TypedDict):
+class _Results(TypedDict):
     """The fields of a report that say what was found."""
 
     agreement: NeighbourAgreement
-    ways: tuple[Way, ...]
-    improvement: Span | None
+    strategies: tuple[Strategy, ...]
+    improvement: ValueWithInterval | None
     verdict: Verdict
 
 
-def _describe(options: UpgradeOptions, n: int, findings: Findings, asked: Asked, fits: Fits) -> _Figures:
+def _describe_results(
+    options: UpgradeOptions, n: int, findings: RetrievalResults, asked: EvaluationQueries, fits: FitsByStrategy
+) -> _Results:
     shares = neighbour_recall(findings.documents_old.ids, findings.documents_new.ids, n)
-    judged = judge(findings, n, asked.relevant)
-    ways, improvement = describe_ways(judged, fits, options), find_improvement(judged, options)
+    judged = score_strategies(findings, n, asked.relevant)
+    ways, improvement = describe_strategies(judged, fits, options), describe_improvement(judged, options)
     return {
         "agreement": describe_agreement(shares, n, options),
-        "ways": ways,
+        "strategies": ways,
         "improvement": improvement,
         "verdict": decide(ways, improvement, options.thresholds, options.level),
     }
@@ -267,14 +286,14 @@ def _describe(options: UpgradeOptions, n: int, findings: Findings, asked: Asked,
 class _Lists(TypedDict):
     """The fields of a report that list items."""
 
-    worst_documents: tuple[Changed, ...]
-    worst_queries: tuple[Changed, ...]
+    worst_documents: tuple[ChangedItem, ...]
+    worst_queries: tuple[ChangedItem, ...]
 
 
 def _list_changed(
-    options: UpgradeOptions, documents: Paired, asking: Asking, asked: Asked, findings: Findings
+    options: UpgradeOptions, documents: Paired, asking: QuerySet, asked: EvaluationQueries, findings: RetrievalResults
 ) -> _Lists:
-    names, n, count = names_of(documents), documents.a.n, options.worst
+    names, n, count = row_labels(documents), documents.a.n, options.worst
     old, new = findings.documents_old, findings.documents_new
     given = asked.record.source == "queries"
     ways = findings.ways["old"], findings.ways["re_embed"]
@@ -286,17 +305,19 @@ def _list_changed(
     }
 
 
-def _find_warnings(options: UpgradeOptions, ground: Ground, documents: Paired, asked: Asked) -> tuple[str, ...]:
+def _report_warnings(
+    options: UpgradeOptions, ground: TrainTestSplit, documents: Paired, asked: EvaluationQueries
+) -> tuple[str, ...]:
     """What a reader should know before trusting a figure."""
-    fit = find_warnings(ground) if options.maps else ()
+    fit = fit_warnings(ground) if options.maps else ()
     told: list[str] = []
     if asked.record.source == "documents":
         told.append(
-            f"No queries were given: {asked.record.asked} documents that no map was fitted on stand in for them. "
+            f"No queries were given: {asked.record.used} documents that no map was fitted on stand in for them. "
             "Real queries are often unlike documents."
         )
     return (*told, *fit, *documents.warnings())
 
 
-def _find_torch(options: UpgradeOptions) -> dict[str, str]:
+def _torch_version(options: UpgradeOptions) -> dict[str, str]:
     return {"torch": version("torch")} if any(choice.kind == "mlp" for choice in options.maps) else {}

@@ -7,12 +7,12 @@ from hashlib import sha256
 from html import escape
 
 from consilience.contract.maps import MapSide, MeanShare
-from consilience.contract.upgrades import Changed, Span, UpgradeReport, Way
+from consilience.contract.upgrades import ChangedItem, Strategy, UpgradeReport, ValueWithInterval
 
 ROW, LEFT, WIDTH, RIGHT = 30, 300, 360, 60
 
 
-def draw_bars(title: str, bars: Sequence[tuple[str, MeanShare | Span]], bar: float | None = None) -> str:
+def draw_bars(title: str, bars: Sequence[tuple[str, MeanShare | ValueWithInterval]], bar: float | None = None) -> str:
     """One horizontal bar from 0 to 1 for each share, its interval as a line, its value beside it.
 
     Parameters
@@ -30,29 +30,29 @@ def draw_bars(title: str, bars: Sequence[tuple[str, MeanShare | Span]], bar: flo
     return "".join([*parts, "</svg>"])
 
 
-def _draw(top: int, label: str, found: MeanShare | Span) -> list[str]:
+def _draw(top: int, label: str, found: MeanShare | ValueWithInterval) -> list[str]:
     middle = top + 10
-    low, high = _place(found.low), _place(found.high)
+    low, high = _x(found.low), _x(found.high)
     return [
         f'<text x="{LEFT - 10}" y="{middle + 4}" text-anchor="end">{escape(label)}</text>',
-        f'<rect class="bar" x="{LEFT}" y="{top}" width="{_place(found.value) - LEFT:.1f}" height="20"/>',
+        f'<rect class="bar" x="{LEFT}" y="{top}" width="{_x(found.value) - LEFT:.1f}" height="20"/>',
         f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>',
-        f'<text x="{max(high, _place(found.value)) + 8:.1f}" y="{middle + 4}">{found.value:.3f}</text>',
+        f'<text x="{max(high, _x(found.value)) + 8:.1f}" y="{middle + 4}">{found.value:.3f}</text>',
     ]
 
 
 def _draw_scale(height: int, bar: float | None) -> list[str]:
     ticks = [
-        f'<text class="tick" x="{_place(share):.1f}" y="{height - 4}" text-anchor="middle">{share:g}</text>'
+        f'<text class="tick" x="{_x(share):.1f}" y="{height - 4}" text-anchor="middle">{share:g}</text>'
         for share in (0, 0.5, 1)
     ]
     if bar is None:
         return ticks
-    x = f"{_place(bar):.1f}"
+    x = f"{_x(bar):.1f}"
     return [*ticks, f'<line class="threshold" x1="{x}" x2="{x}" y1="0" y2="{height - 20}"/>']
 
 
-def _place(share: float) -> float:
+def _x(share: float) -> float:
     return LEFT + WIDTH * min(1.0, max(0.0, share))
 
 
@@ -64,56 +64,62 @@ LABELS = {
 }
 
 
-def title(report: UpgradeReport) -> str:
+def report_title(report: UpgradeReport) -> str:
     """Which model goes, and which comes."""
-    return f"{_name(report.old)} to {_name(report.new)}"
+    return f"{_side_name(report.old)} to {_side_name(report.new)}"
 
 
-def _name(side: MapSide) -> str:
+def _side_name(side: MapSide) -> str:
     """The model or the file; with its layer where there are several."""
     layer = "" if side.layer == "0" else f", layer {side.layer}"
     return f"{side.model or side.name}{layer}"
 
 
-def label(way: Way) -> str:
+def strategy_label(way: Strategy) -> str:
     """What a way is, in a few words."""
     return LABELS.get(way.kind) or f"new queries through {way.name.removeprefix('adapt:')}, old index"
 
 
-def share(found: MeanShare | Span | None) -> str:
+def format_share(found: MeanShare | ValueWithInterval | None) -> str:
     """A share with its interval."""
     return ABSENT if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def way_row(way: Way) -> tuple[str, str, str, str, str]:
+def strategy_row(way: Strategy) -> tuple[str, str, str, str, str]:
     """Label, recall, judged, retained, gain."""
-    return label(way), share(way.recall), share(way.judged), share(way.retained), share(way.gain)
+    return (
+        strategy_label(way),
+        format_share(way.recall),
+        format_share(way.relevant_recall),
+        format_share(way.retained),
+        format_share(way.gain),
+    )
 
 
-def way_columns(report: UpgradeReport) -> tuple[str, str, str, str, str]:
+def strategy_columns(report: UpgradeReport) -> tuple[str, str, str, str, str]:
     """The columns' names."""
     return "way", f"recall@{report.k} of full re-embedding", f"relevant@{report.k}", "retained", "update gain"
 
 
-def facts(report: UpgradeReport) -> dict[str, str]:
+def comparison_facts(report: UpgradeReport) -> dict[str, str]:
     """What the figures are of."""
     who = "held-out documents" if report.queries.source == "documents" else "queries"
     shared, chance = report.agreement.shared, report.agreement.chance
     found = {
-        "old model": f"{_name(report.old)}, {report.old.dim} dimensions",
-        "new model": f"{_name(report.new)}, {report.new.dim} dimensions",
+        "old model": f"{_side_name(report.old)}, {report.old.dim} dimensions",
+        "new model": f"{_side_name(report.new)}, {report.new.dim} dimensions",
         "documents": f"{report.n:,}, of which maps were fitted on {report.n_train:,}",
-        "asked": f"{report.queries.asked:,} of {report.queries.available:,} {who}",
-        f"neighbour agreement@{report.k}": f"{share(shared)} over {report.agreement.asked:,} documents; {chance:.3f} by chance",
+        "asked": f"{report.queries.used:,} of {report.queries.available:,} {who}",
+        f"neighbour agreement@{report.k}": f"{format_share(shared)} over {report.agreement.queries:,} documents; {chance:.3f} by chance",
         "intervals": f"{100 * report.level:g} %",
         "seed": str(report.seed),
     }
     if report.improvement is not None:
-        found[f"relevant@{report.k}, new model less old"] = share(report.improvement)
+        found[f"relevant@{report.k}, new model less old"] = format_share(report.improvement)
     return found
 
 
-def changed_row(changed: Changed) -> tuple[str, str, str, str]:
+def changed_row(changed: ChangedItem) -> tuple[str, str, str, str]:
     """The item, how many neighbours it keeps, its old and its new neighbours."""
     return (
         changed.item,
@@ -126,7 +132,7 @@ def changed_row(changed: Changed) -> tuple[str, str, str, str]:
 CHANGED_COLUMNS = ("item", "kept", "neighbours by the old model", "neighbours by the new model")
 
 
-def changed_lists(report: UpgradeReport) -> list[tuple[str, tuple[Changed, ...]]]:
+def changed_lists(report: UpgradeReport) -> list[tuple[str, tuple[ChangedItem, ...]]]:
     """The lists of items that changed most, with their headings."""
     lists = [
         ("Documents that changed most", report.worst_documents),
@@ -146,15 +152,15 @@ NOTES = (
 def to_markdown(report: UpgradeReport) -> str:
     """The report as a page of GitHub-flavoured Markdown; names of items are text, whatever they hold."""
     lines = [
-        f"# Upgrade report: {escape_markdown(title(report))}",
+        f"# Upgrade report: {escape_markdown(report_title(report))}",
         "",
-        f"**Verdict: {report.verdict.word}.** {report.verdict.text}",
+        f"**Verdict: {report.verdict.recommendation}.** {report.verdict.text}",
         "",
-        *_markdown_table(way_columns(report), [way_row(way) for way in report.ways]),
+        *_markdown_table(strategy_columns(report), [strategy_row(way) for way in report.strategies]),
         "",
         *(f"- {note}" for note in NOTES),
         "",
-        *_markdown_table(("", ""), facts(report).items()),
+        *_markdown_table(("", ""), comparison_facts(report).items()),
     ]
     if report.warnings:
         lines += ["", "## Warnings", "", *(f"- {escape_markdown(warning)}" for warning in report.warnings)]
@@ -207,18 +213,18 @@ POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form
 
 def to_html(report: UpgradeReport) -> str:
     """The report as a page; names of items are text, whatever they hold."""
-    heading = f"Upgrade report: {title(report)}"
+    heading = f"Upgrade report: {report_title(report)}"
     verdict = report.verdict
-    bars = [(label(way), way.retained) for way in report.ways if way.retained is not None]
+    bars = [(strategy_label(way), way.retained) for way in report.strategies if way.retained is not None]
     parts = [
         f"<h1>{escape(heading)}</h1>",
-        f'<p class="verdict"><strong>{escape(verdict.word)}</strong><br>{escape(verdict.text)}</p>',
+        f'<p class="verdict"><strong>{escape(verdict.recommendation)}</strong><br>{escape(verdict.text)}</p>',
         "<h2>What each way retains of full re-embedding</h2>",
         draw_bars("What each way retains of full re-embedding", bars, verdict.threshold or None),
-        _html_table(way_columns(report), [way_row(way) for way in report.ways]),
+        _html_table(strategy_columns(report), [strategy_row(way) for way in report.strategies]),
         _list(NOTES),
         "<h2>What was compared</h2>",
-        _html_table((), facts(report).items()),
+        _html_table((), comparison_facts(report).items()),
     ]
     if report.warnings:
         parts += ["<h2>Warnings</h2>", _list(report.warnings)]

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consilience.maps.fit import Ground
+from consilience.maps.fit import TrainTestSplit
 from consilience.metrics.comparison import Report
 from consilience.numerics.knn.queries import NOBODY, search_vectors
 from consilience.numerics.regression.maps import Transform
 from consilience.numerics.rows.arrays import Float32Array, IdArray
 from consilience.numerics.rows.parallel import Parts
 from consilience.numerics.rows.prepared import PreparedRows, scale_to_unit
-from consilience.numerics.rows.sources import Layer
+from consilience.numerics.rows.sources import RawLayer
 
 #: The stream of a seed that says which documents and which queries ask: none of the streams of a fit.
 _DOCUMENTS, _QUERIES = 11, 12
-Places = npt.NDArray[np.intp]
+RowNumbers = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuerySet:
     """Rows that ask, in both models' vectors of length 1.
 
     Attributes
@@ -31,47 +31,47 @@ class Asking:
     own : array of shape (m,), int32: the document, or its group, that is no answer; -1 for none
     """
 
-    rows: Places
+    rows: RowNumbers
     old: Float32Array
     new: Float32Array
     own: IdArray
 
-    def first(self, count: int) -> "Asking":
+    def first(self, count: int) -> "QuerySet":
         """The first of them."""
-        return Asking(self.rows[:count], self.old[:count], self.new[:count], self.own[:count])
+        return QuerySet(self.rows[:count], self.old[:count], self.new[:count], self.own[:count])
 
 
-def draw_documents(ground: Ground, sample: int) -> tuple[Asking, int]:
+def sample_documents(ground: TrainTestSplit, sample: int) -> tuple[QuerySet, int]:
     """Documents drawn at random, and how many of the first of them no map was fitted on: those held out come first."""
     rng = np.random.default_rng([ground.options.seed, _DOCUMENTS])
     held = rng.permutation(np.flatnonzero(ground.held))
     rows = np.concatenate([held, rng.permutation(ground.trained)])[:sample]
     new, old = (side.take(rows) for side in ground.rows)
     own = rows.astype(np.int32) if ground.groups is None else ground.groups[rows]
-    return Asking(rows, old, new, own), min(len(held), sample)
+    return QuerySet(rows, old, new, own), min(len(held), sample)
 
 
-def draw_queries(old: Layer, new: Layer, among: Places, sample: int, seed: int) -> Asking:
+def sample_queries(old: RawLayer, new: RawLayer, among: RowNumbers, sample: int, seed: int) -> QuerySet:
     """Queries drawn at random among some rows of their sides."""
     rows = np.random.default_rng([seed, _QUERIES]).permutation(among)[:sample]
     sides = [PreparedRows(layer).take(rows) for layer in (old, new)]
-    return Asking(rows, sides[0], sides[1], np.full(len(rows), NOBODY, np.int32))
+    return QuerySet(rows, sides[0], sides[1], np.full(len(rows), NOBODY, np.int32))
 
 
 @dataclass(frozen=True)
-class Answers:
+class SearchResult:
     """What was found: ids and cosines, arrays of shape (m, k)."""
 
     ids: IdArray
     similarities: Float32Array
 
-    def first(self, count: int) -> "Answers":
+    def first(self, count: int) -> "SearchResult":
         """Those of the first who asked."""
-        return Answers(self.ids[:count], self.similarities[:count])
+        return SearchResult(self.ids[:count], self.similarities[:count])
 
 
 @dataclass(frozen=True)
-class Block:
+class QueryBlock:
     """Vectors that ask an index together."""
 
     name: str
@@ -79,15 +79,15 @@ class Block:
     own: IdArray
 
 
-def ask_index(
+def search_index(
     index: PreparedRows,
-    blocks: Sequence[Block],
+    blocks: Sequence[QueryBlock],
     k: int,
     groups: IdArray | None,
     *,
     parts: Parts,
     report: Callable[[int], None],
-) -> dict[str, Answers]:
+) -> dict[str, SearchResult]:
     """The exact first k answers of every block, in one pass over the index."""
     vectors = np.concatenate([block.vectors for block in blocks])
     own = np.concatenate([block.own for block in blocks])
@@ -96,29 +96,29 @@ def ask_index(
     answers = {}
     for block, end in zip(blocks, ends, strict=True):
         rows = slice(end - len(block.own), end)
-        answers[block.name] = Answers(found.ids[0, rows], found.similarities[0, rows])
+        answers[block.name] = SearchResult(found.ids[0, rows], found.similarities[0, rows])
     return answers
 
 
 @dataclass(frozen=True)
-class Findings:
+class RetrievalResults:
     """What documents find by both models, and what queries find in each way: by the ways' names."""
 
-    documents_old: Answers
-    documents_new: Answers
-    ways: dict[str, Answers]
+    documents_old: SearchResult
+    documents_new: SearchResult
+    ways: dict[str, SearchResult]
 
 
-def find_answers(
-    ground: Ground,
-    documents: Asking,
-    queries: Asking,
+def search_indexes(
+    ground: TrainTestSplit,
+    documents: QuerySet,
+    queries: QuerySet,
     transforms: dict[str, Transform],
     *,
     k: int,
     parts: Parts,
     report: Report,
-) -> Findings:
+) -> RetrievalResults:
     """Ask the old and the new index.
 
     New queries ask the old index as they are where both models have as many columns, and through each map. Where the first of
@@ -126,24 +126,24 @@ def find_answers(
     """
     new_index, old_index = ground.rows
     given = queries.own[0] == NOBODY
-    blocks = [Block("documents", documents.old, documents.own)]
-    blocks += [Block("old", queries.old, queries.own)] if given else []
+    blocks = [QueryBlock("documents", documents.old, documents.own)]
+    blocks += [QueryBlock("old", queries.old, queries.own)] if given else []
     if old_index.dim == new_index.dim:
-        blocks.append(Block("keep", queries.new, queries.own))
-    blocks += [Block(name, _translate(found, queries.new), queries.own) for name, found in transforms.items()]
-    asked_old = ask_index(
+        blocks.append(QueryBlock("keep", queries.new, queries.own))
+    blocks += [QueryBlock(name, _translate(found, queries.new), queries.own) for name, found in transforms.items()]
+    asked_old = search_index(
         old_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("old index", done, ground.n)
     )
-    blocks = [Block("documents", documents.new, documents.own)]
-    blocks += [Block("re_embed", queries.new, queries.own)] if given else []
-    asked_new = ask_index(
+    blocks = [QueryBlock("documents", documents.new, documents.own)]
+    blocks += [QueryBlock("re_embed", queries.new, queries.own)] if given else []
+    asked_new = search_index(
         new_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("new index", done, ground.n)
     )
     old, new = asked_old.pop("documents"), asked_new.pop("documents")
     if not given:
         asked_old = {"old": old.first(len(queries.rows)), **asked_old}
         asked_new = {"re_embed": new.first(len(queries.rows))}
-    return Findings(old, new, {**asked_new, **asked_old})
+    return RetrievalResults(old, new, {**asked_new, **asked_old})
 
 
 def _translate(transform: Transform, rows: Float32Array) -> Float32Array:

@@ -6,25 +6,25 @@ from typing import Literal
 
 import numpy as np
 
-from consilience.contract.alignments import Label
-from consilience.contract.maps import Fitted, MapChoice
-from consilience.contract.upgrades import Queries, UpgradeOptions
+from consilience.contract.alignments import ItemLabel
+from consilience.contract.maps import FitSummary, MapChoice
+from consilience.contract.upgrades import QuerySummary, UpgradeOptions
 from consilience.errors import InputError, TooFewRows, UnpairedSides
-from consilience.maps.fit import Ground, fit_map, sum_up
+from consilience.maps.fit import TrainTestSplit, compute_sums, fit_transform
 from consilience.metrics.comparison import FreshGraphs, Report
 from consilience.metrics.pairing import Paired, pair
 from consilience.numerics.regression.maps import Transform
 from consilience.numerics.rows.parallel import Parts
-from consilience.numerics.rows.sources import Source
-from consilience.upgrades.evaluation import Names, resolve
-from consilience.upgrades.search import Asking, Places, draw_queries
+from consilience.numerics.rows.sources import SideSource
+from consilience.upgrades.evaluation import RowLabels, resolve_judgements
+from consilience.upgrades.search import QuerySet, RowNumbers, sample_queries
 
 #: What was asked for and what the fit found beside the weights, by the ways' names.
-Fits = dict[str, tuple[MapChoice, Fitted]]
+FitsByStrategy = dict[str, tuple[MapChoice, FitSummary]]
 
 
 @dataclass(frozen=True)
-class Maps:
+class FittedMaps:
     """Fitted maps by their ways' names.
 
     Attributes
@@ -34,10 +34,10 @@ class Maps:
     """
 
     transforms: dict[str, Transform] = field(default_factory=dict)
-    fits: Fits = field(default_factory=dict)
+    fits: FitsByStrategy = field(default_factory=dict)
 
 
-def fit_maps(choices: Sequence[MapChoice], ground: Ground, report: Report, parts: Parts) -> Maps:
+def fit_maps(choices: Sequence[MapChoice], ground: TrainTestSplit, report: Report, parts: Parts) -> FittedMaps:
     """Fit every map on one pass over the training documents.
 
     Raises
@@ -45,23 +45,23 @@ def fit_maps(choices: Sequence[MapChoice], ground: Ground, report: Report, parts
     InvalidRequest
         Training diverged.
     """
-    maps = Maps()
+    maps = FittedMaps()
     if not choices:
         return maps
-    sums = sum_up(ground, report, parts)
-    for name, choice in zip(name_maps(choices), choices, strict=True):
-        maps.transforms[name], fitted = fit_map(choice, ground, sums, report)
+    sums = compute_sums(ground, report, parts)
+    for name, choice in zip(name_strategies(choices), choices, strict=True):
+        maps.transforms[name], fitted = fit_transform(choice, ground, sums, report)
         maps.fits[name] = choice, fitted
     return maps
 
 
-def name_maps(choices: Sequence[MapChoice]) -> list[str]:
+def name_strategies(choices: Sequence[MapChoice]) -> list[str]:
     """`adapt:` and the map's kind; with a number where a kind comes again.
 
     Examples
     --------
-    >>> from consilience.contract.maps import LowRank, ProcrustesMap
-    >>> name_maps([ProcrustesMap(), LowRank(rank=8), LowRank(rank=64)])
+    >>> from consilience.contract.maps import LowRankMap, ProcrustesMap
+    >>> name_maps([ProcrustesMap(), LowRankMap(rank=8), LowRankMap(rank=64)])
     ['adapt:procrustes', 'adapt:low_rank', 'adapt:low_rank:2']
     """
     kinds = [choice.kind for choice in choices]
@@ -74,7 +74,7 @@ QUERIES_MIN = 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationQueries:
     """The queries, whoever stands in for them.
 
     Attributes
@@ -85,13 +85,13 @@ class Asked:
     relevant : the rows of the documents that answer each of them; None without judgements
     """
 
-    asking: Asking
-    record: Queries
-    names: Names
-    relevant: list[Places] | None = None
+    asking: QuerySet
+    record: QuerySummary
+    names: RowLabels
+    relevant: list[RowNumbers] | None = None
 
 
-def pair_models(old: Source, new: Source, by: Literal["row", "id"], what: str) -> Paired:
+def pair_models(old: SideSource, new: SideSource, by: Literal["row", "id"], what: str) -> Paired:
     """Both models' rows of the same items.
 
     Raises
@@ -114,15 +114,15 @@ def pair_models(old: Source, new: Source, by: Literal["row", "id"], what: str) -
 
 
 @dataclass(frozen=True)
-class Given:
+class QuerySources:
     """Queries as they came in: both models' sides with one layer each, and the judgements."""
 
-    old: Source
-    new: Source
-    judgements: Mapping[str, Sequence[Label]] | None
+    old: SideSource
+    new: SideSource
+    qrels: Mapping[str, Sequence[ItemLabel]] | None
 
 
-def draw_given(options: UpgradeOptions, documents: Paired, given: Given) -> Asked:
+def choose_given_queries(options: UpgradeOptions, documents: Paired, given: QuerySources) -> EvaluationQueries:
     """The queries that were given; those with judgements alone where there are some.
 
     Raises
@@ -131,10 +131,10 @@ def draw_given(options: UpgradeOptions, documents: Paired, given: Given) -> Aske
     """
     paired = pair_models(given.old, given.new, options.pairing, "queries")
     (old,), (new,) = paired.a.layers, paired.b.layers
-    names = names_of(paired)
-    relevant: dict[int, Places] | None = None
-    if given.judgements is not None:
-        relevant = resolve(given.judgements, names.ids or old.n, names_of(documents).ids or documents.a.n)
+    names = row_labels(paired)
+    relevant: dict[int, RowNumbers] | None = None
+    if given.qrels is not None:
+        relevant = resolve_judgements(given.qrels, names.ids or old.n, row_labels(documents).ids or documents.a.n)
     among = np.arange(old.n) if relevant is None else np.array(sorted(relevant), np.intp)
     if len(among) < QUERIES_MIN:
         raise TooFewRows(
@@ -144,11 +144,13 @@ def draw_given(options: UpgradeOptions, documents: Paired, given: Given) -> Aske
             hint="Judge more queries.",
             pointer="/judgements",
         )
-    asking = draw_queries(old, new, among, options.sample, options.seed)
-    record = Queries(source="queries", asked=len(asking.rows), available=len(among), pairing=paired.record)
-    return Asked(asking, record, names, None if relevant is None else [relevant[int(row)] for row in asking.rows])
+    asking = sample_queries(old, new, among, options.max_queries, options.seed)
+    record = QuerySummary(source="queries", used=len(asking.rows), available=len(among), pairing=paired.record)
+    return EvaluationQueries(
+        asking, record, names, None if relevant is None else [relevant[int(row)] for row in asking.rows]
+    )
 
 
-def names_of(paired: Paired) -> Names:
+def row_labels(paired: Paired) -> RowLabels:
     """What the rows of both sides are called."""
-    return Names(paired.a.ids if paired.a.ids is not None else paired.b.ids)
+    return RowLabels(paired.a.ids if paired.a.ids is not None else paired.b.ids)

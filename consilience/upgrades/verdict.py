@@ -3,78 +3,89 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from consilience.contract.upgrades import Span, Thresholds, Verdict, Way
+from consilience.contract.upgrades import Strategy, Thresholds, ValueWithInterval, Verdict
 
-Truth = Literal["judgements", "re-embedding"]
+GroundTruth = Literal["relevance_judgments", "re_embedding"]
 
 
-def decide(ways: Sequence[Way], improvement: Span | None, thresholds: Thresholds, level: float) -> Verdict:
+def decide(
+    ways: Sequence[Strategy], improvement: ValueWithInterval | None, thresholds: Thresholds, level: float
+) -> Verdict:
     """Decide from what the ways retain of full re-embedding.
 
-    1. Judgements say that the new model finds less than the old one (the interval of the improvement lies below 0), or it
+    1. Qrels say that the new model finds less than the old one (the interval of the improvement lies below 0), or it
        finds nothing: keep the old model.
     2. New queries as they are retain `thresholds.keep`: keep the index.
     3. The best map retains `thresholds.adapt`: adapt.
     4. Else: re-embed.
     """
-    truth: Truth = "re-embedding" if improvement is None else "judgements"
-    told = _tell_improvement(improvement, level)
+    ground_truth: GroundTruth = "re_embedding" if improvement is None else "relevance_judgments"
+    told = _describe_improvement(improvement, level)
     keep = next((way for way in ways if way.kind == "keep"), None)
-    best_map = _best([way for way in ways if way.kind == "adapt"])
+    best_map = _most_retained([way for way in ways if way.kind == "adapt"])
     if improvement is not None and (improvement.high < 0 or next(iter(ways)).retained is None):
         text = " ".join(["Keep the old model and its index.", *told])
         return Verdict(
-            word="keep", way="old", best=None, truth=truth, retained=None, threshold=0.0, clear=True, text=text
+            recommendation="keep",
+            strategy="old",
+            best=None,
+            ground_truth=ground_truth,
+            retained=None,
+            threshold=0.0,
+            conclusive=True,
+            text=text,
         )
     if keep is not None and _reaches(keep, thresholds.keep):
-        return _say("keep", keep, threshold=thresholds.keep, truth=truth, level=level, told=told)
+        return _make_verdict("keep", keep, threshold=thresholds.keep, ground_truth=ground_truth, level=level, told=told)
     if best_map is not None and _reaches(best_map, thresholds.adapt):
-        return _say("adapt", best_map, threshold=thresholds.adapt, truth=truth, level=level, told=told)
-    best = _best([way for way in (keep, best_map) if way is not None])
+        return _make_verdict(
+            "adapt", best_map, threshold=thresholds.adapt, ground_truth=ground_truth, level=level, told=told
+        )
+    best = _most_retained([way for way in (keep, best_map) if way is not None])
     limit = thresholds.keep if best is keep else thresholds.adapt
-    return _say("re-embed", best, threshold=limit, truth=truth, level=level, told=told)
+    return _make_verdict("re_embed", best, threshold=limit, ground_truth=ground_truth, level=level, told=told)
 
 
-def _best(ways: Sequence[Way]) -> Way | None:
+def _most_retained(ways: Sequence[Strategy]) -> Strategy | None:
     """The way that retains most; of equal ones the one that was asked for first."""
     known = [way for way in ways if way.retained is not None]
     return max(known, key=lambda way: way.retained.value if way.retained else 0.0, default=None)
 
 
-def _reaches(way: Way, threshold: float) -> bool:
+def _reaches(way: Strategy, threshold: float) -> bool:
     return way.retained is not None and way.retained.value >= threshold
 
 
-def _say(
-    word: Literal["keep", "adapt", "re-embed"],
-    best: Way | None,
+def _make_verdict(
+    word: Literal["keep", "adapt", "re_embed"],
+    best: Strategy | None,
     *,
     threshold: float,
-    truth: Truth,
+    ground_truth: GroundTruth,
     level: float,
     told: Sequence[str],
 ) -> Verdict:
     """The verdict with its sentences; `best` is the way on the old index that it is about."""
     retained = None if best is None else best.retained
     clear = retained is None or not retained.low < threshold <= retained.high
-    sentences = [_recommend(word, best)]
+    sentences = [_recommendation(word, best)]
     if best is not None and retained is not None:
-        sentences.append(_tell_retained(best, retained, threshold, truth, level))
+        sentences.append(_describe_retained(best, retained, threshold, ground_truth, level))
     if not clear:
         sentences.append("The interval reaches across that bar: more queries could change the verdict.")
     return Verdict(
-        word=word,
-        way=best.name if best is not None and word != "re-embed" else "re_embed",
+        recommendation=word,
+        strategy=best.name if best is not None and word != "re_embed" else "re_embed",
         best=None if best is None else best.name,
-        truth=truth,
+        ground_truth=ground_truth,
         retained=retained,
         threshold=threshold,
-        clear=clear,
+        conclusive=clear,
         text=" ".join([*sentences, *told]),
     )
 
 
-def _recommend(word: str, best: Way | None) -> str:
+def _recommendation(word: str, best: Strategy | None) -> str:
     if word == "keep":
         return "Keep the index as it is, and ask it with the new model's queries."
     if word == "adapt" and best is not None and best.map is not None:
@@ -84,9 +95,11 @@ def _recommend(word: str, best: Way | None) -> str:
     return "Re-embed the documents with the new model."
 
 
-def _tell_retained(best: Way, retained: Span, threshold: float, truth: Truth, level: float) -> str:
+def _describe_retained(
+    best: Strategy, retained: ValueWithInterval, threshold: float, ground_truth: GroundTruth, level: float
+) -> str:
     way = "as they are" if best.kind == "keep" else f"through the best map tried, {best.name}"
-    what = "of the relevant documents that" if truth == "judgements" else "of the answers that"
+    what = "of the relevant documents that" if ground_truth == "relevance_judgments" else "of the answers that"
     return (
         f"On the old index new queries, {way}, find {_percent(retained.value)} ({_percent(level)} interval "
         f"{_percent(retained.low)} to {_percent(retained.high)}) {what} full re-embedding finds; "
@@ -94,7 +107,7 @@ def _tell_retained(best: Way, retained: Span, threshold: float, truth: Truth, le
     )
 
 
-def _tell_improvement(improvement: Span | None, level: float) -> list[str]:
+def _describe_improvement(improvement: ValueWithInterval | None, level: float) -> list[str]:
     """Whether the swap is worth it, where judgements can say."""
     if improvement is None:
         return []

@@ -13,14 +13,14 @@ from consilience import errors
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan
 from consilience.contract.maps import MapDocument, MapPage, MapRequest, StoredMap, TranslatedVectors, TranslationRequest
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.errors import InvalidRequest, TooLarge
 from consilience.formats.files import parse_rows
 from consilience.formats.map_files import dump_map, read_map
-from consilience.maps.apply import translate_few
+from consilience.maps.apply import translate_vectors
 from consilience.planning.alignments import SideShape
 from consilience.planning.maps import plan_map, plan_translation
-from consilience.stores.files import an_upload
+from consilience.stores.files import upload_lock
 from service.deps import (
     Cursor,
     DryRun,
@@ -77,7 +77,7 @@ class Maps:
         """Keep a map's file; False where it was there already."""
         file = read_map(path)
         check_card(file.card)
-        with an_upload(self.settings.data_dir):
+        with upload_lock(self.settings.data_dir):
             return self.stores.maps.add(name, file, idempotency_key=key)
 
     def remove(self, map_id: str) -> None:
@@ -94,7 +94,7 @@ class Maps:
         stored = self.stores.maps.get(map_id)
         _check_model(stored, request.model)
         source = self._find("/embedding", request.embedding or "")
-        dims = stored.card.a.dim, stored.card.b.dim
+        dims = stored.model_card.a.dim, stored.model_card.b.dim
         plan = plan_translation(SideShape.of(source), request.layer, dims, self.dispatch.limits)
         if dry_run:
             return plan
@@ -102,14 +102,14 @@ class Maps:
         return self.dispatch.deliver(self.dispatch.add("translation", body, plan, [source.id], key, maps=[map_id]))
 
     def _find(self, pointer: str, embedding_id: str) -> EmbeddingSet:
-        with placed(pointer):
+        with at_pointer(pointer):
             return self.stores.embeddings.get(embedding_id)
 
     def _answer(self, map_id: str, request: TranslationRequest, vectors: object) -> TranslatedVectors:
         stored, file = self.stores.maps.open(map_id)
         _check_model(stored, request.model)
         rows = parse_rows(vectors, "/vectors")
-        widest = max(stored.card.a.dim, stored.card.b.dim)
+        widest = max(stored.model_card.a.dim, stored.model_card.b.dim)
         work = 2.0 * sum(weights.size for weights, _ in file.steps)
         most = int(min(VALUES_MAX // widest, FLOPS_MAX // work))
         if len(rows) > most:
@@ -120,8 +120,8 @@ class Maps:
                 hint="Send fewer, or upload them as a set and name it as `embedding`.",
                 pointer="/vectors",
             )
-        with placed("/vectors"):
-            return TranslatedVectors(map=map_id, vectors=translate_few(file, rows).tolist())
+        with at_pointer("/vectors"):
+            return TranslatedVectors(map=map_id, vectors=translate_vectors(file, rows).tolist())
 
 
 def check_card(card: MapDocument) -> None:
@@ -146,7 +146,7 @@ def _take_vectors(body: object) -> object:
 
 
 def _check_model(stored: StoredMap, model: str | None) -> None:
-    known = stored.card.a.model
+    known = stored.model_card.a.model
     if model is not None and known is not None and model != known:
         raise InvalidRequest(
             f"The map takes vectors of {known}.",
@@ -275,7 +275,7 @@ def get_map(map_id: MapPath, stores: StoresDep) -> StoredMap:
     },
 )
 def get_map_file(map_id: MapPath, stores: StoresDep) -> StreamingResponse:
-    """Return the map as a safetensors file, which `consilience map apply` and `consilience.maps.api.load` can read."""
+    """Return the map as a safetensors file, which `consilience map apply` and `consilience.maps.api.load_map` can read."""
     _, file = stores.maps.open(map_id)
     disposition = f'attachment; filename="{map_id}.safetensors"'
     return StreamingResponse(dump_map(file), media_type=MAP_TYPE, headers={"Content-Disposition": disposition})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from consilience.contract.maps import MapDocument
-from consilience.maps.api import fit, load
+from consilience.maps.api import fit_map, load_map
 from tests.cli.conftest import Command
 
 Pair = tuple[Path, Path]
@@ -27,7 +27,7 @@ def test_a_map_of_two_files_is_written_and_told_as_a_table(consilience: Command,
     for part in ("procrustes map, a (8) to b (8)", "51 training rows, 13 held out", "recall@1, a to b", "chance"):
         assert part in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
-    assert load(tmp_path / "map.safetensors").card.digest == fit(*pair, map="procrustes").card.digest
+    assert load_map(tmp_path / "map.safetensors").card.digest == fit_map(*pair, map="procrustes").card.digest
 
 
 def test_json_is_the_card_alone(consilience: Command, pair: Pair, map_file: Path, tmp_path: Path) -> None:
@@ -36,7 +36,9 @@ def test_json_is_the_card_alone(consilience: Command, pair: Pair, map_file: Path
     card = MapDocument.model_validate_json(ran.out)
     assert card.map.model_dump() == {"kind": "low_rank", "rank": 3, "penalty": 0.01}
     assert (card.seed, card.n_test) == (4, 20)
-    assert MapDocument.model_validate_json(consilience("map", "report", map_file, "--json").out) == load(map_file).card
+    assert (
+        MapDocument.model_validate_json(consilience("map", "report", map_file, "--json").out) == load_map(map_file).card
+    )
 
 
 def test_the_report_of_a_file_is_that_of_its_fit(consilience: Command, map_file: Path) -> None:
@@ -49,7 +51,7 @@ def test_vectors_of_a_file_are_translated_as_the_library_does_it(
     ran = consilience("map", "apply", map_file, pair[0], "--out", tmp_path / "new.npy")
     assert ran.status == 0
     assert "64 vectors of 8 dimensions" in ran.err
-    assert np.array_equal(np.load(tmp_path / "new.npy"), load(map_file).apply(np.load(pair[0])))
+    assert np.array_equal(np.load(tmp_path / "new.npy"), load_map(map_file).apply(np.load(pair[0])))
 
 
 @pytest.mark.parametrize(

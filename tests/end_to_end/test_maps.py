@@ -7,7 +7,7 @@ import pytest
 
 from consilience.client.sync import Client
 from consilience.errors import NotFound
-from consilience.maps.api import fit, load
+from consilience.maps.api import fit_map, load_map
 from tests.cli.conftest import Command
 
 
@@ -26,14 +26,14 @@ def test_the_client_fits_fetches_applies_and_forgets(client: Client, sides: tupl
     assert client.map(stored.id) == stored
     assert stored in client.maps(name="through the client").data
     (tmp_path / "map").write_bytes(client.map_file(stored.id))
-    here, rows = fit(*sides, map="ridge"), np.load(sides[0])
-    assert load(tmp_path / "map").card.digest == here.card.digest
+    here, rows = fit_map(*sides, map="ridge"), np.load(sides[0])
+    assert load_map(tmp_path / "map").card.digest == here.card.digest
     found = client.translate(stored.id, rows[:4])
     assert np.array(found.vectors) == pytest.approx(here.apply(rows[:4]), abs=1e-6)
     made = client.translate_set(stored.id, sides[0], name="old as new").wait(timeout_s=60)
     assert client.embedding(made.embedding.id).layers[0].dim == 6
     again = client.upload_map(tmp_path / "map", name="sent back")
-    assert again.card == load(tmp_path / "map").card
+    assert again.card == load_map(tmp_path / "map").card
     for map_id in (stored.id, again.id):
         client.delete_map(map_id)
         with pytest.raises(NotFound):
@@ -49,7 +49,7 @@ def test_the_command_lets_a_service_do_it(there: Command, sides: tuple[Path, Pat
     ran = there("map", "fit", *sides, "--kind", "procrustes", "--out", tmp_path / "map", "--model-a", "v1")
     assert ran.status == 0, ran.err
     map_id = ran.err.split("Kept as ")[1].split()[0]
-    assert load(tmp_path / "map").card.a.model == "v1"
+    assert load_map(tmp_path / "map").card.a.model == "v1"
     assert "procrustes map, v1 (7) to new (6)" in there("map", "report", map_id).out
     made = there("map", "apply", map_id, sides[0])
     assert made.out.startswith("emb_")

@@ -15,11 +15,11 @@ from consilience.execution.alignment import run_alignment
 from consilience.execution.study import run_study_job
 from consilience.formats.files import from_vectors
 from consilience.scoring import ignore_progress
-from consilience.stores.blobs import Blobs, set_digest
-from consilience.stores.cells import Cells
+from consilience.stores.blobs import BlobStore, set_digest
+from consilience.stores.cells import CellRecords
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 from tests.execution.clusters import Cluster
 
 N = 60
@@ -35,7 +35,7 @@ class Desk:
 
     def store(self, count: int) -> None:
         """Sets that share a latent, each with noise of its own."""
-        rng, blobs = np.random.default_rng(0), Blobs(self.folder)
+        rng, blobs = np.random.default_rng(0), BlobStore(self.folder)
         latent = rng.normal(size=(N, 5))
         for number in range(count):
             layers = blobs.put(from_vectors((latent + rng.normal(size=(N, 5))).tolist()))
@@ -51,7 +51,7 @@ class Desk:
         request = StudyRequest.model_validate(
             {"rows": [{"embedding": each.id} for each in chosen], "metrics": "mutual_knn", "trends": [{"by": "params"}]}
         )
-        stores = Blobs(self.folder), Graphs(self.folder, 10**8)
+        stores = BlobStore(self.folder), DiskCache(self.folder, 10**8)
         return run_study_job(request, chosen, None, *stores, cells=cells, report=report)  # type: ignore[arg-type]  # a store of cells
 
 
@@ -64,18 +64,18 @@ def desk(tmp_path: Path, sqlite_url: str) -> Desk:
 
 def plain(document: StudyDocument) -> StudyDocument:
     """What does not depend on what was known before."""
-    return document.model_copy(update={"graphs": None, "cells_known": 0, "timings_s": {}})
+    return document.model_copy(update={"graphs": None, "cells_reused": 0, "timings_s": {}})
 
 
 def test_a_study_of_stored_sets_equals_their_pair_jobs(desk: Desk) -> None:
-    found = desk.study(range(3), Cells(desk.database))
+    found = desk.study(range(3), CellRecords(desk.database))
     names = {each.name: each for each in desk.sets}
     for cell in found.matrices[0].cells:
         a, b = names[cell.row], names[cell.column]
         request = AlignmentRequest.model_validate(
             {"a": {"embedding": a.id}, "b": {"embedding": b.id}, "metrics": "mutual_knn"}
         )
-        stores = Blobs(desk.folder), Graphs(desk.folder, 10**8)
+        stores = BlobStore(desk.folder), DiskCache(desk.folder, 10**8)
         entry = run_alignment(request, a, b, *stores, report=ignore_progress).scores[0]
         assert (cell.value, cell.null, cell.interval) == (entry.value, entry.null, entry.interval)
     assert [member.id for member in found.rows] == [each.id for each in desk.sets[:3]]
@@ -83,17 +83,17 @@ def test_a_study_of_stored_sets_equals_their_pair_jobs(desk: Desk) -> None:
 
 
 def test_the_same_study_again_scores_nothing(desk: Desk) -> None:
-    first, again = (desk.study(range(4), Cells(desk.database)) for _ in range(2))
-    assert (first.cells_known, again.cells_known) == (0, 6)
+    first, again = (desk.study(range(4), CellRecords(desk.database)) for _ in range(2))
+    assert (first.cells_reused, again.cells_reused) == (0, 6)
     assert again.graphs is None
     assert plain(again) == plain(first)
 
 
 def test_one_model_more_costs_one_row_and_equals_a_study_from_nothing(desk: Desk) -> None:
-    desk.study(range(4), Cells(desk.database))
-    more = desk.study(range(5), Cells(desk.database))
-    assert more.cells_known == 6
-    assert more.total - more.cells_known == 4
+    desk.study(range(4), CellRecords(desk.database))
+    more = desk.study(range(5), CellRecords(desk.database))
+    assert more.cells_reused == 6
+    assert more.total - more.cells_reused == 4
     assert plain(more) == plain(desk.study(range(5), Forgetful()))
 
 
@@ -119,12 +119,14 @@ def test_a_study_that_is_cut_off_goes_on_where_it_was(desk: Desk, monkeypatch: p
             raise PowerCut
 
     with pytest.raises(PowerCut):
-        desk.study(range(4), Cells(desk.database), report=cut)
+        desk.study(range(4), CellRecords(desk.database), report=cut)
     seen: list[int] = []
     rest = desk.study(
-        range(4), Cells(desk.database), report=lambda stage, done, _: seen.append(done) if stage == "cells" else None
+        range(4),
+        CellRecords(desk.database),
+        report=lambda stage, done, _: seen.append(done) if stage == "cells" else None,
     )
-    assert rest.cells_known == 4
+    assert rest.cells_reused == 4
     assert seen == [4, 5, 6]
     assert plain(rest) == plain(desk.study(range(4), Forgetful()))
 
@@ -138,7 +140,7 @@ def test_progress_counts_cells(desk: Desk) -> None:
 def test_on_a_cluster_cells_are_the_same_to_the_last_bit(
     desk: Desk, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consilience.studies.running.SHARE_CELLS", 3)
+    monkeypatch.setattr("consilience.studies.running.BATCH_CELLS", 3)
     chosen = desk.sets
     request = StudyRequest.model_validate(
         {"rows": [{"embedding": each.id} for each in chosen], "metrics": ["mutual_knn", "cka"], "interval": None}
@@ -148,8 +150,8 @@ def test_on_a_cluster_cells_are_the_same_to_the_last_bit(
             request,
             chosen,
             None,
-            Blobs(desk.folder),
-            Graphs(desk.folder / name, 10**8),
+            BlobStore(desk.folder),
+            DiskCache(desk.folder / name, 10**8),
             cells=Forgetful(),  # type: ignore[arg-type]  # a store of cells
             report=ignore_progress,
             cluster=address,

@@ -7,10 +7,10 @@ from safetensors import safe_open
 
 from consilience.errors import InputError, NonFiniteValues, UnreadableFile
 from consilience.formats.map_files import CARD_KEY, MapFile, read_map, tensors_digest, write_map
-from consilience.maps.api import fit
+from consilience.maps.api import fit_map
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-FILE = fit(ROWS, ROWS[:, :2], map="ridge").file()
+FILE = fit_map(ROWS, ROWS[:, :2], map="ridge").file()
 WEIGHTS, BIAS = FILE.tensors["0.weights"], FILE.tensors["0.bias"]
 
 

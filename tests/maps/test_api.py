@@ -15,10 +15,10 @@ from consilience.errors import (
     UnpairedSides,
     UnsupportedDtype,
 )
-from consilience.maps.api import Map, apply, fit, load
-from consilience.maps.fit import Ground, fit_linear, sum_up
-from consilience.maps.report import describe
-from consilience.numerics.regression.evaluation import judge, split_held_out
+from consilience.maps.api import Map, apply_map, fit_map, load_map
+from consilience.maps.fit import TrainTestSplit, compute_sums, fit_linear
+from consilience.maps.report import describe_evaluation
+from consilience.numerics.regression.evaluation import draw_held_out, evaluate_maps
 from consilience.numerics.rows.parallel import HERE
 from consilience.numerics.rows.sources import ArrayLayer
 from consilience.scoring import ignore_progress
@@ -51,7 +51,7 @@ def code() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def ridge(docs: np.ndarray, code: np.ndarray) -> Map:
-    return fit(docs, code, models=("docs-model", "code-model"))
+    return fit_map(docs, code, models=("docs-model", "code-model"))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 def test_a_known_rotation_is_recovered_to_1e_5() -> None:
     x = np.random.default_rng(0).normal(size=(500, 32)).astype(np.float32)
     rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(32, 32)))[0]
-    found = fit(x, (x @ rotation).astype(np.float32), map="procrustes")
+    found = fit_map(x, (x @ rotation).astype(np.float32), map="procrustes")
     assert found.transform.steps[0].weights == pytest.approx(rotation, abs=1e-5)
     assert found.card.evaluation.cosine == pytest.approx(1)
     assert found.card.evaluation.forward.mean_rank == found.card.evaluation.backward.mean_rank == 1
@@ -71,10 +71,10 @@ def test_a_known_rotation_is_recovered_to_1e_5() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_held_out_row_leaves_a_trace_in_the_map(kind: str) -> None:
     x, y = draw()
-    held = split_held_out(200, 0.2, 0)
+    held = draw_held_out(200, 0.2, 0)
     other_x, other_y = x.copy(), y.copy()
     other_x[held], other_y[held] = -3 * x[held][::-1] + 1, np.random.default_rng(5).normal(size=y[held].shape)
-    before, after = fit(x, y, map=small(kind)), fit(other_x, other_y, map=small(kind))
+    before, after = fit_map(x, y, map=small(kind)), fit_map(other_x, other_y, map=small(kind))
     assert before.card.digest == after.card.digest
     assert before.card.evaluation != after.card.evaluation
 
@@ -82,17 +82,17 @@ def test_no_held_out_row_leaves_a_trace_in_the_map(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_comes_back_from_its_file_and_translates_as_before(kind: str, tmp_path: Path) -> None:
     x, y = draw()
-    found = fit(x, y, map=small(kind), metadata={"run": 7})
+    found = fit_map(x, y, map=small(kind), metadata={"run": 7})
     found.save(tmp_path / "map.safetensors")
-    again = load(tmp_path / "map.safetensors")
+    again = load_map(tmp_path / "map.safetensors")
     assert again.card == found.card
     assert np.array_equal(again.apply(x), found.apply(x))
-    assert np.array_equal(apply(tmp_path / "map.safetensors", x), found.apply(x))
+    assert np.array_equal(apply_map(tmp_path / "map.safetensors", x), found.apply(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_does_better_than_chance(kind: str, docs: np.ndarray, code: np.ndarray) -> None:
-    card = fit(docs, code, map={"kind": "mlp", "epochs": 5} if kind == "mlp" else kind).card
+    card = fit_map(docs, code, map={"kind": "mlp", "epochs": 5} if kind == "mlp" else kind).card
     assert card.evaluation.cosine > card.chance.cosine
     assert card.evaluation.forward.recall[10].low > card.chance.recall[10]
     assert card.evaluation.backward.mean_rank < card.chance.mean_rank
@@ -101,7 +101,7 @@ def test_every_kind_does_better_than_chance(kind: str, docs: np.ndarray, code: n
 def test_recall_is_that_of_an_exact_faiss_search_of_the_held_out_rows(
     docs: np.ndarray, code: np.ndarray, ridge: Map
 ) -> None:
-    held = split_held_out(2048, 0.2, 0)
+    held = draw_held_out(2048, 0.2, 0)
     translated, wanted = unit(ridge.apply(docs[held])), unit(code[held])
     for queries, gallery, found in (
         (translated, wanted, ridge.card.evaluation.forward),
@@ -128,11 +128,11 @@ def test_a_share_has_wilsons_interval(ridge: Map) -> None:
 def test_every_kind_is_told_beside_the_best_linear_map_and_chance(
     docs: np.ndarray, code: np.ndarray, ridge: Map
 ) -> None:
-    other = fit(docs, code, map="procrustes").card
+    other = fit_map(docs, code, map="procrustes").card
     assert (other.best_linear.kind, other.best_linear.penalty) == ("ridge", ridge.card.fitted.penalty)
     assert other.best_linear.evaluation == ridge.card.evaluation != other.evaluation
     assert other.chance == ridge.card.chance
-    held = split_held_out(2048, 0.2, 0)
+    held = draw_held_out(2048, 0.2, 0)
     mean, wanted = unit(code)[~held].mean(axis=0, dtype=np.float64), unit(code)[held]
     assert other.chance.cosine == pytest.approx(float((wanted @ mean).mean() / np.linalg.norm(mean)), abs=1e-6)
     spread = ((wanted - wanted.mean(axis=0)) ** 2).sum()
@@ -156,7 +156,7 @@ def test_the_card_says_what_it_was_fitted_on(ridge: Map) -> None:
 def test_an_interval_holds_its_value_and_narrows_with_more_rows_that_ask(
     ridge: Map, docs: np.ndarray, code: np.ndarray
 ) -> None:
-    fewer = fit(docs, code, queries=50).card.evaluation.forward
+    fewer = fit_map(docs, code, max_queries=50).card.evaluation.forward
     all_of_them = ridge.card.evaluation.forward
     assert fewer.queries == 50
     assert fewer.gallery == 410
@@ -169,21 +169,21 @@ def test_an_interval_holds_its_value_and_narrows_with_more_rows_that_ask(
 def test_groups_are_never_split_between_training_and_judgement() -> None:
     x, y = draw(n=400)
     groups = [f"g{row // 5}" for row in range(400)]
-    found = fit(x, y, groups=(groups, None))
+    found = fit_map(x, y, groups=(groups, None))
     assert found.card.pairing.groups == 80
-    held = split_held_out(400, 0.2, 0, (np.arange(400) // 5).astype(np.int32))
+    held = draw_held_out(400, 0.2, 0, (np.arange(400) // 5).astype(np.int32))
     assert found.card.n_test == held.sum() == 80
     other = x.copy()
     other[held] = 9
-    assert fit(other, y, groups=(groups, None)).card.digest == found.card.digest
+    assert fit_map(other, y, groups=(groups, None)).card.digest == found.card.digest
 
 
 def test_sides_are_paired_by_id() -> None:
     x, y = draw()
     order = np.random.default_rng(3).permutation(200)
     ids = [f"item{row}" for row in range(200)]
-    expected = fit(x, y).card
-    found = fit(x, y[order], ids=(ids, [ids[row] for row in order]), pairing="id").card
+    expected = fit_map(x, y).card
+    found = fit_map(x, y[order], ids=(ids, [ids[row] for row in order]), pairing="id").card
     assert found.digest == expected.digest
     assert found.pairing.by == "id"
 
@@ -191,68 +191,68 @@ def test_sides_are_paired_by_id() -> None:
 def test_unpaired_sides_are_refused() -> None:
     x, y = draw()
     with pytest.raises(UnpairedSides, match="200 rows and b has 150"):
-        fit(x, y[:150])
+        fit_map(x, y[:150])
     with pytest.raises(UnpairedSides, match="No id"):
-        fit(x, y, ids=([f"a{row}" for row in range(200)], [f"b{row}" for row in range(200)]), pairing="id")
+        fit_map(x, y, ids=([f"a{row}" for row in range(200)], [f"b{row}" for row in range(200)]), pairing="id")
 
 
 def test_too_few_rows_are_refused() -> None:
     x, y = draw()
     with pytest.raises(TooFewRows, match="left to train on"):
-        fit(x[:4], y[:4])
+        fit_map(x[:4], y[:4])
 
 
 def test_one_group_cannot_be_both_trained_on_and_held_out() -> None:
     x, y = draw()
     with pytest.raises(TooFewRows, match="groups"):
-        fit(x, y, groups=(["same"] * 200, None))
+        fit_map(x, y, groups=(["same"] * 200, None))
 
 
 def test_fewer_training_rows_than_dimensions_are_warned_of_and_the_penalty_is_cross_validated(
     docs: np.ndarray, code: np.ndarray
 ) -> None:
-    found = fit(docs[:60], code[:60]).card
+    found = fit_map(docs[:60], code[:60]).card
     (warning,) = found.warnings
     assert warning.startswith("48 training rows are fewer than the 64 dimensions: no map is determined by them")
     assert warning.endswith("the penalty is chosen by cross-validation.")
     assert found.fitted.penalty is not None
     assert found.evaluation.cosine > found.chance.cosine
-    rotation = fit(docs[:60], code[:60], map="procrustes").card
+    rotation = fit_map(docs[:60], code[:60], map="procrustes").card
     assert "`ridge` with its penalty chosen by cross-validation is safer" in rotation.warnings[0]
 
 
 def test_repeated_rows_are_warned_of() -> None:
     x, y = draw()
-    found = fit(np.concatenate([x, x]), np.concatenate([y, y])).card
+    found = fit_map(np.concatenate([x, x]), np.concatenate([y, y])).card
     assert "200 of 400 rows of a equal an earlier row" in found.warnings[0]
 
 
 def test_a_rank_that_no_map_has_and_anchors_that_there_are_not_are_refused() -> None:
     x, y = draw()
     with pytest.raises(InvalidRequest, match="rank 11"):
-        fit(x, y, map={"kind": "low_rank", "rank": 11})
+        fit_map(x, y, map={"kind": "low_rank", "rank": 11})
     with pytest.raises(InvalidRequest, match="160 training rows for 161 anchors"):
-        fit(x, y, map={"kind": "relative", "anchors": 161})
+        fit_map(x, y, map={"kind": "relative", "anchors": 161})
 
 
 def test_values_too_large_to_be_squared_need_rows_of_length_one() -> None:
     x, y = draw()
     with pytest.raises(NonFiniteValues, match="too large"):
-        fit(x * np.float32(1e30), y, preparation="none")
-    assert fit(x * np.float32(1e30), y).card.digest
+        fit_map(x * np.float32(1e30), y, preparation="none")
+    assert fit_map(x * np.float32(1e30), y).card.digest
 
 
 def test_columns_that_do_not_vary_are_no_trouble() -> None:
     x, y = draw()
     x[:, 3], y[:, 4] = 0, 7
     for kind in KINDS:
-        assert np.isfinite(fit(x, y, map=small(kind), preparation="none").apply(x)).all()
+        assert np.isfinite(fit_map(x, y, map=small(kind), preparation="none").apply(x)).all()
 
 
 def test_a_side_of_equal_rows_has_an_answer() -> None:
     x, y = draw()
     for kind in KINDS:
-        found = fit(x, np.ones_like(y), map=small(kind)).card
+        found = fit_map(x, np.ones_like(y), map=small(kind)).card
         assert found.evaluation.r2 is None
         assert found.evaluation.cosine == pytest.approx(1, abs=0.01)
 
@@ -260,10 +260,10 @@ def test_a_side_of_equal_rows_has_an_answer() -> None:
 def test_the_layer_that_is_mapped_is_the_last_or_the_one_named() -> None:
     x, y = draw()
     layers = {"first": x[:, ::-1].copy(), "last": x}
-    assert fit(layers, y).card.digest == fit(x, y).card.digest
-    assert fit(layers, y, layers={"a": "first"}).card.a.layer == "first"
+    assert fit_map(layers, y).card.digest == fit_map(x, y).card.digest
+    assert fit_map(layers, y, layers={"a": "first"}).card.a.layer == "first"
     with pytest.raises(UnknownLayer, match="'other'"):
-        fit(layers, y, layers={"a": "other"})
+        fit_map(layers, y, layers={"a": "other"})
 
 
 def test_vectors_that_cannot_be_translated_are_refused(ridge: Map, docs: np.ndarray) -> None:
@@ -297,13 +297,13 @@ def files(docs: np.ndarray, code: np.ndarray, tmp_path: Path) -> tuple[Path, Pat
 def test_the_rows_that_a_map_leads_to_are_not_taken_for_those_that_it_starts_from(
     ridge: Map, files: tuple[Path, Path], docs: np.ndarray
 ) -> None:
-    assert np.array_equal(apply(ridge, files[0]), ridge.apply(docs))
+    assert np.array_equal(apply_map(ridge, files[0]), ridge.apply(docs))
     with pytest.raises(InvalidRequest, match="those that the map leads to"):
-        apply(ridge, files[1])
+        apply_map(ridge, files[1])
 
 
 def test_a_file_is_mapped_as_its_rows_are(ridge: Map, files: tuple[Path, Path]) -> None:
-    found = fit(files[0], str(files[1]))
+    found = fit_map(files[0], str(files[1]))
     assert found.card.digest == ridge.card.digest
     assert found.card.a.digest == ridge.card.a.digest
     assert found.card.a.name == "docs"
@@ -316,7 +316,7 @@ def test_an_interrupted_training_raises_and_leaves_no_file(tmp_path: Path) -> No
 
     x, y = draw()
     with pytest.raises(KeyboardInterrupt):
-        fit(x, y, map=small("mlp"), report=interrupt).save(tmp_path / "map.safetensors")
+        fit_map(x, y, map=small("mlp"), report=interrupt).save(tmp_path / "map.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -332,9 +332,9 @@ def test_intervals_hold_the_mean_of_repeated_splits_in_95_of_100(docs: np.ndarra
 
 def judge_split(options: MapOptions, a: np.ndarray, b: np.ndarray) -> Evaluation:
     """A fit and its judgement, without the rival that takes most of the time."""
-    ground = Ground(ArrayLayer("a", a), ArrayLayer("b", b), options, None)
-    sums = sum_up(ground, ignore_progress, HERE)
+    ground = TrainTestSplit(ArrayLayer("a", a), ArrayLayer("b", b), options, None)
+    sums = compute_sums(ground, ignore_progress, HERE)
     transform, _ = fit_linear(options.map, ground, sums)
     rows = ground.held_out()
-    (judged,), _ = judge([transform], rows, sums.total.means[1])
-    return describe(judged, rows.sizes, options)
+    (judged,), _ = evaluate_maps([transform], rows, sums.total.means[1])
+    return describe_evaluation(judged, rows.candidate_counts, options)

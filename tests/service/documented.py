@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx2
 
 from consilience.formats.map_files import dump_map
-from consilience.maps.api import fit
+from consilience.maps.api import fit_map
 from service.app import create_app
 from service.settings import Settings
 from tests.service.servers import rows
@@ -101,7 +101,7 @@ MAKING_MORE = [each for each in MAKING if each.parameters]
 def keep_map(client: httpx2.Client) -> httpx2.Response:
     """A map from eight dimensions to as many: the example's is made by a job, and there may be no worker."""
     sides = rows(32, 8, seed=1), rows(32, 8, seed=2)
-    content = b"".join(dump_map(fit(*sides, map="procrustes").file()))
+    content = b"".join(dump_map(fit_map(*sides, map="procrustes").file()))
     return client.post("/v1/maps", content=content, headers={"content-type": "application/x-safetensors"})
 
 

@@ -15,22 +15,22 @@ from consilience.contract.datasets import ViewRecord
 from consilience.contract.embeddings import Column, Layer
 from consilience.contract.jobs import Job
 from consilience.errors import InUse, KeyReused, NotFound, QuotaExceeded
-from consilience.maps.api import fit
+from consilience.maps.api import fit_map
 from consilience.stores import tables
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
-from consilience.stores.records import DATASETS, EMBEDDINGS, MAPS, REFERENCES, Access, RecordKind
+from consilience.stores.records import DATASETS, EMBEDDINGS, MAPS, REFERENCES, Access, RecordTable
 from consilience.stores.references import ReferenceRecords
 from tests.stores.conftest import PLAN, digest
 from tests.together import at_once
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-MAP = fit(ROWS, ROWS, map="procrustes").file()
+MAP = fit_map(ROWS, ROWS, map="procrustes").file()
 #: Of one record of each kind that counts.
 SIZES = {EMBEDDINGS: 60, DATASETS: 60, MAPS: 4 * (3 * 3 + 3)}
 
@@ -40,16 +40,16 @@ class Shop:
     """Makes records of any kind."""
 
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     access: Access = field(default_factory=Access)
 
-    def records(self, kind: RecordKind) -> Any:
+    def records(self, kind: RecordTable) -> Any:
         if kind is MAPS:
             return MapRecords(self.database, self.blobs, self.access)
         classes = {EMBEDDINGS: EmbeddingRecords, DATASETS: DatasetRecords, REFERENCES: ReferenceRecords}
         return classes[kind](self.database, self.access)
 
-    def make(self, kind: RecordKind, name: str = "mine", key: str | None = None) -> tuple[str, bool]:
+    def make(self, kind: RecordTable, name: str = "mine", key: str | None = None) -> tuple[str, bool]:
         """The id of a record under this name, and whether it is new."""
         records = self.records(kind)
         if kind is MAPS:
@@ -65,11 +65,11 @@ class Shop:
             made, created = records.add(name, 5, [layer], digest("x"), {}, 60, idempotency_key=key)
         return made.id, created
 
-    def count(self, kind: RecordKind) -> int:
+    def count(self, kind: RecordTable) -> int:
         with self.database.read() as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(kind.table)).scalar_one()
 
-    def ask(self, kind: RecordKind, record_id: str) -> Job:
+    def ask(self, kind: RecordTable, record_id: str) -> Job:
         """A job that needs the record."""
         needs = {EMBEDDINGS: "embeddings", DATASETS: "datasets", REFERENCES: "references", MAPS: "maps"}
         request: dict[str, Any] = {"embeddings": (), needs[kind]: [record_id]}
@@ -78,12 +78,12 @@ class Shop:
 
 @pytest.fixture
 def shop(database: Database, tmp_path: Path) -> Shop:
-    return Shop(database, Blobs(tmp_path))
+    return Shop(database, BlobStore(tmp_path))
 
 
 @pytest.fixture(params=[EMBEDDINGS, DATASETS, REFERENCES, MAPS], ids=lambda kind: kind.prefix)
-def kind(request: pytest.FixtureRequest) -> RecordKind:
-    kind: RecordKind = request.param
+def kind(request: pytest.FixtureRequest) -> RecordTable:
+    kind: RecordTable = request.param
     return kind
 
 
@@ -92,7 +92,7 @@ def outcomes(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     return [future.exception() or future.result() for future in at_once(calls)]
 
 
-def test_what_a_job_needs_stays_until_the_job_has_finished(shop: Shop, kind: RecordKind, leases: Leases) -> None:
+def test_what_a_job_needs_stays_until_the_job_has_finished(shop: Shop, kind: RecordTable, leases: Leases) -> None:
     records, (own, _) = shop.records(kind), shop.make(kind)
     waiting, running = shop.ask(kind, own), shop.ask(kind, own)
     assert leases.claim(running.id, 1, "w")
@@ -111,7 +111,7 @@ def test_what_a_job_needs_stays_until_the_job_has_finished(shop: Shop, kind: Rec
     assert JobRecords(shop.database).get(running.id).finished
 
 
-def test_a_job_cannot_be_added_for_what_is_gone(shop: Shop, kind: RecordKind) -> None:
+def test_a_job_cannot_be_added_for_what_is_gone(shop: Shop, kind: RecordTable) -> None:
     own, _ = shop.make(kind)
     shop.records(kind).delete(own)
 
@@ -121,7 +121,7 @@ def test_a_job_cannot_be_added_for_what_is_gone(shop: Shop, kind: RecordKind) ->
     assert JobRecords(shop.database).page(None, 5).data == ()
 
 
-def test_of_a_job_and_a_deletion_at_once_one_is_refused(shop: Shop, kind: RecordKind) -> None:
+def test_of_a_job_and_a_deletion_at_once_one_is_refused(shop: Shop, kind: RecordTable) -> None:
     for number in range(5):
         own, _ = shop.make(kind, name=f"n{number}")
         asked, deleted = outcomes([lambda own=own: shop.ask(kind, own), lambda own=own: shop.records(kind).delete(own)])  # type: ignore[misc]  # a default binds the loop's value
@@ -134,7 +134,7 @@ def test_of_a_job_and_a_deletion_at_once_one_is_refused(shop: Shop, kind: Record
             assert isinstance(asked, NotFound)
 
 
-def test_what_is_deleted_while_the_same_is_made_is_new(shop: Shop, kind: RecordKind) -> None:
+def test_what_is_deleted_while_the_same_is_made_is_new(shop: Shop, kind: RecordTable) -> None:
     old, _ = shop.make(kind)
     deleting, going = Event(), Event()
 
@@ -158,7 +158,7 @@ def test_what_is_deleted_while_the_same_is_made_is_new(shop: Shop, kind: RecordK
     assert made[0] != old
 
 
-def test_the_same_at_once_under_one_key_is_made_once(shop: Shop, kind: RecordKind) -> None:
+def test_the_same_at_once_under_one_key_is_made_once(shop: Shop, kind: RecordTable) -> None:
     if kind is REFERENCES:
         shop.make(EMBEDDINGS)
 
@@ -168,7 +168,7 @@ def test_the_same_at_once_under_one_key_is_made_once(shop: Shop, kind: RecordKin
     assert sorted(created for _, created in made) == [False, False, False, True]
 
 
-def test_of_two_different_at_once_under_one_key_one_is_refused(shop: Shop, kind: RecordKind) -> None:
+def test_of_two_different_at_once_under_one_key_one_is_refused(shop: Shop, kind: RecordTable) -> None:
     if kind is REFERENCES:
         shop.make(EMBEDDINGS)
     before = shop.count(kind)

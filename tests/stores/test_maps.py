@@ -8,8 +8,8 @@ import pytest
 
 from consilience.errors import InvalidRequest, KeyReused, NotFound, QuotaExceeded, Unavailable
 from consilience.formats.map_files import MapFile
-from consilience.maps.api import fit
-from consilience.stores.blobs import Blobs
+from consilience.maps.api import fit_map
+from consilience.stores.blobs import BlobStore
 from consilience.stores.database import Database
 from consilience.stores.integrity import check_maps
 from consilience.stores.maps import MapRecords
@@ -17,18 +17,18 @@ from consilience.stores.records import Access
 from consilience.stores.retention import Retention
 
 ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-FILE = fit(ROWS, ROWS[:, :4], map={"kind": "low_rank", "rank": 2}).file()
-OTHER = fit(ROWS, ROWS[:, :3], map="ridge").file()
+FILE = fit_map(ROWS, ROWS[:, :4], map={"kind": "low_rank", "rank": 2}).file()
+OTHER = fit_map(ROWS, ROWS[:, :3], map="ridge").file()
 UNKNOWN = "map_" + "0" * 32
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path)
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path)
 
 
 @pytest.fixture
-def maps(database: Database, blobs: Blobs) -> MapRecords:
+def maps(database: Database, blobs: BlobStore) -> MapRecords:
     return MapRecords(database, blobs)
 
 
@@ -39,7 +39,7 @@ def equal(a: MapFile, b: MapFile) -> bool:
 def test_a_map_comes_back_with_its_weights(maps: MapRecords) -> None:
     stored, created = maps.add("mine", FILE)
     assert created
-    assert (stored.name, stored.card, stored.bytes) == ("mine", FILE.card, 4 * (5 * 2 + 2 + 2 * 4 + 4))
+    assert (stored.name, stored.model_card, stored.bytes) == ("mine", FILE.card, 4 * (5 * 2 + 2 + 2 * 4 + 4))
     assert maps.get(stored.id) == stored
     again, file = maps.open(stored.id)
     assert again == stored
@@ -76,7 +76,7 @@ def test_maps_are_listed_newest_first_and_by_name(maps: MapRecords) -> None:
         maps.page("nonsense", 5)
 
 
-def test_another_owner_sees_nothing_and_keeps_its_own(database: Database, blobs: Blobs) -> None:
+def test_another_owner_sees_nothing_and_keeps_its_own(database: Database, blobs: BlobStore) -> None:
     ana, bob = (MapRecords(database, blobs, Access(owner)) for owner in ("ana", "bob"))
     hers, _ = ana.add("mine", FILE)
     his, created = bob.add("mine", FILE)
@@ -87,7 +87,7 @@ def test_another_owner_sees_nothing_and_keeps_its_own(database: Database, blobs:
             call(hers.id)
 
 
-def test_a_quota_counts_maps(database: Database, blobs: Blobs) -> None:
+def test_a_quota_counts_maps(database: Database, blobs: BlobStore) -> None:
     maps = MapRecords(database, blobs, Access("ana", owner_bytes_limit=100))
     maps.add("mine", FILE)
     with pytest.raises(QuotaExceeded):
@@ -95,7 +95,7 @@ def test_a_quota_counts_maps(database: Database, blobs: Blobs) -> None:
     assert len(maps.page(None, 5).data) == 1
 
 
-def test_weights_go_with_the_last_map_that_names_them(maps: MapRecords, blobs: Blobs, database: Database) -> None:
+def test_weights_go_with_the_last_map_that_names_them(maps: MapRecords, blobs: BlobStore, database: Database) -> None:
     a, b = maps.add("a", FILE)[0], maps.add("b", FILE)[0]
     (digest,) = blobs.digests()
     assert Retention(database).named({digest}) == {digest}
@@ -107,7 +107,9 @@ def test_weights_go_with_the_last_map_that_names_them(maps: MapRecords, blobs: B
             maps.get(map_id)
 
 
-def test_weights_that_are_missing_or_damaged_are_told_and_found_by_the_doctor(maps: MapRecords, blobs: Blobs) -> None:
+def test_weights_that_are_missing_or_damaged_are_told_and_found_by_the_doctor(
+    maps: MapRecords, blobs: BlobStore
+) -> None:
     stored, _ = maps.add("mine", FILE)
     assert list(check_maps(maps, deep=True)) == []
     path = blobs.locate(next(blobs.digests()))
@@ -126,7 +128,7 @@ def test_weights_that_are_missing_or_damaged_are_told_and_found_by_the_doctor(ma
         assert (finding.kind, finding.subject) == ("damaged-map", stored.id)
 
 
-def test_a_map_that_cannot_be_written_leaves_no_record(maps: MapRecords, blobs: Blobs) -> None:
+def test_a_map_that_cannot_be_written_leaves_no_record(maps: MapRecords, blobs: BlobStore) -> None:
     broken = replace(FILE, tensors={**FILE.tensors, "0.bias": np.array([np.nan, 0], np.float32)})
     with pytest.raises(Exception, match="NaN"):
         maps.add("mine", broken)

@@ -58,7 +58,7 @@ def assert_equals_pairs(
         {
             "metrics": ["cknna", "second_order_cosine", "cycle_knn"],
             "layers": "all",
-            "null": {"method": "permutation", "draws": 20},
+            "null": {"method": "permutation", "permutations": 20},
         },
         {"metrics": ["svcca", "procrustes", "rsa", "linear_predictivity"], "null": "none", "concat": True},
         {
@@ -128,9 +128,9 @@ def test_distances_are_logarithms_and_a_picture_shows_near_models_near() -> None
     assert knn.distances[0][0] == 0.0
     assert angle.distances[0][1] == angle.cells[0].value
     (picture,) = knn.pictures
-    assert (picture.method, len(picture.places)) == ("mds", 4)
-    assert [place.label for place in picture.places] == list(MODELS)
-    wanted, drawn = squareform(knn.distances), pdist([(place.x, place.y) for place in picture.places])
+    assert (picture.method, len(picture.coordinates)) == ("mds", 4)
+    assert [place.label for place in picture.coordinates] == list(MODELS)
+    wanted, drawn = squareform(knn.distances), pdist([(place.x, place.y) for place in picture.coordinates])
     assert picture.stress == pytest.approx(np.sqrt(((drawn - wanted) ** 2).sum() / (wanted**2).sum()))
     assert picture.stress < 0.5
     tree = leaves_list(linkage(wanted, "average", optimal_ordering=True))
@@ -141,7 +141,7 @@ def test_rows_against_columns_have_distances_and_no_picture() -> None:
     matrix = study(MODELS, OTHERS, metrics="mutual_knn", interval=None).matrices[0]
     assert matrix.distances is not None
     assert (len(matrix.distances), len(matrix.distances[0])) == (4, 3)
-    assert (matrix.pictures, matrix.order) == ((), None)
+    assert (matrix.layouts, matrix.dendrogram_order) == ((), None)
 
 
 def test_an_undefined_model_says_why_in_its_cells_and_is_left_out_of_the_picture() -> None:
@@ -153,9 +153,9 @@ def test_an_undefined_model_says_why_in_its_cells_and_is_left_out_of_the_picture
         assert (cell.status, cell.value, cell.p_holm) == ("undefined", None, None)
         assert cell.reason is not None
         assert cell.reason.code == "constant-rows"
-    assert matrix.order is not None
-    assert "constant" not in matrix.order
-    assert "constant" in matrix.pictures[0].warnings[0]
+    assert matrix.dendrogram_order is not None
+    assert "constant" not in matrix.dendrogram_order
+    assert "constant" in matrix.layouts[0].warnings[0]
     assert matrix.distances is not None
     assert matrix.distances[4][:4] == (None,) * 4
 
@@ -170,13 +170,13 @@ def test_models_without_any_similarity_are_drawn_far_apart() -> None:
     matrix = study(models, metrics=[{"metric": "mutual_knn", "k": 2}], interval=None).matrices[0]
     assert matrix.distances is not None
     assert (matrix.distances[0][1], matrix.distances[0][2]) == (0.0, None)
-    assert "as far apart" in matrix.pictures[0].warnings[0]
+    assert "as far apart" in matrix.layouts[0].warnings[0]
 
 
 def test_umap_says_which_extra_it_lacks_or_places_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consilience.studies.analysis.is_umap_installed", lambda: False)
-    picture = study(MODELS, metrics="mutual_knn", interval=None, umap=True).matrices[0].pictures[1]
-    assert (picture.method, picture.places) == ("umap", ())
+    picture = study(MODELS, metrics="mutual_knn", interval=None, umap=True).matrices[0].layouts[1]
+    assert (picture.method, picture.coordinates) == ("umap", ())
     assert picture.reason is not None
     assert picture.reason.code == "missing-extra"
 
@@ -191,15 +191,15 @@ rng = np.random.default_rng(0)
 latents = rng.normal(size=(2, 60, 4))
 models = {f"{i % 2} {i}": latents[i % 2] + 0.3 * rng.normal(size=(60, 4)) for i in range(14)}
 matrix = study(models, metrics="cka", interval=None, null="none", umap=True).matrices[0]
-mds, umap = matrix.pictures
+mds, umap = matrix.layouts
 for picture in (mds, umap):
-    assert [place.label for place in picture.places] == list(models), picture
-    at = np.array([(place.x, place.y) for place in picture.places])
+    assert [place.label for place in picture.coordinates] == list(models), picture
+    at = np.array([(place.x, place.y) for place in picture.coordinates])
     apart = np.linalg.norm(at[:, None] - at, axis=2)
     near = np.where(np.eye(14, dtype=bool), np.inf, apart).argmin(axis=1)
     assert (near % 2 == np.arange(14) % 2).all(), (picture.method, near)
 assert (mds.method, umap.method, umap.reason) == ("mds", "umap", None)
-assert [label[0] for label in matrix.order] in (["0"] * 7 + ["1"] * 7, ["1"] * 7 + ["0"] * 7)
+assert [label[0] for label in matrix.dendrogram_order] in (["0"] * 7 + ["1"] * 7, ["1"] * 7 + ["0"] * 7)
 """
     env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "ignore"}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=env)
@@ -228,7 +228,7 @@ def test_metrics_agree_as_far_as_they_rank_the_cells_alike() -> None:
         ),
         ({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, {}, TooFewRows, "3 rows"),
         (MODELS, {"trends": [{"by": "params"}]}, InvalidRequest, "4 of 4 models have no number 'params'"),
-        (MODELS, {"trends": [{"by": "width", "against": "nobody"}]}, InvalidRequest, "no model 'nobody'"),
+        (MODELS, {"trends": [{"by": "width", "reference": "nobody"}]}, InvalidRequest, "no model 'nobody'"),
         (MODELS, {"factors": [{"by": "depth"}]}, InvalidRequest, "have the same level"),
         (
             MODELS,

@@ -89,7 +89,7 @@ def test_a_trend_of_the_columns_needs_their_numbers() -> None:
         ROWS,
         COLUMNS,
         metadata={c: {"vtab": i} for i, c in enumerate(COLUMNS)},
-        trends=[{"by": "vtab", "of": "columns"}],
+        trends=[{"by": "vtab", "side": "columns"}],
         **KNN,
     )
     assert [point.y for point in found.trends[0].points] == pytest.approx(values(found).mean(axis=0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from consilience.contract.upgrades import UpgradeReport, Way
+from consilience.contract.upgrades import Strategy, UpgradeReport
 from consilience.errors import (
     ConsilienceError,
     InvalidRequest,
@@ -17,8 +17,8 @@ from consilience.errors import (
     UnknownLayer,
     UnpairedSides,
 )
-from consilience.numerics.regression.evaluation import split_held_out
-from consilience.upgrades.api import report
+from consilience.numerics.regression.evaluation import draw_held_out
+from consilience.upgrades.api import upgrade_report
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 
@@ -58,12 +58,12 @@ def shuffled(rows: np.ndarray, share: float) -> np.ndarray:
     return out
 
 
-def way(found: UpgradeReport, name: str) -> Way:
-    return next(one for one in found.ways if one.name == name)
+def way(found: UpgradeReport, name: str) -> Strategy:
+    return next(one for one in found.strategies if one.name == name)
 
 
 def best(found: UpgradeReport) -> float:
-    return max(one.recall.value for one in found.ways if one.kind in ("keep", "adapt"))
+    return max(one.recall.value for one in found.strategies if one.kind in ("keep", "adapt"))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -87,23 +87,23 @@ def shares(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def test_the_same_space_is_kept() -> None:
-    found = report(space(), space())
-    assert (found.verdict.word, found.verdict.way, found.verdict.clear) == ("keep", "keep", True)
+    found = upgrade_report(space(), space())
+    assert (found.verdict.recommendation, found.verdict.strategy, found.verdict.conclusive) == ("keep", "keep", True)
     assert found.agreement.shared.value == way(found, "keep").recall.value == 1
     assert found.worst_documents[0].shared == 10
 
 
 def test_a_rotated_space_is_adapted() -> None:
-    found = report(space(), rotate(space()))
-    assert (found.verdict.word, found.verdict.way) == ("adapt", "adapt:procrustes")
+    found = upgrade_report(space(), rotate(space()))
+    assert (found.verdict.recommendation, found.verdict.strategy) == ("adapt", "adapt:procrustes")
     assert found.agreement.shared.value == pytest.approx(1, abs=1e-3)
     assert way(found, "keep").recall.value < 0.3
     assert way(found, "adapt:procrustes").recall.value == pytest.approx(1, abs=0.01)
 
 
 def test_unrelated_spaces_are_embedded_anew() -> None:
-    found = report(space(), np.random.default_rng(5).normal(size=(600, 16)).astype(np.float32))
-    assert found.verdict.word == "re-embed"
+    found = upgrade_report(space(), np.random.default_rng(5).normal(size=(600, 16)).astype(np.float32))
+    assert found.verdict.recommendation == "re_embed"
     assert found.agreement.shared.value == pytest.approx(found.agreement.chance, abs=0.01)
 
 
@@ -117,31 +117,31 @@ def test_unrelated_spaces_are_embedded_anew() -> None:
     ids=["noise", "shuffled rows", "dropped dimensions"],
 )
 def test_more_damage_is_ranked_lower(damaged: list[np.ndarray]) -> None:
-    found = [report(space(), new, maps=["procrustes"]) for new in damaged]
+    found = [upgrade_report(space(), new, maps=["procrustes"]) for new in damaged]
     agreements = [one.agreement.shared.value for one in found]
     recalls = [way(one, "adapt:procrustes").recall.value for one in found]
     assert agreements == sorted(agreements, reverse=True)
     assert recalls == sorted(recalls, reverse=True)
-    words = [one.verdict.word for one in found]
+    words = [one.verdict.recommendation for one in found]
     assert words[0] == "adapt"
-    assert words[-1] == "re-embed"
+    assert words[-1] == "re_embed"
     assert words == sorted(words)  # adapt comes before re-embed
 
 
 def test_rows_that_changed_places_are_those_listed_as_changed_most() -> None:
     old = space()
     moved = set(np.random.default_rng(3).permutation(600)[:60].tolist())
-    found = report(old, shuffled(old, 0.1), worst=30)
+    found = upgrade_report(old, shuffled(old, 0.1), worst=30)
     assert sum(changed.row in moved for changed in found.worst_documents) >= 28
 
 
 def test_every_figure_is_that_of_exact_searches(docs: np.ndarray, code: np.ndarray) -> None:
     old, new, q_old, q_new = docs[:, 4], docs[:, 6], code[:, 4], code[:, 6]
-    found = report(old, new, queries=(q_old, q_new), maps=[], judgements={str(row): [row] for row in range(512)})
+    found = upgrade_report(old, new, queries=(q_old, q_new), maps=[], qrels={str(row): [row] for row in range(512)})
     wanted, today, kept = flat(q_new, new, 10), flat(q_old, old, 10), flat(q_new, old, 10)
     for name, ids in (("re_embed", wanted), ("old", today), ("keep", kept)):
         assert way(found, name).recall.value == pytest.approx(shares(ids, wanted).mean())
-        judged = way(found, name).judged
+        judged = way(found, name).relevant_recall
         assert judged is not None
         assert judged.value == (ids == np.arange(512)[:, None]).any(axis=1).mean()
     everyone = np.arange(512)
@@ -153,13 +153,13 @@ def test_every_figure_is_that_of_exact_searches(docs: np.ndarray, code: np.ndarr
 
 
 def test_recall_through_a_map_is_that_of_the_same_map_and_an_exact_search(docs: np.ndarray) -> None:
-    from consilience.maps.api import fit
+    from consilience.maps.api import fit_map
 
     old, new = docs[:, 5, :48], docs[:, 6, :48]
-    held = np.flatnonzero(split_held_out(512, 0.2, 0))
-    found = report(old, new, maps=["procrustes"])
-    assert found.queries.asked == len(held) == 103
-    translated = fit(new, old, map="procrustes").apply(new[held])
+    held = np.flatnonzero(draw_held_out(512, 0.2, 0))
+    found = upgrade_report(old, new, maps=["procrustes"])
+    assert found.queries.used == len(held) == 103
+    translated = fit_map(new, old, map="procrustes").apply(new[held])
     expected = shares(flat(translated, old, 10, held), flat(new[held], new, 10, held)).mean()
     assert way(found, "adapt:procrustes").recall.value == pytest.approx(expected, abs=1e-3)
 
@@ -167,23 +167,23 @@ def test_recall_through_a_map_is_that_of_the_same_map_and_an_exact_search(docs: 
 def test_documents_held_out_leave_no_trace_in_a_map() -> None:
     old, new = space(), noisy(rotate(space()), 0.2)
     other = new.copy()
-    held = split_held_out(600, 0.2, 0)
+    held = draw_held_out(600, 0.2, 0)
     other[held] = np.random.default_rng(7).normal(size=other[held].shape)
     maps = ["procrustes", "ridge"]
-    before, after = report(old, new, maps=maps), report(old, other, maps=maps)
-    assert [one.fitted for one in before.ways] == [one.fitted for one in after.ways]
-    assert before.ways != after.ways
+    before, after = upgrade_report(old, new, maps=maps), upgrade_report(old, other, maps=maps)
+    assert [one.fitted for one in before.strategies] == [one.fitted for one in after.strategies]
+    assert before.strategies != after.strategies
 
 
 def test_the_update_gain_is_that_of_the_literature(docs: np.ndarray, code: np.ndarray) -> None:
-    found = report(
+    found = upgrade_report(
         docs[:, 4],
         docs[:, 6],
         queries=(code[:, 4], code[:, 6]),
         maps=[],
-        judgements={str(row): [row] for row in range(512)},
+        qrels={str(row): [row] for row in range(512)},
     )
-    new, old, kept = (way(found, name).judged for name in ("re_embed", "old", "keep"))
+    new, old, kept = (way(found, name).relevant_recall for name in ("re_embed", "old", "keep"))
     gain = way(found, "keep").gain
     assert new is not None
     assert old is not None
@@ -197,14 +197,14 @@ def test_the_update_gain_is_that_of_the_literature(docs: np.ndarray, code: np.nd
 
 
 def test_a_new_model_that_finds_less_is_not_swapped_to(docs: np.ndarray, code: np.ndarray) -> None:
-    found = report(
+    found = upgrade_report(
         docs[:, 6],
         docs[:, 4],
         queries=(code[:, 6], code[:, 4]),
         maps=[],
-        judgements={str(row): [row] for row in range(512)},
+        qrels={str(row): [row] for row in range(512)},
     )
-    assert (found.verdict.word, found.verdict.way) == ("keep", "old")
+    assert (found.verdict.recommendation, found.verdict.strategy) == ("keep", "old")
     assert found.verdict.text.startswith("Keep the old model and its index.")
 
 
@@ -212,13 +212,15 @@ def test_intervals_hold_what_all_splits_agree_on(docs: np.ndarray) -> None:
     """Over 30 splits of real layers: at 0.95 more than five would miss once in 300 times."""
     old, new = docs[:, 4, :48], docs[:, 6, :48]
     with threadpool_limits(1):  # matrices so small are waited for longer than they are multiplied
-        found = [report(old, new, maps=["procrustes"], worst=0, sample=103, seed=seed) for seed in range(30)]
+        found = [
+            upgrade_report(old, new, maps=["procrustes"], worst=0, max_queries=103, seed=seed) for seed in range(30)
+        ]
     for name in ("old", "keep", "adapt:procrustes"):
         recalls = [way(one, name).recall for one in found]
         middle = np.mean([recall.value for recall in recalls])
         assert sum(recall.low <= middle <= recall.high for recall in recalls) >= 25
     agreements = [one.agreement.shared for one in found]
-    everyone = report(old, new, maps=[]).agreement.shared.value
+    everyone = upgrade_report(old, new, maps=[]).agreement.shared.value
     assert sum(shared.low <= everyone <= shared.high for shared in agreements) >= 25
 
 
@@ -226,8 +228,8 @@ def test_items_are_called_by_their_ids_and_paired_by_them() -> None:
     old, ids = space(), [f"doc-{row}" for row in range(600)]
     order = np.random.default_rng(8).permutation(600)[:500]
     new_ids = [ids[row] for row in order]
-    found = report(old, rotate(old)[order], ids=(ids, new_ids), pairing="id")
-    assert (found.n, found.pairing.dropped_a, found.verdict.word) == (500, 100, "adapt")
+    found = upgrade_report(old, rotate(old)[order], ids=(ids, new_ids), pairing="id")
+    assert (found.n, found.pairing.dropped_a, found.verdict.recommendation) == (500, 100, "adapt")
     assert found.worst_documents[0].item.startswith("doc-")
     assert all(one.item.startswith("doc-") for one in found.worst_documents[0].old)
 
@@ -235,50 +237,50 @@ def test_items_are_called_by_their_ids_and_paired_by_them() -> None:
 def test_judgements_name_queries_and_documents_by_id_and_only_judged_queries_ask() -> None:
     old, queries = space(), space(80)
     ids, query_ids = [f"d{row}" for row in range(600)], [f"q{row}" for row in range(80)]
-    judgements = {f"q{row}": [f"d{row}", f"d{row}"] for row in range(20)}
-    found = report(
+    qrels = {f"q{row}": [f"d{row}", f"d{row}"] for row in range(20)}
+    found = upgrade_report(
         old,
         rotate(old),
         queries=(queries, rotate(queries)),
-        judgements=judgements,
+        qrels=qrels,
         ids=(ids, None),
         query_ids=(query_ids, None),
     )
-    assert (found.queries.source, found.queries.asked, found.queries.available) == ("queries", 20, 20)
-    assert {changed.item for changed in found.worst_queries} <= set(judgements)
+    assert (found.queries.source, found.queries.used, found.queries.available) == ("queries", 20, 20)
+    assert {changed.item for changed in found.worst_queries} <= set(qrels)
 
 
 def test_documents_of_one_group_are_no_answers_to_each_other() -> None:
     old = np.repeat(space(120), 5, axis=0) + np.float32(0.01) * space(600)
     groups = [f"g{row // 5}" for row in range(600)]
-    found = report(old, rotate(old), groups=(groups, None))
+    found = upgrade_report(old, rotate(old), groups=(groups, None))
     for changed in found.worst_documents:
         assert all(one.row // 5 != changed.row // 5 for one in (*changed.old, *changed.new))
 
 
 def test_models_of_other_dimensions_cannot_be_asked_as_they_are() -> None:
-    found = report(space(dim=16), rotate(space(dim=16))[:, :12])
-    assert [one.name for one in found.ways] == ["re_embed", "old", "adapt:procrustes", "adapt:ridge"]
+    found = upgrade_report(space(dim=16), rotate(space(dim=16))[:, :12])
+    assert [one.name for one in found.strategies] == ["re_embed", "old", "adapt:procrustes", "adapt:ridge"]
 
 
 def test_no_map_is_tried_where_none_is_asked_for() -> None:
-    found = report(space(), rotate(space())[:, :12], maps=[])
-    assert [one.name for one in found.ways] == ["re_embed", "old"]
-    assert (found.verdict.word, found.verdict.best) == ("re-embed", None)
+    found = upgrade_report(space(), rotate(space())[:, :12], maps=[])
+    assert [one.name for one in found.strategies] == ["re_embed", "old"]
+    assert (found.verdict.recommendation, found.verdict.best) == ("re_embed", None)
 
 
 def test_that_documents_stand_in_for_queries_is_said() -> None:
-    assert "stand in for them" in report(space(), space()).warnings[0]
-    assert report(space(), space(), queries=(space(50), space(50))).warnings == ()
+    assert "stand in for them" in upgrade_report(space(), space()).warnings[0]
+    assert upgrade_report(space(), space(), queries=(space(50), space(50))).warnings == ()
 
 
 def test_fewer_documents_than_dimensions_are_warned_of(docs: np.ndarray) -> None:
-    found = report(docs[:60, 5, :64], docs[:60, 6, :64])
+    found = upgrade_report(docs[:60, 5, :64], docs[:60, 6, :64])
     assert any("fewer than the 64 dimensions" in warning for warning in found.warnings)
 
 
 def test_a_report_is_the_same_twice_and_comes_back_from_json() -> None:
-    first, second = (report(space(), noisy(rotate(space()), 0.2)) for _ in range(2))
+    first, second = (upgrade_report(space(), noisy(rotate(space()), 0.2)) for _ in range(2))
     assert first.model_copy(update={"timings_s": {}}) == second.model_copy(update={"timings_s": {}})
     assert UpgradeReport.model_validate_json(first.model_dump_json(by_alias=True)) == first
 
@@ -307,21 +309,21 @@ QUERIES = (space(50), space(50))
         (NonFiniteValues, "row 3, column 4", (space(), space(), {"queries": (space(50), HOLES[:50])})),
         (TooFewRows, "left to train on", (space(5), space(5), {"k": 1})),
         (InvalidRequest, "at most 29 neighbours", (space(30), space(30), {"k": 30})),
-        (InvalidRequest, "judgements` are about queries", (space(), space(), {"judgements": {"0": [1]}})),
+        (InvalidRequest, "qrels` are about queries", (space(), space(), {"qrels": {"0": [1]}})),
         (
             InvalidRequest,
             "'700', which is none of the documents: there are rows 0 to 599",
-            (space(), space(), {"queries": QUERIES, "judgements": {"0": [700]}}),
+            (space(), space(), {"queries": QUERIES, "qrels": {"0": [700]}}),
         ),
         (
             InvalidRequest,
             "'q9', which is none of the queries: there are rows 0 to 49",
-            (space(), space(), {"queries": QUERIES, "judgements": {"q9": [1]}}),
+            (space(), space(), {"queries": QUERIES, "qrels": {"q9": [1]}}),
         ),
         (
             TooFewRows,
             "Too few queries have judgements that name a document: 1",
-            (space(), space(), {"queries": QUERIES, "judgements": {"0": [1]}}),
+            (space(), space(), {"queries": QUERIES, "qrels": {"0": [1]}}),
         ),
         (InvalidRequest, "needs ids on both sides", (space(), space(), {"pairing": "id"})),
         (InvalidRequest, "anchors", (space(), space(), {"maps": [{"kind": "relative", "anchors": 5000}]})),
@@ -333,4 +335,4 @@ def test_what_cannot_be_reported_on_is_refused_with_its_place(
 ) -> None:
     old, new, fields = arguments
     with pytest.raises(error, match=words.replace("(", r"\(")):
-        report(old, new, **fields)
+        upgrade_report(old, new, **fields)

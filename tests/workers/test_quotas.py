@@ -15,27 +15,27 @@ from consilience.contract.keys import DEFAULT_OWNER, Scope
 from consilience.contract.maps import MapRequest
 from consilience.errors import QuotaExceeded
 from consilience.formats.files import FormatLimits, from_vectors
-from consilience.maps.api import fit
-from consilience.stores.blobs import Blobs
-from consilience.stores.checkpoints import Partials
+from consilience.maps.api import fit_map
+from consilience.stores.blobs import BlobStore
+from consilience.stores.checkpoints import CheckpointStore
 from consilience.stores.database import Database
-from consilience.stores.datasets import DatasetRecords, DatasetShelf
-from consilience.stores.embeddings import EmbeddingRecords, SetShelf
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.datasets import DatasetRecords, DatasetRepository
+from consilience.stores.embeddings import EmbeddingRecords, EmbeddingRepository
+from consilience.stores.graph_cache import DiskCache
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
-from consilience.stores.records import EVERYTHING, Access
+from consilience.stores.records import ALL_OWNERS, Access
 from consilience.stores.references import ReferenceRecords
 from workers import tasks
-from workers.attempts import Attempts, Tracing
-from workers.context import Workshop
+from workers.attempts import AttemptRunner, Tracing
+from workers.context import WorkerContext
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PLAN = Plan(n=40, dim_a=4, dim_b=4, cells=1, flops=1.0, bytes=1, seconds=0.0)
 ROWS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
-MAP = fit(ROWS, ROWS, map="procrustes").file()
+MAP = fit_map(ROWS, ROWS, map="procrustes").file()
 PIXELS = {"model": "baseline:pixels?size=4", "dataset": "scenes:n=40", "view": "image"}
 MADE = ("map", "translation", "extraction", "found", "side", "dataset")
 
@@ -44,7 +44,7 @@ MADE = ("map", "translation", "extraction", "found", "side", "dataset")
 class Bench:
     """An owner with a set, a map and a dataset, and a worker that does its jobs here and now."""
 
-    workshop: Workshop
+    workshop: WorkerContext
     owner: str
 
     @property
@@ -53,10 +53,10 @@ class Bench:
 
     def fill(self) -> None:
         shop = self.workshop
-        sets = SetShelf(EmbeddingRecords(shop.database, self.access), shop.blobs, shop.data_dir)
+        sets = EmbeddingRepository(EmbeddingRecords(shop.database, self.access), shop.blobs, shop.data_dir)
         sets.keep(from_vectors(ROWS.tolist(), FormatLimits()), "rows", {})
         MapRecords(shop.database, shop.blobs, self.access).add("map", MAP)
-        datasets = DatasetShelf(DatasetRecords(shop.database, self.access), shop.blobs, shop.data_dir)
+        datasets = DatasetRepository(DatasetRecords(shop.database, self.access), shop.blobs, shop.data_dir)
         datasets.keep_builtin(BuiltinRequest(builtin=PIXELS["dataset"]))
 
     def request(self, what: str) -> tuple[JobKind, dict[str, Any]]:
@@ -82,7 +82,7 @@ class Bench:
         jobs, (kind, request) = JobRecords(database, self.access), self.request(what)
         job = jobs.add(kind, request, PLAN, ()).job
         task = functools.partial(tasks.run, workshop=self.workshop)
-        assert Attempts(Leases(database), task, "w", Tracing("align", lambda _: None)).run((job.id, 1)) == 0
+        assert AttemptRunner(Leases(database), task, "w", Tracing("align", lambda _: None)).run((job.id, 1)) == 0
         return jobs.get(job.id)
 
     def contents(self) -> tuple[int, list[str]]:
@@ -101,14 +101,14 @@ class Bench:
 @pytest.fixture(params=["ana", DEFAULT_OWNER])
 def bench(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Bench:
     """Also of an owner who is called as everybody is where there are no keys."""
-    workshop = Workshop(
+    workshop = WorkerContext(
         database,
         tmp_path,
-        EmbeddingRecords(database, EVERYTHING),
-        ReferenceRecords(database, EVERYTHING),
-        Blobs(tmp_path),
-        Graphs(tmp_path, 2**20),
-        Partials(tmp_path),
+        EmbeddingRecords(database, ALL_OWNERS),
+        ReferenceRecords(database, ALL_OWNERS),
+        BlobStore(tmp_path),
+        DiskCache(tmp_path, 2**20),
+        CheckpointStore(tmp_path),
     )
     bench = Bench(workshop, request.param)
     bench.fill()

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from consilience.formats.map_files import dump_map
-from consilience.maps.api import Map, fit, load
+from consilience.maps.api import Map, fit_map, load_map
 from service.routes.maps import CARD_LIMIT_BYTES
 from tests.service.servers import Server, assert_problem, npy, rows, running_beside, running_service, upload
 from tests.workers.yard import wait_for
@@ -58,16 +58,16 @@ def own(busy_client: httpx2.Client, stored: dict[str, Any], tmp_path_factory: py
     assert answer.headers["content-type"] == MAP_TYPE
     path = tmp_path_factory.mktemp("map") / "map.safetensors"
     path.write_bytes(answer.content)
-    return load(path)
+    return load_map(path)
 
 
 def test_the_map_of_a_job_is_that_of_the_library(own: Map, stored: dict[str, Any], sides: tuple[str, str]) -> None:
-    here = fit(X, Y, map="ridge", seed=3)
+    here = fit_map(X, Y, map="ridge", seed=3)
     assert own.card.digest == here.card.digest
     assert own.card.evaluation == here.card.evaluation
     assert (own.card.a.id, own.card.a.model, own.card.b.model) == (sides[0], "old-model", "new-model")
     assert own.card.a.digest == here.card.a.digest
-    assert stored["card"]["digest"] == here.card.digest
+    assert stored["model_card"]["digest"] == here.card.digest
     assert stored["name"] == "ridge old to new"
 
 
@@ -84,7 +84,7 @@ def test_vectors_over_http_are_translated_as_here(
     made = ask(busy_client, sides, map=choice).json()["result"]
     answer = busy_client.post(made["links"]["apply"], json={"vectors": X[:3].tolist()})
     assert answer.status_code == 200, answer.text
-    assert np.array(answer.json()["vectors"]) == pytest.approx(fit(X, Y, map=choice).apply(X[:3]), abs=1e-6)
+    assert np.array(answer.json()["vectors"]) == pytest.approx(fit_map(X, Y, map=choice).apply(X[:3]), abs=1e-6)
 
 
 def test_one_vector_alone_is_translated(busy_client: httpx2.Client, stored: dict[str, Any], own: Map) -> None:
@@ -116,7 +116,7 @@ def test_the_set_that_a_map_leads_to_is_refused_by_the_job(
 
 
 def test_a_file_that_was_fitted_elsewhere_is_kept_and_kept_once(client: httpx2.Client, tmp_path: Path) -> None:
-    fit(X, Y, map={"kind": "mlp", "epochs": 2, "hidden": 16}).save(tmp_path / "map.safetensors")
+    fit_map(X, Y, map={"kind": "mlp", "epochs": 2, "hidden": 16}).save(tmp_path / "map.safetensors")
     data = (tmp_path / "map.safetensors").read_bytes()
     answer = client.post("/v1/maps", params={"name": "mine"}, content=data, headers={"content-type": MAP_TYPE})
     assert answer.status_code == 201, answer.text
@@ -126,11 +126,11 @@ def test_a_file_that_was_fitted_elsewhere_is_kept_and_kept_once(client: httpx2.C
     again = client.post("/v1/maps", params={"name": "mine"}, content=data, headers={"content-type": MAP_TYPE})
     assert (again.status_code, again.json()) == (200, made)
     vectors = client.post(made["links"]["apply"], json={"vectors": X[:2].tolist()}).json()["vectors"]
-    assert np.array(vectors) == pytest.approx(load(tmp_path / "map.safetensors").apply(X[:2]), abs=1e-5)
+    assert np.array(vectors) == pytest.approx(load_map(tmp_path / "map.safetensors").apply(X[:2]), abs=1e-5)
 
 
 def test_a_file_that_is_no_map_leaves_nothing(client: httpx2.Client, server: Server, tmp_path: Path) -> None:
-    fit(X, Y).save(tmp_path / "map.safetensors")
+    fit_map(X, Y).save(tmp_path / "map.safetensors")
     data = bytearray((tmp_path / "map.safetensors").read_bytes())
     data[-1] ^= 1
     before = server.contents()
@@ -212,7 +212,7 @@ def test_a_set_that_a_waiting_map_needs_stays_and_can_go_when_it_is_canceled(cli
 
 
 def test_a_map_that_a_waiting_translation_needs_stays_and_can_go_when_it_is_canceled(client: httpx2.Client) -> None:
-    content = b"".join(dump_map(fit(X, X, map="procrustes").file()))
+    content = b"".join(dump_map(fit_map(X, X, map="procrustes").file()))
     kept = client.post("/v1/maps?name=held", content=content, headers={"content-type": MAP_TYPE}).json()
     job = client.post(kept["links"]["apply"], json={"embedding": upload(client, X)["id"]}).json()
     assert job["status"] == "queued"
@@ -224,12 +224,12 @@ def test_a_map_that_a_waiting_translation_needs_stays_and_can_go_when_it_is_canc
 
 def with_card(**changes: Any) -> bytes:
     """A map's file, whose card says something else."""
-    file = fit(X, X, map="procrustes").file()
+    file = fit_map(X, X, map="procrustes").file()
     return b"".join(dump_map(replace(file, card=file.card.model_copy(update=changes))))
 
 
 def test_a_card_that_no_fit_would_write_is_refused(client: httpx2.Client, server: Server) -> None:
-    side, deep = fit(X, X, map="procrustes").file().card.b, {}
+    side, deep = fit_map(X, X, map="procrustes").file().card.b, {}
     for _ in range(40):
         deep = {"deeper": deep}
     before = server.contents()
@@ -247,7 +247,7 @@ def test_a_card_that_no_fit_would_write_is_refused(client: httpx2.Client, server
 
 
 def test_the_longest_card_of_a_fit_is_taken(client: httpx2.Client) -> None:
-    file = fit(X, Y, map="mlp", recall_at=tuple(range(1, 17)), metadata={"x": "y" * 8000}).file()
+    file = fit_map(X, Y, map="mlp", recall_at=tuple(range(1, 17)), metadata={"x": "y" * 8000}).file()
     assert len(file.card.model_dump_json()) < CARD_LIMIT_BYTES / 2
     answer = client.post("/v1/maps?name=long", content=b"".join(dump_map(file)), headers={"content-type": MAP_TYPE})
     assert answer.status_code == 201, answer.text

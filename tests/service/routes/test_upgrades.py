@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from consilience.contract.upgrades import UpgradeReport
-from consilience.upgrades.api import report
+from consilience.upgrades.api import upgrade_report
 from tests.service.servers import assert_problem, upload
 
 N, DIM = 60, 6
@@ -32,7 +32,7 @@ def finished(busy_client: httpx2.Client) -> dict[str, Any]:
         "old": {"vectors": OLD.tolist(), "ids": IDS},
         "new": {"vectors": NEW.tolist(), "ids": IDS},
         "queries": {"old": {"vectors": OLD[:20].tolist()}, "new": {"vectors": NEW[:20].tolist()}},
-        "judgements": {str(row): [IDS[row]] for row in range(20)},
+        "qrels": {str(row): [IDS[row]] for row in range(20)},
         "maps": "procrustes",
         "k": 3,
     }
@@ -46,8 +46,8 @@ def finished(busy_client: httpx2.Client) -> dict[str, Any]:
 def test_the_report_of_a_job_is_that_of_the_library(busy_client: httpx2.Client, sides: dict[str, Any]) -> None:
     job = busy_client.post("/v1/upgrades", json={**sides, "k": 3, "seed": 5}, headers=WAIT).json()
     found = UpgradeReport.model_validate(job["result"])
-    here = report(OLD, NEW, k=3, seed=5)
-    assert (found.ways, found.agreement, found.verdict) == (here.ways, here.agreement, here.verdict)
+    here = upgrade_report(OLD, NEW, k=3, seed=5)
+    assert (found.strategies, found.agreement, found.verdict) == (here.strategies, here.agreement, here.verdict)
     assert found.worst_documents == here.worst_documents
     assert (found.old.digest, found.new.digest) == (here.old.digest, here.new.digest)
     assert (found.old.id, found.old.name) == (sides["old"]["embedding"], "old model")
@@ -56,8 +56,8 @@ def test_the_report_of_a_job_is_that_of_the_library(busy_client: httpx2.Client, 
 
 def test_vectors_queries_and_judgements_in_the_request_are_read(finished: dict[str, Any]) -> None:
     result = finished["result"]
-    assert (result["queries"]["source"], result["queries"]["asked"]) == ("queries", 20)
-    assert {way["name"]: way["judged"]["value"] for way in result["ways"]}["re_embed"] == 1
+    assert (result["queries"]["source"], result["queries"]["used"]) == ("queries", 20)
+    assert {way["name"]: way["relevant_recall"]["value"] for way in result["strategies"]}["re_embed"] == 1
     assert finished["request"]["queries"]["old"]["embedding"].startswith("emb_")
     assert result["improvement"]["value"] == 0
 
@@ -138,8 +138,8 @@ WITH_IDS = {name: side | {"ids": list(range(N))} for name, side in BOTH.items()}
         ({**BOTH, "maps": ["ridge", {"kind": "low_rank", "rank": 7}]}, 422, "invalid-request", "/maps/1/rank"),
         ({**BOTH, "layers": {"new": "9"}}, 422, "unknown-layer", "/layers/new"),
         ({**BOTH, "pairing": "id"}, 422, "invalid-request", "/pairing"),
-        ({**BOTH, "judgements": {"0": ["1"]}}, 422, "invalid-request", None),
-        ({**BOTH, "judgements": {str(row): ["1"] for row in range(9000)}}, 422, "invalid-request", None),
+        ({**BOTH, "qrels": {"0": ["1"]}}, 422, "invalid-request", None),
+        ({**BOTH, "qrels": {str(row): ["1"] for row in range(9000)}}, 422, "invalid-request", None),
         ({**BOTH, "queries": {**QUERIES, "old": inline(OLD[:9, :4])}}, 422, "invalid-shape", "/queries/old"),
         ({**BOTH, "queries": {**QUERIES, "old": inline(OLD[:8])}}, 422, "unpaired-sides", "/queries/new"),
         (WITH_IDS | {"queries": QUERIES, "pairing": "id"}, 422, "invalid-request", "/pairing"),
@@ -156,7 +156,7 @@ def test_what_cannot_be_reported_on_is_refused_with_its_place(
 
 
 def test_what_only_the_ids_can_tell_fails_the_job(busy_client: httpx2.Client) -> None:
-    body = {**BOTH, "queries": QUERIES, "judgements": {"0": ["700"], "1": ["1"]}, "k": 3}
+    body = {**BOTH, "queries": QUERIES, "qrels": {"0": ["700"], "1": ["1"]}, "k": 3}
     job = busy_client.post("/v1/upgrades", json=body, headers=WAIT).json()
     assert job["status"] == "failed"
     assert "'700', which is none of the documents" in job["error"]["detail"]
