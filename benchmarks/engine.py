@@ -132,7 +132,7 @@ def measure_grid(_folder: str) -> dict[str, object]:
     from consilience.scoring import score
 
     a, b = _views(GRID_N, GRID_LAYERS)
-    options = {"null": {"method": "permutation", "draws": GRID_DRAWS}, "interval": None, "layers": "all"}
+    options = {"null": {"method": "permutation", "permutations": GRID_DRAWS}, "interval": None, "layers": "all"}
     seconds = _time(lambda: score(a, b, metrics="mutual_knn", **options))
     x, y = (torch.nn.functional.normalize(torch.from_numpy(side[:, 0])) for side in (a, b))
     call = _time(lambda: dense.mutual_knn(x, y, K), rounds=20)

@@ -43,7 +43,7 @@ def level_of(data: Data, indices: range, seed: int = 0) -> list[dict[str, Findin
             entry.metric: _find_p(entry)
             for names, draws in data.parts()
             for entry in score(
-                *data.sample(index, seed), metrics=names, interval=None, null={"draws": draws}, seed=index
+                *data.sample(index, seed), metrics=names, interval=None, null={"permutations": draws}, seed=index
             ).scores
         }
         for index in indices
@@ -67,7 +67,7 @@ def _find_p(entry: Score) -> Finding:
     if entry.null.p_value is None:
         reason = entry.reason or entry.null.reason
         return {"missing": reason.code if reason else "none"}
-    return {"p": entry.null.p_value, "null": entry.null.method, "draws": entry.null.draws}
+    return {"p": entry.null.p_value, "null": entry.null.method, "draws": entry.null.permutations}
 
 
 def _find_interval(entry: Score) -> Finding:

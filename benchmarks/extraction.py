@@ -108,7 +108,7 @@ def _summarise(document: ExtractionDocument, job: Job, wall_s: float) -> dict[st
         "embedding": document.embedding,
         "cache": document.cache,
         "items_per_s": document.items_per_s,
-        "items_per_processor_s": round(document.n / (document.timings_s.get("embedding_processor") or 1e9), 2),
+        "items_per_processor_s": round(document.n / (document.timings_s.get("embedding_cpu") or 1e9), 2),
         "wall_s": round(wall_s, 2),
         "overhead_s": round(wall_s - embedding_s, 2),
         "timings_s": document.timings_s,

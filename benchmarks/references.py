@@ -61,8 +61,8 @@ def _score(http: httpx2.Client, matrix: bytes, reference: str, options: dict[str
     started = time.perf_counter()
     job = _finished(http.post("/v1/alignments", files=files, headers={"Prefer": "wait=60"}))
     elapsed = time.perf_counter() - started
-    standing = job["result"]["standings"][0]
-    if not 1 <= standing["rank"] <= standing["of"] == MEMBERS + 1:
+    standing = job["result"]["ranks"][0]
+    if not 1 <= standing["rank"] <= standing["n_ranked"] == MEMBERS + 1:
         raise SystemExit(f"no rank: {standing}")
     return elapsed * 1000, sum(job["result"]["timings_s"].values()) * 1000
 

@@ -26,10 +26,10 @@ from consilience.errors import TooExpensive
 from consilience.execution.alignment import CachedGraphs
 from consilience.formats.open_file import LayerHeader, OpenFile, Tensor
 from consilience.metrics.comparison import FreshGraphs, GraphSource
-from consilience.numerics.rows.sources import SelectedLayer, Source
+from consilience.numerics.rows.sources import SelectedLayer, SideSource
 from consilience.scoring import ignore_progress, score_sources
-from consilience.stores.blobs import Blobs
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.blobs import BlobStore
+from consilience.stores.graph_cache import DiskCache
 
 DIM = 768
 MILLION = 1_000_000
@@ -61,7 +61,7 @@ def measure() -> dict[str, object]:
 
 def store_rows(folder: Path, n: int) -> None:
     """Put two sides of n rows that share a latent into a blob store, as float16, block by block."""
-    blobs = Blobs(folder)
+    blobs = BlobStore(folder)
     for side, seed in (("a", 1), ("b", 2)):
         tensor = Tensor("0", (n, DIM), np.dtype("<f2"), partial(_make_rows, n, seed))
         (layer,) = blobs.put(OpenFile((LayerHeader("0", n, DIM, "F16"),), (tensor,)))
@@ -78,13 +78,13 @@ def _make_rows(n: int, seed: int) -> Iterator[np.ndarray]:
         yield (latent @ mixing + 4 * noise).astype(np.float16)
 
 
-def open_sides(folder: str, n: int) -> list[Source]:
+def open_sides(folder: str, n: int) -> list[SideSource]:
     """The first n rows of both sides."""
-    blobs = Blobs(Path(folder))
+    blobs = BlobStore(Path(folder))
     sides = []
     for side in "ab":
         layer = blobs.open(Layer.model_validate_json(Path(folder, f"{side}.json").read_text()), MILLION)
-        sides.append(Source(side, [SelectedLayer(layer, np.arange(n)) if n < MILLION else layer]))
+        sides.append(SideSource(side, [SelectedLayer(layer, np.arange(n)) if n < MILLION else layer]))
     return sides
 
 
@@ -113,7 +113,7 @@ def measure_million(folder: str) -> dict[str, object]:
 
 def measure_cached(folder: str) -> dict[str, object]:
     """The first score at n = 65536, and the same again with both graphs in the store."""
-    graphs = CachedGraphs(Graphs(Path(folder), GRAPHS_BYTES), ignore_progress)
+    graphs = CachedGraphs(DiskCache(Path(folder), GRAPHS_BYTES), ignore_progress)
     score_stored(folder, 1000, metrics="mutual_knn")
     first, _ = score_stored(folder, CACHED_N, graphs, metrics="mutual_knn")
     again, document = score_stored(folder, CACHED_N, graphs, metrics="mutual_knn")
@@ -187,7 +187,7 @@ def measure_exact(folder: str, *names: str) -> dict[str, object]:
 
 def measure_kept(folder: str, name: str) -> dict[str, object]:
     """One metric of a million rows; its graphs are built where they are not kept yet."""
-    graphs = CachedGraphs(Graphs(Path(folder), GRAPHS_BYTES), ignore_progress)
+    graphs = CachedGraphs(DiskCache(Path(folder), GRAPHS_BYTES), ignore_progress)
     used = time.process_time()
     seconds, document = score_stored(folder, MILLION, graphs, metrics=name, memory_budget_bytes=EXACT_BYTES, **VALUES)
     neighbours = document.scores[0].neighbours
@@ -198,7 +198,7 @@ def measure_kept(folder: str, name: str) -> dict[str, object]:
         "peak_mb": _peak_mb(),
         "value": document.scores[0].value,
         "builder": neighbours.builder,
-        "certified": neighbours.certified,
+        "verified": neighbours.verified,
         "cache": neighbours.cache,
     }
 

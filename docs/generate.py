@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from consilience.contract.metrics import MetricCard, catalogue
+from consilience.contract.metrics import MetricDescription, catalogue
 
 PAGE = Path(__file__).parent / "metrics.md"
 TOP = """# Metrics
@@ -31,7 +31,7 @@ def render() -> str:
     return "\n".join([TOP, overview, *(_section(card) for card in cards)]) + "\n"
 
 
-def _section(card: MetricCard) -> str:
+def _section(card: MetricDescription) -> str:
     facts = [
         ["range", f"{_range(card)}; {card.direction}"],
         ["at chance", card.chance],
@@ -49,7 +49,7 @@ def _section(card: MetricCard) -> str:
     return "\n\n".join(parts)
 
 
-def _options(card: MetricCard) -> Iterator[list[str]]:
+def _options(card: MetricDescription) -> Iterator[list[str]]:
     for name, schema in card.options.items():
         default = schema["default"]
         shown = json.dumps(default[0] if isinstance(default, list) and len(default) == 1 else default)
@@ -76,7 +76,7 @@ def _limits(schema: dict[str, Any]) -> str:
     return "".join(f" {word} {schema[limit]}" for limit, word in words.items() if limit in schema)
 
 
-def _range(card: MetricCard) -> str:
+def _range(card: MetricDescription) -> str:
     low, high = ("" if bound is None else f"{bound:.4g}" for bound in (card.low, card.high))
     return f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}" if high else "not bounded"
 

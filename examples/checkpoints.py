@@ -28,7 +28,7 @@ def main(url: str) -> None:
             if step % EVERY == 0:
                 # One request: the checkpoint goes with the question.
                 found = client.align(inputs @ weights, reference=reference, metrics="mutual_knn").wait()
-                standing = found.standings[0]
+                standing = found.ranks[0]
                 print(f"step {step}: mutual_knn {standing.value:.3f}, rank {standing.rank} of {standing.of}")
             weights -= rate * inputs.T @ (inputs @ weights - targets)
 

@@ -9,11 +9,11 @@ import orjson
 import structlog
 
 from consilience.contract.jobs import Job, JobKind, Plan, QueueName
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.contract.webhooks import WebhookChoice
 from consilience.errors import InvalidRequest, ServiceError
 from consilience.planning.alignments import CostLimits
-from consilience.stores.jobs import Added
+from consilience.stores.jobs import AddedJob
 from service.settings import Settings
 from service.stores import Stores
 from service.tracing import find_parent, sending
@@ -44,7 +44,7 @@ class Dispatch:
         references: Sequence[str] = (),
         datasets: Sequence[str] = (),
         maps: Sequence[str] = (),
-    ) -> Added:
+    ) -> AddedJob:
         """The committed job: the known one under a known idempotency key. `deliver` it next.
 
         Parameters
@@ -76,7 +76,7 @@ class Dispatch:
             maps=maps,
         )
 
-    def deliver(self, added: Added, queue: QueueName = "align") -> Job:
+    def deliver(self, added: AddedJob, queue: QueueName = "align") -> Job:
         """Tell the workers of a new job. Redis being away is no failure."""
         job, delivery, created = added
         if created:
@@ -101,7 +101,7 @@ class Dispatch:
                 hint="The operator turns them on with CONSILIENCE_WEBHOOK_SECRET; jobs can be polled and watched.",
                 pointer="/webhook",
             )
-        with placed("/webhook/url"):
+        with at_pointer("/webhook/url"):
             self.settings.destinations.check_host(webhook.url.host or "")
 
 

@@ -6,10 +6,10 @@ import orjson
 
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.datasets import Dataset, ViewKind
-from consilience.contract.extraction import WISHED, Extraction, ExtractionRequest
+from consilience.contract.extraction import EXTRACTION_FIELDS, Extraction, ExtractionRequest
 from consilience.contract.jobs import Job, Plan
 from consilience.contract.models import check_model, check_pooling
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.datasets.builtin import OPTIONS, is_builtin, parse_builtin
 from consilience.errors import InvalidRequest, NotFound, UnknownView
 from consilience.planning.alignments import (
@@ -38,7 +38,7 @@ def find_wish(upload: Upload) -> dict[str, Any] | None:
         body = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError:
         return None  # whoever reads the vectors says what is wrong
-    return body if isinstance(body, dict) and body.keys() & WISHED else None
+    return body if isinstance(body, dict) and body.keys() & EXTRACTION_FIELDS else None
 
 
 class KnownItems(NamedTuple):
@@ -76,13 +76,13 @@ class Extractions:
 
     def check(self, wish: Extraction) -> KnownItems:
         """What is known of the items of a wish. Errors as in `read`, each with its field."""
-        with placed("/model"):
+        with at_pointer("/model"):
             model = check_model(wish.model, self._settings.models)
-        with placed("/pooling"):
+        with at_pointer("/pooling"):
             check_pooling(model, wish.pooling)
-        with placed("/dataset"):
+        with at_pointer("/dataset"):
             items = self._find(wish.dataset)
-        with placed("/view"):
+        with at_pointer("/view"):
             if wish.view not in items.views:
                 names = list(items.views)
                 raise UnknownView(

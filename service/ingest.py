@@ -10,15 +10,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.embeddings import DTYPE_BYTES, EmbeddingSet
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.errors import ConsilienceError, InvalidRequest
 from consilience.formats.files import from_vectors
 from consilience.formats.items.item import ItemLimits, ViewChoice
 from consilience.formats.open_file import FormatLimits, OpenFile
 from consilience.planning.alignments import SideShape
-from consilience.stores.datasets import DatasetShelf
-from consilience.stores.embeddings import SetShelf
-from consilience.stores.files import no_uploads
+from consilience.stores.datasets import DatasetRepository
+from consilience.stores.embeddings import EmbeddingRepository
+from consilience.stores.files import exclusive_upload_lock
 from service.request_body import parse_json
 from service.settings import Settings
 from service.stores import Stores
@@ -40,7 +40,7 @@ def store(
     stores: Stores, root: Path, file: OpenFile, name: str, metadata: Mapping[str, Any], *, key: str | None = None
 ) -> tuple[EmbeddingSet, bool]:
     """Keep a file as a set; False where it was there already."""
-    shelf = SetShelf(stores.embeddings, stores.blobs, root)
+    shelf = EmbeddingRepository(stores.embeddings, stores.blobs, root)
     return shelf.keep(file, name, metadata, ids=file.ids, groups=file.groups, key=key)
 
 
@@ -55,7 +55,7 @@ def remove(stores: Stores, root: Path, embedding_id: str) -> None:
 
 def remove_record(stores: Stores, root: Path, delete: Callable[[str], tuple[str, ...]], record_id: str) -> None:
     """Forget a set or a dataset, by its records' own `delete`, and its blobs as `remove` says."""
-    with no_uploads(root) as alone:
+    with exclusive_upload_lock(root) as alone:
         digests = delete(record_id)
         for digest in digests if alone else ():
             stores.blobs.delete(digest, 0.0)
@@ -122,9 +122,9 @@ def parse_views(text: bytes | None, pointer: str) -> ViewChoice:
         ) from None
 
 
-def shelf_of(stores: Stores, root: Path) -> DatasetShelf:
+def shelf_of(stores: Stores, root: Path) -> DatasetRepository:
     """Where the caller's datasets are kept."""
-    return DatasetShelf(stores.datasets, stores.blobs, root)
+    return DatasetRepository(stores.datasets, stores.blobs, root)
 
 
 Source = EmbeddingSet | OpenFile
@@ -146,7 +146,7 @@ def take_inline(side: object) -> Inline | None:
 
 def open_inline(taken: Inline, limits: FormatLimits, place: str) -> OpenFile:
     """What was taken from this place in the request, as a file. Errors as in `from_vectors`, each with its field."""
-    with placed(place):
+    with at_pointer(place):
         return from_vectors(taken["vectors"], limits, ids=taken.get("ids"), groups=taken.get("groups"))
 
 
@@ -167,5 +167,5 @@ def keep_source(sets: NewSets, source: Source, place: str, name: str) -> Embeddi
     """The stored set, or the file as a new one of this name."""
     if isinstance(source, EmbeddingSet):
         return source
-    with placed(place):
+    with at_pointer(place):
         return sets.store(source, name)

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from consilience import errors
-from consilience.contract.pointers import sentence
-from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Fault, Problem
+from consilience.contract.pointers import to_sentence
+from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, FieldError, Problem
 from consilience.contract.validation import FAULTS_LIMIT, InvalidFields
 from consilience.errors import ConsilienceError, NotFound
 from consilience.quoting import QUOTED_LENGTH, quote
@@ -160,9 +160,9 @@ async def _answer_parameters(request: Request, error: Exception) -> Response:
     if any(detail["loc"][0] == "path" for detail in details):
         return await answer_error(request, NotFound("There is no such resource.", value=details[0]["input"]))
     faults = [
-        Fault(
+        FieldError(
             pointer=str(detail["loc"][-1]),
-            detail=sentence(detail["msg"]),
+            detail=to_sentence(detail["msg"]),
             value=None if detail["type"] == "missing" else quote(detail["input"]),
         )
         for detail in details

@@ -5,17 +5,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from consilience.contract.alignments import AlignmentRequest, FormOptions, JobOptions, OtherSide, Side
+from consilience.contract.alignments import AlignmentRequest, FormOptions, JobOptions, ReferenceOrSide, Side
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import Job, Plan, QueueName
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.contract.references import ReferenceSet
 from consilience.errors import InvalidRequest
 from consilience.formats.files import OpenFile, open_file
 from consilience.planning.alignments import SideShape, plan
 from consilience.planning.studies import plan_reference
-from consilience.stores.jobs import Added
+from consilience.stores.jobs import AddedJob
 from service.dispatch import Dispatch
 from service.extractions import Extractions, Foreseen, plan_made
 from service.ingest import Inline, NewSets, format_limits, keep_source, new_sets, open_inline, shape_of, take_inline
@@ -112,7 +112,7 @@ class Submissions:
             return self._extractions.foresee(side)
         return SideShape.of(side.sets[0]) if isinstance(side, Members) else shape_of(side)
 
-    def _add(self, submission: Submission, cost: Plan, a: Kept, b: Kept, queue: QueueName) -> Added:
+    def _add(self, submission: Submission, cost: Plan, a: Kept, b: Kept, queue: QueueName) -> AddedJob:
         options = submission.options.model_dump(mode="json", include=set(JobOptions.model_fields))
         wishes = [side for side in (a, b) if isinstance(side, Extraction)]
         return self._dispatch.add(
@@ -128,17 +128,17 @@ class Submissions:
 
     def _open_side(self, name: str, side: Side | Extraction) -> Opener:
         if isinstance(side, Extraction):
-            with placed(f"/{name}"):
+            with at_pointer(f"/{name}"):
                 self._extractions.check(side)
             return lambda _stack: side
         return self._find(name, side)
 
     def _find(self, side: str, named: Side) -> Opener:
         def opener(_stack: ExitStack) -> Source:
-            if isinstance(named, OtherSide) and named.reference is not None:
-                with placed(f"/{side}/reference"):
+            if isinstance(named, ReferenceOrSide) and named.reference is not None:
+                with at_pointer(f"/{side}/reference"):
                     return self._find_members(named.reference)
-            with placed(f"/{side}/embedding"):
+            with at_pointer(f"/{side}/embedding"):
                 return self._stores.embeddings.get(named.embedding or "")
 
         return opener
@@ -147,7 +147,7 @@ class Submissions:
         reference, sets = self._stores.references.open(reference_id)
         return Members(reference, sets)
 
-    def _find_other(self, named: OtherSide | None, upload: Upload) -> Opener:
+    def _find_other(self, named: ReferenceOrSide | None, upload: Upload) -> Opener:
         """The b of a form: a file, or what its part `request` names."""
         if named is None and "b" not in upload.files:
             raise InvalidRequest(
@@ -173,7 +173,7 @@ class Submissions:
         names = f"ids_{side}", f"groups_{side}"
 
         def opener(stack: ExitStack) -> Source:
-            with placed(f"/{side}"):
+            with at_pointer(f"/{side}"):
                 file = stack.enter_context(open_file(path, media_type, self._limits))
             return file.with_columns(upload.column(names[0]), upload.column(names[1]), names)
 

@@ -89,8 +89,8 @@ def test_several_k_give_one_entry_each_from_one_graph() -> None:
 def test_one_cell_has_an_analytic_null_and_a_grid_a_bonferroni_bound() -> None:
     a, b = views()
     one, grid = only(score(a, b, metrics="mutual_knn")), only(score(a, b, metrics="mutual_knn", layers="all"))
-    assert (one.null.method, one.null.cells, one.null.mean) == ("analytic", 1, pytest.approx(10 / 119))
-    assert (grid.null.method, grid.null.cells, grid.null.p_is_bound) == ("bonferroni", 9, True)
+    assert (one.null.method, one.null.layer_pairs, one.null.mean) == ("analytic", 1, pytest.approx(10 / 119))
+    assert (grid.null.method, grid.null.layer_pairs, grid.null.p_is_bound) == ("bonferroni", 9, True)
     assert grid.null.threshold > one.null.threshold  # type: ignore[operator]  # both have one
 
 
@@ -127,7 +127,7 @@ def test_independent_spaces_have_a_calibrated_score_of_0_and_a_large_p() -> None
 @pytest.mark.parametrize("metric", ["mutual_knn", "cka"])
 def test_a_permutation_null_over_a_grid_is_that_of_the_maximum(metric: str) -> None:
     a, b = views(60)
-    found = only(score(a, b, metrics=metric, layers="all", null={"method": "permutation", "draws": 40}, seed=5))
+    found = only(score(a, b, metrics=metric, layers="all", null={"method": "permutation", "permutations": 40}, seed=5))
     rng = np.random.default_rng(5)
     draws = []
     for _ in range(40):
@@ -136,7 +136,7 @@ def test_a_permutation_null_over_a_grid_is_that_of_the_maximum(metric: str) -> N
         draws.append(permuted.value)
     assert found.null.mean == pytest.approx(np.mean(draws), abs=1e-9)
     assert found.null.p_value == pytest.approx((1 + np.sum(np.array(draws) >= found.value)) / 41)
-    assert (found.null.method, found.null.draws, found.null.cells) == ("permutation", 40, 9)
+    assert (found.null.method, found.null.permutations, found.null.layer_pairs) == ("permutation", 40, 9)
 
 
 def test_no_null_means_no_chance_figures_and_no_calibration() -> None:
@@ -146,7 +146,7 @@ def test_no_null_means_no_chance_figures_and_no_calibration() -> None:
 
 def test_the_same_seed_gives_the_same_document_but_for_its_timings() -> None:
     a, b = views()
-    first, again = (score(a, b, seed=3, null={"method": "permutation", "draws": 30}) for _ in range(2))
+    first, again = (score(a, b, seed=3, null={"method": "permutation", "permutations": 30}) for _ in range(2))
     assert first.model_copy(update={"timings_s": {}}) == again.model_copy(update={"timings_s": {}})
 
 
@@ -182,7 +182,7 @@ def test_zero_rows_cannot_be_scaled_and_leave_only_their_own_cells_undefined() -
     assert found.status == "defined"
     assert found.grid[1] == (None, None, None)
     assert None not in found.grid[0] + found.grid[2]
-    assert found.null.cells == 6
+    assert found.null.layer_pairs == 6
 
 
 def test_a_zero_row_is_fine_where_rows_are_not_scaled() -> None:
@@ -275,7 +275,7 @@ def test_an_aggregate_reduces_the_grid_and_has_the_bound_of_the_maximum(how: str
 def test_a_permutation_null_of_an_aggregate_is_that_of_the_aggregate() -> None:
     a, b = views(60)
     fields = {"metrics": "mutual_knn", "layers": "all", "aggregate": "row_max_mean"}
-    found = only(score(a, b, **fields, null={"method": "permutation", "draws": 30}, seed=5))
+    found = only(score(a, b, **fields, null={"method": "permutation", "permutations": 30}, seed=5))
     rng = np.random.default_rng(5)
     draws = [only(score(a, b[rng.permutation(60)], **fields, null={"method": "none"})).value for _ in range(30)]
     assert found.null.mean == pytest.approx(np.mean(draws), abs=1e-9)
@@ -398,7 +398,7 @@ def test_a_score_names_the_card_and_is_that_of_the_processor(monkeypatch: pytest
     monkeypatch.setattr(build, "find_card", lambda _: Card("cpu", "of the tests"))  # torch's processor as a card
     there = only(score(a, b, metrics="mutual_knn", device="cuda"))
     assert there.neighbours is not None
-    assert (there.neighbours.device, there.neighbours.certified) == ("cpu of the tests", 1.0)
+    assert (there.neighbours.device, there.neighbours.verified) == ("cpu of the tests", 1.0)
     assert (there.value, there.interval) == (here.value, here.interval)
 
 

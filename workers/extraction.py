@@ -9,44 +9,44 @@ from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import ExtractedLayer, Extraction, ExtractionDocument, ExtractionRequest
 from consilience.contract.jobs import Job
-from consilience.contract.pointers import pointed
+from consilience.contract.pointers import default_pointer
 from consilience.contract.records import SetRecord
 from consilience.datasets.builtin import is_builtin
 from consilience.datasets.views import OpenDataset
 from consilience.errors import Unavailable
 from consilience.execution import extraction
-from consilience.stores.checkpoints import Claim
-from consilience.stores.datasets import DatasetRecords, DatasetShelf
-from consilience.stores.embeddings import Making
-from consilience.stores.files import an_upload
-from consilience.stores.records import EVERYTHING
-from workers.attempts import Report
-from workers.context import Workshop
+from consilience.stores.checkpoints import CheckpointClaim
+from consilience.stores.datasets import DatasetRecords, DatasetRepository
+from consilience.stores.embeddings import Provenance
+from consilience.stores.files import upload_lock
+from consilience.stores.records import ALL_OWNERS
+from workers.attempts import ReportProgress
+from workers.context import WorkerContext
 
 NAME_LENGTH = 128
 #: Between two looks at a set that another job is making.
 WAIT_S = 0.2
 
 
-class Label(NamedTuple):
+class SetLabel(NamedTuple):
     """What a set is called."""
 
     name: str
     metadata: Mapping[str, Any]
 
 
-class Maker:
+class SetExtractor:
     """Finds or makes sets on behalf of one job."""
 
-    def __init__(self, job: Job, report: Report, workshop: Workshop) -> None:
+    def __init__(self, job: Job, report: ReportProgress, workshop: WorkerContext) -> None:
         self._job, self._report, self._workshop = job, report, workshop
         access = workshop.access(job)
         self._sets = workshop.shelf(access)
-        self._shelf = DatasetShelf(DatasetRecords(workshop.database, access), workshop.blobs, workshop.data_dir)
+        self._shelf = DatasetRepository(DatasetRecords(workshop.database, access), workshop.blobs, workshop.data_dir)
         # The service has looked whether the owner may see what is named by its id.
-        self._datasets = DatasetRecords(workshop.database, EVERYTHING)
+        self._datasets = DatasetRecords(workshop.database, ALL_OWNERS)
 
-    def make(self, request: Extraction, label: Label | None = None) -> tuple[EmbeddingSet, ExtractionDocument]:
+    def make(self, request: Extraction, label: SetLabel | None = None) -> tuple[EmbeddingSet, ExtractionDocument]:
         """The set of an extraction: the one that was made before, or a new one.
 
         Raises
@@ -55,11 +55,11 @@ class Maker:
             Why there is none.
         """
         began = time.monotonic()
-        label = label or Label(name_of(request), {})
+        label = label or SetLabel(name_of(request), {})
         self._report("opening the dataset", 0, 1)
         dataset = self._open(request.dataset)
         dataset.view(request.view)
-        with pointed("/model"):
+        with default_pointer("/model"):
             identity = extraction.identify(request, dataset.digest, self._workshop.rules)
         timings_s = {"dataset": round(time.monotonic() - began, 3)}
         found = self._find(identity, label)
@@ -78,16 +78,16 @@ class Maker:
             dataset = self._datasets.get(name)
         return self._workshop.blobs.open_dataset(dataset)
 
-    def _find(self, identity: str, label: Label) -> EmbeddingSet | None:
+    def _find(self, identity: str, label: SetLabel) -> EmbeddingSet | None:
         """The set of this identity under this label, which is a new one where it was made under another."""
-        with an_upload(self._workshop.data_dir):
+        with upload_lock(self._workshop.data_dir):
             known = self._sets.records.find_made(identity)
             if known is None or known.record is None:
                 return None
             return self._record(known, label, identity, known.record)
 
-    def _record(self, known: EmbeddingSet, label: Label, identity: str, record: SetRecord) -> EmbeddingSet:
-        making = Making(identity, record, self._job.id)
+    def _record(self, known: EmbeddingSet, label: SetLabel, identity: str, record: SetRecord) -> EmbeddingSet:
+        making = Provenance(identity, record, self._job.id)
         content = known.n, known.layers, known.digest
         records = self._sets.records
         return records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, making=making)[0]
@@ -96,9 +96,9 @@ class Maker:
         self,
         request: Extraction,
         dataset: OpenDataset,
-        claim: Claim,
+        claim: CheckpointClaim,
         identity: str,
-        label: Label,
+        label: SetLabel,
         timings_s: dict[str, float],
     ) -> tuple[EmbeddingSet, ExtractionDocument]:
         workshop = self._workshop
@@ -114,7 +114,7 @@ class Maker:
         )
         began = time.monotonic()
         self._report("storing the set", 0, 1)
-        made_by = Making(identity, making.record, self._job.id)
+        made_by = Provenance(identity, making.record, self._job.id)
         stored, _ = self._sets.keep(making.rows, label.name, label.metadata, ids=dataset.ids, making=made_by)
         timings_s |= making.timings_s | {"storing": round(time.monotonic() - began, 3)}
         document = _describe(stored, "miss", timings_s=timings_s).model_copy(
@@ -131,11 +131,11 @@ class Maker:
         time.sleep(WAIT_S)
 
 
-def extract(job: Job, report: Report, workshop: Workshop) -> ExtractionDocument:
+def extract(job: Job, report: ReportProgress, workshop: WorkerContext) -> ExtractionDocument:
     """The set of an extraction job, in words."""
     request = ExtractionRequest.model_validate(job.request)
-    label = Label(request.name or name_of(request), request.metadata)
-    return Maker(job, report, workshop).make(request, label)[1]
+    label = SetLabel(request.name or name_of(request), request.metadata)
+    return SetExtractor(job, report, workshop).make(request, label)[1]
 
 
 def name_of(request: Extraction) -> str:
@@ -156,7 +156,7 @@ def _describe(stored: EmbeddingSet, cache: str, *, timings_s: dict[str, float]) 
             "cache": cache,
             "peak_memory_bytes": extraction.peak_memory_bytes(),
             "record": stored.record,
-            "warnings": extraction.warn_of_cuts(stored.record, stored.n),
+            "warnings": extraction.warn_of_truncation(stored.record, stored.n),
             "timings_s": timings_s,
         }
     )

@@ -9,7 +9,7 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.extraction import Extraction
 from consilience.contract.jobs import Job, JobKind
 from consilience.contract.maps import MapRequest, StoredMap, TranslationDocument
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.contract.scores import ReferenceDocument, ScoreDocument
 from consilience.contract.studies import StudyRequest
 from consilience.contract.study_results import StudyDocument
@@ -17,40 +17,42 @@ from consilience.contract.upgrades import UpgradeReport, UpgradeRequest
 from consilience.errors import InvalidRequest
 from consilience.execution.alignment import check_cost, run_alignment
 from consilience.execution.maps import run_map, run_translation, run_upgrade
-from consilience.execution.reference import Against, run_reference
+from consilience.execution.reference import ReferenceMembers, run_reference
 from consilience.execution.study import run_study_job
-from consilience.stores.cells import Cells
+from consilience.stores.cells import CellRecords
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.files import an_upload
+from consilience.stores.files import upload_lock
 from consilience.stores.maps import MapRecords
-from consilience.stores.records import EVERYTHING
-from workers.attempts import Report
-from workers.context import Workshop
-from workers.extraction import Maker, extract
+from consilience.stores.records import ALL_OWNERS
+from workers.attempts import ReportProgress
+from workers.context import WorkerContext
+from workers.extraction import SetExtractor, extract
 
 NAME_LENGTH = 128
 
 
-def fit_map(job: Job, report: Report, workshop: Workshop) -> StoredMap:
+def fit_map(job: Job, report: ReportProgress, workshop: WorkerContext) -> StoredMap:
     """The map of two stored sets, kept under the job's owner: the same job, run again, finds it there."""
     request = MapRequest.model_validate(job.request)
     a, b = (workshop.embeddings.get(side.embedding) for side in (request.a, request.b))
     found = run_map(request, a, b, workshop.blobs, report=report, cluster=workshop.cluster)
     name = request.name or name_of(f"{request.map.kind} {a.name} to {b.name}")
     records = MapRecords(workshop.database, workshop.blobs, workshop.access(job))
-    with an_upload(workshop.data_dir):
+    with upload_lock(workshop.data_dir):
         return records.add(name, found.file(), job_id=job.id)[0]
 
 
-def translate(job: Job, report: Report, workshop: Workshop) -> TranslationDocument:
+def translate(job: Job, report: ReportProgress, workshop: WorkerContext) -> TranslationDocument:
     """A new set of the translations of a stored one, with its ids and groups."""
     map_id, request = job.request["map"], job.request
     source = workshop.embeddings.get(request["embedding"])
     # The service has looked whether the owner may see them.
-    stored, weights = MapRecords(workshop.database, workshop.blobs, EVERYTHING).open(map_id)
+    stored, weights = MapRecords(workshop.database, workshop.blobs, ALL_OWNERS).open(map_id)
     made = run_translation(weights, source, request["layer"], workshop.blobs, report=report)
     label = request["name"] or name_of(f"{source.name} by {stored.name}")
-    origin = {"map": map_id, "source": source.id} | ({"model": stored.card.b.model} if stored.card.b.model else {})
+    origin = {"map": map_id, "source": source.id} | (
+        {"model": stored.model_card.b.model} if stored.model_card.b.model else {}
+    )
     return TranslationDocument(
         map=map_id,
         source=source.id,
@@ -65,10 +67,10 @@ def name_of(words: str) -> str:
 
 
 #: From a job to its document; a ConsilienceError says why there is none.
-Runner = Callable[[Job, Report, Workshop], Document]
+Runner = Callable[[Job, ReportProgress, WorkerContext], Document]
 
 
-def run(job: Job, report: Report, *, workshop: Workshop) -> Document:
+def run(job: Job, report: ReportProgress, *, workshop: WorkerContext) -> Document:
     """The document of a job.
 
     Raises
@@ -79,7 +81,7 @@ def run(job: Job, report: Report, *, workshop: Workshop) -> Document:
     return RUNNERS[job.kind](job, report, workshop)
 
 
-def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
+def align(job: Job, report: ReportProgress, workshop: WorkerContext) -> ScoreDocument:
     """The scores of an alignment."""
     request = _read_request(job)
     a, warnings_a = _find("a", request.a, job, report, workshop)
@@ -92,12 +94,12 @@ def align(job: Job, report: Report, workshop: Workshop) -> ScoreDocument:
     return document.model_copy(update={"warnings": (*warnings_a, *warnings_b, *document.warnings)})
 
 
-def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
+def score_against_reference(job: Job, report: ReportProgress, workshop: WorkerContext) -> ReferenceDocument:
     """The scores of a set against a reference set, and its rank."""
     request, references = _read_request(job), workshop.references
     if isinstance(request.b, Extraction) or request.b.reference is None:
         raise InvalidRequest("A stored job of this kind names a reference set.", pointer="/b")
-    against = Against(*references.open(request.b.reference))
+    against = ReferenceMembers(*references.open(request.b.reference))
     a, warnings = _find("a", request.a, job, report, workshop)
     document = run_reference(
         request,
@@ -112,7 +114,7 @@ def place(job: Job, report: Report, workshop: Workshop) -> ReferenceDocument:
     return document.model_copy(update={"warnings": (*warnings, *document.warnings)})
 
 
-def compare(job: Job, report: Report, workshop: Workshop) -> StudyDocument:
+def run_study(job: Job, report: ReportProgress, workshop: WorkerContext) -> StudyDocument:
     """The matrices of a study."""
     request = StudyRequest.model_validate(job.request).model_copy(
         update={"memory_budget_bytes": job.plan.memory_budget_bytes}
@@ -127,14 +129,14 @@ def compare(job: Job, report: Report, workshop: Workshop) -> StudyDocument:
         columns,
         workshop.blobs,
         workshop.graphs,
-        cells=Cells(workshop.database),
+        cells=CellRecords(workshop.database),
         report=report,
         cluster=workshop.cluster,
         device=workshop.device,
     )
 
 
-def upgrade(job: Job, report: Report, workshop: Workshop) -> UpgradeReport:
+def upgrade(job: Job, report: ReportProgress, workshop: WorkerContext) -> UpgradeReport:
     """What a swap of models asks of an index."""
     request, embeddings = UpgradeRequest.model_validate(job.request), workshop.embeddings
     documents = _read(request.old, embeddings), _read(request.new, embeddings)
@@ -151,13 +153,13 @@ def _read_request(job: Job) -> AlignmentRequest:
 
 
 def _find(
-    name: str, side: Side | Extraction, job: Job, report: Report, workshop: Workshop
+    name: str, side: Side | Extraction, job: Job, report: ReportProgress, workshop: WorkerContext
 ) -> tuple[EmbeddingSet, tuple[str, ...]]:
     """A side's set, and what was said of its making."""
     if not isinstance(side, Extraction):
         return _read(side, workshop.embeddings), ()
-    with placed(f"/{name}"):
-        stored, document = Maker(job, report, workshop).make(side)
+    with at_pointer(f"/{name}"):
+        stored, document = SetExtractor(job, report, workshop).make(side)
     return stored, tuple(f"Side {name}: {warning}" for warning in document.warnings)
 
 
@@ -169,9 +171,9 @@ def _read(side: Side, embeddings: EmbeddingRecords) -> EmbeddingSet:
 
 RUNNERS: dict[JobKind, Runner] = {
     "alignment": align,
-    "reference": place,
+    "reference": score_against_reference,
     "extraction": extract,
-    "study": compare,
+    "study": run_study,
     "map": fit_map,
     "translation": translate,
     "upgrade": upgrade,

@@ -15,7 +15,7 @@ AGAIN = {429, 500, 502, 503, 507}
 #: A client gives a request up after this.
 PATIENCE_S = 90.0
 #: Half a second of computing that is never cached, since each has a seed of its own; and next to nothing.
-SLOW = {"metrics": ["rsa"], "null": {"method": "permutation", "draws": 100}}
+SLOW = {"metrics": ["rsa"], "null": {"method": "permutation", "permutations": 100}}
 FAST = {"metrics": ["cka"], "null": {"method": "none"}, "interval": None}
 SLOW_ROWS, FAST_ROWS = (2000, 32), (64, 8)
 

@@ -20,7 +20,7 @@ SLIVER_BYTES = 700_000
 DISK_BYTES = 256 * 2**20
 JUMPS_S = (3600, -3600, 30 * 86_400)
 #: A poisonous job: minutes of computing, where a process may compute for this many seconds and the parent for some more.
-HEAVY = {"metrics": ["rsa"], "null": {"method": "permutation", "draws": 20_000}}
+HEAVY = {"metrics": ["rsa"], "null": {"method": "permutation", "permutations": 20_000}}
 CPU_S = 4
 #: What a starved worker's job may have beyond its worker: enough for all but the large one.
 ROOM_BYTES = 160_000_000

@@ -1,4 +1,4 @@
-"""`consilience check A B --min NAME=VALUE --max NAME=VALUE`: the gate of a pipeline."""
+"""`consilience check A B --min NAME=VALUE --max NAME=VALUE`: thresholds that fail a pipeline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,154 +10,176 @@ from rich.console import RenderableType
 from consilience.cli.options import (
     Correction,
     Device,
-    LabelFiles,
-    Measures,
     MemoryBudget,
-    OtherSide,
-    Output,
+    MetricOptions,
+    OptionalSideB,
+    OutputOptions,
     Reference,
-    Search,
-    Service,
+    SearchOptions,
+    ServiceOptions,
     SideA,
-    read_options,
-    unfold,
+    SideLabelFiles,
+    read_scoring_options,
+    with_option_groups,
 )
 from consilience.cli.output import (
-    close_gate,
-    figure,
+    format_number,
     metric_label,
     new_table,
-    show_scores,
-    split_bar,
-    value_text,
-    verdict_word,
+    output_scores,
+    parse_threshold,
+    passed_label,
+    report_thresholds,
+    score_value,
 )
-from consilience.cli.parsing import parse_metric
-from consilience.cli.score import find_service, obtain_scores, obtain_standings, show_standings
+from consilience.cli.parsing import as_list, parse_metric
+from consilience.cli.score import check_comparison, compute_reference_ranks, compute_scores, output_reference_ranks
 from consilience.contract.metric import Direction
 from consilience.contract.metrics import METRICS
-from consilience.contract.scores import Score, Standing
+from consilience.contract.scores import ReferenceRank, Score
 from consilience.errors import InvalidRequest
 
-#: What a bar can be about: a score, or the mean of those against a reference set.
-Judged = Score | Standing
+#: Results that a threshold can apply to: a score, or the mean of the scores against a reference set.
+Checkable = Score | ReferenceRank
 
 
 @dataclass(frozen=True)
-class Bar:
-    """What the scores of one metric must reach: a similarity at least, a distance at most."""
+class ScoreThreshold:
+    """Threshold for the scores of one metric: a minimum for a similarity, a maximum for a distance."""
 
     choice: dict[str, Any]
     value: float
 
-    def concerns(self, score: Judged) -> bool:
-        """Whether this score must reach it."""
-        wanted = {name: value for name, value in self.choice.items() if name != "metric"}
+    def applies_to(self, score: Checkable) -> bool:
+        """Return whether the score is of the metric and the options of the threshold."""
+        options = {name: value for name, value in self.choice.items() if name != "metric"}
         return score.metric == self.choice["metric"] and all(
-            score.options.get(name) in (value if isinstance(value, list) else [value]) for name, value in wanted.items()
+            score.options.get(name) in as_list(value) for name, value in options.items()
         )
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A score against a bar. An undefined score reaches none."""
+class ScoreCheck:
+    """Comparison of a score with its threshold; an undefined score fails."""
 
-    score: Judged
-    bar: float
+    score: Checkable
+    threshold: float
 
     @property
     def passed(self) -> bool:
-        """Whether the score reaches the bar."""
+        """Whether the score reaches the threshold."""
         if self.score.value is None:
             return False
-        return self.score.value <= self.bar if self.score.direction == "distance" else self.score.value >= self.bar
+        if self.score.direction == "distance":
+            return self.score.value <= self.threshold
+        return self.score.value >= self.threshold
 
 
-def parse_bars(least: Sequence[str], most: Sequence[str]) -> list[Bar]:
-    """All bars; InvalidRequest where there is none."""
-    bars = [*(parse_bar(word) for word in least), *(parse_bar(word, "distance") for word in most)]
-    if not bars:
-        raise InvalidRequest("There is no bar.", hint="Say what must be reached: --min mutual_knn=0.3.")
-    return bars
+def parse_score_thresholds(minimums: Sequence[str], maximums: Sequence[str]) -> list[ScoreThreshold]:
+    """Parse the values of --min and --max; InvalidRequest if there are none."""
+    thresholds = [
+        *(parse_score_threshold(word) for word in minimums),
+        *(parse_score_threshold(word, "distance") for word in maximums),
+    ]
+    if not thresholds:
+        raise InvalidRequest(
+            "There is no threshold to check.", hint="Give one with --min or --max, for example --min mutual_knn=0.3."
+        )
+    return thresholds
 
 
-def parse_bar(word: str, direction: Direction = "similarity") -> Bar:
-    """`mutual_knn=0.3`, or with options `cka:debiased=false=0.4`; for a metric of this direction."""
-    metric, value = split_bar(word, "mutual_knn=0.3")
+def parse_score_threshold(word: str, direction: Direction = "similarity") -> ScoreThreshold:
+    """Parse `mutual_knn=0.3`, or with options `cka:debiased=false=0.4`, for a metric of this direction."""
+    option, other = ("--max", "--min") if direction == "distance" else ("--min", "--max")
+    metric, value = parse_threshold(word, option, "METRIC", "mutual_knn=0.3")
     choice = parse_metric(metric)
-    found = METRICS[choice["metric"]].score_direction
-    if found != direction:
-        option = "--max" if found == "distance" else "--min"
-        raise InvalidRequest(f"{choice['metric']} is a {found}: use {option}.", value=word)
-    return Bar(choice, value)
+    actual = METRICS[choice["metric"]].score_direction
+    if actual != direction:
+        raise InvalidRequest(f"{choice['metric']} is a {actual}: use {other} instead of {option}.", value=word)
+    return ScoreThreshold(choice, value)
 
 
-def judge(scores: Sequence[Judged], bars: Sequence[Bar]) -> list[Verdict]:
-    """Every score that a bar concerns, against it; InvalidRequest for a bar that concerns none."""
-    verdicts: list[Verdict] = []
-    for bar in bars:
-        found = [Verdict(score, bar.value) for score in scores if bar.concerns(score)]
-        if not found:
-            label = metric_label(bar.choice["metric"], {k: v for k, v in bar.choice.items() if k != "metric"})
-            raise InvalidRequest(f"No score of {label} was asked for, so its bar means nothing.", value=label)
-        verdicts += found
-    return verdicts
+def check_scores(scores: Sequence[Checkable], thresholds: Sequence[ScoreThreshold]) -> list[ScoreCheck]:
+    """Compare the scores with their thresholds; InvalidRequest if a threshold applies to no score."""
+    checks: list[ScoreCheck] = []
+    for threshold in thresholds:
+        concerned = [ScoreCheck(score, threshold.value) for score in scores if threshold.applies_to(score)]
+        if not concerned:
+            options = {name: value for name, value in threshold.choice.items() if name != "metric"}
+            label = metric_label(threshold.choice["metric"], options)
+            raise InvalidRequest(
+                f"The threshold for {label} applies to no score.", value=label, hint=f"Add --metric {label.split()[0]}."
+            )
+        checks += concerned
+    return checks
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
-    """One line a score: its value, its bar, and whether it passed."""
-    table = new_table("metric", "value", "bar", "verdict", left=("metric", "verdict"))
-    for verdict in verdicts:
-        label = metric_label(verdict.score.metric, verdict.score.options)
-        score = verdict.score
-        value = value_text(score) if isinstance(score, Score) else figure(score.value)
-        table.add_row(label, value, f"{verdict.bar:g}", verdict_word(passed=verdict.passed))
+def score_check_table(checks: Sequence[ScoreCheck]) -> RenderableType:
+    """Table of the scores with their thresholds and the results of the checks."""
+    table = new_table("metric", "value", "threshold", "result", left=("metric", "result"))
+    for check in checks:
+        score = check.score
+        value = score_value(score) if isinstance(score, Score) else format_number(score.value)
+        label = metric_label(score.metric, score.options)
+        table.add_row(label, value, f"{check.threshold:g}", passed_label(passed=check.passed))
     return table
 
 
-Least = Annotated[
+Minimums = Annotated[
     list[str] | None,
-    typer.Option("--min", metavar="NAME=VALUE", help="The least value of a similarity. Repeatable; all must hold."),
+    typer.Option(
+        "--min",
+        metavar="METRIC=VALUE",
+        help="Smallest allowed value of a similarity, for example mutual_knn=0.3. Repeatable; all must hold.",
+    ),
 ]
-Most = Annotated[
+Maximums = Annotated[
     list[str] | None,
-    typer.Option("--max", metavar="NAME=VALUE", help="The largest value of a distance. Repeatable; all must hold."),
+    typer.Option(
+        "--max", metavar="METRIC=VALUE", help="Largest allowed value of a distance. Repeatable; all must hold."
+    ),
 ]
 
 
-@unfold
+@with_option_groups
 def check(
     a: SideA,
-    b: OtherSide = None,
+    b: OptionalSideB = None,
     *,
-    least: Least = None,
-    most: Most = None,
-    measures: Measures,
+    minimums: Minimums = None,
+    maximums: Maximums = None,
+    metrics: MetricOptions,
     correction: Correction = "none",
-    search: Search,
+    search: SearchOptions,
     memory_budget: MemoryBudget = None,
-    labels: LabelFiles,
+    labels: SideLabelFiles,
     reference: Reference = None,
-    output: Output,
-    service: Service,
+    output: OutputOptions,
+    service: ServiceOptions,
     device: Device = "auto",
 ) -> None:
-    """Pass (status 0) if every score reaches its bar, else status 1.
+    """Check scores against thresholds: exit status 0 if every threshold holds, otherwise 1.
 
-    Against a reference set it is the mean over its members that must reach it. An undefined score reaches no bar.
-    Without --metric the metrics are those that have a bar.
+    Without --metric, the metrics that have a threshold are computed. With --reference, a threshold applies to the mean score
+    over the members. An undefined score fails.
     """
-    bars = parse_bars(least or (), most or ())
-    unnamed = [bar.choice for bar in bars]
-    options = read_options(measures, search, correction=correction, memory_budget=memory_budget, unnamed=unnamed)
+    thresholds = parse_score_thresholds(minimums or (), maximums or ())
+    options = read_scoring_options(
+        metrics,
+        search,
+        correction=correction,
+        memory_budget=memory_budget,
+        default_metrics=[threshold.choice for threshold in thresholds],
+    )
     columns = labels.read()
-    if (url := find_service(b, reference, service.server)) is not None and reference is not None:
-        standings = obtain_standings(a, reference, options, columns, url, service.timeout)
-        verdicts = judge(standings.standings, bars)
-        show_standings(standings, output)
+    check_comparison(b, reference, service.server)
+    if reference is not None and service.server is not None:
+        ranks = compute_reference_ranks(a, reference, options, columns, service.server, service.timeout)
+        checks = check_scores(ranks.ranks, thresholds)
+        output_reference_ranks(ranks, output)
     else:
         assert b is not None  # noqa: S101 - checked above
-        document = obtain_scores(a, b, options, columns, service, device)
-        verdicts = judge(document.scores, bars)
-        show_scores(document, output)
-    close_gate(verdict_table(verdicts), (verdict.passed for verdict in verdicts), as_json=output.as_json)
+        document = compute_scores(a, b, options, columns, service, device)
+        checks = check_scores(document.scores, thresholds)
+        output_scores(document, output)
+    report_thresholds(score_check_table(checks), (each.passed for each in checks), as_json=output.as_json)

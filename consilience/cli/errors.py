@@ -1,4 +1,4 @@
-"""What the exit status of the command says."""
+"""Errors at the terminal: messages that name options, and exit statuses."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 from typer import BadParameter
 from typer.core import TyperGroup
 
-from consilience.contract.pointers import sentence
+from consilience.contract.pointers import to_sentence
 from consilience.errors import (
     ConsilienceError,
     JobError,
@@ -21,8 +21,8 @@ from consilience.errors import (
 )
 from consilience.quoting import quote
 
-#: Words of the contract that are other words here; every other one is an option of the same name.
-WORDS = {
+#: Names on the command line of fields of the contract; a field of SAME_NAME_FIELDS is an option of the same name.
+OPTION_NAMES = {
     "metrics": "--metric",
     "preparation": "--profile",
     "method": "--null",
@@ -36,16 +36,26 @@ WORDS = {
     "dataset": "DATASET",
     "name": "name",
 }
-_OF_SCORES = {"aggregate", "builder", "correction", "draws", "estimate", "gallery_sizes", "layers", "pairing", "seed"}
-_OF_REPORTS = {"adapt", "k", "keep", "level", "queries", "sample", "test_share", "umap", "worst"}
-_OF_SETS = {"max_length", "pooling", "view"}
-SAME = _OF_SCORES | _OF_REPORTS | _OF_SETS
-#: What only holds others.
-_HOLDERS = ("null", "thresholds")
+_SCORING_FIELDS = {
+    "aggregate",
+    "builder",
+    "correction",
+    "estimate",
+    "gallery_sizes",
+    "layers",
+    "pairing",
+    "permutations",
+    "seed",
+}
+_REPORT_FIELDS = {"adapt", "k", "keep", "level", "max_queries", "test_share", "umap", "worst"}
+_EXTRACTION_FIELDS = {"max_length", "pooling", "view"}
+SAME_NAME_FIELDS = _SCORING_FIELDS | _REPORT_FIELDS | _EXTRACTION_FIELDS
+#: Fields that only contain others and have no option of their own.
+_CONTAINER_FIELDS = ("null", "thresholds")
 
 
-class Commands(TyperGroup):
-    """Commands whose refusals quote the value that they refuse."""
+class CommandGroup(TyperGroup):
+    """Group of commands whose error messages quote the rejected value."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -55,51 +65,55 @@ class Commands(TyperGroup):
             cause: Any = error.__cause__
             if hasattr(cause, "errors"):  # pydantic's, which typer quotes without the value
                 fault = cause.errors()[0]
-                error.message = _with_value(sentence(fault["msg"]), quote(fault["input"]))
+                error.message = _with_value(to_sentence(fault["msg"]), quote(fault["input"]))
             raise
 
 
-def explain(error: ConsilienceError) -> list[str]:
-    """The error's sentences with the value that they are about, then what else is wrong.
+def describe_error(error: ConsilienceError) -> list[str]:
+    """Return the error's message with the rejected value, then a message for each further error.
 
-    A service says in a note where the fault is that it tells.
+    A note of an error from a service may begin with the JSON pointer that the error refers to; that pointer becomes the start
+    of the first message.
     """
     notes = [note if note.startswith("/") else f"/{note}" for note in getattr(error, "__notes__", ())]
-    place = next((note for note in notes if note.endswith(f": {error.detail}")), None)
-    told = name_option(str(error) if place is None else place + str(error).removeprefix(error.detail))
-    first = told if error.value is None else _with_value(told, error.value)
-    return [first, *(name_option(note) for note in notes if note != place)]
+    located = next((note for note in notes if note.endswith(f": {error.detail}")), None)
+    message = name_option(str(error) if located is None else located + str(error).removeprefix(error.detail))
+    first = message if error.value is None else _with_value(message, error.value)
+    return [first, *(name_option(note) for note in notes if note != located)]
 
 
-def name_option(told: str) -> str:
-    """With the option in place of the pointer that such a sentence may begin with: `--draws: ...` for `/null/draws: ...`."""
-    found = re.match(r"(/[a-z0-9_/]+): ", told)
-    return told if found is None else f"{_option(found[1]) or found[1]}: {told[found.end() :]}"
+def name_option(message: str) -> str:
+    """Replace a JSON pointer at the start of a message by its option.
+
+    Example: `/null/permutations: ...` becomes `--permutations: ...`.
+    """
+    match = re.match(r"(/[a-z0-9_/]+): ", message)
+    return message if match is None else f"{_option(match[1]) or match[1]}: {message[match.end() :]}"
 
 
 def _option(pointer: str) -> str | None:
     parts = [part for part in pointer.split("/") if part and not part.isdecimal()]
-    if len(parts) > 1 and parts[0] in _HOLDERS:
+    if len(parts) > 1 and parts[0] in _CONTAINER_FIELDS:
         del parts[0]
-    word = parts[0]
-    option = WORDS.get(word) or (f"--{word.replace('_', '-')}" if word in SAME else None)
+    field = parts[0]
+    option = OPTION_NAMES.get(field) or (f"--{field.replace('_', '-')}" if field in SAME_NAME_FIELDS else None)
     return option and " ".join((option, *(f"({part})" for part in parts[1:])))
 
 
-def _with_value(told: str, value: str) -> str:
-    """The value after the sentence, unless it is there as a word of its own: a 0 is none of 20."""
-    there = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", told) if value else "''" in told
-    return told if there else f"{told} (It is {value!r}.)"
+def _with_value(message: str, value: str) -> str:
+    """Append the value, unless the message contains it as a separate word; the 0 of a 20 does not count."""
+    contained = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", message) if value else "''" in message
+    return message if contained else f"{message} Got {value!r}."
 
 
 @contextmanager
-def packages_of(extra: str, purpose: str, *, by_service: bool = True) -> Iterator[None]:
-    """A block that needs an extra of the package: where one of its modules is missing, the error says what to install.
+def require_extra(extra: str, purpose: str, *, has_service: bool = True) -> Iterator[None]:
+    """Report a module that the block cannot import, with the extra of the package to install.
 
     Parameters
     ----------
-    by_service
-        Whether a service can do it instead.
+    has_service
+        Whether a service can do the work instead.
 
     Raises
     ------
@@ -108,19 +122,19 @@ def packages_of(extra: str, purpose: str, *, by_service: bool = True) -> Iterato
     try:
         yield
     except ModuleNotFoundError as error:
-        instead = ", or let a service do it with --server" if by_service else ""
+        alternative = ", or use a service with --server" if has_service else ""
         raise MissingExtra(
-            f"{purpose} needs {error.name}.",
+            f"{purpose} needs the package {error.name}.",
             value=error.name,
-            hint=f"Run: pip install 'consilience[{extra}]'{instead}.",
+            hint=f"Run: pip install 'consilience[{extra}]'{alternative}.",
         ) from error
 
 
 class ExitStatus(IntEnum):
-    """The statuses, the same for every command."""
+    """Exit statuses, the same for every command."""
 
     DONE = 0
-    BELOW_BAR = 1
+    BELOW_THRESHOLD = 1
     BAD_INPUT = 2
     UNREACHABLE = 3
     JOB_FAILED = 4
@@ -128,8 +142,8 @@ class ExitStatus(IntEnum):
     INTERRUPTED = 130
 
 
-#: The first class that an error belongs to decides; everything else is something that the caller can mend.
-BY_KIND: tuple[tuple[type[ConsilienceError], ExitStatus], ...] = (
+#: Exit status of each class of errors; the first class that matches decides.
+STATUS_OF_ERROR: tuple[tuple[type[ConsilienceError], ExitStatus], ...] = (
     (WaitTimedOut, ExitStatus.TIMED_OUT),
     (MissingExtra, ExitStatus.BAD_INPUT),
     (StartupError, ExitStatus.BAD_INPUT),
@@ -140,6 +154,6 @@ BY_KIND: tuple[tuple[type[ConsilienceError], ExitStatus], ...] = (
 )
 
 
-def status_of(error: ConsilienceError) -> ExitStatus:
-    """The exit status of an error."""
-    return next(status for kind, status in BY_KIND if isinstance(error, kind))
+def exit_status(error: ConsilienceError) -> ExitStatus:
+    """Return the exit status of an error."""
+    return next(status for kind, status in STATUS_OF_ERROR if isinstance(error, kind))

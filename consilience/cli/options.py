@@ -1,4 +1,4 @@
-"""The options that several commands share: each is said once, here."""
+"""Options and arguments that several commands share, and groups of options as dataclasses."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal, get_type_hints
 from typer import Argument, Option
 
 from consilience.cli.parsing import (
-    Columns,
+    SideLabels,
     parse_builder,
     parse_bytes,
     parse_estimate,
+    parse_gallery_sizes,
     parse_layers,
     parse_metric,
-    parse_sizes,
-    read_columns,
-    with_k,
+    read_side_labels,
+    with_default_k,
 )
 from consilience.client.operations import options_of
 from consilience.contract import alignments as contract
@@ -27,19 +27,21 @@ from consilience.contract.alignments import ScoringOptions
 from consilience.errors import InputError
 
 
-def require_place(out: Path | None) -> Path | None:
-    """The file's path; InputError where it or its folders cannot be written, as far as can be told without writing."""
+def check_writable(out: Path | None) -> Path | None:
+    """Return the path; InputError if the file or its folders cannot be written, as far as permissions tell."""
     if out is not None:
-        nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+        nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
         if nearest != out and not nearest.is_dir():
-            raise InputError(f"{out} cannot be written: {nearest} is no folder.", value=out, hint="Name another file.")
+            raise InputError(
+                f"{out} cannot be written: {nearest} is not a folder.", value=out, hint="Name another file."
+            )
         if not os.access(nearest, os.W_OK):
             raise InputError(f"{out} cannot be written: {nearest} is read-only.", value=out, hint="Name another file.")
     return out
 
 
-def make_folders(out: Path) -> Path:
-    """The file's path, the folders on the way to it made; InputError where they cannot be."""
+def create_parent_folders(out: Path) -> Path:
+    """Create the missing parent folders of a file and return its path; InputError if that fails."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,130 +52,161 @@ def make_folders(out: Path) -> Path:
 Command = Callable[..., None]
 
 
-def unfold(command: Command) -> Command:
-    """The command with one option for each field of its parameters that are dataclasses.
+def with_option_groups(command: Command) -> Command:
+    """Replace each dataclass parameter of a command by one option per field.
 
-    Typer reads the options of a command from its signature, so that is what is written; when the command runs, each
-    dataclass is made of what was given. Every field has a default; two options of one name are refused (ValueError).
+    Typer reads the options of a command from its signature, so the signature is rewritten; when the command runs, each
+    dataclass is built from the values of its options. Every field has a default. Two options of one name raise ValueError.
     """
-    declared = signature(command).parameters.values()
-    groups = {each.name: group for each in declared if (group := _group(each)) is not None}
+    parameters = signature(command).parameters.values()
+    groups = {each.name: group for each in parameters if (group := _option_group(each)) is not None}
 
     @wraps(command)
-    def run(**given: Any) -> None:
-        made = {
-            name: group(**{each.name: given.pop(each.name) for each in fields(group)}) for name, group in groups.items()
+    def run(**values: Any) -> None:
+        built = {
+            name: group(**{each.name: values.pop(each.name) for each in fields(group)})
+            for name, group in groups.items()
         }
-        command(**given, **made)
+        command(**values, **built)
 
-    unfolded = (option for each in declared for option in _options(each))
-    vars(run)["__signature__"] = Signature(list(unfolded))
+    vars(run)["__signature__"] = Signature([option for each in parameters for option in _options(each)])
     return run
 
 
-def _group(parameter: Parameter) -> type | None:
+def _option_group(parameter: Parameter) -> type | None:
     kind = parameter.annotation
     return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
 def _options(parameter: Parameter) -> Iterator[Parameter]:
-    if (group := _group(parameter)) is None:
+    if (group := _option_group(parameter)) is None:
         yield parameter
         return
-    kinds = get_type_hints(group, include_extras=True)
+    annotations = get_type_hints(group, include_extras=True)
     for each in fields(group):
-        yield Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=kinds[each.name])
+        yield Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=annotations[each.name])
 
 
-def file_to_write(told: str) -> Any:
-    """The option of a file that the command writes: where it cannot be, the command ends before it computes anything."""
-    return Option(metavar="FILE", dir_okay=False, callback=require_place, help=told)
+def output_file_option(description: str) -> Any:
+    """Option of a file to write; the command stops before any computation if the file cannot be written."""
+    return Option(metavar="FILE", dir_okay=False, callback=check_writable, help=description)
 
 
 SERVER_VARIABLE = "CONSILIENCE_SERVER"
 
 SideA = Annotated[
-    str, Argument(metavar="A", help="A file (npy, npz, safetensors, json, parquet, arrow); with --server also an id.")
+    str,
+    Argument(
+        metavar="A",
+        help="First embedding set: an npy, npz, safetensors, json, parquet or arrow file. With --server also an id.",
+    ),
 ]
-SideB = Annotated[str, Argument(metavar="B", help="The other side: the same items in the same order, or with ids.")]
-OtherSide = Annotated[
+SideB = Annotated[
+    str,
+    Argument(metavar="B", help="Second embedding set: the same items in the same order, or matched by --pairing id."),
+]
+OptionalSideB = Annotated[
     str | None,
-    Argument(metavar="B", help="The other side: the same items in the same order, or with ids. Or --reference."),
+    Argument(
+        metavar="B",
+        help="Second embedding set: the same items in the same order, or matched by --pairing id. Not used with "
+        "--reference.",
+    ),
 ]
 Reference = Annotated[
     str | None,
-    Option(metavar="NAME|ID", help="In place of B: each member of a reference set of the service; A gets a rank."),
+    Option(
+        metavar="NAME|ID",
+        help="Reference set of the service to use instead of B: A is compared with each member and gets a rank.",
+    ),
 ]
 Metrics = Annotated[
     list[str] | None,
-    Option("--metric", metavar="NAME[:OPTION=VALUE,...]", help="Repeatable. `consilience metrics` lists them."),
+    Option(
+        "--metric",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="Metric to compute; `consilience metrics` lists all metrics. Repeatable.",
+    ),
 ]
-K = Annotated[list[int] | None, Option("--k", min=1, help="Neighbours, for every metric that has a k. Repeatable.")]
-Profile = Annotated[contract.Profile, Option(help="What is done to the rows first.")]
-Aggregate = Annotated[contract.Aggregate, Option(help="How a grid of layer pairs becomes one number.")]
-Concat = Annotated[bool, Option("--concat", help="Add all layers side by side as one more layer.")]
+K = Annotated[
+    list[int] | None,
+    Option("--k", min=1, help="Number of nearest neighbours, for every metric that has a k. Repeatable."),
+]
+Profile = Annotated[contract.Profile, Option(help="Preprocessing of the rows.")]
+Aggregate = Annotated[contract.Aggregate, Option(help="Reduction of the grid of layer pairs to one value.")]
+Concat = Annotated[bool, Option("--concat", help="Add the concatenation of all layers as one more layer.")]
 Correction = Annotated[
-    Literal["none", "holm", "benjamini_hochberg"], Option(help="Of the p-values for the number of scores.")
+    Literal["none", "holm", "benjamini_hochberg"], Option(help="Correction of the p-values over all scores.")
 ]
 Layers = Annotated[
     list[str] | None,
-    Option(metavar="last|all|NAME,...", help="Layers that take part; a=... and b=... choose for one side."),
+    Option(metavar="last|all|NAME,...", help="Layers to compare, of both sides; write a=... or b=... for one side."),
 ]
 NullMethod = Annotated[
-    Literal["auto", "analytic", "permutation", "none"], Option("--null", help="How the chance level is found.")
+    Literal["auto", "analytic", "permutation", "none"],
+    Option("--null", help="Method of the null distribution, which gives the chance level and the p-value."),
 ]
-Draws = Annotated[int, Option(help="Draws of a permutation null.")]
-Seed = Annotated[int, Option(help="Seed of everything random.")]
+Permutations = Annotated[int, Option(help="Number of permutations for the permutation null.")]
+Seed = Annotated[int, Option(help="Seed of all random choices.")]
 MemoryBudget = Annotated[
     str | None,
-    Option(metavar="SIZE", help="Peak memory to plan with, such as 2GB; rows that do not fit are read by blocks."),
+    Option(metavar="SIZE", help="Peak memory to use, for example 2GB; rows that do not fit are read in blocks."),
 ]
-DryRun = Annotated[bool, Option("--dry-run", help="Say what it would cost, and do nothing.")]
-Out = Annotated[Path | None, file_to_write("Write the score document (JSON) here.")]
-Json = Annotated[bool, Option("--json", help="Print the document alone, as JSON; everything else to standard error.")]
-JsonLines = Annotated[bool, Option("--json", help="Print one JSON document a line; everything else to standard error.")]
-Pairing = Annotated[Literal["row", "id"], Option(help="Row i is row i, or rows of the same id belong together.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Print the estimated time and memory, and compute nothing.")]
+Out = Annotated[Path | None, output_file_option("JSON file to write the document to.")]
+Json = Annotated[bool, Option("--json", help="Print the document as JSON on standard output.")]
+JsonLines = Annotated[bool, Option("--json", help="Print one JSON document per line on standard output.")]
+Pairing = Annotated[
+    Literal["row", "id"], Option(help="Matching of rows: `row` by position, `id` by the item ids of both sides.")
+]
 Builder = Annotated[
     str,
     Option(
-        metavar="auto|faiss|symmetric|certified_bf16|INDEX[:effort=N]",
-        help="How neighbours are searched: exactly, or by an index of FAISS (IVF1024,Flat; `approximate` picks one).",
+        metavar="auto|faiss|symmetric|verified_bf16|INDEX[:effort=N]",
+        help="Method of the neighbour search: an exact method, or a FAISS index such as IVF1024,Flat; `approximate` "
+        "chooses an index.",
     ),
 ]
 Estimate = Annotated[
     str,
     Option(
         metavar="all|ROWS|HALF_WIDTH",
-        help="How many rows ask for neighbours; a number below 1: as many as make every interval so narrow each way.",
+        help="Number of query rows or, below 1, the target half-width of the confidence interval.",
     ),
 ]
 GallerySizes = Annotated[
     str | None,
-    Option(metavar="auto|ROWS,...", help="Also score galleries of fewer rows, drawn at random, each inside the next."),
+    Option(metavar="auto|ROWS,...", help="Also score nested random galleries of these sizes."),
 ]
 Device = Annotated[
     str,
-    Option(
-        metavar="auto|cpu|cuda[:N]",
-        help="What multiplies here for neighbours; auto: a graphics card where there is one and it pays.",
-    ),
+    Option(metavar="auto|cpu|cuda[:N]", help="Device for the computation on this machine: auto, cpu, cuda or cuda:N."),
 ]
-ColumnFile = Annotated[
-    Path | None,
-    Option(metavar="FILE", exists=True, dir_okay=False, help="One a row: a JSON list, or one a line."),
-]
+
+
+FOR_PAIRING = " Used with --pairing id."
+
+
+def label_file_option(description: str, *, note: str = "") -> Any:
+    """Option of a file with one label per row."""
+    text = f"{description}, one per row: a JSON list or a text file.{note}"
+    return Option(metavar="FILE", exists=True, dir_okay=False, help=text)
+
+
 Server = Annotated[
     str | None,
-    Option(metavar="URL", envvar=SERVER_VARIABLE, help="Let this service do it, instead of this process."),
+    Option(metavar="URL", envvar=SERVER_VARIABLE, help="Service that computes instead of this process."),
 ]
-Timeout = Annotated[float | None, Option(metavar="SECONDS", min=0.0, help="Give up waiting after so long: status 5.")]
-OnlyName = Annotated[str | None, Option("--name", help="Only those with this name.")]
-Limit = Annotated[int, Option(min=1, max=100, help="How many, at most.")]
+Timeout = Annotated[
+    float | None, Option(metavar="SECONDS", min=0.0, help="Stop waiting after this time, with exit status 5.")
+]
+NameFilter = Annotated[str | None, Option("--name", help="List only entries with this name.")]
+Limit = Annotated[int, Option(min=1, max=100, help="Maximum number of entries to list.")]
 
 
 @dataclass(frozen=True)
-class Measures:
-    """What is measured, of which layers, and against which chance."""
+class MetricOptions:
+    """Metrics, the layers and rows that they compare, and the null distribution."""
 
     metric: Metrics = None
     k: K = None
@@ -182,12 +215,12 @@ class Measures:
     aggregate: Aggregate = "max"
     concat: Concat = False
     null: NullMethod = "auto"
-    draws: Draws = 200
+    permutations: Permutations = 200
 
 
 @dataclass(frozen=True)
-class Search:
-    """Which rows belong together, and how their neighbours are found."""
+class SearchOptions:
+    """Matching of the rows, and the search for their neighbours."""
 
     seed: Seed = 0
     pairing: Pairing = "row"
@@ -196,65 +229,70 @@ class Search:
 
 
 @dataclass(frozen=True)
-class LabelFiles:
+class SideLabelFiles:
     """Files of ids and groups of both sides."""
 
-    ids_a: ColumnFile = None
-    ids_b: ColumnFile = None
-    groups_a: ColumnFile = None
-    groups_b: ColumnFile = None
+    ids_a: Annotated[Path | None, label_file_option("Item ids of A", note=FOR_PAIRING)] = None
+    ids_b: Annotated[Path | None, label_file_option("Item ids of B", note=FOR_PAIRING)] = None
+    groups_a: Annotated[Path | None, label_file_option("Group labels of A")] = None
+    groups_b: Annotated[Path | None, label_file_option("Group labels of B")] = None
 
-    def read(self) -> Columns:
-        """What the files hold; errors name the option."""
-        return read_columns(ids=(self.ids_a, self.ids_b), groups=(self.groups_a, self.groups_b))
+    def read(self) -> SideLabels:
+        """Read the files; errors name the option."""
+        return read_side_labels(ids=(self.ids_a, self.ids_b), groups=(self.groups_a, self.groups_b))
 
 
 @dataclass(frozen=True)
-class Output:
-    """Where the document goes."""
+class OutputOptions:
+    """Destination and form of the document."""
 
     out: Out = None
     as_json: Json = False
 
 
 @dataclass(frozen=True)
-class Service:
-    """Who does it, and how long that may take."""
+class ServiceOptions:
+    """Service that computes, and the time limit."""
 
     server: Server = None
     timeout: Timeout = None
 
 
-def read_options(
-    measures: Measures,
-    search: Search,
+def read_scoring_options(
+    metrics: MetricOptions,
+    search: SearchOptions,
     *,
     correction: str = "none",
     gallery_sizes: str | None = None,
     memory_budget: str | None = None,
-    unnamed: Sequence[dict[str, Any]] | None = None,
+    default_metrics: Sequence[dict[str, Any]] | None = None,
 ) -> ScoringOptions:
-    """The contract's options; InvalidRequest says which word cannot be used.
+    """Build the scoring options of the contract from the command line.
 
     Parameters
     ----------
-    unnamed
-        The metrics where none is named; without it the contract's own.
+    default_metrics
+        Metrics to use if --metric is not given; None uses the defaults of the contract.
+
+    Raises
+    ------
+    InvalidRequest
+        A value is not valid; the message names the option.
     """
-    named = [parse_metric(word) for word in measures.metric or ()]
-    chosen = named or unnamed or [parse_metric(metric.metric) for metric in ScoringOptions().metrics]
+    named = [parse_metric(word) for word in metrics.metric or ()]
+    chosen = named or default_metrics or [parse_metric(metric.metric) for metric in ScoringOptions().metrics]
     fields = {
-        "metrics": [with_k(choice, measures.k) for choice in chosen],
-        "layers": parse_layers(measures.layers or ["last"]),
-        "preparation": measures.profile,
-        "null": {"method": measures.null, "draws": measures.draws, "correction": correction},
-        "aggregate": measures.aggregate,
-        "concat": measures.concat,
+        "metrics": [with_default_k(choice, metrics.k) for choice in chosen],
+        "layers": parse_layers(metrics.layers or ["last"]),
+        "preparation": metrics.profile,
+        "null": {"method": metrics.null, "permutations": metrics.permutations, "correction": correction},
+        "aggregate": metrics.aggregate,
+        "concat": metrics.concat,
         "seed": search.seed,
         "pairing": search.pairing,
         "builder": parse_builder(search.builder),
         "estimate": parse_estimate(search.estimate),
-        "gallery_sizes": parse_sizes(gallery_sizes),
+        "gallery_sizes": parse_gallery_sizes(gallery_sizes),
         "memory_budget_bytes": None if memory_budget is None else parse_bytes(memory_budget),
     }
     return options_of(ScoringOptions, None, fields)

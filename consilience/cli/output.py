@@ -1,4 +1,7 @@
-"""How a document leaves the command."""
+"""Output of the commands: numbers, tables and messages on the terminal, and documents as JSON or in files.
+
+Results go to standard output; progress, warnings and errors go to standard error. Tables fit a terminal of 80 columns.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,127 +16,134 @@ from rich.table import Table
 from rich.text import Text
 
 from consilience.cli.errors import ExitStatus
-from consilience.cli.options import Output, make_folders
+from consilience.cli.options import OutputOptions, create_parent_folders
 from consilience.contract.base import Document
 from consilience.contract.datasets import Dataset
 from consilience.contract.jobs import Job
-from consilience.contract.metrics import METRICS, Catalogue, MetricCard
-from consilience.contract.scores import GalleryPoint, Interval, NeighboursRecord, Null, Score, ScoreDocument
+from consilience.contract.metrics import METRICS, Catalogue, MetricDescription
+from consilience.contract.scores import GalleryPoint, Interval, NeighboursRecord, NullDistribution, Score, ScoreDocument
 from consilience.errors import InputError, InvalidRequest
 
 
-class _Results(Console):
-    """A console whose reader may leave, as `head` does: what is left is not said, and the command ends as it would have."""
+class _ResultConsole(Console):
+    """Console that ignores a closed pipe, such as one to `head`: the command goes on and ends with its own exit status."""
 
     def on_broken_pipe(self) -> None:
-        """Say no more: a reader that has left changes no verdict, and files are still to be written."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.file.fileno())
-        os.close(nowhere)
+        """Discard further output; files are still written and the exit status stays the same."""
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, self.file.fileno())
+        os.close(null_device)
 
 
-def results() -> Console:
-    """For what was asked for."""
-    return _Results()
+def standard_output() -> Console:
+    """Console for results."""
+    return _ResultConsole()
 
 
-def emit(text: str) -> None:
-    """What was asked for, as it is: no line of it is broken."""
-    results().out(text, highlight=False)
+def write(text: str) -> None:
+    """Write text to standard output without wrapping its lines."""
+    standard_output().out(text, highlight=False)
 
 
-def remarks() -> Console:
-    """For progress, warnings and errors."""
+def standard_error() -> Console:
+    """Console for progress, warnings and errors."""
     return Console(stderr=True)
 
 
-def warn(message: str) -> None:
-    """One warning."""
-    remarks().print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+def print_warning(message: str) -> None:
+    """Print a warning."""
+    standard_error().print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
 
 
-def complain(message: str) -> None:
-    """One error."""
-    remarks().print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+def print_error(message: str) -> None:
+    """Print an error."""
+    standard_error().print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
 
 
-#: The least p-value that a closed form reports.
-P_FLOOR = 1e-12
-ABSENT = "-"
+#: Smallest p-value that a closed form reports.
+P_VALUE_MIN = 1e-12
+MISSING = "-"
 
 
-def figure(value: float | None) -> str:
-    """Four decimals: more would claim a precision that no sample has."""
-    # Adding zero turns the minus zero of a rounded figure into zero.
-    return ABSENT if value is None else f"{round(value, 4) + 0.0:.4f}"
+def format_number(value: float | None) -> str:
+    """Format a number with four decimals: more would claim a precision that no sample has."""
+    # Adding zero turns the minus zero of a rounded number into zero.
+    return MISSING if value is None else f"{round(value, 4) + 0.0:.4f}"
 
 
-def p_value(null: Null) -> str:
-    """With `<` or `<=` where it is a bound."""
+def format_p_value(null: NullDistribution) -> str:
+    """Format a p-value, with `<` or `<=` if it is an upper bound."""
     if null.p_value is None:
-        return ABSENT
-    if null.p_is_bound and null.p_value <= P_FLOOR:
-        return f"< {P_FLOOR:.0e}"
+        return MISSING
+    if null.p_is_bound and null.p_value <= P_VALUE_MIN:
+        return f"< {P_VALUE_MIN:.0e}"
     text = f"{null.p_value:.2g}"
     return f"<= {text}" if null.p_is_bound else text
 
 
-def interval(found: Interval | None) -> str:
-    """Low and high."""
-    return ABSENT if found is None else f"[{found.low:.3f}, {found.high:.3f}]"
+def format_interval(interval: Interval | None) -> str:
+    """Format the ends of an interval."""
+    return MISSING if interval is None else f"[{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def metric_label(name: str, options: Mapping[str, Any]) -> str:
-    """The name, its k, and the options that are not the default."""
+    """Label of a metric: its name, its k, and the options that differ from the defaults."""
     kind = METRICS.get(name)
-    usual = kind.model_validate({"metric": name}).options() if kind else {}
-    told = {key: value for key, value in options.items() if key == "k" or usual.get(key, value) != value}
-    return " ".join([name, *(f"{key}={_word(value)}" for key, value in told.items())])
+    defaults = kind.model_validate({"metric": name}).options() if kind else {}
+    shown = {key: value for key, value in options.items() if key == "k" or defaults.get(key, value) != value}
+    return " ".join([name, *(f"{key}={_format_option(value)}" for key, value in shown.items())])
 
 
-def layers_label(score: Score) -> str:
-    """The best pair of layers."""
-    return ABSENT if score.layer_a is None else f"{score.layer_a} / {score.layer_b}"
+def layer_pair_label(score: Score) -> str:
+    """Label of the best pair of layers."""
+    return MISSING if score.layer_a is None else f"{score.layer_a} / {score.layer_b}"
 
 
-def _word(value: object) -> str:
+def _format_option(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-#: Characters of the longest bar.
-BAR_WIDTH = 30
+#: Length of the longest bar, in characters.
+BAR_LENGTH = 30
 
 
-def curve_table(score: Score) -> RenderableType:
-    """One line a gallery: its rows, the score there, its interval where some rows alone asked, and a bar from 0."""
+def gallery_curve_table(score: Score) -> RenderableType:
+    """Table of the gallery-size curve: size, score, interval of an estimated score, and a bar from 0, one line per gallery."""
     points = score.gallery_curve or ()
     title = f"{metric_label(score.metric, score.options)} by gallery size"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for column in ("rows", "value", "interval"):
+    for column in ("rows", "value", "format_interval"):
         table.add_column(column, justify="right")
     table.add_column("")
     longest = max((abs(point.value) for point in points), default=0.0)
     for point in points:
-        table.add_row(str(point.n), Text(figure(point.value), "bold"), _interval(point), _bar(point.value, longest))
+        table.add_row(
+            str(point.n), Text(format_number(point.value), "bold"), _interval(point), _bar(point.value, longest)
+        )
     return table
 
 
 def _interval(point: GalleryPoint) -> str:
-    return ABSENT if point.low == point.high else f"[{point.low:.3f}, {point.high:.3f}]"
+    return MISSING if point.low == point.high else f"[{point.low:.3f}, {point.high:.3f}]"
 
 
 def _bar(value: float, longest: float) -> Text:
-    length = round(BAR_WIDTH * max(0.0, value) / longest) if longest > 0 else 0
+    length = round(BAR_LENGTH * max(0.0, value) / longest) if longest > 0 else 0
     return Text("━" * length, "cyan")
 
 
-def split_bar(word: str, example: str) -> tuple[str, float]:
-    """What `NAME=NUMBER` is about, and the number; the name may hold a `=` of its own.
+def parse_threshold(word: str, option: str, noun: str, example: str) -> tuple[str, float]:
+    """Parse the value of a threshold option, NAME=NUMBER; the name may contain `=`.
+
+    Parameters
+    ----------
+    option, noun, example
+        Words of the error message: the option, what the name stands for, and a valid value.
 
     Raises
     ------
     InvalidRequest
-        It is none; the hint shows the example.
+        The value has another form.
     """
     name, equals, text = word.rpartition("=")
     try:
@@ -141,24 +151,27 @@ def split_bar(word: str, example: str) -> tuple[str, float]:
     except ValueError:
         value = nan
     if not equals or not isfinite(value):
-        raise InvalidRequest(f"{word!r} is no bar.", value=word, hint=f"Write NAME=NUMBER, such as {example}.")
+        raise InvalidRequest(f"{option} needs {noun}=VALUE, for example {example}; got {word!r}.", value=word)
     return name, value
 
 
-def verdict_word(*, passed: bool) -> Text:
-    """As a table says it."""
+def passed_label(*, passed: bool) -> Text:
+    """Label of a check in a table."""
     return Text("passed", "green") if passed else Text("failed", "bold red")
 
 
-def close_gate(table: RenderableType, passed: Iterable[bool], *, as_json: bool) -> None:
-    """Show what became of the bars, beside a document that is alone on standard output; status 1 where one was missed."""
-    (remarks() if as_json else results()).print(table)
+def report_thresholds(table: RenderableType, passed: Iterable[bool], *, as_json: bool) -> None:
+    """Print the table of checks and end with status 1 if one failed.
+
+    The table goes to standard error if standard output holds a JSON document.
+    """
+    (standard_error() if as_json else standard_output()).print(table)
     if not all(passed):
-        raise typer.Exit(ExitStatus.BELOW_BAR)
+        raise typer.Exit(ExitStatus.BELOW_THRESHOLD)
 
 
 def new_table(*columns: str, left: Sequence[str] = ()) -> Table:
-    """An empty table; figures are set right, the columns named in `left` left."""
+    """Empty table; columns are aligned right, except those named in `left`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="left" if column in left else "right", overflow="fold")
@@ -166,23 +179,23 @@ def new_table(*columns: str, left: Sequence[str] = ()) -> Table:
 
 
 def score_table(document: ScoreDocument) -> RenderableType:
-    """Every score with what it takes to read it."""
-    table = new_table("metric", "value", "chance", "p-value", "interval", "layers", left=("metric",))
+    """Table of the scores with chance level, p-value, interval and layers."""
+    table = new_table("metric", "value", "chance", "p-value", "format_interval", "layers", left=("metric",))
     for score in document.scores:
         table.add_row(
             metric_label(score.metric, score.options),
-            value_text(score),
-            figure(score.null.mean),
-            p_value(score.null),
-            interval(score.interval),
-            layers_label(score),
+            score_value(score),
+            format_number(score.null.mean),
+            format_p_value(score.null),
+            format_interval(score.interval),
+            layer_pair_label(score),
         )
-    curves = [curve_table(score) for score in document.scores if score.gallery_curve]
+    curves = [gallery_curve_table(score) for score in document.scores if score.gallery_curve]
     return Group(_heading(document), table, *_undefined(document.scores), *_approximate(document.scores), *curves)
 
 
 def job_table(jobs: Sequence[Job]) -> RenderableType:
-    """Jobs, one a line."""
+    """Table of jobs."""
     table = new_table("job", "status", "created", left=("job", "status", "created"))
     for job in jobs:
         table.add_row(job.id, job.status, f"{job.created_at:%Y-%m-%d %H:%M:%S}")
@@ -190,7 +203,7 @@ def job_table(jobs: Sequence[Job]) -> RenderableType:
 
 
 def dataset_table(datasets: Sequence[Dataset]) -> RenderableType:
-    """Datasets, one a line."""
+    """Table of datasets."""
     table = new_table("id", "name", "items", "views", left=("id", "name", "views"))
     for dataset in datasets:
         table.add_row(dataset.id, dataset.name, f"{dataset.n}", ", ".join(view.name for view in dataset.views))
@@ -198,7 +211,7 @@ def dataset_table(datasets: Sequence[Dataset]) -> RenderableType:
 
 
 def view_table(dataset: Dataset) -> RenderableType:
-    """The views of a dataset, one a line."""
+    """Table of the views of a dataset."""
     table = new_table("view", "kind", "bytes", left=("view", "kind"))
     for view in dataset.views:
         table.add_row(view.name, view.kind, f"{view.bytes}")
@@ -206,15 +219,15 @@ def view_table(dataset: Dataset) -> RenderableType:
 
 
 def metric_table(catalogue: Catalogue) -> RenderableType:
-    """The catalogue: each metric's range and what it says."""
-    table = new_table("metric", "range", "what it says", left=("metric", "range", "what it says"))
+    """Table of the metrics with range and meaning."""
+    table = new_table("metric", "range", "meaning", left=("metric", "range", "meaning"))
     for card in catalogue.data:
         table.add_row(card.name, _span(card), Text(card.summary))
     return table
 
 
 def fact_table(facts: Mapping[str, str]) -> RenderableType:
-    """A few facts by their names."""
+    """Table of names and values without a header."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -223,8 +236,8 @@ def fact_table(facts: Mapping[str, str]) -> RenderableType:
     return table
 
 
-def metric_card(card: MetricCard) -> RenderableType:
-    """Everything that one metric declares about itself."""
+def metric_card(card: MetricDescription) -> RenderableType:
+    """Full description of one metric."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -243,21 +256,21 @@ def metric_card(card: MetricCard) -> RenderableType:
     return Group(Text(f"{card.name}: {card.title}", "bold"), Text(card.summary), Text(), table)
 
 
-def value_text(score: Score) -> Text:
-    """The value, or that there is none; where some rows alone asked, with the half width of its interval."""
+def score_value(score: Score) -> Text:
+    """Format the value of a score, with the half-width of its interval if it is an estimate."""
     if score.status != "defined":
         return Text("undefined", "yellow")
-    value = Text(figure(score.value), "bold")
+    value = Text(format_number(score.value), "bold")
     if score.estimator == "estimated" and score.interval is not None:
-        value.append(f" ±{figure((score.interval.high - score.interval.low) / 2)}", "not bold")
+        value.append(f" ±{format_number((score.interval.high - score.interval.low) / 2)}", "not bold")
     return value
 
 
 def _heading(document: ScoreDocument) -> Text:
     a, b, profile = document.a, document.b, document.preparation.profile
-    asked = {score.queries for score in document.scores if score.estimator == "estimated"}
-    some = "".join(f", {count} of them asked" for count in sorted(asked))
-    return Text(f"{a.name} and {b.name}: {document.n} items{some}, profile {profile}", "bold")
+    counts = {score.queries for score in document.scores if score.estimator == "estimated"}
+    queries = "".join(f", {count} queries" for count in sorted(counts))
+    return Text(f"{a.name} and {b.name}: {document.n} items{queries}, profile {profile}", "bold")
 
 
 def _undefined(scores: Sequence[Score]) -> list[Text]:
@@ -276,63 +289,71 @@ def _approximate(scores: Sequence[Score]) -> list[Text]:
     ]
 
 
-def _recall(made: NeighboursRecord) -> str:
-    return f"{made.builder} found {made.recall:.2%} of the neighbours (of {made.recall_queries} rows)."
+def _recall(search: NeighboursRecord) -> str:
+    return f"{search.builder} found {search.recall:.2%} of the neighbours of {search.recall_queries} sampled rows."
 
 
-def _span(card: MetricCard) -> str:
+def _span(card: MetricDescription) -> str:
     return f"{_bound(card.low)} to {_bound(card.high)}"
 
 
 def _bound(value: float | None) -> str:
-    return ABSENT if value is None else f"{value:g}"
+    return MISSING if value is None else f"{value:g}"
 
 
 Model = TypeVar("Model", bound=Document)
 
 
-def present(document: Model, table: Callable[[Model], RenderableType], *, as_json: bool) -> None:
-    """To standard output: as a table, or alone as JSON."""
+def print_document(document: Model, table: Callable[[Model], RenderableType], *, as_json: bool) -> None:
+    """Print a document to standard output, as a table or as JSON."""
     if as_json:
-        emit(to_json(document))
+        write(document_json(document))
     else:
-        results().print(table(document))
+        standard_output().print(table(document))
 
 
-def to_json(document: Document) -> str:
-    """As the service would answer it, for people to read."""
+def document_json(document: Document) -> str:
+    """Return a document as indented JSON."""
     return document.model_dump_json(by_alias=True, indent=2)
 
 
-def show_scores(document: ScoreDocument, output: Output) -> None:
-    """Scores, with their warnings."""
-    show(document, score_table, _warnings(document), output)
+def output_scores(document: ScoreDocument, output: OutputOptions) -> None:
+    """Output a score document and its warnings."""
+    output_document(document, score_table, _warnings(document), output)
 
 
-def show(document: Model, table: Callable[[Model], RenderableType], warnings: Sequence[str], output: Output) -> None:
-    """To standard output, its warnings beside; into a file too, where one is named."""
-    present(document, table, as_json=output.as_json)
+def output_document(
+    document: Model, table: Callable[[Model], RenderableType], warnings: Sequence[str], output: OutputOptions
+) -> None:
+    """Print a document and its warnings, and write it to the file of --out if there is one."""
+    print_document(document, table, as_json=output.as_json)
     for warning in warnings:
-        warn(warning)
+        print_warning(warning)
     if output.out is not None:
-        write(output.out, to_json(document) + "\n")
+        write_file(output.out, document_json(document) + "\n")
 
 
-def check_out(out: Path | None, suffixes: Sequence[str]) -> None:
-    """Refuse a file whose form its name does not tell, before anything is computed."""
+def check_suffix(out: Path | None, suffixes: Sequence[str]) -> None:
+    """Raise InvalidRequest if the name of the output file has none of the suffixes."""
     if out is not None and out.suffix.lower() not in suffixes:
         raise InvalidRequest(
-            f"What form {out.name} is to have cannot be told.", value=out, hint=f"End it in {', '.join(suffixes)}."
+            f"--out needs a file name that ends in {', '.join(suffixes[:-1])} or {suffixes[-1]}; got {out.name!r}.",
+            value=out,
         )
 
 
-def write(out: Path, content: str | bytes) -> None:
-    """To a file; InputError where it cannot be written."""
+def write_file(out: Path, content: str | bytes) -> None:
+    """Write a file and its missing folders; InputError if that fails."""
     try:
-        make_folders(out).write_bytes(content if isinstance(content, bytes) else content.encode())
+        create_parent_folders(out).write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}.", value=out) from error
-    remarks().print(f"Written to {out}", soft_wrap=True)
+    print_written(out)
+
+
+def print_written(out: Path) -> None:
+    """Print the name of the file that was written."""
+    standard_error().print(f"Wrote {out}", soft_wrap=True)
 
 
 def _warnings(document: ScoreDocument) -> list[str]:

@@ -1,4 +1,4 @@
-"""`consilience score A B`."""
+"""`consilience score A B`, and the scores, plans and reference ranks that other commands use too."""
 
 import re
 from pathlib import Path
@@ -6,137 +6,156 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from consilience.cli.errors import packages_of
+from consilience.cli.errors import require_extra
 from consilience.cli.options import (
     Correction,
     Device,
     DryRun,
     GallerySizes,
-    LabelFiles,
-    Measures,
     MemoryBudget,
-    OtherSide,
-    Output,
+    MetricOptions,
+    OptionalSideB,
+    OutputOptions,
     Reference,
-    Search,
-    Service,
+    SearchOptions,
+    ServiceOptions,
     SideA,
-    read_options,
-    unfold,
+    SideLabelFiles,
+    read_scoring_options,
+    with_option_groups,
 )
-from consilience.cli.output import ABSENT, fact_table, figure, metric_label, new_table, present, show, show_scores
-from consilience.cli.parsing import Columns, Labels
-from consilience.cli.remote import await_document, connect, progress_bar, work_here
+from consilience.cli.output import (
+    MISSING,
+    fact_table,
+    format_number,
+    metric_label,
+    new_table,
+    output_document,
+    output_scores,
+    print_document,
+)
+from consilience.cli.parsing import Labels, SideLabels
+from consilience.cli.remote import connect, local_work, progress_bar, wait_for_document
 from consilience.client.bodies import EMBEDDING_ID
 from consilience.client.sync import Client
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Plan
-from consilience.contract.pointers import prefixed
-from consilience.contract.scores import ReferenceDocument, ScoreDocument, Standing
+from consilience.contract.pointers import with_prefix
+from consilience.contract.scores import ReferenceDocument, ReferenceRank, ScoreDocument
 from consilience.errors import InputError
 from consilience.memory import find_job_memory
 
 
-def obtain_scores(  # noqa: PLR0917 - what the commands have read, in its order
+def compute_scores(  # noqa: PLR0917 - the arguments of the commands, in their order
     a: str,
     b: str,
     options: ScoringOptions,
-    columns: Columns,
-    service: Service,
+    columns: SideLabels,
+    service: ServiceOptions,
     device: str,
 ) -> ScoreDocument:
-    """The score document of two files, or of two stored sets where there is a server."""
+    """Compute the scores of two files in this process, or of two files or stored sets on a service."""
     for side in (a, b):
-        require_source(side, service.server)
+        check_source(side, service.server)
     if service.server is None:
-        return _score_here(a, b, options, columns, service.timeout, device)
+        return _score_locally(a, b, options, columns, service.timeout, device)
     if device != "auto":
         raise InputError(
-            "A service's workers choose their device.", value=device, hint="Leave out --device, or --server."
+            "--device cannot be used with --server: the workers of the service choose their device.",
+            value=device,
+            hint="Leave out --device or --server.",
         )
-    return _score_there(a, b, options, columns, service.server, service.timeout)
+    return _score_on_service(a, b, options, columns, service.server, service.timeout)
 
 
-def require_source(side: str, server: str | None) -> None:
-    """Refuse what is neither a file nor, where there is a server, an id."""
-    path, stored = Path(side), re.fullmatch(EMBEDDING_ID, side)
-    if path.is_file() or (stored and server is not None):
+def check_source(source: str, server: str | None) -> None:
+    """Raise InputError unless the source is a file or, with a server, an id."""
+    path, is_id = Path(source), re.fullmatch(EMBEDDING_ID, source)
+    if path.is_file() or (is_id and server is not None):
         return
-    if stored:
-        raise InputError(f"{side} is an id of a stored set.", value=side, hint="Say which service with --server.")
+    if is_id:
+        raise InputError(
+            f"{source} is the id of a stored set.", value=source, hint="Name its service with --server URL."
+        )
     if path.is_dir():
-        raise InputError(f"{side} is a folder.", value=side, hint="Name a file in it.")
+        raise InputError(f"{source} is a folder.", value=source, hint="Name a file in it.")
     if path.exists():
         raise InputError(
-            f"{side} can be read only once.", value=side, hint="Save it to a file: embeddings are read in any order."
+            f"{source} is not a regular file.",
+            value=source,
+            hint="Save its content to a file, which can be read in any order.",
         )
-    raise InputError(f"There is no file {side}.", value=side, hint="Check the path.")
+    raise InputError(f"The file {source} does not exist.", value=source, hint="Check the path.")
 
 
-def _score_here(  # noqa: PLR0917 - as above
-    a: str, b: str, options: ScoringOptions, columns: Columns, timeout_s: float | None, device: str
+def _score_locally(  # noqa: PLR0917 - as above
+    a: str, b: str, options: ScoringOptions, columns: SideLabels, timeout_s: float | None, device: str
 ) -> ScoreDocument:
-    with packages_of("compute", "Scoring in this process"):
-        from consilience.scoring import score  # noqa: PLC0415 -- numpy and faiss, only for those who score here
-    with work_here("reading", timeout_s) as report:
+    with require_extra("compute", "Scoring in this process"):
+        from consilience.scoring import score  # noqa: PLC0415 -- numpy and faiss load only for local work
+    with local_work("reading", timeout_s) as report:
         return score(Path(a), Path(b), options, ids=columns.ids, groups=columns.groups, device=device, report=report)
 
 
-def _score_there(  # noqa: PLR0917 - as above
-    a: str, b: str, options: ScoringOptions, columns: Columns, server: str, timeout_s: float | None
+def _score_on_service(  # noqa: PLR0917 - as above
+    a: str, b: str, options: ScoringOptions, columns: SideLabels, server: str, timeout_s: float | None
 ) -> ScoreDocument:
     with connect(server) as client, progress_bar("uploading") as report:
         sides = [
-            store(client, side, ids, groups)
+            upload_with_labels(client, side, ids, groups)
             for side, ids, groups in zip((a, b), columns.ids, columns.groups, strict=True)
         ]
         alignment = client.align(sides[0], sides[1], options)
-        return await_document(client, alignment.id, ScoreDocument, report, timeout_s)
+        return wait_for_document(client, alignment.id, ScoreDocument, report, timeout_s)
 
 
-def store(client: Client, side: str, ids: Labels, groups: Labels, model: str | None = None) -> EmbeddingSet | str:
-    """A file as a stored set where something is said of it; else the client uploads it itself."""
+def upload_with_labels(
+    client: Client, side: str, ids: Labels, groups: Labels, model: str | None = None
+) -> EmbeddingSet | str:
+    """Upload a file that has ids, groups or a model name; any other source is returned as it is."""
     if ids is None and groups is None and model is None:
         return side
     if re.fullmatch(EMBEDDING_ID, side):
         raise InputError(
-            f"{side} is a stored set, which has its own ids, groups and model.", value=side, hint="Upload it with them."
+            f"{side} is a stored set, and its ids, groups and model cannot be changed.",
+            value=side,
+            hint="Upload the file again with its ids, groups and model.",
         )
     return client.upload(side, metadata=None if model is None else {"model": model}, ids=ids, groups=groups)
 
 
-def obtain_plan(a: str, b: str, options: ScoringOptions, columns: Columns, server: str | None) -> Plan:
-    """The plan for two files from their headers alone, or for two stored sets where there is a server.
+def make_plan(a: str, b: str, options: ScoringOptions, columns: SideLabels, server: str | None) -> Plan:
+    """Estimate the cost of a comparison: of two files, from their headers, or of two stored sets on a service.
 
     Raises
     ------
     InputError
-        What cannot be scored, or would take more memory than there is.
+        The sides cannot be scored, or scoring needs more memory than this machine has.
     """
     for side in (a, b):
-        require_source(side, server)
+        check_source(side, server)
     if server is None:
-        return _plan_here(a, b, options, columns)
+        return _plan_locally(a, b, options, columns)
     for side in (a, b):
         if Path(side).is_file():
             raise InputError(
-                f"{side} is a file, which the service does not know yet.",
+                f"{side} is a file; a service can plan only for stored sets.",
                 value=side,
-                hint="Upload it first, or leave --server out.",
+                hint="Upload it first, or leave out --server.",
             )
     with connect(server) as client:
         return client.plan(a, b, options)
 
 
-def _plan_here(a: str, b: str, options: ScoringOptions, columns: Columns) -> Plan:
-    with packages_of("compute", "A plan in this process"):
-        from consilience.formats.files import open_path  # noqa: PLC0415 -- numpy, only for those who plan here
-        from consilience.planning.alignments import CostLimits, SideShape, plan  # noqa: PLC0415 -- the same
+def _plan_locally(a: str, b: str, options: ScoringOptions, columns: SideLabels) -> Plan:
+    with require_extra("compute", "Planning in this process"):
+        from consilience.formats.files import open_path  # noqa: PLC0415 -- numpy loads only for local work
+        from consilience.planning.alignments import CostLimits, SideShape, plan  # noqa: PLC0415 -- as above
 
     shapes = []
     for side, ids, groups in zip((a, b), columns.ids, columns.groups, strict=True):
-        with prefixed(f"File {side}"), open_path(side) as file:
+        with with_prefix(f"File {side}"), open_path(side) as file:
             labels = file.with_columns(ids, groups)
             shapes.append(
                 SideShape(
@@ -150,119 +169,120 @@ def _plan_here(a: str, b: str, options: ScoringOptions, columns: Columns) -> Pla
     return plan(options, shapes[0], shapes[1], limits)
 
 
-def show_plan(found: Plan, *, as_json: bool) -> None:
-    """To standard output as a table, or alone as JSON."""
-    present(found, _plan_table, as_json=as_json)
-
-
-def _plan_table(found: Plan) -> RenderableType:
+def _plan_table(estimate: Plan) -> RenderableType:
     facts = {
-        "rows": f"{found.n:,}",
-        "columns": f"{found.dim_a} and {found.dim_b}",
-        "layer pairs": str(found.cells),
-        "operations": f"{found.flops:.3g}",
-        "time": f"{found.seconds:.3g} s on two cores",
-        "memory": f"{found.bytes / 1e9:.3g} GB, " + ("rows read by blocks" if found.streamed else "rows in memory"),
+        "rows": f"{estimate.n:,}",
+        "columns": f"{estimate.dim_a} and {estimate.dim_b}",
+        "layer pairs": str(estimate.cells),
+        "operations": f"{estimate.flops:.3g}",
+        "time": f"{estimate.seconds:.3g} s on two cores",
+        "memory": f"{estimate.bytes / 1e9:.3g} GB, "
+        + ("rows read in blocks" if estimate.streamed else "rows in memory"),
     }
-    if found.memory_budget_bytes is not None:
-        facts["budget"] = f"{found.memory_budget_bytes / 1e9:.3g} GB"
-    if found.queries is not None:
-        facts["queries"] = f"about {found.queries:,}, at most {found.queries_max:,}"
+    if estimate.memory_budget_bytes is not None:
+        facts["budget"] = f"{estimate.memory_budget_bytes / 1e9:.3g} GB"
+    if estimate.queries is not None:
+        facts["queries"] = f"about {estimate.queries:,}, at most {estimate.queries_max:,}"
     return fact_table(facts)
 
 
-def find_service(b: str | None, reference: str | None, server: str | None) -> str | None:
-    """The service, where there is one; InputError for nothing or two things to compare with, or a reference set of none."""
-    if (b is None) == (reference is None):
-        raise InputError(
-            "There is nothing to compare A with." if b is None else "There is both B and a reference set.",
-            hint="Name the other side B, or a reference set of a service: --reference NAME.",
-        )
+def check_comparison(b: str | None, reference: str | None, server: str | None) -> None:
+    """Raise InputError unless there is either B or a reference set of a service."""
+    if b is None and reference is None:
+        raise InputError("Embedding set B is missing.", hint="Name B, or a reference set with --reference NAME.")
+    if b is not None and reference is not None:
+        raise InputError("B and --reference cannot be used together.", hint="Leave out one of them.")
     if reference is not None and server is None:
         raise InputError(
-            f"The reference set {reference} is on a service.", value=reference, hint="Say which with --server."
+            f"The reference set {reference} needs a service.", value=reference, hint="Name it with --server URL."
         )
-    return server
 
 
-def obtain_standings(  # noqa: PLR0917 - what the commands have read, in its order
-    a: str, reference: str, options: ScoringOptions, columns: Columns, server: str, timeout_s: float | None
+def compute_reference_ranks(  # noqa: PLR0917 - the arguments of the commands, in their order
+    a: str, reference: str, options: ScoringOptions, columns: SideLabels, server: str, timeout_s: float | None
 ) -> ReferenceDocument:
-    """The document of a file, or a stored set, against a reference set."""
-    require_source(a, server)
+    """Compare a file or a stored set with each member of a reference set."""
+    check_source(a, server)
     if columns.ids != (None, None) or columns.groups != (None, None):
-        raise InputError("Members have their own ids and groups.", hint="Upload A with --ids first, and name its id.")
+        raise InputError(
+            "--reference cannot be used with files of ids or groups.",
+            hint="Upload A with `consilience upload --ids FILE` and use its id.",
+        )
     with connect(server) as client, progress_bar("uploading") as report:
-        asked = client.align(a, reference=reference, options=options)
-        return await_document(client, asked.id, ReferenceDocument, report, timeout_s)
+        pending = client.align(a, reference=reference, options=options)
+        return wait_for_document(client, pending.id, ReferenceDocument, report, timeout_s)
 
 
-def show_standings(document: ReferenceDocument, output: Output) -> None:
-    """To standard output as a table, or alone as JSON; into a file too, where one is named."""
-    show(document, standing_table, document.warnings, output)
+def output_reference_ranks(document: ReferenceDocument, output: OutputOptions) -> None:
+    """Output the ranks of a model among a reference set."""
+    output_document(document, reference_table, document.warnings, output)
 
 
-def standing_table(document: ReferenceDocument) -> RenderableType:
-    """Each metric's mean and rank, then the scores against each member."""
-    table = new_table("metric", "mean", "rank", "ahead of", left=("metric",))
-    for standing in document.standings:
-        ahead = ABSENT if standing.ahead_of is None else f"{standing.ahead_of:.0%}"
-        table.add_row(metric_label(standing.metric, standing.options), figure(standing.value), _rank(standing), ahead)
-    labels = [metric_label(standing.metric, standing.options) for standing in document.standings]
+def reference_table(document: ReferenceDocument) -> RenderableType:
+    """Table of the mean and the rank by each metric, and of the scores against each member."""
+    table = new_table("metric", "mean", "rank", "outranked", left=("metric",))
+    labels = []
+    for rank in document.ranks:
+        labels.append(metric_label(rank.metric, rank.options))
+        outranked = MISSING if rank.outranked_share is None else f"{rank.outranked_share:.0%}"
+        table.add_row(labels[-1], format_number(rank.value), _format_rank(rank), outranked)
     members = new_table("member", *labels, left=("member",))
     for member in document.members:
-        name = f"{member.b.name} (itself)" if member.own else member.b.name
-        members.add_row(name, *(figure(score.value) for score in member.scores))
+        name = f"{member.b.name} (same content)" if member.same_content else member.b.name
+        members.add_row(name, *(format_number(score.value) for score in member.scores))
     heading = (
         f"{document.a.name} against {document.reference.name}: {len(document.members)} members, {document.n} items"
     )
     notes = [
-        Text(f"{label} has no rank: {standing.reason.detail}", "yellow")
-        for label, standing in zip(labels, document.standings, strict=True)
-        if standing.reason is not None
+        Text(f"{label} has no rank: {rank.reason.detail}", "yellow")
+        for label, rank in zip(labels, document.ranks, strict=True)
+        if rank.reason is not None
     ]
     return Group(Text(heading, "bold"), table, *notes, members)
 
 
-def _rank(standing: Standing) -> str:
-    if standing.rank is None:
-        return ABSENT
-    shared = f" (shared by {standing.ties + 1})" if standing.ties else ""
-    return f"{standing.rank} of {standing.of}{shared}"
+def _format_rank(rank: ReferenceRank) -> str:
+    if rank.rank is None:
+        return MISSING
+    shared = f" (shared by {rank.ties + 1})" if rank.ties else ""
+    return f"{rank.rank} of {rank.n_ranked}{shared}"
 
 
-@unfold
+@with_option_groups
 def score(
     a: SideA,
-    b: OtherSide = None,
+    b: OptionalSideB = None,
     *,
-    measures: Measures,
+    metrics: MetricOptions,
     correction: Correction = "none",
-    search: Search,
+    search: SearchOptions,
     gallery_sizes: GallerySizes = None,
     memory_budget: MemoryBudget = None,
-    labels: LabelFiles,
+    labels: SideLabelFiles,
     reference: Reference = None,
-    output: Output,
-    service: Service,
+    output: OutputOptions,
+    service: ServiceOptions,
     dry_run: DryRun = False,
     device: Device = "auto",
 ) -> None:
-    """Measure how far two embedding spaces agree, or where one stands among the members of a reference set.
+    """Measure how far two embedding spaces agree, or rank one of them among a reference set.
 
-    An undefined score (a constant column, say) is an answer: the status is 0.
+    An undefined score, for example of a constant column, is a valid result with exit status 0.
     """
-    options = read_options(
-        measures, search, correction=correction, gallery_sizes=gallery_sizes, memory_budget=memory_budget
+    options = read_scoring_options(
+        metrics, search, correction=correction, gallery_sizes=gallery_sizes, memory_budget=memory_budget
     )
     columns = labels.read()
-    if (url := find_service(b, reference, service.server)) is not None and reference is not None:
+    check_comparison(b, reference, service.server)
+    if reference is not None and service.server is not None:
         if dry_run:
-            raise InputError("There is no dry run against a reference set.", hint="Leave out --dry-run, or name one B.")
-        show_standings(obtain_standings(a, reference, options, columns, url, service.timeout), output)
+            raise InputError("--dry-run cannot be used with --reference.", hint="Leave out --dry-run, or name B.")
+        document = compute_reference_ranks(a, reference, options, columns, service.server, service.timeout)
+        output_reference_ranks(document, output)
         return
     assert b is not None  # noqa: S101 - checked above
     if dry_run:
-        show_plan(obtain_plan(a, b, options, columns, service.server), as_json=output.as_json)
+        plan = make_plan(a, b, options, columns, service.server)
+        print_document(plan, _plan_table, as_json=output.as_json)
         return
-    show_scores(obtain_scores(a, b, options, columns, service, device), output)
+    output_scores(compute_scores(a, b, options, columns, service, device), output)

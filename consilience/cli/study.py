@@ -11,11 +11,29 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from typer import Argument, Option
 
-from consilience.cli.errors import packages_of
-from consilience.cli.options import Json, Measures, MemoryBudget, Search, Service, file_to_write, read_options, unfold
-from consilience.cli.output import ABSENT, check_out, figure, metric_label, new_table, present, to_json, write
-from consilience.cli.remote import await_document, connect, progress_bar, work_here
-from consilience.cli.score import require_source
+from consilience.cli.errors import require_extra
+from consilience.cli.options import (
+    Json,
+    MemoryBudget,
+    MetricOptions,
+    SearchOptions,
+    ServiceOptions,
+    output_file_option,
+    read_scoring_options,
+    with_option_groups,
+)
+from consilience.cli.output import (
+    MISSING,
+    check_suffix,
+    document_json,
+    format_number,
+    metric_label,
+    new_table,
+    print_document,
+    write_file,
+)
+from consilience.cli.remote import connect, local_work, progress_bar, wait_for_document
+from consilience.cli.score import check_source
 from consilience.client.bodies import EMBEDDING_ID, name_of
 from consilience.client.operations import options_of
 from consilience.contract.alignments import ScoringOptions
@@ -33,8 +51,8 @@ from consilience.contract.study_results import (
 from consilience.errors import InputError, InvalidRequest
 
 #: Columns of a matrix that fit beside each other in 80 columns, and rows that a person reads.
-COLUMNS, ROWS = 6, 40
-Cells = dict[tuple[str, str], StudyCell]
+MAX_COLUMNS, MAX_ROWS = 6, 40
+CellsByPair = dict[tuple[str, str], StudyCell]
 
 
 def study_table(document: StudyDocument) -> RenderableType:
@@ -59,24 +77,28 @@ def _heading(document: StudyDocument) -> str:
 def _matrix(document: StudyDocument, matrix: StudyMatrix) -> RenderableType:
     cells = {(cell.row, cell.column): cell for cell in matrix.cells}
     across = [member.label for member in document.columns]
-    table = new_table("", *across[:COLUMNS], left=("",))
-    for member in document.rows[:ROWS]:
+    table = new_table("", *across[:MAX_COLUMNS], left=("",))
+    for member in document.rows[:MAX_ROWS]:
         found = [_find(document, cells, member.label, column) for column in across]
-        table.add_row(member.label, *(ABSENT if cell is None else figure(cell.value) for cell in found[:COLUMNS]))
+        table.add_row(
+            member.label, *(MISSING if cell is None else format_number(cell.value) for cell in found[:MAX_COLUMNS])
+        )
     more = (
-        [Text(f"and {len(across) - COLUMNS} more columns: see --out or --json", "dim")] if len(across) > COLUMNS else []
+        [Text(f"and {len(across) - MAX_COLUMNS} more columns: see --out or --json", "dim")]
+        if len(across) > MAX_COLUMNS
+        else []
     )
-    order = [Text(f"along a dendrogram: {', '.join(matrix.order)}")] if matrix.order else []
+    order = [Text(f"along a dendrogram: {', '.join(matrix.dendrogram_order)}")] if matrix.dendrogram_order else []
     return Group(Text(metric_label(matrix.metric, matrix.options), "bold"), table, *more, *order)
 
 
-def _find(document: StudyDocument, cells: Cells, row: str, column: str) -> StudyCell | None:
+def _find(document: StudyDocument, cells: CellsByPair, row: str, column: str) -> StudyCell | None:
     """The cell of two models; of models with each other, whichever way round it is."""
     return cells.get((row, column)) or (cells.get((column, row)) if document.square else None)
 
 
 def _trend_name(result: TrendResult) -> str:
-    against = "" if result.trend.against is None else f" against {result.trend.against}"
+    against = "" if result.trend.reference is None else f" against {result.trend.reference}"
     return f"{result.trend.by}{against} ({result.metric})"
 
 
@@ -117,7 +139,7 @@ def _difference(result: DifferenceResult) -> str:
 
 
 #: What each kind of question can be told after its key, and which of it are lists or numbers.
-TREND = ("of", "against", "value", "covariates", "bins", "level")
+TREND = ("of", "reference", "value", "covariates", "bins", "level")
 FACTOR = ("of", "within", "value", "alternative", "independent")
 _LABELLED = re.compile(r"([A-Za-z0-9][A-Za-z0-9 ._:@+-]*)=(.+)", re.DOTALL)
 
@@ -155,7 +177,7 @@ def parse_trend(word: str) -> dict[str, Any]:
 
 
 def parse_factor(word: str) -> dict[str, Any]:
-    """`words`, `words:within=model,alternative=either`."""
+    """`words`, `words:within=model,alternative=two_sided`."""
     return _parse(word, FACTOR)
 
 
@@ -212,45 +234,45 @@ def read_metadata(file: Path | None) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-Models = Mapping[str, str]
+ModelSources = Mapping[str, str]
 Metadata = Mapping[str, Mapping[str, Any]]
 
 #: Forms of a study by the ending of a file's name.
 SUFFIXES = (".json", ".csv", ".parquet")
 
 
-def obtain_study(
-    rows: Models,
-    columns: Models | None,
+def compute_study(
+    rows: ModelSources,
+    columns: ModelSources | None,
     options: StudyOptions,
     metadata: Metadata,
-    service: Service,
+    service: ServiceOptions,
 ) -> StudyDocument:
     """The study of files, or of stored sets where there is a server."""
     for source in (*rows.values(), *(columns or {}).values()):
-        require_source(source, service.server)
+        check_source(source, service.server)
     if service.server is None:
-        return _study_here(rows, columns, options, metadata, service.timeout)
-    return _study_there(rows, columns, options, metadata, service.server, service.timeout)
+        return _study_locally(rows, columns, options, metadata, service.timeout)
+    return _study_on_service(rows, columns, options, metadata, service.server, service.timeout)
 
 
-def _study_here(
-    rows: Models, columns: Models | None, options: StudyOptions, metadata: Metadata, timeout_s: float | None
+def _study_locally(
+    rows: ModelSources, columns: ModelSources | None, options: StudyOptions, metadata: Metadata, timeout_s: float | None
 ) -> StudyDocument:
-    with packages_of("compute", "A study in this process"):
+    with require_extra("compute", "A study in this process"):
         from consilience.studies.local import study  # noqa: PLC0415 -- numpy and faiss, only for those who score here
     known = {label: dict(values) for label, values in metadata.items()}
-    with work_here("reading", timeout_s) as report:
+    with local_work("reading", timeout_s) as report:
         return study(_paths(rows), None if columns is None else _paths(columns), options, metadata=known, report=report)
 
 
-def _paths(models: Models) -> dict[str, object]:
+def _paths(models: ModelSources) -> dict[str, object]:
     return {label: Path(source) for label, source in models.items()}
 
 
-def _study_there(  # noqa: PLR0917 - what the command has read, in its order
-    rows: Models,
-    columns: Models | None,
+def _study_on_service(  # noqa: PLR0917 - what the command has read, in its order
+    rows: ModelSources,
+    columns: ModelSources | None,
     options: StudyOptions,
     metadata: Metadata,
     server: str,
@@ -258,7 +280,7 @@ def _study_there(  # noqa: PLR0917 - what the command has read, in its order
 ) -> StudyDocument:
     with connect(server) as client, progress_bar("uploading") as report:
         pending = client.study(rows, columns, options, metadata=metadata)
-        return await_document(client, pending.id, StudyDocument, report, timeout_s)
+        return wait_for_document(client, pending.id, StudyDocument, report, timeout_s)
 
 
 def write_study(document: StudyDocument, out: Path) -> None:
@@ -277,8 +299,8 @@ def write_study(document: StudyDocument, out: Path) -> None:
     if (form := writers.get(out.suffix.lower())) is not None:
         content = form(TABLE, document.table())
     else:
-        content = to_json(document).encode() + b"\n"
-    write(out, content)
+        content = document_json(document).encode() + b"\n"
+    write_file(out, content)
 
 
 Trends = Annotated[
@@ -300,25 +322,25 @@ Against = Annotated[
 MetadataFile = Annotated[
     Path | None, Option("--metadata", metavar="FILE", dir_okay=False, help='JSON: {"LABEL": {"params": 1e9}, ...}.')
 ]
-Umap = Annotated[bool, Option("--umap", help="Also place the models by UMAP.")]
-Interval = Annotated[bool, Option("--interval/--no-interval", help="Whether cells have intervals.")]
-OutFile = Annotated[
+UmapFlag = Annotated[bool, Option("--umap", help="Also place the models by UMAP.")]
+IntervalFlag = Annotated[bool, Option("--interval/--no-interval", help="Whether cells have intervals.")]
+StudyOutput = Annotated[
     Path | None,
-    file_to_write("Write it here: .csv, .parquet, or the whole as JSON."),
+    output_file_option("Write it here: .csv, .parquet, or the whole as JSON."),
 ]
 
 
 @dataclass(frozen=True)
-class Questions:
+class AnalysisOptions:
     """What a study asks of all its models together."""
 
     trend: Trends = None
     factor: Factors = None
     difference: Differences = None
-    umap: Umap = False
+    umap: UmapFlag = False
 
 
-def read_study_options(scoring: ScoringOptions, questions: Questions, *, interval: bool) -> StudyOptions:
+def read_study_options(scoring: ScoringOptions, questions: AnalysisOptions, *, interval: bool) -> StudyOptions:
     """The contract's options; InvalidRequest says which word cannot be used."""
     asked: dict[str, Any] = {
         "trends": [parse_trend(word) for word in questions.trend or ()],
@@ -330,30 +352,30 @@ def read_study_options(scoring: ScoringOptions, questions: Questions, *, interva
     return options_of(StudyOptions, None, {name: getattr(scoring, name) for name in scoring.model_fields_set} | asked)
 
 
-Rows = Annotated[list[str], Argument(metavar="[LABEL=]MODEL...", help="Files; with --server also ids.")]
+ModelArguments = Annotated[list[str], Argument(metavar="[LABEL=]MODEL...", help="Files; with --server also ids.")]
 
 
-@unfold
+@with_option_groups
 def study(
-    models: Rows,
+    models: ModelArguments,
     *,
     against: Against = None,
     metadata: MetadataFile = None,
-    questions: Questions,
-    measures: Measures,
-    interval: Interval = True,
-    search: Search,
+    questions: AnalysisOptions,
+    measures: MetricOptions,
+    interval: IntervalFlag = True,
+    search: SearchOptions,
     memory_budget: MemoryBudget = None,
-    out: OutFile = None,
+    out: StudyOutput = None,
     as_json: Json = False,
-    service: Service,
+    service: ServiceOptions,
 ) -> None:
     """Compare many embedding spaces: with each other, or with those given by --against."""
-    check_out(out, SUFFIXES)
-    scoring = read_options(measures, search, memory_budget=memory_budget)
+    check_suffix(out, SUFFIXES)
+    scoring = read_scoring_options(measures, search, memory_budget=memory_budget)
     options = read_study_options(scoring, questions, interval=interval)
     columns = None if against is None else parse_models(against)
-    document = obtain_study(parse_models(models), columns, options, read_metadata(metadata), service)
-    present(document, study_table, as_json=as_json)
+    document = compute_study(parse_models(models), columns, options, read_metadata(metadata), service)
+    print_document(document, study_table, as_json=as_json)
     if out is not None:
         write_study(document, out)

@@ -13,9 +13,9 @@ from consilience.contract.base import (
     Metadata,
     ReferenceId,
     Request,
-    as_many,
+    as_list,
 )
-from consilience.contract.extraction import WISHED, Extraction
+from consilience.contract.extraction import EXTRACTION_FIELDS, Extraction
 from consilience.contract.kernel_metrics import Cka
 from consilience.contract.metrics import MetricChoice
 from consilience.contract.neighbour_metrics import MutualKnn
@@ -23,7 +23,7 @@ from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryCh
 from consilience.contract.webhooks import WebhookChoice
 
 #: An item's or a group's name; an integer stands for its decimal digits.
-Label = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | Annotated[int, Field(strict=True)]
+ItemLabel = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | Annotated[int, Field(strict=True)]
 
 
 class Side(Request):
@@ -33,8 +33,8 @@ class Side(Request):
     vectors: list[list[Finite]] | None = Field(
         default=None, description="Inline vectors: n rows of d numbers. Large sets must be uploaded first."
     )
-    ids: list[Label] | None = Field(default=None, description="Item ids of the `vectors`, one for each row.")
-    groups: list[Label] | None = Field(
+    ids: list[ItemLabel] | None = Field(default=None, description="Item ids of the `vectors`, one for each row.")
+    groups: list[ItemLabel] | None = Field(
         default=None,
         description="Group labels of the `vectors`, one for each row. Rows of one group belong together, for example "
         "captions of one image.",
@@ -49,7 +49,7 @@ class Side(Request):
         return self
 
 
-class OtherSide(Side):
+class ReferenceOrSide(Side):
     """Second side of a comparison: an embedding set, or a reference set whose members are compared in turn."""
 
     reference: ReferenceId | None = Field(
@@ -65,19 +65,21 @@ class OtherSide(Side):
         return self
 
 
-def _way(value: object) -> str:
+def _side_tag(value: object) -> str:
     """How a side comes about."""
     if isinstance(value, dict):
-        return "made" if value.keys() & WISHED else "given"
+        return "made" if value.keys() & EXTRACTION_FIELDS else "given"
     return "made" if isinstance(value, Extraction) else "given"
 
 
 #: One side: given, or made by a model before the comparison.
-AnySide = Annotated[Annotated[Side, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_way)]
+AnySide = Annotated[Annotated[Side, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_side_tag)]
 
 
 #: The other one, likewise.
-AnyOther = Annotated[Annotated[OtherSide, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_way)]
+AnyReferenceOrSide = Annotated[
+    Annotated[ReferenceOrSide, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_side_tag)
+]
 
 
 class Layers(Request):
@@ -113,24 +115,24 @@ class Preparation(Request):
     )
 
 
-def _profile(value: object) -> object:
+def _name_to_profile(value: object) -> object:
     """A bare name stands for the profile with its defaults."""
     return {"profile": value} if isinstance(value, str) else value
 
 
-NullWord = Literal["auto", "analytic", "permutation", "none"]
+NullMethodChoice = Literal["auto", "analytic", "permutation", "none"]
 
 
 class NullChoice(Request):
     """Options of the null distribution."""
 
-    method: NullWord = Field(
+    method: NullMethodChoice = Field(
         default="auto",
         description="Method: `analytic` uses a closed form, `permutation` permutes the pairing of rows, `none` computes "
         "no null distribution, and `auto` is `analytic` if the metric has a closed form and `permutation` "
         "otherwise.",
     )
-    draws: Annotated[int, Field(strict=True, ge=20, le=100_000)] = Field(
+    permutations: Annotated[int, Field(strict=True, ge=20, le=100_000)] = Field(
         default=200, description="Number of permutations."
     )
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
@@ -141,7 +143,7 @@ class NullChoice(Request):
     )
 
 
-def _null(value: object) -> object:
+def _name_to_null(value: object) -> object:
     """A bare method stands for itself with its defaults."""
     return {"method": value} if isinstance(value, str) else value
 
@@ -163,7 +165,7 @@ class IntervalChoice(Request):
 
 MetricChoices = Annotated[
     tuple[MetricChoice, ...],
-    BeforeValidator(as_many, json_schema_input_type=MetricChoice | tuple[MetricChoice, ...]),
+    BeforeValidator(as_list, json_schema_input_type=MetricChoice | tuple[MetricChoice, ...]),
     Field(min_length=1, max_length=32),
 ]
 
@@ -204,11 +206,13 @@ class ScoringOptions(Request):
     )
     preparation: Annotated[
         Preparation,
-        BeforeValidator(_profile, json_schema_input_type=Profile | Preparation),
+        BeforeValidator(_name_to_profile, json_schema_input_type=Profile | Preparation),
     ] = Field(
         default=Preparation(), description="Preprocessing of the rows: a profile name, or an object with its options."
     )
-    null: Annotated[NullChoice, BeforeValidator(_null, json_schema_input_type=NullWord | NullChoice)] = Field(
+    null: Annotated[
+        NullChoice, BeforeValidator(_name_to_null, json_schema_input_type=NullMethodChoice | NullChoice)
+    ] = Field(
         default=NullChoice(),
         description="Null distribution for p-values and thresholds: a method name, or an object with its options.",
     )
@@ -253,7 +257,9 @@ class AlignmentRequest(JobOptions):
     """Request for the alignment scores of two embedding sets, `a` and `b`."""
 
     a: AnySide = Field(description="First embedding set: a stored set, inline vectors, or a model and a dataset.")
-    b: AnyOther = Field(description="Second embedding set, or a reference set whose members `a` is compared with.")
+    b: AnyReferenceOrSide = Field(
+        description="Second embedding set, or a reference set whose members `a` is compared with."
+    )
 
     @property
     def made(self) -> tuple[Extraction, ...]:
@@ -264,4 +270,6 @@ class AlignmentRequest(JobOptions):
 class FormOptions(JobOptions):
     """Part `request` of a form whose part `a` is a file."""
 
-    b: OtherSide | None = Field(default=None, description="Stored set or reference set to use instead of the file `b`.")
+    b: ReferenceOrSide | None = Field(
+        default=None, description="Stored set or reference set to use instead of the file `b`."
+    )

@@ -31,7 +31,7 @@ LayerNames = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
 LayerChoice = Literal["last", "all"] | LayerNames
 
 
-def as_many(value: object) -> object:
+def as_list(value: object) -> object:
     """One item stands for a list of one."""
     return value if isinstance(value, list | tuple) else [value]
 

@@ -13,7 +13,7 @@ from consilience.contract.webhooks import WebhookChoice
 #: More than any model reads.
 TOKENS_MAX = 10_000_000
 #: By any of these a set that is to be made is told from one that is given.
-WISHED = frozenset({"model", "dataset", "view"})
+EXTRACTION_FIELDS = frozenset({"model", "dataset", "view"})
 
 DatasetName = Annotated[
     str,
@@ -89,5 +89,5 @@ class ExtractionDocument(Document):
     """Model and settings that produced the set."""
     warnings: tuple[str, ...] = ()
     timings_s: dict[str, Finite]
-    """Wall-clock time of each step, in seconds. `embedding_processor` is processor time, which other load does not
+    """Wall-clock time of each step, in seconds. `embedding_cpu` is processor time, which other load does not
     change."""

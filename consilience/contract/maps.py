@@ -16,7 +16,7 @@ from consilience.contract.base import (
     Request,
     Share,
     Timestamp,
-    as_many,
+    as_list,
 )
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.keys import DEFAULT_OWNER
@@ -53,14 +53,14 @@ class ProcrustesMap(Request):
     )
 
 
-class Ridge(Request):
+class RidgeMap(Request):
     """Best affine map with a penalty on its weights: y = (x - mean_a) W + mean_b."""
 
     kind: Literal["ridge"] = "ridge"
     penalty: Penalty = "auto"
 
 
-class LowRank(Request):
+class LowRankMap(Request):
     """Best affine map of limited rank: ridge regression truncated to the leading directions of its predictions."""
 
     kind: Literal["low_rank"] = "low_rank"
@@ -68,7 +68,7 @@ class LowRank(Request):
     penalty: Penalty = "auto"
 
 
-class Relative(Request):
+class RelativeMap(Request):
     """Relative representation: rows are described by their similarities to anchor rows of the training data.
 
     y = mean_b + s (x - mean_a) A' (B B' + l I)^-1 B, with A and B the centred anchor rows of both sides. The values of s
@@ -81,7 +81,7 @@ class Relative(Request):
     )
 
 
-class Mlp(Request):
+class MlpMap(Request):
     """Two linear layers with a GELU between them, like the vision-language connector of LLaVA.
 
     The weights are trained with AdamW on the squared error. A tenth of the training rows is kept for validation;
@@ -104,15 +104,15 @@ class Mlp(Request):
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=1e-3, description="Learning rate of AdamW.")
 
 
-LinearChoice = ProcrustesMap | Ridge | LowRank | Relative
-MapChoice = Annotated[LinearChoice | Mlp, Field(discriminator="kind")]
+LinearChoice = ProcrustesMap | RidgeMap | LowRankMap | RelativeMap
+MapChoice = Annotated[LinearChoice | MlpMap, Field(discriminator="kind")]
 MapKind = Literal["procrustes", "ridge", "low_rank", "relative", "mlp"]
 MAPS: dict[str, type[Request]] = {
     "procrustes": ProcrustesMap,
-    "ridge": Ridge,
-    "low_rank": LowRank,
-    "relative": Relative,
-    "mlp": Mlp,
+    "ridge": RidgeMap,
+    "low_rank": LowRankMap,
+    "relative": RelativeMap,
+    "mlp": MlpMap,
 }
 
 
@@ -137,7 +137,7 @@ MapPreparation = Literal["none", "l2"]
 #: Rows within which a vector's own must be found; recall is given for each.
 RecallAt = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=1, le=10_000)], ...],
-    BeforeValidator(as_many, json_schema_input_type=int | tuple[int, ...]),
+    BeforeValidator(as_list, json_schema_input_type=int | tuple[int, ...]),
     Field(min_length=1, max_length=16),
 ]
 
@@ -152,7 +152,7 @@ class MapOptions(Request):
     """Everything of a map but its two sides; every field has a default."""
 
     map: Annotated[MapChoice, BeforeValidator(_kind, json_schema_input_type=MapKind | MapChoice)] = Field(
-        default=Ridge(), description="Kind of map: a name, or an object with its options."
+        default=RidgeMap(), description="Kind of map: a name, or an object with its options."
     )
     layers: Annotated[MapLayers, BeforeValidator(_both_sides, json_schema_input_type=str | MapLayers)] = Field(
         default=MapLayers(), description="Layer of each side to map: one name for both sides, or one for each."
@@ -168,7 +168,7 @@ class MapOptions(Request):
     test_share: Annotated[float, Field(gt=0.0, le=0.5)] = Field(
         default=0.2, description="Share of the rows that is held out to evaluate the map; groups are kept together."
     )
-    queries: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(
+    max_queries: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(
         default=4096,
         description="Maximum number of held-out rows used as queries; every held-out row is in the gallery.",
     )
@@ -275,7 +275,7 @@ class Evaluation(Document):
     """Retrieval of translated rows of a with rows of b as queries."""
 
 
-class Chance(Document):
+class ChanceLevel(Document):
     """Baseline without a map: the mean of b's training rows as every prediction, and random ranks."""
 
     cosine: Finite
@@ -285,7 +285,7 @@ class Chance(Document):
     recall: dict[int, Share]
 
 
-class BestLinear(Document):
+class BestLinearMap(Document):
     """Linear map with the best cross-validation result on the training rows, evaluated on the same held-out rows."""
 
     kind: Literal["procrustes", "ridge"]
@@ -293,7 +293,7 @@ class BestLinear(Document):
     evaluation: Evaluation
 
 
-class Fitted(Document):
+class FitSummary(Document):
     """Quantities found by the fit besides the weights; null if the kind of map has no such quantity."""
 
     penalty: Finite | None = None
@@ -323,10 +323,10 @@ class MapDocument(Document):
     n_test: int
     """Number of held-out rows that the map was evaluated on."""
     pairing: Pairing
-    fitted: Fitted
+    fitted: FitSummary
     evaluation: Evaluation
-    best_linear: BestLinear
-    chance: Chance
+    best_linear: BestLinearMap
+    chance: ChanceLevel
     level: Finite
     """Level of the confidence intervals."""
     seed: int
@@ -346,7 +346,7 @@ class StoredMap(Document):
     owner: str = DEFAULT_OWNER
     """Owner of the API key that requested the map; other owners cannot see it."""
     name: str
-    card: MapDocument
+    model_card: MapDocument
     """Model card of the map."""
     bytes: int
     """Size of the weights, in bytes."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
-from consilience.contract.base import Request, as_many
+from consilience.contract.base import Request, as_list
 
 Direction = Literal["similarity", "distance"]
 NullMethod = Literal["analytic", "bonferroni", "permutation", "none"]
@@ -13,10 +13,10 @@ NullMethod = Literal["analytic", "bonferroni", "permutation", "none"]
 K = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 KSweep = Annotated[
     tuple[K, ...],
-    BeforeValidator(as_many, json_schema_input_type=K | tuple[K, ...]),
+    BeforeValidator(as_list, json_schema_input_type=K | tuple[K, ...]),
     Field(min_length=1, max_length=64),
 ]
-Way = Literal["ab", "ba", "mean"]
+PairDirection = Literal["ab", "ba", "mean"]
 
 
 class Metric(Request):

@@ -75,7 +75,7 @@ MetricChoice = Annotated[
 ]
 
 
-class MetricCard(Document):
+class MetricDescription(Document):
     """Description of a metric."""
 
     name: str
@@ -111,16 +111,16 @@ class MetricCard(Document):
 class Catalogue(Document):
     """List of all metrics."""
 
-    data: tuple[MetricCard, ...]
+    data: tuple[MetricDescription, ...]
 
 
-def describe(metric: type[Metric]) -> MetricCard:
+def describe(metric: type[Metric]) -> MetricDescription:
     """The catalogue's card of one metric, from its class alone."""
     schema = metric.model_json_schema()["properties"]
     own = {"name": metric.model_fields["metric"].default, "direction": metric.score_direction}
     own["options"] = {name: value for name, value in schema.items() if name != "metric"}
-    facts = {name: getattr(metric, name) for name in MetricCard.model_fields if name not in own}
-    return MetricCard(**own, **facts)
+    facts = {name: getattr(metric, name) for name in MetricDescription.model_fields if name not in own}
+    return MetricDescription(**own, **facts)
 
 
 def catalogue() -> Catalogue:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from consilience.contract.metric import NeighbourMetric, Way
+from consilience.contract.metric import NeighbourMetric, PairDirection
 
 RESI = "Klabunde et al. 2024, ReSi, arXiv 2408.00531, appendix A"
 PRH = "Huh et al. 2024, The Platonic Representation Hypothesis, arXiv 2405.07987, appendix A"
@@ -107,7 +107,7 @@ class CycleKnn(NeighbourMetric):
     reference = PRH
 
     metric: Literal["cycle_knn"] = "cycle_knn"
-    direction: Way = Field(
+    direction: PairDirection = Field(
         default="ab",
         description="Order of the two steps: `ab`, `ba` or the `mean` of both. The reference implementation uses `ab`.",
     )

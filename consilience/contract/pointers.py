@@ -11,7 +11,7 @@ from consilience.quoting import QUOTED_LENGTH
 Location = Sequence[int | str]
 
 
-def sentence(message: str) -> str:
+def to_sentence(message: str) -> str:
     """Pydantic's message as a sentence."""
     text = message.removeprefix("Value error, ").rstrip(".")
     return text[:1].upper() + text[1:] + "."
@@ -47,7 +47,7 @@ def _has(body: Any, step: int | str) -> bool:
 
 
 @contextmanager
-def placed(pointer: str, *, instead: str = "") -> Iterator[None]:
+def at_pointer(pointer: str, *, instead: str = "") -> Iterator[None]:
     """Errors of the block are about this place in the request; `instead` is what the block calls it."""
     try:
         yield
@@ -57,7 +57,7 @@ def placed(pointer: str, *, instead: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def pointed(pointer: str) -> Iterator[None]:
+def default_pointer(pointer: str) -> Iterator[None]:
     """Errors of the block are about this place in the request, where they name none themselves."""
     try:
         yield
@@ -67,7 +67,7 @@ def pointed(pointer: str) -> Iterator[None]:
 
 
 @contextmanager
-def prefixed(words: str) -> Iterator[None]:
+def with_prefix(words: str) -> Iterator[None]:
     """Errors of the block say first what they are about."""
     try:
         yield

@@ -10,7 +10,7 @@ TYPE_PREFIX = "https://consilience.dev/problems/"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
-class Fault(Document):
+class FieldError(Document):
     """One of several faults in a request."""
 
     pointer: str
@@ -42,7 +42,7 @@ class Problem(Document):
     """JSON pointer to the value in the body, or name of the parameter."""
     retryable: bool = False
     """Whether the same request can succeed later without a change."""
-    errors: tuple[Fault, ...] = ()
+    errors: tuple[FieldError, ...] = ()
     """All faults of the request, if there are several."""
     request_id: str | None = None
     """Id of the request, which the server's log contains too."""

@@ -16,7 +16,7 @@ class ModelRecord(Document):
     tokenizer: str | None = None
     """`sha256:` and the digest of tokenizer.json."""
     pooling: str
-    """Pooling method: `mean`, `cls` or `last`; `own` if the model has its own."""
+    """Pooling method: `mean`, `cls` or `last`; `built_in` if the model has its own."""
     max_length: int | None = None
     """Maximum number of tokens that were read of a text; longer texts were truncated."""
     preparation: dict[str, str] = Field(default_factory=dict)

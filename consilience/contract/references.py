@@ -8,7 +8,7 @@ from consilience.contract.base import Digest, Document, EmbeddingId, Metadata, N
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: Members of one reference set; each pair of them is scored once.
-MEMBERS_MAX = 128
+REFERENCE_MEMBERS_MAX = 128
 
 
 class ReferenceRequest(Request):
@@ -17,7 +17,7 @@ class ReferenceRequest(Request):
     name: Name = Field(
         description="Label of the reference set. A new reference set with the same name is its next version."
     )
-    embeddings: Annotated[tuple[EmbeddingId, ...], Field(min_length=1, max_length=MEMBERS_MAX)] = Field(
+    embeddings: Annotated[tuple[EmbeddingId, ...], Field(min_length=1, max_length=REFERENCE_MEMBERS_MAX)] = Field(
         description="Ids of stored sets of the same items in the same order. Every set must have different content."
     )
     metadata: Metadata = Field(default={})

@@ -7,7 +7,7 @@ from pydantic import Field
 from consilience.contract.base import Digest, Document, EmbeddingId, Finite, ReferenceId, Share
 from consilience.contract.metric import Direction, NullMethod
 
-Grid = tuple[tuple[Finite | None, ...], ...]
+LayerGrid = tuple[tuple[Finite | None, ...], ...]
 
 
 class SideSummary(Document):
@@ -67,12 +67,12 @@ class Reason(Document):
     """Description of the reason."""
 
 
-class Null(Document):
+class NullDistribution(Document):
     """Null distribution of a score and the significance of its value."""
 
     method: NullMethod
     """Method that gave the null distribution."""
-    cells: int
+    layer_pairs: int
     """Number of layer pairs among which the best was selected; the p-value is corrected for this selection."""
     mean: Finite | None = None
     """Mean of the null distribution."""
@@ -84,7 +84,7 @@ class Null(Document):
     """P-value of the score."""
     p_is_bound: bool = False
     """Whether the p-value is an upper bound, which is so with the Bonferroni correction and below 1e-12."""
-    draws: int | None = None
+    permutations: int | None = None
     """Number of permutations."""
     alpha: Finite | None = None
     """Significance level of the threshold."""
@@ -115,14 +115,14 @@ class NeighboursRecord(Document):
     """Method that computed the neighbour graphs."""
 
     builder: str
-    """Search method. Exact methods are `faiss_flat`, `symmetric`, `certified_bf16`, `certified_f32` and `queries`; any
+    """Search method. Exact methods are `faiss_flat`, `symmetric`, `verified_bf16`, `verified_f32` and `queries`; any
     other value is the FAISS index-factory string of an approximate index."""
     recall: Share
     """Share of the true neighbours that were found, of the layer with the lowest share: 1 for an exact method, otherwise
     measured."""
     recall_queries: int | None = None
     """Number of rows on which the recall was measured; null for an exact method."""
-    certified: Share | None = None
+    verified: Share | None = None
     """Share of rows whose neighbours rounded products and their error bound verified; the other rows were searched again
     in float32 on the processor."""
     device: str = "cpu"
@@ -177,9 +177,9 @@ class Score(Document):
     """Layer of a in the best layer pair."""
     layer_b: str | None
     """Layer of b in the best layer pair."""
-    grid: Grid
+    grid: LayerGrid
     """Scores of all layer pairs: grid[i][j] is layer i of a with layer j of b, null if undefined."""
-    null: Null
+    null: NullDistribution
     calibrated: Finite | None = None
     """(value - threshold) / (1 - threshold), and 0 if that is negative; null for distances and if there is no threshold."""
     interval: Interval | None = None
@@ -230,7 +230,7 @@ class MemberScores(Document):
     """Scores of the model against one member of the reference set."""
 
     b: SideSummary
-    own: bool = False
+    same_content: bool = False
     """Whether the member has the same content as the model. Its scores are listed but do not count towards the rank."""
     pairing: Pairing
     preparation: PreparationRecord
@@ -247,7 +247,7 @@ class MemberMean(Document):
     """Mean of the member's scores against each other member; null if none is defined."""
 
 
-class Standing(Document):
+class ReferenceRank(Document):
     """Rank of the model among the members under one metric, by mean score against the other members."""
 
     metric: str
@@ -260,16 +260,16 @@ class Standing(Document):
     """Whether agreement is a large value (`similarity`) or a small value (`distance`)."""
     value: Finite | None
     """Mean score of the model against the members; null if no score is defined."""
-    against: int
+    n_scores: int
     """Number of scores in that mean. Undefined scores, and a member with the same content as the model, are left out."""
     rank: int | None
     """Rank, from 1 for the best: a larger mean is better, for a distance a smaller one. Means that differ only by
     rounding are equal and share the better rank. Null if there is nothing to rank; `reason` says why."""
-    of: int
+    n_ranked: int
     """Number of ranked sets: the model and every member that has a mean."""
     ties: int
     """Number of members with the same mean as the model."""
-    ahead_of: Share | None
+    outranked_share: Share | None
     """Share of the ranked members that have a worse mean than the model; equal members count half."""
     reason: Reason | None = None
     """Reason that there is no rank."""
@@ -285,13 +285,13 @@ class ReferenceDocument(Document):
     reference: ReferenceSummary
     n: int
     """Number of items of each member."""
-    standings: tuple[Standing, ...]
+    ranks: tuple[ReferenceRank, ...]
     """Rank of the model under each metric and its options, in the order of the scores of each member."""
     members: tuple[MemberScores, ...]
     """Scores against each member, in the order of the reference set."""
     graphs: GraphUse | None = None
     """Use of the cache of neighbour graphs; null if no graph was needed."""
-    pairs_known: int
+    pairs_reused: int
     """Number of member pairs whose scores an earlier job with the same options had computed."""
     pairs: int
     """Total number of member pairs."""
@@ -301,7 +301,7 @@ class ReferenceDocument(Document):
     timings_s: dict[str, Finite]
     """Wall-clock time of each step, in seconds."""
 
-    def against(self, index: int) -> ScoreDocument:
+    def score_document(self, index: int) -> ScoreDocument:
         """The score document of the model and one member."""
         member = self.members[index]
         return ScoreDocument(

@@ -11,9 +11,9 @@ from consilience.contract.base import Level, Request
 from consilience.errors import InvalidRequest
 
 #: Builders of exact graphs. auto: the fastest for the shape on the processor at hand. faiss: a flat FAISS search. symmetric:
-#: every tile of the similarity matrix serves its rows and its columns. certified_bf16: candidates in bfloat16, decided in
+#: every tile of the similarity matrix serves its rows and its columns. verified_bf16: candidates in bfloat16, decided in
 #: float32.
-ExactBuilder = Literal["auto", "faiss", "symmetric", "certified_bf16"]
+ExactBuilder = Literal["auto", "faiss", "symmetric", "verified_bf16"]
 
 _TURN = r"(?:(?:(?:PCAR?|RR)[1-9]\d{0,3}|OPQ[1-9]\d{0,3}(?:_[1-9]\d{0,3})?),)?"
 _CODE = r"(?:SQ[468]|SQ(?:fp|bf)16|PQ[1-9]\d{0,2}(?:x(?:4|6|8|10|12))?)"

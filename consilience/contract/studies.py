@@ -14,8 +14,8 @@ from consilience.contract.base import Finite, Level, Metadata, Name, Request
 #: layers it has).
 Quantity = Annotated[str, Field(min_length=1, max_length=128)]
 BUILT_IN: tuple[str, ...] = ("width", "depth")
-Which = Literal["rows", "columns"]
-Label = Annotated[str, Field(min_length=1, max_length=128)]
+StudySide = Literal["rows", "columns"]
+ModelLabel = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Trend(Request):
@@ -25,8 +25,8 @@ class Trend(Request):
         description="Key of the models' metadata, or `width` (columns of the widest compared layer) or `depth` (number of "
         "layers)."
     )
-    of: Which = Field(default="rows", description="Side whose models are analysed: `rows` or `columns`.")
-    against: Label | None = Field(
+    side: StudySide = Field(default="rows", description="Side whose models are analysed: `rows` or `columns`.")
+    reference: ModelLabel | None = Field(
         default=None,
         description="Label of one model of the other side; null uses the mean over all models of the other side.",
     )
@@ -57,7 +57,7 @@ class Factor(Request):
     """Test for a trend of alignment over the ordered levels of a factor, for example the length of a caption."""
 
     by: Quantity = Field(description="Key of the models' metadata that holds the level, a number.")
-    of: Which = Field(default="rows", description="Side whose models have the levels: `rows` or `columns`.")
+    side: StudySide = Field(default="rows", description="Side whose models have the levels: `rows` or `columns`.")
     within: Quantity | None = Field(
         default=None,
         description="Key of the models' metadata that identifies the series of a model, for example its text model; each "
@@ -66,8 +66,8 @@ class Factor(Request):
     value: Literal["score", "calibrated"] = Field(
         default="score", description="Value to analyse: the score, or the calibrated score."
     )
-    alternative: Literal["rising", "falling", "either"] = Field(
-        default="rising", description="Alternative hypothesis: scores rise with the level, fall, or either."
+    alternative: Literal["increasing", "decreasing", "two_sided"] = Field(
+        default="increasing", description="Alternative hypothesis: scores rise with the level, fall, or either."
     )
     independent: bool = Field(
         default=False,
@@ -79,14 +79,14 @@ class Factor(Request):
 class Difference(Request):
     """Comparison of two models by their alignment with a reference model, with a confidence interval."""
 
-    first: Label = Field(description="Label of the first model.")
-    second: Label = Field(description="Label of the second model.")
-    reference: Label = Field(description="Label of the reference model.")
+    first: ModelLabel = Field(description="ModelLabel of the first model.")
+    second: ModelLabel = Field(description="ModelLabel of the second model.")
+    reference: ModelLabel = Field(description="ModelLabel of the reference model.")
     level: Level = Field(default=0.95, description="Level of the confidence interval.")
 
 
 #: Members of one side; what a study costs is limited by its cells besides.
-MEMBERS_MAX = 512
+STUDY_MEMBERS_MAX = 512
 #: Raised when a cell of the same sets and options would say something else.
 CELL_VERSION = 1
 
@@ -102,7 +102,7 @@ class Member(Side):
     )
 
 
-Members = Annotated[tuple[Member, ...], Field(min_length=1, max_length=MEMBERS_MAX)]
+Members = Annotated[tuple[Member, ...], Field(min_length=1, max_length=STUDY_MEMBERS_MAX)]
 
 
 class StudyOptions(JobOptions):
@@ -161,7 +161,7 @@ class StudyRequest(StudyOptions):
         return order_cells(self, len(self.rows), None if self.columns is None else len(self.columns))
 
 
-class MoreModels(Request):
+class StudyAdditions(Request):
     """Models to add to a study."""
 
     rows: Members | None = Field(default=None, description="Models to add to the rows.")

@@ -9,7 +9,7 @@ from pydantic import Field
 from consilience.contract.base import Document, Finite, Metadata, Share
 from consilience.contract.metric import Direction
 from consilience.contract.metrics import METRICS
-from consilience.contract.scores import GraphUse, Interval, Null, Reason
+from consilience.contract.scores import GraphUse, Interval, NullDistribution, Reason
 from consilience.contract.studies import Difference, Factor, Trend
 
 
@@ -43,7 +43,7 @@ class CellScore(Document):
     """Layer of the row's model in the best layer pair."""
     layer_b: str | None
     """Layer of the column's model in the best layer pair."""
-    null: Null
+    null: NullDistribution
     interval: Interval | None = None
     estimator: Literal["exact", "estimated", "approximate"] = "exact"
     """Kind of computation: `exact`, `estimated` from a sample of query rows, or `approximate` because the graphs miss
@@ -64,7 +64,7 @@ class StudyCell(CellScore):
     """P-value with the Benjamini-Hochberg correction over all cells of the matrix; null until all cells are done."""
 
 
-class Place(Document):
+class ModelCoordinates(Document):
     """Coordinates of a model."""
 
     label: str
@@ -73,12 +73,12 @@ class Place(Document):
     y: Finite
 
 
-class Picture(Document):
+class ModelLayout(Document):
     """Two-dimensional coordinates of the models, whose distances approximate those of the matrix."""
 
     method: Literal["mds", "umap"]
     """Method: multidimensional scaling (`mds`) or `umap`."""
-    places: tuple[Place, ...] = ()
+    coordinates: tuple[ModelCoordinates, ...] = ()
     """Coordinates of each model; empty if there are none."""
     stress: Finite | None = None
     """Kruskal's stress-1 of `mds`: 0 if all distances are preserved; above about 0.2 the coordinates are unreliable."""
@@ -102,9 +102,9 @@ class StudyMatrix(Document):
     distances: tuple[tuple[Finite | None, ...], ...] | None = None
     """Distances between models: distances[i][j] of row i and column j is -log of a similarity, or the score itself for a
     distance metric. Null if the score is undefined, or if a similarity is not above 0."""
-    pictures: tuple[Picture, ...] = ()
+    layouts: tuple[ModelLayout, ...] = ()
     """Two-dimensional coordinates of the models; only if the models are compared with each other."""
-    order: tuple[str, ...] | None = None
+    dendrogram_order: tuple[str, ...] | None = None
     """Labels in the order of the leaves of an average-linkage dendrogram."""
 
     @property
@@ -254,7 +254,7 @@ class StudyDocument(Document):
     """Rank agreement of each pair of metrics."""
     graphs: GraphUse | None = None
     """Use of the cache of neighbour graphs; null if no graph was needed."""
-    cells_known: int = 0
+    cells_reused: int = 0
     """Number of cells that an earlier run or study had computed."""
     seed: int
     versions: dict[str, str] = Field(default={})
@@ -309,7 +309,7 @@ def flatten(matrix: StudyMatrix, cell: StudyCell) -> dict[str, object]:
         "null_method": cell.null.method,
         "null_mean": cell.null.mean,
         "null_threshold": cell.null.threshold,
-        "layer_pairs": cell.null.cells,
+        "layer_pairs": cell.null.layer_pairs,
         "p_value": cell.null.p_value,
         "p_holm": cell.p_holm,
         "p_benjamini_hochberg": cell.p_benjamini_hochberg,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from consilience.contract.metric import Metric, Way
+from consilience.contract.metric import Metric, PairDirection
 
 COST = "O(n (p + q)^2 + p^3 + q^3) a layer, O(n p q + p^2 q) a pair"
 
@@ -113,7 +113,7 @@ class LinearPredictivity(Metric):
     reference = "Kornblith et al. 2019, arXiv 1905.00414, R^2_LR, cross-validated as in Schrimpf et al. 2018"
 
     metric: Literal["linear_predictivity"] = "linear_predictivity"
-    direction: Way = Field(
+    direction: PairDirection = Field(
         default="ab", description="Direction of prediction: `ab` from a to b, `ba` from b to a, or the `mean` of both."
     )
     folds: Annotated[int, Field(ge=2, le=20)] = Field(default=5, description="Number of cross-validation folds.")

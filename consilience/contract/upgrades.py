@@ -5,28 +5,28 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from consilience.contract.alignments import Label, Side
-from consilience.contract.base import Document, Finite, Level, Metadata, Request, Share, as_many
-from consilience.contract.maps import Fitted, MapChoice, MapKind, MapSide, MeanShare, ProcrustesMap, Ridge
+from consilience.contract.alignments import ItemLabel, Side
+from consilience.contract.base import Document, Finite, Level, Metadata, Request, Share, as_list
+from consilience.contract.maps import FitSummary, MapChoice, MapKind, MapSide, MeanShare, ProcrustesMap, RidgeMap
 from consilience.contract.scores import Pairing
 from consilience.contract.webhooks import WebhookChoice
 
 #: A share that a caller sets; a truth value is none.
-Bar = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
+ThresholdShare = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class Thresholds(Request):
     """Shares of the results of full re-embedding that a strategy must retain to be recommended."""
 
-    keep: Bar = Field(
+    keep: ThresholdShare = Field(
         default=0.95, description="Threshold for keeping the index: new queries on the old index without a map."
     )
-    adapt: Bar = Field(
+    adapt: ThresholdShare = Field(
         default=0.9, description="Threshold for adapting: new queries on the old index, translated by the best map."
     )
 
 
-class Span(Document):
+class ValueWithInterval(Document):
     """Value with its confidence interval over the query rows."""
 
     value: Finite
@@ -41,19 +41,19 @@ class NeighbourAgreement(Document):
 
     shared: MeanShare
     """Mean share over the query documents."""
-    asked: int
+    queries: int
     """Number of query documents."""
     chance: Share
     """Expected share for unrelated models: k / (n - 1)."""
 
 
-class Queries(Document):
+class QuerySummary(Document):
     """Query rows that the results of each strategy are measured with."""
 
     source: Literal["documents", "queries"]
     """Origin of the queries: `queries` of the request, or held-out `documents` in their place. A document is never a
     result of its own query."""
-    asked: int
+    used: int
     """Number of query rows used."""
     available: int
     """Number of query rows available: held-out documents, or queries, or queries with relevance judgments if there are
@@ -64,28 +64,28 @@ class Queries(Document):
 
 #: re_embed: new queries, documents embedded anew. old: old queries, old documents, as today. keep: new queries as they are,
 #: old documents. adapt: new queries through a map, old documents.
-WayKind = Literal["re_embed", "old", "keep", "adapt"]
+StrategyKind = Literal["re_embed", "old", "keep", "adapt"]
 
 
-class Way(Document):
+class Strategy(Document):
     """Strategy for answering queries after the change of model, and its results."""
 
     name: str
     """Name: the kind, and for `adapt` also the kind of map and a number if there are several, such as `adapt:ridge`."""
-    kind: WayKind
+    kind: StrategyKind
     """Kind: `re_embed` uses new queries and re-embedded documents; `old` uses old queries and old documents; `keep` uses
     new queries and old documents; `adapt` maps new queries into the space of the old documents."""
     map: MapChoice | None = None
-    fitted: Fitted | None = None
+    fitted: FitSummary | None = None
     recall: MeanShare
     """Share of the first k results of full re-embedding that are also among the first k results of this strategy."""
-    judged: MeanShare | None = None
+    relevant_recall: MeanShare | None = None
     """Share of a query's relevant documents among its first k results; if it has more than k relevant documents, share
     of k."""
-    retained: Span | None = None
+    retained: ValueWithInterval | None = None
     """Results of this strategy as a share of the results of full re-embedding: by relevance judgments if there are any,
     otherwise by `recall`. Null if full re-embedding retrieves nothing."""
-    gain: Span | None = None
+    gain: ValueWithInterval | None = None
     """Update gain: the improvement of this strategy over `old` as a share of the improvement of full re-embedding. Null
     if that improvement does not differ from 0, and for `old` and `re_embed`."""
 
@@ -101,7 +101,7 @@ class Neighbour(Document):
     """Cosine similarity."""
 
 
-class Changed(Document):
+class ChangedItem(Document):
     """Item whose nearest neighbours change with the new model."""
 
     item: str
@@ -119,20 +119,20 @@ class Changed(Document):
 class Verdict(Document):
     """Recommendation for the index and the results that support it."""
 
-    word: Literal["keep", "adapt", "re-embed"]
+    recommendation: Literal["keep", "adapt", "re_embed"]
     """Recommendation: `keep` the index, `adapt` the queries with a map, or `re-embed` all documents."""
-    way: str
+    strategy: str
     """Recommended strategy: `old` if the new model retrieves less than the old one, otherwise `keep`, a map or
     `re_embed`."""
     best: str | None
     """Strategy on the old index that retains the largest share of results; null if none can be measured."""
-    truth: Literal["judgements", "re-embedding"]
+    ground_truth: Literal["relevance_judgments", "re_embedding"]
     """Results that count as correct: relevant documents, or the results of full re-embedding."""
-    retained: Span | None
+    retained: ValueWithInterval | None
     """Share of results that the best strategy retains."""
     threshold: Share
     """Share that the best strategy had to reach."""
-    clear: bool
+    conclusive: bool
     """Whether the whole confidence interval is on one side of the threshold. If not, more queries could change the
     recommendation."""
     text: str
@@ -156,15 +156,15 @@ class UpgradeReport(Document):
     """Number of results of each query that are compared."""
     agreement: NeighbourAgreement
     """Agreement of the nearest neighbours of documents between both models."""
-    queries: Queries
-    ways: tuple[Way, ...]
+    queries: QuerySummary
+    strategies: tuple[Strategy, ...]
     """Strategies and the share of results that each retains."""
-    improvement: Span | None = None
+    improvement: ValueWithInterval | None = None
     """Share of relevant documents that full re-embedding retrieves, minus the share that the old model retrieves; null
     without relevance judgments."""
-    worst_documents: tuple[Changed, ...] = ()
+    worst_documents: tuple[ChangedItem, ...] = ()
     """Documents whose nearest neighbours change most."""
-    worst_queries: tuple[Changed, ...] = ()
+    worst_queries: tuple[ChangedItem, ...] = ()
     """Queries whose results change most; empty if the request has no queries."""
     verdict: Verdict
     thresholds: Thresholds
@@ -193,7 +193,7 @@ def _kind(value: object) -> object:
 UpgradeMap = Annotated[MapChoice, BeforeValidator(_kind, json_schema_input_type=MapKind | MapChoice)]
 UpgradeMaps = Annotated[
     tuple[UpgradeMap, ...],
-    BeforeValidator(as_many, json_schema_input_type=MapKind | MapChoice | tuple[MapKind | MapChoice, ...]),
+    BeforeValidator(as_list, json_schema_input_type=MapKind | MapChoice | tuple[MapKind | MapChoice, ...]),
     Field(max_length=16),
 ]
 
@@ -214,7 +214,7 @@ class UpgradeOptions(Request):
     """Everything of an upgrade report but the vectors and the judgements; every field has a default."""
 
     maps: UpgradeMaps = Field(
-        default=(ProcrustesMap(), Ridge()),
+        default=(ProcrustesMap(), RidgeMap()),
         description="Maps to try from the new space to the old space: names, or objects with options.",
     )
     k: Annotated[int, Field(strict=True, ge=1, le=K_MAX)] = Field(
@@ -231,7 +231,7 @@ class UpgradeOptions(Request):
         default=0.2,
         description="Share of the documents that is held out from fitting the maps; groups are kept together.",
     )
-    sample: Annotated[int, Field(strict=True, ge=2, le=SAMPLE_MAX)] = Field(
+    max_queries: Annotated[int, Field(strict=True, ge=2, le=SAMPLE_MAX)] = Field(
         default=1000,
         description="Maximum number of documents and of queries used as query rows. Every document is in the gallery.",
     )
@@ -257,7 +257,7 @@ class QuerySides(Request):
 
 
 #: For each query the documents that answer it, by their ids, or by row numbers where there are no ids.
-Judgements = dict[str, tuple[Label, ...]]
+Qrels = dict[str, tuple[ItemLabel, ...]]
 
 
 class UpgradeRequest(UpgradeOptions):
@@ -269,7 +269,7 @@ class UpgradeRequest(UpgradeOptions):
         default=None,
         description="Embeddings of the same queries by both models; null uses held-out documents as queries.",
     )
-    judgements: Judgements | None = Field(
+    qrels: Qrels | None = Field(
         default=None,
         description="Relevance judgments (qrels): for each query, by id or row number, the ids of its relevant documents. "
         "A request can contain at most 10,000 values; the command line and the library have no limit.",
@@ -279,11 +279,11 @@ class UpgradeRequest(UpgradeOptions):
 
     @model_validator(mode="after")
     def _judged_queries(self) -> Self:
-        check_judgements(self.judgements, queries=self.queries is not None)
+        check_qrels(self.qrels, queries=self.queries is not None)
         return self
 
 
-def check_judgements(judgements: Mapping[str, object] | None, *, queries: bool) -> None:
+def check_qrels(qrels: Mapping[str, object] | None, *, queries: bool) -> None:
     """ValueError for judgements of queries that there are not."""
-    if judgements is not None and not queries:
-        raise ValueError("`judgements` are about queries: give `queries` too")
+    if qrels is not None and not queries:
+        raise ValueError("`qrels` are about queries: give `queries` too")

@@ -15,8 +15,8 @@ from pydantic_core import PydanticUndefined
 from consilience.contract.base import Request
 from consilience.contract.maps import MAPS
 from consilience.contract.metrics import METRICS
-from consilience.contract.pointers import Location, describe_unknown, find_pointer, sentence, suggest
-from consilience.contract.problems import Fault
+from consilience.contract.pointers import Location, describe_unknown, find_pointer, suggest, to_sentence
+from consilience.contract.problems import FieldError
 from consilience.errors import InvalidRequest
 from consilience.quoting import quote
 
@@ -40,7 +40,7 @@ class InvalidFields(InvalidRequest):
     faults : tuple of Fault
     """
 
-    def __init__(self, faults: Sequence[Fault], hint: str | None = None) -> None:
+    def __init__(self, faults: Sequence[FieldError], hint: str | None = None) -> None:
         first = faults[0]
         more = f" (and {len(faults) - 1} more, see `errors`)" if len(faults) > 1 else ""
         super().__init__(first.detail + more, value=first.value, hint=hint, pointer=first.pointer)
@@ -120,9 +120,9 @@ def explain(error: ValidationError, body: object, model: type[BaseModel]) -> Inv
     return InvalidFields(_merge(_fault(detail, body, model) for detail in details if not _is_consequence(detail)))
 
 
-def _merge(faults: Iterable[Fault]) -> list[Fault]:
+def _merge(faults: Iterable[FieldError]) -> list[FieldError]:
     """Join the faults of one location: pydantic reports one for each member of a union."""
-    merged: dict[str, Fault] = {}
+    merged: dict[str, FieldError] = {}
     for fault in faults:
         known = merged.get(fault.pointer)
         if known is None:
@@ -138,27 +138,27 @@ def _is_consequence(detail: Any) -> bool:
     return detail["type"] == "too_short" and isinstance(value, list) and len(value) >= detail["ctx"]["min_length"]
 
 
-def _fault(detail: Any, body: object, model: type[BaseModel]) -> Fault:
+def _fault(detail: Any, body: object, model: type[BaseModel]) -> FieldError:
     location = detail["loc"]
     pointer = find_pointer(location, body, missing=detail["type"] == "missing")
     value = None if detail["type"] == "missing" else quote(detail["input"])
     if detail["type"] == "extra_forbidden":
         name, allowed = str(location[-1]), allowed_fields(model, location[:-1], body)
-        return Fault(pointer=pointer, value=name, detail=describe_unknown("field", name, allowed))
+        return FieldError(pointer=pointer, value=name, detail=describe_unknown("field", name, allowed))
     if detail["type"] == "union_tag_invalid":
         word = str(detail["ctx"]["tag"])
         noun, kinds = TAGGED[_find_tag(model, location, body)]
-        return Fault(pointer=pointer, value=word, detail=describe_unknown(noun, word, tuple(kinds)))
+        return FieldError(pointer=pointer, value=word, detail=describe_unknown(noun, word, tuple(kinds)))
     if detail["type"] in {"union_tag_not_found", "model_attributes_type"}:
         tag = _find_tag(model, location, body)
         forms = f"This must be the name of a {TAGGED[tag][0]} or a JSON object with `{tag}` and its options."
-        return Fault(pointer=pointer, value=value, detail=forms)
+        return FieldError(pointer=pointer, value=value, detail=forms)
     if detail["type"] in {"too_short", "too_long"}:
-        return Fault(pointer=pointer, value=value, detail=_describe_length(**detail["ctx"]))
+        return FieldError(pointer=pointer, value=value, detail=_describe_length(**detail["ctx"]))
     if detail["type"] in {"literal_error", "model_type", "tuple_type"}:
         forms = _describe_forms(model, location, body, detail["input"])
-        return Fault(pointer=pointer, value=value, detail=forms or sentence(detail["msg"]))
-    return Fault(pointer=pointer, value=value, detail=sentence(detail["msg"]))
+        return FieldError(pointer=pointer, value=value, detail=forms or to_sentence(detail["msg"]))
+    return FieldError(pointer=pointer, value=value, detail=to_sentence(detail["msg"]))
 
 
 def _find_tag(model: type[BaseModel], location: Location, body: object) -> str:

@@ -55,5 +55,5 @@ class Webhook(Document):
     """Time of the next attempt."""
     delivered_at: Timestamp | None = None
     """Time at which the receiver accepted the message."""
-    gave_up_at: Timestamp | None = None
+    failed_at: Timestamp | None = None
     """Time at which delivery was given up."""

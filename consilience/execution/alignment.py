@@ -11,22 +11,22 @@ from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.scores import ScoreDocument
 from consilience.execution.addresses import ClusterAddress
-from consilience.execution.parallel import open_parts
+from consilience.execution.parallel import open_executor
 from consilience.metrics.comparison import Address, Builder, Report
 from consilience.numerics.knn.graph import NeighbourGraph
-from consilience.numerics.rows.sources import Source
+from consilience.numerics.rows.sources import SideSource
 from consilience.planning.alignments import CostLimits, SideShape, plan
 from consilience.scoring import score_sources
-from consilience.stores.blobs import Blobs
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.blobs import BlobStore
+from consilience.stores.graph_cache import DiskCache
 
 #: What is read before it is asked for; more is left to whoever asks.
-AHEAD_BYTES = 256_000_000
+PREFETCH_BYTES = 256_000_000
 
-Place = Literal["graphs", "facts", "matrices"]
+CacheName = Literal["graphs", "facts", "matrices"]
 
 
-class Ahead(AbstractContextManager["Ahead"]):
+class Prefetcher(AbstractContextManager["Prefetcher"]):
     """Reads what the last job of the same name read, in its order, and notes what this one reads.
 
     Parameters
@@ -39,11 +39,15 @@ class Ahead(AbstractContextManager["Ahead"]):
         Whether an address is one that the next job of the name will read too.
     """
 
-    def __init__(self, graphs: Graphs, name: str, concerns: Callable[[str], bool]) -> None:
-        self._stores: dict[Place, Graphs] = {"graphs": graphs, "facts": graphs.facts, "matrices": graphs.matrices}
+    def __init__(self, graphs: DiskCache, name: str, concerns: Callable[[str], bool]) -> None:
+        self._stores: dict[CacheName, DiskCache] = {
+            "graphs": graphs,
+            "facts": graphs.facts,
+            "matrices": graphs.matrices,
+        }
         self._address, self._concerns = f"read ahead by {name}", concerns
         self._coming: dict[str, Future[bytes | None]] = {}
-        self._used: list[tuple[Place, str]] = []
+        self._used: list[tuple[CacheName, str]] = []
         self._wanted: list[list[str]] | None = None
         self._read_bytes = 0
         self._reader = ThreadPoolExecutor(1)
@@ -62,32 +66,32 @@ class Ahead(AbstractContextManager["Ahead"]):
             with self._stores["facts"].claim(self._address, lambda: None) as keep:
                 keep(lambda file: file.write(json.dumps(noted).encode()))
 
-    def take(self, place: Place, address: str) -> bytes | None:
+    def take(self, place: CacheName, address: str) -> bytes | None:
         """What the file of an address holds, where it was read ahead; None where it was not, or is not there."""
         if self._concerns(address):
             self._used.append((place, address))
         coming = self._coming.pop(address, None)
         return None if coming is None else coming.result()
 
-    def _read(self, place: Place, address: str) -> bytes | None:
-        if self._read_bytes > AHEAD_BYTES:
+    def _read(self, place: CacheName, address: str) -> bytes | None:
+        if self._read_bytes > PREFETCH_BYTES:
             return None
-        found = self._stores[place].read(address, _whole)
+        found = self._stores[place].read(address, _read_all)
         self._read_bytes += len(found or b"")
         return found
 
 
-def _whole(file: BinaryIO) -> bytes:
+def _read_all(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def concerns_any(digests: Sequence[str]) -> Callable[[str], bool]:
+def mentions_any(digests: Sequence[str]) -> Callable[[str], bool]:
     """Whether an address names one of these layers."""
     return lambda address: any(digest in address for digest in digests)
 
 
 #: Raised when the bytes of a graph or the way it is built change.
-GRAPH_VERSION = 5
+GRAPH_VERSION = 6
 #: The same of facts about layers.
 FACT_VERSION = 1
 #: The same of matrices.
@@ -98,9 +102,9 @@ MATRIX_VERSION = 1
 class CachedGraphs:
     """Neighbour graphs by the content that they were made of, shared with all other jobs."""
 
-    store: Graphs
+    store: DiskCache
     report: Report
-    ahead: Ahead | None = None
+    ahead: Prefetcher | None = None
     """Reads files before they are asked for."""
 
     def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
@@ -126,7 +130,7 @@ class CachedGraphs:
         """Read what is kept of a layer; else find it and keep it."""
         return self._recall("matrices", self.store.matrices, f"matrix {MATRIX_VERSION} {key()}", find)
 
-    def _recall(self, place: Place, store: Graphs, address: str, find: Callable[[], bytes]) -> bytes:
+    def _recall(self, place: CacheName, store: DiskCache, address: str, find: Callable[[], bytes]) -> bytes:
         found = self.ahead.take(place, address) if self.ahead else None
         if found is None:
             found = store.read(address, lambda file: file.read())
@@ -152,8 +156,8 @@ def run_alignment(
     request: AlignmentRequest,
     a: EmbeddingSet,
     b: EmbeddingSet,
-    blobs: Blobs,
-    graphs: Graphs,
+    blobs: BlobStore,
+    graphs: DiskCache,
     *,
     report: Report,
     cluster: ClusterAddress | None = None,
@@ -181,7 +185,7 @@ def run_alignment(
     """
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
-    with open_parts(cluster) as parts:
+    with open_executor(cluster) as parts:
         return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, parts=parts, device=device)
 
 
@@ -191,9 +195,9 @@ def check_cost(request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, *, f
     plan(request, SideShape.of(a), SideShape.of(b), limits)
 
 
-def open_set(embeddings: EmbeddingSet, blobs: Blobs, *, with_ids: bool) -> Source:
+def open_set(embeddings: EmbeddingSet, blobs: BlobStore, *, with_ids: bool) -> SideSource:
     """A stored set as a side; its ids are read only where they are asked for."""
-    return Source(
+    return SideSource(
         name=embeddings.name,
         layers=[blobs.open(layer, embeddings.n) for layer in embeddings.layers],
         id=embeddings.id,

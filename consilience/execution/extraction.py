@@ -15,7 +15,7 @@ from consilience.contract.base import LayerChoice
 from consilience.contract.datasets import ViewKind
 from consilience.contract.extraction import Extraction
 from consilience.contract.models import parse_model
-from consilience.contract.pointers import pointed
+from consilience.contract.pointers import default_pointer
 from consilience.contract.records import SetRecord
 from consilience.datasets.builtin import open_dataset
 from consilience.datasets.views import OpenDataset, View
@@ -34,14 +34,14 @@ from consilience.models.base import (
 from consilience.models.registry import fingerprint, open_model
 from consilience.models.rules import ModelRules, find_packaged_models
 from consilience.numerics.knn.devices import find_card
-from consilience.stores.checkpoints import Claim, PartialRows, Partials
+from consilience.stores.checkpoints import Checkpoint, CheckpointClaim, CheckpointStore
 
 #: Items that are embedded between two looks at the clock, and lost at most where a run dies.
 BLOCK_ITEMS: dict[ViewKind, int] = {"text": 256, "code": 256, "image": 32}
 #: Rows of a block in memory, of all layers.
 BLOCK_BYTES = 2**26
 #: +1 whenever the same request would give other rows.
-GENERATION = 1
+EXTRACTION_VERSION = 1
 STAGE = "embedding"
 
 
@@ -54,7 +54,12 @@ def identify(request: Extraction, dataset_digest: str, rules: ModelRules) -> str
         As `consilience.models.registry.open_model`: the model is looked for, but not loaded.
     """
     wishes = request.model_dump(mode="json", include={"view", "layers", "pooling", "max_length"})
-    what = {**wishes, "model": fingerprint(request.model, rules), "dataset": dataset_digest, "generation": GENERATION}
+    what = {
+        **wishes,
+        "model": fingerprint(request.model, rules),
+        "dataset": dataset_digest,
+        "generation": EXTRACTION_VERSION,
+    }
     return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -67,12 +72,12 @@ def choose_device(request: Extraction, word: str) -> str:
 
 
 @dataclass
-class Making:
+class ExtractionRun:
     """A set on its way: the model, its items and how far it is."""
 
     request: Extraction
     dataset: OpenDataset
-    rows: PartialRows
+    rows: Checkpoint
     model: EmbeddingModel
     timings_s: dict[str, float] = field(default_factory=dict)
     began_at: int = 0
@@ -102,10 +107,10 @@ class Making:
             for layer in self.rows.layers
             if layer.dtype == "F32"
         ]
-        return (*wide, *warn_of_cuts(self.record, self.rows.n))
+        return (*wide, *warn_of_truncation(self.record, self.rows.n))
 
 
-def warn_of_cuts(record: SetRecord, n: int) -> tuple[str, ...]:
+def warn_of_truncation(record: SetRecord, n: int) -> tuple[str, ...]:
     """What whoever uses a set of n items should know of those that were not read to their ends."""
     if not record.truncated:
         return ()
@@ -116,14 +121,14 @@ def warn_of_cuts(record: SetRecord, n: int) -> tuple[str, ...]:
 def embed(
     request: Extraction,
     dataset: OpenDataset,
-    claim: Claim,
+    claim: CheckpointClaim,
     *,
     identity: str,
     rules: ModelRules,
     device: str,
     report: Report,
     check_room: Callable[[int], None] = lambda _: None,
-) -> Making:
+) -> ExtractionRun:
     """Every item's rows, in the claimed file; what is there already is not made again.
 
     `check_room` is called with the bytes that the set will have at least, before an item is embedded; it may refuse them.
@@ -136,27 +141,27 @@ def embed(
     began = time.monotonic()
     view = dataset.view(request.view)
     report("loading the model", 0, 1)
-    with pointed("/model"):
+    with default_pointer("/model"):
         model = open_model(request.model, rules, pooling=request.pooling, max_length=request.max_length, device=device)
-        _check_same(request, identify(request, dataset.digest, rules), identity)
+        _check_unchanged(request, identify(request, dataset.digest, rules), identity)
     check_kind(model, view, request)
     if isinstance(model, FittableModel):
         report("learning from the items", 0, 1)
         model.fit(_read_all(view))
-    with pointed("/layers"):
+    with default_pointer("/layers"):
         layers = _choose_layers(request.layers, model.layers)
     rows = claim.open(_describe(model), view.n, layers)
     check_room(rows.kept_bytes)
-    making = Making(request, dataset, rows, model, began_at=rows.done)
+    making = ExtractionRun(request, dataset, rows, model, began_at=rows.done)
     making.timings_s["model"] = round(time.monotonic() - began, 3)
     began, processor = time.monotonic(), time.process_time()
-    _embed_rest(making, view, report)
+    _embed_remaining(making, view, report)
     making.timings_s[STAGE] = round(time.monotonic() - began, 3)
     making.timings_s[f"{STAGE}_processor"] = round(time.process_time() - processor, 3)
     return making
 
 
-def _check_same(request: Extraction, now: str, before: str) -> None:
+def _check_unchanged(request: Extraction, now: str, before: str) -> None:
     """Refuse a model whose files were exchanged since it was looked for: its rows would be kept as the other one's."""
     if now != before:
         raise UnreadableFile(
@@ -192,7 +197,7 @@ def _read_all(view: View) -> Iterator[Item]:
         yield from view.read(start, min(view.n, start + step))
 
 
-def _embed_rest(making: Making, view: View, report: Report) -> None:
+def _embed_remaining(making: ExtractionRun, view: View, report: Report) -> None:
     rows, dataset = making.rows, making.dataset
     names = [name for name, _ in rows.dims]
     width = 4 * sum(dim for _, dim in rows.dims)
@@ -225,7 +230,7 @@ def _check_finite(matrix: Rows, layer: str, ids: tuple[str, ...]) -> None:
 
 def _describe(model: EmbeddingModel) -> Mapping[str, Any]:
     """What rows of the same file have in common; those of another library or device are not mixed with them."""
-    return {"record": model.record.model_dump(mode="json"), "generation": GENERATION}
+    return {"record": model.record.model_dump(mode="json"), "generation": EXTRACTION_VERSION}
 
 
 def peak_memory_bytes() -> int:
@@ -240,7 +245,7 @@ WAIT_S = 0.5
 
 def extract_to_file(
     request: Extraction, out: Path, *, ids_out: Path | None, folders: Sequence[Path], device: str, report: Report
-) -> Making:
+) -> ExtractionRun:
     """Embed a built-in dataset into a safetensors file, a tensor a layer, whose header holds the record.
 
     A call that was interrupted is gone on with: what it made lies beside the file until that is written.
@@ -276,7 +281,7 @@ def extract_to_file(
         report("waiting for another process that makes the same set", 0, 1)
         time.sleep(WAIT_S)
 
-    with Partials(beside).claim(identity, wait) as claim:
+    with CheckpointStore(beside).claim(identity, wait) as claim:
         chosen = choose_device(request, device)
         making = embed(request, dataset, claim, identity=identity, rules=rules, device=chosen, report=report)
         write_safetensors(out, making.rows, {"consilience.record": making.record.model_dump_json()})

@@ -7,7 +7,7 @@ import numpy as np
 
 from consilience.contract.alignments import NullChoice, ScoringOptions
 from consilience.contract.metric import Metric, NullMethod
-from consilience.contract.scores import GalleryPoint, Interval, Null, Reason, Score
+from consilience.contract.scores import GalleryPoint, Interval, NullDistribution, Reason, Score
 from consilience.errors import InvalidRequest
 from consilience.metrics.comparison import Comparison
 from consilience.metrics.measurement import Measurement, Selected
@@ -17,7 +17,7 @@ from consilience.numerics.stats.nulls import P_FLOOR, ClosedFormNull, NullMean, 
 
 def find_null(
     metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions, selected: Selected
-) -> Null:
+) -> NullDistribution:
     """Find the chance level of a value by the method asked for.
 
     Raises
@@ -27,7 +27,7 @@ def find_null(
     """
     method = choose_method(metric, options.null, grouped=comparison.grouped)
     if method == "none":
-        return Null(method="none", layer_pairs=measurement.grid.size)
+        return NullDistribution(method="none", layer_pairs=measurement.grid.size)
     if measurement.asked is not None:
         return _mean_alone(measurement, selected)
     if method == "permutation":
@@ -42,15 +42,17 @@ def _count_cells(measurement: Measurement) -> int:
     return int((~np.isnan(measurement.grid)).sum())
 
 
-def _mean_alone(measurement: Measurement, selected: Selected) -> Null:
+def _mean_alone(measurement: Measurement, selected: Selected) -> NullDistribution:
     """The mean where it is known without the list of every row; nothing else is."""
     cells, law = _count_cells(measurement), measurement.law(*selected.cell)
     reason = Reason(
         code="query-subset", detail="The chance level needs the neighbours of every row, and only some asked."
     )
     if not isinstance(law, NullMean):
-        return Null(method="none", layer_pairs=cells, reason=reason)
-    return Null(method="analytic" if cells == 1 else "bonferroni", layer_pairs=cells, mean=law.mean, reason=reason)
+        return NullDistribution(method="none", layer_pairs=cells, reason=reason)
+    return NullDistribution(
+        method="analytic" if cells == 1 else "bonferroni", layer_pairs=cells, mean=law.mean, reason=reason
+    )
 
 
 def choose_method(metric: Metric, choice: NullChoice, *, grouped: bool) -> NullMethod:
@@ -70,7 +72,7 @@ def choose_method(metric: Metric, choice: NullChoice, *, grouped: bool) -> NullM
     return choice.method
 
 
-def _closed_form(law: ClosedFormNull, options: ScoringOptions, value: float, cells: int) -> Null:
+def _closed_form(law: ClosedFormNull, options: ScoringOptions, value: float, cells: int) -> NullDistribution:
     """Take the law of the best pair; over a grid, Bonferroni over its defined pairs.
 
     Every aggregate is at most the maximum, so that the bound for the maximum holds for all.
@@ -78,10 +80,10 @@ def _closed_form(law: ClosedFormNull, options: ScoringOptions, value: float, cel
     method: NullMethod = "analytic" if cells == 1 else "bonferroni"
     if isinstance(law, NullMean):
         reason = Reason(code="mean-only", detail="Only the mean has a closed form; permutation gives the rest.")
-        return Null(method=method, layer_pairs=cells, mean=law.mean, reason=reason)
+        return NullDistribution(method=method, layer_pairs=cells, mean=law.mean, reason=reason)
     p = min(1.0, law.p_value(value) * cells)
     moments = {"mean": law.mean, "sd": law.sd} if isinstance(law, PearsonNull) else {}
-    return Null(
+    return NullDistribution(
         method=method,
         layer_pairs=cells,
         threshold=law.threshold(options.null.alpha / cells),
@@ -94,7 +96,7 @@ def _closed_form(law: ClosedFormNull, options: ScoringOptions, value: float, cel
 
 def _permutation(
     metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions, value: float
-) -> Null:
+) -> NullDistribution:
     """Relabel b's items; over a grid, one relabelling serves every pair, and its aggregate is the draw."""
     sign = 1.0 if metric.score_direction == "similarity" else -1.0
     draws = np.empty(options.null.permutations)
@@ -102,7 +104,7 @@ def _permutation(
         comparison.report("permutations", index, options.null.permutations)
         draws[index] = aggregate(sign * measurement.permuted(permutation), options.aggregate, options.top_k)
     null = PermutationNull(draws)
-    return Null(
+    return NullDistribution(
         method="permutation",
         layer_pairs=_count_cells(measurement),
         mean=sign * float(draws.mean()),
@@ -218,7 +220,9 @@ def _undefined(metric: Metric, measurement: Measurement, comparison: Comparison,
         value=None,
         layer_a=None,
         layer_b=None,
-        null=Null(method=method, layer_pairs=0, reason=Reason(code="undefined-score", detail="The score is undefined.")),
+        null=NullDistribution(
+            method=method, layer_pairs=0, reason=Reason(code="undefined-score", detail="The score is undefined.")
+        ),
     )
 
 

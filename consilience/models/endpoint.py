@@ -109,7 +109,7 @@ class EndpointModel:
         self.layers = ((LAYER, self._dim),)
         self.record = ModelRecord(
             model=identifier,
-            pooling="own",
+            pooling="built_in",
             preparation={"model": endpoint.model},
             dtype="float32",
             libraries=library_versions("httpx2"),
@@ -161,8 +161,8 @@ class EndpointModel:
             raise self._failed("answers with something else than embeddings", str(error)) from error
 
     def _retry(self, client: httpx2.Client, texts: list[str]) -> bytes:
-        patience_s = self._endpoint.patience_s
-        deadline = time.monotonic() + patience_s
+        retry_timeout_s = self._endpoint.retry_timeout_s
+        deadline = time.monotonic() + retry_timeout_s
 
         def pace(error: Exception) -> bool | float:
             if not isinstance(error, EndpointRefusal):
@@ -171,7 +171,7 @@ class EndpointModel:
             return error.status in RETRYABLE_STATUSES and time.monotonic() + wait_s < deadline and (wait_s or True)
 
         caller = stamina.RetryingCaller(
-            attempts=None, timeout=patience_s, wait_initial=0.1, wait_max=5.0, wait_jitter=0.1
+            attempts=None, timeout=retry_timeout_s, wait_initial=0.1, wait_max=5.0, wait_jitter=0.1
         )
         return caller(pace, self._ask, client, texts)
 

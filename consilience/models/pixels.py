@@ -46,7 +46,7 @@ class PixelModel:
         self.layers = (("0", 3 * size * size),)
         self.record = ModelRecord(
             model=identifier,
-            pooling="own",
+            pooling="built_in",
             preparation={"size": f"{size} x {size}", "resample": "area", "background": "white"},
             dtype="float32",
             libraries=library_versions("numpy", "pillow"),

@@ -20,7 +20,7 @@ class RandomRowsModel:
         self.layers = (("0", dim),)
         self.record = ModelRecord(
             model=identifier,
-            pooling="own",
+            pooling="built_in",
             preparation={"dim": str(dim), "seed": str(seed)},
             dtype="float32",
             libraries=library_versions("numpy"),

@@ -60,7 +60,7 @@ class SentenceModel:
             model=source.name,
             revision=source.revision,
             tokenizer=source.tokenizer,
-            pooling="own",
+            pooling="built_in",
             max_length=length,
             preparation={"prompt": self._prompt} if self._prompt else {},
             dtype=str(dtype).removeprefix("torch."),

@@ -60,7 +60,7 @@ class TfidfSvdModel:
         """What was learnt from is the dataset that the set's record names."""
         return ModelRecord(
             model=self._identifier,
-            pooling="own",
+            pooling="built_in",
             preparation={"dim": str(self._fitted.n_components), "seed": str(self._seed), "words": WORDS.pattern},
             dtype="float32",
             libraries=library_versions("scikit-learn", "scipy", "numpy"),

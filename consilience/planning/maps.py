@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from consilience.contract.jobs import Plan
-from consilience.contract.maps import LowRank, MapChoice, MapOptions, Mlp, Relative
-from consilience.contract.pointers import placed
+from consilience.contract.maps import LowRankMap, MapChoice, MapOptions, MlpMap, RelativeMap
+from consilience.contract.pointers import at_pointer
 from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InvalidRequest, InvalidShape, TooFewRows
 from consilience.limits import FLOAT32_BYTES, FLOAT64_BYTES, FOLDS, TRANSLATION_ROWS
@@ -91,10 +91,10 @@ def price_maps(choices: Sequence[MapChoice], n: int, p: int, q: int) -> Work:
 def _train(choice: MapChoice, n: int, p: int, q: int) -> Work:
     """Weights with what the optimiser keeps of them; anchors with what is made of them."""
     flops = passing = 0.0
-    if isinstance(choice, Mlp):
+    if isinstance(choice, MlpMap):
         hidden = choice.hidden or q
         flops, passing = 6.0 * n * choice.epochs * hidden * (p + q), 32.0 * hidden * (p + q)
-    elif isinstance(choice, Relative):
+    elif isinstance(choice, RelativeMap):
         flops, passing = float(CUBES * choice.anchors**3), 4.0 * FLOAT64_BYTES * choice.anchors**2
     return Work(flops, flops / (TRAINING_SHARE * PRODUCT_FLOPS_PER_S), passing=passing)
 
@@ -107,7 +107,7 @@ def check_choice(choice: MapChoice, n: int, p: int, q: int, rows: str = "rows") 
     InvalidRequest
         The place is that in a request for a map.
     """
-    if isinstance(choice, LowRank) and choice.rank > min(p, q):
+    if isinstance(choice, LowRankMap) and choice.rank > min(p, q):
         raise InvalidRequest(
             f"No map from {p} to {q} dimensions has rank {choice.rank}.",
             value=choice.rank,
@@ -115,7 +115,7 @@ def check_choice(choice: MapChoice, n: int, p: int, q: int, rows: str = "rows") 
             hint=f"Ask for a rank of at most {min(p, q)}.",
             pointer="/map/rank",
         )
-    if isinstance(choice, Relative) and choice.anchors > n:
+    if isinstance(choice, RelativeMap) and choice.anchors > n:
         raise InvalidRequest(
             f"There are {n} {rows} for {choice.anchors} anchors.",
             value=choice.anchors,
@@ -187,7 +187,7 @@ def plan_upgrade(
         count_pairs(options.pairing, *queries, ("queries/old", "queries/new"))
         _check_queries(options, queries, (q, p))
     for number, choice in enumerate(options.maps):
-        with placed(f"/maps/{number}", instead="/map"):
+        with at_pointer(f"/maps/{number}", instead="/map"):
             check_choice(choice, n, p, q)
     asking = min(options.max_queries, n)
     works = [price_maps(options.maps, n, p, q), _search(options, n, asking, (p, q), asked_apart=queries is not None)]
@@ -224,7 +224,7 @@ def check_k(k: int, n: int, largest_group: int = 1) -> None:
 def _check_queries(options: UpgradeOptions, queries: Shapes, dims: tuple[int, int]) -> None:
     words = (("old", options.layers.old), ("new", options.layers.new))
     for shape, (model, word), dim in zip(queries, words, dims, strict=True):
-        with placed("/queries"):
+        with at_pointer("/queries"):
             found = find_dim(shape, word if len(shape.layers) > 1 else "last", model)
         check_columns(model, dim, found)
 

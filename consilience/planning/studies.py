@@ -14,8 +14,8 @@ from typing import Literal
 from consilience.contract.alignments import Layers, NullChoice, ScoringOptions
 from consilience.contract.base import Metadata
 from consilience.contract.jobs import Plan
-from consilience.contract.pointers import prefixed
-from consilience.contract.studies import BUILT_IN, Factor, Member, StudyOptions, Which, order_cells
+from consilience.contract.pointers import with_prefix
+from consilience.contract.studies import BUILT_IN, Factor, Member, StudyOptions, StudySide, order_cells
 from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
 from consilience.errors import ConsilienceError, InvalidRequest, TooLarge
 from consilience.planning.alignments import CostLimits, SideShape, check_cost, choose_layers, find_grid, plan
@@ -68,7 +68,7 @@ def plan_reference(
     price = cache(lambda member: plan(options, a, member, memory))
     plans = []
     for place, member in enumerate(members):
-        with prefixed(f"Against member {place}"):
+        with with_prefix(f"Against member {place}"):
             plans.append(price(member))
     pairs = _price_pairs(mutual_options(options), members, memory, times=1 if is_mirrored(options) else 2)
     everything = [*plans, *pairs]
@@ -250,7 +250,7 @@ def _share_new(seen: set[tuple[str, int]], *members: tuple[str, int]) -> float:
 def named(*labels: str) -> Iterator[None]:
     """Errors of the block name the models they are about."""
     try:
-        with prefixed(" and ".join(labels)):
+        with with_prefix(" and ".join(labels)):
             yield
     except ConsilienceError as error:
         error.pointer = None  # it would be one of an alignment
@@ -291,7 +291,7 @@ def check_questions(options: StudyOptions, rows: Sequence[StudyMember], columns:
             raise InvalidRequest("A difference is between two models and a third.", value=", ".join(named), pointer=at)
 
 
-def _other(side: Which) -> Which:
+def _other(side: StudySide) -> StudySide:
     return "columns" if side == "rows" else "rows"
 
 

@@ -14,9 +14,9 @@ from consilience.errors import Unavailable
 from consilience.formats.map_files import MapFile
 from consilience.formats.open_file import Array, LayerHeader, OpenFile, Tensor
 from consilience.formats.reading import canonical_json
-from consilience.stores.blobs import Blobs, StoredLayer
+from consilience.stores.blobs import BlobStore, StoredLayer
 from consilience.stores.database import Database
-from consilience.stores.records import MAPS, Access, refuse_over_quota
+from consilience.stores.records import MAPS, Access, check_quota
 
 #: Numbers of a blob that are written at once.
 BLOCK_VALUES = 1 << 20
@@ -26,7 +26,7 @@ _FLOAT32 = np.dtype("<f4")
 class MapRecords:
     """Maps as one caller may see and add to them."""
 
-    def __init__(self, database: Database, blobs: Blobs, access: Access | None = None) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, access: Access | None = None) -> None:
         self._database, self._blobs, self._access = database, blobs, access or Access()
 
     def add(
@@ -49,7 +49,7 @@ class MapRecords:
         names = sorted(file.tensors)
         size = sum(tensor.nbytes for tensor in file.tensors.values())
         with self._database.read() as connection:
-            refuse_over_quota(connection, self._access, size)  # before anything is written
+            check_quota(connection, self._access, size)  # before anything is written
         (layer,) = self._blobs.put(_flatten(file))
         content = {"job": job_id} if job_id else [file.card.model_dump(mode="json", by_alias=True), name]
         values = {
@@ -85,7 +85,7 @@ class MapRecords:
         values = layer.rows(0, layer.n).reshape(-1)
         ends = np.cumsum([prod(shapes[name]) for name in sorted(shapes)])[:-1]
         parts = zip(sorted(shapes), np.split(values, ends), strict=True)
-        file = MapFile(stored.card, {name: part.reshape(shapes[name]) for name, part in parts})
+        file = MapFile(stored.model_card, {name: part.reshape(shapes[name]) for name, part in parts})
         try:
             file.check()
         except Exception as error:

@@ -18,12 +18,12 @@ from consilience.stores import tables
 from consilience.stores.database import Database
 
 #: No row is put off for longer: one that is due later than this was written before the clock was set back.
-FARTHEST = timedelta(days=2)
+MAX_DELAY = timedelta(days=2)
 ERROR_LENGTH = 500
 _hook, _job = tables.webhooks, tables.jobs
 
 
-class Message(NamedTuple):
+class WebhookMessage(NamedTuple):
     """A message to send, and the attempt that it was claimed for."""
 
     message_id: str
@@ -40,7 +40,7 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, lease_s: float, besides: Collection[str] = ()) -> Message | None:
+    def claim(self, lease_s: float, besides: Collection[str] = ()) -> WebhookMessage | None:
         """Take the message that has been due for longest, if any, for `lease_s` seconds; none to hosts of `besides`."""
         now = datetime.now(UTC)
         query = (
@@ -70,7 +70,7 @@ class Outbox:
         now = datetime.now(UTC)
         self._end(_hook.c.message_id == message_id, delivered_at=now, gave_up_at=None, due_at=None)
 
-    def failed(self, message: Message, error: str, again_in_s: float | None) -> None:
+    def failed(self, message: WebhookMessage, error: str, again_in_s: float | None) -> None:
         """The attempt failed: it is due again after so long; None gives it up. Nothing, if it was claimed again since."""
         now = datetime.now(UTC)
         mine = sa.and_(_hook.c.message_id == message.message_id, _hook.c.attempts == message.attempt)
@@ -86,10 +86,10 @@ class Outbox:
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:
-    return sa.or_(_hook.c.due_at <= now, _hook.c.due_at > now + FARTHEST)
+    return sa.or_(_hook.c.due_at <= now, _hook.c.due_at > now + MAX_DELAY)
 
 
-def _to_message(row: Row[Any]) -> Message:
+def _to_message(row: Row[Any]) -> WebhookMessage:
     status = JobStatus(row.status)
     links = {"self": f"/v1/jobs/{row.job_id}"}
     data = {
@@ -101,7 +101,7 @@ def _to_message(row: Row[Any]) -> Message:
         "links": links,
     }
     body = {"type": f"job.{status.value}", "timestamp": _text(row.finished_at), "data": data}
-    return Message(row.message_id, row.url, row.host, row.attempts, body)
+    return WebhookMessage(row.message_id, row.url, row.host, row.attempts, body)
 
 
 def _text(moment: datetime) -> str:
@@ -111,7 +111,7 @@ def _text(moment: datetime) -> str:
 _hook = tables.webhooks
 
 
-def register(connection: Connection, job_id: str, url: str) -> None:
+def add_webhook(connection: Connection, job_id: str, url: str) -> None:
     """Keep where the job's end is to be told."""
     host = urlsplit(url).hostname or ""
     message_id = f"msg_{secrets.token_hex(16)}"
@@ -119,7 +119,7 @@ def register(connection: Connection, job_id: str, url: str) -> None:
     connection.execute(sa.insert(_hook).values(row))
 
 
-def announce_end(connection: Connection, job_id: str) -> None:
+def schedule_webhook(connection: Connection, job_id: str) -> None:
     """Make the job's webhook due if the job has ended in this transaction, and has one."""
     is_over = sa.select(tables.jobs.c.id).where(tables.jobs.c.id == job_id, tables.jobs.c.status.in_(FINISHED))
     unsent = sa.and_(*(column.is_(None) for column in (_hook.c.due_at, _hook.c.delivered_at, _hook.c.gave_up_at)))
@@ -141,7 +141,7 @@ def read_webhook(connection: Connection, job_id: str) -> Webhook | None:
         last_error=row.last_error,
         next_attempt_at=row.due_at,
         delivered_at=row.delivered_at,
-        gave_up_at=row.gave_up_at,
+        failed_at=row.gave_up_at,
     )
 
 

@@ -60,7 +60,7 @@ def captions(client: Client) -> Finding:
     pictures = client.extract(PICTURES, SCENES, view="image").wait()
     words = {view: client.extract(WORDS, SCENES, view=view).wait().embedding for view in (*CAPTIONS, "code")}
     levels = {view: {"density": level} for level, view in enumerate(CAPTIONS, 1)}
-    factor = {"by": "density", "of": "rows", "value": "calibrated"}
+    factor = {"by": "density", "side": "rows", "value": "calibrated"}
     metrics = ["mutual_knn", "cka"]
     document = client.study(
         {view: words[view] for view in CAPTIONS},

@@ -156,13 +156,13 @@ UPGRADE_BODY = require_json(
         "Twelve documents embedded with two models, one a rotation of the other",
         {"old": {"vectors": CIRCLE}, "new": {"vectors": TURNED}, "k": 3, "maps": "procrustes"},
     ),
-    judged=(
+    relevant_recall=(
         "The same documents with queries and relevance judgments",
         {
             "old": {"vectors": CIRCLE, "ids": HOURS},
             "new": {"vectors": TURNED, "ids": HOURS},
             "queries": {"old": {"vectors": CIRCLE[:4]}, "new": {"vectors": TURNED[:4]}},
-            "judgements": {"0": ["3 o'clock"], "1": ["2 o'clock", "1 o'clock"], "3": ["12 o'clock"]},
+            "qrels": {"0": ["3 o'clock"], "1": ["2 o'clock", "1 o'clock"], "3": ["12 o'clock"]},
             "k": 3,
             "maps": ["procrustes", {"kind": "ridge", "penalty": 0.1}],
         },
@@ -195,7 +195,7 @@ STUDY_BODY = require_json(
         },
     ),
 )
-MORE_MODELS_BODY = require_json(refer("MoreModels"))
+MORE_MODELS_BODY = require_json(refer("StudyAdditions"))
 
 ALIGNMENT_BODY = require(
     {

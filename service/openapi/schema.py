@@ -10,7 +10,7 @@ from consilience.contract.datasets import BuiltinRequest
 from consilience.contract.maps import MapRequest, TranslationRequest
 from consilience.contract.problems import Problem
 from consilience.contract.references import ReferenceRequest
-from consilience.contract.studies import MoreModels, StudyRequest
+from consilience.contract.studies import StudyAdditions, StudyRequest
 from consilience.contract.upgrades import UpgradeRequest
 from consilience.errors import (
     Forbidden,
@@ -56,7 +56,7 @@ BODIES = (
     BuiltinRequest,
     FormOptions,
     MapRequest,
-    MoreModels,
+    StudyAdditions,
     ReferenceRequest,
     StudyRequest,
     TranslationRequest,

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Header, Request, Response
 from consilience import errors
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, Plan
-from consilience.contract.pointers import placed
-from consilience.contract.studies import MEMBERS_MAX, Member, MoreModels, StudyRequest, cell_key
+from consilience.contract.pointers import at_pointer
+from consilience.contract.studies import STUDY_MEMBERS_MAX, Member, StudyAdditions, StudyRequest, cell_key
 from consilience.contract.study_results import TABLE, StudyDocument
 from consilience.errors import InvalidRequest, NotFound
 from consilience.formats.records import CSV, PARQUET, write_csv, write_parquet
 from consilience.planning.studies import Entries, Entry, assemble, find_label, join_metadata, plan_study
-from consilience.stores.jobs import Added
+from consilience.stores.jobs import AddedJob
 from service.deps import DryRun, IdempotencyKey, JobPath, Prefer, Service, ServiceDep
 from service.dispatch import Dispatch
 from service.ingest import (
@@ -82,7 +82,7 @@ class Studies:
     def extend(self, known: StudyRequest, body: object, key: str | None) -> StudySubmission:
         """A known study with more models; InvalidRequest where it has no such side, or no room for them."""
         inline = take_vectors(body)
-        more = read_model(MoreModels, body)
+        more = read_model(StudyAdditions, body)
         _check_members(more)
         if known.columns is None and more.columns is not None:
             raise InvalidRequest(
@@ -164,7 +164,7 @@ class Studies:
         place = submission.place(side, number)
         if (taken := submission.inline.get((side, number))) is not None:
             return open_inline(taken, self._limits, place)
-        with placed(place):
+        with at_pointer(place):
             return self._stores.embeddings.get(member.embedding or "")
 
     def _plan(self, submission: StudySubmission, rows: Sequence[Source], columns: Sequence[Source] | None) -> Plan:
@@ -191,7 +191,7 @@ class Studies:
             update["columns"] = keep_all("columns", request.columns, columns)
         return request.model_copy(update=update)
 
-    def _add(self, submission: StudySubmission, cost: Plan, request: StudyRequest) -> Added:
+    def _add(self, submission: StudySubmission, cost: Plan, request: StudyRequest) -> AddedJob:
         used = tuple(dict.fromkeys(each.embedding or "" for each in (*request.rows, *(request.columns or ()))))
         return self._dispatch.add("study", request.model_dump(mode="json"), cost, used, submission.key)
 
@@ -202,7 +202,7 @@ def _read_request(job: Job) -> StudyRequest:
     return StudyRequest.model_validate(job.request)
 
 
-def _check_members(request: StudyRequest | MoreModels) -> None:
+def _check_members(request: StudyRequest | StudyAdditions) -> None:
     for side, members in (("rows", request.rows), ("columns", request.columns)):
         for number, member in enumerate(members or ()):
             check_metadata(member.metadata, f"/{side}/{number}/metadata")
@@ -210,11 +210,11 @@ def _check_members(request: StudyRequest | MoreModels) -> None:
 
 def _join(side: str, known: Sequence[Member], more: Sequence[Member] | None) -> tuple[Member, ...]:
     joined = (*known, *(more or ()))
-    if len(joined) > MEMBERS_MAX:
+    if len(joined) > STUDY_MEMBERS_MAX:
         raise InvalidRequest(
-            f"With these the study would have {len(joined)} {side}; at most {MEMBERS_MAX} are allowed.",
+            f"With these the study would have {len(joined)} {side}; at most {STUDY_MEMBERS_MAX} are allowed.",
             value=len(joined),
-            limit=MEMBERS_MAX,
+            limit=STUDY_MEMBERS_MAX,
             pointer=f"/{side}",
         )
     return joined

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 from consilience import errors
 from consilience.contract.alignments import Side
 from consilience.contract.jobs import Job, Plan
-from consilience.contract.pointers import placed
+from consilience.contract.pointers import at_pointer
 from consilience.contract.upgrades import UpgradeReport, UpgradeRequest
 from consilience.errors import NotFound, StateError
 from consilience.planning.maps import plan_upgrade
@@ -109,7 +109,7 @@ class Upgrades:
     def _open_side(self, submission: UpgradeSubmission, place: str, side: Side) -> Source:
         if (taken := submission.inline.get(place)) is not None:
             return open_inline(taken, self._limits, place)
-        with placed(f"{place}/embedding"):
+        with at_pointer(f"{place}/embedding"):
             return self._stores.embeddings.get(side.embedding or "")
 
     def _plan(self, submission: UpgradeSubmission, sources: Mapping[str, Source]) -> Plan:
@@ -167,7 +167,7 @@ async def create_upgrade(
     """Start a job that recommends what to do with an index if its embedding model changes: keep, adapt or re-embed.
 
     `old` and `new` are the same documents embedded with both models, and `queries` are the same queries embedded with both.
-    `judgements` list the relevant documents of each query. The response is 202 with the job. Its report is available at
+    `qrels` list the relevant documents of each query. The response is 202 with the job. Its report is available at
     `links.upgrade` as JSON, Markdown or HTML.
     """
     upgrades = Upgrades(service.settings, service.stores)

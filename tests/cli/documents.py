@@ -6,7 +6,7 @@ from consilience.contract.scores import ScoreDocument
 
 
 def score(**fields: Any) -> dict[str, Any]:
-    null = {"method": "bonferroni", "cells": 49, "mean": 0.0196, "p_value": 1e-12, "p_is_bound": True}
+    null = {"method": "bonferroni", "layer_pairs": 49, "mean": 0.0196, "p_value": 1e-12, "p_is_bound": True}
     interval = {"low": 0.19, "high": 0.2349, "level": 0.95, "target": "population", "method": "delete-half"}
     return {
         "metric": "mutual_knn",
@@ -27,7 +27,7 @@ def score(**fields: Any) -> dict[str, Any]:
 
 
 def undefined(**fields: Any) -> dict[str, Any]:
-    nothing = {"method": "none", "cells": 1, "reason": {"code": "undefined", "detail": "There is no value."}}
+    nothing = {"method": "none", "layer_pairs": 1, "reason": {"code": "undefined", "detail": "There is no value."}}
     return score(
         status="undefined",
         reason={"code": "constant", "detail": "Every row of a is the same."},

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from consilience.cli.app import app
-from consilience.cli.errors import SAME, WORDS, explain, name_option
+from consilience.cli.errors import OPTION_NAMES, SAME_NAME_FIELDS, describe_error, name_option
 from consilience.errors import InvalidRequest
 from tests.cli.conftest import Command
 from tests.cli.test_groups import commands
@@ -15,7 +15,7 @@ from tests.cli.test_groups import commands
 @pytest.mark.parametrize(
     ("told", "named"),
     [
-        ("/null/draws: Too few.", "--draws: Too few."),
+        ("/null/permutations: Too few.", "--permutations: Too few."),
         ("/null/method: No.", "--null: No."),
         ("/metrics/0/k: Too large.", "--metric (k): Too large."),
         ("/preparation: No.", "--profile: No."),
@@ -34,8 +34,8 @@ def test_an_option_is_named_as_it_is_written(told: str, named: str) -> None:
 def test_every_option_that_is_named_is_one() -> None:
     parameters = [each for _, command in commands(typer.main.get_command(app)) for each in command.params]
     words = {word for each in parameters for word in (*each.opts, each.metavar)}
-    assert set(WORDS.values()) <= words
-    assert {f"--{name.replace('_', '-')}" for name in SAME} <= words
+    assert set(OPTION_NAMES.values()) <= words
+    assert {f"--{name.replace('_', '-')}" for name in SAME_NAME_FIELDS} <= words
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_every_option_that_is_named_is_one() -> None:
     ],
 )
 def test_the_value_is_told_once(detail: str, value: object, told: str) -> None:
-    assert explain(InvalidRequest(detail, value=value)) == [told]
+    assert describe_error(InvalidRequest(detail, value=value)) == [told]
 
 
 def test_a_note_that_says_where_the_fault_is_is_part_of_it() -> None:
     error = InvalidRequest("Too short.", value="", hint="Write more.")
     for note in ("name: Too short.", "/draws: Too few."):
         error.add_note(note)
-    assert explain(error) == ["name: Too short. Write more. (It is ''.)", "--draws: Too few."]
+    assert describe_error(error) == ["name: Too short. Write more. (It is ''.)", "--permutations: Too few."]
 
 
 @pytest.mark.parametrize("words", [("--k", "many"), ("--k", "-3"), ("--profile", "l3"), ("--timeout", "-7")])

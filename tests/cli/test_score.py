@@ -33,12 +33,12 @@ def test_json_is_alone_on_standard_output_and_is_the_librarys_document(consilien
 
 def test_every_option_reaches_the_document(consilience: Command, pair: Pair) -> None:
     ran = consilience(
-        *("score", *pair, "--json", "--profile", "prh", "--null", "permutation", "--draws", 40, "--seed", 9),
+        *("score", *pair, "--json", "--profile", "prh", "--null", "permutation", "--permutations", 40, "--seed", 9),
         *("--metric", "cka:debiased=false"),
     )
     document = ScoreDocument.model_validate_json(ran.out)
     assert document.preparation.profile == "prh"
-    assert (document.scores[0].null.method, document.scores[0].null.draws) == ("permutation", 40)
+    assert (document.scores[0].null.method, document.scores[0].null.permutations) == ("permutation", 40)
     assert document.seed == 9
     assert document.scores[0].options["debiased"] is False
 
@@ -92,7 +92,7 @@ def test_an_undefined_score_is_an_answer(consilience: Command, pair: Pair, const
         (("--k", "64"), "64"),
         (("--profile", "l3"), "--profile"),
         (("--layers", "12"), "12"),
-        (("--draws", "1"), "draws"),
+        (("--permutations", "1"), "permutations"),
         (("--null", "wish"), "--null"),
         (("--nonsense",), "--nonsense"),
     ],

@@ -112,7 +112,7 @@ def test_words_of_models_and_trends() -> None:
     assert parse_models(["a=x/y=z.npy", "q/old model.npy"]) == {"a": "x/y=z.npy", "old model": "q/old model.npy"}
     assert parse_trend("loss:of=columns,covariates=width,bins=4") == {
         "by": "loss",
-        "of": "columns",
+        "side": "columns",
         "covariates": ["width"],
         "bins": 4,
     }

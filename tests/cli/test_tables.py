@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console, RenderableType
 
-from consilience.cli.check import judge, parse_bar, verdict_table
-from consilience.cli.output import figure, job_table, metric_label, metric_table, p_value, score_table
+from consilience.cli.check import check_scores, parse_score_threshold, score_check_table
+from consilience.cli.output import format_number, format_p_value, job_table, metric_label, metric_table, score_table
 from consilience.contract.jobs import Job
 from consilience.contract.metrics import catalogue
-from consilience.contract.scores import Null
+from consilience.contract.scores import NullDistribution
 from examples.heat import heat_map
 from tests.cli.documents import document, score, undefined
 from tests.client.documents import job
@@ -67,7 +67,7 @@ def test_an_undefined_score_says_why() -> None:
         lambda: score_table(document(estimated(layer_a=LAYERS[0], layer_b=LAYERS[13]))),
         lambda: metric_table(catalogue()),
         lambda: job_table([Job.model_validate(job())]),
-        lambda: verdict_table(judge(document(score()).scores, [parse_bar("mutual_knn=0.3")])),
+        lambda: score_check_table(check_scores(document(score()).scores, [parse_score_threshold("mutual_knn=0.3")])),
     ],
 )  # fmt: skip
 def test_every_table_fits_into_80_columns_and_loses_no_figure(draw: Callable[[], RenderableType]) -> None:
@@ -93,7 +93,7 @@ def sides(layers: tuple[str, ...]) -> tuple[object, object]:
     ],
 )
 def test_a_p_value_that_is_a_bound_is_written_as_one(p: float | None, bound: bool, text: str) -> None:
-    assert p_value(Null(method="analytic", cells=1, p_value=p, p_is_bound=bound)) == text
+    assert format_p_value(NullDistribution(method="analytic", layer_pairs=1, p_value=p, p_is_bound=bound)) == text
 
 
 def test_a_label_names_k_and_what_is_not_the_default() -> None:
@@ -104,4 +104,4 @@ def test_a_label_names_k_and_what_is_not_the_default() -> None:
 
 
 def test_zero_has_no_sign() -> None:
-    assert figure(-0.00001) == "0.0000"
+    assert format_number(-0.00001) == "0.0000"

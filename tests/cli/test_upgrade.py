@@ -21,7 +21,7 @@ def queries(tmp_path: Path, pair: Pair) -> Pair:
 
 
 @pytest.fixture
-def judgements(tmp_path: Path) -> Path:
+def qrels(tmp_path: Path) -> Path:
     path = tmp_path / "judgements.json"
     path.write_text(json.dumps({str(row): [row] for row in range(20)}))
     return path
@@ -35,13 +35,13 @@ def test_the_report_says_what_to_do(consilience: Command, pair: Pair) -> None:
     assert "stand in for them" in " ".join(ran.err.split())
 
 
-def test_queries_and_judgements_are_read(consilience: Command, pair: Pair, queries: Pair, judgements: Path) -> None:
-    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--judgements", judgements)
+def test_queries_and_judgements_are_read(consilience: Command, pair: Pair, queries: Pair, qrels: Path) -> None:
+    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--qrels", qrels)
     ran = consilience("upgrade", *pair, *words, "--map", "ridge:penalty=0.1", "--map", "none", "--json")
     assert ran.status == 0
     report = UpgradeReport.model_validate_json(ran.out)
-    assert (report.queries.source, report.queries.asked) == ("queries", 20)
-    assert [way.name for way in report.ways] == ["re_embed", "old", "keep", "adapt:ridge"]
+    assert (report.queries.source, report.queries.used) == ("queries", 20)
+    assert [way.name for way in report.strategies] == ["re_embed", "old", "keep", "adapt:ridge"]
     assert report.improvement is not None
 
 
@@ -67,25 +67,25 @@ def test_bars_gate_a_pipeline(consilience: Command, pair: Pair, bars: tuple[str,
     assert (ran.out.count("passed") + ran.out.count("failed") == len(bars)) == (status < 2)
 
 
-def test_a_bar_holds_its_own_figure_to_the_last_digit(consilience: Command, tmp_path: Path, judgements: Path) -> None:
+def test_a_bar_holds_its_own_figure_to_the_last_digit(consilience: Command, tmp_path: Path, qrels: Path) -> None:
     # Given a new model that finds more than the old one
     rng = np.random.default_rng(3)
     true = rng.standard_normal((120, 8)).astype(np.float32)
     sides = {"old": 1.2, "new": 0.1}
     pair = [save(tmp_path / f"{name}.npy", true + noise * _draw(rng, 120)) for name, noise in sides.items()]
     queries = [save(tmp_path / f"q_{name}.npy", true[:20] + noise * _draw(rng, 20)) for name, noise in sides.items()]
-    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--judgements", judgements)
+    words = ("--queries-old", queries[0], "--queries-new", queries[1], "--qrels", qrels)
     words += ("--map", "ridge", "--k", 3)
     report = UpgradeReport.model_validate_json(consilience("upgrade", *pair, *words, "--json").out)
-    ways = {way.name: way for way in report.ways}
+    ways = {way.name: way for way in report.strategies}
     assert report.improvement is not None
     figures = {"agreement": report.agreement.shared, "improvement": report.improvement}
-    for name in ("recall", "judged", "retained", "gain"):
+    for name in ("recall", "relevant_recall", "retained", "gain"):
         figures |= {f"{name}:{way}": getattr(ways[way], name) for way in ("keep", "adapt:ridge")}
         figures[name] = getattr(ways[report.verdict.best or ""], name)
     known = {name: found.value for name, found in figures.items() if found is not None}
     assert {name.split(":")[0] for name in known} == {
-        *("agreement", "improvement", "recall", "judged", "retained", "gain")
+        *("agreement", "improvement", "recall", "relevant_recall", "retained", "gain")
     }
     assert len(set(known.values())) >= 6
     at, above = (
@@ -122,7 +122,7 @@ def test_the_report_is_written_in_the_form_of_its_name(
         ("--k", "64"),
         ("--keep", "1.5"),
         ("--layers", "9"),
-        ("--sample", "1"),
+        ("--max-queries", "1"),
     ],
 )
 def test_bad_words_are_bad_usage(consilience: Command, pair: Pair, words: tuple[str, ...]) -> None:

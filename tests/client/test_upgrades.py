@@ -21,7 +21,7 @@ def test_an_upgrade_uploads_files_and_names_stored_sets(call: Call, tmp_path: Pa
         call(
             script.url,
             lambda client: client.upgrade(
-                SET_ID, file, queries=(SET_ID, NEW_ID), judgements={"q": ["d", 7]}, maps="procrustes"
+                SET_ID, file, queries=(SET_ID, NEW_ID), qrels={"q": ["d", 7]}, maps="procrustes"
             ),
         )
     upload, post = script.seen
@@ -31,7 +31,7 @@ def test_an_upgrade_uploads_files_and_names_stored_sets(call: Call, tmp_path: Pa
     body = json.loads(post.body)
     assert (body["old"], body["new"]) == ({"embedding": SET_ID}, {"embedding": NEW_ID})
     assert body["queries"] == {"old": {"embedding": SET_ID}, "new": {"embedding": NEW_ID}}
-    assert body["judgements"] == {"q": ["d", 7]}
+    assert body["qrels"] == {"q": ["d", 7]}
     assert [choice["kind"] for choice in body["maps"]] == ["procrustes"]
     assert "k" not in body  # the service fills in defaults
 

@@ -66,7 +66,7 @@ def test_the_fields_allowed_are_found_wherever_the_fault_is(
             "builder",
             "fais",
             (
-                "This must be 'auto', 'faiss', 'symmetric', 'certified_bf16' or a JSON object with index, effort, "
+                "This must be 'auto', 'faiss', 'symmetric', 'verified_bf16' or a JSON object with index, effort, "
                 "recall_queries. Did you mean `faiss`?"
             ),
         ),
@@ -141,7 +141,7 @@ def test_what_stands_under_a_word_of_the_caller_is_told_apart_from_the_word(key:
         "old": SIDES["a"],
         "new": SIDES["b"],
         "queries": {"old": SIDES["a"], "new": SIDES["b"]},
-        "judgements": {key: {}},
+        "qrels": {key: {}},
     }
     with pytest.raises(ValidationError) as caught:
         UpgradeRequest.model_validate(body)

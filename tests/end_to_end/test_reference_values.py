@@ -29,7 +29,7 @@ def test_the_best_pair_of_the_grid_is_that_of_the_reference(client: Client, docs
     assert best.value == pytest.approx(0.21074, abs=TOLERANCE)
     assert (best.layer_a, best.layer_b) == ("6", "6")
     assert len(best.grid) == len(best.grid[0]) == 7
-    assert (best.null.method, best.null.cells) == ("bonferroni", 49)
+    assert (best.null.method, best.null.layer_pairs) == ("bonferroni", 49)
 
 
 def test_the_service_and_the_library_say_the_same(client: Client, docs: Path, code: Path) -> None:

@@ -46,18 +46,18 @@ def test_one_call_scores_an_array_against_all_members(client: Client, reference:
 
     assert isinstance(found, ReferenceDocument)
     assert isinstance(pair, ScoreDocument)
-    assert found.against(1).scores[0].value == pair.scores[0].value
-    assert (found.standings[0].rank, found.standings[0].of) == (1, 4)
+    assert found.n_scores(1).scores[0].value == pair.scores[0].value
+    assert (found.ranks[0].rank, found.ranks[0].n_ranked) == (1, 4)
     again = client.align(client.upload(array, name="stored"), reference=reference, metrics="mutual_knn").wait()
-    assert again.standings == found.standings
+    assert again.ranks == found.ranks
 
 
 def test_a_member_stands_where_its_own_mean_places_it(client: Client, reference: ReferenceSet) -> None:
     found = client.align(reference.members[0].embedding, reference=reference, metrics="cka").wait(timeout_s=60)
 
-    (standing,) = found.standings
-    assert [member.own for member in found.members] == [True, False, False]
-    assert (standing.against, standing.of) == (2, 3)
+    (standing,) = found.ranks
+    assert [member.same_content for member in found.members] == [True, False, False]
+    assert (standing.n_scores, standing.n_ranked) == (2, 3)
     assert standing.value == pytest.approx(standing.members[0].value, rel=1e-9)
 
 
@@ -84,7 +84,7 @@ def test_the_command_makes_scores_checks_and_deletes(there: Command, docs: str, 
     assert "dev_code" in there("reference", "show", "by command").out
 
     scored = there("score", docs, "--reference", "by command", "--metric", "mutual_knn", "--json")
-    value = ReferenceDocument.model_validate_json(scored.out).standings[0].value
+    value = ReferenceDocument.model_validate_json(scored.out).ranks[0].value
     assert value == pytest.approx(0.2092, abs=1e-4)
     passed, failed = (
         there("check", docs, "--reference", "by command", "--min", f"mutual_knn={bar}") for bar in (0.2, 0.3)

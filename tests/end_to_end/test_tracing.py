@@ -16,7 +16,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from consilience.tracing.switch import find_obstacle, is_wanted
+from consilience.tracing.switch import find_problem, is_enabled
 from tests.service.servers import npy, rows
 from tests.serving import Serve, serve, until
 
@@ -129,7 +129,7 @@ def test_a_canceled_run_ends_its_span_too(traced: tuple[Serve, Collector]) -> No
             a=side,
             b=side,
             metrics=["rsa"],
-            null={"method": "permutation", "draws": 20_000},
+            null={"method": "permutation", "permutations": 20_000},
         )
         until(lambda: client.get(job["links"]["self"]).json()["status"] == "running")
         client.post(job["links"]["cancel"])
@@ -189,10 +189,10 @@ COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
     ],
 )
 def test_the_standard_variables_decide(environ: dict[str, str], wanted: bool) -> None:
-    assert is_wanted(environ) is wanted
+    assert is_enabled(environ) is wanted
 
 
 def test_what_prevents_spans_is_said() -> None:
-    assert find_obstacle(COLLECTOR) is None
-    assert "http/protobuf" in (find_obstacle({**COLLECTOR, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) or "")
-    assert find_obstacle({**COLLECTOR, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}) is None
+    assert find_problem(COLLECTOR) is None
+    assert "http/protobuf" in (find_problem({**COLLECTOR, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) or "")
+    assert find_problem({**COLLECTOR, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}) is None

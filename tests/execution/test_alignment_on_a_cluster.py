@@ -12,14 +12,14 @@ from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.scores import ScoreDocument
 from consilience.execution.alignment import run_alignment
-from consilience.execution.cluster import DaskParts
+from consilience.execution.cluster import DaskExecutor
 from consilience.formats.files import open_path
 from consilience.numerics.rows.parallel import PART_VALUES, STEPS_MIN
-from consilience.numerics.rows.prepared import PreparedRows, scan
-from consilience.stores.blobs import Blobs, StoredLayer, set_digest
+from consilience.numerics.rows.prepared import PreparedRows, find_row_statistics
+from consilience.stores.blobs import BlobStore, StoredLayer, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 from tests.execution.clusters import Cluster
 
 N, DIM, LAYERS = 3000, 576, 3
@@ -41,7 +41,7 @@ def add(sqlite_url: str, tmp_path: Path) -> Callable[..., EmbeddingSet]:
 
     def add(name: str, layers: Any, ids: Any) -> EmbeddingSet:
         np.savez(tmp_path / "upload.npz", **{f"layer{i}": layer for i, layer in enumerate(layers)})
-        blobs, database = Blobs(tmp_path / "data"), Database(sqlite_url)
+        blobs, database = BlobStore(tmp_path / "data"), Database(sqlite_url)
         with open_path(tmp_path / "upload.npz") as file:
             stored = blobs.put(file)
         columns = {
@@ -72,7 +72,7 @@ class Pair:
     def score(self, cluster: Cluster | None, report: Report = ignore) -> ScoreDocument:
         sides = {"a": {"embedding": self.a.id}, "b": {"embedding": self.b.id}}
         request = AlignmentRequest.model_validate({**sides, **self.options})
-        blobs, graphs, address = Blobs(self.data), Graphs(self.data, 0), cluster and cluster.address
+        blobs, graphs, address = BlobStore(self.data), DiskCache(self.data, 0), cluster and cluster.address
         found = run_alignment(request, self.a, self.b, blobs, graphs, report=report, cluster=address)
         return found.model_copy(update={"timings_s": {}})
 
@@ -100,12 +100,12 @@ def test_candidates_in_bfloat16_are_found_and_decided_by_a_cluster_to_the_same_b
 ) -> None:
     monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1100.0**2 * DIM)
     a, b = add("a", rows[0][None], range(N)), add("b", rows[0][None] + rows[1][None], range(N))
-    options = {"metrics": ["mutual_knn"], "builder": "certified_bf16", "interval": None}
+    options = {"metrics": ["mutual_knn"], "builder": "verified_bf16", "interval": None}
     pair = Pair(a, b, tmp_path / "data", options)
     here = pair.score(None)
     assert pair.score(cluster) == here
     assert here.scores[0].neighbours is not None
-    assert 0.9 < (here.scores[0].neighbours.certified or 0) <= 1
+    assert 0.9 < (here.scores[0].neighbours.verified or 0) <= 1
 
 
 def test_queries_are_told_the_same_by_a_cluster(
@@ -133,9 +133,9 @@ def test_sums_over_many_rows_come_from_the_cluster_to_the_same_bits(cluster: Clu
     np.resize(few, (n, dim)).tofile(tmp_path / "rows")
     rows = PreparedRows(StoredLayer("0", n, dim, "F16", "", tmp_path / "rows"))
 
-    here = scan(rows)
-    with DaskParts(cluster.address) as parts:
-        there = scan(rows, parts)
+    here = find_row_statistics(rows)
+    with DaskExecutor(cluster.address) as parts:
+        there = find_row_statistics(rows, parts)
     assert there == here
     np.testing.assert_array_equal(there.mean, here.mean)
 

@@ -16,7 +16,7 @@ from consilience.execution.extraction import extract_to_file
 from consilience.formats.files import FormatLimits, open_file
 from consilience.models.base import Encoded, Item, UnusableItem
 from consilience.models.rules import Endpoint, ModelRules
-from consilience.stores.checkpoints import Partials
+from consilience.stores.checkpoints import CheckpointStore
 
 TEXTS = tuple(f"text {i}" for i in range(600))
 DATASET = OpenDataset("some", tuple(f"item {i}" for i in range(600)), (TextView("text", "text", TEXTS),))
@@ -28,7 +28,7 @@ class Odd:
 
     kinds = frozenset({"text"})
     layers = (("low", 2), ("high", 3))
-    record = ModelRecord(model="odd", pooling="own", dtype="float32", libraries={}, device="cpu")
+    record = ModelRecord(model="odd", pooling="built_in", dtype="float32", libraries={}, device="cpu")
 
     def __init__(self, scale: float = 1.0, bad: int | None = None, unusable: int | None = None) -> None:
         self.scale, self.bad, self.unusable = scale, bad, unusable
@@ -43,9 +43,11 @@ class Odd:
         return Encoded(tuple(np.repeat(columns, dims[name], axis=1) for name in layers), truncated=1)
 
 
-def embed(tmp_path: Path, model: Odd, monkeypatch: pytest.MonkeyPatch, wish: Extraction = WISH) -> extraction.Making:
+def embed(
+    tmp_path: Path, model: Odd, monkeypatch: pytest.MonkeyPatch, wish: Extraction = WISH
+) -> extraction.ExtractionRun:
     monkeypatch.setattr(extraction, "open_model", lambda *_, **__: model)
-    with Partials(tmp_path).claim("a" * 64, lambda: None) as claim:
+    with CheckpointStore(tmp_path).claim("a" * 64, lambda: None) as claim:
         identity = extraction.identify(wish, DATASET.digest, ModelRules())
         return extraction.embed(
             wish, DATASET, claim, identity=identity, rules=ModelRules(), device="cpu", report=lambda *_: None
@@ -76,7 +78,7 @@ def test_a_model_that_is_exchanged_while_it_is_read_is_not_kept_as_the_other(
     before = extraction.identify(WISH.model_copy(update={"max_length": 3}), DATASET.digest, ModelRules())
     with (
         pytest.raises(UnreadableFile, match="changed while they were read"),
-        Partials(tmp_path).claim(before, lambda: None) as claim,
+        CheckpointStore(tmp_path).claim(before, lambda: None) as claim,
     ):
         extraction.embed(
             WISH, DATASET, claim, identity=before, rules=ModelRules(), device="cpu", report=lambda *_: None

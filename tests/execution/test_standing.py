@@ -2,10 +2,10 @@
 
 import pytest
 
-from consilience.contract.scores import Null, Reason, Score, Standing
-from consilience.execution.reference import Names, find_standing
+from consilience.contract.scores import NullDistribution, Reason, ReferenceRank, Score
+from consilience.execution.reference import MemberNames, rank_model
 
-NAMES = Names(["emb_" + digit * 32 for digit in "0123"], ["one", "two", "three", "four"])
+NAMES = MemberNames(["emb_" + digit * 32 for digit in "0123"], ["one", "two", "three", "four"])
 
 
 def score(value: float | None, direction: str = "similarity") -> Score:
@@ -21,7 +21,7 @@ def score(value: float | None, direction: str = "similarity") -> Score:
         layer_a=None,
         layer_b=None,
         grid=((value,),),
-        null=Null(method="none", cells=1),
+        null=NullDistribution(method="none", layer_pairs=1),
         queries=4,
     )
 
@@ -31,10 +31,10 @@ def stand(
     mutual: dict[tuple[int, int], float | None],
     own: int | None = None,
     direction: str = "similarity",
-) -> Standing:
+) -> ReferenceRank:
     both = mutual | {(j, i): value for (i, j), value in mutual.items()}
-    names = Names(NAMES.ids[: len(values)], NAMES.names[: len(values)])
-    return find_standing([score(value, direction) for value in values], both, names, own)
+    names = MemberNames(NAMES.ids[: len(values)], NAMES.names[: len(values)])
+    return rank_model([score(value, direction) for value in values], both, names, own)
 
 
 #: Means of the members against the other two: 0.3, 0.4, 0.5.
@@ -42,7 +42,7 @@ THREE = {(0, 1): 0.2, (0, 2): 0.4, (1, 2): 0.6}
 
 
 @pytest.mark.parametrize(
-    ("values", "rank", "ties", "ahead_of"),
+    ("values", "rank", "ties", "outranked_share"),
     [
         ([0.6, 0.6, 0.6], 1, 0, 1.0),
         ([0.5, 0.4, 0.45], 2, 0, 2 / 3),
@@ -52,12 +52,12 @@ THREE = {(0, 1): 0.2, (0, 2): 0.4, (1, 2): 0.6}
     ids=["best", "second", "as good as the second", "last"],
 )
 def test_the_rank_is_one_more_than_the_members_that_do_better(
-    values: list[float | None], rank: int, ties: int, ahead_of: float
+    values: list[float | None], rank: int, ties: int, outranked_share: float
 ) -> None:
     found = stand(values, THREE)
 
-    assert (found.rank, found.of, found.ties, found.against) == (rank, 4, ties, 3)
-    assert found.ahead_of == pytest.approx(ahead_of)
+    assert (found.rank, found.n_ranked, found.ties, found.n_scores) == (rank, 4, ties, 3)
+    assert found.outranked_share == pytest.approx(outranked_share)
     assert [each.value for each in found.members] == pytest.approx([0.3, 0.4, 0.5])
     assert [each.name for each in found.members] == ["one", "two", "three"]
 
@@ -76,16 +76,16 @@ def test_means_that_differ_by_rounding_are_equal() -> None:
 def test_a_member_stands_where_its_own_mean_places_it() -> None:
     found = stand([0.2, 1.0, 0.6], THREE, own=1)
 
-    assert (found.value, found.against) == (pytest.approx(0.4), 2)
-    assert (found.rank, found.of, found.ties) == (2, 3, 0)
+    assert (found.value, found.n_scores) == (pytest.approx(0.4), 2)
+    assert (found.rank, found.n_ranked, found.ties) == (2, 3, 0)
 
 
 def test_undefined_scores_count_for_nothing() -> None:
     found = stand([0.45, None, 0.45], {**THREE, (0, 1): None, (1, 2): None})
 
-    assert (found.value, found.against) == (0.45, 2)
+    assert (found.value, found.n_scores) == (0.45, 2)
     assert [each.value for each in found.members] == [0.4, None, 0.4]
-    assert (found.rank, found.of) == (1, 3)
+    assert (found.rank, found.n_ranked) == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,6 @@ def test_where_there_is_nothing_to_rank_among_it_says_why(
 ) -> None:
     found = stand(values, mutual, own)
 
-    assert (found.rank, found.ahead_of, found.ties) == (None, None, 0)
+    assert (found.rank, found.outranked_share, found.ties) == (None, None, 0)
     assert found.reason is not None
     assert found.reason.code == code

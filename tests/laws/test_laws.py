@@ -63,7 +63,7 @@ def by_chance() -> dict[str, list[Score]]:
         asked = [m for m in CASES if number < PERMUTED_PAIRS or m.nulls[0] == "analytic"]
         for start in range(0, len(asked), 32):  # as many as one request takes
             part = asked[start : start + 32]
-            document = score(*sides, metrics=[m.model_dump() for m in part], interval=None, null={"draws": 20})
+            document = score(*sides, metrics=[m.model_dump() for m in part], interval=None, null={"permutations": 20})
             for metric, entry in zip(part, document.scores, strict=True):
                 found[name(metric)].append(entry)
     return found
@@ -163,7 +163,7 @@ def test_a_closed_form_agrees_with_the_draws(metric: Metric) -> None:
     a, b = pair()[0], pair(1)[1]
     asked = {"metrics": [metric.model_dump()], "interval": None}
     (closed,) = score(a, b, **asked).scores
-    (drawn,) = score(a, b, **asked, null={"method": "permutation", "draws": 400}).scores
+    (drawn,) = score(a, b, **asked, null={"method": "permutation", "permutations": 400}).scores
     assert closed.null.threshold is not None
     assert drawn.null.threshold is not None
     assert drawn.null.mean is not None

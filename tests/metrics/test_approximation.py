@@ -18,7 +18,7 @@ from consilience.metrics.comparison import find_search
 from consilience.numerics.knn.approximate import build_approximate
 from consilience.numerics.rows.prepared import ArrayRows
 from consilience.scoring import ignore_progress, open_source, score, score_sources
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 from tests import twins
 from tests.laws.variants_neighbours import VARIANTS
 from tests.twins_neighbours import views
@@ -65,9 +65,9 @@ def test_it_says_that_an_exact_graph_of_so_few_rows_takes_no_longer(rough: Score
 
 
 def test_its_null_is_the_closed_form_of_the_graphs_as_they_are(rough: Score) -> None:
-    drawn = score(DOCS, CODE, metrics="mutual_knn", builder=ROUGH, null={"method": "permutation", "draws": 200}).scores[
-        0
-    ]
+    drawn = score(
+        DOCS, CODE, metrics="mutual_knn", builder=ROUGH, null={"method": "permutation", "permutations": 200}
+    ).scores[0]
     assert rough.null.sd == pytest.approx(drawn.null.sd, rel=0.2)
     assert rough.null.mean == pytest.approx(drawn.null.mean, rel=0.05)
 
@@ -143,7 +143,7 @@ def test_rows_of_one_group_are_no_neighbours() -> None:
     ids=str,
 )
 def test_the_cache_never_gives_a_graph_of_another_search(other: Any, tmp_path: Path) -> None:
-    cache = CachedGraphs(Graphs(tmp_path, 10**9), ignore_progress)
+    cache = CachedGraphs(DiskCache(tmp_path, 10**9), ignore_progress)
     sides = [open_source(DOCS, "a"), open_source(CODE, "b")]
 
     def ask(builder: Any, **fields: Any) -> Score:
@@ -165,7 +165,7 @@ def test_the_cache_never_gives_a_graph_of_another_search(other: Any, tmp_path: P
 
 
 def test_a_value_does_not_depend_on_longer_lists_in_the_cache(tmp_path: Path) -> None:
-    cache = CachedGraphs(Graphs(tmp_path, 10**9), ignore_progress)
+    cache = CachedGraphs(DiskCache(tmp_path, 10**9), ignore_progress)
     sides = [open_source(DOCS, "a"), open_source(CODE, "b")]
 
     def ask(k: int) -> float | None:

@@ -15,7 +15,7 @@ from consilience.metrics.comparison import Comparison, FreshGraphs, Side
 from consilience.metrics.measurement import Measurement
 from consilience.metrics.registry import measure
 from consilience.numerics.rows.sources import ArrayLayer
-from consilience.numerics.stats.intervals import Bounds
+from consilience.numerics.stats.intervals import ConfidenceInterval
 from consilience.scoring import ignore_progress, score
 from tests.laws.variants_kernels import VARIANTS
 
@@ -105,8 +105,8 @@ def test_little_memory_changes_no_number(monkeypatch: pytest.MonkeyPatch, metric
     np.testing.assert_allclose(tight.grid, expected[0], atol=1e-9)
     np.testing.assert_allclose(tight.permuted(ORDERS[0]), expected[1], atol=1e-9)
     found, wanted = tight.bounds(1, 2, 0.95), expected[2]
-    assert isinstance(found, Bounds)
-    assert isinstance(wanted, Bounds)
+    assert isinstance(found, ConfidenceInterval)
+    assert isinstance(wanted, ConfidenceInterval)
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
 
 
@@ -115,7 +115,7 @@ def test_the_closed_form_agrees_with_permutations(metric: Metric) -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(N, 3)), rng.normal(size=(N, 5))
     closed = only(a, b, metric, interval=None)
-    drawn = only(a, b, metric, interval=None, null={"method": "permutation", "draws": 1000})
+    drawn = only(a, b, metric, interval=None, null={"method": "permutation", "permutations": 1000})
     assert closed.null.method == "analytic"
     assert closed.value == drawn.value
     assert drawn.null.sd is not None

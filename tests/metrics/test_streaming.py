@@ -18,7 +18,7 @@ from consilience.numerics.rows.sources import ArrayLayer
 from consilience.scoring import ignore_progress
 
 N = 900
-NULL = {"draws": 20}
+NULL = {"permutations": 20}
 CASES: list[dict[str, Any]] = [
     {"metric": "mutual_knn"},
     {"metric": "jaccard_knn", "k": 25},
@@ -94,7 +94,7 @@ def test_a_layer_read_by_blocks_scores_as_in_memory(
     assert_same(find(Streamed, 0, metric, dims), find(Side, 10**9, metric, dims))
 
 
-@pytest.mark.parametrize("builder", ["symmetric", "certified_bf16"])
+@pytest.mark.parametrize("builder", ["symmetric", "verified_bf16"])
 def test_a_graph_of_rows_read_for_its_tiles_is_that_of_rows_in_memory(builder: BuilderChoice) -> None:
     sides = [
         kind(

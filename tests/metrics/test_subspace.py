@@ -73,14 +73,14 @@ def test_a_grid_holds_every_layer_pair(name: str) -> None:
 @every_metric
 def test_shared_structure_is_surprising_and_noise_is_not(name: str) -> None:
     a, b = views()
-    found = only(a[:, 2], b[:, 2], name, null={"method": "permutation", "draws": 99})
+    found = only(a[:, 2], b[:, 2], name, null={"method": "permutation", "permutations": 99})
     assert found.null.p_value == pytest.approx(0.01)
     assert found.null.threshold is not None
     assert found.value is not None
     closer = found.value < found.null.threshold if found.direction == "distance" else found.value > found.null.threshold
     assert closer
     assert (found.calibrated is None) == (found.direction == "distance")
-    chance = only(*noise(120, 6), name, null={"method": "permutation", "draws": 99})
+    chance = only(*noise(120, 6), name, null={"method": "permutation", "permutations": 99})
     assert chance.null.p_value is not None
     assert chance.null.p_value > 0.02
 
@@ -89,7 +89,7 @@ def test_shared_structure_is_surprising_and_noise_is_not(name: str) -> None:
 def test_the_closed_form_is_the_mean_of_the_draws(name: str) -> None:
     a, b = views()
     exact = only(a[:, 2], b[:, 2], name, null={"method": "analytic"})
-    drawn = only(a[:, 2], b[:, 2], name, null={"method": "permutation", "draws": 400})
+    drawn = only(a[:, 2], b[:, 2], name, null={"method": "permutation", "permutations": 400})
     assert exact.null.mean is not None
     assert drawn.null.mean is not None
     assert drawn.null.sd is not None
@@ -195,7 +195,7 @@ def test_predictivity_is_measured_in_the_direction_asked_for(direction: str) -> 
 def test_predictivity_draws_pair_rows_the_same_way_in_both_directions() -> None:
     """The mean over both ways of a symmetric pair is at chance what each way is."""
     a, b = views()
-    null = {"method": "permutation", "draws": 50}
+    null = {"method": "permutation", "permutations": 50}
     means = [
         only(a[:, 2], b[:, 2], {"metric": "linear_predictivity", "direction": way}, null=null).null.mean
         for way in ("ab", "ba", "mean")

@@ -30,7 +30,7 @@ def test_a_default_prompt_stands_before_each_text_and_in_the_record(rules: Model
 def test_longer_texts_are_cut_and_counted(rules: ModelRules) -> None:
     model = open_model("st:tiny-sentences", rules)
     assert model.record.max_length == 24
-    assert model.record.pooling == "own"
+    assert model.record.pooling == "built_in"
     assert model.encode(TEXTS, ["embedding"]).truncated == 1
     assert open_model("st:tiny-sentences", rules, max_length=12).encode(TEXTS, ["embedding"]).truncated == 3
     with pytest.raises(InvalidRequest, match="at most 24"):

@@ -47,7 +47,7 @@ def layers(noise: float) -> Iterator[list[np.ndarray]]:
 
 def ours(name: str, a: object, b: object, alpha: float) -> Score:
     choice = {"metric": name, **SIMILARITIES[name][0]}
-    null = {"method": "permutation", "draws": DRAWS, "alpha": alpha}
+    null = {"method": "permutation", "permutations": DRAWS, "alpha": alpha}
     return score(a, b, metrics=[choice], layers="all", null=null, interval=None, seed=SEED).scores[0]
 
 

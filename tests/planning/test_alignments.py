@@ -72,7 +72,9 @@ def test_a_job_within_the_limits_is_planned() -> None:
 
 
 def test_a_metric_whose_null_has_no_closed_form_costs_its_relabellings() -> None:
-    one, many = (plan(options(metrics="procrustes", null={"permutations": draws}), shape(), shape()) for draws in (20, 200))
+    one, many = (
+        plan(options(metrics="procrustes", null={"permutations": draws}), shape(), shape()) for draws in (20, 200)
+    )
     assert many.flops > 2 * one.flops
     none = plan(options(metrics="procrustes", null={"method": "none"}), shape(), shape())
     assert none.flops < one.flops

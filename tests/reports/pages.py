@@ -1,17 +1,17 @@
 """A report that says something in every place, with names that attack."""
 
-from consilience.contract.maps import MapSide, MeanShare, Ridge
+from consilience.contract.maps import MapSide, MeanShare, RidgeMap
 from consilience.contract.scores import Pairing
 from consilience.contract.upgrades import (
-    Changed,
+    ChangedItem,
     Neighbour,
     NeighbourAgreement,
-    Queries,
-    Span,
+    QuerySummary,
+    Strategy,
     Thresholds,
     UpgradeReport,
+    ValueWithInterval,
     Verdict,
-    Way,
 )
 
 EVIL = '<script>alert("x")</script> | `rm`\n# [a](javascript:b) & \x1b[31m'
@@ -22,9 +22,9 @@ def side(name: str) -> MapSide:
 
 
 def report(item: str = EVIL) -> UpgradeReport:
-    some, span = MeanShare(value=0.5, low=0.4, high=0.6), Span(value=0.6, low=0.5, high=0.7)
+    some, span = MeanShare(value=0.5, low=0.4, high=0.6), ValueWithInterval(value=0.6, low=0.5, high=0.7)
     neighbours = (Neighbour(item=item, row=1, similarity=0.5), Neighbour(item="b", row=2, similarity=0.4))
-    changed = (Changed(item=item, row=0, shared=1, old=neighbours, new=neighbours),)
+    changed = (ChangedItem(item=item, row=0, shared=1, old=neighbours, new=neighbours),)
     return UpgradeReport(
         old=side(item),
         new=side("new"),
@@ -32,23 +32,37 @@ def report(item: str = EVIL) -> UpgradeReport:
         n_train=800,
         pairing=Pairing(matched=1000),
         k=10,
-        agreement=NeighbourAgreement(shared=some, asked=500, chance=0.01),
-        queries=Queries(source="queries", asked=200, available=300),
-        ways=(
-            Way(name="re_embed", kind="re_embed", recall=MeanShare(value=1, low=1, high=1), judged=some, retained=span),
-            Way(name="adapt:ridge", kind="adapt", map=Ridge(), recall=some, judged=some, retained=span, gain=span),
+        agreement=NeighbourAgreement(shared=some, queries=500, chance=0.01),
+        queries=QuerySummary(source="queries", used=200, available=300),
+        strategies=(
+            Strategy(
+                name="re_embed",
+                kind="re_embed",
+                recall=MeanShare(value=1, low=1, high=1),
+                relevant_recall=some,
+                retained=span,
+            ),
+            Strategy(
+                name="adapt:ridge",
+                kind="adapt",
+                map=RidgeMap(),
+                recall=some,
+                relevant_recall=some,
+                retained=span,
+                gain=span,
+            ),
         ),
         improvement=span,
         worst_documents=changed,
         worst_queries=changed,
         verdict=Verdict(
-            word="adapt",
-            way="adapt:ridge",
+            recommendation="adapt",
+            strategy="adapt:ridge",
             best="adapt:ridge",
-            truth="judgements",
+            ground_truth="relevance_judgments",
             retained=span,
             threshold=0.9,
-            clear=True,
+            conclusive=True,
             text="Keep the index.",
         ),
         thresholds=Thresholds(),

@@ -84,7 +84,7 @@ def test_a_dry_run_refuses_what_a_run_would(client: httpx2.Client) -> None:
 
 def test_what_would_run_past_the_time_limit_is_refused_when_it_is_posted(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=8", job_timeout_s=0.2) as server:
-        long = {"null": {"method": "permutation", "draws": 100_000}, "metrics": "cka"}
+        long = {"null": {"method": "permutation", "permutations": 100_000}, "metrics": "cka"}
 
         fits = httpx2.post(server.url + "/v1/alignments", json=inline())
         refused = httpx2.post(server.url + "/v1/alignments", json=inline(**long))

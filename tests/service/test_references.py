@@ -109,8 +109,8 @@ def test_a_set_is_scored_against_every_member_as_by_alignments(busy_client: http
         assert [_without_cache(each) for each in entry["scores"]] == [_without_cache(each) for each in pair["scores"]]
     next_model = {"a": {"vectors": (MODEL + 1).tolist()}, "metadata": {"step": 2}, "null": "permutation"}
     again = busy_client.post("/v1/alignments", json=body | next_model, headers=wait).json()["result"]
-    assert (result["pairs_known"], again["pairs_known"], again["pairs"]) == (0, 3, 3)
-    assert [each["members"] for each in again["standings"]] == [each["members"] for each in result["standings"]]
+    assert (result["pairs_reused"], again["pairs_reused"], again["pairs"]) == (0, 3, 3)
+    assert [each["members"] for each in again["ranks"]] == [each["members"] for each in result["ranks"]]
 
 
 def _without_cache(score: dict[str, Any]) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def test_one_form_brings_a_new_matrix_and_names_the_reference_set(busy_client: h
 
     job = busy_client.post("/v1/alignments", files=files, headers={"prefer": "wait=30"}).json()
 
-    standing = job["result"]["standings"][0]
-    assert (standing["rank"], standing["of"], standing["against"]) == (1, 4, 3)
+    standing = job["result"]["ranks"][0]
+    assert (standing["rank"], standing["n_ranked"], standing["n_scores"]) == (1, 4, 3)
     assert standing["value"] == pytest.approx(
         np.mean([each["scores"][0]["value"] for each in job["result"]["members"]])
     )
@@ -194,7 +194,11 @@ def test_a_dry_run_leaves_nothing_and_too_much_is_refused(redis_server: str, tmp
     ):
         sets = [upload(client, rows(40, 8, seed=seed))["id"] for seed in range(12)]
         reference = {"reference": make(client, sets).json()["id"]}
-        body = {"a": {"vectors": MODEL.tolist()}, "b": reference, "null": {"method": "permutation", "draws": 20_000}}
+        body = {
+            "a": {"vectors": MODEL.tolist()},
+            "b": reference,
+            "null": {"method": "permutation", "permutations": 20_000},
+        }
         before = contents(server)
 
         problem = assert_problem(client.post("/v1/alignments", json=body), 422, "too-expensive")

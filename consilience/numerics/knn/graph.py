@@ -39,7 +39,7 @@ class NeighbourGraph:
     similarities : array of shape (n, k_max), float32, descending in each row; of the rows as they were searched, which are
         scaled down or up where their products would leave float32's range
     builder : str
-        How it was made: "faiss_flat", "symmetric", "certified_bf16" and "certified_f32" are exact, anything else is an
+        How it was made: "faiss_flat", "symmetric", "verified_bf16" and "verified_f32" are exact, anything else is an
         index-factory string.
     certified : float, optional
         Share of rows that rounded products and their bound settled.

@@ -1,4 +1,4 @@
-"""Whether scores rise: in bins of a number, and along the levels of a factor."""
+"""Trends of scores over models: agreement of two metrics, means in bins of a number, and trends along ordered levels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,30 +14,32 @@ from consilience.numerics.neighbour_overlap.kernels import BoolArray
 from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.stats.correlations import EXACT_MAX, TOLERANCE, Correlation, all_orders, average_ranks
 
-#: Random orders of the models for the p-value.
+#: Number of random orders of the models for the p-value.
 DRAWS = 999
 
 
-def agree(x: Float64Array, y: Float64Array, *, square: bool, level: float = 0.95, seed: int = 0) -> Correlation | None:
+def correlate_metrics(
+    x: Float64Array, y: Float64Array, *, square: bool, level: float = 0.95, seed: int = 0
+) -> Correlation | None:
     """Rank correlation of two metrics over the pairs of models of a study.
 
-    Pairs share models, so that neither an interval nor a p-value may count pairs as if each were new. The interval is that of
-    the jackknife over models, on Fisher's scale: every row, and every column, left out in turn, their variances added. The
-    p-value is Mantel's: the models of one metric change places, 999 times at random.
+    Pairs share models, so that neither the interval nor the p-value may treat pairs as independent. The interval is that of
+    the jackknife over models, on Fisher's scale: every row, then every column, is left out in turn, and the variances add. The
+    p-value is Mantel's: the models of one metric are permuted at random 999 times.
 
     Parameters
     ----------
     x, y : arrays of shape (rows, columns)
-        The scores of two metrics; NaN where a pair has none, such as the lower triangle and diagonal of models against
-        themselves.
+        The scores of two metrics; NaN for a pair without a score, such as the lower triangle and the diagonal of models
+        against themselves.
     square : bool
-        Whether rows and columns are the same models: then both are left out and change places together.
+        Whether rows and columns are the same models: then they are left out and permuted together.
     seed : int
 
     Returns
     -------
-    Correlation, or None with fewer than 3 pairs or where one of the metrics is constant. `low` and `high` are None where
-    leaving out a model leaves too little.
+    Correlation, or None with fewer than 3 pairs or if one of the metrics is constant. `low` and `high` are None if too few
+    pairs are left without some model.
 
     References
     ----------
@@ -46,7 +48,7 @@ def agree(x: Float64Array, y: Float64Array, *, square: bool, level: float = 0.95
     Examples
     --------
     >>> x = np.arange(12.0).reshape(3, 4)
-    >>> agree(x, x**3, square=False).value
+    >>> correlate_metrics(x, x**3, square=False).value
     1.0
     """
     if square:
@@ -60,7 +62,7 @@ def agree(x: Float64Array, y: Float64Array, *, square: bool, level: float = 0.95
 
 
 def _mirror(x: Float64Array) -> Float64Array:
-    """Both triangles of a symmetric matrix, from whichever is filled; no diagonal."""
+    """Fill both triangles of a symmetric matrix from the one that is filled, and set the diagonal to NaN."""
     full = np.where(np.isnan(x), x.T, x)
     np.fill_diagonal(full, np.nan)
     return full
@@ -104,50 +106,50 @@ def _jackknife(
 
 
 def _mantel(x: Float64Array, y: Float64Array, *, square: bool, seed: int) -> float:
-    """(1 + draws at least as far from 0) / (draws + 1); pairs keep their ranks when models change places."""
+    """Return (1 + number of draws at least as far from 0) / (draws + 1); ranks of pairs are permuted, not recomputed."""
     rng = np.random.default_rng(seed)
-    move = _move_together(rng) if square else _move_apart(rng)
+    permute = _permute_together(rng) if square else _permute_apart(rng)
     a, b = (average_ranks(side).reshape(side.shape) for side in (x, y))
     value = abs(_linear(a, b)) - TOLERANCE
-    return (1 + sum(not abs(_linear(a, move(b))) < value for _ in range(DRAWS))) / (DRAWS + 1)
+    return (1 + sum(not abs(_linear(a, permute(b))) < value for _ in range(DRAWS))) / (DRAWS + 1)
 
 
 def _linear(a: Float64Array, b: Float64Array) -> float:
-    """Correlation over the entries that both have; NaN where one of them is constant there."""
+    """Return the correlation over the entries that both have; NaN if one of them is constant there."""
     known = ~np.isnan(a) & ~np.isnan(b)
     x, y = (side[known] - side[known].mean() for side in (a, b))
     length = sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / length if length else float("nan")
 
 
-def _move_together(rng: np.random.Generator) -> Callable[[Float64Array], Float64Array]:
-    def move(side: Float64Array) -> Float64Array:
+def _permute_together(rng: np.random.Generator) -> Callable[[Float64Array], Float64Array]:
+    def permute(side: Float64Array) -> Float64Array:
         order = rng.permutation(len(side))
         return np.asarray(side[np.ix_(order, order)])
 
-    return move
+    return permute
 
 
-def _move_apart(rng: np.random.Generator) -> Callable[[Float64Array], Float64Array]:
-    def move(side: Float64Array) -> Float64Array:
+def _permute_apart(rng: np.random.Generator) -> Callable[[Float64Array], Float64Array]:
+    def permute(side: Float64Array) -> Float64Array:
         return np.asarray(side[np.ix_(rng.permutation(side.shape[0]), rng.permutation(side.shape[1]))])
 
-    return move
+    return permute
 
 
-Alternative = Literal["rising", "falling", "either"]
+Alternative = Literal["increasing", "decreasing", "two_sided"]
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The models whose number lies in [low, high), the last bin with its end.
+    """Models whose number lies in [low, high), or in [low, high] for the last bin.
 
     Attributes
     ----------
-    n : models in it
-    mean : of their scores; None where there are none
-    se : the standard error of the mean over models; None below 2 models (3 for pairs)
+    n : number of models
+    mean : their mean score; None without models
+    se : standard error of the mean over models; None with fewer than 2 models (3 for pairs)
     """
 
     low: float
@@ -157,12 +159,12 @@ class Bin:
     se: float | None
 
 
-def cut(x: Float64Array, count: int) -> Float64Array:
-    """Edges of bins that hold as many models each as can be; equal values stay together, so that there may be fewer bins.
+def bin_edges(x: Float64Array, count: int) -> Float64Array:
+    """Return edges of bins of nearly equal size; equal values share a bin, so that there may be fewer bins.
 
     Examples
     --------
-    >>> cut(np.array([1.0, 2, 3, 4, 5, 6]), 3).tolist()
+    >>> bin_edges(np.array([1.0, 2, 3, 4, 5, 6]), 3).tolist()
     [1.0, 3.0, 5.0, 6.0]
     """
     inner = np.sort(x)[[round(i * len(x) / count) for i in range(1, count)]]
@@ -170,7 +172,7 @@ def cut(x: Float64Array, count: int) -> Float64Array:
 
 
 def bin_means(x: Float64Array, y: Float64Array, edges: Float64Array) -> list[Bin]:
-    """Mean score of the models in each bin, with its standard error s / sqrt(n).
+    """Compute the mean score of the models in each bin, with its standard error s / sqrt(n).
 
     Parameters
     ----------
@@ -193,16 +195,16 @@ def bin_means(x: Float64Array, y: Float64Array, edges: Float64Array) -> list[Bin
 
 
 def bin_pairs(x: Float64Array, scores: Float64Array, edges: Float64Array) -> list[Bin]:
-    """Mean score of the pairs of models inside each bin: the article's figure 2.
+    """Compute the mean score of the pairs of models inside each bin (Huh et al. 2024, figure 2).
 
-    Pairs share models, so that the spread over pairs would make the standard error too small: it is that of the jackknife over
+    Pairs share models, so that the spread over pairs would underestimate the standard error. It is that of the jackknife over
     models, sqrt((m - 1)/m sum (v_j - mean)^2), v_j the mean without model j.
 
     Parameters
     ----------
     x : array of shape (n,)
     scores : array of shape (n, n), symmetric
-        NaN where a pair has no score; the diagonal is not read.
+        NaN for a pair without a score; the diagonal is not read.
     edges : array of shape (bins + 1,), rising
     """
     return [_mean_pairs(scores[np.ix_(inside, inside)], low, high) for low, high, inside in _spans(x, edges)]
@@ -223,21 +225,21 @@ def _mean_pairs(square: Float64Array, low: float, high: float) -> Bin:
 def _spans(x: Float64Array, edges: Float64Array) -> list[tuple[float, float, BoolArray]]:
     spans = [(float(low), float(high)) for low, high in pairwise(edges)]
     return [
-        (low, high, (x >= low) & ((x < high) | ((place == len(spans) - 1) & (x <= high))))
-        for place, (low, high) in enumerate(spans)
+        (low, high, (x >= low) & ((x < high) | ((index == len(spans) - 1) & (x <= high))))
+        for index, (low, high) in enumerate(spans)
     ]
 
 
 @dataclass(frozen=True)
-class Monotone:
-    """Whether scores rise along the levels of a factor.
+class MonotoneTrend:
+    """Test of a monotone trend of scores along the levels of a factor.
 
     Attributes
     ----------
-    value : mean over blocks of the rank correlation of level and score: 1 where every block rises all the way, 0 at chance
+    value : mean over blocks of the rank correlation of level and score: 1 if every block rises throughout, 0 at chance
     p_value : of no trend
-    exact : whether all orders were gone through
-    levels, blocks : how many there are
+    exact : whether the p-value enumerates all orders
+    levels, blocks : number of levels and of blocks
     """
 
     value: float
@@ -248,26 +250,27 @@ class Monotone:
 
 
 def monotone_trend(
-    scores: Float64Array, *, independent: bool = False, alternative: Alternative = "rising"
-) -> Monotone | None:
+    scores: Float64Array, *, independent: bool = False, alternative: Alternative = "increasing"
+) -> MonotoneTrend | None:
     """Test whether scores rise with the level of a factor, such as the length of a caption.
 
-    L = sum_b sum_j j r_bj, r_bj the rank of level j among the levels of block b. At chance the levels of a factor could change
-    places. Where all blocks share the sets that stand for the levels (captions of rising length against several vision models),
-    what is special about one set shows in every block: then all blocks change places together, which is the default, and the
-    least p is 1 / levels!. With `independent`, each block changes places on its own: Page's test, too sure of itself where
-    blocks share sets. Exact for up to 8 levels, with ties too; above, a normal law with the exact mean and variance.
+    L = sum_b sum_j j r_bj, r_bj the rank of level j among the levels of block b. At chance, all orders of the levels are
+    equally likely. If all blocks share the sets that represent the levels (for example captions of increasing length against
+    several vision models), a peculiarity of one set shows in every block: by default, the levels of all blocks are therefore
+    permuted together, and the smallest p-value is 1 / levels!. With `independent`, the levels of each block are permuted
+    separately (Page's test), which gives too small p-values if blocks share sets. Exact for up to 8 levels, also with ties; for
+    more, by a normal distribution with the exact mean and variance.
 
     Parameters
     ----------
     scores : array of shape (blocks, levels)
-        Finite, the levels in their order.
+        Finite, with the levels in order.
     independent : bool
         Whether no block shares a set with another.
 
     Returns
     -------
-    Monotone, or None where all scores of every block are equal, or there are fewer than 3 levels
+    Monotone, or None if all scores of every block are equal, or with fewer than 3 levels
 
     References
     ----------
@@ -275,7 +278,7 @@ def monotone_trend(
 
     Examples
     --------
-    Three levels rise in both blocks: one order of six, or of six times six.
+    Scores rise over three levels in both blocks: one order of six, or of six times six.
 
     >>> rising = np.array([[0.1, 0.2, 0.3], [0.2, 0.5, 0.6]])
     >>> found, page = monotone_trend(rising), monotone_trend(rising, independent=True)
@@ -285,40 +288,40 @@ def monotone_trend(
     blocks, levels = scores.shape
     # Twice the ranks, so that shared ones are whole numbers too.
     ranks = np.rint(2 * average_ranks(scores, axis=1)).astype(np.int64) - (levels + 1)
-    places = 2 * np.arange(levels, dtype=np.int64) - (levels - 1)
-    spread = (ranks**2).sum(axis=1) * int((places**2).sum())
+    positions = 2 * np.arange(levels, dtype=np.int64) - (levels - 1)
+    spread = (ranks**2).sum(axis=1) * int((positions**2).sum())
     if levels < 3 or not spread.any():
         return None
     moved = ranks if independent else ranks.sum(axis=0, keepdims=True)
     varied = spread > 0
-    value = float((ranks @ places)[varied].astype(np.float64) @ (1 / np.sqrt(spread[varied])) / varied.sum())
+    value = float((ranks @ positions)[varied].astype(np.float64) @ (1 / np.sqrt(spread[varied])) / varied.sum())
     exact = levels <= EXACT_MAX
-    p = (_exact_tail if exact else _normal_tail)(moved, places, alternative)
-    return Monotone(value, p, exact, levels, blocks)
+    p = (_exact_tail if exact else _normal_tail)(moved, positions, alternative)
+    return MonotoneTrend(value, p, exact, levels, blocks)
 
 
-def _exact_tail(moved: IntArray, places: IntArray, alternative: Alternative) -> float:
-    """P of a sum at least as large when each row is put in a random order of its own: the laws of the rows, folded."""
-    law, observed = np.ones(1), int((moved @ places).sum())
+def _exact_tail(moved: IntArray, positions: IntArray, alternative: Alternative) -> float:
+    """Return P of a sum at least as large if each row is permuted independently: a convolution over the rows."""
+    distribution, observed = np.ones(1), int((moved @ positions).sum())
     for row in moved:
-        sums = row[all_orders(len(places))] @ places
+        sums = row[all_orders(len(positions))] @ positions
         reach = int(np.abs(sums).max())
-        law = np.convolve(law, np.bincount(sums + reach, minlength=2 * reach + 1) / len(sums))
-    middle = len(law) // 2  # an order and its reverse have opposite sums
-    sums = np.arange(len(law)) - middle
-    return float(min(1.0, law[_as_far(sums, observed, alternative)].sum()))
+        distribution = np.convolve(distribution, np.bincount(sums + reach, minlength=2 * reach + 1) / len(sums))
+    middle = len(distribution) // 2  # an order and its reverse have opposite sums
+    sums = np.arange(len(distribution)) - middle
+    return float(min(1.0, distribution[_as_far(sums, observed, alternative)].sum()))
 
 
 def _as_far(sums: IntArray, observed: int, alternative: Alternative) -> BoolArray:
-    if alternative == "either":
+    if alternative == "two_sided":
         return np.asarray(np.abs(sums) >= abs(observed))
-    return np.asarray(sums >= observed if alternative == "rising" else sums <= observed)
+    return np.asarray(sums >= observed if alternative == "increasing" else sums <= observed)
 
 
-def _normal_tail(moved: IntArray, places: IntArray, alternative: Alternative) -> float:
-    """The same by a normal law: sum of row and place variances over levels - 1."""
-    variance = float((moved**2).sum()) * float((places**2).sum()) / (len(places) - 1)
-    z = float((moved @ places).sum()) / sqrt(variance)
-    if alternative == "either":
+def _normal_tail(moved: IntArray, positions: IntArray, alternative: Alternative) -> float:
+    """Approximate `_exact_tail` by a normal distribution with the exact variance."""
+    variance = float((moved**2).sum()) * float((positions**2).sum()) / (len(positions) - 1)
+    z = float((moved @ positions).sum()) / sqrt(variance)
+    if alternative == "two_sided":
         return 2 * float(ndtr(-abs(z)))
-    return float(ndtr(-z if alternative == "rising" else z))
+    return float(ndtr(-z if alternative == "increasing" else z))

@@ -16,7 +16,7 @@ BODIES: dict[str, bytes] = {
     "a million keys": b"{" + b",".join(b'"%d":1' % i for i in range(500_000)) + b"}",
     "a million times the same key": b"{" + b'"a":1,' * 1_000_000 + b'"a":1}',
     "a seed of a million digits": b"{" + SIDES + b', "seed": ' + b"9" * 1_000_000 + b"}",
-    "draws without end": b"{" + SIDES + b', "null": {"method": "permutation", "draws": 1000000000000}}',
+    "draws without end": b"{" + SIDES + b', "null": {"method": "permutation", "permutations": 1000000000000}}',
     "a k without end": b"{" + SIDES + b', "metrics": {"metric": "mutual_knn", "k": 9223372036854775808}}',
     "metadata that draws": b"{" + SIDES + b', "metadata": {"x": "\\ud83d"}}',
     "another encoding": ("{" + SIDES.decode() + "}").encode("utf-16"),

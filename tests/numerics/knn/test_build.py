@@ -13,7 +13,7 @@ X = twins.unit_rows(np.random.default_rng(0).normal(size=(400, 32))).astype(np.f
 
 
 @pytest.mark.parametrize(
-    ("builder", "name"), [("faiss", "faiss_flat"), ("symmetric", "symmetric"), ("certified_bf16", "certified_bf16")]
+    ("builder", "name"), [("faiss", "faiss_flat"), ("symmetric", "symmetric"), ("verified_bf16", "verified_bf16")]
 )
 def test_a_builder_can_be_forced_and_the_graph_says_which_it_was(builder: ExactBuilder, name: str) -> None:
     graph = build_graph(X, 10, builder=builder)

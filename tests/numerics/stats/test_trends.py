@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.trends import bin_means, bin_pairs, cut, monotone_trend
+from consilience.numerics.stats.trends import bin_edges, bin_means, bin_pairs, monotone_trend
 
 RNG = np.random.default_rng(11)
 
@@ -28,8 +28,8 @@ def test_an_empty_bin_has_no_mean() -> None:
 
 
 def test_equal_numbers_fall_into_one_bin() -> None:
-    assert cut(np.array([1.0, 1, 1, 1, 2]), 3).tolist() == [1.0, 2.0]
-    assert cut(np.array([3.0, 3]), 2).tolist() == [3.0]
+    assert bin_edges(np.array([1.0, 1, 1, 1, 2]), 3).tolist() == [1.0, 2.0]
+    assert bin_edges(np.array([3.0, 3]), 2).tolist() == [3.0]
 
 
 def test_pairs_inside_a_bin_have_the_mean_of_their_scores_and_the_error_of_the_jackknife() -> None:
@@ -83,14 +83,14 @@ def test_pages_test_is_that_of_scipy() -> None:
 
 def test_one_block_is_spearmans_exact_test() -> None:
     scores = RNG.normal(size=(1, 6))
-    found = monotone_trend(scores, alternative="either")
+    found = monotone_trend(scores, alternative="two_sided")
     assert found is not None
     assert found.value == pytest.approx(stats.spearmanr(np.arange(6), scores[0]).statistic)
 
 
 def test_rising_and_falling_mirror_each_other() -> None:
     scores = RNG.normal(size=(3, 5)) + 0.5 * np.arange(5)
-    rising, falling = monotone_trend(scores), monotone_trend(-scores, alternative="falling")
+    rising, falling = monotone_trend(scores), monotone_trend(-scores, alternative="decreasing")
     assert rising is not None
     assert falling is not None
     assert (rising.value, rising.p_value) == pytest.approx((-falling.value, falling.p_value))

@@ -81,7 +81,7 @@ def test_a_model_more_is_a_study_of_its_own_that_scores_its_row_alone(
     answer = busy_client.post(f"/v1/studies/{first['id']}/models", json=more, headers=WAIT)
     job = answer.json()
     assert job["id"] != first["id"]
-    assert (job["result"]["total"], job["result"]["cells_known"]) == (6, 3)
+    assert (job["result"]["total"], job["result"]["cells_reused"]) == (6, 3)
     whole = busy_client.post("/v1/studies", json=body(sets, 4, seed=11), headers=WAIT).json()
     assert whole["result"]["matrices"] == job["result"]["matrices"]
     assert busy_client.post(f"/v1/studies/{first['id']}/models?dry_run=true", json=more).json()["cells"] == 6
@@ -96,7 +96,7 @@ COLUMNS = {
     "null_method": "null.method",
     "null_mean": "null.mean",
     "null_threshold": "null.threshold",
-    "layer_pairs": "null.cells",
+    "layer_pairs": "null.layer_pairs",
     "p_value": "null.p_value",
     "low": "interval.low",
     "high": "interval.high",
@@ -172,7 +172,7 @@ REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
     ({"rows": 1}, 422, "invalid-request", "a study of one"),
     ({"trends": [{"by": "words"}]}, 422, "invalid-request", "3 of 3 models have no number 'words'"),
     ({"factors": [{"by": "depth"}]}, 422, "invalid-request", "have the same level"),
-    ({"trends": [{"by": "params", "against": "nobody"}]}, 422, "invalid-request", "There is no model 'nobody'"),
+    ({"trends": [{"by": "params", "reference": "nobody"}]}, 422, "invalid-request", "There is no model 'nobody'"),
     ({"layers": ["9"]}, 422, "unknown-layer", "model 0: Side a has no layer '9'"),
     ({"gallery_sizes": "auto"}, 422, "invalid-request", "gallery-size"),
     ({"metrics": [{"metric": "mutual_knn", "k": 40}]}, 422, "invalid-request", "model 0 and model 1: k = 40"),
@@ -287,7 +287,7 @@ def test_killing_processes_in_mid_study_changes_nothing(
 ) -> None:
     # Given a study that takes a while, and what it must say
     models = {f"model {number}": rows_of(number, 200) for number in range(8)}
-    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "draws": 6000}, "interval": None}
+    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "permutations": 6000}, "interval": None}
     expected = study(models, **asked)
     folder = tmp_path_factory.mktemp("killed")
     with (
@@ -315,12 +315,12 @@ def test_killing_processes_in_mid_study_changes_nothing(
     assert finished["status"] == "succeeded"
     assert finished["runs"][0]["ended"] == "crashed"
     assert StudyDocument.model_validate(finished["result"]).matrices == expected.matrices
-    assert finished["result"]["cells_known"] >= seen
+    assert finished["result"]["cells_reused"] >= seen
 
 
 def test_a_running_study_is_canceled_within_2_s_and_its_cells_stay(busy_client: httpx2.Client) -> None:
     # Given a study that would take minutes, by a worker as it is set by default
-    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "draws": 6000}, "interval": None}
+    asked = {"metrics": ["mutual_knn"], "null": {"method": "permutation", "permutations": 6000}, "interval": None}
     models = [upload(busy_client, rows_of(number, 200), f"model {number}")["id"] for number in range(24)]
     everyone = [{"embedding": each} for each in models]
     job = busy_client.post("/v1/studies", json={"rows": everyone, **asked}).json()
@@ -343,5 +343,5 @@ def test_a_running_study_is_canceled_within_2_s_and_its_cells_stay(busy_client: 
 
     # And the worker takes the next one, which finds the cells, and adds none to those that were canceled
     first = busy_client.post("/v1/studies", json={"rows": everyone[:2], **asked}, headers=WAIT).json()
-    assert (first["status"], first["result"]["cells_known"]) == ("succeeded", 1)
+    assert (first["status"], first["result"]["cells_reused"]) == ("succeeded", 1)
     assert look()["done"] == kept["done"]

@@ -285,7 +285,7 @@ class _Asking:
 
 
 #: The builder of cards that do not multiply bfloat16.
-PLAIN_BUILDER = "certified_f32"
+PLAIN_BUILDER = "verified_f32"
 #: CUDA's number of the first cards that multiply bfloat16.
 CAPABILITY_MIN = (8, 0)
 

@@ -125,7 +125,7 @@ def test_the_graph_says_where_it_was_built_and_why_not_on_the_card(monkeypatch: 
     monkeypatch.setattr(build, "find_card", lambda _: Card("cpu", "of the tests"))  # torch's processor as a card
     found = build_graph(x, 10, device="cuda")
     assert (here.device, here.builder) == ("cpu", "symmetric")
-    assert (found.device, found.builder) == ("cpu of the tests", "certified_bf16")
+    assert (found.device, found.builder) == ("cpu of the tests", "verified_bf16")
     with SmallCard(limit_bytes=1000):
         fallen_back = build_graph(x, 10, device="cuda")
     assert fallen_back.device == "cpu (cpu of the tests: out of memory)"
@@ -141,13 +141,13 @@ def test_a_card_is_not_woken_for_a_small_search_nor_for_a_builder_of_the_process
     assert build.choose_card(2000, 64, "auto", "auto") is None
     assert build.choose_card(200_000, 64, "symmetric", "cuda") is None
     assert build.choose_card(200_000, 64, "auto", "auto") is not None
-    assert build.choose_card(2000, 64, "certified_bf16", "cuda:0") is not None
+    assert build.choose_card(2000, 64, "verified_bf16", "cuda:0") is not None
 
 
 def test_a_card_without_bfloat16_searches_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_choose", lambda _: (take_whole,))
     graph = build_on_card(normal(np.random.default_rng(0), 300, 8), 10, device="cpu")
-    assert (graph.builder, graph.certified) == ("certified_f32", 1.0)
+    assert (graph.builder, graph.certified) == ("verified_f32", 1.0)
 
 
 def test_it_tells_how_far_it_is() -> None:

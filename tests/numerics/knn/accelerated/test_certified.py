@@ -37,7 +37,7 @@ def test_hostile_rows_have_the_neighbours_of_a_full_sort_in_float64(draw: Draw, 
     x = np.ldexp(draw(np.random.default_rng(d), 1100, d), scale)
     graph = build_certified(x, 10)
     np.testing.assert_array_equal(graph.ids, sort_all(x, 10))
-    assert graph.builder == "certified_bf16"
+    assert graph.builder == "verified_bf16"
 
 
 @settings(deadline=None, max_examples=60)
@@ -139,7 +139,7 @@ def test_a_processor_without_such_products_gets_the_same_graph() -> None:
 
 def test_auto_takes_it_for_long_searches_on_processors_that_have_such_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "is_native", lambda: True)
-    assert build.choose_builder(200_000, 768) == "certified_bf16"
+    assert build.choose_builder(200_000, 768) == "verified_bf16"
     assert build.choose_builder(2000, 768) == "symmetric"
     monkeypatch.setattr(build, "is_native", lambda: False)
     assert build.choose_builder(200_000, 768) == "symmetric"
