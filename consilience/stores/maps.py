@@ -55,13 +55,13 @@ class MapRecords:
         values = {
             "identity": hashlib.sha256(canonical_json([content, self._access.owner])).hexdigest(),
             "name": name,
-            "card": file.card.model_dump(mode="json", by_alias=True),
+            "model_card": file.card.model_dump(mode="json", by_alias=True),
             "digest": layer.digest,
             "shapes": {each: list(file.tensors[each].shape) for each in names},
             "bytes": size,
         }
         with self._database.write() as connection:
-            row, created = MAPS.keep(connection, self._access, values, idempotency_key)
+            row, created = MAPS.insert(connection, self._access, values, idempotency_key)
         return _to_map(row), created
 
     def get(self, map_id: str) -> StoredMap:
@@ -97,7 +97,7 @@ class MapRecords:
         row = self._row(map_id)
         try:
             layer = self._open(row)
-            return "its bytes are not those of its digest." if deep and not layer.is_sound() else None
+            return "its bytes are not those of its digest." if deep and not layer.is_intact() else None
         except Unavailable as error:
             return error.detail
 
@@ -124,8 +124,8 @@ class MapRecords:
             An unfinished job needs it.
         """
         with self._database.write() as connection:
-            row = MAPS.release(connection, map_id, self._access)
-            return MAPS.forget(connection, map_id, {row.digest})
+            row = MAPS.lock_for_delete(connection, map_id, self._access)
+            return MAPS.delete(connection, map_id, {row.digest})
 
     def _open(self, row: Row[Any]) -> StoredLayer:
         count = sum(prod(shape) for shape in row.shapes.values())

@@ -26,14 +26,14 @@ SQLITE_STEPS = 10_000
 _job, _run, _hook, _set, _layer = tables.jobs.c, tables.runs.c, tables.webhooks.c, tables.embeddings.c, tables.layers.c
 
 
-class Held(NamedTuple):
+class StoredSize(NamedTuple):
     """How many there are, and the bytes that they were given; what several share counts for each."""
 
     n: int
     bytes: int
 
 
-class Census:
+class StoreStatistics:
     """Figures about everybody's rows, without a name or an id of anybody.
 
     Each method raises Unavailable where the database does not answer, or not within `limit_s` seconds.
@@ -72,15 +72,15 @@ class Census:
                 times[part].append(seconds)
         return dict(times)
 
-    def weigh_sets(self) -> Held:
+    def size_of_sets(self) -> StoredSize:
         """How many sets of embeddings there are, and how large they are."""
-        return self._weigh(tables.embeddings)
+        return self._size_of(tables.embeddings)
 
-    def weigh_datasets(self) -> Held:
+    def size_of_datasets(self) -> StoredSize:
         """How many datasets there are, and how large they are."""
-        return self._weigh(tables.datasets)
+        return self._size_of(tables.datasets)
 
-    def weigh_layers(self) -> int:
+    def size_of_layers(self) -> int:
         """The bytes of all layers; one that several sets share counts once, as it lies on the disk."""
         width = sa.case(dict(DTYPE_BYTES), value=_layer.dtype)
         once = (
@@ -96,7 +96,7 @@ class Census:
         """The webhooks of each status."""
         status = sa.case(
             (_hook.delivered_at.is_not(None), WebhookStatus.DELIVERED.value),
-            (_hook.gave_up_at.is_not(None), WebhookStatus.FAILED.value),
+            (_hook.failed_at.is_not(None), WebhookStatus.FAILED.value),
             (_hook.due_at.is_not(None), WebhookStatus.PENDING.value),
             else_=WebhookStatus.WAITING.value,
         ).label("status")
@@ -110,22 +110,22 @@ class Census:
         current = sa.and_(_job.status == JobStatus.RUNNING, _run.delivery == _job.delivery)
         return {row.worker for row in self._rows(query.where(current))}
 
-    def _weigh(self, table: sa.Table) -> Held:
+    def _size_of(self, table: sa.Table) -> StoredSize:
         query = sa.select(sa.func.count().label("n"), sa.func.sum(table.c.bytes).label("bytes"))
         [held] = self._rows(query.select_from(table))
-        return Held(int(held.n), int(held.bytes or 0))
+        return StoredSize(int(held.n), int(held.bytes or 0))
 
     def _count(self, column: sa.ColumnElement[str]) -> dict[str, int]:
         rows = self._rows(sa.select(column.label("value"), sa.func.count().label("n")).group_by(column))
         return {row.value: row.n for row in rows}
 
     def _rows(self, query: sa.Executable) -> list[sa.Row[Any]]:
-        with self._database.read() as connection, _limited(connection, self._limit_s):
+        with self._database.read() as connection, _time_limit(connection, self._limit_s):
             return list(connection.execute(query).all())
 
 
 @contextmanager
-def _limited(connection: Connection, limit_s: float) -> Iterator[None]:
+def _time_limit(connection: Connection, limit_s: float) -> Iterator[None]:
     """Let no statement of the block run for longer."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(limit_s * 1000))}")

@@ -1,4 +1,4 @@
-"""The tables. What happens to them over time stands in `migrations`."""
+"""Tables of the database. `migrations` holds the history of the schema."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 from consilience.contract.keys import DEFAULT_OWNER
 
 #: The newest migration: the schema that this code reads and writes (a test compares it with `migrations`).
-SCHEMA = "0012"
+SCHEMA = "0013"
 
 metadata = MetaData(
     naming_convention={
@@ -23,17 +23,17 @@ metadata = MetaData(
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite keeps no time zone, so it is put back on the way out."""
+    """Time in UTC. SQLite stores no time zone, so it is added when a value is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Everything goes in as UTC."""
+        """Convert a value to UTC before it is stored."""
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Everything comes out as UTC."""
+        """Return a stored value with the time zone UTC."""
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
@@ -42,12 +42,15 @@ Json = JSON(none_as_null=True)
 
 
 def _newest_first() -> tuple[Index, Index]:
-    """What lists are read by: everybody's, and an owner's."""
+    """Return the indexes for lists of all records and of one owner's records."""
     return Index(None, "created_at", "id"), Index(None, "owner", "created_at", "id")
 
 
-def _uses(name: str, target: str) -> Table:
-    """What jobs need. No foreign key to it: it may go once the jobs that used it have finished."""
+def _links(name: str, target: str) -> Table:
+    """Return the table that links jobs to the records that they use.
+
+    It has no foreign key to the record, which may be deleted once the jobs that used it have finished.
+    """
     return Table(
         name,
         metadata,
@@ -57,7 +60,7 @@ def _uses(name: str, target: str) -> Table:
 
 
 def _keys(name: str, target: str, table: Table) -> Table:
-    """The idempotency keys of what is made without a job, each as long as what it stands for."""
+    """Return a table of idempotency keys of records that are made without a job. A key is deleted with its record."""
     return Table(
         name,
         metadata,
@@ -74,7 +77,7 @@ embeddings = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("owner", String(64), nullable=False, server_default=DEFAULT_OWNER),
-    # SHA-256 of content, name, metadata and owner: the same upload again meets its own row.
+    # SHA-256 of content, name, metadata and owner: a repeated upload finds the existing row.
     Column("identity", String(64), nullable=False, unique=True),
     Column("name", String(128), nullable=False, index=True),
     Column("n", BigInteger, nullable=False),
@@ -88,11 +91,11 @@ embeddings = Table(
     Column("ids_unique", BigInteger),
     Column("groups_digest", String(64), index=True),
     Column("groups_unique", BigInteger),
-    # Of sets that a model made: SHA-256 of everything that decides what is in them, and how they were made.
+    # Of sets that a model made: SHA-256 of everything that determines their content, and a record of how they were made.
     Column("extraction", String(64), index=True),
     Column("record", Json),
     *_newest_first(),
-    # What an owner keeps is added up from this index alone.
+    # Covers the query that sums the bytes of an owner.
     Index("ix_embeddings_owner_bytes", "owner", "bytes"),
 )
 
@@ -107,7 +110,7 @@ layers = Table(
     Column("digest", String(64), nullable=False, index=True),
 )
 
-# One row an item of a set's metadata: SHA-256 of its key and value, which any database can look up.
+# One row per item of a set's metadata: SHA-256 of its key and value, which every database can index.
 labels = Table(
     "labels",
     metadata,
@@ -121,17 +124,17 @@ jobs = Table(
     Column("id", String(36), primary_key=True),
     Column("owner", String(64), nullable=False, server_default=DEFAULT_OWNER),
     Column("kind", String(16), nullable=False),
-    # Which workers take it.
+    # The queue that the job is sent to.
     Column("queue", String(16), nullable=False, server_default="align"),
-    # W3C Trace Context of the request that sent it; NULL where spans are not made.
+    # W3C Trace Context of the request that sent the job; NULL if tracing is off.
     Column("traceparent", String(55)),
     Column("status", String(16), nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
-    # The fencing number: +1 at each enqueue; whoever writes with an older one writes nothing.
+    # Fencing number: +1 at each enqueue. A write under an older number has no effect.
     Column("delivery", Integer, nullable=False),
-    # +1 for each sign of life of the worker that has it.
+    # +1 for each heartbeat of the worker that runs the job.
     Column("beat", BigInteger, nullable=False),
-    # +1 when a running lease is lost or the job's process dies, and for nothing else.
+    # +1 whenever a lease expires or the process of the job dies, and only then.
     Column("crashes", Integer, nullable=False),
     # +1 for each change that a user can see.
     Column("version", Integer, nullable=False),
@@ -144,7 +147,7 @@ jobs = Table(
     Column("started_at", Instant),
     Column("finished_at", Instant, index=True),
     *_newest_first(),
-    # How many wait, in all and of one owner, is counted in this index alone.
+    # Covers the queries that count the queued jobs, of all owners and of one.
     Index("ix_jobs_status_owner", "status", "owner"),
 )
 
@@ -169,12 +172,12 @@ idempotency_keys = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# Rows are never deleted: a service that once had a key does not open itself again when the last one is revoked.
+# Rows are never deleted: once a key exists, the service requires one, even after the last key is revoked.
 api_keys = Table(
     "api_keys",
     metadata,
     Column("id", String(20), primary_key=True),
-    # SHA-256 of the whole token. A slow hash guards what people can remember; nobody can try 2^256 secrets.
+    # SHA-256 of the whole token. A slow hash is needed only for passwords; a random 256-bit secret cannot be guessed.
     Column("digest", String(64), nullable=False),
     Column("owner", String(64), nullable=False),
     Column("scopes", Json, nullable=False),
@@ -183,8 +186,8 @@ api_keys = Table(
     Column("revoked_at", Instant),
 )
 
-# One row a job that has a webhook. `due_at` is set by the transaction that ends the job, so that this is the outbox;
-# it is empty again once the message was accepted or given up.
+# One row per job with a webhook: a transactional outbox. The transaction that ends the job sets `due_at`; it is NULL again
+# once the message has been accepted or has failed for good.
 webhooks = Table(
     "webhooks",
     metadata,
@@ -196,10 +199,10 @@ webhooks = Table(
     Column("last_error", String),
     Column("due_at", Instant, index=True),
     Column("delivered_at", Instant),
-    Column("gave_up_at", Instant),
+    Column("failed_at", Instant),
 )
 
-# What is left of a job whose retention has passed.
+# Tombstones of jobs whose retention has passed.
 expired_jobs = Table(
     "expired_jobs",
     metadata,
@@ -209,7 +212,7 @@ expired_jobs = Table(
     Column("expired_at", Instant, nullable=False),
 )
 
-# What pairs of sets came to in studies, by what it depends on. No owner: who has the sets could find the same.
+# Scores of pairs of sets in studies, by the hash of their inputs. They have no owner: whoever has the sets could compute them.
 cells = Table(
     "cells",
     metadata,
@@ -223,7 +226,7 @@ datasets = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("owner", String(64), nullable=False),
-    # SHA-256 of content, name, metadata and owner, or of a built-in dataset's own name and owner.
+    # SHA-256 of content, name, metadata and owner, or of the name of a built-in dataset and its owner.
     Column("identity", String(64), nullable=False, unique=True),
     Column("name", String(128), nullable=False, index=True),
     Column("n", BigInteger, nullable=False),
@@ -234,7 +237,7 @@ datasets = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
     *_newest_first(),
-    # What an owner keeps is added up from this index alone.
+    # Covers the query that sums the bytes of an owner.
     Index("ix_datasets_owner_bytes", "owner", "bytes"),
 )
 
@@ -249,13 +252,13 @@ dataset_views = Table(
     Column("digest", String(64), nullable=False, index=True),
 )
 
-# What a new model is scored against: a fixed list of sets, under a name. The sets cannot go before it does.
+# A named, fixed list of sets that new models are scored against. The sets cannot be deleted before the list is.
 reference_sets = Table(
     "reference_sets",
     metadata,
     Column("id", String(36), primary_key=True),
     Column("owner", String(64), nullable=False),
-    # SHA-256 of name, members, metadata and owner: the same request again meets its own row.
+    # SHA-256 of name, members, metadata and owner: a repeated request finds the existing row.
     Column("identity", String(64), nullable=False, unique=True),
     Column("name", String(128), nullable=False, index=True),
     Column("n", BigInteger, nullable=False),
@@ -278,11 +281,11 @@ maps = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("owner", String(64), nullable=False),
-    # SHA-256 of what makes it the same map: the job that fitted it, or its content where it was uploaded.
+    # SHA-256 of the job that fitted the map, or of its content if it was uploaded.
     Column("identity", String(64), nullable=False, unique=True),
     Column("name", String(128), nullable=False, index=True),
-    Column("card", Json, nullable=False),
-    # All weights as one layer of float32 numbers, one a row, and the shape of each tensor among them, by its name.
+    Column("model_card", Json, nullable=False),
+    # All weights as one layer of float32 numbers, one per row, and the shape of each tensor by its name.
     Column("digest", String(64), nullable=False, index=True),
     Column("shapes", Json, nullable=False),
     Column("bytes", BigInteger, nullable=False),
@@ -291,12 +294,12 @@ maps = Table(
     Index("ix_maps_owner_bytes", "owner", "bytes"),
 )
 
-job_embeddings = _uses("job_embeddings", "embedding_id")
-job_datasets = _uses("job_datasets", "dataset_id")
-job_references = _uses("job_references", "reference_id")
-job_maps = _uses("job_maps", "map_id")
+job_embeddings = _links("job_embeddings", "embedding_id")
+job_datasets = _links("job_datasets", "dataset_id")
+job_references = _links("job_references", "reference_id")
+job_maps = _links("job_maps", "map_id")
 
-# Those of jobs are `idempotency_keys`.
+# The idempotency keys of jobs are in `idempotency_keys`.
 upload_keys = _keys("upload_keys", "embedding_id", embeddings)
 dataset_keys = _keys("dataset_keys", "dataset_id", datasets)
 reference_keys = _keys("reference_keys", "reference_id", reference_sets)

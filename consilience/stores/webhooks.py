@@ -68,13 +68,13 @@ class Outbox:
     def delivered(self, message_id: str) -> None:
         """The receiver has accepted it: it is not sent again."""
         now = datetime.now(UTC)
-        self._end(_hook.c.message_id == message_id, delivered_at=now, gave_up_at=None, due_at=None)
+        self._end(_hook.c.message_id == message_id, delivered_at=now, failed_at=None, due_at=None)
 
     def failed(self, message: WebhookMessage, error: str, again_in_s: float | None) -> None:
         """The attempt failed: it is due again after so long; None gives it up. Nothing, if it was claimed again since."""
         now = datetime.now(UTC)
         mine = sa.and_(_hook.c.message_id == message.message_id, _hook.c.attempts == message.attempt)
-        outcome: dict[str, Any] = {"due_at": None, "gave_up_at": now}
+        outcome: dict[str, Any] = {"due_at": None, "failed_at": now}
         if again_in_s is not None:
             outcome = {"due_at": now + timedelta(seconds=again_in_s)}
         self._end(mine, last_error=error[:ERROR_LENGTH], **outcome)
@@ -122,7 +122,7 @@ def add_webhook(connection: Connection, job_id: str, url: str) -> None:
 def schedule_webhook(connection: Connection, job_id: str) -> None:
     """Make the job's webhook due if the job has ended in this transaction, and has one."""
     is_over = sa.select(tables.jobs.c.id).where(tables.jobs.c.id == job_id, tables.jobs.c.status.in_(FINISHED))
-    unsent = sa.and_(*(column.is_(None) for column in (_hook.c.due_at, _hook.c.delivered_at, _hook.c.gave_up_at)))
+    unsent = sa.and_(*(column.is_(None) for column in (_hook.c.due_at, _hook.c.delivered_at, _hook.c.failed_at)))
     connection.execute(
         sa.update(_hook).where(_hook.c.job_id == job_id, unsent, is_over.exists()).values(due_at=datetime.now(UTC))
     )
@@ -141,13 +141,13 @@ def read_webhook(connection: Connection, job_id: str) -> Webhook | None:
         last_error=row.last_error,
         next_attempt_at=row.due_at,
         delivered_at=row.delivered_at,
-        failed_at=row.gave_up_at,
+        failed_at=row.failed_at,
     )
 
 
 def _status(row: Row[tuple[object, ...]]) -> WebhookStatus:
     if row.delivered_at:
         return WebhookStatus.DELIVERED
-    if row.gave_up_at:
+    if row.failed_at:
         return WebhookStatus.FAILED
     return WebhookStatus.PENDING if row.due_at else WebhookStatus.WAITING

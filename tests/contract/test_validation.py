@@ -75,7 +75,7 @@ def test_the_fields_allowed_are_found_wherever_the_fault_is(
         (
             "null",
             "exact",
-            "This must be 'auto', 'analytic', 'permutation', 'none' or a JSON object with method, draws, alpha, correction.",
+            "This must be 'auto', 'analytic', 'permutation', 'none' or a JSON object with method, permutations, alpha, correction.",
         ),
         ("interval", "wide", "This must be a JSON object with level, target."),
         ("layers", "first", "This must be 'last', 'all', a list or a JSON object with a, b."),
@@ -146,4 +146,4 @@ def test_what_stands_under_a_word_of_the_caller_is_told_apart_from_the_word(key:
     with pytest.raises(ValidationError) as caught:
         UpgradeRequest.model_validate(body)
     (fault,) = explain(caught.value, body, UpgradeRequest).faults
-    assert (fault.pointer, fault.detail) == (f"/judgements/{key}", "This must be a list.")
+    assert (fault.pointer, fault.detail) == (f"/qrels/{key}", "This must be a list.")

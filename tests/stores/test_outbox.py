@@ -14,7 +14,7 @@ from consilience.errors import JobCrashed, NotFound
 from consilience.stores import tables
 from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
-from consilience.stores.leases import Leases, Standing, describe_failure
+from consilience.stores.leases import ActiveJob, Leases, describe_failure
 from consilience.stores.records import Access
 from consilience.stores.webhooks import Outbox
 from tests.stores.conftest import PLAN
@@ -74,8 +74,8 @@ def crash(leases: Leases, jobs: JobRecords, job_id: str, score: ScoreDocument) -
 
 def lose(leases: Leases, jobs: JobRecords, job_id: str, score: ScoreDocument) -> None:
     leases.claim(job_id, 1, "w")
-    (standing,) = leases.unfinished()
-    assert isinstance(standing, Standing)
+    (standing,) = leases.find_active()
+    assert isinstance(standing, ActiveJob)
     assert leases.lost(standing, DIED, 1) is None
 
 
@@ -225,7 +225,7 @@ def test_what_is_given_up_stays_so_with_its_last_error(outbox: Outbox, jobs: Job
     assert outbox.claim(0.0) is None
     hook = jobs.webhook(ended)
     assert (hook.status, hook.last_error) == (WebhookStatus.FAILED, "the receiver answered 500")
-    assert hook.gave_up_at is not None
+    assert hook.failed_at is not None
 
 
 def test_a_clock_that_was_set_back_delays_nothing(outbox: Outbox, database: Database, ended: str) -> None:

@@ -127,7 +127,7 @@ def test_distances_are_logarithms_and_a_picture_shows_near_models_near() -> None
     assert knn.distances[1][0] == knn.distances[0][1]
     assert knn.distances[0][0] == 0.0
     assert angle.distances[0][1] == angle.cells[0].value
-    (picture,) = knn.pictures
+    (picture,) = knn.layouts
     assert (picture.method, len(picture.coordinates)) == ("mds", 4)
     assert [place.label for place in picture.coordinates] == list(MODELS)
     wanted, drawn = squareform(knn.distances), pdist([(place.x, place.y) for place in picture.coordinates])
@@ -253,7 +253,7 @@ def test_what_cannot_be_compared_is_refused_with_the_models_names(
         ({"trends": [{"by": "width", "bins": [3, 2]}]}, "must rise"),
         (
             {"trends": [{"by": "width", "unknown": 1}]},
-            "^/trends/0/unknown: There is no field 'unknown'; allowed: by, of, ",
+            "^/trends/0/unknown: There is no field 'unknown'; allowed: by, side, ",
         ),
     ],
 )

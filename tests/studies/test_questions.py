@@ -73,7 +73,7 @@ def test_a_partial_correlation_is_that_of_what_the_other_number_leaves() -> None
 
 
 def test_a_trend_against_one_model_reads_its_column() -> None:
-    result, found = trend(against="vision 1")
+    result, found = trend(reference="vision 1")
     assert [point.y for point in result.points] == pytest.approx(values(found)[:, 1])
 
 
