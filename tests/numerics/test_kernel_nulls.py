@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from consilience.numerics.kernels.cka import CkaOptions, cka, cka_law
+from consilience.numerics.kernels.cka import CkaOptions, cka, cka_null
 from consilience.numerics.kernels.matrices import (
     Entry,
     MatrixSums,
@@ -17,9 +17,9 @@ from consilience.numerics.kernels.matrices import (
     pair_matrix,
     triangle_share,
 )
-from consilience.numerics.kernels.rsa import count_matrix, deal_groups, mantel_law
+from consilience.numerics.kernels.rsa import count_patterns, draw_groups, mantel_null
 from consilience.numerics.rows.prepared import ArrayRows
-from consilience.numerics.stats.nulls import NullLaw
+from consilience.numerics.stats.nulls import PearsonNull
 from consilience.numerics.subspaces.moments import centre_layer
 
 ALL = np.array(list(permutations(range(7))))
@@ -52,7 +52,7 @@ def test_alignment_has_the_mean_and_sd_of_all_pairings(
     options = CkaOptions(debiased, definition)  # type: ignore[arg-type]  # parametrised by plain strings
     sums, _ = find_sums([a, b])
     drawn = values(a, b, sums, options, ALL)
-    law = cka_law(*sums, options, (triangle_share(a), triangle_share(b)))
+    law = cka_null(*sums, options, (triangle_share(a), triangle_share(b)))
     assert law.mean == pytest.approx(drawn.mean(), abs=1e-12)
     assert law.sd == pytest.approx(drawn.std(), rel=1e-9)
 
@@ -61,7 +61,7 @@ def test_a_kernel_of_one_direction_has_the_skew_of_the_chi_square_test() -> None
     """(chi-square of 1 degree - 1) / n: variance 2 / n^2, skew sqrt(8)."""
     a, b = matrix(3, n=400, d=1), matrix(4, n=400, d=1)
     sums, _ = find_sums([a, b])
-    law = cka_law(*sums, CkaOptions(), (triangle_share(a), triangle_share(b)))
+    law = cka_null(*sums, CkaOptions(), (triangle_share(a), triangle_share(b)))
     assert law.skew == pytest.approx(np.sqrt(8), rel=0.05)
     assert law.threshold(0.05) == pytest.approx((3.841 - 1) / 400, rel=0.02)
 
@@ -72,9 +72,9 @@ def test_the_debiased_tail_keeps_its_level_where_a_normal_one_does_not() -> None
     scales = 1 / np.arange(1, 65) ** 0.75
     a, b = (pair_matrix(rng.normal(size=(256, 64)) * scales, "inner") for _ in range(2))
     sums, _ = find_sums([a, b])
-    law = cka_law(*sums, CkaOptions(), (triangle_share(a), triangle_share(b)))
+    law = cka_null(*sums, CkaOptions(), (triangle_share(a), triangle_share(b)))
     drawn = values(a, b, sums, CkaOptions(), np.array([rng.permutation(256) for _ in range(3000)]))
-    normal = NullLaw(law.mean, law.sd)
+    normal = PearsonNull(law.mean, law.sd)
     assert 0.004 < (drawn > law.threshold(0.01)).mean() < 0.017
     assert (drawn > normal.threshold(0.01)).mean() > (drawn > law.threshold(0.01)).mean()
 
@@ -99,7 +99,7 @@ def stored(entries: np.ndarray) -> StoredMatrix:
 def test_the_correlation_of_weighted_matrices_has_the_mean_sd_and_skew_of_all_pairings(n: int, seed: int) -> None:
     a, b = centred(seed, n), centred(seed + 10, n)
     drawn = products(a, b, np.array(list(permutations(range(n))))) / np.sqrt((a**2).sum() * (b**2).sum())
-    law = mantel_law(count_matrix(n, [stored(a)]), count_matrix(n, [stored(b)]))
+    law = mantel_null(count_patterns(n, [stored(a)]), count_patterns(n, [stored(b)]))
     assert law.mean == pytest.approx(drawn.mean(), abs=1e-12)
     assert law.sd == pytest.approx(drawn.std(), rel=1e-9)
     assert law.skew == pytest.approx(skew(drawn), rel=1e-9)
@@ -110,7 +110,7 @@ def test_within_dealt_groups_the_law_is_that_of_the_pairs_taken() -> None:
     n = 120
     x, y = rng.normal(size=(n, 3)), rng.normal(size=(n, 2)) ** 3
     full = [pair_matrix(side, "distance").whole() for side in (x, y)]
-    groups = deal_groups(n, 1500, seed=1)
+    groups = draw_groups(n, 1500, seed=1)
     assert len(groups) > 1
 
     def within(entries: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
@@ -125,8 +125,8 @@ def test_within_dealt_groups_the_law_is_that_of_the_pairs_taken() -> None:
         return dot(a, b) / np.sqrt(dot(a, a) * dot(b, b))
 
     drawn = np.array([correlate(rng.permutation(n)) for _ in range(4000)])
-    counts = [count_matrix(n, [stored(part) for part in within(side, np.arange(n))]) for side in full]
-    law = mantel_law(counts[0], counts[1])
+    counts = [count_patterns(n, [stored(part) for part in within(side, np.arange(n))]) for side in full]
+    law = mantel_null(counts[0], counts[1])
     assert law.sd == pytest.approx(drawn.std(), rel=0.06)
     assert law.threshold(0.05) == pytest.approx(np.quantile(drawn, 0.95), rel=0.1)
 
@@ -134,6 +134,6 @@ def test_within_dealt_groups_the_law_is_that_of_the_pairs_taken() -> None:
 def test_the_triangles_of_a_sample_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).normal(size=(500, 2))
     entries = pair_matrix(x, "distance").whole()
-    exact = count_matrix(500, [stored(entries)]).sums.triangle
+    exact = count_patterns(500, [stored(entries)]).sums.triangle
     monkeypatch.setattr("consilience.numerics.kernels.rsa.TRIANGLE_ROWS", 250)
-    assert count_matrix(500, [stored(entries)]).sums.triangle == pytest.approx(exact, rel=0.1)
+    assert count_patterns(500, [stored(entries)]).sums.triangle == pytest.approx(exact, rel=0.1)

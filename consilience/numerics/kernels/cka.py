@@ -1,7 +1,7 @@
-"""Centred kernel alignment: the algebra of centred symmetric matrices, whatever kernel or distance they hold.
+"""Centred kernel alignment (CKA): the algebra of centred symmetric matrices of any kernel or distance.
 
-Sums off the diagonal are all that it needs (`MatrixSums`, `PairRows`): they come from blocks of rows of any kernel
-(`pairwise`), or for linear kernels from the features (`linear`).
+It needs only sums off the diagonal (`MatrixSums`, `ProductRowSums`), computed from blocks of rows of any kernel (`matrices`)
+or, for linear kernels, from the features (`linear`).
 """
 
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from typing import Literal
 
 import numpy as np
 
-from consilience.numerics.kernels.matrices import MatrixSums, PairRows
+from consilience.numerics.kernels.matrices import MatrixSums, ProductRowSums
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.nulls import NullLaw, Permutation
+from consilience.numerics.stats.nulls import PearsonNull, Permutation
 
-#: What the reference implementation adds to the denominator.
+#: Constant that the reference implementation adds to the denominator.
 PRH_EPSILON = 1e-6
-#: Rounding of a sum of float64 terms, of the sum of their sizes.
+#: Rounding error of a sum of float64 terms, relative to the sum of their sizes.
 _DIGITS = 1e-14
 
 
 @dataclass(frozen=True)
 class CkaOptions:
-    """Which CKA: debiased or biased HSIC, the standard ratio or the reference implementation's."""
+    """Options of CKA: debiased or biased HSIC, and the standard ratio or that of the reference implementation."""
 
     debiased: bool = True
     definition: Literal["standard", "prh"] = "standard"
@@ -33,14 +33,14 @@ def hsic(
 ) -> float:
     """Hilbert-Schmidt independence criterion of two symmetric matrices.
 
-    Biased: tr(KHLH), as the reference has it. Debiased (Song et al. 2012, eq. 5), over entries off the diagonal:
+    Biased: tr(KHLH), as in the reference implementation. Debiased (Song et al. 2012, eq. 5), over entries off the diagonal:
     (sum K L + sum(K) sum(L) / ((n-1)(n-2)) - 2 k.l / (n-2)) / (n (n-3)) with row sums k and l; 0 on average at chance, n >= 4.
 
     Parameters
     ----------
     product : float
-        sum_{i != j} K[i, j] L[i, j], with b relabelled where there is a permutation.
-    a, b : MatrixSums of each, b's not relabelled
+        sum_{i != j} K[i, j] L[i, j], with b permuted if there is a permutation.
+    a, b : MatrixSums of each, those of b not permuted
     """
     n = a.n
     order = slice(None) if permutation is None else permutation
@@ -53,12 +53,12 @@ def hsic(
 
 
 def self_hsic(a: MatrixSums, *, debiased: bool) -> float:
-    """HSIC(K, K) of one layer; a value that is not above 0 leaves CKA undefined.
+    """Return HSIC(K, K) of one layer; CKA is undefined unless it is above 0.
 
-    0 where it is no more than rounding makes of equal entries.
+    A value within the rounding error of a matrix of equal entries is returned as 0.
     """
     own = hsic(a.square, a, a, debiased=debiased)
-    # The terms of the debiased sum may cancel, and leave the last digits of the largest.
+    # The terms of the debiased sum may cancel and leave the last digits of the largest.
     noise = a.noise + _DIGITS * (a.square + float(a.rows @ a.rows) / a.n)
     return own if abs(own) > (noise / (a.n * (a.n - 3)) if debiased else a.noise) else 0.0
 
@@ -69,7 +69,7 @@ def cka(
     """Alignment of two centred symmetric matrices.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)); the definition "prh" adds 1e-6 to the denominator. Symmetric. Biased: in
-    [0, 1], sqrt(b_x b_y) / (n - 1) at chance. Debiased: at most 1, 0 at chance, can be below 0. Of Euclidean distances it is
+    [0, 1], sqrt(b_x b_y) / (n - 1) at chance. Debiased: at most 1, 0 at chance, can be negative. For Euclidean distances it is
     the squared distance correlation (biased) or the bias-corrected one (debiased).
 
     Parameters
@@ -104,11 +104,11 @@ def _denominator(a: MatrixSums, b: MatrixSums, options: CkaOptions) -> float:
     return own + PRH_EPSILON if options.definition == "prh" else own
 
 
-def cka_law(a: MatrixSums, b: MatrixSums, options: CkaOptions, triangles: tuple[float, float]) -> NullLaw:
-    """The null law of CKA under random pairing, from each side alone.
+def cka_null(a: MatrixSums, b: MatrixSums, options: CkaOptions, triangles: tuple[float, float]) -> PearsonNull:
+    """Return the null distribution of CKA under random pairing, from sums of each side alone.
 
-    Debiased: mean 0, variance exactly 2 / (n (n - 3)) whatever the data. Biased: Kazi-Aoual's exact mean and variance. The
-    skew of both is approximated by sqrt(8) t_x t_y with t = tr U^3 / (tr U^2)^(3/2), `triangles`; at its most (t = 1) the
+    Debiased: mean 0, variance exactly 2 / (n (n - 3)) for any data. Biased: Kazi-Aoual's exact mean and variance. The
+    skew of both is approximated by sqrt(8) t_x t_y with t = tr U^3 / (tr U^2)^(3/2), `triangles`; at its maximum (t = 1) the
     debiased tail is that of the chi-square test of Shen et al.
 
     References
@@ -116,25 +116,25 @@ def cka_law(a: MatrixSums, b: MatrixSums, options: CkaOptions, triangles: tuple[
     Kazi-Aoual et al. 1995; Josse, Pages and Husson 2008; Shen, Panda and Vogelstein 2022, arXiv 1912.12150, theorem 5.
     """
     skew = sqrt(8) * triangles[0] * triangles[1]
-    law = NullLaw(0.0, sqrt(2 / (a.n * (a.n - 3))), skew) if options.debiased else _biased_law(a, b, skew)
+    law = PearsonNull(0.0, sqrt(2 / (a.n * (a.n - 3))), skew) if options.debiased else _biased_null(a, b, skew)
     if options.definition == "standard":
         return law
     own = _denominator(a, b, CkaOptions(options.debiased))
     return law.scaled(own / (own + PRH_EPSILON))
 
 
-def _biased_law(a: MatrixSums, b: MatrixSums, skew: float) -> NullLaw:
+def _biased_null(a: MatrixSums, b: MatrixSums, skew: float) -> PearsonNull:
     n = a.n
     (beta_a, tau_a), (beta_b, tau_b) = _spread(a), _spread(b)
     mean = sqrt(beta_a * beta_b) / (n - 1)
-    # One direction of variance (beta = 1 up to n - 1 equal ones) leaves nothing to permute at the upper end.
+    # With n - 1 equal directions of variance (beta = n - 1) the variance is 0: all permutations give the same value.
     base = 2 * (n - 1 - beta_a) * (n - 1 - beta_b) / ((n + 1) * (n - 1) ** 2 * (n - 2))
     variance = base * (1 + (n - 3) * tau_a * tau_b / (2 * n * (n - 1)))
-    return NullLaw(mean, sqrt(max(0.0, variance)), skew)
+    return PearsonNull(mean, sqrt(max(0.0, variance)), skew)
 
 
 def _spread(a: MatrixSums) -> tuple[float, float]:
-    """The effective number of dimensions tr^2 / |K|^2 of the centred matrix, and Kazi-Aoual's tau."""
+    """Return the effective number of dimensions tr^2 / |K|^2 of the centred matrix, and Kazi-Aoual's tau."""
     n = a.n
     full = a.rows + a.diagonal
     diagonal = a.diagonal - 2 / n * full + full.sum() / n**2
@@ -148,25 +148,28 @@ def _spread(a: MatrixSums) -> tuple[float, float]:
 
 
 def jackknife_weights(a: MatrixSums, *, debiased: bool) -> Float64Array:
-    """The row sums that `PairRows` are to be weighted with: without the diagonal for the debiased HSIC."""
+    """Return the weights of `ProductRowSums`: the row sums, without the diagonal for the debiased HSIC."""
     return a.rows if debiased else a.rows + a.diagonal
 
 
 def jackknife(
-    product: float, sides: tuple[MatrixSums, MatrixSums], rows: tuple[PairRows, PairRows, PairRows], options: CkaOptions
+    product: float,
+    sides: tuple[MatrixSums, MatrixSums],
+    rows: tuple[ProductRowSums, ProductRowSums, ProductRowSums],
+    options: CkaOptions,
 ) -> Float64Array:
-    """CKA with each row left out in turn, by a closed form, exact for any kernel.
+    """Compute CKA with each row left out in turn, by a closed form that is exact for any kernel.
 
     Parameters
     ----------
     product : float
         sum_{i != j} K[i, j] L[i, j].
     sides : MatrixSums of K and L
-    rows : PairRows of K with L, K with K, L with L, weighted by `jackknife_weights`
+    rows : ProductRowSums of K with L, K with K, L with L, weighted by `jackknife_weights`
 
     Returns
     -------
-    array of shape (n,), float64; needs n >= 5. NaN where leaving that row out makes CKA undefined.
+    array of shape (n,), float64; needs n >= 5. NaN for a row without which CKA is undefined.
     """
     a, b = sides
     shared = _hsic_without_each(product, a, b, rows[0], debiased=options.debiased)
@@ -178,8 +181,10 @@ def jackknife(
     return np.asarray(shared / (root + PRH_EPSILON if options.definition == "prh" else root))
 
 
-def _hsic_without_each(product: float, a: MatrixSums, b: MatrixSums, rows: PairRows, *, debiased: bool) -> Float64Array:
-    """HSIC with row j left out: each sum loses what row and column j gave it."""
+def _hsic_without_each(
+    product: float, a: MatrixSums, b: MatrixSums, rows: ProductRowSums, *, debiased: bool
+) -> Float64Array:
+    """Return HSIC with each row j left out: each sum loses the terms of row and column j."""
     m = a.n - 1
     left_out = product - 2 * rows.product
     w_a, w_b = (jackknife_weights(side, debiased=debiased) for side in (a, b))

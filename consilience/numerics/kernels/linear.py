@@ -1,4 +1,4 @@
-"""Linear kernels without their n x n matrices: every sum that centred statistics need, from the features."""
+"""Linear kernels: the sums of centred statistics from the features, without n x n matrices, or from a packed matrix."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from consilience.numerics.kernels.matrices import (
     BLOCK_ROWS_MAX,
     MatrixSums,
     PairMatrix,
-    PairRows,
+    ProductRowSums,
     blocks,
     rounding_square,
 )
@@ -25,7 +25,7 @@ from consilience.numerics.subspaces.moments import (
     FloatArray,
     OwnMoments,
     PairMoments,
-    Step,
+    RowProgress,
     centre,
     working_dtype,
 )
@@ -37,8 +37,8 @@ _WEIGHTS = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
 @nb.njit(nb.void(_BLOCK, nb.int64, nb.float32[::1]), cache=True, nogil=True)
-def pack(block: Float32Array, start: int, out: Float32Array) -> None:
-    """Write the entries below the diagonal of a block of rows from row `start` on to where they belong."""
+def pack_lower_triangle(block: Float32Array, start: int, out: Float32Array) -> None:
+    """Write the entries below the diagonal of a block of rows, starting at row `start`, to a packed lower triangle."""
     for i in range(block.shape[0]):
         row = start + i
         first = row * (row - 1) // 2
@@ -48,7 +48,7 @@ def pack(block: Float32Array, start: int, out: Float32Array) -> None:
 
 @nb.njit(nb.float64[::1](_ENTRIES, _ENTRIES, nb.int64), cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def product_rows(k: Float32Array, l: Float32Array, n: int) -> Float64Array:  # noqa: E741 - K and L are the literature's names
-    """Row sums of the products of two matrices' entries off the diagonal: sum_j K[i, j] L[i, j]."""
+    """Compute the row sums of the products of two matrices' entries off the diagonal: sum_j K[i, j] L[i, j]."""
     out = np.zeros(n)
     for i in range(n):
         first = i * (i - 1) // 2
@@ -63,7 +63,7 @@ def product_rows(k: Float32Array, l: Float32Array, n: int) -> Float64Array:  # n
 
 @nb.njit(nb.float64[::1](_ENTRIES, _WEIGHTS), cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def weighted_rows(k: Float32Array, weights: Float64Array) -> Float64Array:
-    """The matrix, with a diagonal of 0, times a vector: sum_j K[i, j] w[j]."""
+    """Multiply a matrix, with a diagonal of 0, by a vector: sum_j K[i, j] w[j]."""
     n = len(weights)
     out = np.zeros(n)
     for i in range(n):
@@ -79,7 +79,7 @@ def weighted_rows(k: Float32Array, weights: Float64Array) -> Float64Array:
 
 @nb.njit(_CENTRED(_ENTRIES, _WEIGHTS), cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def u_centre(k: Float32Array, rows: Float64Array) -> tuple[Float32Array, float]:
-    """The whole U-centred matrix, its diagonal 0, of one with these row sums; and the sum of its squares."""
+    """Return the full U-centred matrix, with a diagonal of 0, of a matrix with given row sums; and its sum of squares."""
     n = len(rows)
     out = np.zeros((n, n), np.float32)
     means = rows / (n - 2)
@@ -98,7 +98,7 @@ def u_centre(k: Float32Array, rows: Float64Array) -> tuple[Float32Array, float]:
 
 
 def linear_sums(own: OwnMoments) -> MatrixSums:
-    """Sums of the centred linear kernel of one layer: its diagonal are the norms, its full row sums are 0."""
+    """Compute the sums of the centred linear kernel of one layer: the norms are its diagonal, its full row sums are 0."""
     n, d = len(own.norms), len(own.square)
     square = float(np.vdot(own.square, own.square)) - float(own.norms @ own.norms)
     noise = rounding_square(n, float(own.norms.mean()), working_dtype(float(n) * d**2))
@@ -108,18 +108,18 @@ def linear_sums(own: OwnMoments) -> MatrixSums:
 def linear_product(
     cross: FloatArray, norms: tuple[Float64Array, Float64Array], permutation: Permutation | None = None
 ) -> float:
-    """sum_{i != j} K[i, j] L[p(i), p(j)] = |Xc'Yc|^2 - sum_i |x_i|^2 |y_p(i)|^2, from Xc'Yc under the same relabelling."""
+    """Compute sum_{i != j} K[i, j] L[p(i), p(j)] = |Xc'Yc|^2 - sum_i |x_i|^2 |y_p(i)|^2, with Xc'Yc under the same p."""
     of_a, of_b = norms
     return float(np.vdot(cross, cross)) - float(of_a @ (of_b if permutation is None else of_b[permutation]))
 
 
 @dataclass(frozen=True)
 class _Product:
-    """Rows of K = Xc Xc' times rows of L = Yc Yc': what one pass over the rows needs.
+    """Operands of row sums of products of K = Xc Xc' and L = Yc Yc' in one pass over the rows.
 
     Attributes
     ----------
-    sides : which of the two layers X and Y are
+    sides : which of the two layers X and Y are (0 or 1)
     cross : Xc'Yc
     pulls : Xc' and Yc' times the norms of the other layer
     """
@@ -133,14 +133,14 @@ class _Product:
         return self.cross.dtype
 
     def row_sums(self, x: FloatArray, y: FloatArray) -> tuple[Float64Array, Float64Array, Float64Array]:
-        """x_i' (Xc'Yc) y_i, and each kernel times the norms of the other layer."""
+        """Return x_i' (Xc'Yc) y_i, and each kernel times the norms of the other layer."""
         product = np.einsum("ij,ij->i", x @ self.cross, y, dtype=np.float64)
         return product, (x @ self.pulls[0]).astype(np.float64), (y @ self.pulls[1]).astype(np.float64)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Some rows of a pair of layers, and all products of them that are asked for."""
+class _Task:
+    """Task: some rows of a pair of layers, and the requested products."""
 
     rows: tuple[Rows, Rows]
     means: tuple[Float64Array, Float64Array]
@@ -148,43 +148,44 @@ class _Part:
     span: slice
 
 
-def linear_pair_rows(
+def linear_product_row_sums(
     a: CentredRows,
     b: CentredRows,
     moments: PairMoments,
     *,
     debiased: bool,
     parts: Parts = HERE,
-    step: Step | None = None,
-) -> tuple[PairRows, PairRows, PairRows]:
-    """Row sums of K with L, K with K and L with L, with the weights of the jackknife: O(n (p + q)^2), one pass.
+    progress: RowProgress | None = None,
+) -> tuple[ProductRowSums, ProductRowSums, ProductRowSums]:
+    """Compute the row sums of K with L, K with K and L with L, weighted for the jackknife: O(n (p + q)^2), one pass.
 
-    The weights are row sums without the diagonal for debiased statistics, which are -|x_i|^2, and with it else, which are 0.
+    The weights are row sums: without the diagonal for debiased statistics (-|x_i|^2), else with it (0).
 
     Parameters
     ----------
     moments : PairMoments of a and b, with those of each alone
-    step : told the rows done and their number
+    progress : callable, optional
+        Called with the number of rows done and the total.
     """
     if moments.a is None or moments.b is None:
-        raise AssertionError("the moments of each layer alone are needed too")
+        raise AssertionError("The moments of each layer alone are needed too.")
     weight = -1.0 if debiased else 0.0
     crosses = (((0, 1), moments.cross), ((0, 0), moments.a.square), ((1, 1), moments.b.square))
     products = tuple(_prepare(sides, cross, moments, a.n) for sides, cross in crosses)
     sums = np.empty((len(products), 3, a.n))
     todo = [
-        _Part((a.load(), b.load()), (a.mean, b.mean), products, span) for span in split_rows(a.n, max(a.dim, b.dim))
+        _Task((a.load(), b.load()), (a.mean, b.mean), products, span) for span in split_rows(a.n, max(a.dim, b.dim))
     ]
     for part, found in zip(todo, parts.map(_multiply, todo), strict=True):
         sums[:, :, part.span] = found
-        if step is not None:
-            step(part.span.stop, a.n)
+        if progress is not None:
+            progress(part.span.stop, a.n)
     norms = moments.a.norms, moments.b.norms
     rows = []
     for (s, t), (product, left, right) in zip((sides for sides, _ in crosses), sums, strict=True):
         diagonal = norms[s] * norms[t]
-        # Both chains hold the diagonal, which has no place in them: k_i w_i on either side.
-        rows.append(PairRows(product - diagonal, weight * (left - diagonal), weight * (right - diagonal)))
+        # Both chains include the diagonal terms k_i w_i, which must be subtracted.
+        rows.append(ProductRowSums(product - diagonal, weight * (left - diagonal), weight * (right - diagonal)))
     return rows[0], rows[1], rows[2]
 
 
@@ -195,41 +196,41 @@ def _prepare(sides: tuple[int, int], cross: FloatArray, moments: PairMoments, n:
     return _Product(sides, cross.astype(dtype), pulls)
 
 
-def _multiply(part: _Part) -> Float64Array:
-    """The row sums of each product: (products, 3, rows of the part)."""
-    start = part.span.start
-    sums = np.empty((len(part.products), 3, part.span.stop - start))
-    step = block_rows(max(len(mean) for mean in part.means))
-    for block, rows in read_ahead(partial(_read, part), part.span, step):
+def _multiply(task: _Task) -> Float64Array:
+    """Compute the row sums of each product: (products, 3, rows of the task)."""
+    start = task.span.start
+    sums = np.empty((len(task.products), 3, task.span.stop - start))
+    step = block_rows(max(len(mean) for mean in task.means))
+    for block, rows in read_ahead(partial(_read, task), task.span, step):
         local = slice(block.start - start, block.stop - start)
-        for place, product in enumerate(part.products):
+        for index, product in enumerate(task.products):
             s, t = product.sides
-            sums[place, :, local] = product.row_sums(rows[s][product.dtype], rows[t][product.dtype])
+            sums[index, :, local] = product.row_sums(rows[s][product.dtype], rows[t][product.dtype])
     return sums
 
 
-def _read(part: _Part, start: int, stop: int) -> list[dict[Dtype, FloatArray]]:
-    """A block of both layers, centred in every type that a product needs."""
-    dtypes = {product.dtype for product in part.products}
-    raw = [(rows.read(start, stop), mean) for rows, mean in zip(part.rows, part.means, strict=True)]
+def _read(task: _Task, start: int, stop: int) -> list[dict[Dtype, FloatArray]]:
+    """Read a block of both layers, centred, in every type that a product needs."""
+    dtypes = {product.dtype for product in task.products}
+    raw = [(rows.read(start, stop), mean) for rows, mean in zip(task.rows, task.means, strict=True)]
     return [{dtype: centre(block, mean, dtype) for dtype in dtypes} for block, mean in raw]
 
 
-#: What stands before the entries in a file: rows, noise and share of triangles.
+#: Number of values in the header: rows, noise and share of triangles.
 _HEAD = 3
 
 
 @dataclass(frozen=True)
 class PackedKernel:
-    """A matrix of inner products of centred rows.
+    """Matrix of inner products of centred rows, stored as its packed lower triangle.
 
     Attributes
     ----------
     entries : array of shape (n (n - 1) / 2,), float32
-        Those below the diagonal, row after row.
+        Entries below the diagonal, row by row.
     diagonal : array of shape (n,), float64
-    noise : see `pair_sums.MatrixSums`
-    triangles : see `pair_sums.triangle_share`
+    noise : see `matrices.MatrixSums`
+    triangles : see `matrices.triangle_share`
     squares : array of shape (n,), float64
         Row sums of the squares of entries off the diagonal.
     chains : array of shape (n,), float64
@@ -245,11 +246,11 @@ class PackedKernel:
 
     @classmethod
     def of(cls, matrix: PairMatrix, triangles: float | None = None) -> Self:
-        """Make every entry of a centred matrix once; without a share of triangles, it is that of all rows."""
+        """Pack a centred matrix, computing every entry once; without a share of triangles, compute that of all rows."""
         n = matrix.n
         entries = np.empty(n * (n - 1) // 2, np.float32)
         for start, stop in blocks(n, BLOCK_ROWS_MAX):
-            pack(matrix.lower(start, stop), start, entries)
+            pack_lower_triangle(matrix.lower(start, stop), start, entries)
         diagonal = matrix.diagonal
         squares = product_rows(entries, entries, n)
         chains = weighted_rows(entries, -diagonal)
@@ -263,31 +264,31 @@ class PackedKernel:
 
     @property
     def sums(self) -> MatrixSums:
-        """The full rows of a centred matrix sum to 0."""
+        """Sums of the matrix; the full rows of a centred matrix sum to 0."""
         return MatrixSums(self.diagonal, -self.diagonal, float(self.squares.sum()), self.noise)
 
-    def own_rows(self, *, debiased: bool) -> PairRows:
-        """Row sums of the matrix with itself; weighted with full rows, which sum to 0, the chains are 0."""
+    def own_row_sums(self, *, debiased: bool) -> ProductRowSums:
+        """Return the row sums of the matrix with itself; weighted by full row sums, which are 0, the chains are 0."""
         chains = self.chains if debiased else np.zeros(self.n)
-        return PairRows(self.squares, chains, chains)
+        return ProductRowSums(self.squares, chains, chains)
 
-    def rows_with(self, other: "PackedKernel", *, debiased: bool) -> PairRows:
-        """Row sums of the matrix with another one, O(n^2)."""
+    def row_sums_with(self, other: "PackedKernel", *, debiased: bool) -> ProductRowSums:
+        """Compute the row sums of the matrix with another one, O(n^2)."""
         product = product_rows(self.entries, other.entries, self.n)
         if not debiased:
-            return PairRows(product, np.zeros(self.n), np.zeros(self.n))
+            return ProductRowSums(product, np.zeros(self.n), np.zeros(self.n))
         left = weighted_rows(self.entries, -other.diagonal)
-        return PairRows(product, left, weighted_rows(other.entries, -self.diagonal))
+        return ProductRowSums(product, left, weighted_rows(other.entries, -self.diagonal))
 
     def to_bytes(self) -> bytes:
-        """Write it for a cache, exactly."""
+        """Serialise the matrix for a cache, exactly."""
         head = np.array([self.n, self.noise, self.triangles], "<f8")
         numbers = np.concatenate([head, self.diagonal, self.squares, self.chains]).astype("<f8")
         return numbers.tobytes() + self.entries.astype("<f4", copy=False).tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what `to_bytes` wrote."""
+        """Read the bytes of `to_bytes`."""
         n = int(np.frombuffer(data, "<f8", 1)[0])
         numbers = np.frombuffer(data, "<f8", _HEAD + 3 * n)
         diagonal, squares, chains = numbers[_HEAD:].reshape(3, n)
@@ -296,7 +297,7 @@ class PackedKernel:
 
 
 def _find_triangles(entries: Float32Array, rows: Float64Array) -> float:
-    """As `pair_sums.triangle_share` has it."""
+    """Compute `matrices.triangle_share` of a packed matrix."""
     centred, square = u_centre(entries, rows)
-    # A symmetric matrix times its transpose is half of the work of any other product.
+    # The product of a matrix and its transpose takes half of the work of other products.
     return float(np.vdot(centred @ centred.T, centred)) / square**1.5 if square > 0 else 0.0

@@ -1,10 +1,10 @@
-"""Symmetric n x n matrices of kernels or distances, known by blocks of rows: none is ever whole unless it is asked for.
+"""Symmetric n x n matrices of kernels or distances, computed by blocks of rows and stored whole only on request.
 
-Only entries below the diagonal are made; a constant near their mean is taken off, which no centred statistic sees and which
-keeps float32 from losing digits to it.
+Only entries below the diagonal are computed. A constant near their mean is subtracted, which changes no centred statistic and
+keeps digits in float32.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Protocol
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import map_rows
 from consilience.numerics.stats.nulls import Permutation
-from consilience.numerics.subspaces.moments import CentredRows, FloatArray, centre, working_dtype
+from consilience.numerics.subspaces.moments import CentredRows, FloatArray, RowProgress, centre, working_dtype
 
 KeyArray = npt.NDArray[np.uint64]
 
@@ -37,14 +37,14 @@ def _square(kind: nb.types.Type) -> nb.types.Type:
     [nb.float64[::1](_stack(kind), _square(kind), _LIST, nb.int64, nb.int64) for kind in (nb.float32, nb.float64)],
     cache=True,
     nogil=True,
-    # Sums may be taken in any order, which lets the processor take eight at a time; nothing else is loosened.
+    # Sums may be in any order, so that the processor can add eight values at a time; nothing else is relaxed.
     fastmath={"reassoc", "contract"},
 )
-def relabelled_products(a: FloatArray, b: FloatArray, permutation: IdArray, start: int, stop: int) -> Float64Array:
+def sum_permuted_products(a: FloatArray, b: FloatArray, permutation: IdArray, start: int, stop: int) -> Float64Array:
     """Sum A_s[i, j] B[p(i), p(j)] over j < i for each matrix s of a, for rows i and n - 1 - i with start <= i < stop.
 
-    Shapes (L, n, n), (n, n), (n,) to (L,). A long row comes with a short one, so that equal parts of 0 to (n + 1) / 2 are equal
-    work. A row of b is gathered once for all matrices of a.
+    Shapes (L, n, n), (n, n), (n,) to (L,). Each long row is paired with a short one, so that equal parts of 0 to (n + 1) / 2
+    take equal work. A row of b is gathered once for all matrices of a.
     """
     layers, n = a.shape[:2]
     total = np.zeros(layers)
@@ -66,7 +66,7 @@ def relabelled_products(a: FloatArray, b: FloatArray, permutation: IdArray, star
 
 @nb.njit(nb.void(_KEYS, _RANKS), cache=True, nogil=True)
 def rank_sorted(keys: KeyArray, ranks: npt.NDArray[np.float32]) -> None:
-    """Write centred ranks, ties sharing their mean: keys hold a value's bits above its position's, ascending.
+    """Write centred ranks, ties sharing their mean, from sorted keys: a value's bits above those of its position.
 
     ranks[position] = rank - (m + 1) / 2, exact in float32 up to m = 2^24 values.
     """
@@ -85,14 +85,14 @@ def rank_sorted(keys: KeyArray, ranks: npt.NDArray[np.float32]) -> None:
 
 #: inner: x.y; gaussian: exp(-|x - y|^2 / 2 sigma^2) - 1; distance: |x - y|; angle: 1 - x.y.
 Entry = Literal["inner", "gaussian", "distance", "angle"]
-#: Rows of a block: more make the product no faster.
+#: Largest number of rows of a block: larger blocks are not faster.
 BLOCK_ROWS_MAX = 512
-#: Rows from which the median distance is found, and the constant taken off.
+#: Number of sampled rows for the median distance, and for the subtracted constant.
 SAMPLE_ROWS, SHIFT_ROWS = 2048, 512
 
 
 class LowerMatrix(Protocol):
-    """A symmetric matrix that gives the entries below its diagonal by blocks of rows."""
+    """Symmetric matrix that gives the entries below its diagonal by blocks of rows."""
 
     @property
     def n(self) -> int:
@@ -100,32 +100,32 @@ class LowerMatrix(Protocol):
 
     @property
     def diagonal(self) -> Float64Array:
-        """The diagonal (n,), less whatever constant is taken off all entries."""
+        """Diagonal (n,), less the constant subtracted from all entries."""
 
     @property
     def centred(self) -> bool:
-        """Whether its full rows sum to 0."""
+        """True if its full rows sum to 0."""
 
     @property
     def noise(self) -> float:
-        """Sum of the squares that rounding alone could make of equal entries."""
+        """Largest sum of squares that rounding can cause in a matrix of equal entries."""
 
     def lower(self, start: int, stop: int) -> FloatArray:
-        """Rows start to stop, columns 0 to stop: (stop - start, stop) entries, 0 on and above the diagonal."""
+        """Return rows start to stop, columns 0 to stop: (stop - start, stop) entries, 0 on and above the diagonal."""
 
 
 @dataclass(frozen=True)
 class PairMatrix:
-    """A symmetric matrix whose entries follow from pairs of rows, made when they are asked for.
+    """Symmetric matrix whose entries are computed from pairs of rows on demand.
 
     Attributes
     ----------
-    points : array of shape (n, d), float32, or float64 where the work is small
+    points : array of shape (n, d), float32, or float64 if the work is small
     norms : array of shape (n,), of the same type
         Squared lengths of the points.
-    entry : what two rows make
-    sigma : the width of a gaussian entry
-    shift : the constant taken off every entry
+    entry : kind of entry, see `Entry`
+    sigma : width of a gaussian entry
+    shift : constant subtracted from every entry
     """
 
     points: FloatArray
@@ -141,21 +141,21 @@ class PairMatrix:
 
     @property
     def diagonal(self) -> Float64Array:
-        """Squared lengths, or 0 less the shift."""
+        """Squared lengths for inner products, else 0 less the shift."""
         return self.norms.astype(np.float64) if self.centred else np.full(self.n, -self.shift)
 
     @property
     def centred(self) -> bool:
-        """Inner products of centred rows are."""
+        """True for inner products of centred rows."""
         return self.entry == "inner"
 
     @property
     def noise(self) -> float:
-        """From the size of an entry and the precision of the points."""
+        """Rounding of the matrix, from the size of an entry and the precision of the points."""
         return rounding_square(self.n, float(self.norms.mean()) if self.centred else self.shift, self.points.dtype)
 
     def lower(self, start: int, stop: int) -> FloatArray:
-        """Rows start to stop, columns 0 to stop."""
+        """Return rows start to stop, columns 0 to stop."""
         block = self.points[start:stop] @ self.points[:stop].T
         self._fill(block, self.norms[start:stop, None], self.norms[None, :stop])
         block[:, start:][np.triu_indices(stop - start)] = 0.0
@@ -173,7 +173,7 @@ class PairMatrix:
         return StoredMatrix(out, self.diagonal, centred=self.centred, noise=self.noise)
 
     def whole(self) -> FloatArray:
-        """The full (n, n) matrix with a diagonal of 0."""
+        """Return the full (n, n) matrix with a diagonal of 0."""
         return self.store(np.empty((self.n, self.n), self.points.dtype)).entries
 
     def _fill(self, block: FloatArray, left: FloatArray, right: FloatArray) -> None:
@@ -197,7 +197,7 @@ class PairMatrix:
 
 @dataclass(frozen=True)
 class StoredMatrix:
-    """A symmetric matrix that is kept: `entries` (n, n) has a diagonal of 0, whatever `diagonal` says."""
+    """Symmetric matrix in memory: `entries` (n, n) has zeros on its diagonal, the true diagonal is in `diagonal`."""
 
     entries: FloatArray
     diagonal: Float64Array
@@ -210,14 +210,14 @@ class StoredMatrix:
         return len(self.entries)
 
     def lower(self, start: int, stop: int) -> FloatArray:
-        """Rows start to stop, columns 0 to stop."""
+        """Return rows start to stop, columns 0 to stop."""
         block = self.entries[start:stop, :stop].copy()
         block[:, start:][np.triu_indices(stop - start)] = 0.0
         return block
 
 
 def mirror(entries: FloatArray) -> None:
-    """Copy what lies below the diagonal of a square array to above it, and set the diagonal to 0."""
+    """Copy the entries below the diagonal of a square array to above it, and set the diagonal to 0."""
     for start, stop in blocks(len(entries), BLOCK_ROWS_MAX):
         entries[:start, start:stop] = entries[start:stop, :start].T
         below = np.tril(entries[start:stop, start:stop], -1)
@@ -225,15 +225,15 @@ def mirror(entries: FloatArray) -> None:
 
 
 def blocks(n: int, rows: int) -> Iterator[tuple[int, int]]:
-    """Starts and stops of blocks of so many rows."""
+    """Yield starts and stops of blocks of `rows` rows."""
     for start in range(0, n, rows):
         yield start, min(start + rows, n)
 
 
 def pair_matrix(points: FloatArray, entry: Entry, sigma: float = 1.0, *, seed: int = 0) -> PairMatrix:
-    """Make the matrix of one layer's points: rows centred for distances and inner products, of length 1 for angles.
+    """Create the matrix of one layer's points: rows centred for distances and inner products, of length 1 for angles.
 
-    The shift is the mean entry of at most 512 rows drawn with the seed; inner products of centred rows need none.
+    The shift is the mean entry of at most 512 rows drawn with the seed; it is 0 for inner products of centred rows.
     """
     n, d = points.shape
     dtype = working_dtype(0.5 * n * n * d)
@@ -249,15 +249,15 @@ def pair_matrix(points: FloatArray, entry: Entry, sigma: float = 1.0, *, seed: i
 
 
 def centre_rows(x: Float32Array, mean: Float64Array) -> FloatArray:
-    """Points whose inner products are the centred linear kernel and whose distances are as before."""
+    """Return points whose inner products are the centred linear kernel and whose distances are unchanged."""
     return centre(x, mean, working_dtype(0.5 * len(x) * x.size))
 
 
 def median_distance(side: CentredRows, seed: int) -> float:
-    """The median Euclidean distance between two different rows: over all pairs of at most 2048 rows drawn with the seed.
+    """Return the median Euclidean distance of two different rows, over all pairs of at most 2048 rows drawn with the seed.
 
-    Up to 2048 rows it is that of all pairs i < j. (Aristotelian's is the root of the median over all n^2 squared distances,
-    those of rows to themselves included: smaller by about 1 / n of a distribution's width.)
+    Up to 2048 rows, the median is over all pairs i < j. (The Aristotelian code takes the root of the median over all n^2
+    squared distances, including those of rows to themselves: smaller by about 1 / n of the width of the distribution.)
     """
     rows = side.take(draw_rows(side.n, SAMPLE_ROWS, seed))
     distances = replace(pair_matrix(rows, "distance"), shift=0.0).lower(0, len(rows))
@@ -265,28 +265,26 @@ def median_distance(side: CentredRows, seed: int) -> float:
 
 
 def draw_rows(n: int, most: int, seed: int) -> npt.NDArray[np.intp]:
-    """Give all rows, or so many of them drawn with the seed, in order."""
+    """Return all row numbers or, if there are more than `most`, a sorted sample drawn with the seed."""
     if n <= most:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
 def rounding_square(n: int, scale: float, dtype: npt.DTypeLike) -> float:
-    """Sum of squares of n (n - 1) rounding errors of entries of a size: equal entries leave no more than this."""
+    """Bound the sum of squares of n (n - 1) rounding errors of entries of a given size."""
     return n * (n - 1) * (8 * float(np.finfo(dtype).eps) * scale) ** 2
 
 
-#: Told the rows done and their number.
-Step = Callable[[int, int], None]
 #: Bytes of the blocks that one step over all layers holds.
 BLOCK_BYTES = 128_000_000
-#: Fewer rows make the product of a block slower.
+#: Smallest number of rows of a block: smaller blocks are slower.
 _ROWS_MIN = 64
 
 
 @dataclass(frozen=True)
 class MatrixSums:
-    """What centred statistics need to know of one symmetric matrix.
+    """Sums of one symmetric matrix, for centred statistics.
 
     Attributes
     ----------
@@ -296,7 +294,7 @@ class MatrixSums:
     square : float
         Sum of the squares of all entries off the diagonal, each pair counted twice.
     noise : float
-        What rounding alone could make of such a sum, had every entry the same value.
+        Largest value of such a sum that rounding can cause in a matrix of equal entries.
     """
 
     diagonal: Float64Array
@@ -315,14 +313,17 @@ class MatrixSums:
         return float(self.rows.sum())
 
 
-def find_sums(matrices: Sequence[LowerMatrix], step: Step | None = None) -> tuple[list[MatrixSums], Float64Array]:
-    """Find every matrix's sums and, in the same pass, the products of each with each.
+def find_sums(
+    matrices: Sequence[LowerMatrix], progress: RowProgress | None = None
+) -> tuple[list[MatrixSums], Float64Array]:
+    """Compute the sums of every matrix and, in the same pass, the products of all pairs of matrices.
 
-    O(n^2 d) a matrix, in blocks of rows: each entry is made once. `step` is told the rows done, and their number.
+    O(n^2 d) per matrix, in blocks of rows: each entry is computed once. `progress` is called with the number of rows done and
+    the total.
 
     Returns
     -------
-    sums of each, and an array of shape (L, L): sum_{i != j} K_s[i, j] K_t[i, j], accumulated in float64
+    sums of each matrix, and an array of shape (L, L): sum_{i != j} K_s[i, j] K_t[i, j], accumulated in float64
     """
     n, count = matrices[0].n, len(matrices)
     rows = np.zeros((count, n))
@@ -335,18 +336,18 @@ def find_sums(matrices: Sequence[LowerMatrix], step: Step | None = None) -> tupl
         rows[:, :stop] += stack.sum(axis=1)
         flat = stack.reshape(count, -1)
         products += 2.0 * (flat @ flat.T)
-        if step is not None:
-            step(stop, n)
+        if progress is not None:
+            progress(stop, n)
     squares = np.diagonal(products).tolist()
     return [
-        # The full rows of a centred matrix sum to 0: no rounding there.
+        # The full rows of a centred matrix sum to 0 exactly.
         MatrixSums(matrix.diagonal, -matrix.diagonal if matrix.centred else row, square, matrix.noise)
         for matrix, row, square in zip(matrices, rows, squares, strict=True)
     ], products
 
 
-def relabel(a: FloatArray, b: FloatArray, permutation: Permutation) -> Float64Array:
-    """Sum A_s[i, j] B_t[p(i), p(j)] over i != j for all kept matrices of both sides, on all threads: O(n^2) a pair.
+def permuted_products(a: FloatArray, b: FloatArray, permutation: Permutation) -> Float64Array:
+    """Sum A_s[i, j] B_t[p(i), p(j)] over i != j for all stored matrices of both sides, on all threads: O(n^2) per pair.
 
     Shapes (L_A, n, n) and (L_B, n, n), of one type, to (L_A, L_B).
     """
@@ -354,30 +355,30 @@ def relabel(a: FloatArray, b: FloatArray, permutation: Permutation) -> Float64Ar
     order = permutation.astype(np.int32)
     columns = []
     for other in b:
-        task = partial(_relabel_rows, a, other, order)
+        task = partial(_sum_permuted_rows, a, other, order)
         columns.append(sum(map_rows(task, (n + 1) // 2, n * (1 + layers))))
     return 2.0 * np.array(columns).T
 
 
-def _relabel_rows(a: FloatArray, b: FloatArray, order: IdArray, rows: slice) -> Float64Array:
-    return np.asarray(relabelled_products(a, b, order, rows.start, rows.stop))
+def _sum_permuted_rows(a: FloatArray, b: FloatArray, order: IdArray, rows: slice) -> Float64Array:
+    return np.asarray(sum_permuted_products(a, b, order, rows.start, rows.stop))
 
 
 def block_rows(n: int, layers: int) -> int:
-    """Rows of a block such that the blocks of all layers fit, in float64."""
+    """Return the number of rows of a block such that the blocks of all layers fit, in float64."""
     return max(_ROWS_MIN, min(BLOCK_ROWS_MAX, BLOCK_BYTES // (8 * n * layers)))
 
 
 @dataclass(frozen=True)
-class PairRows:
-    """The row sums of which statistics without one row are made; all without the diagonal.
+class ProductRowSums:
+    """Row sums of products of two matrices, without their diagonals, for statistics with one row left out.
 
     Attributes
     ----------
     product : array of shape (n,), float64
         sum_i K[j, i] L[j, i].
     left, right : arrays of shape (n,), float64
-        K w_L and L w_K, with each matrix's row sums (and diagonals, as `find_pair_rows` is told) for weights.
+        K w_L and L w_K, with weights from each matrix's row sums (and diagonals): see `cka.jackknife_weights`.
     """
 
     product: Float64Array
@@ -385,13 +386,13 @@ class PairRows:
     right: Float64Array
 
 
-def find_pair_rows(
+def find_product_row_sums(
     matrices: tuple[LowerMatrix, LowerMatrix], weights: tuple[Float64Array, Float64Array]
-) -> tuple[PairRows, PairRows, PairRows]:
-    """Find the row sums of K with L, K with K and L with L in one pass of blocks, O(n^2 (p + q))."""
+) -> tuple[ProductRowSums, ProductRowSums, ProductRowSums]:
+    """Compute the row sums of K with L, K with K and L with L in one pass of blocks, O(n^2 (p + q))."""
     n = matrices[0].n
     pairs = ((0, 1), (0, 0), (1, 1))
-    found = tuple(PairRows(np.zeros(n), np.zeros(n), np.zeros(n)) for _ in pairs)
+    found = tuple(ProductRowSums(np.zeros(n), np.zeros(n), np.zeros(n)) for _ in pairs)
     for start, stop in blocks(n, block_rows(n, 4)):
         lower = [matrix.lower(start, stop).astype(np.float64, copy=False) for matrix in matrices]
         for (s, t), rows in zip(pairs, found, strict=True):
@@ -404,15 +405,15 @@ def find_pair_rows(
 
 
 def _multiply(block: Float64Array, weights: Float64Array, out: Float64Array, start: int, stop: int) -> None:
-    """Add a lower block's share of matrix times weights."""
+    """Add the part of a lower block in the product of matrix and weights."""
     out[start:stop] += block @ weights[:stop]
     out[:stop] += weights[start:stop] @ block
 
 
 def triangle_share(matrix: PairMatrix) -> float:
-    """Share of triangles: tr U^3 / (tr U^2)^(3/2) of the U-centred matrix: 1 for one direction, near 0 for many equal ones.
+    """Return tr U^3 / (tr U^2)^(3/2) of the U-centred matrix: 1 for one direction, near 0 for many equal ones.
 
-    Of all rows given; pass a sample of a large matrix, of which it is an estimate.
+    Computed from all given rows; for a large matrix, pass a sample to estimate it.
     """
     a = matrix.whole().astype(np.float64, copy=False)
     n = len(a)

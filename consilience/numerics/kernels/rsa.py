@@ -1,7 +1,7 @@
-"""Representational similarity analysis: the correlation of two matrices of dissimilarities, over all pairs or within groups.
+"""Representational similarity analysis (RSA): the correlation of two dissimilarity matrices, over all pairs or within groups.
 
-Where there are too many pairs, items are dealt at random to groups and every pair within a group is taken: each item is in as
-many pairs as any other, and a group costs one matrix product, where pairs drawn one by one would cost a gather each.
+If there are too many pairs, items are split at random into groups and all pairs within a group are used: every item is in the
+same number of pairs, and a group takes one matrix product, whereas pairs drawn one by one would take one gather each.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ from consilience.numerics.rows.prepared import Rows
 from consilience.numerics.stats.nulls import PearsonNull
 from consilience.numerics.subspaces.moments import Dtype, FloatArray, working_dtype
 
-#: Rows of a group from which triangles are counted; of more rows, a sample drawn with the seed stands for all.
+#: Largest number of rows of a group for counting triangles; of larger groups, a sample drawn with the seed is counted.
 TRIANGLE_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class EdgePatterns:
-    """One number for each way in which up to three edges can hang together; a letter is an edge, equal letters one edge.
+    """One number for each pattern in which two or three edges can share nodes; equal letters are the same edge.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class EdgePatterns:
     triple : a a a
     double_bend : a a b, sharing one node
     triangle : a b c
-    path : a b c in a row, the second in the middle
+    path : a b c in a chain, the second in the middle
     star : a b c, sharing one node
     """
 
@@ -50,22 +50,22 @@ class EdgePatterns:
     star: float
 
     def values(self) -> Float64Array:
-        """All of them, in this order."""
+        """Return all numbers, in the order of the attributes."""
         return np.array(list(vars(self).values()))
 
 
 @dataclass(frozen=True)
 class MantelCounts:
-    """What the law needs of one matrix whose entries, over the pairs within its groups of items, have mean 0.
+    """Sums for Mantel's null distribution, of one matrix whose entries have mean 0 over the pairs within its groups of items.
 
     Attributes
     ----------
     n : int
         Number of items.
     sums : Shapes
-        The products of entries, summed over all such sets of edges within the groups.
+        Products of entries, summed over all sets of edges of each pattern within the groups.
     sets : Shapes
-        How many sets there are.
+        Number of sets of each pattern.
     """
 
     n: int
@@ -74,9 +74,9 @@ class MantelCounts:
 
 
 def count_patterns(n: int, groups: list[StoredMatrix], seed: int = 0) -> MantelCounts:
-    """Count a matrix known within disjoint groups of its n items; one group of all items is the whole matrix.
+    """Compute the sums of a matrix known within disjoint groups of its n items (one group of all items: the whole matrix).
 
-    O(g^2) a group of g items, and O(min(g, 1024)^3) for the triangles.
+    O(g^2) for a group of g items, and O(min(g, 1024)^3) for the triangles.
     """
     total, sets = np.zeros(7), np.zeros(7)
     for group in groups:
@@ -90,10 +90,10 @@ def count_patterns(n: int, groups: list[StoredMatrix], seed: int = 0) -> MantelC
 
 
 def mantel_null(a: MantelCounts, b: MantelCounts) -> PearsonNull:
-    """Give the law of r = T / sqrt(sum a^2 sum b^2) over all n! relabellings of b's items.
+    """Return the distribution of r = T / sqrt(sum a^2 sum b^2) over all n! permutations of b's items.
 
-    Mean 0; standard deviation and skew are exact where b is one group (and n is at most 1024, or triangles are rare); with
-    more groups the means over b's sets of edges within the groups stand for those over all its sets.
+    Mean 0; standard deviation and skew are exact if b is one group (and n is at most 1024, or triangles are rare); with
+    more groups, means over b's sets of edges within the groups estimate those over all its sets.
 
     References
     ----------
@@ -109,7 +109,7 @@ def mantel_null(a: MantelCounts, b: MantelCounts) -> PearsonNull:
     return PearsonNull(0.0, sd * scale, third / sd**3 if sd > 0 else 0.0)
 
 
-#: In how many orders the edges of a triple can play their parts: which one is double, in the middle or apart.
+#: Number of orders of the edges of a triple: which one is double, in the middle or separate.
 _ORDERS = np.array([1, 3, 3, 1, 3, 1, 3, 1])
 
 
@@ -119,10 +119,10 @@ def _expect(a: Float64Array, b: Float64Array, sets: Float64Array) -> float:
 
 
 def _close(s: EdgePatterns) -> Float64Array:
-    """Add the sets that do not hang together: as all entries sum to 0, each follows from those that do.
+    """Add the patterns of edges that share no nodes: as all entries sum to 0, each follows from the others.
 
-    Couples: double, bend, apart. Triples: triple, double and bend, double and one apart, triangle, path, star, bend and one
-    apart, all apart.
+    Pairs: double, bend, disjoint. Triples: triple, double and bend, double and one disjoint, triangle, path, star, bend and
+    one disjoint, all disjoint.
     """
     apart = -s.double - s.bend
     double_apart = -s.triple - s.double_bend
@@ -135,7 +135,7 @@ def _close(s: EdgePatterns) -> Float64Array:
 
 
 def _close_sets(n: int) -> Float64Array:
-    """How many sets there are of each kind that `_close` gives."""
+    """Return the number of sets of each pattern of `_close`."""
     s, edges = _sets(n), comb(n, 2)
     two_apart, bend_apart = edges * comb(n - 2, 2), s.bend * comb(n - 3, 2)
     couples = [s.double, s.bend, two_apart]
@@ -144,13 +144,13 @@ def _close_sets(n: int) -> Float64Array:
 
 
 def _sets(n: int) -> EdgePatterns:
-    """How many ordered sets of edges there are among n items."""
+    """Return the number of ordered sets of edges of each pattern among n items."""
     edges, bends = float(comb(n, 2)), float(n * (n - 1) * (n - 2))
     return EdgePatterns(edges, bends, edges, bends, bends, bends * (n - 3), bends * (n - 3))
 
 
 def _scaled(counts: MantelCounts, n: int) -> EdgePatterns:
-    """The sums over all n items, from the means within the groups."""
+    """Estimate the sums over all n items from the means within the groups."""
     return EdgePatterns(*(counts.sums.values() / counts.sets.values() * _sets(n).values()).tolist())
 
 
@@ -179,7 +179,7 @@ def _add_up(matrix: npt.NDArray[np.floating]) -> _Entries:
 
 
 def _shapes(e: _Entries, triangles: float) -> EdgePatterns:
-    """Sum over each kind of set: over all, less those in which an edge comes twice."""
+    """Sum over the sets of each pattern: over all combinations, less those in which an edge is repeated."""
     cubes = float(e.cubes.sum())
     double_bend = float(e.squares @ e.rows) - cubes
     return EdgePatterns(
@@ -194,20 +194,20 @@ def _shapes(e: _Entries, triangles: float) -> EdgePatterns:
 
 
 def _trace_cube(matrix: npt.NDArray[np.floating], rows: npt.NDArray[np.intp]) -> float:
-    """Trace of the cube of some rows and columns of a symmetric matrix."""
+    """Return the trace of the cube of a symmetric matrix restricted to some rows and columns."""
     chosen = matrix if len(rows) == len(matrix) else matrix[np.ix_(rows, rows)]
     return float(np.vdot((chosen @ chosen).astype(np.float64), chosen))
 
 
 Distance = Literal["cosine", "euclidean", "correlation"]
 RowNumbers = npt.NDArray[np.intp]
-#: Levels that dissimilarities are told apart in when they are ranked, by the bytes of a number of the points: about what their
-#: products resolve, so that equal ones stay ties.
+#: Number of levels to which dissimilarities are quantised for ranking, by the bytes of a value of the points: about the
+#: resolution of their products, so that equal ones stay ties.
 _LEVELS = {4: 2.0**21, 8: 2.0**31}
 
 
 def draw_groups(n: int, pairs: int | None, seed: int) -> list[RowNumbers]:
-    """Deal n items to groups that hold at least so many pairs together; one group of all in order where None or all are."""
+    """Split n items at random into groups with at least `pairs` pairs in total; one group of all items if None or not fewer."""
     size = n if pairs is None else min(n, 1 + ceil(2 * pairs / n))
     count = max(1, n // size)
     if count == 1:
@@ -218,22 +218,22 @@ def draw_groups(n: int, pairs: int | None, seed: int) -> list[RowNumbers]:
 def find_points(
     x: Float32Array, distance: Distance, mean: Float64Array | None = None, rows: int | None = None
 ) -> FloatArray | None:
-    """Turn rows into points whose angles or distances are the dissimilarities: see `pairwise.Entry`.
+    """Convert rows to points whose angles or distances are the dissimilarities: see `matrices.Entry`.
 
-    cosine: rows scaled to length 1; correlation: after their own mean is taken off; euclidean: rows less the mean row.
+    cosine: rows scaled to length 1; correlation: the same after subtracting each row's mean; euclidean: rows less the mean row.
 
     Parameters
     ----------
     x : array of shape (n, d), float32
     distance : "cosine", "euclidean" or "correlation"
     mean : array of shape (d,), float64, optional
-        The mean row, where x are some rows of a layer.
+        The mean row, if x is some rows of a layer.
     rows : int, optional
-        The rows of the layer, where x are some of them.
+        Number of rows of the layer, if x is some of them.
 
     Returns
     -------
-    array of shape (n, d), float32, or float64 where the work is small; None where a row has no direction
+    array of shape (n, d), float32, or float64 if the work is small; None if a row has no direction
     """
     n, d = x.shape
     out = np.empty((n, d), points_dtype(rows or n, d))
@@ -248,7 +248,7 @@ def find_points(
         if distance == "correlation":
             block -= block.mean(axis=1, keepdims=True)
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-        # Taking off the mean leaves its rounding of a row of equal values.
+        # Subtracting the mean of a row of equal values leaves only rounding.
         if (lengths <= 1e-12 * size).any():
             return None
         out[start : start + step] = block / lengths[:, None]
@@ -256,20 +256,20 @@ def find_points(
 
 
 def points_dtype(n: int, d: int) -> Dtype:
-    """Float64 where all pairs of a layer of that shape are little work."""
+    """Return float64 if all pairs of a layer of this shape take little work, else float32."""
     return working_dtype(0.5 * n * n * d)
 
 
 def fill_pairs(
     matrix: PairMatrix, groups: list[RowNumbers], out: list[FloatArray], *, ranked: bool
 ) -> list[StoredMatrix]:
-    """Make each group's matrix of dissimilarities, or of their ranks over all groups' pairs, with a mean of 0 over pairs.
+    """Compute each group's matrix of dissimilarities, or of their ranks over all groups' pairs, with mean 0 over pairs.
 
     Ties share their mean rank. O(n g d) time for groups of g.
 
     Parameters
     ----------
-    out : one array of shape (g, g) for each group, which is written to and kept
+    out : one array of shape (g, g) for each group, which receives the result
     """
     plain = replace(matrix, shift=0.0) if ranked else matrix
     for ids, entries in zip(groups, out, strict=True):
@@ -280,23 +280,23 @@ def fill_pairs(
 def take_pairs(
     rows: Rows, points: Callable[[Float32Array], PairMatrix], groups: list[RowNumbers], out: list[FloatArray]
 ) -> None:
-    """Write each group's dissimilarities, of rows that are read a few groups at a time.
+    """Write each group's dissimilarities, reading the rows of a few groups at a time.
 
     Parameters
     ----------
-    points : makes the matrix of some rows
+    points : function from some rows to their matrix
     """
     most = max(1, block_rows(rows.dim) // len(groups[0]))
     for start in range(0, len(groups), most):
         some = groups[start : start + most]
         matrix = points(rows.take(np.concatenate(some)))
         edges = np.cumsum([0, *(len(ids) for ids in some)])
-        for place, (first, last) in enumerate(pairwise(edges.tolist())):
-            matrix.take(np.arange(first, last)).store(out[start + place])
+        for index, (first, last) in enumerate(pairwise(edges.tolist())):
+            matrix.take(np.arange(first, last)).store(out[start + index])
 
 
 def centre_pairs(out: list[FloatArray], shift: float, dtype: Dtype, *, ranked: bool) -> list[StoredMatrix]:
-    """Rank dissimilarities over all groups where asked, and take off their mean, in place."""
+    """Centre dissimilarities over all groups in place, after ranking them if `ranked`."""
     packed = _pack(out)
     noise = 0.0 if ranked else len(packed) * rounding_square(2, shift, dtype)
     centred = rank(packed, dtype.itemsize) if ranked else packed - packed.mean(dtype=np.float64)
@@ -305,9 +305,9 @@ def centre_pairs(out: list[FloatArray], shift: float, dtype: Dtype, *, ranked: b
 
 
 def rank(values: FloatArray, item_bytes: int = 8) -> Float32Array:
-    """Centred ranks of m values that are not below 0, ties sharing their mean; exact in float32 up to m = 2^24.
+    """Return the centred ranks of m non-negative values, ties sharing their mean; exact in float32 up to m = 2^24.
 
-    Values closer than 2^-31 of the largest are ties (2^-21 where they came from numbers of 4 bytes).
+    Values closer than 2^-31 of the largest are ties (2^-21 if computed from values of 4 bytes).
 
     Examples
     --------
@@ -361,20 +361,20 @@ def rsa(product: float, square_a: float, square_b: float) -> float:
 
 
 def rsa_without_each(products: Float64Array, rows: Float64Array, pairs: Float64Array) -> Float64Array:
-    """Correlation with each item left out in turn, and with it all its pairs; ranks are kept as they are.
+    """Compute the correlation with each item and all its pairs left out in turn; ranks are not recomputed.
 
     Parameters
     ----------
     products : array of shape (3, n), float64
-        Row sums of a b, a a and b b; their totals are the sums over all pairs, twice.
+        Row sums of a b, a a and b b; their totals are twice the sums over all pairs.
     rows : array of shape (2, n), float64
         Row sums of a and b.
     pairs : array of shape (n,), float64
-        The number of pairs that each item is in.
+        Number of pairs that contain each item.
 
     Returns
     -------
-    array of shape (n,), float64, NaN where what is left does not vary
+    array of shape (n,), float64, NaN if the remaining entries are constant
     """
     left = pairs.sum() - 2 * pairs
     of_a, of_b = rows.sum(axis=1, keepdims=True) - 2 * rows

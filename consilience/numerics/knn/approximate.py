@@ -14,9 +14,9 @@ import numpy as np
 
 from consilience.errors import InvalidRequest
 from consilience.limits import POINTS_PER_CENTROID, POINTS_PER_COLUMN, SAMPLE_MIN, TURN_ROUNDS
-from consilience.numerics.knn.graph import SLACK, NeighbourGraph, scale_exponent
+from consilience.numerics.compiled_order import NOBODY, rank_rows
+from consilience.numerics.knn.graph import NeighbourGraph, scale_exponent
 from consilience.numerics.knn.queries import search_queries
-from consilience.numerics.neighbour_overlap import kernels
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray, RowIndex
 from consilience.numerics.rows.parallel import map_rows
 from consilience.numerics.rows.prepared import ArrayRows, Rows, blocks, scaled
@@ -130,6 +130,11 @@ def _threads(count: int) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
+#: Rows, the places of those that ask, and the places of the candidates of each.
+_AtHand = tuple[Float32Array, IdArray, IdArray]
+
+#: Candidates beyond those kept, so that there are some among equal ones.
+SLACK = 8
 #: Values of the candidates' rows that are gathered in one step: 128 MB.
 GATHERED_VALUES = 1 << 25
 #: Rows that are searched in one step, at most; ids of their candidates.
@@ -176,31 +181,38 @@ class _Gallery:
         """
         owner = (lambda rows: rows) if self.groups is None else self.groups.__getitem__
         missing = (candidates < 0) | (owner(candidates) == owner(queries)[:, None])
-        ids = np.where(missing, queries[:, None], candidates).astype(np.int32)
-        similarities = self._similarities(queries.astype(np.int32), ids)
-        similarities[missing] = -np.inf
-        ids[missing] = -1
-        order = np.lexsort((ids, -similarities), axis=1)[:, :k]
-        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+        names = np.where(missing, NOBODY, candidates).astype(np.int32)
+        ids, similarities = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
+        for part in self._steps(names):
+            rows, left, places = self._at_hand(queries[part].astype(np.int32), names[part])
 
-    def _similarities(self, queries: IdArray, ids: IdArray) -> Float32Array:
+            def rank(span: slice, args: _AtHand = (rows, left, places), first: int = part.start) -> None:
+                x, asking, near = args
+                whole = slice(first + span.start, first + span.stop)
+                rank_rows(x, asking[span], near[span], names[whole], ids[whole], similarities[whole])
+
+            map_rows(rank, len(left), places.shape[1] * rows.shape[1])
+        return ids, similarities
+
+    def _steps(self, names: IdArray) -> list[slice]:
+        """Spans of rows whose candidates are at hand together."""
+        m = len(names)
+        step = m if isinstance(self.rows, ArrayRows) else max(1, GATHERED_VALUES // (names.shape[1] * self.rows.dim))
+        return [slice(start, min(start + step, m)) for start in range(0, m, step)]
+
+    def _at_hand(self, queries: IdArray, names: IdArray) -> _AtHand:
+        """Rows, and where among them those are that ask and their candidates; anywhere for none."""
+        asked = np.maximum(np.column_stack([queries, names]), 0)
         if isinstance(self.rows, ArrayRows):
-            return _products(self.rows.array, queries, ids)
-        found = np.empty(ids.shape, np.float32)
-        step = max(1, GATHERED_VALUES // (ids.shape[1] * self.rows.dim))
-        for start in range(0, len(ids), step):
-            part = slice(start, start + step)
-            asked = np.column_stack([queries[part], ids[part]])
-            wanted, where = np.unique(asked, return_inverse=True)
-            place: IdArray = where.reshape(asked.shape).astype(np.int32)
-            left, right = np.ascontiguousarray(place[:, 0]), np.ascontiguousarray(place[:, 1:])
-            found[part] = _products(self.rows.take(wanted), left, right)
-        return found
+            return self.rows.array, queries, np.ascontiguousarray(asked[:, 1:])
+        wanted, where = np.unique(asked, return_inverse=True)
+        places: IdArray = where.reshape(asked.shape).astype(np.int32)
+        return self.rows.take(wanted), np.ascontiguousarray(places[:, 0]), np.ascontiguousarray(places[:, 1:])
 
     def search(self, queries: RowIndex, k: int) -> tuple[IdArray, Float32Array]:
         """The exact neighbours of some rows."""
         found = search_queries(queries.astype(np.int32), self.rows, k, groups=self.groups)
-        return self.rank(queries, found.ids[0], k)
+        return found.ids[0], found.similarities[0]
 
 
 def build_approximate(
@@ -304,10 +316,3 @@ def _draw(n: int, search: Search) -> RowIndex:
         return np.arange(n)
     rng = np.random.default_rng([search.seed, 1])
     return np.sort(rng.choice(n, search.recall_queries, replace=False))
-
-
-def _products(rows: Float32Array, left: IdArray, right: IdArray) -> Float32Array:
-    def fill(part: slice) -> Float32Array:
-        return kernels.inner_products(rows, left[part], right[part])
-
-    return np.concatenate(map_rows(fill, len(left), right.shape[1] * rows.shape[1]))

@@ -34,7 +34,7 @@ def build_graph(
 ) -> NeighbourGraph:
     """Build the exact graph of the rows of x; the first parameters are those of `neighbours.build_exact`.
 
-    All builders, on any device, find the same neighbours, but for similarities that differ by no more than float32's rounding.
+    All builders, on any device, find the same neighbours in the same order; similarities may differ by float32's rounding.
     What the graph says of its builder and device tells which they were.
 
     Parameters

@@ -1,7 +1,7 @@
 """Neighbour graphs: the k most similar other rows of each row.
 
 Similarity is the inner product, which is the cosine for rows of length 1. The row itself is removed by its id (never as
-"column 0", which duplicates would break); larger similarity comes first, and of equal ones the smaller id.
+"column 0", which duplicates would break); `compiled_order` says which neighbour comes first.
 """
 
 import io
@@ -13,10 +13,13 @@ from typing import Self
 import faiss
 import numpy as np
 
+from consilience.numerics.bounds import measure_lengths
+from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, make_keys
+from consilience.numerics.neighbour_overlap.kernels import CountArray
 from consilience.numerics.rows.arrays import Float32Array, IdArray
+from consilience.numerics.rows.prepared import ArrayRows
+from consilience.numerics.settling import Rounded, Settled, count_candidates, search_others, settle
 
-#: Neighbours searched beyond those kept, so that ties at the end of a list can be broken by id.
-SLACK = 8
 #: Values up to 2 to this power, or no smaller than 2 to minus it, are multiplied and summed in float32 as they are.
 EXPONENT_MAX = 32
 
@@ -36,8 +39,8 @@ class NeighbourGraph:
     Attributes
     ----------
     ids : array of shape (n, k_max), int32
-    similarities : array of shape (n, k_max), float32, descending in each row; of the rows as they were searched, which are
-        scaled down or up where their products would leave float32's range
+    similarities : array of shape (n, k_max), float32, descending in each row but for float32's rounding; of the rows as they
+        were searched, which are scaled down or up where their products would leave float32's range
     builder : str
         How it was made: "faiss_flat", "symmetric", "verified_bf16" and "verified_f32" are exact, anything else is an
         index-factory string.
@@ -84,7 +87,7 @@ class NeighbourGraph:
 def build_exact(
     x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
 ) -> NeighbourGraph:
-    """Build the exact graph of the rows of x by a flat FAISS search.
+    """Build the exact graph of the rows of x, from candidates of a flat FAISS search.
 
     Parameters
     ----------
@@ -101,23 +104,25 @@ def build_exact(
     NeighbourGraph, O(n^2 d) time, O(n (k_max + d)) memory
     """
     n = len(x)
-    if exponent := find_exponent(x):
+    x, exponent = np.ascontiguousarray(x), find_exponent(x)
+    if exponent:
         x = np.ldexp(x, exponent)
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     excluded = 1 if groups is None else int(np.bincount(groups).max())
-    width = min(n, k_max + excluded + SLACK)
-    ids, similarities = np.empty((n, k_max), np.int32), np.empty((n, k_max), np.float32)
+    kept, rounded = count_candidates(k_max, n), Rounded.plain(x, measure_lengths(x))
+    whole, certified = Settled.empty(n, k_max), np.empty(n, np.bool_)
     step = max(MIN_BLOCK_ROWS, int(BLOCK_STEPS / x.size))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        found, labels = faiss.knn(x[rows], x, width, metric=faiss.METRIC_INNER_PRODUCT)
-        best, near = _sorted_others(found, labels.astype(np.int32), owner, rows, excluded)
-        if width < n:
-            _settle_ties(x, owner, start, best, near)
-        ids[rows], similarities[rows] = best[:, :k_max], near[:, :k_max]
+        asking = np.arange(rows.start, rows.stop, dtype=np.int32)
+        near, ids = faiss.knn(x[rows], x, min(n, kept + excluded), metric=faiss.METRIC_INNER_PRODUCT)
+        keys, counts = _others(near, ids.astype(np.int32), owner, asking, kept)
+        found, certified[rows] = settle(x, asking, keys, counts, rounded=rounded, k=k_max)
+        whole.ids[rows], whole.similarities[rows] = found.ids, found.similarities
         if report is not None:
             report(rows.stop)
-    return NeighbourGraph(ids, similarities, "faiss_flat")
+    search_others(ArrayRows(x), groups, whole, certified)
+    return NeighbourGraph(whole.ids, whole.similarities, "faiss_flat")
 
 
 def find_exponent(x: Float32Array) -> int:
@@ -134,32 +139,13 @@ def scale_exponent(largest: float) -> int:
     return 0 if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else -exponent
 
 
-def _sorted_others(
-    similarities: Float32Array, ids: IdArray, owner: IdArray, rows: slice, excluded: int
-) -> tuple[IdArray, Float32Array]:
-    """Drop the ids of each row's own group, and as many of the last ones as make every row lose the same number; sort."""
-    count, width = ids.shape
-    own = owner[ids] == owner[rows, None]
-    last_first = np.cumsum(~own[:, ::-1], axis=1)[:, ::-1]
-    drop = own | (last_first <= excluded - own.sum(axis=1, keepdims=True))
-    others = ids[~drop].reshape(count, width - excluded)
-    near = similarities[~drop].reshape(count, width - excluded)
-    order = np.lexsort((others, -near), axis=1)
-    return np.take_along_axis(others, order, axis=1), np.take_along_axis(near, order, axis=1)
-
-
-def _settle_ties(x: Float32Array, owner: IdArray, start: int, ids: IdArray, similarities: Float32Array) -> None:
-    """Search anew, in place, the rows whose ties at rank k_max run on past the end of what was found."""
-    for i in np.flatnonzero(similarities[:, -SLACK - 1] == similarities[:, -1]):
-        row = x @ x[start + i]
-        row[owner == owner[start + i]] = -np.inf
-        best = _best(row, ids.shape[1])
-        ids[i], similarities[i] = best, row[best]
-
-
-def _best(row: Float32Array, count: int) -> IdArray:
-    """Ids of the largest values, largest first, of equal ones the smaller id first; only they are sorted."""
-    least = np.partition(row, -count)[-count]
-    above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
-    found = np.concatenate([above, equal[: count - len(above)]]).astype(np.int32)
-    return found[np.lexsort((found, -row[found]))]
+def _others(
+    similarities: Float32Array, ids: IdArray, owner: IdArray, asking: IdArray, kept: int
+) -> tuple[KeyArray, CountArray]:
+    """Keys of what was found but each row's own group, at most `kept`, best first; and how many they are."""
+    own, keys = owner[ids] == owner[asking, None], np.empty(ids.shape, np.uint64)
+    make_keys(similarities, ids, np.full(len(ids), ids.shape[1]), keys, 0, len(ids))
+    keys[own] = NO_KEY
+    keys.sort(axis=1)
+    counts: CountArray = np.minimum((~own).sum(axis=1), kept)
+    return keys[:, :kept], counts

@@ -5,12 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, isqrt
 
-import numpy as np
-
 from consilience.limits import PART_STEPS, STRIPES_MAX
 from consilience.numerics.knn.build import ExactBuilder, build_graph, choose_builder
 from consilience.numerics.knn.graph import NeighbourGraph
-from consilience.numerics.knn.queries import search_queries
 from consilience.numerics.knn.symmetric import (
     Pair,
     PartialGraph,
@@ -23,6 +20,7 @@ from consilience.numerics.knn.symmetric import (
 from consilience.numerics.rows.arrays import IdArray
 from consilience.numerics.rows.parallel import Parts
 from consilience.numerics.rows.prepared import PreparedRows, scaled
+from consilience.numerics.settling import search_others
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,8 @@ def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] 
 
 
 def _build_symmetric(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
-    n = task.rows.n
-    split = [
-        TilePart(scaled(task.rows, task.exponent), pairs, task.k_max, task.groups)
-        for pairs in split_pairs(n, task.rows.dim)
-    ]
+    n, rows = task.rows.n, scaled(task.rows, task.exponent)
+    split = [TilePart(rows, pairs, task.k_max, task.groups) for pairs in split_pairs(n, task.rows.dim)]
     done, total = 0, sum(len(part.pairs) for part in split)
 
     def found() -> Iterator[PartialGraph]:
@@ -76,28 +71,27 @@ def _build_symmetric(task: GraphTask, parts: Parts, report: Callable[[int], None
             if report is not None:
                 report(n * done // total)
 
-    return merge(found(), n, task.k_max)
+    return merge(found(), rows, task.k_max, task.groups, parts)
 
 
 def _build_certified(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
-    from consilience.numerics.knn.accelerated.bfloat16 import SINGLE_MAX  # noqa: PLC0415 - its kernels are for it alone
+    from consilience.numerics.knn.accelerated.bfloat16 import BUILDER, SINGLE_MAX  # noqa: PLC0415 - it loads torch
     from consilience.numerics.knn.accelerated.bfloat16_parts import search_certified  # noqa: PLC0415 - the same
 
     rows, n = scaled(task.rows, task.exponent), task.rows.n
     split = split_pairs(n, rows.dim)
-    graph, certified = search_certified(
+    found, certified = search_certified(
         rows, task.k_max, task.groups, split=split, parts=parts, report=report or (lambda _: None)
     )
-    left = np.flatnonzero(~certified).astype(np.int32)
-    if len(left) > SINGLE_MAX * n:
+    left = ~certified
+    if left.mean() > SINGLE_MAX:
         whole = _build_symmetric(task, parts, None)
-        graph.ids[left], graph.similarities[left] = whole.ids[left], whole.similarities[left]
-    elif len(left):
-        found = search_queries(left, rows, task.k_max, groups=task.groups, parts=parts)
-        graph.ids[left], graph.similarities[left] = found.ids[0], found.similarities[0]
+        found.ids[left], found.similarities[left] = whole.ids[left], whole.similarities[left]
+    else:
+        search_others(rows, task.groups, found, certified, parts)
     if report is not None:
         report(n)
-    return replace(graph, certified=float(certified.mean()))
+    return NeighbourGraph(found.ids, found.similarities, BUILDER, certified=float(certified.mean()))
 
 
 def split_pairs(n: int, dim: int) -> list[list[Pair]]:

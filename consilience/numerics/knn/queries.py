@@ -8,75 +8,111 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Self
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, key_value, make_key, read_keys
-from consilience.numerics.rows.arrays import Float32Array, IdArray
+from consilience.numerics.bounds import bound_errors, measure_lengths
+from consilience.numerics.compiled_order import NOBODY, merge_best, multiply, sort_best
+from consilience.numerics.knn.tile_kernels import KeyArray, key_item, key_value, make_key, partition
+from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import HERE, Parts, block_rows, map_rows, read_ahead
 from consilience.numerics.rows.prepared import Rows
 
 _TILE = nb.types.Array(nb.float32, 2, "C", readonly=True)
 _ITEMS = nb.types.Array(nb.int32, 1, "C", readonly=True)
+_ERRORS = nb.types.Array(nb.float64, 1, "C", readonly=True)
 #: Columns looked at in one go: most hold nothing that is good enough.
 _CHUNK = 64
+#: Candidates beyond k that are collected before the limit is raised.
+_ROOM_MIN, _ROOM_MAX = 16, 1024
+
+
+@nb.njit(nogil=True)
+def _keep_reaching(keys: KeyArray, count: int, limit: np.float32) -> int:
+    """Drop the candidates that do not reach a limit; how many are left."""
+    left = 0
+    for t in range(count):
+        if key_value(keys[0, t]) >= limit:
+            keys[0, left] = keys[0, t]
+            left += 1
+    return left
 
 
 @nb.njit(
-    nb.void(_TILE, nb.int64, nb.int64, _ITEMS, _ITEMS, _ITEMS, nb.uint64[:, :], nb.int64[:], nb.uint64[:], nb.int64),
+    nb.void(
+        *(_TILE, nb.int64, nb.int64, _TILE, _TILE, _ITEMS, _ITEMS, _ITEMS, _ERRORS),
+        *(nb.int32[:, :], nb.float64[:, :]),
+    ),
     cache=True,
     nogil=True,
 )
-def keep_best(  # noqa: PLR0917 - nested loops are what a kernel is, and compiled code takes no keywords
+def keep_best(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and compiled code takes no keywords
     tile: Float32Array,
     start: int,
     stop: int,
-    ids: IdArray,
+    asking: Float32Array,
+    rows: Float32Array,
+    items: IdArray,
     groups: IdArray,
     own: IdArray,
-    keys: KeyArray,
-    counts: npt.NDArray[np.int64],
-    floors: KeyArray,
-    k: int,
+    errors: Float64Array,
+    ids: IdArray,
+    similarities: Float64Array,
 ) -> None:
-    """Add the columns start to stop of a tile of similarities to the best of each row, in place.
+    """Add the columns start to stop of a tile of products to the best of each row, in place.
 
     Parameters
     ----------
     tile : array of shape (q, b)
-    ids, groups : arrays of shape (b,), the number and the group of each column's row
-    own : array of shape (q,), the group of each row: its columns are left out
-    keys : array of shape (q, w), w > k; the first `counts` of each row are candidates, among them its best k so far
-    counts : array of shape (q,)
-    floors : array of shape (q,), the worst of the best k so far, NO_KEY before there are k
+    asking, rows : arrays of shape (q, d) and (b, d), whose products it holds
+    items, groups : arrays of shape (b,), the id and the group of each column's row
+    own : array of shape (q,), the group of each row that asks: its columns are left out
+    errors : array of shape (q,), how far a row's products can be off
+    ids, similarities : arrays of shape (q, k), the best of each row so far, best first; id -1 and minus infinity for none
     """
-    width = keys.shape[1]
+    k = ids.shape[1]
+    first_room = k + min(max(k, _ROOM_MIN), _ROOM_MAX)
+    keys = np.empty((1, stop - start), np.uint64)
+    found, names = np.empty(k + stop - start), np.empty(k + stop - start, np.int32)
+    order, spare = np.empty(k + stop - start, np.int32), np.empty(k + stop - start, np.int32)
     for i in range(tile.shape[0]):
-        floor, count, mine = floors[i], counts[i], own[i]
-        least = np.float32(-np.inf) if floor == NO_KEY else key_value(floor)
+        limit, count, room, mine = np.float32(similarities[i, k - 1] - errors[i]), 0, first_room, own[i]
         for first in range(start, stop, _CHUNK):
             last = min(first + _CHUNK, stop)
             chunk, hits = tile[i, first:last], np.int32(0)
             for c in range(len(chunk)):  # in this form the compiler looks at many columns at once
-                hits |= np.int32(chunk[c] >= least)
+                hits |= np.int32(chunk[c] >= limit)
             if hits == 0:
                 continue
             for c in range(first, last):
-                if tile[i, c] < least or groups[c] == mine:
+                if tile[i, c] < limit or groups[c] == mine:
                     continue
-                key = make_key(tile[i, c], ids[c])
-                if key > floor:
-                    continue
-                keys[i, count] = key
+                keys[0, count] = make_key(tile[i, c], c)
                 count += 1
-                if count == width:
-                    keys[i, :] = np.sort(keys[i])
-                    count = k
-                    floor = keys[i, k - 1]
-                    least = key_value(floor)
-        floors[i], counts[i] = floor, count
+                if count == room:
+                    # The k best of them are no worse than this, so that whatever is better reaches the limit.
+                    partition(keys, 0, count, k)
+                    limit = max(limit, np.float32(key_value(keys[0, k - 1]) - 2 * errors[i]))
+                    count = _keep_reaching(keys, count, limit)
+                    room = max(first_room, 2 * count)
+        if count > k:
+            partition(keys, 0, count, k)
+            limit = max(limit, np.float32(key_value(keys[0, k - 1]) - 2 * errors[i]))
+            count = _keep_reaching(keys, count, limit)
+        if count == 0:
+            continue
+        for t in range(k):
+            found[t], names[t] = similarities[i, t], ids[i, t]
+        for t in range(count):
+            column = key_item(keys[0, t])
+            found[k + t], names[k + t] = multiply(asking, i, rows, column), items[column]
+        order[: k + count] = np.arange(k + count)
+        sort_best(order, 0, k + count, found, names, spare)
+        for t in range(k):
+            similarities[i, t], ids[i, t] = found[order[t]], names[order[t]]
 
 
 #: Which gallery each row is first in: 0 the smallest.
@@ -90,10 +126,9 @@ PART_VALUES = 1 << 23
 PART_STEPS = 1e11
 #: Blocks of the gallery in one part, at least.
 PART_BLOCKS = 4
-#: Candidates collected for each query beyond the k that are kept.
-SLACK_MIN, SLACK_MAX = 16, 1024
+
 #: The group that no row is in.
-NOBODY = -1
+NO_GROUP = -1
 
 
 @dataclass(frozen=True)
@@ -103,13 +138,38 @@ class Found:
     Attributes
     ----------
     ids : array of shape (S, m, k), int32
-        Row numbers, without the query's own; of equal similarities the smaller id first; -1 where a list ran out.
+        Row numbers, without the query's own, in the order of `compiled_order`; -1 where a list ran out.
     similarities : array of shape (S, m, k), float32
         Of the rows as they were searched; 0 where a list ran out.
     """
 
     ids: IdArray
     similarities: Float32Array
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What m queries have found so far in each of S rings, best first.
+
+    Attributes
+    ----------
+    ids : array of shape (S, m, k), int32; -1 where fewer have been found
+    similarities : array of shape (S, m, k), float64; minus infinity there
+    """
+
+    ids: IdArray
+    similarities: Float64Array
+
+    @classmethod
+    def none(cls, rings: int, m: int, k: int) -> Self:
+        """Nothing has been found."""
+        return cls(np.full((rings, m, k), NOBODY, np.int32), np.full((rings, m, k), -np.inf))
+
+    def rounded(self) -> Found:
+        """Give the end of the search."""
+        similarities = self.similarities.astype(np.float32)
+        similarities[self.ids == NOBODY] = 0
+        return Found(self.ids, similarities)
 
 
 @dataclass(frozen=True)
@@ -175,11 +235,11 @@ def search_queries(
     count = 1 if rings is None else int(rings.max()) + 1
     own = None if groups is None else groups[queries]
     places, split = _split(queries, gallery, k, own, groups, rings, count)
-    best = np.full((count, len(queries), k), NO_KEY)
+    best = Nearest.none(count, len(queries), k)
     _run(best, places, split, parts, report)
     for inner, outer in pairwise(range(count)):
-        best[outer] = _best_of(best[inner], best[outer], k)
-    return _decode(best)
+        merge_best(best.ids[outer], best.similarities[outer], best.ids[inner], best.similarities[inner])
+    return best.rounded()
 
 
 def search_vectors(
@@ -205,19 +265,21 @@ def search_vectors(
     -------
     Found, for one gallery
     """
-    excluded = np.full(len(vectors), NOBODY, np.int32) if own is None else own
+    excluded = np.full(len(vectors), NO_GROUP, np.int32) if own is None else own
     places, split = _split(excluded, gallery, k, excluded, groups, None, 1, vectors)
-    best = np.full((1, len(vectors), k), NO_KEY)
+    best = Nearest.none(1, len(vectors), k)
     _run(best, places, split, parts, report)
-    return _decode(best)
+    return best.rounded()
 
 
 def _run(
-    best: KeyArray, places: Sequence[slice], split: Sequence[Part], parts: Parts, report: Callable[[int], None] | None
+    best: Nearest, places: Sequence[slice], split: Sequence[Part], parts: Parts, report: Callable[[int], None] | None
 ) -> None:
     """Search every part, and keep the best of each query in place."""
-    for done, (place, keys) in enumerate(zip(places, parts.map(search_part, split), strict=True), 1):
-        best[:, place] = _best_of(best[:, place], keys, best.shape[2])
+    for done, (place, found) in enumerate(zip(places, parts.map(search_part, split), strict=True), 1):
+        for ring in range(len(best.ids)):
+            kept = (best.ids[ring, place], best.similarities[ring, place])
+            merge_best(*kept, found.ids[ring], found.similarities[ring])
         if report is not None:
             report(split[0].gallery.n * done // len(split))
 
@@ -233,7 +295,7 @@ def _split(  # noqa: PLR0917 - what every part is told
     vectors: Float32Array | None = None,
 ) -> tuple[list[slice], list[Part]]:
     """Cut queries and gallery into parts by their sizes alone; say which queries each part is about."""
-    held = min(len(queries), max(1, PART_VALUES // max(gallery.dim, count * _width(k))))
+    held = min(len(queries), max(1, PART_VALUES // max(gallery.dim, 2 * count * k)))
     block = block_rows(gallery.dim)
     length = block * max(PART_BLOCKS, int(PART_STEPS / (held * gallery.dim * block)))
     places, split = [], []
@@ -259,26 +321,21 @@ def _split(  # noqa: PLR0917 - what every part is told
     return places, split
 
 
-def _width(k: int) -> int:
-    """Candidates collected for each query before they are cut to the best k."""
-    return k + min(max(k, SLACK_MIN), SLACK_MAX)
-
-
-def search_part(part: Part) -> KeyArray:
-    """Find the keys of the best k of a part, per ring and query: shape (rings, queries, k), best first, NO_KEY for none."""
+def search_part(part: Part) -> Nearest:
+    """Find the best k rows of a part, per ring and query."""
     asking = _take_sorted(part.gallery, part.queries) if part.vectors is None else part.vectors
-    own = part.queries if part.own is None else part.own
-    shape = (part.ring_count, len(asking))
-    keys, counts = np.full((*shape, _width(part.k)), NO_KEY), np.zeros(shape, np.int64)
-    floors = np.full(shape, NO_KEY)
+    own, lengths = part.queries if part.own is None else part.own, measure_lengths(asking)
+    found = Nearest.none(part.ring_count, len(asking), part.k)
     tile = np.empty(TILE_QUERIES * min(block_rows(part.gallery.dim), part.stop - part.start), np.float32)
     for _, block in read_ahead(partial(_read, part), slice(part.start, part.stop), block_rows(part.gallery.dim)):
+        errors = bound_errors(lengths, measure_lengths(block.rows), part.gallery.dim)
         for first in range(0, len(asking), TILE_QUERIES):
             rows = slice(first, min(first + TILE_QUERIES, len(asking)))
             shape = (rows.stop - rows.start, len(block.ids))
             products = np.matmul(asking[rows], block.rows.T, out=tile[: shape[0] * shape[1]].reshape(shape))
-            _keep(products, block, own[rows], keys[:, rows], counts[:, rows], floors[:, rows], part.k)
-    return _first(keys, counts, part.k)
+            best = (found.ids[:, rows], found.similarities[:, rows])
+            _keep(products, block, asking[rows], own[rows], errors[rows], *best)
+    return found
 
 
 @dataclass(frozen=True)
@@ -315,41 +372,18 @@ def _take_sorted(gallery: Rows, ids: IdArray) -> Float32Array:
 def _keep(  # noqa: PLR0917 - what a kernel is told
     products: Float32Array,
     block: _Block,
+    asking: Float32Array,
     own: IdArray,
-    keys: KeyArray,
-    counts: npt.NDArray[np.int64],
-    floors: KeyArray,
-    k: int,
+    errors: Float64Array,
+    ids: IdArray,
+    similarities: Float64Array,
 ) -> None:
     """Put a tile's best similarities beside the best so far, ring by ring, on several threads."""
 
     def keep(rows: slice) -> None:
         for ring, (start, stop) in enumerate(pairwise(block.edges)):
             if start < stop:
-                kept = (keys[ring, rows], counts[ring, rows], floors[ring, rows])
-                keep_best(products[rows], start, stop, block.ids, block.groups, own[rows], *kept, k)
+                asked = (asking[rows], block.rows, block.ids, block.groups, own[rows], errors[rows])
+                keep_best(products[rows], start, stop, *asked, ids[ring, rows], similarities[ring, rows])
 
     map_rows(keep, len(products), products.shape[1])
-
-
-def _first(keys: KeyArray, counts: npt.NDArray[np.int64], k: int) -> KeyArray:
-    """Sort the candidates of each row and cut them to k, best first."""
-    keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = NO_KEY
-    keys.sort(axis=2)
-    return np.ascontiguousarray(keys[:, :, :k])
-
-
-def _best_of(one: KeyArray, other: KeyArray, k: int) -> KeyArray:
-    """The best k of two sets of keys, best first: whichever of them came first."""
-    both = np.concatenate([one, other], axis=-1)
-    both.sort(axis=-1)
-    return both[..., :k]
-
-
-def _decode(keys: KeyArray) -> Found:
-    """Ids and similarities of keys."""
-    ids, similarities = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
-    for gallery in range(len(keys)):
-        read_keys(keys[gallery], 0, keys.shape[1], ids[gallery], similarities[gallery])
-    similarities[keys == NO_KEY] = 0
-    return Found(ids, similarities)

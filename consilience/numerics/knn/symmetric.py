@@ -1,7 +1,7 @@
 """Exact neighbour graphs from half of the similarity matrix: each tile of it serves its rows and its columns.
 
-A graph can be searched in parts, each a set of tiles, here or elsewhere. What the parts find is merged to the same bits
-however they were cut, because the tiles depend on the number of rows alone and the best of a row on no order.
+A graph can be searched in parts, each a set of tiles, here or elsewhere. Tiles propose candidates; what the parts find is
+settled to the same neighbours however they were cut, and whatever multiplied (see `settling`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +17,14 @@ from typing import Self, cast
 import numpy as np
 
 from consilience.limits import TILE_ROWS
+from consilience.numerics.bounds import measure_lengths
 from consilience.numerics.knn.accelerated.lanes import LANES
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
-from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, cut, read_keys, select
-from consilience.numerics.rows.arrays import AnyArray, Float32Array, IdArray
-from consilience.numerics.rows.parallel import count_threads, map_rows, serial_products
-from consilience.numerics.rows.prepared import ArrayRows, Rows, scaled
+from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, cut, select
+from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Array, IdArray
+from consilience.numerics.rows.parallel import HERE, Parts, count_threads, map_rows, serial_products
+from consilience.numerics.rows.prepared import ArrayRows, Rows
+from consilience.numerics.settling import Rounded, count_candidates, search_others, settle, settle_by_blocks
 
 #: Numbers of the row block and the column block of a tile, the first not above the second.
 Pair = tuple[int, int]
@@ -250,12 +252,14 @@ class PartialGraph:
     ----------
     items : array of shape (m,), int32, ascending
         The rows' ids.
-    keys : array of shape (m, k), uint64
+    keys : array of shape (m, kept), uint64
         Similarities and ids (see `compiled_keys`), best first; `NO_KEY` where a row has found fewer.
+    lengths : array of shape (m,), the rows' lengths where they are not known already
     """
 
     items: IdArray
     keys: KeyArray
+    lengths: Float64Array | None = None
 
 
 def build_symmetric(
@@ -267,28 +271,47 @@ def build_symmetric(
     -------
     NeighbourGraph, n^2 d multiply-adds and half of a flat search's time, O(n (k_max + d)) memory
     """
-    pairs = all_pairs(count_blocks(len(x)))
-    part = TilePart(scaled(ArrayRows(x), find_exponent(x)), pairs, k_max, groups)
-    keys = _search(part, report).best()
+    if exponent := find_exponent(x):
+        x = np.ldexp(x, exponent)
+    part = TilePart(ArrayRows(x), all_pairs(count_blocks(len(x))), k_max, groups)
+    found, lengths = _search(part, report)
+    settled, certified = settle(x, found.items, found.best(), found.counts, rounded=Rounded.plain(x, lengths), k=k_max)
+    search_others(part.rows, groups, settled, certified)
     if report is not None:
         report(len(x))
-    return read_graph(keys, BUILDER)
+    return NeighbourGraph(settled.ids, settled.similarities, BUILDER)
 
 
 def search_part(part: TilePart) -> PartialGraph:
-    """Do the tiles of a part."""
-    found = _search(part, None)
-    return PartialGraph(found.items, np.ascontiguousarray(found.best()))
+    """Do the tiles of a part: the candidates that its rows find in them."""
+    found, lengths = _search(part, None)
+    return PartialGraph(found.items, np.ascontiguousarray(found.best()), lengths)
 
 
-def merge(partials: Iterable[PartialGraph], n: int, k_max: int) -> NeighbourGraph:
+def merge(
+    partials: Iterable[PartialGraph], rows: Rows, k_max: int, groups: IdArray | None = None, parts: Parts = HERE
+) -> NeighbourGraph:
     """Make one graph of parts that hold every tile once, in whatever order they come.
 
-    Each row must have k_max neighbours or more: n - 1, or n less the size of the largest group.
+    Parameters
+    ----------
+    rows, k_max, groups : those of every part; each row must have k_max neighbours or more: n - 1, or n less the size of the
+        largest group
+    parts : where candidates are decided
     """
-    best = np.full((n, k_max), NO_KEY)
-    gather(partials, best)
-    return read_graph(best, BUILDER)
+    n, lengths = rows.n, np.zeros(rows.n)
+    keys = np.full((n, count_candidates(k_max, n)), NO_KEY)
+
+    def told() -> Iterator[PartialGraph]:
+        for found in partials:
+            lengths[found.items] = found.lengths
+            yield found
+
+    gather(told(), keys)
+    rounded = Rounded.plain(np.empty((0, rows.dim), np.float32), lengths)
+    settled, certified = settle_by_blocks(rows, keys, rounded, k_max, parts)
+    search_others(rows, groups, settled, certified, parts)
+    return NeighbourGraph(settled.ids, settled.similarities, BUILDER)
 
 
 def gather(partials: Iterable[PartialGraph], best: KeyArray) -> None:
@@ -303,18 +326,12 @@ def _keep_best(best: KeyArray, found: PartialGraph, part: slice) -> None:
     best[found.items[part]] = both[:, : best.shape[1]]
 
 
-def read_graph(keys: KeyArray, builder: str) -> NeighbourGraph:
-    """The graph whose neighbours are keys, best first."""
-    ids, similarities = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
-    map_rows(lambda part: read_keys(keys, part.start, part.stop, ids, similarities), len(keys), keys.shape[1])
-    return NeighbourGraph(ids, similarities, builder)
-
-
-def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
+def _search(part: TilePart, report: Callable[[int], None] | None) -> tuple[Found, Float64Array]:
+    """Find the candidates of a part's rows; their lengths."""
     n = part.rows.n
     stripes = Stripes.of(part.pairs, n)
     owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
-    found = Found(stripes.items, owner, part.k)
+    found = Found(stripes.items, owner, count_candidates(part.k, n))
     values = [part.rows.read(*span) for span in stripes.spans]
 
     def open_worker() -> Callable[[Pair], None]:
@@ -329,4 +346,4 @@ def _search(part: TilePart, report: Callable[[int], None] | None) -> Found:
         return work
 
     run_pairs(stripes.pairs, open_worker, lambda share: report and report(int(share * n)))
-    return found
+    return found, np.concatenate([measure_lengths(block) for block in values])

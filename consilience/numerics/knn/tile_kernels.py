@@ -16,6 +16,9 @@ KeyArray = npt.NDArray[np.uint64]
 #: Worse than every key.
 NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
+_SINGLES = nb.types.Array(nb.float32, 2, "C", readonly=True)
+_IDS = nb.types.Array(nb.int32, 2, "C", readonly=True)
+_COUNTS = nb.int64[::1]
 _ANY_KEYS = nb.types.Array(nb.uint64, 2, "A", readonly=True)
 _SIGN, _BELOW_SIGN = np.uint32(1 << 31), np.uint32((1 << 31) - 1)
 _WORD = np.uint64(32)
@@ -54,6 +57,20 @@ def read_keys(keys: KeyArray, start: int, stop: int, ids: IdArray, similarities:
             similarities[row, t] = key_value(keys[row, t])
 
 
+@nb.njit(
+    nb.void(_SINGLES, _IDS, _COUNTS, nb.uint64[:, ::1], nb.int64, nb.int64),
+    cache=True,
+    nogil=True,
+)
+def make_keys(  # noqa: PLR0917 - numba takes arguments by position
+    similarities: Float32Array, ids: IdArray, counts: CountArray, keys: KeyArray, start: int, stop: int
+) -> None:
+    """Write the keys of some rows' candidates, `NO_KEY` after them."""
+    for row in range(start, stop):
+        for t in range(keys.shape[1]):
+            keys[row, t] = make_key(similarities[row, t], ids[row, t]) if t < counts[row] else NO_KEY
+
+
 _KEYS = nb.uint64[:, ::1]
 _CONSTANT_IDS = nb.types.Array(nb.int32, 1, "C", readonly=True)
 _CONSTANT_SINGLES = nb.types.Array(nb.float32, 1, "C", readonly=True)
@@ -67,7 +84,7 @@ _ONE = np.uint64(1)
 
 
 @nb.njit(nogil=True)
-def _partition(keys: KeyArray, row: int, count: int, k: int) -> None:
+def partition(keys: KeyArray, row: int, count: int, k: int) -> None:
     """Bring the k smallest of a row's first `count` keys to the front, the largest of them last: Hoare's selection."""
     low, high = 0, count - 1
     while low < high:
@@ -156,7 +173,7 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
                     keys[place, count] = key
                     counts[place] = count + 1
                     if count + 1 == room:
-                        _partition(keys, place, room, k)
+                        partition(keys, place, room, k)
                         floors[place] = keys[place, k - 1]
                         limits[place] = key_value(floors[place])
                         counts[place] = k
@@ -167,7 +184,7 @@ def cut(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> No
     """Bring the best k keys of some rows to the front, in any order; where there are fewer, `NO_KEY` follows them."""
     for row in range(start, stop):
         if counts[row] > k:
-            _partition(keys, row, counts[row], k)
+            partition(keys, row, counts[row], k)
             counts[row] = k
         for t in range(counts[row], k):
             keys[row, t] = NO_KEY

@@ -1,14 +1,15 @@
-"""Compiled loops over neighbour lists, with explicit signatures, kept in numba's cache.
+"""Compiled loops over neighbour lists, with explicit signatures, cached by numba.
 
-The kernels are serial and release the interpreter's lock: a caller runs several at once with threads, which a forked process
-can do. An id of -1 marks a list that ran out (see `lists.Lists.within`): it stands in rows that are left out of every mean, and
-the kernels that read a row's neighbours from elsewhere skip it.
+The kernels are serial and release the interpreter's lock: callers run several at once on threads, also in a forked process. An
+id of -1 ends an incomplete list (see `lists.NeighbourLists.restricted`). Rows with such lists are left out of every mean, and
+kernels that follow ids to other rows skip them.
 """
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from consilience.numerics.compiled_order import multiply
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -101,7 +102,7 @@ def match_ranks(a: IdArray, b: IdArray, i: int, scratch: IdArray, matches: IdArr
 
 @nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
 def overlap_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
-    """Share of k that both lists hold."""
+    """Compute the share of k ids that are in both lists."""
     n, k = a.shape
     scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     scores = np.empty(n)
@@ -112,7 +113,7 @@ def overlap_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
 
 @nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
 def jaccard_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
-    """Shared neighbours over all neighbours: m / (2k - m)."""
+    """Compute the shared neighbours over all neighbours: m / (2k - m)."""
     n, k = a.shape
     scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     scores = np.empty(n)
@@ -124,7 +125,7 @@ def jaccard_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
 
 @nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
 def rank_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
-    """Sum over shared neighbours of 2 / ((1 + |r_A - r_B|)(r_A + r_B)), ranks from 1, over H_m; 0 where m = 0."""
+    """Sum 2 / ((1 + |r_A - r_B|)(r_A + r_B)) over shared neighbours, ranks from 1, and divide by H_m; 0 if m = 0."""
     n, k = a.shape
     scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
     scores = np.zeros(n)
@@ -141,10 +142,10 @@ def rank_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
 
 @nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
 def lcs_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
-    """Length of the longest common subsequence.
+    """Compute the length of the longest common subsequence.
 
-    An id stands once in a list, so it is the longest increasing run of a's ranks in b's order: O(k + m log m) a row by
-    patience sorting, where `tails[l]` is the least rank that ends a run of length l + 1.
+    Ids in a list are unique, so it is the longest increasing subsequence of a's ranks in b's order: O(k + m log m) per row by
+    patience sorting, with `tails[l]` the least rank that ends a subsequence of length l + 1.
     """
     n, k = a.shape
     scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
@@ -168,10 +169,10 @@ def lcs_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
 
 @nb.njit(_ROWS(_IDS, _IDS, nb.int64), cache=True, nogil=True)
 def edit_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
-    """One minus the Levenshtein distance over k.
+    """Compute one minus the Levenshtein distance over k.
 
-    Edits keep a chain of shared ids, rising in both lists; between two kept ids that lie x and y apart, max(x, y) - 1 edits
-    are needed. The cheapest chain is found over the m shared ids, in O(k + m^2) a row and not O(k^2).
+    Edits keep a chain of shared ids with increasing ranks in both lists; between two kept ids at distances x and y,
+    max(x, y) - 1 edits are needed. The cheapest chain over the m shared ids takes O(k + m^2) per row instead of O(k^2).
     """
     n, k = a.shape
     scratch, matches = np.full((2, gallery), -1, np.int32), np.empty((2, k), np.int32)
@@ -194,7 +195,7 @@ def edit_rows(a: IdArray, b: IdArray, gallery: int) -> Float64Array:
 
 @nb.njit(_ROWS(_IDS, _IDS), cache=True, nogil=True)
 def cycle_rows(a: IdArray, b: IdArray) -> Float64Array:
-    """1 where some j in N_B(i) has i in N_A(j), else 0: each edge j to i of a is looked up in b until one is found."""
+    """Return 1 for each i with some j in N_B(i) and i in N_A(j), else 0: edges j to i of a are looked up in b."""
     n, k = a.shape
     scores = np.zeros(n)
     for j in range(n):
@@ -219,7 +220,7 @@ def second_order_rows(  # noqa: PLR0917 - compiled code takes no keywords
     b_in_b: Float32Array,
     gallery: int,
 ) -> Float64Array:
-    """Cosine of the similarities in both spaces to the union of both lists; NaN where one side's are all 0.
+    """Compute the cosine of the similarities in both spaces to the union of both lists; NaN if one side's are all 0.
 
     `a_in_b` holds the similarities in space b to the ids that a lists, and so on.
     """
@@ -243,7 +244,7 @@ def second_order_rows(  # noqa: PLR0917 - compiled code takes no keywords
 
 @nb.njit(nb.float32[:, ::1](_SINGLES, _ITEMS, _IDS), cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def inner_products(rows: Float32Array, left: IdArray, right: IdArray) -> Float32Array:
-    """Inner products of row left[i] with rows right[i, t], accumulated in float64; shapes (n, d), (m,), (m, k) to (m, k)."""
+    """Compute inner products of row left[i] with rows right[i, t] in float64: shapes (n, d), (m,), (m, k) to (m, k)."""
     d = rows.shape[1]
     products = np.empty(right.shape, np.float32)
     for i in range(right.shape[0]):
@@ -259,7 +260,7 @@ def inner_products(rows: Float32Array, left: IdArray, right: IdArray) -> Float32
 
 @nb.njit(_ROWS(_SINGLES, _ITEMS), cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def mean_similarities(rows: Float32Array, items: IdArray) -> Float64Array:
-    """Mean inner product of each of some rows with all of them, itself included: x_i . mean(x); (n, d), (m,) to (m,)."""
+    """Compute the mean inner product of each of some rows with all of them, x_i . mean(x): (n, d), (m,) to (m,)."""
     d = rows.shape[1]
     mean = np.zeros(d)
     for item in items:
@@ -280,12 +281,12 @@ def mean_similarities(rows: Float32Array, items: IdArray) -> Float64Array:
 def restrict(
     ids: IdArray, similarities: Float32Array, kept: BoolArray, k: int
 ) -> tuple[IdArray, Float32Array, BoolArray]:
-    """Restrict lists longer than k to the kept rows, which are numbered anew: the first k kept ids of each.
+    """Restrict lists longer than k to the kept rows, renumbered: the first k kept ids of each.
 
     Returns
     -------
-    ids, similarities : (kept rows, k); what is missing where a list runs out is id -1 with similarity 0
-    complete : (kept rows,), False where it does
+    ids, similarities : (kept rows, k); an incomplete list ends with id -1 and similarity 0
+    complete : (kept rows,), False for an incomplete list
     """
     n, width = ids.shape
     number = np.full(n, -1, np.int32)
@@ -311,7 +312,7 @@ def restrict(
     return out, values, complete
 
 
-#: Rows by galleries: 1 where the item is in the gallery.
+#: Array of shape (rows, galleries): 1 if the item is in the gallery.
 Membership = npt.NDArray[np.uint16]
 
 _FLAGS = nb.types.Array(nb.uint16, 2, "C", readonly=True)
@@ -320,52 +321,56 @@ _COUNTS = nb.types.UniTuple(nb.int64[::1], 2)  # type: ignore[no-untyped-call]  
 
 @nb.njit(nb.void(_LIST, _FLAGS, nb.int64, nb.uint16[:, ::1], nb.uint16[::1]), cache=True, nogil=True)
 def take_first(ids: IdArray, kept: Membership, k: int, taken: Membership, counts: Membership) -> None:
-    """Mark, for every gallery, the first k neighbours of a row that are in it; count them."""
+    """Mark and count, for every gallery, the first k neighbours of a row that are in it."""
     counts[:] = 0
     for t in range(len(ids)):
         flags = kept[ids[t]]
-        for part in range(kept.shape[1]):
-            taken[t, part] = flags[part] * (counts[part] < k)
-            counts[part] += taken[t, part]
+        for g in range(kept.shape[1]):
+            taken[t, g] = flags[g] * (counts[g] < k)
+            counts[g] += taken[t, g]
 
 
 @nb.njit(_COUNTS(_IDS, _IDS, _FLAGS, nb.int64), cache=True, nogil=True)
-def overlap_in_parts(a: IdArray, b: IdArray, kept: Membership, k: int) -> tuple[CountArray, CountArray]:
-    """Overlaps of the first k kept neighbours of all rows, for every gallery.
+def overlap_in_galleries(a: IdArray, b: IdArray, kept: Membership, k: int) -> tuple[CountArray, CountArray]:
+    """Count the overlaps of the first k kept neighbours of all rows, for every gallery.
 
     Parameters
     ----------
     a, b : arrays of shape (n, width), int32
-    kept : array of shape (n, parts), uint16
+    kept : array of shape (n, galleries), uint16
 
     Returns
     -------
-    overlaps : (parts,), summed over the kept rows of which both lists have k kept neighbours
-    rows : (parts,), how many these are
+    overlaps : (galleries,), summed over the kept rows with k kept neighbours in both lists
+    rows : (galleries,), number of these rows
     """
     n, width = a.shape
-    parts = kept.shape[1]
-    taken_a, taken_b = np.empty((width, parts), np.uint16), np.empty((b.shape[1], parts), np.uint16)
-    counts_a, counts_b, shared = np.empty(parts, np.uint16), np.empty(parts, np.uint16), np.empty(parts, np.uint16)
-    place = np.full(n, -1, np.int32)
-    overlaps, rows = np.zeros(parts, np.int64), np.zeros(parts, np.int64)
+    galleries = kept.shape[1]
+    taken_a, taken_b = np.empty((width, galleries), np.uint16), np.empty((b.shape[1], galleries), np.uint16)
+    counts_a, counts_b, shared = (
+        np.empty(galleries, np.uint16),
+        np.empty(galleries, np.uint16),
+        np.empty(galleries, np.uint16),
+    )
+    position = np.full(n, -1, np.int32)
+    overlaps, rows = np.zeros(galleries, np.int64), np.zeros(galleries, np.int64)
     for i in range(n):
         take_first(a[i], kept, k, taken_a, counts_a)
         take_first(b[i], kept, k, taken_b, counts_b)
         for t in range(b.shape[1]):
-            place[b[i, t]] = t
+            position[b[i, t]] = t
         shared[:] = 0
         for t in range(width):
-            other = place[a[i, t]]
+            other = position[a[i, t]]
             if other >= 0:
-                for part in range(parts):
-                    shared[part] += taken_a[t, part] & taken_b[other, part]
-        for part in range(parts):
-            whole = kept[i, part] * (counts_a[part] == k) * (counts_b[part] == k)
-            overlaps[part] += shared[part] * whole
-            rows[part] += whole
+                for g in range(galleries):
+                    shared[g] += taken_a[t, g] & taken_b[other, g]
+        for g in range(galleries):
+            whole = kept[i, g] * (counts_a[g] == k) * (counts_b[g] == k)
+            overlaps[g] += shared[g] * whole
+            rows[g] += whole
         for t in range(b.shape[1]):
-            place[b[i, t]] = -1
+            position[b[i, t]] = -1
     return overlaps, rows
 
 
@@ -376,7 +381,7 @@ _STARTS = nb.types.Array(nb.int64, 1, "C", readonly=True)
 _COLUMNS = nb.types.Array(nb.int32, 1, "C", readonly=True)
 _VALUES = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
-#: The edges in both graphs, row by row: where each row starts (n + 1), their columns, and the two values of each.
+#: Edges in both graphs, row by row: start of each row (n + 1), columns, and both values of each edge.
 Edges = tuple[CountArray, IdArray, Float64Array, Float64Array]
 
 
@@ -384,7 +389,7 @@ Edges = tuple[CountArray, IdArray, Float64Array, Float64Array]
 def share_edges(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float64Array, gallery: int) -> Edges:
     """Find the edges (i, j) with j in both N_A(i) and N_B(i), and their values P_ij and Q_ij.
 
-    Ids are below `gallery`; an id of -1 is none.
+    Ids are below `gallery`; an id of -1 is skipped.
     """
     n, k = a.shape
     owner, slot = np.full(gallery, -1, np.int32), np.empty(gallery, np.int32)
@@ -409,7 +414,10 @@ def share_edges(a: IdArray, values_a: Float64Array, b: IdArray, values_b: Float6
 def reverse_values(
     sources: IdArray, rows: CountArray, starts: CountArray, columns: IdArray, values: Float64Array
 ) -> Float64Array:
-    """Give, for each edge from a source to the end whose edges stand in a row, the value of the reverse edge, 0 for none."""
+    """Return the value of the reverse edge for each edge, 0 if there is none.
+
+    Edge e leads from item sources[e] to the item whose edges are in row rows[e].
+    """
     found = np.zeros(len(sources))
     for e in range(len(sources)):
         for s in range(starts[rows[e]], starts[rows[e] + 1]):
@@ -421,9 +429,9 @@ def reverse_values(
 
 @nb.njit(_SUMS(_STARTS, _COLUMNS, _VALUES, _VALUES), cache=True, nogil=True)
 def edge_products(starts: CountArray, columns: IdArray, p: Float64Array, q: Float64Array) -> tuple[float, float, float]:
-    """tr(PQ) = sum_ij P_ij Q_ji, 1'PQ1 and 1'QP1 of two matrices over the same edges; O(n + edges).
+    """Compute tr(PQ) = sum_ij P_ij Q_ji, 1'PQ1 and 1'QP1 of two matrices over the same edges: O(n + edges).
 
-    For the trace the edges that enter i are met through the transpose, and looked up among those that leave i.
+    For the trace, the edges that enter i come from the transpose and are looked up among those that leave i.
     """
     n, edges = starts.shape[0] - 1, columns.shape[0]
     ends = np.zeros(n + 1, np.int64)

@@ -1,6 +1,6 @@
 """Metrics that compare neighbour lists: the mean over items of a score of the two lists of an item.
 
-All take the `Lists` of the same n items with the same k; an item whose list ran out is left out of the mean.
+All take the `NeighbourLists` of the same n items with the same k; items with an incomplete list are left out of the mean.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,19 @@ import numpy as np
 
 from consilience.numerics.neighbour_overlap import kernels
 from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.neighbour_overlap.lists import Lists
+from consilience.numerics.neighbour_overlap.lists import NeighbourLists
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.stats.nulls import Permutation
 
 
-def mutual_knn(a: Lists, b: Lists) -> float:
+def mutual_knn(a: NeighbourLists, b: NeighbourLists) -> float:
     """Mean overlap of the k nearest neighbours of each item in both spaces.
 
     s = (1/nk) sum_i |N_A(i) & N_B(i)|. Symmetric, in [0, 1], k / (n - 1) at chance.
 
     Parameters
     ----------
-    a, b : Lists of n items, k ids each
+    a, b : NeighbourLists of n items, k ids each
 
     References
     ----------
@@ -31,8 +31,8 @@ def mutual_knn(a: Lists, b: Lists) -> float:
     --------
     Two of the four items keep their nearest neighbour.
 
-    >>> a = Lists.of(np.array([[1], [0], [3], [2]], dtype=np.int32))
-    >>> b = Lists.of(np.array([[1], [0], [0], [0]], dtype=np.int32))
+    >>> a = NeighbourLists.of(np.array([[1], [0], [3], [2]], dtype=np.int32))
+    >>> b = NeighbourLists.of(np.array([[1], [0], [0], [0]], dtype=np.int32))
     >>> mutual_knn(a, b)
     0.5
     """
@@ -40,9 +40,9 @@ def mutual_knn(a: Lists, b: Lists) -> float:
 
 
 def mutual_knn_grid(a: IdArray, b: IdArray, permutation: Permutation | None = None) -> Float64Array:
-    """mutual_knn of every layer of a against every layer of b at once, with b's items relabelled by a permutation.
+    """Compute mutual_knn of every layer of a with every layer of b, with b's items permuted.
 
-    Item i of a is paired with item p(i) of b: N_pB(i) = p^-1(N_B(p(i))); no search is made.
+    Item i of a is paired with item p(i) of b: N_pB(i) = p^-1(N_B(p(i))), without a new search.
 
     Parameters
     ----------
@@ -61,26 +61,26 @@ def mutual_knn_grid(a: IdArray, b: IdArray, permutation: Permutation | None = No
     return np.asarray(kernels.count_grid_overlaps(a, b, forward, inverse) / (n * k), dtype=np.float64)
 
 
-def mutual_knn_in_parts(a: Lists, b: Lists, k: int, kept: BoolArray) -> Float64Array:
-    """mutual_knn of many galleries of fewer items at once, as `Lists.within` restricts lists to each.
+def mutual_knn_in_galleries(a: NeighbourLists, b: NeighbourLists, k: int, kept: BoolArray) -> Float64Array:
+    """Compute mutual_knn on many smaller galleries at once, with lists as in `NeighbourLists.restricted`.
 
     Parameters
     ----------
-    a, b : Lists of n items, with more than k ids each
-    kept : array of shape (parts, n), bool
+    a, b : NeighbourLists of n items, with more than k ids each
+    kept : array of shape (galleries, n), bool
 
     Returns
     -------
-    array of shape (parts,), float64; NaN where no item has k kept neighbours in both lists
+    array of shape (galleries,), float64; NaN if no item has k kept neighbours in both lists
     """
     flags = np.ascontiguousarray(kept.T.astype(np.uint16))
-    overlaps, rows = kernels.overlap_in_parts(a.ids, b.ids, flags, k)
+    overlaps, rows = kernels.overlap_in_galleries(a.ids, b.ids, flags, k)
     values = np.full(len(rows), np.nan)
     np.divide(overlaps, k * rows, out=values, where=rows > 0)
     return values
 
 
-def jaccard_knn(a: Lists, b: Lists) -> float:
+def jaccard_knn(a: NeighbourLists, b: NeighbourLists) -> float:
     """Mean Jaccard index of the neighbour sets of each item in both spaces.
 
     s = (1/n) sum_i |N_A(i) & N_B(i)| / |N_A(i) | N_B(i)| = (1/n) sum_i m_i / (2k - m_i). Symmetric, in [0, 1], about
@@ -88,7 +88,7 @@ def jaccard_knn(a: Lists, b: Lists) -> float:
 
     Parameters
     ----------
-    a, b : Lists of n items, k ids each
+    a, b : NeighbourLists of n items, k ids each
 
     References
     ----------
@@ -98,23 +98,23 @@ def jaccard_knn(a: Lists, b: Lists) -> float:
     --------
     Item 0 shares one of three neighbours, item 1 both of two.
 
-    >>> a = Lists.of(np.array([[1, 2], [0, 2], [0, 1], [0, 1]], dtype=np.int32))
-    >>> b = Lists.of(np.array([[1, 3], [2, 0], [0, 1], [1, 0]], dtype=np.int32))
+    >>> a = NeighbourLists.of(np.array([[1, 2], [0, 2], [0, 1], [0, 1]], dtype=np.int32))
+    >>> b = NeighbourLists.of(np.array([[1, 3], [2, 0], [0, 1], [1, 0]], dtype=np.int32))
     >>> round(jaccard_knn(a, b), 6) == round((1 / 3 + 1 + 1 + 1) / 4, 6)
     True
     """
     return _mean(kernels.jaccard_rows, a, b)
 
 
-def rank_similarity(a: Lists, b: Lists) -> float:
-    """Agreement of the ranks of each item's shared neighbours, early ranks counting more.
+def rank_similarity(a: NeighbourLists, b: NeighbourLists) -> float:
+    """Agreement of the ranks of each item's shared neighbours, with more weight on early ranks.
 
     s = (1/n) sum_i [sum_{j in N_A & N_B} 2 / ((1 + |r_A - r_B|)(r_A + r_B))] / H_m, m the number of shared neighbours, H_m the
-    m-th harmonic number, ranks from 1; an item that shares none counts 0. Symmetric, in [0, 1].
+    m-th harmonic number, ranks from 1; an item without shared neighbours counts 0. Symmetric, in [0, 1].
 
     Parameters
     ----------
-    a, b : Lists of n items, k ids each
+    a, b : NeighbourLists of n items, k ids each
 
     References
     ----------
@@ -124,22 +124,22 @@ def rank_similarity(a: Lists, b: Lists) -> float:
     --------
     The same two neighbours, in the other order: 2 (2 / (2 * 3)) / (1 + 1/2).
 
-    >>> a = Lists.of(np.array([[1, 2], [0, 2], [0, 1]], dtype=np.int32))
-    >>> b = Lists.of(np.array([[2, 1], [2, 0], [1, 0]], dtype=np.int32))
+    >>> a = NeighbourLists.of(np.array([[1, 2], [0, 2], [0, 1]], dtype=np.int32))
+    >>> b = NeighbourLists.of(np.array([[2, 1], [2, 0], [1, 0]], dtype=np.int32))
     >>> round(rank_similarity(a, b), 4)
     0.4444
     """
     return _mean(kernels.rank_rows, a, b)
 
 
-def lcs_knn(a: Lists, b: Lists, *, raw: bool = False) -> float:
+def lcs_knn(a: NeighbourLists, b: NeighbourLists, *, raw: bool = False) -> float:
     """Mean length of the longest common subsequence of each item's two lists, over k.
 
     s = (1/nk) sum_i LCS(list_A(i), list_B(i)). Symmetric, in [0, 1]; raw: not divided by k, in [0, k]. Never above mutual_knn.
 
     Parameters
     ----------
-    a, b : Lists of n items, k ids each
+    a, b : NeighbourLists of n items, k ids each
     raw : bool
 
     References
@@ -150,22 +150,22 @@ def lcs_knn(a: Lists, b: Lists, *, raw: bool = False) -> float:
     --------
     Two of the same three neighbours stand in the same order.
 
-    >>> a = Lists.of(np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]], dtype=np.int32))
-    >>> b = Lists.of(np.array([[2, 1, 3], [2, 0, 3], [1, 0, 3], [1, 0, 2]], dtype=np.int32))
+    >>> a = NeighbourLists.of(np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]], dtype=np.int32))
+    >>> b = NeighbourLists.of(np.array([[2, 1, 3], [2, 0, 3], [1, 0, 3], [1, 0, 2]], dtype=np.int32))
     >>> lcs_knn(a, b, raw=True)
     2.0
     """
     return _mean(kernels.lcs_rows, a, b) / (1 if raw else a.k)
 
 
-def edit_distance_knn(a: Lists, b: Lists) -> float:
+def edit_distance_knn(a: NeighbourLists, b: NeighbourLists) -> float:
     """One minus the mean number of edits that turn one of an item's lists into the other, over k.
 
     s = 1 - (1/nk) sum_i Levenshtein(list_A(i), list_B(i)): insertions, deletions and substitutions. Symmetric, in [0, 1].
 
     Parameters
     ----------
-    a, b : Lists of n items, k ids each
+    a, b : NeighbourLists of n items, k ids each
 
     References
     ----------
@@ -175,23 +175,23 @@ def edit_distance_knn(a: Lists, b: Lists) -> float:
     --------
     The first neighbour moved to the end: one deletion and one insertion.
 
-    >>> a = Lists.of(np.array([[1, 2, 3, 4]], dtype=np.int32).repeat(5, axis=0))
-    >>> b = Lists.of(np.array([[2, 3, 4, 1]], dtype=np.int32).repeat(5, axis=0))
+    >>> a = NeighbourLists.of(np.array([[1, 2, 3, 4]], dtype=np.int32).repeat(5, axis=0))
+    >>> b = NeighbourLists.of(np.array([[2, 3, 4, 1]], dtype=np.int32).repeat(5, axis=0))
     >>> edit_distance_knn(a, b)
     0.5
     """
     return _mean(kernels.edit_rows, a, b)
 
 
-def cycle_knn(a: Lists, b: Lists, direction: str = "ab") -> float:
-    """Share of items that a step to a neighbour in one space and a step to a neighbour in the other can return to.
+def cycle_knn(a: NeighbourLists, b: NeighbourLists, direction: str = "ab") -> float:
+    """Share of items that can be reached again by a step to a neighbour in one space and a step back in the other.
 
     ab: s = (1/n) sum_i 1[there is a j in N_B(i) with i in N_A(j)]; ba: a and b swapped; mean: of the two. Symmetric under
-    mean only; in [0, 1]; about 1 - (1 - k/n)^k at chance, see `cycle_knn_law`.
+    mean only; in [0, 1]; about 1 - (1 - k/n)^k at chance, see `cycle_knn_null`.
 
     Parameters
     ----------
-    a, b : Lists of n items, k ids each
+    a, b : NeighbourLists of n items, k ids each
     direction : "ab", "ba" or "mean"
 
     References
@@ -200,10 +200,10 @@ def cycle_knn(a: Lists, b: Lists, direction: str = "ab") -> float:
 
     Examples
     --------
-    From 0 in b to 1, and from 1 in a back to 0; so for 1; 2 and 3 are nobody's neighbour in a.
+    From 0 to 1 in b, and from 1 back to 0 in a; likewise for 1; 2 and 3 are no neighbours of any item in a.
 
-    >>> a = Lists.of(np.array([[1], [0], [0], [0]], dtype=np.int32))
-    >>> b = Lists.of(np.array([[1], [0], [3], [2]], dtype=np.int32))
+    >>> a = NeighbourLists.of(np.array([[1], [0], [0], [0]], dtype=np.int32))
+    >>> b = NeighbourLists.of(np.array([[1], [0], [3], [2]], dtype=np.int32))
     >>> cycle_knn(a, b)
     0.5
     """
@@ -216,20 +216,20 @@ def _cycle_rows(a: IdArray, b: IdArray, _gallery: int) -> Float64Array:
     return kernels.cycle_rows(a, b)
 
 
-def second_order_cosine(a: Lists, b: Lists) -> float:
+def second_order_cosine(a: NeighbourLists, b: NeighbourLists) -> float:
     """Mean cosine between each item's similarities, in both spaces, to all neighbours that either space lists.
 
     s = (1/n) sum_i cos(s_A(i, U_i), s_B(i, U_i)), U_i = N_A(i) | N_B(i), s the inner product of prepared rows, which is the
-    cosine for rows of length 1. Symmetric, in [-1, 1]; at chance far above 0 where the rows have a mean. The code of ReSi takes
-    1 - s in place of s.
+    cosine for rows of length 1. Symmetric, in [-1, 1]; at chance far above 0 if the rows are not centred. The code of ReSi uses
+    1 - s instead of s.
 
     Parameters
     ----------
-    a, b : Lists of n items, k ids each, with the spaces behind them
+    a, b : NeighbourLists of n items, k ids each, with their spaces
 
     Returns
     -------
-    float, NaN where some item has similarity 0 to all of U_i in one of the spaces
+    float, NaN if some item has similarity 0 to all of U_i in one of the spaces
 
     References
     ----------
@@ -237,10 +237,10 @@ def second_order_cosine(a: Lists, b: Lists) -> float:
 
     Examples
     --------
-    >>> from consilience.numerics.neighbour_overlap.lists import Space
+    >>> from consilience.numerics.neighbour_overlap.lists import SimilaritySpace
     >>> x = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
     >>> ids = np.array([[1], [0], [1]], dtype=np.int32)
-    >>> lists = Lists.of(ids, np.array([[0.8], [0.8], [0.96]], np.float32), Space(lambda: x))
+    >>> lists = NeighbourLists.of(ids, np.array([[0.8], [0.8], [0.96]], np.float32), SimilaritySpace(lambda: x))
     >>> second_order_cosine(lists, lists)
     1.0
     """
@@ -252,31 +252,31 @@ def second_order_cosine(a: Lists, b: Lists) -> float:
     return _mean(rows, a, b)
 
 
-def _mean(rows: Callable[[IdArray, IdArray, int], Float64Array], a: Lists, b: Lists) -> float:
-    """Mean of the row scores over the items whose lists are complete; NaN where there are none."""
+def _mean(rows: Callable[[IdArray, IdArray, int], Float64Array], a: NeighbourLists, b: NeighbourLists) -> float:
+    """Return the mean of the row scores over the items with complete lists; NaN if there are none."""
     complete = a.complete & b.complete
     return float(rows(a.ids, b.ids, a.n)[complete].mean()) if complete.any() else float("nan")
 
 
-#: The lists of some rows, of ascending ids: neighbours and similarities, (u, k).
-Second = Callable[[IdArray], tuple[IdArray, Float32Array]]
+#: Function from ascending row ids to the lists of these rows: neighbours and similarities, (u, k).
+ListLookup = Callable[[IdArray], tuple[IdArray, Float32Array]]
 
 
-def cycle_row_scores(queries: IdArray, stepped: IdArray, back: Second, k: int) -> Float64Array:
-    """1 where some of a query's neighbours in one space has the query among its own k in the other, else 0.
+def cycle_row_scores(queries: IdArray, neighbours: IdArray, back: ListLookup, k: int) -> Float64Array:
+    """Return 1 for each query that is among the k neighbours, in one space, of one of its neighbours in the other; else 0.
 
     Parameters
     ----------
     queries : array of shape (m,), int32
-    stepped : array of shape (m, k), int32
-        The neighbours of each query in the space of the first step.
+    neighbours : array of shape (m, k), int32
+        Neighbours of each query in the space of the first step.
     back : callable
-        Lists in the space of the step back; they are asked for once, of all stepped rows.
+        Lists in the space of the step back; called once, for all rows of `neighbours`.
     """
-    wanted = np.unique(stepped[stepped >= 0])
+    wanted = np.unique(neighbours[neighbours >= 0])
     lists = back(wanted)[0][:, :k]
     found = np.zeros(len(queries), np.bool_)
     for t in range(k):
-        place = np.searchsorted(wanted, stepped[:, t]).clip(0, len(wanted) - 1)
-        found |= (stepped[:, t] >= 0) & (lists[place] == queries[:, None]).any(axis=1)
+        position = np.searchsorted(wanted, neighbours[:, t]).clip(0, len(wanted) - 1)
+        found |= (neighbours[:, t] >= 0) & (lists[position] == queries[:, None]).any(axis=1)
     return found.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The closed-form law of T = sum_ij A_ij B_p(i)p(j) under random relabelling: counts of shared edges, Mantel's statistic."""
+"""Closed-form null distributions of T = sum_ij A_ij B_p(i)p(j), the number of shared edges of two neighbour graphs."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from scipy.special import gammaln
 
 from consilience.numerics.neighbour_overlap import kernels
 from consilience.numerics.rows.arrays import IdArray
-from consilience.numerics.stats.nulls import MeanLaw, NullLaw
+from consilience.numerics.stats.nulls import NullMean, PearsonNull
 
 
 @dataclass(frozen=True)
 class GraphCounts:
-    """What the closed form needs to know of one directed graph with zero diagonal (see `relabelling_law`)."""
+    """Counts of one directed graph with zero diagonal, for the closed form of `shared_edges_null`."""
 
     edges: float
     same: float
@@ -23,12 +23,12 @@ class GraphCounts:
 
     @property
     def disjoint(self) -> float:
-        """Pairs of edges that share no node."""
+        """Number of pairs of edges that share no node."""
         return self.edges**2 - self.same - self.reciprocal - self.out_pairs - self.in_pairs - self.chains
 
 
 def count_graph(ids: IdArray, k: int) -> GraphCounts:
-    """Count a k-nearest-neighbour graph: from the in-degrees and the reciprocal pairs alone, O(n k^2)."""
+    """Compute the counts of a k-nearest-neighbour graph from in-degrees and reciprocal pairs: O(n k^2)."""
     n = len(ids)
     in_degree = np.bincount(ids[:, :k].ravel(), minlength=n).astype(np.float64)
     reciprocal = float(kernels.count_reciprocal(np.ascontiguousarray(ids[:, :k]), k))
@@ -43,8 +43,8 @@ def count_graph(ids: IdArray, k: int) -> GraphCounts:
     )
 
 
-def relabelling_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
-    """Give the law of the count T = sum_ij A_ij B_p(i)p(j) over all n! permutations p.
+def shared_edges_null(a: GraphCounts, b: GraphCounts, n: int) -> PearsonNull:
+    """Return the null distribution of T = sum_ij A_ij B_p(i)p(j) over all n! permutations p.
 
     Mean and standard deviation are exact.
 
@@ -52,8 +52,8 @@ def relabelling_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
     (same same' + rev rev') / n2 + (src src' + tgt tgt') / n3 + ch ch' / (2 n3) + dis dis' / n4, with n2 = n (n - 1),
     n3 = n2 (n - 2), n4 = n3 (n - 3). Needs n >= 4.
 
-    The skew is approximated by that of a sum of rare matches that come alone or in reciprocal pairs (a compound Poisson
-    law): its third cumulant is 3 var - 2 mean.
+    The skew is approximated by that of a sum of rare matches, single or in reciprocal pairs (a compound Poisson
+    distribution): its third cumulant is 3 var - 2 mean.
     """
     n2 = float(n * (n - 1))
     n3 = n2 * (n - 2)
@@ -67,19 +67,19 @@ def relabelling_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
     )
     variance = max(0.0, square - mean**2)
     skew = (3 * variance - 2 * mean) / variance**1.5 if variance > 0 else 0.0
-    return NullLaw(mean, variance**0.5, max(0.0, skew), step=1.0)
+    return PearsonNull(mean, variance**0.5, max(0.0, skew), step=1.0)
 
 
-def mutual_knn_law(a: GraphCounts, b: GraphCounts, n: int) -> NullLaw:
-    """The null law of mutual_knn: mean k / (n - 1) and variance exact, tail as in `relabelling_law`."""
-    return relabelling_law(a, b, n).scaled(1 / a.edges)
+def mutual_knn_null(a: GraphCounts, b: GraphCounts, n: int) -> PearsonNull:
+    """Return the null distribution of mutual_knn: mean k / (n - 1) and variance exact, tail as in `shared_edges_null`."""
+    return shared_edges_null(a, b, n).scaled(1 / a.edges)
 
 
-def cycle_knn_law(ids: IdArray, k: int) -> MeanLaw:
-    """Give the exact mean of cycle_knn over all n! relabellings: (1/n) sum_i [1 - C(n-1-c_i, k) / C(n-1, k)].
+def cycle_knn_null(ids: IdArray, k: int) -> NullMean:
+    """Return the exact mean of cycle_knn over all n! permutations: (1/n) sum_i [1 - C(n-1-c_i, k) / C(n-1, k)].
 
-    c_i is the in-degree of item i in the graph whose edges are stepped back along: a's in direction ab, b's in ba. The other
-    graph gives each item k neighbours, which a random relabelling makes a random set.
+    c_i is the in-degree of item i in the graph of the step back: a's in direction ab, b's in ba. Under a random permutation,
+    the k neighbours of each item in the other graph are a random set.
 
     Parameters
     ----------
@@ -87,6 +87,6 @@ def cycle_knn_law(ids: IdArray, k: int) -> MeanLaw:
     """
     n = len(ids)
     free = n - 1 - np.bincount(ids[:, :k].ravel(), minlength=n).astype(np.float64)
-    # C(free, k) / C(n - 1, k) is 0 where fewer than k are free.
+    # C(free, k) / C(n - 1, k) is 0 if fewer than k are free.
     ratio = np.where(free >= k, gammaln(free + 1) - gammaln(np.maximum(free - k, 0) + 1), -np.inf)
-    return MeanLaw(float(1 - np.exp(ratio - gammaln(n) + gammaln(n - k)).mean()))
+    return NullMean(float(1 - np.exp(ratio - gammaln(n) + gammaln(n - k)).mean()))

@@ -1,4 +1,8 @@
-"""The relative representation: rows told by what they are to some anchors, in one space, and found again in the other."""
+"""Fits of maps between two spaces: Procrustes, ridge regression, reduced rank, and relative representations.
+
+All but the relative map are computed from sums over the training rows alone. Relative maps represent each row by its
+similarities to anchor items.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import eigh
 
-from consilience.numerics.regression.maps import Affine, MapSums, Transform, add
+from consilience.numerics.regression.maps import Affine, MapSums, Transform, add_sums
 from consilience.numerics.regression.ridge import PENALTIES
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
 
@@ -16,17 +20,17 @@ _EPS64 = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Rotation:
-    """A Procrustes map and its factor."""
+    """Procrustes map and its scale factor."""
 
     affine: Affine
     scale: float
 
 
 def fit_procrustes(sums: MapSums, *, scale: bool = True, translation: bool = True) -> Rotation:
-    """Find the rotation that brings x nearest to y in the sum of squares.
+    """Fit the rotation that minimises the sum of squared distances between rotated x and y.
 
     R = U V' of the singular vectors of Xc'Yc, or of X'Y without translation; with scale it is multiplied by
-    tr(S) / |Xc R|^2, which minimises |s Xc R - Yc|. Where the dimensions differ, R has orthonormal rows (p < q) or columns.
+    tr(S) / |Xc R|^2, which minimises |s Xc R - Yc|. If the dimensions differ, R has orthonormal rows (p < q) or columns.
 
     References
     ----------
@@ -42,24 +46,24 @@ def fit_procrustes(sums: MapSums, *, scale: bool = True, translation: bool = Tru
 
 
 class RidgePath:
-    """Ridge regressions on the same rows for any penalty: one decomposition of Xc'Xc, O(p^3 + p^2 q)."""
+    """Ridge regressions on the same rows for any penalty, from one decomposition of Xc'Xc: O(p^3 + p^2 q)."""
 
     def __init__(self, sums: MapSums) -> None:
         self._means = sums.means
         centred = sums.about(self._means)
         values, self._basis = eigh(centred.xx, driver="evd", check_finite=False)
-        # What rounding alone makes is no direction: a tiny penalty must not divide by it.
+        # Directions of rounding alone are dropped: a tiny penalty must not divide by them.
         kept = values > len(values) * _EPS64 * max(float(values[-1]), 0.0)
         self._values, self._basis = values[kept], self._basis[:, kept]
         self._along = self._basis.T @ centred.xy
         self.variance = float(np.trace(centred.xx)) / len(values)
 
     def fit(self, penalty: float) -> Affine:
-        """The map at a penalty in units of the mean variance."""
+        """Return the map at a penalty in units of the mean variance."""
         return Affine(self._basis @ (self._along * self._shrink(penalty)[:, None]), *self._means)
 
     def errors(self, penalties: Float64Array, held: MapSums) -> Float64Array:
-        """Sum of squared errors on other rows for each penalty: no map is made, O(p^2 q) for all together."""
+        """Return the sum of squared errors on held-out rows for each penalty, without the maps: O(p^2 q) for all together."""
         others = held.about(self._means)
         square = self._basis.T @ others.xx @ self._basis * (self._along @ self._along.T)
         cross = np.einsum("ij,ij->i", self._along, self._basis.T @ others.xy)
@@ -73,15 +77,15 @@ class RidgePath:
 
 
 def find_error(affine: Affine, held: MapSums) -> float:
-    """Sum of squared errors of a map on other rows, from their sums."""
+    """Return the sum of squared errors of a map on held-out rows, from their sums."""
     others = held.about((affine.origin, affine.target))
     w = affine.weights
     return others.yy - 2 * float(np.vdot(w, others.xy)) + float(np.vdot(w, others.xx @ w))
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What cross-validation over the folds of the training rows says.
+class FoldChoice:
+    """Choice by cross-validation over the folds of the training rows.
 
     Attributes
     ----------
@@ -93,35 +97,35 @@ class Choice:
     best: Literal["procrustes", "ridge"]
 
 
-def choose(folds: Sequence[MapSums]) -> Choice:
-    """Fit on all folds but one, judge on that one, each in turn: every penalty, and the rotation with scale.
+def choose_map(folds: Sequence[MapSums]) -> FoldChoice:
+    """Choose between the penalties and the scaled rotation by cross-validation: fit on all folds but one, test on that one.
 
-    O(folds p^2 (p + q)). Of equal errors the larger penalty, and the rotation, win.
+    O(folds p^2 (p + q)). At equal errors, the larger penalty and the rotation win.
     """
     ridge, rotation = np.zeros(len(PENALTIES)), 0.0
     for held in range(len(folds)):
-        others = add([*folds[:held], *folds[held + 1 :]])
+        others = add_sums([*folds[:held], *folds[held + 1 :]])
         ridge += RidgePath(others).errors(PENALTIES, folds[held])
         rotation += find_error(fit_procrustes(others).affine, folds[held])
     best = len(ridge) - 1 - int(np.argmin(ridge[::-1]))
-    return Choice(float(PENALTIES[best]), "procrustes" if rotation <= ridge[best] else "ridge")
+    return FoldChoice(float(PENALTIES[best]), "procrustes" if rotation <= ridge[best] else "ridge")
 
 
 @dataclass(frozen=True)
-class Factors:
-    """A map of low rank: y = (x - origin) D U + target."""
+class LowRankMap:
+    """Map of low rank: y = (x - origin) D U + target."""
 
     down: Affine
     up: Float64Array
 
     def transform(self) -> Transform:
-        """Two steps."""
+        """Return the map as a transform of two steps."""
         first = Affine(self.down.weights, self.down.origin, np.zeros(self.down.weights.shape[1]))
         return Transform((first.step(), Affine(self.up, np.zeros(len(self.up)), self.down.target).step()))
 
 
-def cut_rank(path: RidgePath, sums: MapSums, penalty: float, rank: int) -> Factors:
-    """Find the best map of so low a rank at a penalty: W V V', V the leading eigenvectors of Y'X W.
+def reduce_rank(path: RidgePath, sums: MapSums, penalty: float, rank: int) -> LowRankMap:
+    """Fit the best map of a given rank at a penalty: W V V', with V the leading eigenvectors of Y'X W.
 
     O(q^3 + p q r).
 
@@ -134,33 +138,33 @@ def cut_rank(path: RidgePath, sums: MapSums, penalty: float, rank: int) -> Facto
     gram = sums.about(sums.means).xy.T @ full.weights
     size = len(gram)
     _, leading = eigh((gram + gram.T) / 2, subset_by_index=(size - rank, size - 1), check_finite=False)
-    return Factors(Affine(full.weights @ leading, full.origin, full.target), np.asarray(leading.T))
+    return LowRankMap(Affine(full.weights @ leading, full.origin, full.target), np.asarray(leading.T))
 
 
-#: Stands for the mean squared length of anchors that are all alike.
+#: Used as mean squared length if all anchors are equal.
 _SMALLEST = 1e-150
 
 
 @dataclass(frozen=True)
-class Relative:
-    """A map over anchors, with what was chosen for it.
+class RelativeMap:
+    """Map by relative representations, with its chosen penalty and scale.
 
     Attributes
     ----------
     penalty : in units of the anchors' mean squared length
-    scale : the factor after it
+    scale : factor applied after the penalised map
     """
 
-    factors: Factors
+    factors: LowRankMap
     penalty: float
     scale: float
 
 
-def fit_relative(sums: MapSums, anchors_a: Float32Array, anchors_b: Float32Array) -> Relative:
-    """Find the map y = mean_b + s (x - mean_a) A' (B B' + l I)^-1 B over m anchors: O(m^3 + m^2 q).
+def fit_relative(sums: MapSums, anchors_a: Float32Array, anchors_b: Float32Array) -> RelativeMap:
+    """Fit the map y = mean_b + s (x - mean_a) A' (B B' + l I)^-1 B over m anchors: O(m^3 + m^2 q).
 
-    A row of b that has the same inner products with b's anchors as x has with a's, as nearly as a penalty on its length lets
-    it; penalty and scale have the least squared error on the rows of the sums.
+    The result is the row of b whose inner products with b's anchors are closest to those of x with a's, under a penalty on its
+    length; penalty and scale minimise the squared error on the rows of the sums.
 
     Parameters
     ----------
@@ -182,15 +186,15 @@ def fit_relative(sums: MapSums, anchors_a: Float32Array, anchors_b: Float32Array
     square = basis.T @ (a @ centred.xx @ a.T) @ basis
     along = np.einsum("ij,ij->i", basis.T @ (a @ centred.xy), rotated)
     across = square * (rotated @ rotated.T)
-    tried = [_try(1 / (np.maximum(values, 0) + penalty * unit), along, across) for penalty in PENALTIES]
+    tried = [_try_penalty(1 / (np.maximum(values, 0) + penalty * unit), along, across) for penalty in PENALTIES]
     best = len(tried) - 1 - int(np.argmax([gain for gain, _ in reversed(tried)]))
     scale, penalty = tried[best][1], float(PENALTIES[best])
     shrink = scale / (np.maximum(values, 0) + penalty * unit)
     up = basis @ (rotated * shrink[:, None])
-    return Relative(Factors(Affine(a.T, *means), up), penalty, scale)
+    return RelativeMap(LowRankMap(Affine(a.T, *means), up), penalty, scale)
 
 
-def _try(shrink: Float64Array, along: Float64Array, across: Float64Array) -> tuple[float, float]:
-    """By how much the best multiple of a map lowers the squared error, and the factor."""
+def _try_penalty(shrink: Float64Array, along: Float64Array, across: Float64Array) -> tuple[float, float]:
+    """Return the decrease of the squared error by the best multiple of a map, and that factor."""
     agreement, size = float(shrink @ along), float(shrink @ across @ shrink)
     return (agreement**2 / size, agreement / size) if size > 0 and agreement > 0 else (0.0, 0.0)

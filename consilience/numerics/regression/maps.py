@@ -1,4 +1,4 @@
-"""What a map from one space to another is made of: one or two affine steps, a GELU between them for some."""
+"""Maps from one space to another: sums over rows to fit them from, and transforms of one or two affine steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +20,15 @@ from consilience.numerics.rows.parallel import (
     split_rows,
 )
 from consilience.numerics.rows.prepared import Rows, scale_to_unit
-from consilience.numerics.subspaces.moments import FloatArray, Step
+from consilience.numerics.subspaces.moments import FloatArray, RowProgress
 
-#: The fold of a row that is held out.
+#: Fold number of a held-out row.
 HELD_OUT = -1
 
 
 @dataclass(frozen=True)
 class MapSums:
-    """Sums over some rows x of one layer and y of another, as distances from origins that are near their means.
+    """Sums of x, y and their products over some paired rows of two layers, relative to origins near the mean rows.
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class MapSums:
 
     @property
     def means(self) -> tuple[Float64Array, Float64Array]:
-        """The mean rows."""
+        """Mean rows of both layers."""
         return self.origins[0] + self.x / self.n, self.origins[1] + self.y / self.n
 
     def about(self, centres: tuple[Float64Array, Float64Array]) -> Self:
-        """The same sums of distances from other rows."""
+        """Return the same sums relative to other origins."""
         d, e = centres[0] - self.origins[0], centres[1] - self.origins[1]
         return replace(
             self,
@@ -71,11 +71,11 @@ class MapSums:
 
 
 def _shift(x: Float64Array, d: Float64Array, y: Float64Array, e: Float64Array, n: int) -> Float64Array:
-    """What sum x y' loses when d and e are subtracted from every row."""
+    """Return what sum x y' loses when d and e are subtracted from every row."""
     return np.outer(x, e) + np.outer(d, y) - n * np.outer(d, e)
 
 
-def add(sums: Sequence[MapSums]) -> MapSums:
+def add_sums(sums: Sequence[MapSums]) -> MapSums:
     """Add the sums of several folds."""
     total = sums[0]
     for more in sums[1:]:
@@ -84,81 +84,84 @@ def add(sums: Sequence[MapSums]) -> MapSums:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Task:
     a: Rows
     b: Rows
     origins: tuple[Float64Array, Float64Array]
     count: int
     span: slice
-    dealt: IdArray
+    folds: IdArray
 
 
-def find_sums(a: Rows, b: Rows, dealt: IdArray, *, parts: Parts = HERE, step: Step | None = None) -> list[MapSums]:
-    """Find the sums of every fold: O(n p (p + q)) time, O(folds p (p + q)) memory beside the blocks, products in float64.
+def find_fold_sums(
+    a: Rows, b: Rows, folds: IdArray, *, parts: Parts = HERE, progress: RowProgress | None = None
+) -> list[MapSums]:
+    """Compute the sums of every fold: O(n p (p + q)) time, O(folds p (p + q)) memory beside the blocks, in float64.
 
     Parameters
     ----------
     a, b : access to the prepared rows, paired
-    dealt : array of shape (n,), int32
-        The fold of each row, counted from 0; `HELD_OUT` for a row that no sum may see.
-    step : told the rows done and their number
+    folds : array of shape (n,), int32
+        The fold of each row, counted from 0; `HELD_OUT` for a row that no sum includes.
+    progress : callable, optional
+        Called with the number of rows done and the total.
     """
-    origins = _find_origins(a, b, dealt)
-    count = int(dealt.max()) + 1
+    origins = _find_origins(a, b, folds)
+    count = int(folds.max()) + 1
     spans = split_rows(a.n, max(a.dim, b.dim))
-    todo = [_Part(a, b, origins, count, span, dealt[span]) for span in spans]
+    todo = [_Task(a, b, origins, count, span, folds[span]) for span in spans]
     total: list[MapSums] | None = None
     for span, found in zip(spans, parts.map(_add_up, todo), strict=True):
         total = found if total is None else [before + more for before, more in zip(total, found, strict=True)]
-        if step is not None:
-            step(span.stop, a.n)
+        if progress is not None:
+            progress(span.stop, a.n)
     return total or []
 
 
-def _find_origins(a: Rows, b: Rows, dealt: IdArray) -> tuple[Float64Array, Float64Array]:
-    """The means of the first training rows: rows held out leave no trace, not even in the last digits."""
-    first = np.flatnonzero(dealt != HELD_OUT)[: block_rows(max(a.dim, b.dim))]
+def _find_origins(a: Rows, b: Rows, folds: IdArray) -> tuple[Float64Array, Float64Array]:
+    """Return the means of the first training rows, so that held-out rows do not influence even the last digits."""
+    first = np.flatnonzero(folds != HELD_OUT)[: block_rows(max(a.dim, b.dim))]
     return a.take(first).mean(axis=0, dtype=np.float64), b.take(first).mean(axis=0, dtype=np.float64)
 
 
-def _add_up(part: _Part) -> list[MapSums]:
-    p, q = part.a.dim, part.b.dim
+def _add_up(task: _Task) -> list[MapSums]:
+    p, q = task.a.dim, task.b.dim
     total = [
-        MapSums(0, part.origins, np.zeros(p), np.zeros(q), np.zeros((p, p)), np.zeros((p, q)), 0.0)
-        for _ in range(part.count)
+        MapSums(0, task.origins, np.zeros(p), np.zeros(q), np.zeros((p, p)), np.zeros((p, q)), 0.0)
+        for _ in range(task.count)
     ]
-    for block, (x, y) in read_ahead(partial(_read, part), part.span, block_rows(max(p, q))):
-        dealt = part.dealt[block.start - part.span.start : block.stop - part.span.start]
-        for fold in range(part.count):
-            rows = np.flatnonzero(dealt == fold)
+    for block, (x, y) in read_ahead(partial(_read, task), task.span, block_rows(max(p, q))):
+        folds = task.folds[block.start - task.span.start : block.stop - task.span.start]
+        for fold in range(task.count):
+            rows = np.flatnonzero(folds == fold)
             total[fold] = _grow(total[fold], x[rows], y[rows])
     return total
 
 
 def _grow(sums: MapSums, x: FloatArray, y: FloatArray) -> MapSums:
-    """Add rows, the matrices in place."""
+    """Add rows to the sums, with the matrices updated in place."""
     for total, more in ((sums.x, x.sum(axis=0)), (sums.y, y.sum(axis=0)), (sums.xx, x.T @ x), (sums.xy, x.T @ y)):
         np.add(total, more, out=total)
     return replace(sums, n=sums.n + len(x), yy=sums.yy + float(np.vdot(y, y)))
 
 
-def _read(part: _Part, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
-    return part.a.read(start, stop) - part.origins[0], part.b.read(start, stop) - part.origins[1]
+def _read(task: _Task, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
+    return task.a.read(start, stop) - task.origins[0], task.b.read(start, stop) - task.origins[1]
 
 
-#: Rows translated at a time.
+#: Number of rows mapped at a time.
 BLOCK_ROWS = 4096
-#: The same, where several threads translate: large, since each product packs the weights anew.
-TRANSLATED_ROWS = 4096
-#: Below and above, squares and products of single values stay well within float32.
+#: The same for each of several threads: large, since each product packs the weights again.
+THREAD_ROWS = 4096
+#: Lengths from 1 / this to this keep squares and products of single values well within float32.
 _LENGTH_MAX = 2.0**60
-#: Steps that a value's part in a product counts for, when threads are weighed.
+#: Cost of a value in a product, in steps, for the choice of the number of threads.
 _PRODUCT_STEPS = 32
 
 
 @dataclass(frozen=True)
 class LinearStep:
-    """y = x W + bias.
+    """Linear step y = x W + bias.
 
     Attributes
     ----------
@@ -172,7 +175,7 @@ class LinearStep:
 
 @dataclass(frozen=True)
 class Affine:
-    """y = (x - origin) W + target, in float64: what a fit on moments finds.
+    """Affine map y = (x - origin) W + target in float64, the result of a fit.
 
     Attributes
     ----------
@@ -185,19 +188,19 @@ class Affine:
     target: Float64Array
 
     def step(self) -> LinearStep:
-        """In float32, the origin folded into the bias."""
+        """Convert to a float32 step, with the origin folded into the bias."""
         bias = self.target - self.origin @ self.weights
         return LinearStep(np.ascontiguousarray(self.weights, np.float32), bias.astype(np.float32))
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Steps one after the other.
+    """Map as a sequence of linear steps.
 
     Attributes
     ----------
-    steps : one Step, or two
-    gelu : whether what leaves the first step goes through a GELU, x Phi(x), before the second
+    steps : one or two LinearSteps
+    gelu : whether a GELU, x Phi(x), is applied between the two steps
     """
 
     steps: Sequence[LinearStep]
@@ -205,18 +208,20 @@ class Transform:
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Columns of what goes in and of what comes out."""
+        """Number of input columns and of output columns."""
         return self.steps[0].weights.shape[0], self.steps[-1].weights.shape[1]
 
     def apply(
         self, rows: Float32Array, out: Float32Array | None = None, factors: Float32Array | None = None
     ) -> Float32Array:
-        """Translate prepared rows: (m, p) to (m, q), float32.
+        """Map prepared rows: (m, p) to (m, q), float32.
 
         Parameters
         ----------
-        out : where the translations go, if anywhere
-        factors : array of shape (m, 1), by which each row is to be multiplied first
+        out : array of shape (m, q), optional
+            Receives the result.
+        factors : array of shape (m, 1), optional
+            Factor of each row, applied before the map.
         """
         found = out if out is not None else np.empty((len(rows), self.dims[1]), np.float32)
         for start in range(0, len(rows), BLOCK_ROWS):
@@ -226,7 +231,7 @@ class Transform:
                 block = _multiply(block, step, np.empty((len(block), len(step.bias)), np.float32), scale)
                 scale = None
                 if self.gelu:
-                    _bend(block)
+                    _apply_gelu(block)
             _multiply(block, self.steps[-1], found[some], scale)
         return found
 
@@ -242,8 +247,8 @@ def _multiply(rows: Float32Array, step: LinearStep, out: Float32Array, scale: Fl
     return out
 
 
-def _bend(block: Float32Array) -> None:
-    """GELU in place: x (1 + erf(x / sqrt 2)) / 2, as torch has it by default."""
+def _apply_gelu(block: Float32Array) -> None:
+    """Apply GELU in place: x (1 + erf(x / sqrt 2)) / 2, torch's default."""
     size = cached_rows(block.shape[1])
     for start in range(0, len(block), size):
         part = block[start : start + size]
@@ -251,13 +256,13 @@ def _bend(block: Float32Array) -> None:
 
 
 def translate(transform: Transform, raw: AnyArray, *, normalise: bool, first: int = 0) -> Float32Array:
-    """Check, prepare and translate vectors as they come, several blocks at once.
+    """Check, prepare and map unprepared vectors, several blocks in parallel.
 
     Parameters
     ----------
     raw : array of shape (m, p), of any float type, m >= 1
     normalise : whether rows are scaled to length 1 first
-    first : the number of the first row, for errors
+    first : number of the first row, for error messages
 
     Raises
     ------
@@ -266,16 +271,16 @@ def translate(transform: Transform, raw: AnyArray, *, normalise: bool, first: in
     p, q = transform.dims
     if raw.ndim != 2 or raw.shape[1] != p:
         raise InvalidShape(
-            f"The vectors have shape {raw.shape}, the map takes (n, {p}).",
+            f"The vectors have shape {raw.shape}; the map takes (n, {p}).",
             value=raw.shape,
             limit=p,
-            hint="Translate vectors of the model that the map was fitted on, one a row.",
+            hint="Pass vectors of the model that the map was fitted on, one per row.",
         )
     out = np.empty((len(raw), q), np.float32)
 
     def run(rows: slice) -> None:
-        for start in range(rows.start, rows.stop, TRANSLATED_ROWS):
-            some = slice(start, min(start + TRANSLATED_ROWS, rows.stop))
+        for start in range(rows.start, rows.stop, THREAD_ROWS):
+            some = slice(start, min(start + THREAD_ROWS, rows.stop))
             prepared, factors = _prepare(raw[some], normalise=normalise, first=first + start)
             transform.apply(prepared, out[some], factors)
 
@@ -285,18 +290,18 @@ def translate(transform: Transform, raw: AnyArray, *, normalise: bool, first: in
 
 
 def _prepare(block: AnyArray, *, normalise: bool, first: int) -> tuple[Float32Array, Float32Array | None]:
-    """Rows in float32, and by what their products are to be multiplied: cheaper than a copy of the rows themselves."""
+    """Return rows in float32 and the factors of their products: cheaper than a scaled copy of the rows."""
     if not normalise:
         check_finite(block, "The set of vectors", first)
         return np.ascontiguousarray(block, np.float32), None
-    with np.errstate(over="ignore"):  # float64 that float32 cannot hold is refused below
+    with np.errstate(over="ignore"):  # values too large for float32 raise an error below
         rows = np.ascontiguousarray(block, np.float32)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    if not np.isfinite(lengths).all():  # the squares of all float32 numbers have room in float64
+    if not np.isfinite(lengths).all():  # float64 holds the squares of all float32 numbers
         check_finite(block, "The set of vectors", first)
     lengths[lengths == 0] = 1
     if lengths.max() < _LENGTH_MAX and lengths.min() > 1 / _LENGTH_MAX:
         return rows, (1 / lengths).astype(np.float32)[:, None]
-    rows = rows.copy()  # products of so long or short rows could leave float32
+    rows = rows.copy()  # products of rows this long or short could leave float32's range
     scale_to_unit(rows)
     return rows, None

@@ -1,4 +1,4 @@
-"""A map of two layers with a GELU between them, trained by torch on rows that are read by blocks."""
+"""Map of two linear layers with a GELU between them, trained by torch on rows that are read by blocks."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from consilience.numerics.regression.maps import Affine, Transform
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.prepared import Rows
 
-#: Rows that are shuffled among each other; more are gone through by parts of so many, in a random order.
+#: Number of rows shuffled together; more rows are processed in chunks of this size, in random order.
 SHUFFLED_ROWS = 16_384
-#: Of float32, with room.
+#: Relative rounding of float32, with a margin.
 _ROUNDING = 1e-6
 
-Places = npt.NDArray[np.intp]
+RowNumbers = npt.NDArray[np.intp]
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How it is trained.
+class TrainingOptions:
+    """Options of training.
 
     Attributes
     ----------
-    hidden : values between both layers
-    epochs : at most
-    patience : epochs without a better one after which it stops
-    batch : rows of a step
-    learning_rate : of AdamW, whose other settings are torch's
-    seed : of the first weights and of the order of the rows
+    hidden : number of hidden units
+    epochs : largest number of epochs
+    patience : number of epochs without improvement after which training stops
+    batch : number of rows of a step
+    learning_rate : learning rate of AdamW, whose other settings are torch's defaults
+    seed : seed of the initial weights and of the order of the rows
     """
 
     hidden: int
@@ -47,7 +47,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Scale:
-    """Rows are moved to mean 0 and scaled, all dimensions alike, to mean variance 1, before the layers see them.
+    """Standardisation of rows to mean 0 and mean variance 1, with one factor for all dimensions.
 
     Attributes
     ----------
@@ -58,42 +58,42 @@ class Scale:
     mean: Float64Array
     sd: float
 
-    def narrow(self, rows: Float32Array) -> torch.Tensor:
-        """What the layers see."""
+    def standardise(self, rows: Float32Array) -> torch.Tensor:
+        """Convert rows to a standardised tensor."""
         return torch.from_numpy(((rows - self.mean) / self.sd).astype(np.float32))
 
 
 def find_scale(mean: Float64Array, square: float, n: int) -> Scale:
-    """The scale of n rows from their mean and their summed squared distance from it; rounding at least."""
+    """Return the scale of n rows from their mean and their summed squared distance from it, at least the size of rounding."""
     rounding = _ROUNDING * float(np.linalg.norm(mean)) / len(mean) ** 0.5
     return Scale(mean, max((max(square, 0.0) / (n * len(mean))) ** 0.5, rounding) or 1.0)
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Paired rows, and which of them are trained on.
+class TrainingPairs:
+    """Paired rows, and their split into training and validation rows.
 
     Attributes
     ----------
     a, b : access to the prepared rows
-    scales : of a and of b
-    trained, watched : row numbers, ascending; those watched say when to stop
+    scales : standardisation of a and of b
+    train_rows, validation_rows : row numbers, ascending; the loss on the validation rows decides when to stop
     """
 
     a: Rows
     b: Rows
     scales: tuple[Scale, Scale]
-    trained: Places
-    watched: Places
+    train_rows: RowNumbers
+    validation_rows: RowNumbers
 
-    def take(self, places: Places) -> Batch:
-        """Some rows, as the layers see them."""
-        return self.scales[0].narrow(self.a.take(places)), self.scales[1].narrow(self.b.take(places))
+    def take(self, rows: RowNumbers) -> Batch:
+        """Return some rows of both sides, standardised."""
+        return self.scales[0].standardise(self.a.take(rows)), self.scales[1].standardise(self.b.take(rows))
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The map, the epoch that its weights are of, the epochs gone through, and its mean squared error on the rows watched."""
+class TrainedMap:
+    """Trained map, the epoch of its weights, the number of epochs run, and its mean squared error on the validation rows."""
 
     transform: Transform
     epoch: int
@@ -101,78 +101,78 @@ class Trained:
     loss: float
 
 
-def train(pairs: Pairs, recipe: Recipe, report: Callable[[int, int], None]) -> Trained:
-    """Train until the rows watched no longer profit; the best epoch's weights count.
+def train_mlp(pairs: TrainingPairs, options: TrainingOptions, report: Callable[[int, int], None]) -> TrainedMap:
+    """Train until the loss on the validation rows no longer falls, and return the weights of the best epoch.
 
     Parameters
     ----------
-    report : told the epochs done and their largest number
+    report : called with the number of epochs done and the largest number
 
     Raises
     ------
     InvalidRequest
         Training diverged.
     """
-    model = _make(pairs.a.dim, recipe, pairs.b.dim)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate)
-    rng = np.random.default_rng(recipe.seed)
+    model = _make(pairs.a.dim, options, pairs.b.dim)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)
+    rng = np.random.default_rng(options.seed)
     best, epoch, kept = inf, 0, _copy(model)
     done = 0
-    for done in range(1, recipe.epochs + 1):
-        for x, y in _batches(pairs, recipe.batch, rng):
+    for done in range(1, options.epochs + 1):
+        for x, y in _batches(pairs, options.batch, rng):
             optimiser.zero_grad(set_to_none=True)
             nn.functional.mse_loss(model(x), y).backward()
             optimiser.step()
-        if (loss := _watch(model, pairs)) < best:
+        if (loss := _validation_loss(model, pairs)) < best:
             best, epoch, kept = loss, done, _copy(model)
-        report(done, recipe.epochs)
-        if not isfinite(loss) or done - epoch >= recipe.patience:
+        report(done, options.epochs)
+        if not isfinite(loss) or done - epoch >= options.patience:
             break
     if epoch == 0:
         raise InvalidRequest(
-            "Training diverged.",
-            value=recipe.learning_rate,
-            hint="Lower the learning rate.",
+            f"Training diverged at the learning rate {options.learning_rate}.",
+            value=options.learning_rate,
+            hint="Use a lower learning rate.",
             pointer="/map/learning_rate",
         )
-    return Trained(_unscale(kept, pairs.scales), epoch, done, best)
+    return TrainedMap(_unscale(kept, pairs.scales), epoch, done, best)
 
 
-def _make(dim_a: int, recipe: Recipe, dim_b: int) -> nn.Sequential:
-    """Torch's own first weights, of the seed; the process's random state stays as it was."""
+def _make(dim_a: int, options: TrainingOptions, dim_b: int) -> nn.Sequential:
+    """Create the network with torch's initial weights for the seed; the process's random state is not changed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return nn.Sequential(nn.Linear(dim_a, recipe.hidden), nn.GELU(), nn.Linear(recipe.hidden, dim_b))
+        torch.manual_seed(options.seed)
+        return nn.Sequential(nn.Linear(dim_a, options.hidden), nn.GELU(), nn.Linear(options.hidden, dim_b))
 
 
-def _batches(pairs: Pairs, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """All rows trained on, in a random order."""
-    count = -(-len(pairs.trained) // SHUFFLED_ROWS)
-    for part in rng.permutation(count):
-        places = pairs.trained[part * SHUFFLED_ROWS : (part + 1) * SHUFFLED_ROWS]
-        x, y = pairs.take(places)
-        order = torch.from_numpy(rng.permutation(len(places)))
-        for start in range(0, len(places), size):
+def _batches(pairs: TrainingPairs, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Yield batches of all training rows, in random order."""
+    count = -(-len(pairs.train_rows) // SHUFFLED_ROWS)
+    for chunk in rng.permutation(count):
+        rows = pairs.train_rows[chunk * SHUFFLED_ROWS : (chunk + 1) * SHUFFLED_ROWS]
+        x, y = pairs.take(rows)
+        order = torch.from_numpy(rng.permutation(len(rows)))
+        for start in range(0, len(rows), size):
             some = order[start : start + size]
             yield x[some], y[some]
 
 
 @torch.no_grad()
-def _watch(model: nn.Module, pairs: Pairs) -> float:
+def _validation_loss(model: nn.Module, pairs: TrainingPairs) -> float:
     total = 0.0
-    for start in range(0, len(pairs.watched), SHUFFLED_ROWS):
-        x, y = pairs.take(pairs.watched[start : start + SHUFFLED_ROWS])
+    for start in range(0, len(pairs.validation_rows), SHUFFLED_ROWS):
+        x, y = pairs.take(pairs.validation_rows[start : start + SHUFFLED_ROWS])
         total += float(nn.functional.mse_loss(model(x), y)) * len(x)
-    return total / len(pairs.watched)
+    return total / len(pairs.validation_rows)
 
 
 def _copy(model: nn.Module) -> list[Float64Array]:
-    """Weights and biases, layer by layer."""
+    """Copy weights and biases, layer by layer."""
     return [parameter.detach().numpy().astype(np.float64) for parameter in model.parameters()]
 
 
 def _unscale(kept: list[Float64Array], scales: tuple[Scale, Scale]) -> Transform:
-    """The same map from and to rows that are not scaled: torch's weights stand the other way round."""
+    """Convert to a map of unscaled rows; torch's weights are transposed."""
     first, first_bias, second, second_bias = kept
     a, b = scales
     return Transform(

@@ -1,4 +1,4 @@
-"""Ridge regression from one space to the other, scored on rows that it has not seen."""
+"""Linear predictivity: ridge regression from one space to the other, scored on held-out rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
-from consilience.numerics.stats.intervals import deal
+from consilience.numerics.stats.intervals import assign_folds
 from consilience.numerics.stats.nulls import Permutation
-from consilience.numerics.subspaces.moments import Sums, add
+from consilience.numerics.subspaces.moments import PairSums, add_sums
 from consilience.numerics.subspaces.spectra import SumsLayer, decompose_moments, find_spectrum
 
 #: Penalties that generalised cross-validation chooses from, in units of the mean variance.
@@ -17,7 +17,7 @@ PENALTIES: Float64Array = np.logspace(-8, 4, 13)
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to fit on and rows to score on, with everything that does not depend on the targets.
+    """Rows to fit on and rows to score on, with all results that do not depend on the targets.
 
     Attributes
     ----------
@@ -26,91 +26,92 @@ class Fold:
         Left singular vectors of the fitted rows, centred.
     squares : array of shape (r,), float64
         Their squared singular values.
-    ahead : array of shape (t, r), float64
-        The other rows along the same directions, in the scale of `left`.
+    projected : array of shape (t, r), float64
+        The scored rows along the same directions, in the scale of `left`.
     penalties : array of shape (L,), float64
-        What may be added to `squares`.
+        Candidates for the penalty, to be added to `squares`.
     """
 
     fitted: Permutation
     scored: Permutation
     left: Float64Array
     squares: Float64Array
-    ahead: Float64Array
+    projected: Float64Array
     penalties: Float64Array
 
 
 def find_folds(
     x: Float32Array, folds: int, ridge: float | None, seed: int, groups: IdArray | None = None
 ) -> tuple[Fold, ...]:
-    """Deal the rows of a predictor into folds and decompose what each one is fitted on: O(folds n d min(n, d)).
+    """Split the rows of a predictor into folds and decompose the fitted rows of each: O(folds n d min(n, d)).
 
-    Rows are dealt by the rank of their distance from the centre, shuffled by the seed: neither the order of the rows nor a
-    rotation of the space changes who shares a fold. Groups stay together.
+    Folds depend on the rank of the rows' distances from the centre, shuffled by the seed: neither the order of the rows nor a
+    rotation of the space changes them. Groups stay together.
 
     Parameters
     ----------
     x : array of shape (n, p), float32
     folds : int >= 2
     ridge : float, optional
-        The penalty in units of the mean variance; None offers all of `PENALTIES`.
+        The penalty in units of the mean variance; None allows all of `PENALTIES`.
     seed : int
     groups : array of shape (n,), int32, optional
         The group number of each item.
 
     Returns
     -------
-    Folds; together they hold 8 folds n r bytes
+    Folds; together they take 8 folds n r bytes
     """
     distances = np.linalg.norm(x - x.mean(axis=0, dtype=np.float64), axis=1)
-    part = deal_folds(distances, folds, seed, groups)
-    offered = offer_penalties(ridge)
+    fold_of_row = assign_folds_by_distance(distances, folds, seed, groups)
+    candidates = candidate_penalties(ridge)
     return tuple(
-        _prepare(x, np.flatnonzero(part != fold), np.flatnonzero(part == fold), offered) for fold in range(folds)
+        _prepare(x, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold), candidates)
+        for fold in range(folds)
     )
 
 
-def deal_folds(distances: Float64Array, folds: int, seed: int, groups: IdArray | None = None) -> IdArray:
-    """Deal rows to folds by the rank of their distance from the centre, or its square, shuffled by the seed: (n,)."""
+def assign_folds_by_distance(distances: Float64Array, folds: int, seed: int, groups: IdArray | None = None) -> IdArray:
+    """Return the fold of each row (n,), by the rank of its distance from the centre (or its square), shuffled by the seed."""
     order = np.argsort(distances, kind="stable")[np.random.default_rng(seed).permutation(len(distances))]
-    return deal(order, folds, groups)
+    return assign_folds(order, folds, groups)
 
 
-def offer_penalties(ridge: float | None) -> Float64Array:
-    """The penalties to choose from."""
+def candidate_penalties(ridge: float | None) -> Float64Array:
+    """Return the penalties to choose from."""
     return PENALTIES if ridge is None else np.array([ridge])
 
 
-def _prepare(x: Float32Array, fitted: Permutation, scored: Permutation, offered: Float64Array) -> Fold:
+def _prepare(x: Float32Array, fitted: Permutation, scored: Permutation, candidates: Float64Array) -> Fold:
     rows = x[fitted]
     spectrum = find_spectrum(rows)
     variance = float(np.square(rows - spectrum.mean).sum()) / x.shape[1]
-    ahead = (x[scored] - spectrum.mean) @ spectrum.whitening
+    projected = (x[scored] - spectrum.mean) @ spectrum.whitening
     if spectrum.left is None:
-        raise AssertionError("rows in memory have scores")
-    return Fold(fitted, scored, spectrum.left, spectrum.values**2, ahead, offered * variance)
+        raise AssertionError("The spectrum of rows in memory has no scores.")
+    return Fold(fitted, scored, spectrum.left, spectrum.values**2, projected, candidates * variance)
 
 
 def find_targets(y: Float32Array) -> Float64Array:
-    """Centre the rows of a target as float64, turned into their n - 1 directions at most where q is larger than n.
+    """Centre the rows of a target as float64; if q > n, express them in their at most n - 1 principal directions.
 
-    A rotation changes no squared error.
+    This rotation changes no squared error.
     """
     if y.shape[1] <= len(y):
         return np.asarray(y - y.mean(axis=0, dtype=np.float64))
     spectrum = find_spectrum(y)
     if spectrum.left is None:
-        raise AssertionError("rows in memory have scores")
+        raise AssertionError("The spectrum of rows in memory has no scores.")
     return spectrum.left * spectrum.values
 
 
 def linear_predictivity(folds: Sequence[Fold], targets: Float64Array, permutation: Permutation | None = None) -> float:
-    """Share of one layer's variance that a ridge regression from another predicts on rows that it has not seen.
+    """Share of one layer's variance that a ridge regression from another layer predicts on held-out rows.
 
-    1 - sum_i |y_i - f(x_i)|^2 / sum_i |y_i - mean(y)|^2, row i predicted by the fit on the other folds, columns centred by the
-    fitted rows, one penalty a fold for all targets. Not symmetric, at most 1 and unbounded below; at or below 0 at chance.
+    1 - sum_i |y_i - f(x_i)|^2 / sum_i |y_i - mean(y)|^2, with row i predicted by the fit on the other folds, columns centred by
+    the fitted rows, and one penalty per fold for all targets. Not symmetric; at most 1, unbounded below; 0 or less at chance.
 
-    The penalty, where several are offered, has the least sum of squares over (m - 1 - df)^2 on the m fitted rows,
+    Among several candidates, the penalty has the least sum of squares over (m - 1 - df)^2 on the m fitted rows,
     df = sum_i s_i^2 / (s_i^2 + l) (generalised cross-validation).
 
     Parameters
@@ -135,7 +136,7 @@ def linear_predictivity(folds: Sequence[Fold], targets: Float64Array, permutatio
 
 
 def fold_shares(folds: Sequence[Fold], targets: Float64Array) -> Float64Array:
-    """The share predicted of each fold alone: NaN for a fold whose targets all equal the mean."""
+    """Return the share predicted of each fold alone: NaN for a fold whose targets all equal the mean."""
     sizes = np.einsum("ij,ij->i", targets, targets)
     found = [(float(errors.sum()), float(sizes[scored].sum())) for scored, errors in find_errors(folds, targets)]
     return np.array([1 - error / size if size > 0 else np.nan for error, size in found])
@@ -144,7 +145,7 @@ def fold_shares(folds: Sequence[Fold], targets: Float64Array) -> Float64Array:
 def find_errors(
     folds: Sequence[Fold], targets: Float64Array, permutation: Permutation | None = None
 ) -> Iterator[tuple[Permutation, Float64Array]]:
-    """Give for each fold its scored rows and the squared error of each of them."""
+    """Yield for each fold its scored rows and their squared errors."""
     for fold in folds:
         fitted, scored = fold.fitted, fold.scored
         if permutation is not None:
@@ -155,7 +156,7 @@ def find_errors(
         along = fold.left.T @ y
         penalty = choose_penalty(fold.penalties, fold.squares, len(fitted), along, float(np.vdot(y, y)))
         along *= (fold.squares / (fold.squares + penalty))[:, None]
-        residual = targets[scored] - mean - fold.ahead @ along
+        residual = targets[scored] - mean - fold.projected @ along
         yield fold.scored, np.einsum("ij,ij->i", residual, residual)
 
 
@@ -166,7 +167,7 @@ def choose_penalty(
 
     Parameters
     ----------
-    penalties : array of those offered
+    penalties : array of candidates
     squares : array of shape (r,), float64
         Squared singular values of the fitted rows.
     rows : int
@@ -188,13 +189,13 @@ def choose_penalty(
 
 @dataclass(frozen=True)
 class FoldErrors:
-    """What a fit on the other folds leaves of each fold's targets.
+    """Errors of each fold's targets under the fit on the other folds.
 
     Attributes
     ----------
-    errors : array of one number a fold, float64
+    errors : array of shape (folds,), float64
         Sums of squared errors.
-    sizes : array of one number a fold, float64
+    sizes : array of shape (folds,), float64
         Sums of squared distances of the targets from the mean of all.
     """
 
@@ -203,36 +204,36 @@ class FoldErrors:
 
     @property
     def share(self) -> float:
-        """Share of the targets' variance that is predicted: see `predictivity.linear_predictivity`."""
+        """Share of the targets' variance that is predicted: see `linear_predictivity`."""
         return 1 - float(self.errors.sum()) / float(self.sizes.sum())
 
     @property
     def shares(self) -> Float64Array:
-        """The share of each fold alone: NaN for a fold whose targets all equal the mean."""
+        """Share predicted of each fold alone: NaN for a fold whose targets all equal the mean."""
         shares = np.full(len(self.sizes), np.nan)
         return np.asarray(np.divide(self.errors, self.sizes, out=shares, where=self.sizes > 0) * -1 + 1)
 
 
-def find_fold_errors(folds: Sequence[Sums], ridge: float | None) -> FoldErrors:
-    """Fit on all folds but one, score on that one, each in turn: O(folds d^2 (p + q)).
+def find_fold_errors(folds: Sequence[PairSums], ridge: float | None) -> FoldErrors:
+    """Fit on all folds but one and score on that one, each in turn: O(folds d^2 (p + q)).
 
     Parameters
     ----------
     folds : Sums over each fold, x the predictor's rows and y the targets, about the means of all rows
     ridge : float, optional
-        The penalty in units of the mean variance; None chooses from all.
+        The penalty in units of the mean variance; None chooses from all of `PENALTIES`.
     """
-    errors = [_score(add([*folds[:held], *folds[held + 1 :]]), folds[held], ridge) for held in range(len(folds))]
+    errors = [_score(add_sums([*folds[:held], *folds[held + 1 :]]), folds[held], ridge) for held in range(len(folds))]
     return FoldErrors(np.array(errors), np.array([float(np.trace(fold.yy)) for fold in folds]))
 
 
-def _score(fitted: Sums, held: Sums, ridge: float | None) -> float:
-    """Sum of the squared errors on the fold held out: |Y - X W|^2 from second moments about the fit's means."""
+def _score(fitted: PairSums, held: PairSums, ridge: float | None) -> float:
+    """Return the sum of squared errors on the held-out fold: |Y - X W|^2 from second moments about the fit's means."""
     centred = fitted.about(fitted.means)
     spectrum = decompose_moments(SumsLayer(fitted, first=True), centred.xx)
     along = spectrum.whitening.T @ centred.xy
     squares, p = spectrum.values**2, len(centred.xx)
-    penalties = offer_penalties(ridge) * (float(np.trace(centred.xx)) / p)
+    penalties = candidate_penalties(ridge) * (float(np.trace(centred.xx)) / p)
     penalty = choose_penalty(penalties, squares, fitted.n, along, float(np.trace(centred.yy)))
     weights = spectrum.whitening @ (along * (squares / (squares + penalty))[:, None])
     others = held.about(fitted.means)

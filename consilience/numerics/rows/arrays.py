@@ -1,4 +1,4 @@
-"""The one gate for arrays of a caller: after it, numerics trust what they get."""
+"""Array types and validation of the arrays that a caller passes; code behind it relies on valid arrays."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,25 +17,25 @@ AnyArray = npt.NDArray[np.generic]
 #: Numbers of rows, of any integer type.
 RowIndex = npt.NDArray[np.integer[Any]]
 
-#: Values of a block that stays in a processor's cache.
+#: Number of values of a block that fits in a processor's cache.
 CACHED_VALUES = 1 << 17
 _DTYPES = (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
 
 
 def cached_rows(dim: int) -> int:
-    """Rows of so many columns that stay in a processor's cache while they are gone over more than once."""
+    """Return the number of rows of `dim` columns that fit in a processor's cache."""
     return max(1, CACHED_VALUES // dim)
 
 
 def split_layers(values: object, side: str) -> dict[str, AnyArray]:
-    """Turn what a caller passes into named matrices over the same rows.
+    """Convert the arrays of a caller to named matrices over the same rows.
 
     Parameters
     ----------
     values : array of shape (n, d) or (n, L, d), or mapping of name to array of shape (n, d)
         float16, bfloat16, float32 or float64; (n, L, d) gives the layers "0", "1", ...
     side : str
-        How errors call it: "a" or "b".
+        Name of the side in error messages: "a" or "b".
 
     Raises
     ------
@@ -49,7 +49,7 @@ def split_layers(values: object, side: str) -> dict[str, AnyArray]:
     if not layers:
         raise InvalidShape(f"Side {side} has no layers.", hint="Pass at least one array of shape (n, d).")
     for name, layer in layers.items():
-        check_matrix(layer, f"layer {name!r} of {side}")
+        check_matrix(layer, f"Layer {name!r} of side {side}")
     counts = {len(layer) for layer in layers.values()}
     if len(counts) > 1:
         raise InvalidShape(f"The layers of {side} have different numbers of rows.", value=sorted(counts))
@@ -57,24 +57,28 @@ def split_layers(values: object, side: str) -> dict[str, AnyArray]:
 
 
 def check_matrix(array: AnyArray, what: str) -> None:
-    """Refuse what is not a finite float matrix of at least 4 rows and 1 column."""
+    """Raise an error unless the array is a finite float matrix of at least 4 rows and 1 column."""
     if array.ndim != 2 or array.shape[1] == 0:
         raise InvalidShape(
-            f"{what} has shape {array.shape}, not (n, d).",
+            f"{what} has shape {array.shape}; it must be (n, d) with d >= 1.",
             value=array.shape,
-            hint="One row an item; several layers go in as (n, L, d).",
+            hint="Pass one row per item; pass several layers as an array of shape (n, L, d).",
         )
     if array.dtype not in _DTYPES:
         raise UnsupportedDtype(
-            f"{what} holds {array.dtype}.", value=array.dtype, hint="Use float16, bfloat16, float32 or float64."
+            f"{what} has the type {array.dtype}, which is not supported.",
+            value=array.dtype,
+            hint="Use float16, bfloat16, float32 or float64.",
         )
     if len(array) < ROWS_MIN:
-        raise TooFewRows(f"{what} has {len(array)} rows.", value=len(array), limit=ROWS_MIN)
+        raise TooFewRows(
+            f"{what} has {len(array)} rows; at least {ROWS_MIN} are needed.", value=len(array), limit=ROWS_MIN
+        )
     check_finite(array, what)
 
 
 def check_finite(array: AnyArray, what: str, first: int = 0) -> None:
-    """Refuse NaN and infinity, also those that appear when float64 becomes float32; `first` is the first row's number."""
+    """Raise an error for NaN and infinity, also for values too large for float32; `first` is the first row's number."""
     step = cached_rows(array.shape[1])
     for start in range(0, len(array), step):
         with np.errstate(over="ignore"):
@@ -83,16 +87,16 @@ def check_finite(array: AnyArray, what: str, first: int = 0) -> None:
             row, column = np.argwhere(~finite)[0]
             value = array[start + row, column]
             raise NonFiniteValues(
-                f"{what} holds {value} in row {first + start + row}, column {column}.",
+                f"{what} contains {value} in row {first + start + row}, column {column}.",
                 value=value,
-                hint="Every value must be finite in float32: remove the row, or mend the model that made it.",
+                hint="Every value must be finite in float32: remove the row, or correct the model that computed it.",
             )
 
 
 def count_duplicates(blocks: Iterable[AnyArray]) -> int:
-    """Count the rows that equal an earlier row, bit for bit, of a layer that comes in blocks of rows.
+    """Count the rows that equal an earlier row bit for bit, in a layer given by blocks of rows.
 
-    Rows are told apart by a random 64-bit linear hash of their bits: a false match has probability below n^2 / 2^64.
+    Rows are compared by a random 64-bit linear hash of their bits: a false match has probability below n^2 / 2^64.
     """
     hashes = np.concatenate([_hash_rows(block) for block in blocks])
     return len(hashes) - len(np.unique(hashes))

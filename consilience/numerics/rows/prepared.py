@@ -1,4 +1,4 @@
-"""Prepared rows: in memory where they fit, else read and prepared block by block whenever they are asked for.
+"""Prepared rows: in memory if they fit, else read and prepared block by block at every access.
 
 A stored layer is never mapped: pages of a mapped file count as resident memory.
 """
@@ -17,11 +17,11 @@ from consilience.numerics.rows.parallel import HERE, Parts, block_rows, map_rows
 
 
 class Matrix(Protocol):
-    """Rows that can be read by blocks: an array in memory or a stored layer."""
+    """Unprepared rows that can be read by blocks: an array in memory or a stored layer."""
 
     @property
     def name(self) -> str:
-        """The layer's name."""
+        """Name of the layer."""
 
     @property
     def n(self) -> int:
@@ -32,14 +32,14 @@ class Matrix(Protocol):
         """Number of columns."""
 
     def rows(self, start: int, stop: int) -> AnyArray:
-        """Rows start to stop as a (stop - start, dim) array of any float type."""
+        """Return rows start to stop as a (stop - start, dim) array of any float type."""
 
     def take(self, ids: RowIndex) -> AnyArray:
-        """The rows of some ids as a (len(ids), dim) array, in the ids' order."""
+        """Return the rows of some ids as a (len(ids), dim) array, in the ids' order."""
 
 
 def find_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[float, ...]:
-    """Find the clamp threshold of each layer.
+    """Compute the clamp threshold of each layer.
 
     t = mean_i quantile_q(|x_i|), the quantile (linearly interpolated) running over all features of row i: those of every
     layer together under scope "model" (one t for all), those of the layer alone under scope "layer".
@@ -47,7 +47,7 @@ def find_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[f
     Parameters
     ----------
     layers : matrices of n rows each
-        Under scope "model" all layers of the model, also those that are not scored.
+        Under scope "model": all layers of the model, also those that are not scored.
     quantile : float in (0.5, 1]
     scope : "model" or "layer"
 
@@ -71,18 +71,18 @@ def _mean_row_quantile(layers: Sequence[Matrix], quantile: float) -> float:
 
 
 def _find_row_quantiles(layers: Sequence[Matrix], quantile: float, first: int, part: slice) -> Float32Array:
-    """What `np.quantile` gives of each row's absolute values, by one selection: it would make four, and sort out NaN."""
+    """Return `np.quantile` of each row's absolute values, by one selection; numpy would make four and search for NaN."""
     bits, dtype = _join_magnitudes([layer.rows(first + part.start, first + part.stop) for layer in layers])
     last = bits.shape[1] - 1
-    place = quantile * last
-    low = min(int(place), last)
+    position = quantile * last
+    low = min(int(position), last)
     bits.partition(low, axis=1)
     around = np.stack([bits[:, low], bits[:, min(low + 1, last) :].min(axis=1)]).view(dtype).astype(np.float32)
-    return np.asarray(np.quantile(around, place - low, axis=0), np.float32)
+    return np.asarray(np.quantile(around, position - low, axis=0), np.float32)
 
 
 def _join_magnitudes(blocks: Sequence[AnyArray]) -> tuple[npt.NDArray[np.unsignedinteger[Any]], np.dtype[Any]]:
-    """Absolute values side by side, as bits, which are ordered like them; and their type, of two bytes where all have it."""
+    """Join absolute values as bits, which have the same order, and return their type: two bytes if all blocks have it."""
     dtypes = {block.dtype for block in blocks}
     halves = len(dtypes) == 1 and blocks[0].dtype.itemsize == 2
     dtype, word = (blocks[0].dtype, np.uint16) if halves else (np.dtype(np.float32), np.uint32)
@@ -98,7 +98,7 @@ def _join_magnitudes(blocks: Sequence[AnyArray]) -> tuple[npt.NDArray[np.unsigne
 
 
 def find_exact_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[float, ...]:
-    """Find the clamp threshold of each layer as a quantile of all its values at once.
+    """Compute the clamp threshold of each layer as a quantile of all its values at once.
 
     t = element int(q * count), counted from 0, of the sorted absolute values: of all layers together under scope "model",
     of each layer under scope "layer".
@@ -113,7 +113,7 @@ def find_exact_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> t
 
 
 def _select(layers: Sequence[Matrix], quantile: float) -> float:
-    """Find an order statistic without sorting: floats above 0 are ordered like their bits, counted 16 at a time."""
+    """Return an order statistic without sorting: positive floats have the order of their bits, counted 16 at a time."""
     count = sum(layer.n * layer.dim for layer in layers)
     rank = min(int(quantile * count), count - 1)
     high = np.zeros(1 << 16, dtype=np.int64)
@@ -135,12 +135,12 @@ def _absolute_bits(layers: Sequence[Matrix]) -> Iterator[npt.NDArray[np.uint32]]
             yield block.view(np.uint32).ravel()
 
 
-#: What preparing a value, or looking at it, costs beside a step of a kernel.
+#: Cost of preparing or reading a value, in steps of a kernel.
 STEPS_PER_VALUE = 4
 
 
 class Rows(Protocol):
-    """The prepared rows of one layer, (n, d) float32, wherever they are."""
+    """Prepared rows of one layer, (n, d) float32, in memory or not."""
 
     @property
     def n(self) -> int:
@@ -151,14 +151,14 @@ class Rows(Protocol):
         """Number of columns."""
 
     def read(self, start: int, stop: int) -> Float32Array:
-        """Rows start to stop, (stop - start, d), C order; not to be written to."""
+        """Return rows start to stop, (stop - start, d), C order; callers must not write to them."""
 
     def take(self, ids: RowIndex) -> Float32Array:
-        """The rows of some ids, (m, d), C order, in the ids' order."""
+        """Return the rows of some ids, (m, d), C order, in the ids' order."""
 
 
 def blocks(rows: Rows, step: int | None = None) -> Iterator[tuple[int, Float32Array]]:
-    """Go over all rows: the first row's id, and a block of at most `step` rows (by default 16 MB of them)."""
+    """Yield all rows: the first row's id and a block of at most `step` rows (by default 16 MB)."""
     step = step or max(1, BLOCK_VALUES // rows.dim)
     for start in range(0, rows.n, step):
         yield start, rows.read(start, min(start + step, rows.n))
@@ -230,19 +230,19 @@ class PreparedRows:
         return self.layer.dim
 
     def read(self, start: int, stop: int) -> Float32Array:
-        """Rows start to stop, read and prepared."""
+        """Read and prepare rows start to stop."""
         out = np.empty((stop - start, self.dim), np.float32)
         self._fill(out, self.layer.rows(start, stop))
         return out
 
     def take(self, ids: RowIndex) -> Float32Array:
-        """The rows of some ids, read and prepared."""
+        """Read and prepare the rows of some ids."""
         out = np.empty((len(ids), self.dim), np.float32)
         self._fill(out, self.layer.take(ids))
         return out
 
     def load(self) -> ArrayRows:
-        """All rows, read once."""
+        """Read and prepare all rows once."""
         out = np.empty((self.n, self.dim), np.float32)
         for start in range(0, self.n, BLOCK_ROWS):
             rows = out[start : start + BLOCK_ROWS]
@@ -267,7 +267,7 @@ class PreparedRows:
 
 @dataclass(frozen=True)
 class ScaledRows:
-    """Rows times a power of two, which changes no digit: see `scaled`."""
+    """Rows times a power of two, which changes no digit of the mantissa: see `scaled`."""
 
     rows: Rows
     exponent: int
@@ -283,33 +283,33 @@ class ScaledRows:
         return self.rows.dim
 
     def read(self, start: int, stop: int) -> Float32Array:
-        """Rows start to stop."""
+        """Return rows start to stop."""
         return np.ldexp(self.rows.read(start, stop), self.exponent)
 
     def take(self, ids: RowIndex) -> Float32Array:
-        """The rows of some ids."""
+        """Return the rows of some ids."""
         return np.ldexp(self.rows.take(ids), self.exponent)
 
 
 def scaled(rows: Rows, exponent: int) -> Rows:
-    """Rows times 2 to the exponent, such that their products stay in float32's range: see `neighbours.scale_exponent`."""
+    """Multiply rows by 2 to the exponent, so that products stay in float32's range: see `graph.scale_exponent`."""
     return ScaledRows(rows, exponent) if exponent else rows
 
 
 def scale_to_unit(block: Float32Array) -> None:
-    """Scale each row to length 1 in place; lengths are float64, in which the square of every float32 has room."""
+    """Scale each row to length 1 in place; lengths are float64, which can hold the square of every float32."""
     lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))[:, None]
     block /= np.where(lengths == 0, 1, lengths)
 
 
 @dataclass(frozen=True)
 class LoadedRows(ArrayRows):
-    """Prepared rows in memory, which know where they come from: another process is sent that, and reads them again."""
+    """Prepared rows in memory, which are pickled as their origin: another process reads them again."""
 
     origin: PreparedRows
 
     def __reduce__(self) -> tuple[Callable[[PreparedRows], PreparedRows], tuple[PreparedRows]]:
-        """What is pickled: the origin."""
+        """Pickle the origin only."""
         return _restore, (self.origin,)
 
 
@@ -319,13 +319,13 @@ def _restore(origin: PreparedRows) -> PreparedRows:
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """What one look at every row tells of a layer.
+    """Statistics of all rows of a layer, from one pass.
 
     Attributes
     ----------
     zero_rows : number of rows of zeros
     constant : whether all rows are equal
-    largest : the largest absolute value
+    largest : largest absolute value
     mean : array of shape (d,), float64, the mean row
     """
 
@@ -335,19 +335,19 @@ class RowStatistics:
     mean: Float64Array = field(compare=False, default_factory=lambda: np.empty(0))
 
     def to_bytes(self) -> bytes:
-        """Write it for a cache, exactly: float64 holds every count and value."""
+        """Serialise the statistics for a cache, exactly: float64 holds every count and value."""
         return np.array([self.zero_rows, self.constant, self.largest, *self.mean], "<f8").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what `to_bytes` wrote."""
+        """Read the bytes of `to_bytes`."""
         zero_rows, constant, largest, *mean = np.frombuffer(data, "<f8").tolist()
         return cls(int(zero_rows), bool(constant), largest, np.array(mean))
 
 
 @dataclass(frozen=True)
-class _Look:
-    """Some rows of a layer, and its first row: sums are of distances from it, so that equal rows have exactly their mean."""
+class _StatisticsTask:
+    """Some rows of a layer and its first row, the origin of sums: so equal rows have exactly their mean."""
 
     rows: Rows
     span: slice
@@ -355,11 +355,11 @@ class _Look:
 
 
 def find_row_statistics(rows: Rows, parts: Parts = HERE) -> RowStatistics:
-    """Look at every row once."""
+    """Compute the statistics of a layer in one pass."""
     origin = rows.read(0, 1)[0]
-    looks = [_Look(rows, span, origin) for span in split_rows(rows.n, rows.dim)]
+    tasks = [_StatisticsTask(rows, span, origin) for span in split_rows(rows.n, rows.dim)]
     zero_rows, constant, largest, total = 0, True, 0.0, np.zeros(rows.dim)
-    for found in parts.map(_look, looks):
+    for found in parts.map(_find_part_statistics, tasks):
         zero_rows += found.zero_rows
         constant = constant and found.constant
         largest = max(largest, found.largest)
@@ -367,14 +367,14 @@ def find_row_statistics(rows: Rows, parts: Parts = HERE) -> RowStatistics:
     return RowStatistics(zero_rows, constant, largest, origin + total / rows.n)
 
 
-def _look(part: _Look) -> RowStatistics:
-    """Scan a part; in the mean's place stands the sum of the distances from the origin."""
+def _find_part_statistics(task: _StatisticsTask) -> RowStatistics:
+    """Compute the statistics of some rows; `mean` is the sum of the differences from the origin."""
     zero_rows, constant, largest = 0, True, 0.0
-    total, origin = np.zeros(part.rows.dim), part.origin.astype(np.float64)
-    step = cached_rows(part.rows.dim)
+    total, origin = np.zeros(task.rows.dim), task.origin.astype(np.float64)
+    step = cached_rows(task.rows.dim)
 
-    def look(block: Float32Array, columns: slice) -> float:
-        """Columns are for several threads: each one's sum is the same however many there are."""
+    def add_columns(block: Float32Array, columns: slice) -> float:
+        """Threads take columns, so that sums do not depend on their number."""
         largest = 0.0
         for start in range(0, len(block), step):
             found = block[start : start + step, columns]
@@ -382,9 +382,9 @@ def _look(part: _Look) -> RowStatistics:
             largest = max(largest, float(found.max()), -float(found.min()))
         return largest
 
-    for _, block in read_ahead(part.rows.read, part.span, block_rows(part.rows.dim)):
+    for _, block in read_ahead(task.rows.read, task.span, block_rows(task.rows.dim)):
         suspects = block[block[:, 0] == 0]
         zero_rows += int((~suspects.any(axis=1)).sum())
-        constant = constant and bool((block[0] == part.origin).all() and (block == part.origin).all())
-        largest = max(largest, *map_rows(partial(look, block), part.rows.dim, STEPS_PER_VALUE * len(block)))
+        constant = constant and bool((block[0] == task.origin).all() and (block == task.origin).all())
+        largest = max(largest, *map_rows(partial(add_columns, block), task.rows.dim, STEPS_PER_VALUE * len(block)))
     return RowStatistics(zero_rows, constant, largest, total)

@@ -1,4 +1,7 @@
-"""Where rows come from: layers in memory, selected rows, layers side by side. Stored layers look the same from here."""
+"""Sources of rows before preparation: layers in memory, selected rows, concatenated layers, and the pairing of two sides.
+
+Stored layers follow the same protocols.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,14 +23,14 @@ Index = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class MatchedRows:
-    """Matched rows.
+    """Matched rows of two sides.
 
     Attributes
     ----------
     a, b : arrays of shape (matched,)
-        Row a[i] of one side is the same item as row b[i] of the other.
+        Row a[i] of one side and row b[i] of the other are the same item.
     dropped_a, dropped_b : int
-        Rows whose id the other side does not have.
+        Number of rows whose id is not on the other side.
     """
 
     a: Index
@@ -37,19 +40,19 @@ class MatchedRows:
 
 
 def pair_by_id(a: Sequence[str], b: Sequence[str], *, repeats_a: bool = False, repeats_b: bool = False) -> MatchedRows:
-    """Join two sides by their ids, in a's order: rows whose id the other side lacks are dropped and counted.
+    """Join two sides by their ids, in a's order; rows whose id is not on the other side are dropped and counted.
 
     Parameters
     ----------
-    a, b : sequences of ids, one a row
+    a, b : sequences of ids, one per row
     repeats_a, repeats_b : bool
-        Whether an id may come more than once on that side: one item with several captions, say. Each of its rows is then
-        paired with the item's one row on the other side.
+        Whether an id may occur several times on that side, for example for one item with several captions. Each of these rows
+        is paired with the item's one row on the other side.
 
     Raises
     ------
     UnpairedSides
-        An id comes more than once where it must not, or on both sides; or no id is on both sides.
+        An id is repeated on a side that does not allow it, or on both sides; or no id is on both sides.
 
     Examples
     --------
@@ -61,9 +64,9 @@ def pair_by_id(a: Sequence[str], b: Sequence[str], *, repeats_a: bool = False, r
     repeated_b = _find_repeats(b, "b", allowed=repeats_b)
     if both := repeated_a & repeated_b:
         raise UnpairedSides(
-            f"The id {min(both)!r} comes more than once on both sides: which row belongs to which is not said.",
+            f"The id {min(both)!r} is repeated on both sides, so that its rows cannot be paired.",
             value=min(both),
-            hint="Give every caption an id of its own on one side.",
+            hint="Make the ids of one side unique, for example one id per caption.",
         )
     rows_b: dict[str, list[int]] = {}
     for row, item in enumerate(b):
@@ -71,7 +74,9 @@ def pair_by_id(a: Sequence[str], b: Sequence[str], *, repeats_a: bool = False, r
     pairs = [(row_a, row_b) for row_a, item in enumerate(a) for row_b in rows_b.get(item, ())]
     if not pairs:
         raise UnpairedSides(
-            "No id is on both sides.", value=f"{a[0]!r} and {b[0]!r}", hint="Check that both sides use the same ids."
+            "The two sides have no id in common.",
+            value=f"{a[0]!r} and {b[0]!r}",
+            hint="Check that both sides use the same ids.",
         )
     known_a, known_b = set(a), set(b)
     index = np.array(pairs, dtype=np.intp)
@@ -87,9 +92,9 @@ def _find_repeats(ids: Sequence[str], side: str, *, allowed: bool) -> set[str]:
     repeated = {item for item, count in Counter(ids).items() if count > 1}
     if repeated and not allowed:
         raise UnpairedSides(
-            f"{len(repeated)} ids of {side} come more than once, {min(repeated)!r} for one.",
+            f"Side {side} repeats {len(repeated)} ids, for example {min(repeated)!r}.",
             value=min(repeated),
-            hint="Ids must be unique, unless `groups` says which rows are one item with several captions.",
+            hint="Make the ids unique, or pass `groups` if several rows (such as captions) belong to one item.",
         )
     return repeated
 
@@ -101,16 +106,16 @@ def number_groups(labels: Sequence[str]) -> IdArray:
 
 
 class RawLayer(Matrix, Protocol):
-    """Rows with an address: what they are, whoever stores them."""
+    """Layer with unprepared rows and a digest that identifies its content."""
 
     @property
     def digest(self) -> str:
-        """Equal for equal content."""
+        """Digest, equal for equal content."""
 
 
 @dataclass(frozen=True)
 class ArrayLayer:
-    """A layer in memory."""
+    """Layer in memory."""
 
     name: str
     array: AnyArray
@@ -127,28 +132,28 @@ class ArrayLayer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the numbers."""
+        """SHA-256 of the values."""
         return sha256(self.array.tobytes()).hexdigest()
 
     def rows(self, start: int, stop: int) -> AnyArray:
-        """Rows start to stop."""
+        """Return rows start to stop."""
         return self.array[start:stop]
 
     def take(self, ids: RowIndex) -> AnyArray:
-        """The rows of some ids."""
+        """Return the rows of some ids."""
         return self.array[ids]
 
 
 @dataclass(frozen=True)
 class SelectedLayer:
-    """Some rows of a layer, in an order of their own."""
+    """Selected rows of a layer, in any order."""
 
     layer: RawLayer
     index: npt.NDArray[np.intp]
 
     @property
     def name(self) -> str:
-        """The layer's name."""
+        """Name of the layer."""
         return self.layer.name
 
     @property
@@ -163,11 +168,11 @@ class SelectedLayer:
 
     @property
     def digest(self) -> str:
-        """Of the layer and the selection."""
+        """SHA-256 of the layer's digest and the selection."""
         return sha256(self.layer.digest.encode() + self.index.astype("<i8").tobytes()).hexdigest()
 
     def rows(self, start: int, stop: int) -> AnyArray:
-        """Selected rows start to stop: read in one go where they lie close together, else row by row."""
+        """Return selected rows start to stop, read at once if they are close together, else row by row."""
         wanted = self.index[start:stop]
         first, last = int(wanted.min()), int(wanted.max()) + 1
         if last - first <= 4 * len(wanted):
@@ -175,13 +180,13 @@ class SelectedLayer:
         return self.layer.take(wanted)
 
     def take(self, ids: RowIndex) -> AnyArray:
-        """The selected rows of some ids."""
+        """Return the selected rows of some ids."""
         return self.layer.take(self.index[ids])
 
 
 @dataclass(frozen=True)
 class ConcatLayer:
-    """All layers of a model side by side, each clamped by its own threshold: the article's extra candidate."""
+    """Concatenation of all layers of a model, each clamped by its own threshold: an extra candidate layer."""
 
     layers: Sequence[RawLayer]
     clamps: Sequence[float | None]
@@ -194,25 +199,25 @@ class ConcatLayer:
 
     @property
     def dim(self) -> int:
-        """Columns of all layers."""
+        """Number of columns of all layers."""
         return sum(layer.dim for layer in self.layers)
 
     @property
     def digest(self) -> str:
-        """Of its parts and their thresholds."""
+        """SHA-256 of the layers' digests and thresholds."""
         parts = [f"{layer.digest} {clamp!r}" for layer, clamp in zip(self.layers, self.clamps, strict=True)]
         return sha256(" ".join(parts).encode()).hexdigest()
 
     def rows(self, start: int, stop: int) -> AnyArray:
-        """Rows start to stop of every layer, side by side, as float32."""
+        """Return rows start to stop of every layer, concatenated, as float32."""
         return self._join([layer.rows(start, stop) for layer in self.layers])
 
     def take(self, ids: RowIndex) -> AnyArray:
-        """The rows of some ids of every layer, side by side, as float32."""
+        """Return the rows of some ids of every layer, concatenated, as float32."""
         return self._join([layer.take(ids) for layer in self.layers])
 
-    def _join(self, parts: Sequence[AnyArray]) -> AnyArray:
-        blocks = [part.astype(np.float32) for part in parts]
+    def _join(self, layers: Sequence[AnyArray]) -> AnyArray:
+        blocks = [layer.astype(np.float32) for layer in layers]
         for block, clamp in zip(blocks, self.clamps, strict=True):
             if clamp is not None:
                 np.clip(block, -clamp, clamp, out=block)
@@ -220,21 +225,21 @@ class ConcatLayer:
 
 
 def raw_blocks(layer: Matrix) -> Iterator[AnyArray]:
-    """All rows of a layer as they are stored, by blocks."""
+    """Yield all rows of a layer as they are stored, by blocks."""
     for start in range(0, layer.n, BLOCK_ROWS):
         yield layer.rows(start, min(start + BLOCK_ROWS, layer.n))
 
 
 @dataclass(frozen=True)
 class SideSource:
-    """One side as it comes in: all layers of a model, under a name, from a store or from memory.
+    """Input of one side: all layers of a model, under a name, from a store or from memory.
 
     Attributes
     ----------
-    id : the stored set's id, where it is one
-    ids : what item each row is, where the caller said so
-    groups : what items belong together (captions of one image, say), where the caller said so
-    lasting : whether it will be asked for again and again, such as a member of a reference set
+    id : id of the stored embedding set, if any
+    ids : item id of each row, if given
+    groups : group label of each row (for example the image of a caption), if given
+    persistent : whether many later requests will use it, as for a member of a reference set
     """
 
     name: str
@@ -250,7 +255,7 @@ class SideSource:
         return self.layers[0].n
 
     def select(self, index: npt.NDArray[np.intp]) -> Self:
-        """The same side with some of its rows, in an order of their own."""
+        """Return the same side with selected rows, in any order."""
         return replace(
             self,
             layers=[SelectedLayer(layer, index) for layer in self.layers],

@@ -1,7 +1,7 @@
-"""How two numbers of the same few models go together: correlations with intervals, exact where there are few.
+"""Correlations of two values per model, with intervals and p-values.
 
-All take one value a model. Models are few and no random sample of anything, so that a p-value of at most 8 of them is found by
-going through all orders, and none depends on a normal law there.
+Models are few and not a random sample. The p-value of up to 8 models is therefore exact, from all orders, and assumes no normal
+distribution.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from consilience.numerics.rows.arrays import Float64Array
 
 
 def average_ranks(values: Any, axis: int | None = None) -> Float64Array:
-    """From 1 for the smallest; equal values share the mean of theirs, and NaN has none and stays.
+    """Rank values from 1 for the smallest; equal values share their mean rank, and NaN stays NaN.
 
     Parameters
     ----------
     values : array
         Of any shape.
     axis : int, optional
-        Each line along it for itself; by default all values together, and the result is flat.
+        Rank each line along this axis separately; by default all values together, with a flat result.
     """
     numbers = np.asarray(values, dtype=np.float64)
     return _rank(numbers.ravel()) if axis is None else np.apply_along_axis(_rank, axis, numbers)
@@ -34,32 +34,32 @@ def average_ranks(values: Any, axis: int | None = None) -> Float64Array:
 
 def _rank(line: Float64Array) -> Float64Array:
     known = ~np.isnan(line)
-    _, places, counts = np.unique(line[known], return_inverse=True, return_counts=True)
+    _, positions, counts = np.unique(line[known], return_inverse=True, return_counts=True)
     ranks = np.full(line.shape, np.nan)
-    ranks[known] = (counts.cumsum() - (counts - 1) / 2)[places]
+    ranks[known] = (counts.cumsum() - (counts - 1) / 2)[positions]
     return ranks
 
 
-#: Items up to which all orders are gone through: 8! = 40320.
+#: Largest number of items for which all orders are enumerated: 8! = 40320.
 EXACT_MAX = 8
-#: Values nearer than this count as equal: the order of a sum changes its last bits.
+#: Values closer than this count as equal: the order of a sum changes its last bits.
 TOLERANCE = 1e-12
 
-#: From a correlation to its variance on Fisher's scale, in units of 1 / (n - 3).
+#: Function from a correlation to its variance on Fisher's scale, in units of 1 / (n - 3).
 Spread = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """How far two numbers go together.
+    """Correlation of two values per model, with its interval and p-value.
 
     Attributes
     ----------
     value : in [-1, 1], 0 at chance
-    low, high : the interval; None with fewer than 4 + c values (c covariates), and where the value is 1 or -1: no interval that
-        is built on one spread has a width there
+    low, high : the interval; None with fewer than 4 + c values (c covariates), and if the value is 1 or -1, for which the
+        method gives no width
     p_value : two-sided, of no association
-    exact : whether all orders were gone through for it
+    exact : whether the p-value enumerates all orders
     n : number of values
     """
 
@@ -72,11 +72,11 @@ class Correlation:
 
 
 def pearson(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlation | None:
-    """The linear correlation of two numbers.
+    """Linear correlation of two values per model.
 
     r = sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2). Symmetric, in [-1, 1]. Interval:
     tanh(atanh r -+ z / sqrt(n - 3)). P-value: the share of all n! orders of y whose |r| is at least as large, up to n = 8;
-    above, Student's t with n - 2 degrees of freedom.
+    for larger n, Student's t with n - 2 degrees of freedom.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def pearson(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlatio
 
     Returns
     -------
-    Correlation, or None where a side is constant or n < 3
+    Correlation, or None if a side is constant or n < 3
 
     References
     ----------
@@ -101,10 +101,10 @@ def pearson(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlatio
 
 
 def spearman(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlation | None:
-    """The correlation of ranks: how far one number rises with the other, whatever the shape of the curve.
+    """Correlation of ranks: how consistently one value rises with the other, on a curve of any shape.
 
     Pearson's r of the ranks, equal values sharing their mean rank. Symmetric, in [-1, 1]. Interval on Fisher's scale with
-    variance (1 + r^2 / 2) / (n - 3). P-value as in `pearson`: of ranks, all orders are the exact test, with ties too.
+    variance (1 + r^2 / 2) / (n - 3). P-value as in `pearson`: for ranks, the test over all orders is exact, also with ties.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def spearman(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlati
 
     Returns
     -------
-    Correlation, or None where a side is constant or n < 3
+    Correlation, or None if a side is constant or n < 3
 
     References
     ----------
@@ -121,7 +121,7 @@ def spearman(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlati
 
     Examples
     --------
-    Only the order counts. Of all 120 orders two are as extreme: this one, and its reverse.
+    Only the order counts. Of all 120 orders, two are as extreme: this one and its reverse.
 
     >>> found = spearman(np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 10, 11, 12, 500]))
     >>> found.value, found.low, round(found.p_value * 120)
@@ -130,13 +130,14 @@ def spearman(x: Float64Array, y: Float64Array, level: float = 0.95) -> Correlati
     return _correlate(average_ranks(x), average_ranks(y), level, spread=lambda r: 1 + r * r / 2)
 
 
-def partial(
+def partial_correlation(
     x: Float64Array, y: Float64Array, covariates: Float64Array, level: float = 0.95, *, ranks: bool = True
 ) -> Correlation | None:
-    """The correlation that is left when covariates are held fixed: of capability with alignment at equal width, say.
+    """Correlation with covariates held fixed, for example of capability with alignment at equal width.
 
-    The correlation of what a linear fit on the covariates leaves of x and of y; with `ranks`, all are ranked first. Interval as
-    in `spearman` and `pearson` with n - 3 - c, p-value by Student's t with n - 2 - c degrees of freedom, c covariates.
+    The correlation of the residuals of linear fits of x and of y on the covariates; with `ranks`, all are ranked first.
+    Interval as in `spearman` and `pearson` with n - 3 - c, p-value by Student's t with n - 2 - c degrees of freedom, for c
+    covariates.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def partial(
 
     Returns
     -------
-    Correlation, or None where the covariates leave nothing of a side, or n < 3 + c
+    Correlation, or None if the covariates explain a side completely, or n < 3 + c
 
     References
     ----------
@@ -153,11 +154,11 @@ def partial(
 
     Examples
     --------
-    Both rise with the width, and with nothing else.
+    Both rise only with the width.
 
     >>> width = np.array([1.0, 2, 3, 4, 5, 6])
     >>> x, y = width + [0.1, -0.2, 0.1, 0.1, -0.2, 0.1], width + [0.1, 0.1, -0.2, -0.2, 0.1, 0.1]
-    >>> round(pearson(x, y).value, 2), round(partial(x, y, width[:, None], ranks=False).value, 2)
+    >>> round(pearson(x, y).value, 2), round(partial_correlation(x, y, width[:, None], ranks=False).value, 2)
     (0.99, -0.5)
     """
     if ranks:
@@ -168,7 +169,7 @@ def partial(
 
 
 def _residuals(y: Float64Array, covariates: Float64Array) -> Float64Array:
-    """What a linear fit leaves of y; exactly 0 where it leaves only rounding."""
+    """Return the residuals of a linear fit of y; exactly 0 if only rounding is left."""
     design = np.column_stack([np.ones(len(y)), covariates - covariates.mean(axis=0)])
     left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
     around = y - y.mean()
@@ -191,25 +192,25 @@ def _correlate(x: Float64Array, y: Float64Array, level: float, *, spread: Spread
 
 
 def _unit(x: Float64Array) -> Float64Array | None:
-    """The values around its mean, of length 1; None where it is constant."""
+    """Centre values and scale them to length 1; None if they are constant."""
     around = x - x.mean()
     length = float(np.linalg.norm(around))
     return None if length <= TOLERANCE * max(1.0, float(np.abs(x).max())) else np.asarray(around / length)
 
 
 def _count_orders(x: Float64Array, y: Float64Array, value: float) -> float:
-    """The share of all orders of y whose correlation with x is as far from 0."""
+    """Return the share of all orders of y whose correlation with x is at least as far from 0."""
     return float((np.abs(y[all_orders(len(y))] @ x) >= abs(value) - TOLERANCE).mean())
 
 
 @cache
 def all_orders(n: int) -> npt.NDArray[np.intp]:
-    """All orders of n items: array of shape (n!, n)."""
+    """Return all orders of n items, as an array of shape (n!, n)."""
     return np.array(list(permutations(range(n))), dtype=np.intp)
 
 
 def _student(value: float, freedom: int) -> float:
-    """Two-sided p of a correlation by Student's t."""
+    """Return the two-sided p-value of a correlation by Student's t."""
     if abs(value) == 1:
         return 0.0
     t = abs(value) * sqrt(freedom / (1 - value * value))

@@ -1,4 +1,4 @@
-"""From a grid of layer pairs to one number."""
+"""Aggregation of a grid of layer pairs into one score."""
 
 from typing import Literal, get_args
 
@@ -11,22 +11,22 @@ AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 
 
 def aggregate(grid: Float64Array, how: Aggregate, top_k: int) -> float:
-    """Reduce a grid of similarities to one.
+    """Reduce a grid of similarities to one number.
 
-    max: the best pair. row_max_mean: the mean over a's layers of each one's best partner; column_max_mean: over b's.
-    top_k_mean: the mean of the k best pairs (of all, where there are fewer). hungarian_mean: the mean over the one-to-one
-    matching of layers with the largest sum. None is above max.
+    max: the best pair. row_max_mean: the mean, over a's layers, of each layer's best value; column_max_mean: the same
+    over b's layers. top_k_mean: the mean of the k best pairs (of all, if there are fewer). hungarian_mean: the mean over the
+    one-to-one matching of layers with the largest sum. No aggregate is above max.
 
     Parameters
     ----------
     grid : array of shape (L_A, L_B), float64
-        NaN where a pair is undefined; such pairs, and rows or columns of such pairs alone, are left out.
+        NaN for an undefined pair; such pairs, and rows or columns without a defined pair, are left out.
     how : one of AGGREGATES
     top_k : int >= 1
 
     Returns
     -------
-    float, NaN where no pair is defined
+    float, NaN if no pair is defined
 
     References
     ----------
@@ -49,7 +49,7 @@ def aggregate(grid: Float64Array, how: Aggregate, top_k: int) -> float:
         return float(np.nanmax(grid[:, defined.any(axis=0)], axis=0).mean())
     if how == "top_k_mean":
         return float(np.sort(grid[defined])[::-1][:top_k].mean())
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a tenth of a worker's start, for the rarest aggregate
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - takes a tenth of a worker's start, for a rare aggregate
 
     rows, columns = linear_sum_assignment(np.where(defined, grid, np.nanmin(grid) - 1e6), maximize=True)
     return float(np.nanmean(grid[rows, columns]))

@@ -1,4 +1,4 @@
-"""From distances between models to a picture of them: places in a plane, and an order of leaves."""
+"""Layouts of models from their distances: coordinates in a plane (MDS, UMAP) and an order of dendrogram leaves."""
 
 import warnings
 from dataclasses import dataclass
@@ -9,35 +9,35 @@ import numpy as np
 
 from consilience.numerics.rows.arrays import Float64Array
 
-#: Steps of SMACOF, and the share of stress that one must win for another to follow.
+#: Largest number of SMACOF steps, and the relative decrease of stress below which they stop.
 STEPS_MAX, GAIN_MIN = 1000, 1e-9
-#: Leaves up to which the order is the best one, at the third power of their number.
+#: Largest number of leaves whose order is optimised, which takes time cubic in their number.
 OPTIMAL_MAX = 500
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Places of n items whose distances are near the given ones.
+class MdsLayout:
+    """Coordinates of n items that approximate given distances.
 
     Attributes
     ----------
-    places : array of shape (n, dims), float64
-        The middle is 0, the axes are the principal ones, longest first; of each axis the longest coordinate is positive.
-    stress : Kruskal's stress-1: sqrt(sum (d_ij - |x_i - x_j|)^2 / sum d_ij^2); 0 where all distances are kept, and about 0.2
-        where the picture should not be trusted
+    coordinates : array of shape (n, dims), float64
+        Centred at 0, along the principal axes, longest first; the coordinate of largest size on each axis is positive.
+    stress : Kruskal's stress-1: sqrt(sum (d_ij - |x_i - x_j|)^2 / sum d_ij^2); 0 if all distances are preserved; from about
+        0.2 on, the layout should not be trusted
     """
 
-    places: Float64Array
+    coordinates: Float64Array
     stress: float
 
 
 def find_distances(scores: Float64Array) -> Float64Array:
-    """The article's distance of models: -log of a similarity; infinite where it is not above 0, and never below 0.
+    """Convert similarities to distances, -log s: in [0, inf], infinite for s <= 0.
 
     Parameters
     ----------
     scores : array of any shape
-        Similarities of at most 1; NaN where undefined, which stays so.
+        Similarities of at most 1; NaN (undefined) stays NaN.
 
     References
     ----------
@@ -52,10 +52,10 @@ def find_distances(scores: Float64Array) -> Float64Array:
         return np.asarray(np.maximum(0.0, -np.log(np.where(scores <= 0, 0.0, scores))) + 0.0)
 
 
-def classical_mds(distances: Float64Array, dims: int = 2) -> Layout:
-    """Torgerson's scaling: the leading directions of the doubly centred squares of the distances.
+def classical_mds(distances: Float64Array, dims: int = 2) -> MdsLayout:
+    """Place items by classical (Torgerson's) scaling: the leading directions of the doubly centred squared distances.
 
-    Exact where the distances are those of points in `dims` dimensions.
+    Exact if the distances are those of points in `dims` dimensions.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def classical_mds(distances: Float64Array, dims: int = 2) -> Layout:
     Examples
     --------
     >>> line = classical_mds(np.array([[0.0, 1, 3], [1, 0, 2], [3, 2, 0]]), dims=1)
-    >>> line.places[:, 0].round(6).tolist(), round(line.stress, 6)
+    >>> line.coordinates[:, 0].round(6).tolist(), round(line.stress, 6)
     ([-1.333333, -0.333333, 1.666667], 0.0)
     """
     squares = distances**2
@@ -77,16 +77,16 @@ def classical_mds(distances: Float64Array, dims: int = 2) -> Layout:
     gram = -(squares - middle - middle[:, None] + squares.mean()) / 2
     lengths, directions = np.linalg.eigh(gram)
     leading = np.argsort(lengths)[::-1][:dims]
-    places = np.zeros((len(distances), dims))
-    places[:, : len(leading)] = directions[:, leading] * np.sqrt(np.maximum(lengths[leading], 0.0))
-    return _finish(places, distances)
+    coordinates = np.zeros((len(distances), dims))
+    coordinates[:, : len(leading)] = directions[:, leading] * np.sqrt(np.maximum(lengths[leading], 0.0))
+    return _finish(coordinates, distances)
 
 
-def smacof(distances: Float64Array, dims: int = 2) -> Layout:
-    """The places of least stress that majorisation reaches from those of classical scaling.
+def smacof(distances: Float64Array, dims: int = 2) -> MdsLayout:
+    """Place items by SMACOF: the least stress that majorisation reaches from classical scaling.
 
     Each step, X <- B(X) X / n, cannot raise sum (d_ij - |x_i - x_j|)^2; there is no randomness. B(X)_ij = -d_ij / |x_i - x_j|
-    off the diagonal, its rows add up to 0.
+    off the diagonal, and its rows sum to 0.
 
     Parameters
     ----------
@@ -99,30 +99,30 @@ def smacof(distances: Float64Array, dims: int = 2) -> Layout:
 
     Examples
     --------
-    A square keeps its sides and its diagonals.
+    The sides and the diagonals of a square are preserved.
 
     >>> side, far = 1.0, 2**0.5
     >>> square = np.array([[0, side, far, side], [side, 0, side, far], [far, side, 0, side], [side, far, side, 0]])
     >>> round(smacof(square).stress, 6)
     0.0
     """
-    places = classical_mds(distances, dims).places
+    coordinates = classical_mds(distances, dims).coordinates
     before = np.inf
     for _ in range(STEPS_MAX):
-        reached = _pairwise(places)
+        reached = _pairwise(coordinates)
         stress = float(((distances - reached) ** 2).sum())
         if stress <= 0 or before - stress <= GAIN_MIN * stress:
             break
         before = stress
         ratios = np.divide(distances, reached, out=np.zeros_like(distances), where=reached > 0)
-        places = (ratios.sum(axis=1)[:, None] * places - ratios @ places) / len(distances)
-    return _finish(places, distances)
+        coordinates = (ratios.sum(axis=1)[:, None] * coordinates - ratios @ coordinates) / len(distances)
+    return _finish(coordinates, distances)
 
 
 def order_leaves(distances: Float64Array) -> list[int]:
-    """The order of items along a dendrogram of average linkage, near ones side by side.
+    """Order items along a dendrogram of average linkage, similar items side by side.
 
-    Up to 500 items it is the order of least sum of neighbours' distances that the tree allows.
+    Up to 500 items, the order has the least sum of distances between adjacent items that the tree allows.
 
     Parameters
     ----------
@@ -135,8 +135,8 @@ def order_leaves(distances: Float64Array) -> list[int]:
 
     Examples
     --------
-    >>> places = np.array([0.0, 9.0, 1.0, 8.0])
-    >>> order_leaves(np.abs(places[:, None] - places))
+    >>> coordinates = np.array([0.0, 9.0, 1.0, 8.0])
+    >>> order_leaves(np.abs(coordinates[:, None] - coordinates))
     [0, 2, 3, 1]
     """
     if len(distances) < 3:
@@ -151,41 +151,41 @@ def order_leaves(distances: Float64Array) -> list[int]:
     return [int(leaf) for leaf in leaves_list(tree)]
 
 
-def _pairwise(places: Float64Array) -> Float64Array:
-    return np.asarray(np.linalg.norm(places[:, None] - places[None], axis=2))
+def _pairwise(coordinates: Float64Array) -> Float64Array:
+    return np.asarray(np.linalg.norm(coordinates[:, None] - coordinates[None], axis=2))
 
 
-def _finish(places: Float64Array, distances: Float64Array) -> Layout:
-    """Turn the places into their principal axes, so that equal distances give equal pictures."""
-    centred = places - places.mean(axis=0)
-    turned = centred @ np.linalg.svd(centred, full_matrices=True)[2].T if len(centred) > 1 else centred
-    longest = np.abs(turned).argmax(axis=0)
-    turned = turned * np.where(turned[longest, np.arange(turned.shape[1])] < 0, -1.0, 1.0)
+def _finish(coordinates: Float64Array, distances: Float64Array) -> MdsLayout:
+    """Rotate the coordinates onto their principal axes, so that equal distances give equal layouts."""
+    centred = coordinates - coordinates.mean(axis=0)
+    rotated = centred @ np.linalg.svd(centred, full_matrices=True)[2].T if len(centred) > 1 else centred
+    longest = np.abs(rotated).argmax(axis=0)
+    rotated = rotated * np.where(rotated[longest, np.arange(rotated.shape[1])] < 0, -1.0, 1.0)
     total = float((distances**2).sum())
-    lost = float(((distances - _pairwise(turned)) ** 2).sum())
-    return Layout(turned, sqrt(lost / total) if total > 0 else 0.0)
+    lost = float(((distances - _pairwise(rotated)) ** 2).sum())
+    return MdsLayout(rotated, sqrt(lost / total) if total > 0 else 0.0)
 
 
-#: Fewer items have no graph whose leading eigenvectors UMAP could start from.
+#: Fewest items for UMAP: a smaller graph has too few eigenvectors to start from.
 ITEMS_MIN = 5
 
 
-def is_installed() -> bool:
-    """Whether UMAP can be used here; nothing is loaded."""
+def is_umap_installed() -> bool:
+    """Return True if UMAP is installed; nothing is imported."""
     return find_spec("umap") is not None
 
 
-def umap_places(distances: Float64Array, neighbours: int, seed: int) -> Float64Array:
-    """Places in a plane in which near items stay near; distances and directions in it mean little.
+def umap_coordinates(distances: Float64Array, neighbours: int, seed: int) -> Float64Array:
+    """Place items in a plane by UMAP: near items stay near; larger distances and directions mean little.
 
     Parameters
     ----------
     distances : array of shape (n, n)
         Symmetric, finite, 0 on the diagonal, n >= 5.
     neighbours : int >= 2
-        Items that are to stay near; fewer where there are not so many.
+        Number of nearest items to keep near; at most n - 1 are used.
     seed : int
-        The same seed gives the same places on one kind of processor.
+        The same seed gives the same coordinates on the same type of processor.
 
     Returns
     -------
@@ -207,5 +207,5 @@ def umap_places(distances: Float64Array, neighbours: int, seed: int) -> Float64A
             random_state=seed % 2**32,
             n_jobs=1,
         ).fit_transform(distances)
-    places = fitted.astype(np.float64)
-    return np.asarray(places - places.mean(axis=0))
+    coordinates = fitted.astype(np.float64)
+    return np.asarray(coordinates - coordinates.mean(axis=0))

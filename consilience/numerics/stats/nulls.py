@@ -1,9 +1,8 @@
-"""What chance alone would give, in closed form.
+"""Null distributions of scores under random pairing, in closed form or by permutation, and correction for multiple tests.
 
-The null hypothesis is that the pairing of the two sides' items is random: every one of the n! relabellings of b is equally
-likely.
-Closed forms give the exact mean and variance over all relabellings; the tail is that of a Pearson III law with the skew where
-it is known or well approximated (a normal law at skew 0), corrected for the steps of a count.
+The null hypothesis is that the pairing of the two sides' items is random: all n! permutations of b's items are equally likely.
+Closed forms give the exact mean and variance over all permutations. The tail is that of a Pearson III distribution with the
+skew, if it is known or well approximated (a normal distribution at skew 0), with a continuity correction for counts.
 """
 
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from consilience.numerics.rows.arrays import Float64Array, IdArray
 
 
 def adjust(p_values: Float64Array, method: Literal["holm", "benjamini_hochberg"]) -> Float64Array:
-    """Adjust p-values for their number: significant at alpha where the adjusted value is at most alpha.
+    """Adjust p-values for multiple testing: a test is significant at alpha if its adjusted value is at most alpha.
 
-    holm: controls the chance of any false finding, under any dependence. benjamini_hochberg: controls the expected share
-    of false findings, under independence or positive dependence.
+    holm: controls the probability of any false positive, under any dependence. benjamini_hochberg: controls the expected
+    share of false positives (FDR), under independence or positive dependence.
 
     Parameters
     ----------
@@ -52,20 +51,20 @@ def adjust(p_values: Float64Array, method: Literal["holm", "benjamini_hochberg"]
     return adjusted
 
 
-#: No closed-form p is reported below this: the tail's shape is not known that far out.
+#: Smallest closed-form p-value reported: the shape of the tail is not known further out.
 P_FLOOR = 1e-12
-#: Below this skew the Pearson III law is the normal law to double precision.
+#: Below this skew the Pearson III distribution equals the normal one to double precision.
 _SKEW_MIN = 1e-4
 
 
 @dataclass(frozen=True)
-class NullLaw:
-    """The law of a similarity under random pairing.
+class PearsonNull:
+    """Null distribution of a similarity under random pairing, by its first three moments (Pearson III).
 
     Attributes
     ----------
     mean, sd, skew : its moments
-    step : the distance between the values that it can take, 0 for a continuous law; half of it corrects the tail
+    step : distance between possible values, 0 if continuous; half of it is the continuity correction of the tail
     """
 
     mean: float
@@ -74,7 +73,7 @@ class NullLaw:
     step: float = 0.0
 
     def p_value(self, value: float) -> float:
-        """P(S >= value), not floored."""
+        """Return P(S >= value), without the lower limit `P_FLOOR`."""
         if self.sd == 0:
             return 1.0 if value <= self.mean else 0.0
         z = (value - self.step / 2 - self.mean) / self.sd
@@ -84,7 +83,7 @@ class NullLaw:
         return float(gammaincc(shape, max(0.0, shape + 2 * z / self.skew)))
 
     def threshold(self, alpha: float) -> float:
-        """The value that chance exceeds with probability alpha."""
+        """Return the value that chance exceeds with probability alpha."""
         if self.skew < _SKEW_MIN:
             z = float(-ndtri(alpha))
         else:
@@ -92,61 +91,61 @@ class NullLaw:
             z = (float(gammainccinv(shape, alpha)) - shape) * self.skew / 2
         return self.mean + self.sd * z + self.step / 2
 
-    def scaled(self, factor: float) -> "NullLaw":
-        """Return the law of factor * S, factor > 0."""
-        return NullLaw(self.mean * factor, self.sd * factor, self.skew, self.step * factor)
+    def scaled(self, factor: float) -> "PearsonNull":
+        """Return the distribution of factor * S, factor > 0."""
+        return PearsonNull(self.mean * factor, self.sd * factor, self.skew, self.step * factor)
 
 
 @dataclass(frozen=True)
-class MeanLaw:
-    """A null law of which only the mean has a closed form."""
+class NullMean:
+    """Null distribution of which only the mean has a closed form."""
 
     mean: float
 
 
 @dataclass(frozen=True)
-class AngleLaw:
-    """The null law of arccos(S): a distance, so that p counts what lies at or below a value."""
+class AngleNull:
+    """Null distribution of arccos(S), a distance: the p-value is the probability of a value at or below."""
 
-    cosine: NullLaw
+    cosine: PearsonNull
 
     def p_value(self, value: float) -> float:
-        """P(arccos S <= value)."""
+        """Return P(arccos S <= value)."""
         return self.cosine.p_value(cos(value))
 
     def threshold(self, alpha: float) -> float:
-        """The angle that chance falls below with probability alpha."""
+        """Return the angle that chance falls below with probability alpha."""
         return acos(min(1.0, max(-1.0, self.cosine.threshold(alpha))))
 
 
 @dataclass(frozen=True)
-class RootLaw:
-    """The null law of the root of a similarity that is not below 0."""
+class RootNull:
+    """Null distribution of the square root of a similarity that is never below 0."""
 
-    square: NullLaw
+    square: PearsonNull
 
     def p_value(self, value: float) -> float:
-        """P(sqrt S >= value)."""
+        """Return P(sqrt S >= value)."""
         return self.square.p_value(value**2)
 
     def threshold(self, alpha: float) -> float:
-        """The root that chance exceeds with probability alpha."""
+        """Return the root that chance exceeds with probability alpha."""
         return sqrt(max(0.0, self.square.threshold(alpha)))
 
 
-#: What a closed form can say.
-Law = NullLaw | MeanLaw | AngleLaw | RootLaw
+#: Closed forms of a null distribution.
+ClosedFormNull = PearsonNull | NullMean | AngleNull | RootNull
 
 
-#: Row numbers in another order.
+#: Row numbers in another order: row i of a is paired with row p(i) of b.
 Permutation = npt.NDArray[np.intp]
 
 
 def draw_permutation(rng: np.random.Generator, n: int, groups: IdArray | None = None) -> Permutation:
-    """Draw a relabelling of n items.
+    """Draw a permutation of n items.
 
-    With groups (several captions of one image, say) whole groups change places with groups of the same size, their items
-    in order: items of one group stay together, as exchangeability demands.
+    With groups (for example several captions of one image), whole groups are exchanged with groups of the same size, with
+    their items in order: items of one group stay together, as exchangeability requires.
 
     Parameters
     ----------
@@ -167,16 +166,16 @@ def draw_permutation(rng: np.random.Generator, n: int, groups: IdArray | None = 
 
 @dataclass(frozen=True)
 class PermutationNull:
-    """What K random relabellings gave. Larger values are more surprising."""
+    """Null distribution from K random permutations; larger values are more extreme."""
 
     draws: Float64Array
 
     def p_value(self, value: float) -> float:
-        """(1 + #{draws >= value}) / (K + 1): valid at any K."""
+        """Return (1 + #{draws >= value}) / (K + 1), which is valid at any K."""
         return float((1 + (self.draws >= value).sum()) / (len(self.draws) + 1))
 
     def threshold(self, value: float, alpha: float) -> float:
-        """The order statistic of rank ceil((1 - alpha)(K + 1)) among the draws and the observed value.
+        """Return the order statistic of rank ceil((1 - alpha)(K + 1)) among the draws and the observed value.
 
         References
         ----------

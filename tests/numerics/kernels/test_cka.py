@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from consilience.numerics.kernels.cka import CkaOptions, cka, jackknife, jackknife_weights, self_hsic
-from consilience.numerics.kernels.linear import linear_pair_rows, linear_product, linear_sums
+from consilience.numerics.kernels.linear import linear_product, linear_product_row_sums, linear_sums
 from consilience.numerics.kernels.matrices import (
     Entry,
     PairMatrix,
     centre_rows,
-    find_pair_rows,
+    find_product_row_sums,
     find_sums,
     median_distance,
     pair_matrix,
@@ -20,7 +20,7 @@ from consilience.numerics.rows import parallel as parts_module
 from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.rows.prepared import ArrayRows
 from consilience.numerics.subspaces import moments as moments_module
-from consilience.numerics.subspaces.moments import centre_layer, find_moments, find_own
+from consilience.numerics.subspaces.moments import centre_layer, find_moments, find_own_moments
 from tests import twins
 from tests import twins_kernels as slow
 
@@ -55,7 +55,7 @@ def by_blocks(x: np.ndarray, y: np.ndarray, options: CkaOptions, entry: Entry = 
 
 def by_features(x: np.ndarray, y: np.ndarray, options: CkaOptions, order: np.ndarray | None = None) -> float:
     a, b = centre_layer(ArrayRows(x)), centre_layer(ArrayRows(y))
-    sums = linear_sums(find_own(a)), linear_sums(find_own(b))
+    sums = linear_sums(find_own_moments(a)), linear_sums(find_own_moments(b))
     cross = find_moments(a, b, own=(False, False), order=order).cross
     return cka(linear_product(cross, (sums[0].diagonal, sums[1].diagonal), order), *sums, options, order)
 
@@ -173,7 +173,7 @@ def test_the_jackknife_equals_leaving_each_row_out(entry: Entry, options: CkaOpt
     matrices = matrix(x, entry), matrix(y, entry)
     (a, b), products = find_sums(matrices)
     weights = [jackknife_weights(side, debiased=options.debiased) for side in (a, b)]
-    rows = find_pair_rows(matrices, (weights[0], weights[1]))
+    rows = find_product_row_sums(matrices, (weights[0], weights[1]))
     np.testing.assert_allclose(jackknife(float(products[0, 1]), (a, b), rows, options), brute, atol=1e-12)
 
 
@@ -181,9 +181,9 @@ def test_the_jackknife_equals_leaving_each_row_out(entry: Entry, options: CkaOpt
 def test_the_features_give_the_same_row_sums_as_the_matrices(debiased: bool) -> None:
     x, y = pair(40)
     a, b = centre_layer(ArrayRows(x)), centre_layer(ArrayRows(y))
-    w_a, w_b = (jackknife_weights(linear_sums(find_own(side)), debiased=debiased) for side in (a, b))
-    expected = find_pair_rows((matrix(x, "inner"), matrix(y, "inner")), (w_a, w_b))
-    found = linear_pair_rows(a, b, find_moments(a, b), debiased=debiased)
+    w_a, w_b = (jackknife_weights(linear_sums(find_own_moments(side)), debiased=debiased) for side in (a, b))
+    expected = find_product_row_sums((matrix(x, "inner"), matrix(y, "inner")), (w_a, w_b))
+    found = linear_product_row_sums(a, b, find_moments(a, b), debiased=debiased)
     for of_features, of_matrices in zip(found, expected, strict=True):
         for name in ("product", "left", "right"):
             np.testing.assert_allclose(getattr(of_features, name), getattr(of_matrices, name), atol=1e-12)
@@ -193,7 +193,7 @@ def test_the_features_give_the_same_row_sums_as_the_matrices(debiased: bool) -> 
 def test_a_constant_layer_has_a_self_similarity_of_exactly_0(debiased: bool) -> None:
     constant = np.full((300, 5), 0.1, np.float32)
     (blocks,), _ = find_sums([matrix(constant, "gaussian")])
-    assert self_hsic(linear_sums(find_own(centre_layer(ArrayRows(constant)))), debiased=debiased) == 0.0
+    assert self_hsic(linear_sums(find_own_moments(centre_layer(ArrayRows(constant)))), debiased=debiased) == 0.0
     assert self_hsic(blocks, debiased=debiased) == 0.0
 
 

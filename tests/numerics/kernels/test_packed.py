@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from consilience.numerics.kernels.linear import PackedKernel
-from consilience.numerics.kernels.matrices import PairMatrix, find_pair_rows, find_sums, pair_matrix, triangle_share
+from consilience.numerics.kernels.matrices import (
+    PairMatrix,
+    find_product_row_sums,
+    find_sums,
+    pair_matrix,
+    triangle_share,
+)
 
 #: More than one block of rows, and a last block of one.
 N = 513
@@ -32,7 +38,7 @@ def test_sums_are_those_of_the_whole_matrix(matrices: list[PairMatrix]) -> None:
         np.testing.assert_array_equal(found.diagonal, expected.diagonal)
         assert found.square == pytest.approx(expected.square, rel=1e-12)
         assert found.noise == expected.noise
-    assert packed[0].rows_with(packed[1], debiased=True).product.sum() == pytest.approx(products[0, 1], rel=1e-10)
+    assert packed[0].row_sums_with(packed[1], debiased=True).product.sum() == pytest.approx(products[0, 1], rel=1e-10)
 
 
 @pytest.mark.parametrize("debiased", [True, False])
@@ -40,8 +46,8 @@ def test_row_sums_are_those_of_the_whole_matrices(matrices: list[PairMatrix], de
     a, b = (pack(matrix) for matrix in matrices)
     weights = [each.sums.rows if debiased else each.sums.rows + each.diagonal for each in (a, b)]
 
-    expected = find_pair_rows((matrices[0], matrices[1]), (weights[0], weights[1]))
-    found = a.rows_with(b, debiased=debiased), a.own_rows(debiased=debiased), b.own_rows(debiased=debiased)
+    expected = find_product_row_sums((matrices[0], matrices[1]), (weights[0], weights[1]))
+    found = a.row_sums_with(b, debiased=debiased), a.own_row_sums(debiased=debiased), b.own_row_sums(debiased=debiased)
 
     for rows, slow in zip(found, expected, strict=True):
         scale = np.abs(slow.product).max()

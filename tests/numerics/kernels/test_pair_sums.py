@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from consilience.numerics.kernels import matrices as compiled_dense
-from consilience.numerics.kernels.matrices import Entry, PairMatrix, draw_rows, find_sums, mirror, pair_matrix, relabel
+from consilience.numerics.kernels.matrices import (
+    Entry,
+    PairMatrix,
+    draw_rows,
+    find_sums,
+    mirror,
+    pair_matrix,
+    permuted_products,
+)
 
 
 def matrix(n: int, seed: int, entry: Entry = "distance") -> PairMatrix:
@@ -34,14 +42,14 @@ def test_relabelling_is_permuting_rows_and_columns(n: int, dtype: type) -> None:
     a, b = (np.stack([matrix(n, 10 * side + i).whole().astype(dtype) for i in range(2)]) for side in range(2))
     order = np.random.default_rng(n).permutation(n)
     expected = np.einsum("sij,tij->st", a.astype(float), b[:, order][:, :, order].astype(float))
-    np.testing.assert_allclose(relabel(a, b, order), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(permuted_products(a, b, order), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [7, 8])
 def test_parts_of_the_rows_add_up_to_all(n: int) -> None:
     a, b, order = matrix(n, 0).whole()[None], matrix(n, 1).whole(), np.arange(n, dtype=np.int32)
     edges = [0, 1, 3, (n + 1) // 2]
-    parts = [compiled_dense.relabelled_products(a, b, order, *part) for part in pairwise(edges)]
+    parts = [compiled_dense.sum_permuted_products(a, b, order, *part) for part in pairwise(edges)]
     assert sum(parts)[0] == pytest.approx(np.vdot(a, b) / 2)
 
 

@@ -4,7 +4,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
 
 from consilience.numerics.kernels.matrices import StoredMatrix, pair_matrix
-from consilience.numerics.kernels.rsa import Distance, deal_groups, fill_pairs, find_points, rank, rsa_without_each
+from consilience.numerics.kernels.rsa import Distance, draw_groups, fill_pairs, find_points, rank, rsa_without_each
 from consilience.numerics.subspaces import moments as moments_module
 
 DISTANCES: tuple[Distance, ...] = ("cosine", "euclidean", "correlation")
@@ -57,7 +57,7 @@ def test_values_that_are_all_equal_have_a_rank_of_0() -> None:
 
 @pytest.mark.parametrize(("n", "pairs"), [(100, 500), (1000, 10_000), (50, 1200), (4097, 4_000_000)])
 def test_dealt_groups_hold_every_item_once_and_at_least_the_pairs_asked_for(n: int, pairs: int) -> None:
-    groups = deal_groups(n, pairs, seed=3)
+    groups = draw_groups(n, pairs, seed=3)
     assert len(groups) > 1 or n == 50
     np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(n))
     held = sum(len(ids) * (len(ids) - 1) // 2 for ids in groups)
@@ -67,12 +67,12 @@ def test_dealt_groups_hold_every_item_once_and_at_least_the_pairs_asked_for(n: i
 
 def test_all_pairs_are_one_group_in_order() -> None:
     for pairs in (None, 10**9):
-        (group,) = deal_groups(30, pairs, seed=0)
+        (group,) = draw_groups(30, pairs, seed=0)
         np.testing.assert_array_equal(group, np.arange(30))
 
 
 def test_the_seed_deals_the_groups() -> None:
-    first, again, other = (deal_groups(100, 500, seed)[0] for seed in (1, 1, 2))
+    first, again, other = (draw_groups(100, 500, seed)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilience.numerics.neighbour_overlap.cknna import Variant, _alignment, cknna, weigh
-from consilience.numerics.neighbour_overlap.lists import Lists
+from consilience.numerics.neighbour_overlap.cknna import Variant, _alignment, cknna, weight_edges
+from consilience.numerics.neighbour_overlap.lists import NeighbourLists
 from tests import twins_neighbours as slow
 
 VARIANTS: tuple[Variant, ...] = ("prh", "paper", "biased")
@@ -30,7 +30,7 @@ def neighbour_mask(x: np.ndarray, k: int, variant: str) -> np.ndarray:
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_it_is_that_of_masked_kernels(variant: Variant, k: int, scale: float) -> None:
     x, y = (scale * side * np.linspace(1, scale, 80, dtype=np.float32)[:, None] for side in slow.views(80))
-    found = cknna(*(weigh(slow.lists_of(side, k), k, variant) for side in (x, y)), variant)
+    found = cknna(*(weight_edges(slow.lists_of(side, k), k, variant) for side in (x, y)), variant)
     masks = [neighbour_mask(side, k, variant) for side in (x, y)]
     assert found == pytest.approx(slow.cknna(dense(x), dense(y), *masks, variant), abs=2e-6)
 
@@ -57,7 +57,7 @@ def test_the_sparse_sums_of_any_two_graphs_equal_the_dense_ones(
 def test_what_a_graph_shares_with_itself_are_all_its_edges(variant: Variant) -> None:
     lists = slow.lists_of(slow.views(60)[0], 8)
     lists.ids[7, 5:] = -1
-    graph = weigh(lists, 8, variant)
+    graph = weight_edges(lists, 8, variant)
     shared = _alignment(graph.ids, graph.values, graph.ids, graph.values, variant)
     assert graph.own == pytest.approx(shared, rel=1e-12)
 
@@ -66,23 +66,23 @@ def test_what_a_graph_shares_with_itself_are_all_its_edges(variant: Variant) -> 
 def test_relabelling_equals_permuting_the_rows(variant: Variant) -> None:
     x, y = slow.views(60)
     order = np.random.default_rng(4).permutation(60)
-    a, b, again = (weigh(slow.lists_of(side, 8), 8, variant) for side in (x, y, y[order]))
-    assert cknna(a, b.relabelled(order), variant) == pytest.approx(cknna(a, again, variant), abs=1e-6)
+    a, b, again = (weight_edges(slow.lists_of(side, 8), 8, variant) for side in (x, y, y[order]))
+    assert cknna(a, b.permuted(order), variant) == pytest.approx(cknna(a, again, variant), abs=1e-6)
 
 
 @each_variant
 def test_a_part_of_the_items_equals_searching_them_again(variant: Variant) -> None:
     sides = slow.views(90)
     kept = np.random.default_rng(5).random(90) < 0.6
-    parts = [weigh(slow.lists_of(side, 89).within(kept, 7), 7, variant) for side in sides]
-    again = [weigh(slow.lists_of(side[kept], 7), 7, variant) for side in sides]
+    parts = [weight_edges(slow.lists_of(side, 89).restricted(kept, 7), 7, variant) for side in sides]
+    again = [weight_edges(slow.lists_of(side[kept], 7), 7, variant) for side in sides]
     assert cknna(*parts, variant) == pytest.approx(cknna(*again, variant), abs=1e-6)
 
 
 def test_only_the_reference_variant_depends_on_the_order_of_the_sides() -> None:
     a, b = slow.views(60)
     for variant in VARIANTS:
-        forth, back = (weigh(slow.lists_of(side, 6), 6, variant) for side in (a, b))
+        forth, back = (weight_edges(slow.lists_of(side, 6), 6, variant) for side in (a, b))
         same = cknna(forth, back, variant) == pytest.approx(cknna(back, forth, variant), abs=1e-12)
         assert same == (variant != "prh")
 
@@ -91,7 +91,7 @@ def test_only_the_reference_variant_depends_on_the_order_of_the_sides() -> None:
 def test_lists_that_ran_out_add_nothing(variant: Variant) -> None:
     """A list without neighbours is a row without edges."""
     x, y = slow.views(40)
-    graphs = [weigh(slow.lists_of(side, 5), 5, variant) for side in (x, y)]
+    graphs = [weight_edges(slow.lists_of(side, 5), 5, variant) for side in (x, y)]
     for graph in graphs:
         graph.ids[7] = -1
     masks = [slow.mask(np.where(graph.ids < 0, 0, graph.ids).astype(np.intp)) for graph in graphs]
@@ -109,6 +109,6 @@ def test_lists_that_ran_out_add_nothing(variant: Variant) -> None:
 def test_it_has_no_value_where_a_graph_does_not_resemble_itself() -> None:
     """One-way edges only: no reciprocal pair is left, and the unbiased HSIC of the masked kernel is below 0."""
     ids = np.array([[1], [2], [3], [4], [5], [0]], dtype=np.int32)
-    ring = weigh(Lists.of(ids, np.ones((6, 1), np.float32)), 1, "prh")
+    ring = weight_edges(NeighbourLists.of(ids, np.ones((6, 1), np.float32)), 1, "prh")
     assert ring.own <= 0
     assert np.isnan(cknna(ring, ring))

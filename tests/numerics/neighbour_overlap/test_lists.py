@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilience.numerics.neighbour_overlap.lists import Space
+from consilience.numerics.neighbour_overlap.lists import SimilaritySpace
 from consilience.numerics.stats.intervals import list_length
 from tests import twins_neighbours as slow
 
@@ -15,7 +15,7 @@ from tests import twins_neighbours as slow
 def test_relabelled_lists_are_those_of_the_permuted_rows() -> None:
     x, _ = slow.views(70)
     order = np.random.default_rng(1).permutation(70)
-    moved, again = slow.lists_of(x, 9).relabelled(order), slow.lists_of(x[order], 9)
+    moved, again = slow.lists_of(x, 9).permuted(order), slow.lists_of(x[order], 9)
     np.testing.assert_array_equal(moved.ids, again.ids)
     np.testing.assert_allclose(moved.similarities, again.similarities, atol=1e-6)
     np.testing.assert_allclose(moved.similarities_to(moved), again.similarities, atol=1e-6)
@@ -28,7 +28,7 @@ def test_lists_within_some_items_are_those_of_searching_these_again(n: int, k: i
     x, _ = slow.views(n, seed)
     kept = np.zeros(n, np.bool_)
     kept[rng.permutation(n)[: rng.integers(k + 1, n + 1)]] = True
-    part, again = slow.lists_of(x, n - 1).within(kept, k), slow.lists_of(x[kept], k)
+    part, again = slow.lists_of(x, n - 1).restricted(kept, k), slow.lists_of(x[kept], k)
     assert part.complete.all()
     np.testing.assert_array_equal(part.ids, again.ids)
     np.testing.assert_allclose(part.similarities, again.similarities, atol=1e-6)
@@ -38,7 +38,7 @@ def test_lists_within_some_items_are_those_of_searching_these_again(n: int, k: i
 def test_a_list_that_runs_out_is_marked_and_filled_up_with_no_item() -> None:
     x, _ = slow.views(30)
     kept = np.arange(30) < 8
-    part = slow.lists_of(x, 6).within(kept, 5)
+    part = slow.lists_of(x, 6).restricted(kept, 5)
     short = ~part.complete
     assert short.any()
     assert (part.ids[short] == -1).any(axis=1).all()
@@ -51,7 +51,7 @@ def test_a_half_keeps_k_neighbours_of_nearly_every_item() -> None:
     lists = slow.lists_of(x, list_length(1000, 10))
     kept = np.zeros(1000, np.bool_)
     kept[np.random.default_rng(2).permutation(1000)[:500]] = True
-    assert lists.within(kept, 10).complete.mean() > 0.99
+    assert lists.restricted(kept, 10).complete.mean() > 0.99
 
 
 def test_a_prefix_has_the_nearest() -> None:
@@ -68,7 +68,7 @@ def test_similarities_to_named_lists_are_taken_once_and_grow_with_k() -> None:
         np.testing.assert_allclose(found, np.take_along_axis(x @ x.T, b.first(k).ids.astype(np.intp), 1), atol=1e-6)
     assert {name: known.shape for name, known in a.space.known.items()} == {"b": (50, 12)}
     order = np.random.default_rng(0).permutation(50)
-    a.similarities_to(b.relabelled(order))
+    a.similarities_to(b.permuted(order))
     assert a.space.known.keys() == {"b"}
 
 
@@ -76,5 +76,5 @@ def test_mean_similarities_include_the_item_itself() -> None:
     x, _ = slow.views(40)
     some = np.array([3, 0, 17, 39], dtype=np.int32)
     expected = (x[some].astype(np.float64) @ x[some].T.astype(np.float64)).mean(axis=1)
-    assert Space(lambda: x).means(some) == pytest.approx(expected, abs=1e-12)
-    assert Space(lambda: 3 * x).lengths(some) == pytest.approx(9 * np.ones(4), rel=1e-6)
+    assert SimilaritySpace(lambda: x).means(some) == pytest.approx(expected, abs=1e-12)
+    assert SimilaritySpace(lambda: 3 * x).lengths(some) == pytest.approx(9 * np.ones(4), rel=1e-6)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilience.numerics.neighbour_overlap import metrics
-from consilience.numerics.neighbour_overlap.lists import Lists, Space
+from consilience.numerics.neighbour_overlap.lists import NeighbourLists, SimilaritySpace
 from tests import twins
 from tests import twins_neighbours as slow
 
@@ -23,22 +23,22 @@ each_metric = pytest.mark.parametrize(("fast", "twin"), PAIRS.values(), ids=PAIR
 
 
 @st.composite
-def pairs_of_lists(draw: st.DrawFn) -> tuple[Lists, Lists]:
+def pairs_of_lists(draw: st.DrawFn) -> tuple[NeighbourLists, NeighbourLists]:
     """Any lists without repeats and without the item itself."""
     n = draw(st.integers(4, 12))
     k = draw(st.integers(1, n - 1))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
 
-    def side() -> Lists:
+    def side() -> NeighbourLists:
         rows = [rng.permutation(np.delete(np.arange(n), i))[:k] for i in range(n)]
-        return Lists.of(np.array(rows, dtype=np.int32))
+        return NeighbourLists.of(np.array(rows, dtype=np.int32))
 
     first = side()
     if draw(st.booleans()):  # near copies, so that long common runs occur
         ids = first.ids.copy()
         for row in ids[:: draw(st.integers(1, 3))]:
             row[:] = np.roll(row, draw(st.integers(0, 2)))
-        return first, Lists.of(ids)
+        return first, NeighbourLists.of(ids)
     return first, side()
 
 
@@ -46,7 +46,9 @@ def pairs_of_lists(draw: st.DrawFn) -> tuple[Lists, Lists]:
 @settings(deadline=None, max_examples=80)
 @given(pair=pairs_of_lists())
 def test_any_two_lists_score_what_the_slow_twin_says(
-    fast: Callable[[Lists, Lists], float], twin: Callable[[np.ndarray, np.ndarray], float], pair: tuple[Lists, Lists]
+    fast: Callable[[NeighbourLists, NeighbourLists], float],
+    twin: Callable[[np.ndarray, np.ndarray], float],
+    pair: tuple[NeighbourLists, NeighbourLists],
 ) -> None:
     a, b = pair
     assert fast(a, b) == pytest.approx(twin(a.ids, b.ids), abs=1e-12)
@@ -54,7 +56,7 @@ def test_any_two_lists_score_what_the_slow_twin_says(
 
 @settings(deadline=None, max_examples=80)
 @given(pair=pairs_of_lists())
-def test_the_metrics_keep_their_order(pair: tuple[Lists, Lists]) -> None:
+def test_the_metrics_keep_their_order(pair: tuple[NeighbourLists, NeighbourLists]) -> None:
     a, b = pair
     mutual = metrics.mutual_knn(a, b)
     assert 0 <= metrics.jaccard_knn(a, b) <= mutual + 1e-12
@@ -65,7 +67,7 @@ def test_the_metrics_keep_their_order(pair: tuple[Lists, Lists]) -> None:
 @each_metric
 @pytest.mark.parametrize("k", [1, 10, 70])
 def test_real_lists_score_what_the_slow_twin_says(
-    fast: Callable[[Lists, Lists], float], twin: Callable[[np.ndarray, np.ndarray], float], k: int
+    fast: Callable[[NeighbourLists, NeighbourLists], float], twin: Callable[[np.ndarray, np.ndarray], float], k: int
 ) -> None:
     a, b = (slow.lists_of(x, k) for x in slow.views(90))
     assert fast(a, b) == pytest.approx(twin(a.ids, b.ids), abs=1e-12)
@@ -90,7 +92,10 @@ def test_second_order_cosine_is_that_of_whole_similarity_matrices(k: int, square
     x, y = slow.views(80)
     a, b = slow.lists_of(x, k), slow.lists_of(y, k)
     if squared:
-        a, b = (Lists.of(s.ids, s.similarities, Space(lambda r=r: r, lambda r=r: r @ r.T)) for s, r in ((a, x), (b, y)))
+        a, b = (
+            NeighbourLists.of(s.ids, s.similarities, SimilaritySpace(lambda r=r: r, lambda r=r: r @ r.T))
+            for s, r in ((a, x), (b, y))
+        )
     assert metrics.second_order_cosine(a, b) == pytest.approx(slow.second_order_cosine(x, y, a.ids, b.ids), abs=1e-6)
 
 
@@ -104,7 +109,7 @@ def test_many_inner_products_are_shared_among_threads_and_stay_the_same() -> Non
     x = rng.normal(size=(2000, 96)).astype(np.float32)
     left, right = rng.permutation(2000).astype(np.int32), rng.integers(0, 2000, (2000, 30)).astype(np.int32)
     expected = np.einsum("id,itd->it", x[left].astype(np.float64), x[right].astype(np.float64))
-    np.testing.assert_allclose(Space(lambda: x).similarities(left, right), expected, atol=1e-4)
+    np.testing.assert_allclose(SimilaritySpace(lambda: x).similarities(left, right), expected, atol=1e-4)
 
 
 def stacks(n: int, layers_a: int, layers_b: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +132,7 @@ def test_the_overlap_is_that_of_sets(k: int) -> None:
 
 
 @pytest.mark.parametrize("fast", [metrics.mutual_knn, metrics.jaccard_knn], ids=["mutual", "jaccard"])
-def test_it_is_1_when_every_other_row_is_a_neighbour(fast: Callable[[Lists, Lists], float]) -> None:
+def test_it_is_1_when_every_other_row_is_a_neighbour(fast: Callable[[NeighbourLists, NeighbourLists], float]) -> None:
     x, y = stacks(15, 1, 1)
     assert fast(slow.lists_of(x[0], 14), slow.lists_of(y[0], 14)) == 1.0
 
@@ -141,7 +146,7 @@ def test_a_grid_holds_each_pair_of_layers() -> None:
 def test_a_grid_of_more_than_64_layers_is_counted_in_several_words() -> None:
     x, y = stacks(30, 70, 2)
     a, b = graphs(x, 4), graphs(y, 4)
-    expected = [[metrics.mutual_knn(Lists.of(s), Lists.of(t)) for t in b] for s in a]
+    expected = [[metrics.mutual_knn(NeighbourLists.of(s), NeighbourLists.of(t)) for t in b] for s in a]
     np.testing.assert_allclose(metrics.mutual_knn_grid(a, b), expected, atol=1e-12)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
-from consilience.numerics.regression.evaluation import HeldOut, judge, split_held_out
+from consilience.numerics.regression.evaluation import HeldOutRows, draw_held_out, evaluate_maps
 from consilience.numerics.regression.maps import LinearStep, Transform
 from consilience.numerics.rows.prepared import ArrayRows
 
@@ -20,15 +20,17 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def held(x: np.ndarray, y: np.ndarray, asking: np.ndarray | None = None, groups: np.ndarray | None = None) -> HeldOut:
+def held(
+    x: np.ndarray, y: np.ndarray, asking: np.ndarray | None = None, groups: np.ndarray | None = None
+) -> HeldOutRows:
     places = np.arange(len(x), dtype=np.int32) if asking is None else asking
-    return HeldOut(ArrayRows(x), ArrayRows(y), places, groups)
+    return HeldOutRows(ArrayRows(x), ArrayRows(y), places, groups)
 
 
 def test_ranks_are_those_of_an_exact_search_by_faiss() -> None:
     x, y, transform = draw(n=9000)
     asking = np.sort(np.random.default_rng(1).permutation(9000)[:1500]).astype(np.int32)
-    (found,), _ = judge([transform], held(x, y, asking), y.mean(axis=0, dtype=np.float64))
+    (found,), _ = evaluate_maps([transform], held(x, y, asking), y.mean(axis=0, dtype=np.float64))
     translated = unit(transform.apply(x))
     for ranks, queries, gallery in (
         (found.forward, translated[asking], unit(y)),
@@ -44,7 +46,7 @@ def test_ranks_are_those_of_an_exact_search_by_faiss() -> None:
 
 def test_cosine_and_r2_are_the_textbooks() -> None:
     x, y, transform = draw(n=9000)
-    (found,), _ = judge([transform], held(x, y), y.mean(axis=0, dtype=np.float64))
+    (found,), _ = evaluate_maps([transform], held(x, y), y.mean(axis=0, dtype=np.float64))
     predicted = transform.apply(x)
     assert found.cosine == pytest.approx(float((unit(predicted) * unit(y)).sum(axis=1).mean()), abs=1e-6)
     assert found.r2 == pytest.approx(r2_score(y, predicted, multioutput="variance_weighted"), abs=1e-6)
@@ -53,7 +55,7 @@ def test_cosine_and_r2_are_the_textbooks() -> None:
 def test_the_floor_is_what_a_constant_row_gets() -> None:
     x, y, transform = draw()
     constant = np.arange(1.0, 13)
-    _, floor = judge([transform], held(x, y), constant)
+    _, floor = evaluate_maps([transform], held(x, y), constant)
     predicted = np.broadcast_to(constant, y.shape)
     assert floor.cosine == pytest.approx(float((unit(predicted) * unit(y)).sum(axis=1).mean()), abs=1e-6)
     assert floor.r2 == pytest.approx(r2_score(y, predicted, multioutput="variance_weighted"), abs=1e-6)
@@ -63,9 +65,9 @@ def test_several_maps_are_judged_as_each_alone() -> None:
     x, y, good = draw()
     bad = Transform((LinearStep(-good.steps[0].weights, good.steps[0].bias),))
     mean = y.mean(axis=0, dtype=np.float64)
-    together, _ = judge([good, bad], held(x, y), mean)
+    together, _ = evaluate_maps([good, bad], held(x, y), mean)
     for transform, found in zip((good, bad), together, strict=True):
-        (alone,), _ = judge([transform], held(x, y), mean)
+        (alone,), _ = evaluate_maps([transform], held(x, y), mean)
         assert (alone.cosine, alone.r2) == (found.cosine, found.r2)
         assert np.array_equal(alone.forward, found.forward)
 
@@ -73,7 +75,7 @@ def test_several_maps_are_judged_as_each_alone() -> None:
 def test_a_map_that_forgets_everything_ranks_as_chance_does() -> None:
     x, y, transform = draw()
     forgetful = Transform((LinearStep(np.zeros_like(transform.steps[0].weights), transform.steps[0].bias),))
-    (found,), _ = judge([forgetful], held(x, y), y.mean(axis=0, dtype=np.float64))
+    (found,), _ = evaluate_maps([forgetful], held(x, y), y.mean(axis=0, dtype=np.float64))
     assert found.backward.mean() == pytest.approx(150.5)
     assert found.forward.mean() == pytest.approx(150.5, abs=0.05)
 
@@ -81,7 +83,7 @@ def test_a_map_that_forgets_everything_ranks_as_chance_does() -> None:
 def test_of_equal_answers_the_earlier_comes_first() -> None:
     x = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     identity = Transform((LinearStep(np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),))
-    (found,), _ = judge([identity], held(x, x), np.ones(2))
+    (found,), _ = evaluate_maps([identity], held(x, x), np.ones(2))
     assert found.forward.tolist() == found.backward.tolist() == [1, 2, 1]
 
 
@@ -89,32 +91,32 @@ def test_rows_of_one_group_are_no_wrong_answers_to_each_other() -> None:
     x = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     identity = Transform((LinearStep(np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),))
     rows = held(x, x, groups=np.array([0, 0, 1], np.int32))
-    (found,), _ = judge([identity], rows, np.ones(2))
+    (found,), _ = evaluate_maps([identity], rows, np.ones(2))
     assert found.forward.tolist() == [1, 1, 1]
-    assert rows.sizes.tolist() == [2, 2, 3]
+    assert rows.candidate_counts.tolist() == [2, 2, 3]
 
 
 def test_a_row_of_zeros_has_no_direction_and_harms_nobody() -> None:
     x, y, transform = draw()
     y[7] = 0
-    (found,), _ = judge([transform], held(x, y), y.mean(axis=0, dtype=np.float64))
+    (found,), _ = evaluate_maps([transform], held(x, y), y.mean(axis=0, dtype=np.float64))
     assert np.isfinite(found.cosine)
 
 
 def test_rows_that_do_not_vary_have_no_variance_to_predict() -> None:
     x, y, transform = draw()
-    (found,), floor = judge([transform], held(x, np.ones_like(y)), np.ones(12))
+    (found,), floor = evaluate_maps([transform], held(x, np.ones_like(y)), np.ones(12))
     assert found.r2 is floor.r2 is None
 
 
 def test_a_share_of_the_rows_is_held_out() -> None:
-    assert split_held_out(1000, 0.2, 0).sum() == 200
-    assert not np.array_equal(split_held_out(1000, 0.2, 0), split_held_out(1000, 0.2, 1))
-    assert np.array_equal(split_held_out(1000, 0.2, 3), split_held_out(1000, 0.2, 3))
+    assert draw_held_out(1000, 0.2, 0).sum() == 200
+    assert not np.array_equal(draw_held_out(1000, 0.2, 0), draw_held_out(1000, 0.2, 1))
+    assert np.array_equal(draw_held_out(1000, 0.2, 3), draw_held_out(1000, 0.2, 3))
 
 
 def test_groups_are_held_out_as_a_whole() -> None:
     groups = (np.arange(1000) // 7).astype(np.int32)
-    mask = split_held_out(1000, 0.2, 0, groups)
+    mask = draw_held_out(1000, 0.2, 0, groups)
     assert not set(groups[mask]) & set(groups[~mask])
     assert 200 <= mask.sum() < 207

@@ -5,13 +5,13 @@ from sklearn.model_selection import PredefinedSplit
 
 from consilience.numerics.regression.map_fits import (
     RidgePath,
-    choose,
-    cut_rank,
+    choose_map,
     find_error,
     fit_procrustes,
     fit_relative,
+    reduce_rank,
 )
-from consilience.numerics.regression.maps import HELD_OUT, MapSums, add, find_sums
+from consilience.numerics.regression.maps import HELD_OUT, MapSums, add_sums, find_fold_sums
 from consilience.numerics.regression.ridge import PENALTIES
 from consilience.numerics.rows.prepared import ArrayRows
 
@@ -26,7 +26,7 @@ def draw_pair(n: int = N, p: int = P, q: int = Q, seed: int = 0) -> tuple[np.nda
 
 
 def sums_of(x: np.ndarray, y: np.ndarray, dealt: np.ndarray | None = None) -> list[MapSums]:
-    return find_sums(ArrayRows(x), ArrayRows(y), np.zeros(len(x), np.int32) if dealt is None else dealt)
+    return find_fold_sums(ArrayRows(x), ArrayRows(y), np.zeros(len(x), np.int32) if dealt is None else dealt)
 
 
 def rotation_of(p: int, q: int) -> np.ndarray:
@@ -108,20 +108,22 @@ def test_the_penalty_is_the_one_that_scikit_learns_ridge_does_best_with_on_the_s
     folds = sums_of(x, y, dealt)
     totals = np.zeros(len(PENALTIES))
     for held, (fitted, scored) in enumerate(PredefinedSplit(dealt).split()):
-        path = RidgePath(add([*folds[:held], *folds[held + 1 :]]))
+        path = RidgePath(add_sums([*folds[:held], *folds[held + 1 :]]))
         for place, alpha in enumerate(PENALTIES * path.variance):
             theirs = Ridge(alpha=alpha, solver="svd").fit(x[fitted].astype(float), y[fitted].astype(float))
             totals[place] += ((theirs.predict(x[scored].astype(float)) - y[scored]) ** 2).sum()
-    found = sum(RidgePath(add([*folds[:held], *folds[held + 1 :]])).errors(PENALTIES, folds[held]) for held in range(5))
+    found = sum(
+        RidgePath(add_sums([*folds[:held], *folds[held + 1 :]])).errors(PENALTIES, folds[held]) for held in range(5)
+    )
     assert found == pytest.approx(totals, rel=1e-5)
-    assert choose(folds).penalty == PENALTIES[np.argmin(totals)]
+    assert choose_map(folds).penalty == PENALTIES[np.argmin(totals)]
 
 
 def test_fewer_rows_than_dimensions_still_have_a_best_penalty_and_a_finite_map() -> None:
     x, y = draw_pair(n=30, p=50, q=8)
     folds = sums_of(x, y, np.arange(30, dtype=np.int32) % 5)
-    found = RidgePath(add(folds)).fit(choose(folds).penalty)
-    theirs = Ridge(alpha=choose(folds).penalty * RidgePath(add(folds)).variance, solver="svd").fit(
+    found = RidgePath(add_sums(folds)).fit(choose_map(folds).penalty)
+    theirs = Ridge(alpha=choose_map(folds).penalty * RidgePath(add_sums(folds)).variance, solver="svd").fit(
         x.astype(float), y.astype(float)
     )
     assert found.weights == pytest.approx(theirs.coef_.T, abs=1e-6)
@@ -131,15 +133,15 @@ def test_cross_validation_prefers_the_rotation_where_there_is_one_and_few_rows()
     x = np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
     y = x @ rotation_of(24, 24) + 0.3 * np.random.default_rng(1).normal(size=(40, 24))
     dealt = np.arange(40, dtype=np.int32) % 5
-    assert choose(sums_of(x, y.astype(np.float32), dealt)).best == "procrustes"
-    assert choose(sums_of(*draw_pair(p=24, q=24), np.arange(N, dtype=np.int32) % 5)).best == "ridge"
+    assert choose_map(sums_of(x, y.astype(np.float32), dealt)).best == "procrustes"
+    assert choose_map(sums_of(*draw_pair(p=24, q=24), np.arange(N, dtype=np.int32) % 5)).best == "ridge"
 
 
 @pytest.mark.parametrize("rank", [1, 3, Q])
 def test_the_map_of_low_rank_has_the_least_error_of_its_rank(rank: int) -> None:
     x, y = draw_pair()
     (sums,) = sums_of(x, y)
-    transform = cut_rank(RidgePath(sums), sums, 1e-9, rank).transform()
+    transform = reduce_rank(RidgePath(sums), sums, 1e-9, rank).transform()
     predicted = transform.apply(x)
     centred = y - y.mean(axis=0, dtype=np.float64)
     full = Ridge(alpha=1e-12).fit(x.astype(float), centred).predict(x.astype(float))

@@ -5,20 +5,20 @@ import pytest
 import torch
 
 from consilience.errors import InvalidRequest
-from consilience.numerics.regression.mlp import Pairs, Recipe, Scale, Trained, train
+from consilience.numerics.regression.mlp import Scale, TrainedMap, TrainingOptions, TrainingPairs, train_mlp
 from consilience.numerics.rows.prepared import ArrayRows
 
 N, P, Q = 500, 6, 4
-RECIPE = Recipe(hidden=16, epochs=12, patience=12, batch=64, learning_rate=3e-3, seed=5)
+RECIPE = TrainingOptions(hidden=16, epochs=12, patience=12, batch=64, learning_rate=3e-3, seed=5)
 
 
-def draw_pairs() -> Pairs:
+def draw_pairs() -> TrainingPairs:
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(N, P)) + 2).astype(np.float32)
     y = np.tanh(3 * (x - 2) @ rng.normal(size=(P, Q))).astype(np.float32) / 10
     scales = tuple(Scale(side.mean(axis=0, dtype=float), float(side.std())) for side in (x, y))
     places = rng.permutation(N)
-    return Pairs(ArrayRows(x), ArrayRows(y), (scales[0], scales[1]), np.sort(places[50:]), np.sort(places[:50]))
+    return TrainingPairs(ArrayRows(x), ArrayRows(y), (scales[0], scales[1]), np.sort(places[50:]), np.sort(places[:50]))
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +34,8 @@ def tell_nobody(done: int, total: int) -> None:
     pass
 
 
-def run(pairs: Pairs, recipe: Recipe = RECIPE) -> Trained:
-    return train(pairs, recipe, tell_nobody)
+def run(pairs: TrainingPairs, recipe: TrainingOptions = RECIPE) -> TrainedMap:
+    return train_mlp(pairs, recipe, tell_nobody)
 
 
 def test_the_weights_are_those_of_a_plain_loop_of_torch() -> None:
@@ -45,7 +45,7 @@ def test_the_weights_are_those_of_a_plain_loop_of_torch() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(P, 16), torch.nn.GELU(), torch.nn.Linear(16, Q))
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     rng = np.random.default_rng(RECIPE.seed)
-    x, y = pairs.take(pairs.trained)
+    x, y = pairs.take(pairs.train_rows)
     losses = []
     for _ in range(found.epoch):
         assert rng.permutation(1).tolist() == [0]
@@ -55,26 +55,26 @@ def test_the_weights_are_those_of_a_plain_loop_of_torch() -> None:
             loss.backward()
             optimiser.step()
         with torch.no_grad():
-            seen, wanted = pairs.take(pairs.watched)
+            seen, wanted = pairs.take(pairs.validation_rows)
             losses.append(float(((model(seen) - wanted) ** 2).mean()))
     assert found.loss == pytest.approx(losses[-1], rel=1e-5)
     with torch.no_grad():
-        scaled = model(pairs.scales[0].narrow(pairs.a.array)).numpy()
+        scaled = model(pairs.scales[0].standardise(pairs.a.array)).numpy()
     expected = scaled * pairs.scales[1].sd + pairs.scales[1].mean
     assert found.transform.apply(pairs.a.array) == pytest.approx(expected, abs=1e-5)
 
 
 def test_it_finds_what_no_linear_map_can() -> None:
     pairs = draw_pairs()
-    found = run(pairs, Recipe(32, 60, 60, 32, 1e-2, 0))
-    x, y = pairs.take(pairs.trained)
+    found = run(pairs, TrainingOptions(32, 60, 60, 32, 1e-2, 0))
+    x, y = pairs.take(pairs.train_rows)
     weights = np.linalg.lstsq(x.numpy(), y.numpy(), rcond=None)[0]
-    seen, wanted = (side.numpy() for side in pairs.take(pairs.watched))
+    seen, wanted = (side.numpy() for side in pairs.take(pairs.validation_rows))
     assert found.loss < 0.5 * float(((seen @ weights - wanted) ** 2).mean())
 
 
 def test_training_stops_when_the_rows_watched_no_longer_profit() -> None:
-    found = run(draw_pairs(), Recipe(16, 10_000, 2, 32, 2e-2, 0))
+    found = run(draw_pairs(), TrainingOptions(16, 10_000, 2, 32, 2e-2, 0))
     assert found.epochs_run == found.epoch + 2
 
 
@@ -82,7 +82,11 @@ def test_the_same_seed_gives_the_same_map_and_leaves_torchs_own_random_state() -
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    first, again, other = run(draw_pairs()), run(draw_pairs()), run(draw_pairs(), Recipe(16, 12, 12, 64, 3e-3, 6))
+    first, again, other = (
+        run(draw_pairs()),
+        run(draw_pairs()),
+        run(draw_pairs(), TrainingOptions(16, 12, 12, 64, 3e-3, 6)),
+    )
     assert torch.equal(torch.rand(3), expected)
     assert np.array_equal(first.transform.steps[0].weights, again.transform.steps[0].weights)
     assert not np.array_equal(first.transform.steps[0].weights, other.transform.steps[0].weights)
@@ -90,9 +94,9 @@ def test_the_same_seed_gives_the_same_map_and_leaves_torchs_own_random_state() -
 
 def test_no_row_but_those_trained_on_and_watched_is_looked_at() -> None:
     pairs = draw_pairs()
-    fewer = Pairs(pairs.a, pairs.b, pairs.scales, pairs.trained[:300], pairs.watched)
+    fewer = TrainingPairs(pairs.a, pairs.b, pairs.scales, pairs.train_rows[:300], pairs.validation_rows)
     before = run(fewer)
-    pairs.a.array[pairs.trained[300:]] = np.nan
+    pairs.a.array[pairs.train_rows[300:]] = np.nan
     assert np.array_equal(run(fewer).transform.steps[0].weights, before.transform.steps[0].weights)
 
 
@@ -100,7 +104,7 @@ def test_training_that_diverges_says_so() -> None:
     pairs = draw_pairs()
     pairs.b.array[:] = 1e25
     with pytest.raises(InvalidRequest, match="diverged"):
-        run(pairs, Recipe(16, 5, 5, 64, 1.0, 0))
+        run(pairs, TrainingOptions(16, 5, 5, 64, 1.0, 0))
 
 
 def test_progress_is_told_and_an_interruption_goes_through() -> None:
@@ -112,5 +116,5 @@ def test_progress_is_told_and_an_interruption_goes_through() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(draw_pairs(), RECIPE, report)
+        train_mlp(draw_pairs(), RECIPE, report)
     assert told == [(1, 12), (2, 12), (3, 12)]

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.trends import agree
+from consilience.numerics.stats.trends import correlate_metrics
 
 RNG = np.random.default_rng(2)
 
@@ -17,7 +17,7 @@ def upper(full: Float64Array) -> Float64Array:
 
 def test_the_value_is_spearmans_over_all_pairs() -> None:
     x, y = RNG.normal(size=(2, 5, 6))
-    found = agree(x, y, square=False)
+    found = correlate_metrics(x, y, square=False)
     assert found is not None
     assert found.value == pytest.approx(stats.spearmanr(x.ravel(), y.ravel()).statistic)
     assert found.n == 30
@@ -26,7 +26,7 @@ def test_the_value_is_spearmans_over_all_pairs() -> None:
 def test_of_models_against_themselves_one_triangle_counts_once() -> None:
     x, y = RNG.normal(size=(2, 7, 7))
     pairs = np.triu_indices(7, 1)
-    found = agree(upper(x), upper(y), square=True)
+    found = correlate_metrics(upper(x), upper(y), square=True)
     assert found is not None
     assert found.value == pytest.approx(stats.spearmanr(x[pairs], y[pairs]).statistic)
     assert found.n == 21
@@ -35,7 +35,7 @@ def test_of_models_against_themselves_one_triangle_counts_once() -> None:
 def test_pairs_without_a_score_are_left_out() -> None:
     x, y = RNG.normal(size=(2, 4, 5))
     x[0, 0] = y[1, 1] = np.nan
-    found = agree(x, y, square=False)
+    found = correlate_metrics(x, y, square=False)
     kept = ~np.isnan(x) & ~np.isnan(y)
     assert found is not None
     assert found.value == pytest.approx(stats.spearmanr(x[kept], y[kept]).statistic)
@@ -44,7 +44,7 @@ def test_pairs_without_a_score_are_left_out() -> None:
 def test_the_interval_is_that_of_models_left_out() -> None:
     x = RNG.normal(size=(6, 5))
     y = x + RNG.normal(size=(6, 5))
-    found = agree(x, y, square=False, level=0.95)
+    found = correlate_metrics(x, y, square=False, level=0.95)
     assert found is not None
     variance = 0.0
     for axis, n in ((0, 6), (1, 5)):
@@ -64,12 +64,12 @@ def test_unrelated_metrics_with_a_strong_model_each_are_no_finding() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)
         x, y = (side + side.T for side in rng.normal(size=(2, 1, 9)) + 0.3 * rng.normal(size=(2, 9, 9)))
-        found = agree(upper(x), upper(y), square=True, seed=seed)
+        found = correlate_metrics(upper(x), upper(y), square=True, seed=seed)
         assert found is not None
         small += found.p_value <= 0.05
     assert small <= 6  # pairs counted as new ones would give about 20
 
 
 def test_constant_scores_and_two_pairs_have_no_agreement() -> None:
-    assert agree(np.ones((3, 3)), RNG.normal(size=(3, 3)), square=False) is None
-    assert agree(np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]]), square=False) is None
+    assert correlate_metrics(np.ones((3, 3)), RNG.normal(size=(3, 3)), square=False) is None
+    assert correlate_metrics(np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]]), square=False) is None

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.correlations import Correlation, partial, pearson, spearman
+from consilience.numerics.stats.correlations import Correlation, partial_correlation, pearson, spearman
 
 Correlate = Callable[[Float64Array, Float64Array], Correlation | None]
 RNG = np.random.default_rng(7)
@@ -43,7 +43,7 @@ def test_few_models_have_the_p_value_that_a_count_of_all_orders_gives(correlate:
 
 
 def test_a_partial_correlation_is_that_of_the_inverse_covariance() -> None:
-    found = partial(X, Y, Z[:, None], ranks=False)
+    found = partial_correlation(X, Y, Z[:, None], ranks=False)
     precision = np.linalg.inv(np.cov([X, Y, Z]))
     assert found is not None
     assert found.value == pytest.approx(-precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1]))
@@ -53,15 +53,15 @@ def test_a_partial_correlation_is_that_of_the_inverse_covariance() -> None:
 
 
 def test_of_ranks_a_partial_correlation_does_not_change_with_the_scale() -> None:
-    plain, bent = partial(X, Y, Z[:, None]), partial(np.exp(X), Y**3, 10 ** Z[:, None])
+    plain, bent = partial_correlation(X, Y, Z[:, None]), partial_correlation(np.exp(X), Y**3, 10 ** Z[:, None])
     assert plain is not None
     assert bent is not None
     assert plain.value == pytest.approx(bent.value)
 
 
 def test_what_the_covariate_explains_in_full_leaves_nothing() -> None:
-    assert partial(2 * Z + 1, Y, Z[:, None], ranks=False) is None
-    assert partial(X, Y, np.column_stack([Z, X])) is None
+    assert partial_correlation(2 * Z + 1, Y, Z[:, None], ranks=False) is None
+    assert partial_correlation(X, Y, np.column_stack([Z, X])) is None
 
 
 def test_constant_numbers_and_two_models_have_no_correlation() -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.stats.intervals import (
-    Estimate,
-    estimate,
-    gallery_bounds,
+    SampledMean,
+    draw_row_order,
+    estimate_mean,
+    gallery_interval,
     half_width,
-    order_rows,
-    queries_wanted,
+    required_queries,
 )
 
 UNIT = (0.0, 1.0)
@@ -21,24 +21,24 @@ UNIT = (0.0, 1.0)
 def test_over_all_subsets_the_mean_is_the_value_and_the_mean_square_of_the_se_is_the_variance() -> None:
     scores = np.random.default_rng(0).random(9)
     for m in (2, 4, 8, 9):
-        found = [estimate(scores[list(chosen)], 9) for chosen in combinations(range(9), m)]
+        found = [estimate_mean(scores[list(chosen)], 9) for chosen in combinations(range(9), m)]
         values = np.array([one.value for one in found])
         assert values.mean() == pytest.approx(scores.mean(), abs=1e-13)
         assert np.mean([one.se**2 for one in found]) == pytest.approx(values.var(), abs=1e-15)
 
 
 def test_no_error_is_left_where_all_rows_asked() -> None:
-    found = estimate(np.array([0.0, 0.25, 1.0, 0.5]), 4)
+    found = estimate_mean(np.array([0.0, 0.25, 1.0, 0.5]), 4)
     assert found.se == 0
-    bounds = gallery_bounds(found, 0.95, UNIT)
+    bounds = gallery_interval(found, 0.95, UNIT)
     assert (bounds.low, bounds.high, bounds.method) == (found.value, found.value, "query-subset")
 
 
 def test_one_order_holds_every_smaller_draw() -> None:
-    order = order_rows(1000, 3)
+    order = draw_row_order(1000, 3)
     assert sorted(order.tolist()) == list(range(1000))
-    np.testing.assert_array_equal(order, order_rows(1000, 3))
-    assert (order != order_rows(1000, 4)).any()
+    np.testing.assert_array_equal(order, draw_row_order(1000, 3))
+    assert (order != draw_row_order(1000, 4)).any()
 
 
 def population(name: str, n: int = 4000) -> Float64Array:
@@ -63,7 +63,9 @@ def test_the_interval_holds_the_value_as_often_as_it_says(name: str, m: int) -> 
     scores, rng, draws = population(name), np.random.default_rng(m), 400
     held = 0
     for _ in range(draws):
-        bounds = gallery_bounds(estimate(scores[rng.choice(len(scores), m, replace=False)], len(scores)), 0.95, UNIT)
+        bounds = gallery_interval(
+            estimate_mean(scores[rng.choice(len(scores), m, replace=False)], len(scores)), 0.95, UNIT
+        )
         assert 0 <= bounds.low <= bounds.high <= 1
         held += bounds.low <= scores.mean() <= bounds.high
     # 0.95 less three standard errors of 400 draws.
@@ -71,37 +73,37 @@ def test_the_interval_holds_the_value_as_often_as_it_says(name: str, m: int) -> 
 
 
 def test_equal_scores_do_not_make_the_interval_a_point() -> None:
-    bounds = gallery_bounds(estimate(np.ones(100), 10_000), 0.95, UNIT)
+    bounds = gallery_interval(estimate_mean(np.ones(100), 10_000), 0.95, UNIT)
     assert bounds.high == 1
     assert bounds.low == pytest.approx(0.9622, abs=1e-3)
-    half = gallery_bounds(estimate(np.full(100, 0.5), 10_000), 0.95, UNIT)
+    half = gallery_interval(estimate_mean(np.full(100, 0.5), 10_000), 0.95, UNIT)
     assert 0.003 < half_width(half) < 0.02
 
 
 def test_limits_scale_the_interval() -> None:
     scores = np.random.default_rng(0).random(200)
-    plain = gallery_bounds(estimate(scores, 1000), 0.9, UNIT)
-    wide = gallery_bounds(estimate(10 * scores - 5, 1000), 0.9, (-5.0, 5.0))
+    plain = gallery_interval(estimate_mean(scores, 1000), 0.9, UNIT)
+    wide = gallery_interval(estimate_mean(10 * scores - 5, 1000), 0.9, (-5.0, 5.0))
     assert (wide.low, wide.high) == pytest.approx((10 * plain.low - 5, 10 * plain.high - 5))
 
 
 def test_without_limits_it_is_t_standard_errors_to_both_sides() -> None:
-    found = Estimate(0.5, 0.04, 101, 10_100)
-    bounds = gallery_bounds(found, 0.95, (None, None))
+    found = SampledMean(0.5, 0.04, 101, 10_100)
+    bounds = gallery_interval(found, 0.95, (None, None))
     assert half_width(bounds) == pytest.approx(1.98397 * np.sqrt(0.99 * 0.04 / 101), rel=1e-5)
 
 
 def test_as_many_queries_are_wanted_as_make_the_interval_narrow_enough() -> None:
-    found = Estimate(0.2, 0.02, 1000, 1_000_000)
-    wanted = queries_wanted(found, 0.002, 0.95, UNIT)
-    assert half_width(gallery_bounds(Estimate(0.2, 0.02, wanted, 1_000_000), 0.95, UNIT)) <= 0.002
-    assert half_width(gallery_bounds(Estimate(0.2, 0.02, round(wanted / 1.06), 1_000_000), 0.95, UNIT)) > 0.002
-    assert queries_wanted(found, 0.02, 0.95, UNIT) == 1000
-    assert queries_wanted(found, 1e-9, 0.95, UNIT) == 1_000_000
+    found = SampledMean(0.2, 0.02, 1000, 1_000_000)
+    wanted = required_queries(found, 0.002, 0.95, UNIT)
+    assert half_width(gallery_interval(SampledMean(0.2, 0.02, wanted, 1_000_000), 0.95, UNIT)) <= 0.002
+    assert half_width(gallery_interval(SampledMean(0.2, 0.02, round(wanted / 1.06), 1_000_000), 0.95, UNIT)) > 0.002
+    assert required_queries(found, 0.02, 0.95, UNIT) == 1000
+    assert required_queries(found, 1e-9, 0.95, UNIT) == 1_000_000
 
 
 def test_equal_scores_of_a_pilot_ask_for_no_more_than_their_interval_needs() -> None:
-    wanted = queries_wanted(estimate(np.ones(1000), 10**6), 1e-4, 0.95, UNIT)
+    wanted = required_queries(estimate_mean(np.ones(1000), 10**6), 1e-4, 0.95, UNIT)
     assert 1000 < wanted < 25_000
 
 
@@ -112,9 +114,9 @@ def test_stopping_when_narrow_enough_hardly_changes_how_often_the_interval_holds
         order = rng.permutation(len(scores))
         m = 1000
         for _ in range(3):
-            found = estimate(scores[order[:m]], len(scores))
-            m = queries_wanted(found, 0.008, 0.95, UNIT)
-        bounds = gallery_bounds(estimate(scores[order[:m]], len(scores)), 0.95, UNIT)
+            found = estimate_mean(scores[order[:m]], len(scores))
+            m = required_queries(found, 0.008, 0.95, UNIT)
+        bounds = gallery_interval(estimate_mean(scores[order[:m]], len(scores)), 0.95, UNIT)
         assert half_width(bounds) < 0.0085
         held += bounds.low <= scores.mean() <= bounds.high
     assert held / draws > 0.912

@@ -1,24 +1,24 @@
 import numpy as np
 import pytest
 
-from consilience.numerics.stats.intervals import Replicates, difference_bounds, jackknife_bounds
+from consilience.numerics.stats.intervals import Replicates, difference_interval, jackknife_interval
 
 
 def test_the_bounds_of_a_correlation_stay_below_1() -> None:
     values = 0.99 + 0.01 * np.random.default_rng(8).normal(size=50)
-    found = jackknife_bounds(0.99, values, 0.95)
+    found = jackknife_interval(0.99, values, 0.95)
     assert found is not None
     assert found.high < 1
 
 
 def test_a_perfect_agreement_has_a_bound_of_1() -> None:
-    found = jackknife_bounds(1.0, np.ones(50), 0.95)
+    found = jackknife_interval(1.0, np.ones(50), 0.95)
     assert found is not None
     assert (found.low, found.high) == (1.0, 1.0)
 
 
 def test_there_is_none_where_leaving_a_row_out_is_undefined() -> None:
-    assert jackknife_bounds(0.5, np.array([0.4, np.nan, 0.5]), 0.95) is None
+    assert jackknife_interval(0.5, np.array([0.4, np.nan, 0.5]), 0.95) is None
 
 
 def test_the_interval_of_a_difference_is_narrower_than_two_scores_that_move_together_allow() -> None:
@@ -27,7 +27,7 @@ def test_the_interval_of_a_difference_is_narrower_than_two_scores_that_move_toge
     shared, (a, b) = rng.normal(size=64), 0.1 * rng.normal(size=(2, 64))
     parts = Replicates(shared + a, 1 / 63, "delete-half"), Replicates(shared + b, 1 / 63, "delete-half")
 
-    found = difference_bounds(0.5, 0.4, parts, 0.95)
+    found = difference_interval(0.5, 0.4, parts, 0.95)
 
     assert found is not None
     assert found.method == "paired delete-half"
@@ -37,7 +37,7 @@ def test_the_interval_of_a_difference_is_narrower_than_two_scores_that_move_toge
 
 def test_a_difference_without_the_same_parts_is_refused_and_an_undefined_part_leaves_no_interval() -> None:
     halves, blocks = Replicates(np.ones(64), 1 / 63, "delete-half"), Replicates(np.ones(10), 0.9, "block-jackknife")
-    with pytest.raises(ValueError, match="delete-half of 64 parts and block-jackknife of 10"):
-        difference_bounds(0.5, 0.4, (halves, blocks), 0.95)
+    with pytest.raises(ValueError, match="delete-half with 64 and block-jackknife with 10 subsets"):
+        difference_interval(0.5, 0.4, (halves, blocks), 0.95)
     hole = Replicates(np.array([0.1, np.nan]), 1.0, "delete-half")
-    assert difference_bounds(0.5, 0.4, (hole, hole), 0.95) is None
+    assert difference_interval(0.5, 0.4, (hole, hole), 0.95) is None

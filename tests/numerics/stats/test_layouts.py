@@ -12,7 +12,7 @@ import pytest
 
 from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.stats import layouts
-from consilience.numerics.stats.layouts import Layout, classical_mds, find_distances, order_leaves, smacof
+from consilience.numerics.stats.layouts import MdsLayout, classical_mds, find_distances, order_leaves, smacof
 
 RNG = np.random.default_rng(5)
 
@@ -22,17 +22,17 @@ def distances_of(places: Float64Array) -> Float64Array:
 
 
 @pytest.mark.parametrize("place", [classical_mds, smacof])
-def test_points_of_a_plane_keep_their_distances(place: Callable[[Float64Array], Layout]) -> None:
+def test_points_of_a_plane_keep_their_distances(place: Callable[[Float64Array], MdsLayout]) -> None:
     distances = distances_of(RNG.normal(size=(20, 2)) * [5, 1] + 100)
     layout = place(distances)
     assert layout.stress < 1e-6
-    np.testing.assert_allclose(distances_of(layout.places), distances, atol=1e-5)
+    np.testing.assert_allclose(distances_of(layout.coordinates), distances, atol=1e-5)
 
 
 def test_the_axes_are_the_principal_ones_and_do_not_depend_on_the_order_of_items() -> None:
     distances = distances_of(RNG.normal(size=(12, 2)) * [5, 1])
     order = RNG.permutation(12)
-    places, again = smacof(distances).places, smacof(distances[np.ix_(order, order)]).places
+    places, again = smacof(distances).coordinates, smacof(distances[np.ix_(order, order)]).coordinates
     np.testing.assert_allclose(places[order], again, atol=1e-6)
     assert places[:, 0].std() > places[:, 1].std()
     np.testing.assert_allclose(places.mean(axis=0), 0, atol=1e-9)
@@ -49,12 +49,12 @@ def test_majorisation_never_ends_with_more_stress_than_it_began_with() -> None:
 def test_few_items_have_places_too(n: int) -> None:
     distances = np.ones((n, n)) - np.eye(n)
     layout = smacof(distances)
-    assert layout.places.shape == (n, 2)
+    assert layout.coordinates.shape == (n, 2)
     assert layout.stress < 1e-6
 
 
 def test_items_without_any_distance_lie_on_one_spot() -> None:
-    assert smacof(np.zeros((4, 4))).places.tolist() == [[0.0, 0.0]] * 4
+    assert smacof(np.zeros((4, 4))).coordinates.tolist() == [[0.0, 0.0]] * 4
 
 
 def test_the_order_of_leaves_is_the_shortest_way_where_the_tree_allows_it() -> None:
@@ -69,19 +69,19 @@ def test_scores_above_1_by_rounding_have_distance_0() -> None:
     assert find_distances(np.array([1.0 + 1e-12, -0.2])).tolist() == [0.0, np.inf]
 
 
-@pytest.mark.skipif(not layouts.is_installed(), reason="the package of UMAP is an extra")
+@pytest.mark.skipif(not layouts.is_umap_installed(), reason="the package of UMAP is an extra")
 def test_umap_keeps_two_families_apart() -> None:
     # Given two far families of models; in a process that compiles nothing, which is the faster for a dozen items
     code = """
 import numpy as np
-from consilience.numerics.stats.layouts import umap_places
+from consilience.numerics.stats.layouts import umap_coordinates
 rng = np.random.default_rng(0)
 points = np.concatenate([rng.normal(size=(8, 3)), 50 + rng.normal(size=(8, 3))])
 distances = np.linalg.norm(points[:, None] - points, axis=2)
-places = umap_places(distances, 4, seed=1)
-apart = np.linalg.norm(places[:, None] - places, axis=2)
+coordinates = umap_coordinates(distances, 4, seed=1)
+apart = np.linalg.norm(coordinates[:, None] - coordinates, axis=2)
 assert apart[:8, :8].max() < apart[:8, 8:].min(), apart
-assert places.shape == (16, 2) and places.dtype == np.float64
+assert coordinates.shape == (16, 2) and coordinates.dtype == np.float64
 """
     env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "ignore"}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], env=env)

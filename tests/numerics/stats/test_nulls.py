@@ -4,38 +4,38 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from consilience.numerics.stats.nulls import AngleLaw, NullLaw, PermutationNull, RootLaw
+from consilience.numerics.stats.nulls import AngleNull, PearsonNull, PermutationNull, RootNull
 
 
 def test_the_skewed_tail_is_that_of_pearson_iii() -> None:
-    law, peer = NullLaw(0.2, 0.05, 0.8), stats.pearson3(0.8, loc=0.2, scale=0.05)
+    law, peer = PearsonNull(0.2, 0.05, 0.8), stats.pearson3(0.8, loc=0.2, scale=0.05)
     for value in (0.05, 0.12, 0.2, 0.3, 0.5, 0.9):
         assert law.p_value(value) == pytest.approx(peer.sf(value), rel=1e-9)
     assert law.threshold(0.01) == pytest.approx(peer.isf(0.01), rel=1e-9)
 
 
 def test_the_unskewed_tail_is_normal() -> None:
-    law = NullLaw(0.1, 0.02)
+    law = PearsonNull(0.1, 0.02)
     assert law.p_value(0.15) == pytest.approx(stats.norm.sf(2.5), rel=1e-12)
     assert law.threshold(0.05) == pytest.approx(0.1 + 0.02 * stats.norm.isf(0.05), rel=1e-12)
 
 
 @pytest.mark.parametrize("skew", [0.0, 1e-3, 0.5, 2.0])
 def test_the_threshold_has_the_p_value_it_was_asked_for(skew: float) -> None:
-    law = NullLaw(0.3, 0.1, skew)
+    law = PearsonNull(0.3, 0.1, skew)
     assert law.p_value(law.threshold(0.01)) == pytest.approx(0.01, rel=1e-6)
 
 
 def test_without_spread_only_more_than_the_mean_is_surprising() -> None:
-    law = NullLaw(1.0, 0.0)
+    law = PearsonNull(1.0, 0.0)
     assert law.p_value(1.0) == 1.0
     assert law.p_value(1.1) == 0.0
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_the_law_of_a_root_or_an_angle_is_that_of_the_similarity_below_it(alpha: float) -> None:
-    law = NullLaw(0.3, 0.1, 0.5)
-    root, angle = RootLaw(law), AngleLaw(law)
+    law = PearsonNull(0.3, 0.1, 0.5)
+    root, angle = RootNull(law), AngleNull(law)
     assert root.threshold(alpha) == pytest.approx(np.sqrt(law.threshold(alpha)))
     assert angle.threshold(alpha) == pytest.approx(np.arccos(law.threshold(alpha)))
     assert root.p_value(root.threshold(alpha)) == pytest.approx(alpha)

@@ -2,23 +2,29 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from consilience.numerics.stats.intervals import block_jackknife_bounds, deal, held_out_bounds, leave_out, split
+from consilience.numerics.stats.intervals import (
+    assign_folds,
+    block_jackknife_interval,
+    held_out_interval,
+    leave_blocks_out,
+    split_folds,
+)
 
 FREE = (None, None)
 
 
 def test_items_are_dealt_into_parts_of_the_same_size_give_or_take_one() -> None:
-    part = deal(np.random.default_rng(0).permutation(53), 5)
+    part = assign_folds(np.random.default_rng(0).permutation(53), 5)
     assert sorted(np.bincount(part)) == [10, 10, 11, 11, 11]
 
 
 def test_groups_are_dealt_whole_in_the_order_of_their_first_items() -> None:
     groups = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
-    assert deal(np.array([4, 0, 1, 5, 2, 3]), 2, groups).tolist() == [1, 1, 0, 0, 0, 0]
+    assert assign_folds(np.array([4, 0, 1, 5, 2, 3]), 2, groups).tolist() == [1, 1, 0, 0, 0, 0]
 
 
 def test_each_row_is_held_out_twice() -> None:
-    splits = list(split(43, seed=1))
+    splits = list(split_folds(43, seed=1))
     assert len(splits) == 10
     assert np.bincount(np.concatenate([scored for _, scored in splits])).tolist() == [2] * 43
     for fitted, scored in splits:
@@ -26,21 +32,21 @@ def test_each_row_is_held_out_twice() -> None:
 
 
 def test_each_row_is_left_out_once() -> None:
-    kept = list(leave_out(43, seed=1))
+    kept = list(leave_blocks_out(43, seed=1))
     assert np.bincount(np.concatenate(kept)).tolist() == [9] * 43
-    assert len(list(leave_out(4, seed=1))) == 4
+    assert len(list(leave_blocks_out(4, seed=1))) == 4
 
 
 def test_splits_keep_groups_together() -> None:
     groups = np.repeat(np.arange(12), 4).astype(np.int32)
-    for fitted, scored in split(48, 0, groups):
+    for fitted, scored in split_folds(48, 0, groups):
         assert not set(groups[fitted]) & set(groups[scored])
 
 
 def test_the_block_jackknife_of_a_mean_is_its_standard_error() -> None:
     """Blocks of one row: the jackknife of the mean is s / sqrt(n), exactly."""
     x = np.random.default_rng(2).normal(size=10)
-    found = block_jackknife_bounds(x.mean(), np.array([np.delete(x, j).mean() for j in range(10)]), 0.9, FREE)
+    found = block_jackknife_interval(x.mean(), np.array([np.delete(x, j).mean() for j in range(10)]), 0.9, FREE)
     expected = stats.t.interval(0.9, 9, loc=x.mean(), scale=x.std(ddof=1) / np.sqrt(10))
     assert (found.low, found.high) == pytest.approx(expected)
     assert found.method == "block-jackknife"
@@ -48,7 +54,7 @@ def test_the_block_jackknife_of_a_mean_is_its_standard_error() -> None:
 
 def test_held_out_bounds_allow_for_the_rows_that_splits_share() -> None:
     values = np.random.default_rng(3).normal(size=10)
-    found = held_out_bounds(values.mean(), values, 5, 0.95, FREE)
+    found = held_out_interval(values.mean(), values, 5, 0.95, FREE)
     scale = values.std(ddof=1) * np.sqrt(1 / 10 + 1 / 4)
     assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 9, loc=values.mean(), scale=scale))
     assert found.method == "held-out"
@@ -56,5 +62,5 @@ def test_held_out_bounds_allow_for_the_rows_that_splits_share() -> None:
 
 def test_bounds_stay_within_the_limits() -> None:
     values = np.array([0.9, 1.0, 0.95, 0.2])
-    assert held_out_bounds(0.9, values, 5, 0.95, (0.0, 1.0)).high == 1.0
-    assert block_jackknife_bounds(0.1, values, 0.95, (0.0, None)).low == 0.0
+    assert held_out_interval(0.9, values, 5, 0.95, (0.0, 1.0)).high == 1.0
+    assert block_jackknife_interval(0.1, values, 0.95, (0.0, None)).low == 0.0

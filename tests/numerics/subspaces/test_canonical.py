@@ -3,17 +3,17 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from consilience.numerics.stats.nulls import NullLaw
+from consilience.numerics.stats.nulls import PearsonNull
 from consilience.numerics.subspaces.cca import (
     cca_mean,
     cca_r2,
-    cca_r2_law,
-    eigenspace_law,
+    cca_r2_null,
+    eigenspace_null,
     eigenspace_overlap,
-    leading,
+    leading_components,
     pwcca,
 )
-from consilience.numerics.subspaces.spectra import Factor, find_spectrum, weigh
+from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum, scale_directions
 from tests import twins_subspace as twins
 
 ALL = np.array(list(permutations(range(7))))
@@ -28,12 +28,12 @@ def pair(n: int, p: int, q: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def white(x: np.ndarray) -> Factor:
-    return weigh(find_spectrum(x))
+def white(x: np.ndarray) -> ScaledDirections:
+    return scale_directions(find_spectrum(x))
 
 
-def columns(x: np.ndarray) -> Factor:
-    return weigh(find_spectrum(x, centre=False))
+def columns(x: np.ndarray) -> ScaledDirections:
+    return scale_directions(find_spectrum(x, centre=False))
 
 
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
@@ -60,7 +60,7 @@ def test_the_eigenspace_overlap_is_the_trace_of_two_projectors(n: int, p: int, q
 @pytest.mark.parametrize("components", [1, 4, 10])
 def test_svcca_correlates_the_leading_components(components: int, zscore: bool) -> None:
     x, y = pair(90, 12, 15)
-    sides = (leading(find_spectrum(side, zscore=zscore), components, 0.99) for side in (x, y))
+    sides = (leading_components(find_spectrum(side, zscore=zscore), components, 0.99) for side in (x, y))
     assert cca_mean(*sides) == pytest.approx(twins.svcca(x, y, components, zscore=zscore), abs=1e-7)
 
 
@@ -69,12 +69,12 @@ def test_components_are_counted_by_the_share_of_variance_that_they_hold(variance
     """Squares 64, 32 and 4: shares of 0.64, 0.96 and 1."""
     basis, _ = np.linalg.qr(np.hstack([np.ones((20, 1)), np.random.default_rng(0).normal(size=(20, 3))]))
     spectrum = find_spectrum((basis[:, 1:] * np.sqrt([64.0000064, 32, 4])).astype(np.float32))
-    assert leading(spectrum, None, variance).rank == kept
+    assert leading_components(spectrum, None, variance).rank == kept
 
 
 def test_more_components_than_there_are_leave_all() -> None:
     spectrum = find_spectrum(pair(50, 6, 3)[0])
-    assert leading(spectrum, 10, 0.99).rank == 6
+    assert leading_components(spectrum, 10, 0.99).rank == 6
 
 
 @pytest.mark.parametrize("metric", [cca_mean, cca_r2, pwcca])
@@ -108,7 +108,7 @@ def test_the_law_of_cca_r2_has_the_mean_and_sd_of_all_pairings(p: int, q: int, s
     cross = np.einsum("ia,pib->pab", a.scores, b.scores[ALL])
     values = (cross**2).sum(axis=(1, 2)) / min(p, q)
     assert values[17] == pytest.approx(cca_r2(a, b, ALL[17]), abs=1e-12)
-    law = cca_r2_law(a, b)
+    law = cca_r2_null(a, b)
     assert law.mean == pytest.approx(values.mean(), abs=1e-12)
     assert law.mean == pytest.approx(max(p, q) / 6, abs=1e-12)
     assert law.sd == pytest.approx(values.std(), rel=1e-8)
@@ -121,7 +121,7 @@ def test_the_law_of_the_eigenspace_overlap_has_the_mean_of_all_pairings(p: int, 
     cross = np.einsum("ia,pib->pab", a.scores, b.scores[ALL])
     values = (cross**2).sum(axis=(1, 2)) / max(p, q)
     assert values[17] == pytest.approx(eigenspace_overlap(a, b, ALL[17]), abs=1e-12)
-    assert eigenspace_law(a, b).mean == pytest.approx(values.mean(), abs=1e-12)
+    assert eigenspace_null(a, b).mean == pytest.approx(values.mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "p", "q"), [(200, 3, 4), (200, 40, 20), (60, 40, 45), (60, 50, 5)])
@@ -129,13 +129,13 @@ def test_the_tail_of_cca_r2_keeps_its_level(n: int, p: int, q: int) -> None:
     """Also where a layer fills more than half of the room and the skew changes its sign."""
     rng = np.random.default_rng(5)
     a, b = (white(side) for side in pair(n, p, q))
-    law = cca_r2_law(a, b)
+    law = cca_r2_null(a, b)
     draws = np.array([cca_r2(a, b, rng.permutation(n)) for _ in range(2000)])
     skew = float((((draws - law.mean) / law.sd) ** 3).mean())
     assert law.skew == pytest.approx(skew, abs=0.35)
     for alpha in (0.05, 0.01):
         assert np.mean([law.p_value(value) <= alpha for value in draws]) <= alpha + 3.5 * np.sqrt(alpha / 2000)
-    assert isinstance(law, NullLaw)
+    assert isinstance(law, PearsonNull)
 
 
 def test_in_sample_correlations_of_independent_spaces_grow_with_their_dimensions() -> None:

@@ -12,9 +12,9 @@ from consilience.numerics.subspaces.cca import (
     held_out_cosine,
     held_out_pwcca,
 )
-from consilience.numerics.subspaces.moments import Sums, sum_rows
+from consilience.numerics.subspaces.moments import PairSums, sum_rows
 from consilience.numerics.subspaces.shapes import unit_shape
-from consilience.numerics.subspaces.spectra import Factor, find_spectrum, weigh
+from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum, scale_directions
 from tests import twins_subspace as twins
 
 
@@ -26,15 +26,17 @@ def pair(n: int = 80, p: int = 6, q: int = 9) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def unseen(a: Factor, b: Factor, x: np.ndarray, y: np.ndarray) -> tuple[Factor, Factor, Sums]:
+def unseen(
+    a: ScaledDirections, b: ScaledDirections, x: np.ndarray, y: np.ndarray
+) -> tuple[ScaledDirections, ScaledDirections, PairSums]:
     return a, b, sum_rows(a.project(x), b.project(y))
 
 
-def white(x: np.ndarray) -> Factor:
-    return weigh(find_spectrum(x))
+def white(x: np.ndarray) -> ScaledDirections:
+    return scale_directions(find_spectrum(x))
 
 
-def shape(x: np.ndarray) -> Factor:
+def shape(x: np.ndarray) -> ScaledDirections:
     return unit_shape(find_spectrum(x), 1.0)
 
 

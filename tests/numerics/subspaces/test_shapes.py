@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilience.numerics.subspaces.shapes import angular_shape, bures, gulp, procrustes, ridge_shape, unit_shape
-from consilience.numerics.subspaces.spectra import Factor, find_spectrum
+from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum
 from tests import twins_subspace as twins
 
 SHAPES = [(80, 9, 14), (80, 14, 9), (60, 5, 5), (300, 80, 70), (20, 50, 40), (4, 7, 2)]
@@ -20,11 +20,11 @@ def pair(n: int, p: int, q: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def shape(x: np.ndarray, alpha: float = 1.0) -> Factor:
+def shape(x: np.ndarray, alpha: float = 1.0) -> ScaledDirections:
     return unit_shape(find_spectrum(x), alpha)
 
 
-def ridge(x: np.ndarray, penalty: float) -> Factor:
+def ridge(x: np.ndarray, penalty: float) -> ScaledDirections:
     return ridge_shape(find_spectrum(x), penalty)
 
 
@@ -99,7 +99,7 @@ def test_small_distances_keep_their_digits(angle: float) -> None:
     basis, _ = np.linalg.qr(np.hstack([np.ones((40, 1)), np.random.default_rng(2).normal(size=(40, 3))]))
     one, two, out = basis[:, 1:].T
     a, b = (
-        Factor(40, scores / sqrt(2), np.full(2, sqrt(0.5)), np.ones(2), np.zeros(2), np.eye(2))
+        ScaledDirections(40, scores / sqrt(2), np.full(2, sqrt(0.5)), np.ones(2), np.zeros(2), np.eye(2))
         for scores in (np.stack([one, two], 1), np.stack([one, np.cos(angle) * two + np.sin(angle) * out], 1))
     )
     assert bures(a, b) == pytest.approx(sqrt(2) * np.sin(angle / 2), rel=1e-9)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from consilience.numerics.subspaces.spectra import find_cross, find_spectrum, singular_values, weigh
+from consilience.numerics.subspaces.spectra import find_cross, find_spectrum, scale_directions, singular_values
 
 SHAPES = [(60, 9), (20, 50), (30, 30), (4, 2)]
 
@@ -58,7 +58,7 @@ def test_equal_rows_have_no_direction_and_constant_columns_are_left_out() -> Non
 
 def test_other_rows_are_projected_along_the_same_directions() -> None:
     x = rows(50, 6)
-    factor = weigh(find_spectrum(x), np.array([2.0, 1.0]))
+    factor = scale_directions(find_spectrum(x), np.array([2.0, 1.0]))
     np.testing.assert_allclose(factor.project(x), factor.scores, atol=1e-12)
     assert factor.project(x[:7]).shape == (7, 2)
 
@@ -67,13 +67,13 @@ def test_other_rows_are_projected_along_the_same_directions() -> None:
 def test_drafted_singular_values_are_those_of_the_exact_ones_to_half_of_the_digits(shape: tuple[int, int]) -> None:
     cross = np.random.default_rng(3).normal(size=shape) * 0.8 ** np.arange(shape[1])
     exact = singular_values(cross)
-    np.testing.assert_allclose(singular_values(cross, drafted=True), exact, atol=1e-7 * exact[0])
+    np.testing.assert_allclose(singular_values(cross, approximate=True), exact, atol=1e-7 * exact[0])
 
 
 def test_a_permutation_moves_the_rows_of_b() -> None:
-    a, b = weigh(find_spectrum(rows(30, 4))), weigh(find_spectrum(rows(30, 6, 1)))
+    a, b = scale_directions(find_spectrum(rows(30, 4))), scale_directions(find_spectrum(rows(30, 6, 1)))
     order = np.random.default_rng(4).permutation(30)
-    moved = weigh(find_spectrum(rows(30, 6, 1)[order]))
+    moved = scale_directions(find_spectrum(rows(30, 6, 1)[order]))
     np.testing.assert_allclose(
         singular_values(find_cross(a, b, order)), singular_values(find_cross(a, moved)), atol=1e-12
     )

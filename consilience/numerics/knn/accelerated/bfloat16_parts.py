@@ -10,27 +10,20 @@ from itertools import pairwise
 import numpy as np
 
 from consilience.numerics.knn.accelerated.bfloat16 import (
-    BUILDER,
     CENTRE_ROWS,
-    Rounded,
     allocate,
     count_kept,
-    decide_rows,
-    find_ends,
+    describe,
     multiply_rounded,
     round_rows,
 )
-from consilience.numerics.knn.graph import NeighbourGraph
-from consilience.numerics.knn.symmetric import Found, Pair, PartialGraph, Stripes, gather, is_diagonal, read_graph
+from consilience.numerics.knn.symmetric import Found, Pair, PartialGraph, Stripes, gather, is_diagonal
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray
-from consilience.numerics.neighbour_overlap.kernels import BoolArray, CountArray
+from consilience.numerics.neighbour_overlap.kernels import BoolArray
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import Parts, block_rows, map_rows, split_rows
 from consilience.numerics.rows.prepared import Rows
-
-#: Candidates that are read and decided at a time: 64 MB of rows of 1024 columns.
-DECIDED = 1 << 14
-_ID, _VALUE = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF00000000)
+from consilience.numerics.settling import Rounded, Settled, read_similarities, settle_by_blocks
 
 
 @dataclass(frozen=True)
@@ -68,18 +61,6 @@ class _Tiles:
         return _Tiles, (self.rows, self.pairs, self.centre, *known, self.kept, self.groups, True)
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """Some rows' candidates to be decided by the rows themselves; the parameters of `decide_rows`."""
-
-    rows: Rows
-    ids: IdArray
-    keys: KeyArray
-    counts: CountArray
-    errors: Float64Array
-    k: int
-
-
 def search_certified(
     rows: Rows,
     k: int,
@@ -88,7 +69,7 @@ def search_certified(
     split: Sequence[Sequence[Pair]],
     parts: Parts,
     report: Callable[[int], None],
-) -> tuple[NeighbourGraph, BoolArray]:
+) -> tuple[Settled, BoolArray]:
     """Find the neighbours of all rows, and which rows are certified.
 
     Parameters
@@ -99,7 +80,7 @@ def search_certified(
 
     Returns
     -------
-    NeighbourGraph of shape (n, k); array of shape (n,): those that are not certified have candidates only
+    Settled, for all rows; array of shape (n,): those that are not certified have candidates only
     """
     n, kept = rows.n, count_kept(k, rows.n)
     centre = rows.take(np.arange(0, n, max(1, n // CENTRE_ROWS))).mean(axis=0, dtype=np.float64)
@@ -114,12 +95,12 @@ def search_certified(
             gather([found], best)
             done += len(pairs)
             report(n * done // total)
-    return _settle(rows, best, rounded, k, parts)
+    return settle_by_blocks(rows, best, rounded, k, parts)
 
 
 def _find_limits(best: KeyArray) -> Float32Array:
     """The similarity of every row's last candidate, less than any where it has room for more."""
-    last = read_graph(best[:, -1:], BUILDER).similarities[:, 0]
+    last = read_similarities(best[:, -1:])[:, 0]
     return np.where(best[:, -1] == NO_KEY, np.float32(-np.inf), last)
 
 
@@ -128,7 +109,7 @@ def _measure(rows: Rows, centre: Float64Array, parts: Parts) -> Rounded:
     spans = [_Span(rows, span, centre) for span in split_rows(rows.n, rows.dim)]
     measures = np.concatenate(list(parts.map(_measure_span, spans)), axis=1)
     width = allocate(0, rows.dim).shape[1]
-    return Rounded.of(np.empty((0, width), np.uint16), measures, centre, rows.dim)
+    return describe(np.empty((0, width), np.uint16), measures, centre, rows.dim)
 
 
 def _measure_span(part: _Span) -> Float64Array:
@@ -157,46 +138,3 @@ def _multiply(part: _Tiles) -> PartialGraph:
         _round(part.rows.read(start, stop), part.centre, bits[first:last])
     multiply_rounded(bits, stripes.edges, stripes.pairs, found, lambda _: None)
     return PartialGraph(stripes.items, np.ascontiguousarray(found.best()))
-
-
-def _settle(rows: Rows, best: KeyArray, rounded: Rounded, k: int, parts: Parts) -> tuple[NeighbourGraph, BoolArray]:
-    """Decide by blocks of rows, as `certified.settle` does at once."""
-    counts = np.count_nonzero(best != NO_KEY, axis=1)
-    ends = find_ends(best, counts)
-    errors = rounded.errors(np.arange(rows.n, dtype=np.int32), ends)
-    step = max(1, DECIDED // best.shape[1])
-    blocks = []
-    for start in range(0, rows.n, step):
-        span = slice(start, min(start + step, rows.n))
-        ids, needed = np.arange(span.start, span.stop, dtype=np.int32), _count_needed(best[span], errors[span], k)
-        keys = best[span, : needed.max()]
-        blocks.append(_Candidates(rows, ids, keys, np.minimum(needed, counts[span]), errors[span], k))
-    graph = read_graph(np.concatenate(list(parts.map(_decide, blocks))), BUILDER)
-    return graph, (counts < best.shape[1]) | (graph.similarities[:, -1] > ends[:, 1] + errors)
-
-
-def _count_needed(keys: KeyArray, errors: Float64Array, k: int) -> CountArray:
-    """How many of some rows' candidates can be among the k best: none that lies further below the k-th than both can be off."""
-    found = read_graph(keys, BUILDER).similarities
-    possible = found >= (found[:, k - 1] - 2 * errors)[:, None]
-    counts: CountArray = np.maximum(possible.sum(axis=1), k)
-    return counts
-
-
-def _decide(part: _Candidates) -> KeyArray:
-    """The best k keys of some rows, best first."""
-    real = np.arange(part.keys.shape[1]) < part.counts[:, None]
-    items = (part.keys & _ID).astype(np.int32)
-    near = np.union1d(part.ids, items[real])
-    # Numbers among the rows at hand, which ascend as the ids do: of equal similarities the same one comes first.
-    places = np.searchsorted(near, items).astype(np.uint64)
-    keys = np.where(real, (part.keys & _VALUE) | places, NO_KEY)
-    own, x = np.searchsorted(near, part.ids).astype(np.int32), part.rows.take(near)
-
-    def decide(span: slice) -> None:
-        decide_rows(x, own, keys, part.counts, part.errors, part.k, span.start, span.stop)
-        keys[span].sort(axis=1)
-
-    map_rows(decide, len(own), 2 * part.k * x.shape[1])
-    found = keys[:, : part.k]
-    return (found & _VALUE) | near[(found & _ID).astype(np.int64)].astype(np.uint64)

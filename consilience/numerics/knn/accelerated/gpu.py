@@ -1,4 +1,4 @@
-"""Exact neighbour graphs built on a graphics card: candidates by products there, decided in float32 here."""
+"""Exact neighbour graphs built on a graphics card: candidates by products there, decided here."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,23 +9,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from consilience.numerics.knn.accelerated.bfloat16 import (
-    BUILDER,
-    EPSILON,
-    ROUNDING,
-    SUMMING,
-    Rounded,
-    count_kept,
-    make_keys,
-    round_centred,
-    search_others,
-    settle,
-)
+from consilience.numerics.bounds import ROUNDING, SUMMING, measure_lengths
+from consilience.numerics.knn.accelerated.bfloat16 import BUILDER, complete, count_kept, round_centred
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
-from consilience.numerics.knn.tile_kernels import KeyArray
+from consilience.numerics.knn.tile_kernels import KeyArray, make_keys
 from consilience.numerics.neighbour_overlap.kernels import CountArray
 from consilience.numerics.rows.arrays import Float32Array, IdArray
 from consilience.numerics.rows.parallel import map_rows
+from consilience.numerics.settling import Rounded, Settled, settle
 
 #: Share of the card's free memory that is planned with: others may want some too.
 SHARE = 0.6
@@ -314,8 +305,7 @@ def build_on_card(
 
     Returns
     -------
-    NeighbourGraph, that of `certified.build_certified`, whatever the card's arithmetic: where they find equal similarities, the
-    same bits, and else but for float32's rounding of rows that only one of them certifies
+    NeighbourGraph, with the neighbours of every other builder, whatever the card's arithmetic
 
     Raises
     ------
@@ -336,7 +326,7 @@ def build_on_card(
         x = np.ldexp(x, exponent)
     chosen = precisions or _choose(torch.device(device))
     builder = BUILDER if round_for_card in chosen else PLAIN_BUILDER
-    graph = NeighbourGraph(np.empty((n, k_max), np.int32), np.empty((n, k_max), np.float32), builder)
+    whole = Settled.empty(n, k_max)
     left, furthest = np.arange(n, dtype=np.int32), 0
 
     def tell(done: int) -> None:
@@ -348,10 +338,10 @@ def build_on_card(
 
     for precision in chosen:
         if len(left):
-            left = _search(x, left, groups, graph, precision(x), torch.device(device), budget, tell)
-    search_others(x, groups, graph, left)
+            left = _search(x, left, groups, whole, precision(x), torch.device(device), budget, tell)
+    complete(x, groups, whole, ~np.isin(np.arange(n), left))
     tell(len(left))
-    return replace(graph, certified=1 - len(left) / n)
+    return NeighbourGraph(whole.ids, whole.similarities, builder, certified=1 - len(left) / n)
 
 
 def round_for_card(x: Float32Array) -> Rounded:
@@ -361,14 +351,7 @@ def round_for_card(x: Float32Array) -> Rounded:
 
 def take_whole(x: Float32Array) -> Rounded:
     """Rows as they are, for products in float32."""
-    n, d = x.shape
-    lengths = np.empty(n)
-
-    def measure(part: slice) -> None:
-        lengths[part] = np.sqrt(np.einsum("ij,ij->i", x[part], x[part], dtype=np.float64)) * (1 + d * EPSILON)
-
-    map_rows(measure, n, d)
-    return Rounded(x, lengths, lengths, np.zeros(n), np.zeros(n), 0.0, product=0.0)
+    return Rounded.plain(x, measure_lengths(x), SUMMING)
 
 
 def _choose(device: torch.device) -> Sequence[Callable[[Float32Array], Rounded]]:
@@ -381,14 +364,14 @@ def _search(  # noqa: PLR0917 - what a pass over some rows is told
     x: Float32Array,
     rows: IdArray,
     groups: IdArray | None,
-    graph: NeighbourGraph,
+    whole: Settled,
     rounded: Rounded,
     device: torch.device,
     budget: int | None,
     report: Callable[[int], None],
 ) -> IdArray:
     """Search some rows, in place; those that are not certified."""
-    n, k = len(x), graph.k_max
+    n, k = len(x), whole.ids.shape[1]
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     operands = Operands(_as_tensor(rounded), rounded.shifts.astype(np.float32), owner, groups is not None)
     left = []
@@ -396,7 +379,7 @@ def _search(  # noqa: PLR0917 - what a pass over some rows is told
         for found in search(operands, rows, count_kept(k, n), device=device, budget=budget, report=report):
             keys, counts = _read(found)
             part, certified = settle(x, found.rows, keys, counts, rounded=rounded, k=k)
-            graph.ids[found.rows], graph.similarities[found.rows] = part.ids, part.similarities
+            whole.ids[found.rows], whole.similarities[found.rows] = part.ids, part.similarities
             left.append(found.rows[~certified])
     return np.concatenate(left)
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from consilience.numerics.knn import build
 from consilience.numerics.knn.accelerated import gpu
-from consilience.numerics.knn.accelerated.bfloat16 import Rounded
 from consilience.numerics.knn.accelerated.gpu import (
     CardFull,
     Operands,
@@ -25,6 +24,7 @@ from consilience.numerics.knn.accelerated.gpu import (
 from consilience.numerics.knn.build import build_graph
 from consilience.numerics.knn.devices import Card
 from consilience.numerics.knn.symmetric import build_symmetric
+from consilience.numerics.settling import Rounded
 from tests.hostile_rows import (
     HOSTILE,
     Draw,

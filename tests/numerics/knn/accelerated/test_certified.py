@@ -13,6 +13,8 @@ from consilience.numerics.knn import build
 from consilience.numerics.knn.accelerated import bfloat16
 from consilience.numerics.knn.accelerated.bfloat16 import build_certified
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
+from consilience.numerics.knn.tile_kernels import read_keys
+from consilience.numerics.settling import find_ends
 from tests import twins
 from tests.hostile_rows import (
     HOSTILE,
@@ -66,10 +68,11 @@ def _found(x: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     rounded, rows = bfloat16.round_centred(x), np.arange(n, dtype=np.int32)
     found = bfloat16._search(rounded, rows, n - 1, None)
     keys = found.best()
-    graph = bfloat16.read_graph(keys, "")
-    errors = rounded.errors(rows, bfloat16.find_ends(keys, found.counts))
+    ids, near = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
+    read_keys(keys, 0, n, ids, near)
+    errors = rounded.errors(rows, find_ends(keys, found.counts))
     similarity = np.zeros((n, n))
-    np.put_along_axis(similarity, graph.ids.astype(np.intp), graph.similarities.astype(np.float64), axis=1)
+    np.put_along_axis(similarity, ids.astype(np.intp), near.astype(np.float64), axis=1)
     return similarity, errors
 
 
