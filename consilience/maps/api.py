@@ -1,6 +1,6 @@
-"""Maps between spaces: fitted on some of the rows, judged on the others, kept in a file, applied to new vectors.
+"""Maps between embedding spaces: fitting, evaluation on held-out rows, files, and translation of new vectors.
 
-`fit`, `load` and `apply` are the public calls.
+`fit_map`, `load_map` and `apply_map` are the public calls.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,8 @@ from consilience.maps.fit import (
     fit_warnings,
 )
 from consilience.maps.report import describe_chance, describe_evaluation
-from consilience.metrics.comparison import FreshGraphs, Report
+from consilience.metrics.comparison import Report
+from consilience.metrics.graph_sources import FreshGraphs
 from consilience.metrics.pairing import Paired, pair
 from consilience.numerics.regression.evaluation import evaluate_maps
 from consilience.numerics.regression.maps import LinearStep, Transform, translate
@@ -52,18 +53,18 @@ from consilience.planning.alignments import check_pairing, choose_layer
 from consilience.planning.maps import check_choice
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
 
-#: The models of a and of b, as far as they are known.
+#: Names of the models of a and of b; None if unknown.
 ModelNames = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
 class Map:
-    """A map with its card.
+    """A fitted map with its card.
 
     Attributes
     ----------
-    card : what it is, what it was fitted on, and how well it does
-    transform : its weights
+    card : kind of map, rows that it was fitted on, and evaluation
+    transform : weights
     """
 
     card: MapDocument
@@ -72,14 +73,14 @@ class Map:
     def apply(self, vectors: AnyArray, *, model: str | None = None) -> Float32Array:
         """Translate vectors of a's space into b's: (m, p) to (m, q) float32, m >= 1.
 
-        Rows are prepared as the card says; what comes out is near b's prepared rows, and not scaled.
+        Rows are prepared as the card says; the result approximates b's prepared rows and is not scaled.
 
         Parameters
         ----------
         vectors : array of shape (m, p)
             float16, bfloat16, float32 or float64, finite.
         model : str, optional
-            Whose vectors they are: refused where the card names another model.
+            Name of the model of the vectors; an error if the card names another model.
 
         Raises
         ------
@@ -88,11 +89,13 @@ class Map:
         self.check_origin(model)
         array = np.asarray(vectors)
         if array.dtype.kind not in "fV" or array.dtype.itemsize > 8:
-            raise UnsupportedDtype("The vectors are no floats of 16, 32 or 64 bits.", value=array.dtype)
+            raise UnsupportedDtype(
+                f"The vectors must be floats of 16, 32 or 64 bits; got {array.dtype}.", value=array.dtype
+            )
         return translate(self.transform, array, normalise=self.card.preparation == "l2")
 
     def check_origin(self, model: str | None = None, digest: str | None = None) -> None:
-        """Refuse what is known not to be in a's space: another model's vectors, or the very rows of b.
+        """Check that vectors are in a's space: they must not be of another model, nor the rows of b.
 
         Raises
         ------
@@ -101,16 +104,16 @@ class Map:
         a, b = self.card.a, self.card.b
         if model is not None and a.model is not None and model != a.model:
             raise InvalidRequest(
-                f"The map takes vectors of {a.model}.",
+                f"The map takes vectors of the model {a.model}; got vectors of {model}.",
                 value=model,
                 limit=a.model,
-                hint="Fit a map from this model, or take the one that was fitted from it.",
+                hint="Use a map that was fitted from the model of the vectors.",
             )
         if digest is not None and digest == b.digest != a.digest:
             raise InvalidRequest(
-                "These vectors are those that the map leads to, not those that it starts from.",
+                "These vectors are the rows that the map leads to; it takes rows of the other side.",
                 value=digest,
-                hint="Fit a map the other way round.",
+                hint="Fit a map in the other direction.",
             )
 
     def blocks(self, layer: Matrix, step: int = TRANSLATION_ROWS) -> Iterator[Float32Array]:
@@ -125,11 +128,11 @@ class Map:
             yield translate(self.transform, raw, normalise=self.card.preparation == "l2", first=start)
 
     def file(self) -> MapFile:
-        """The map as its file holds it."""
+        """Return the content of the map's file."""
         return MapFile(self.card, _name_tensors(self.transform))
 
     def save(self, path: str | Path) -> None:
-        """Write the map as safetensors, the card in the header; never half of it.
+        """Write the map as safetensors, with the card in the header; the file is complete or absent.
 
         Raises
         ------
@@ -139,7 +142,7 @@ class Map:
 
 
 def load_map(path: str | Path) -> Map:
-    """Read a map and check that it is whole: card, shapes, numbers, and their digest.
+    """Read a map's file and verify it: card, shapes, values and digest.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def load_map(path: str | Path) -> Map:
 
 
 def open_map(file: MapFile) -> Map:
-    """The map that a file holds.
+    """Make a map from the content of its file.
 
     Raises
     ------
@@ -170,14 +173,14 @@ def _name_tensors(transform: Transform) -> dict[str, Float32Array]:
 def apply_map(
     found: Map | str | Path, vectors: object, *, layer: str = "last", model: str | None = None
 ) -> Float32Array:
-    """Translate vectors by a map.
+    """Translate vectors with a map.
 
     Parameters
     ----------
     found : a Map, or the path of its file
     vectors : array of shape (m, p), or path of a file of at least 4 rows
-    layer : which layer of a file
-    model : whose vectors they are, where that is to be checked
+    layer : name of the layer of a file; ``last`` for the last one
+    model : name of the model of the vectors, if it is to be checked
 
     Returns
     -------
@@ -186,7 +189,7 @@ def apply_map(
     Raises
     ------
     InputError
-        As in `Map.apply` and `load`; UnknownLayer.
+        As in `Map.apply` and `load_map`; UnknownLayer.
     """
     opened = found if isinstance(found, Map) else load_map(found)
     if not isinstance(vectors, str | Path):
@@ -199,16 +202,16 @@ def apply_map(
 def apply_map_to_file(
     found: Map | str | Path, source: str | Path, out: str | Path, *, layer: str = "last", model: str | None = None
 ) -> tuple[int, int]:
-    """Translate a file into an npy file of float32, block by block; whole or not at all.
+    """Translate a file into an npy file of float32, block by block; the file is complete or absent.
 
     Returns
     -------
-    its shape
+    shape of the array in the new file
 
     Raises
     ------
     InputError, StorageFull
-        As `apply`.
+        As in `apply_map`.
     """
     opened = found if isinstance(found, Map) else load_map(found)
     chosen = pick_layer(open_source(source, "a"), layer, None)
@@ -257,7 +260,7 @@ def fit_map(
         Rows are paired by position, or by `ids`.
     test_share : float, above 0 and at most 0.5
         Share of the rows (of whole groups) that the map is evaluated on and not fitted on.
-    queries : int, 1 to 1,000,000
+    max_queries : int, 1 to 1,000,000
         Largest number of held-out rows that are searched for among all held-out rows.
     recall_at : int, or sequence of 1 to 16 ints, each 1 to 10,000
         Numbers of nearest rows for which recall is given.
@@ -270,7 +273,7 @@ def fit_map(
     ids, groups : pairs of sequences of n strings or integers, optional
         As for `consilience.score`. A group is trained on or held out as a whole.
     models : names of the models of a and of b, optional
-        Kept in the card; `apply` refuses vectors of another model.
+        Kept in the card; `apply_map` refuses vectors of another model.
     report : callable, optional
         Called with a stage, the work done and the work in total.
     **unknown
@@ -313,35 +316,35 @@ def fit_sources(
     models: ModelNames = (None, None),
     parts: Parts = HERE,
 ) -> Map:
-    """Fit a map of two sides whose layers can be read, with parts wherever they run."""
+    """Fit a map of two opened sides."""
     stopwatch = Stopwatch()
     with stopwatch.time("pairing"):
         (a, b), paired = _pair(options, a, b)
         sides = [describe_side(side, model) for side, model in zip((a, b), models, strict=True)]
-        ground = TrainTestSplit(paired.a.layers[0], paired.b.layers[0], options, paired.groups)
-        check_choice(options.map, len(ground.trained), ground.a.dim, ground.b.dim, "training rows")
+        split = TrainTestSplit(paired.a.layers[0], paired.b.layers[0], options, paired.groups)
+        check_choice(options.map, len(split.train_rows), split.a.dim, split.b.dim, "training rows")
     with stopwatch.time("sums"):
-        sums = compute_sums(ground, report, parts)
+        sums = compute_sums(split, report, parts)
     with stopwatch.time("fit_map"):
-        transform, fitted = fit_transform(options.map, ground, sums, report)
+        transform, fitted = fit_transform(options.map, split, sums, report)
     with stopwatch.time("evaluation"):
-        judged = _evaluate(ground, sums, transform, report)
+        results = _evaluate(split, sums, transform, report)
     card = MapDocument(
         map=options.map,
         preparation=options.preparation,
         a=sides[0],
         b=sides[1],
-        n=ground.n,
-        n_train=len(ground.trained),
-        n_test=ground.n - len(ground.trained),
+        n=split.n,
+        n_train=len(split.train_rows),
+        n_test=split.n - len(split.train_rows),
         pairing=paired.record,
         fitted=fitted,
-        **judged,
+        **results,
         level=options.level,
         seed=options.seed,
         digest=tensors_digest(_name_tensors(transform)),
         metadata=options.metadata,
-        warnings=(*fit_warnings(ground), *_duplicate_warnings(paired)),
+        warnings=(*fit_warnings(split), *_duplicate_warnings(paired)),
         versions=find_versions() | ({"torch": version("torch")} if options.map.kind == "mlp" else {}),
         timings_s=stopwatch.rounded(),
     )
@@ -349,33 +352,34 @@ def fit_sources(
 
 
 class _HeldOutResults(TypedDict):
-    """The fields of a card that the held-out rows fill."""
+    """Fields of a card that the held-out rows fill."""
 
     evaluation: Evaluation
     best_linear: BestLinearMap
     chance: ChanceLevel
 
 
-def _evaluate(ground: TrainTestSplit, sums: TrainingSums, transform: Transform, report: Report) -> _HeldOutResults:
-    """Judge the map, and the best linear one beside it, in one pass over the held-out rows."""
-    rival, (linear, fitted) = (best := best_linear(sums)), fit_linear(best, ground, sums)
-    rows = ground.held_out()
-    (own, other), floor = evaluate_maps(
+def _evaluate(split: TrainTestSplit, sums: TrainingSums, transform: Transform, report: Report) -> _HeldOutResults:
+    """Evaluate the map and the best linear map in one pass over the held-out rows."""
+    best = best_linear(sums)
+    linear, fitted = fit_linear(best, split, sums)
+    rows = split.held_out_rows()
+    (own, other), baseline = evaluate_maps(
         [transform, linear], rows, sums.total.means[1], report=lambda done, n: report("evaluation", done, n)
     )
     return {
-        "evaluation": describe_evaluation(own, rows.candidate_counts, ground.options),
+        "evaluation": describe_evaluation(own, rows.candidate_counts, split.options),
         "best_linear": BestLinearMap(
-            kind=rival.kind,
+            kind=best.kind,
             penalty=fitted.penalty,
-            evaluation=describe_evaluation(other, rows.candidate_counts, ground.options),
+            evaluation=describe_evaluation(other, rows.candidate_counts, split.options),
         ),
-        "chance": describe_chance(floor, rows.candidate_counts, ground.options),
+        "chance": describe_chance(baseline, rows.candidate_counts, split.options),
     }
 
 
 def _pair(options: MapOptions, a: SideSource, b: SideSource) -> tuple[tuple[SideSource, SideSource], Paired]:
-    """Both sides with the one layer that is mapped, as they came and row by row.
+    """Select the mapped layer of each side and pair the rows: the sides before and after pairing.
 
     Raises
     ------
@@ -390,26 +394,26 @@ def _pair(options: MapOptions, a: SideSource, b: SideSource) -> tuple[tuple[Side
     return sides, pair(*sides, options.pairing, FreshGraphs().fact)
 
 
-def pick_layer(source: SideSource, word: str, side: str | None) -> RawLayer:
-    """The layer of a name, or the last one.
+def pick_layer(source: SideSource, name: str, side: str | None) -> RawLayer:
+    """Return the layer with a name, or the last one.
 
     Raises
     ------
     UnknownLayer
     """
     names = [layer.name for layer in source.layers]
-    return source.layers[names.index(choose_layer(word, names, side))]
+    return source.layers[names.index(choose_layer(name, names, side))]
 
 
 def describe_side(source: SideSource, model: str | None) -> MapSide:
-    """One side with the one layer that is mapped, as the card tells it."""
+    """Describe one side, with its one layer, for the card."""
     (layer,) = source.layers
     digest = layer.digest if source.id is not None else find_layer_digest(layer)
     return MapSide(id=source.id, name=source.name, layer=layer.name, dim=layer.dim, digest=digest, model=model)
 
 
 def find_layer_digest(layer: RawLayer) -> str:
-    """What a store would call a layer of local rows: SHA-256 over its dtype, shape and values."""
+    """Compute the digest that the store gives to a layer: SHA-256 of its dtype, shape and values."""
     dtype = stored_dtype(layer.rows(0, 1).dtype)
     found = start_hash(layer.n, layer.dim, dtype)
     for block in raw_blocks(layer):
@@ -418,11 +422,11 @@ def find_layer_digest(layer: RawLayer) -> str:
 
 
 def _duplicate_warnings(paired: Paired) -> tuple[str, ...]:
-    """Rows that come twice can be trained on and held out at once."""
+    """Warn of duplicate rows: one copy can be a training row and another a test row."""
     counts = (("a", paired.record.duplicates_a), ("b", paired.record.duplicates_b))
     return tuple(
-        f"{count} of {paired.record.matched} rows of {side} equal an earlier row: some may be held out that were trained on. "
-        "Give repeated items one group."
+        f"{count} of {paired.record.matched} rows of {side} equal an earlier row, so some test rows may equal a training row. "
+        "Give duplicates the same group."
         for side, count in counts
         if count and paired.groups is None
     )

@@ -1,6 +1,6 @@
-"""A few vectors through a map, with numpy alone: for whoever must answer at once and computes nothing else.
+"""Translation of a few vectors by a map with numpy alone, for a request that is answered at once.
 
-Large sets go through `consilience.maps.api`, which uses every core; both give the same numbers to rounding.
+`consilience.maps.api` translates large sets on every core; both give the same numbers up to rounding.
 """
 
 from math import erf, sqrt
@@ -18,29 +18,30 @@ _erf = np.frompyfunc(erf, 1, 1)
 
 
 def translate_vectors(file: MapFile, vectors: Vectors) -> Rows:
-    """Translate rows of a's space, (m, p), into b's, (m, q), as `consilience.maps.api.Map.apply` does it.
+    """Translate rows (m, p) of a's space into rows (m, q) of b's space, as `consilience.maps.api.Map.apply` does.
 
     Raises
     ------
     InvalidShape
-        Another dimension than the map takes.
+        The vectors do not have the dimension of the map.
     NonFiniteValues
-        A number, or a translation, that float32 cannot hold.
+        A vector or a translation has a value that float32 cannot hold.
     """
     rows = _check(file.card.a.dim, vectors)
     if file.card.preparation == "l2":
         lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
         rows = (rows / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-    *before, (weights, bias) = file.steps
+    *hidden, (weights, bias) = file.steps
     with np.errstate(over="ignore", invalid="ignore"):
-        for first, first_bias in before:
-            rows = rows @ first + first_bias
+        for hidden_weights, hidden_bias in hidden:
+            rows = rows @ hidden_weights + hidden_bias
             if isinstance(file.card.map, MlpMap):
                 rows = (rows * (1 + _erf(rows * sqrt(0.5)).astype(np.float64)) / 2).astype(np.float32)
         found = rows @ weights + bias
     if not np.isfinite(found).all():
         raise NonFiniteValues(
-            "The translations are too large for float32.", hint="Send vectors like those of the model."
+            "The translations are too large for float32.",
+            hint="Send vectors on the scale of those that the map was fitted on.",
         )
     return found
 
@@ -48,17 +49,17 @@ def translate_vectors(file: MapFile, vectors: Vectors) -> Rows:
 def _check(dim: int, vectors: Vectors) -> Rows:
     if vectors.shape[1] != dim:
         raise InvalidShape(
-            f"The vectors have {vectors.shape[1]} dimensions, the map takes {dim}.",
+            f"The vectors have {vectors.shape[1]} dimensions; the map takes vectors of {dim} dimensions.",
             value=vectors.shape[1],
             limit=dim,
-            hint="Translate vectors of the model that the map was fitted on, one a row.",
+            hint="Send vectors of the model that the map was fitted on, one per row.",
         )
     with np.errstate(over="ignore"):
         rows = vectors.astype(np.float32)
     if not np.isfinite(rows).all():
         row, column = np.argwhere(~np.isfinite(rows))[0].tolist()
         raise NonFiniteValues(
-            f"Row {row}, column {column} is too large for float32.",
+            f"The value in row {row}, column {column} is too large for float32.",
             value=vectors[row, column],
             pointer=f"/{row}/{column}",
         )

@@ -1,4 +1,4 @@
-"""From two paired layers and the choice of a map to the map: which rows train, and what each kind takes of them."""
+"""Fitting of maps: the train and test split of two paired layers, and the fit of each kind of map on the training rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from consilience.contract.maps import (
 )
 from consilience.errors import NonFiniteValues, TooFewRows
 from consilience.limits import FOLDS
-from consilience.metrics.comparison import VALUE_MAX, Report
+from consilience.metrics.comparison import Report
+from consilience.metrics.sides import VALUE_MAX
 from consilience.numerics.regression.evaluation import HeldOutRows, draw_held_out
 from consilience.numerics.regression.map_fits import (
     FoldChoice,
@@ -36,23 +37,23 @@ from consilience.numerics.rows.prepared import PreparedRows
 from consilience.numerics.rows.sources import RawLayer, SelectedLayer
 from consilience.numerics.stats.intervals import assign_folds
 
-#: Rows, or groups of them, that a fit and its judgement need.
+#: Smallest numbers of training and of test rows, or of groups if there are groups.
 TRAIN_MIN, TEST_MIN = 4, 2
-#: Streams of a seed: what it draws for one purpose says nothing of the others.
+#: Streams of the seed: draws for one purpose are independent of draws for another.
 _FOLD_STREAM, _QUERY_STREAM, _ANCHOR_STREAM, _VALIDATION_STREAM = 1, 2, 3, 4
-#: Share of the training rows that says when training stops.
+#: Share of the training rows whose error decides when training stops.
 VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class TrainTestSplit:
-    """Two layers over the same items, and which items are held out.
+    """Two paired layers, with some of their items held out for testing.
 
     Attributes
     ----------
-    a, b : the layers, paired
-    options : of the map
-    groups : the group number of each item; None where every one stands alone
+    a, b : layers over the same items
+    options : options of the map
+    groups : group number of each item; None if there are no groups
     """
 
     a: RawLayer
@@ -66,106 +67,112 @@ class TrainTestSplit:
         return self.a.n
 
     @cached_property
-    def held(self) -> npt.NDArray[np.bool_]:
-        """Which items are held out: shape (n,)."""
-        held = draw_held_out(self.n, self.options.test_share, self.options.seed, self.groups)
-        train, test = self._count_units(~held), self._count_units(held)
+    def is_test(self) -> npt.NDArray[np.bool_]:
+        """Mask of the items that are held out for testing: shape (n,)."""
+        is_test = draw_held_out(self.n, self.options.test_share, self.options.seed, self.groups)
+        train, test = self._count_units(~is_test), self._count_units(is_test)
         if train < TRAIN_MIN or test < TEST_MIN:
             raise TooFewRows(
-                f"{train} rows or groups are left to train on and {test} to judge by.",
+                f"The split leaves {train} rows or groups to train on and {test} to test on; "
+                f"it needs at least {TRAIN_MIN} and {TEST_MIN}.",
                 value=f"{train} and {test}",
                 limit=f"{TRAIN_MIN} and {TEST_MIN}",
-                hint="Map more items; groups are never split.",
+                hint="Use more items; all rows of one group are on the same side of the split.",
             )
-        return held
+        return is_test
 
     @property
     def largest_group(self) -> int:
-        """Items of the largest group; 1 where every one stands alone."""
+        """Number of items of the largest group; 1 if there are no groups."""
         return 1 if self.groups is None else int(np.bincount(self.groups).max())
 
     def _count_units(self, mask: npt.NDArray[np.bool_]) -> int:
         return int(mask.sum()) if self.groups is None else len(np.unique(self.groups[mask]))
 
     @cached_property
-    def trained(self) -> npt.NDArray[np.intp]:
-        """The items trained on, ascending."""
-        return np.flatnonzero(~self.held)
+    def train_rows(self) -> npt.NDArray[np.intp]:
+        """Row numbers of the training items, ascending."""
+        return np.flatnonzero(~self.is_test)
 
     @cached_property
     def rows(self) -> tuple[PreparedRows, PreparedRows]:
-        """The prepared rows of a and of b, all of them."""
+        """Prepared rows of a and of b: of all items."""
         normalise = self.options.preparation == "l2"
         return PreparedRows(self.a, normalise=normalise), PreparedRows(self.b, normalise=normalise)
 
-    def deal(self) -> IdArray:
-        """The fold of each training item, whole groups together; `HELD_OUT` for the others: shape (n,)."""
-        dealt = np.full(self.n, HELD_OUT, np.int32)
-        order = np.random.default_rng([self.options.seed, _FOLD_STREAM]).permutation(len(self.trained))
-        groups = None if self.groups is None else self.groups[self.trained]
-        units = self._count_units(~self.held)
-        dealt[self.trained] = assign_folds(order, min(FOLDS, units), groups)
-        return dealt
+    def train_folds(self) -> IdArray:
+        """Return the cross-validation fold of each training item, `HELD_OUT` for test items: shape (n,).
 
-    def watch(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """The items trained on in two parts: those that weights are stepped by, and a tenth that says when to stop."""
-        groups = None if self.groups is None else self.groups[self.trained]
+        A group lies in one fold.
+        """
+        folds = np.full(self.n, HELD_OUT, np.int32)
+        order = np.random.default_rng([self.options.seed, _FOLD_STREAM]).permutation(len(self.train_rows))
+        groups = None if self.groups is None else self.groups[self.train_rows]
+        units = self._count_units(~self.is_test)
+        folds[self.train_rows] = assign_folds(order, min(FOLDS, units), groups)
+        return folds
+
+    def train_and_validation_rows(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Split the training rows: rows that set the weights, and a tenth whose error decides when to stop."""
+        groups = None if self.groups is None else self.groups[self.train_rows]
         seed = int(np.random.default_rng([self.options.seed, _VALIDATION_STREAM]).integers(2**63))
-        watched = draw_held_out(len(self.trained), VALIDATION_SHARE, seed, groups)
-        return self.trained[~watched], self.trained[watched]
+        is_validation = draw_held_out(len(self.train_rows), VALIDATION_SHARE, seed, groups)
+        return self.train_rows[~is_validation], self.train_rows[is_validation]
 
-    def held_out(self) -> HeldOutRows:
-        """The held-out items, and which of them ask."""
-        held = np.flatnonzero(self.held)
+    def held_out_rows(self) -> HeldOutRows:
+        """Return the held-out rows and the sample of them that are queries."""
+        held = np.flatnonzero(self.is_test)
         normalise = self.options.preparation == "l2"
         a, b = (PreparedRows(SelectedLayer(layer, held), normalise=normalise) for layer in (self.a, self.b))
         groups = None if self.groups is None else self.groups[held]
         rng = np.random.default_rng([self.options.seed, _QUERY_STREAM])
-        asking = np.sort(rng.permutation(len(held))[: self.options.max_queries]).astype(np.int32)
-        return HeldOutRows(a, b, asking, groups)
+        queries = np.sort(rng.permutation(len(held))[: self.options.max_queries]).astype(np.int32)
+        return HeldOutRows(a, b, queries, groups)
 
     def draw_anchors(self, count: int) -> npt.NDArray[np.intp]:
-        """Some of the items trained on, ascending."""
+        """Sample training items as anchors: row numbers, ascending."""
         rng = np.random.default_rng([self.options.seed, _ANCHOR_STREAM])
-        return np.sort(rng.permutation(self.trained)[:count])
+        return np.sort(rng.permutation(self.train_rows)[:count])
 
 
 @dataclass(frozen=True)
 class TrainingSums:
-    """What linear maps are fitted on."""
+    """Sums over the training rows, on which linear maps are fitted."""
 
     folds: Sequence[MapSums]
 
     @cached_property
     def total(self) -> MapSums:
-        """Over all training items."""
+        """Sums over all training rows."""
         return add_sums(self.folds)
 
     @cached_property
     def choice(self) -> FoldChoice:
-        """What cross-validation over the folds says."""
+        """Penalty and kind of linear map that cross-validation over the folds chooses."""
         return choose_map(self.folds)
 
     @cached_property
     def path(self) -> RidgePath:
-        """Ridge regressions on all training items."""
+        """Ridge regressions on all training rows, for any penalty."""
         return RidgePath(self.total)
 
 
-def compute_sums(ground: TrainTestSplit, report: Report, parts: Parts) -> TrainingSums:
-    """Go over the training rows once.
+def compute_sums(split: TrainTestSplit, report: Report, parts: Parts) -> TrainingSums:
+    """Compute the sums of linear maps in one pass over the training rows.
 
     Raises
     ------
     NonFiniteValues
-        Values so large that their squares leave float32, which only rows that are not scaled can hold.
+        Values whose squares exceed float32; only rows that are not scaled can have them.
     """
-    folds = find_fold_sums(*ground.rows, ground.deal(), parts=parts, progress=lambda done, n: report("sums", done, n))
+    folds = find_fold_sums(
+        *split.rows, split.train_folds(), parts=parts, progress=lambda done, n: report("sums", done, n)
+    )
     sums = TrainingSums(folds)
     largest = max(float(np.trace(sums.total.xx)), sums.total.yy) ** 0.5
     if not largest < VALUE_MAX:
         raise NonFiniteValues(
-            "The values are too large to be mapped as they are.",
+            "The values are too large to be mapped without scaling.",
             value=f"{largest:.3g}",
             limit=VALUE_MAX,
             hint="Use the preparation l2, which scales rows to length 1.",
@@ -174,45 +181,47 @@ def compute_sums(ground: TrainTestSplit, report: Report, parts: Parts) -> Traini
 
 
 def fit_transform(
-    choice: MapChoice, ground: TrainTestSplit, sums: TrainingSums, report: Report
+    choice: MapChoice, split: TrainTestSplit, sums: TrainingSums, report: Report
 ) -> tuple[Transform, FitSummary]:
-    """Fit a map of any kind, whose rank or anchors the layers and the rows have: `planning.maps.check_choice` sees to it.
+    """Fit a map of any kind.
+
+    `planning.maps.check_choice` has checked that the rank and the number of anchors are possible.
 
     Raises
     ------
     InvalidRequest
         Training diverged.
     """
-    return _train_mlp(choice, ground, sums, report) if isinstance(choice, MlpMap) else fit_linear(choice, ground, sums)
+    return _train_mlp(choice, split, sums, report) if isinstance(choice, MlpMap) else fit_linear(choice, split, sums)
 
 
 def _train_mlp(
-    choice: MlpMap, ground: TrainTestSplit, sums: TrainingSums, report: Report
+    choice: MlpMap, split: TrainTestSplit, sums: TrainingSums, report: Report
 ) -> tuple[Transform, FitSummary]:
     from consilience.numerics.regression import mlp  # noqa: PLC0415 - torch takes a second, and other maps need none
 
-    total, (a, b) = sums.total, ground.rows
+    total, (a, b) = sums.total, split.rows
     spread = total.about(total.means)
     scales = (
         mlp.find_scale(total.means[0], float(np.trace(spread.xx)), total.n),
         mlp.find_scale(total.means[1], spread.yy, total.n),
     )
-    recipe = mlp.TrainingOptions(
-        choice.hidden or b.dim, choice.epochs, choice.patience, choice.batch, choice.learning_rate, ground.options.seed
+    training = mlp.TrainingOptions(
+        choice.hidden or b.dim, choice.epochs, choice.patience, choice.batch, choice.learning_rate, split.options.seed
     )
-    pairs = mlp.TrainingPairs(a, b, scales, *ground.watch())
-    found = mlp.train_mlp(pairs, recipe, lambda done, n: report("epochs", done, n))
+    pairs = mlp.TrainingPairs(a, b, scales, *split.train_and_validation_rows())
+    found = mlp.train_mlp(pairs, training, lambda done, n: report("epochs", done, n))
     return found.transform, FitSummary(epochs=found.epoch, epochs_run=found.epochs_run, loss=found.loss)
 
 
-def fit_linear(choice: LinearChoice, ground: TrainTestSplit, sums: TrainingSums) -> tuple[Transform, FitSummary]:
-    """Fit a map of any kind but the one that needs training."""
+def fit_linear(choice: LinearChoice, split: TrainTestSplit, sums: TrainingSums) -> tuple[Transform, FitSummary]:
+    """Fit a map of any kind except an MLP."""
     if isinstance(choice, ProcrustesMap):
         rotation = fit_procrustes(sums.total, scale=choice.scale, translation=choice.translation)
         return _single(rotation.affine), FitSummary(scale=rotation.scale)
     if isinstance(choice, RelativeMap):
-        anchors = ground.draw_anchors(choice.anchors)
-        found = fit_relative(sums.total, *(rows.take(anchors) for rows in ground.rows))
+        anchors = split.draw_anchors(choice.anchors)
+        found = fit_relative(sums.total, *(rows.take(anchors) for rows in split.rows))
         return found.factors.transform(), FitSummary(penalty=found.penalty, scale=found.scale)
     penalty = sums.choice.penalty if choice.penalty == "auto" else choice.penalty
     if isinstance(choice, RidgeMap):
@@ -221,7 +230,7 @@ def fit_linear(choice: LinearChoice, ground: TrainTestSplit, sums: TrainingSums)
 
 
 def best_linear(sums: TrainingSums) -> ProcrustesMap | RidgeMap:
-    """The linear map that cross-validation likes best."""
+    """Return the kind of linear map with the smallest cross-validation error, with its penalty."""
     return ProcrustesMap() if sums.choice.best == "procrustes" else RidgeMap(penalty=sums.choice.penalty)
 
 
@@ -229,12 +238,18 @@ def _single(affine: Affine) -> Transform:
     return Transform((affine.step(),))
 
 
-def fit_warnings(ground: TrainTestSplit) -> tuple[str, ...]:
-    """What a reader should know of too few rows."""
-    train, dim = len(ground.trained), max(ground.a.dim, ground.b.dim)
+def fit_warnings(split: TrainTestSplit) -> tuple[str, ...]:
+    """Warn if there are fewer training rows than dimensions."""
+    train, dim = len(split.train_rows), max(split.a.dim, split.b.dim)
     if train > dim:
         return ()
-    choice = ground.options.map
-    chosen = "; the penalty is chosen by cross-validation" if getattr(choice, "penalty", None) == "auto" else ""
-    advice = chosen or "; `ridge` with its penalty chosen by cross-validation is safer"
-    return (f"{train} training rows are fewer than the {dim} dimensions: no map is determined by them{advice}.",)
+    choice = split.options.map
+    is_chosen = getattr(choice, "penalty", None) == "auto"
+    advice = (
+        "The penalty is chosen by cross-validation."
+        if is_chosen
+        else "A `ridge` map with its penalty chosen by cross-validation is safer."
+    )
+    return (
+        f"There are {train} training rows, fewer than the {dim} dimensions, so the rows do not determine the map. {advice}",
+    )

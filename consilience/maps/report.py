@@ -1,4 +1,4 @@
-"""What held-out rows say of a map, in the contract's words."""
+"""Evaluation of a map on held-out rows, as documents of the contract."""
 
 import sys
 
@@ -10,20 +10,23 @@ from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.stats import intervals
 
 
-def describe_evaluation(judged: MapEvaluation, sizes: Ranks, options: MapOptions) -> Evaluation:
-    """One map's figures with their intervals."""
+def describe_evaluation(found: MapEvaluation, candidates: Ranks, options: MapOptions) -> Evaluation:
+    """Describe the evaluation of one map, with confidence intervals.
+
+    `candidates` is the number of rows that each query is searched among.
+    """
     return Evaluation(
-        cosine=judged.cosine,
-        r2=judged.r2,
-        forward=_describe_ranks(judged.forward, sizes, options),
-        backward=_describe_ranks(judged.backward, sizes, options),
+        cosine=found.cosine,
+        r2=found.r2,
+        forward=_describe_ranks(found.forward, candidates, options),
+        backward=_describe_ranks(found.backward, candidates, options),
     )
 
 
-def _describe_ranks(ranks: Ranks, sizes: Ranks, options: MapOptions) -> Retrieval:
+def _describe_ranks(ranks: Ranks, candidates: Ranks, options: MapOptions) -> Retrieval:
     return Retrieval(
         queries=len(ranks),
-        gallery=int(sizes.max()),
+        gallery=int(candidates.max()),
         mean_rank=float(ranks.mean()),
         mrr=estimate_mean(1 / ranks, options.level),
         recall={k: estimate_mean((ranks <= k).astype(np.float64), options.level) for k in options.recall_at},
@@ -31,24 +34,24 @@ def _describe_ranks(ranks: Ranks, sizes: Ranks, options: MapOptions) -> Retrieva
 
 
 def estimate_mean(shares: Float64Array, level: float) -> MeanShare:
-    """The mean of shares of rows drawn from many, with Wilson's interval.
+    """Estimate the mean share of a population from a sample of rows, with Wilson's interval.
 
-    For shares that are not yes or no, the number of answers is the one whose mean would have the same standard error.
+    For shares other than 0 and 1, the interval uses the number of yes-or-no values that would have the same standard error.
     """
-    if len(shares) == 1:  # one row says nothing of how rows differ
+    if len(shares) == 1:  # one row does not show how much rows differ
         return MeanShare(value=float(shares[0]), low=0.0, high=1.0)
     found = intervals.SampledMean(float(shares.mean()), float(shares.var(ddof=1)), len(shares), sys.maxsize)
     bounds = intervals.gallery_interval(found, level, (0.0, 1.0))
     return MeanShare(value=found.value, low=bounds.low, high=bounds.high)
 
 
-def describe_chance(floor: ConstantBaseline, sizes: Ranks, options: MapOptions) -> ChanceLevel:
-    """The figures of a constant row, and of ranks at random: each of s answers is as likely as any other."""
-    harmonic = np.cumsum(1 / np.arange(1, int(sizes.max()) + 1))
+def describe_chance(baseline: ConstantBaseline, candidates: Ranks, options: MapOptions) -> ChanceLevel:
+    """Describe the level of chance: a constant prediction, and a random rank among each query's candidates."""
+    harmonic = np.cumsum(1 / np.arange(1, int(candidates.max()) + 1))
     return ChanceLevel(
-        cosine=floor.cosine,
-        r2=floor.r2,
-        mean_rank=float((sizes.mean() + 1) / 2),
-        mrr=float((harmonic[sizes - 1] / sizes).mean()),
-        recall={k: float((np.minimum(k, sizes) / sizes).mean()) for k in options.recall_at},
+        cosine=baseline.cosine,
+        r2=baseline.r2,
+        mean_rank=float((candidates.mean() + 1) / 2),
+        mrr=float((harmonic[candidates - 1] / candidates).mean()),
+        recall={k: float((np.minimum(k, candidates) / candidates).mean()) for k in options.recall_at},
     )

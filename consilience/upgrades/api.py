@@ -1,4 +1,4 @@
-"""Upgrade reports: what a swap of the embedding model asks of an index of documents. `report` is the public call."""
+"""Upgrade reports: the effect of a new embedding model on an index of documents. `upgrade_report` is the public call."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,20 +56,20 @@ from consilience.upgrades.sides import (
 )
 from consilience.upgrades.verdict import decide
 
-#: The queries by the old and by the new model.
+#: Queries by the old and by the new model.
 QueryPair = tuple[object, object]
 
 
 @dataclass(frozen=True)
 class UpgradeInput:
-    """Everything that a report is about, as it comes in.
+    """Documents, queries and judgments that a report is about.
 
     Attributes
     ----------
-    old, new : the documents by both models
-    queries : the queries by the old and by the new model; None: documents ask
-    judgements : for each query, by id or row number, the documents that answer it
-    models : the models' names, as far as they are known
+    old, new : documents by both models
+    queries : queries by the old and by the new model; None: held-out documents are the queries
+    qrels : relevant documents of each query, by id or row number
+    models : names of the models; None if unknown
     """
 
     old: SideSource
@@ -122,10 +122,10 @@ def upgrade_report(
         Documents are paired by position, or by `ids`.
     test_share : float, above 0 and at most 0.5
         Share of the documents (of whole groups) that no map is fitted on.
-    sample : int, 2 to 100,000
-        Largest number of documents, and of queries, whose neighbours are searched; among all documents.
+    max_queries : int, 2 to 100,000
+        Largest number of documents, and of queries, that are used as queries; all documents are searched.
     worst : int, 0 to 100
-        Number of listed items whose neighbours changed most.
+        Number of items to list whose neighbours change most.
     thresholds : mapping with ``keep`` and ``adapt``
         Shares of what full re-embedding retrieves, 0.95 and 0.9 by default, that the verdicts keep and adapt need.
     level : float, above 0.5 and at most 0.999999
@@ -135,10 +135,10 @@ def upgrade_report(
     metadata : dict, optional
         JSON of your own, kept in the report.
     queries : pair of arrays, mappings or paths, optional
-        The queries by the old and by the new model. Without them, documents that no map was fitted on are the queries.
-    judgements : mapping of query to documents, optional
-        Relevant documents of each query: by `query_ids` and `ids`, or by row numbers if there are no ids. Only queries with
-        judgements are then used.
+        The queries by the old and by the new model. Without them, held-out documents are the queries.
+    qrels : mapping of query to documents, optional
+        Relevance judgments, the relevant documents of each query: by `query_ids` and `ids`, or by row numbers if there are no
+        ids. Only queries with relevant documents are then used.
     ids, groups, query_ids : pairs of sequences, optional
         Ids of documents and of queries, and groups of documents: members of one group are not neighbours of each other.
     models : names of the old and the new model, optional
@@ -150,7 +150,7 @@ def upgrade_report(
     Returns
     -------
     UpgradeReport
-        `verdict.recommendation` is keep, adapt or re-embed; `verdict.text` gives the reason.
+        `verdict.recommendation` is keep, adapt or re_embed; `verdict.text` gives the reason.
 
     Raises
     ------
@@ -159,14 +159,14 @@ def upgrade_report(
     InvalidRequest
         An option whose value is not allowed, with its JSON pointer.
     InputError
-        Sides that cannot be compared: unpaired rows, queries of another model, judgements of unknown items, too few rows.
+        Sides that cannot be compared: unpaired rows, queries of another model, judgments of unknown items, too few rows.
 
     Examples
     --------
     >>> import numpy as np
     >>> rows = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     >>> turned = rows @ np.linalg.qr(rows.T @ rows)[0]
-    >>> found = report(rows, turned)
+    >>> found = upgrade_report(rows, turned)
     >>> found.verdict.recommendation, found.verdict.strategy
     ('adapt', 'adapt:procrustes')
     """
@@ -175,93 +175,95 @@ def upgrade_report(
         with_columns(open_source(side, name), ids[i], groups[i], name)
         for i, (side, name) in enumerate(((old, "old"), (new, "new")))
     ]
-    asking = None
+    query_sources = None
     if queries is not None:
         first, second = (
             with_columns(open_source(side, f"queries_{name}"), query_ids[i], None, f"queries_{name}")
             for i, (side, name) in enumerate(zip(queries, ("old", "new"), strict=True))
         )
-        asking = first, second
-    return report_sources(chosen, UpgradeInput(sides[0], sides[1], asking, qrels, models), progress)
+        query_sources = first, second
+    return report_sources(chosen, UpgradeInput(sides[0], sides[1], query_sources, qrels, models), progress)
 
 
 def report_sources(
-    options: UpgradeOptions, question: UpgradeInput, progress: Report, *, parts: Parts = HERE
+    options: UpgradeOptions, given: UpgradeInput, progress: Report, *, parts: Parts = HERE
 ) -> UpgradeReport:
-    """Report on sides whose layers can be read, with parts wherever they run."""
+    """Report on opened sides."""
     stopwatch = Stopwatch()
     with stopwatch.time("pairing"):
         sides = (
-            _select_layer(question.old, options.layers.old, "old"),
-            _select_layer(question.new, options.layers.new, "new"),
+            _select_layer(given.old, options.layers.old, "old"),
+            _select_layer(given.new, options.layers.new, "new"),
         )
-        described = [describe_side(side, model) for side, model in zip(sides, question.models, strict=True)]
+        described = [describe_side(side, model) for side, model in zip(sides, given.models, strict=True)]
         documents = pair_models(*sides, options.pairing, "documents")
-        ground = _split_documents(options, documents)
-        asking, held = sample_documents(ground, options.max_queries)
-        asked = _choose_queries(options, question, documents, asking.first(held), int(ground.held.sum()))
+        split = _split_documents(options, documents)
+        sampled, held_out = sample_documents(split, options.max_queries)
+        queries = _choose_queries(options, given, documents, sampled.first(held_out), int(split.is_test.sum()))
     with stopwatch.time("fit"):
-        maps = fit_maps(options.maps, ground, progress, parts)
+        maps = fit_maps(options.maps, split, progress, parts)
     with stopwatch.time("search"):
-        found = search_indexes(ground, asking, asked.asking, maps.transforms, k=options.k, parts=parts, report=progress)
+        found = search_indexes(
+            split, sampled, queries.vectors, maps.transforms, k=options.k, parts=parts, report=progress
+        )
     with stopwatch.time("figures"):
-        figures = _describe_results(options, ground.n, found, asked, maps.fits)
+        results = _describe_results(options, split.n, found, queries, maps.fits)
     return UpgradeReport(
         old=described[0],
         new=described[1],
-        n=ground.n,
-        n_train=len(ground.trained),
+        n=split.n,
+        n_train=len(split.train_rows),
         pairing=documents.record,
-        queries=asked.record,
-        **figures,
-        **_list_changed(options, documents, asking, asked, found),
+        queries=queries.summary,
+        **results,
+        **_list_changed(options, documents, sampled, queries, found),
         **{name: getattr(options, name) for name in ("k", "thresholds", "level", "seed", "metadata")},
-        warnings=_report_warnings(options, ground, documents, asked),
+        warnings=_report_warnings(options, split, documents, queries),
         versions=find_versions() | _torch_version(options),
         timings_s=stopwatch.rounded(),
     )
 
 
-def _select_layer(side: SideSource, word: str, name: str) -> SideSource:
-    """A side with the one layer that is compared."""
-    return replace(side, layers=[pick_layer(side, word, name)])
+def _select_layer(side: SideSource, layer: str, name: str) -> SideSource:
+    """Return a side with the one layer that is compared."""
+    return replace(side, layers=[pick_layer(side, layer, name)])
 
 
 def _split_documents(options: UpgradeOptions, documents: Paired) -> TrainTestSplit:
-    """What maps from the new space to the old one are fitted on."""
+    """Split the documents into those that the maps are fitted on and the others."""
     fields = {"test_share": options.test_share, "seed": options.seed, "level": options.level}
     (old,), (new,) = documents.a.layers, documents.b.layers
-    ground = TrainTestSplit(new, old, MapOptions.model_validate(fields), documents.groups)
-    check_k(options.k, ground.n, ground.largest_group)
+    split = TrainTestSplit(new, old, MapOptions.model_validate(fields), documents.groups)
+    check_k(options.k, split.n, split.largest_group)
     for number, choice in enumerate(options.maps):
         with at_pointer(f"/maps/{number}", instead="/map"):
-            check_choice(choice, len(ground.trained), new.dim, old.dim, "training rows")
-    return ground
+            check_choice(choice, len(split.train_rows), new.dim, old.dim, "training rows")
+    return split
 
 
 def _choose_queries(
-    options: UpgradeOptions, question: UpgradeInput, documents: Paired, held_out: QuerySet, available: int
+    options: UpgradeOptions, given: UpgradeInput, documents: Paired, held_out: QuerySet, available: int
 ) -> EvaluationQueries:
-    """The queries that were given; else documents held out."""
+    """Choose the queries: those of the request, or else held-out documents."""
     try:
-        check_qrels(question.qrels, queries=question.queries is not None)
+        check_qrels(given.qrels, queries=given.queries is not None)
     except ValueError as error:
-        raise InvalidRequest(f"{error}.", pointer="/judgements") from error
-    if question.queries is None:
-        record = QuerySummary(source="documents", used=len(held_out.rows), available=available)
-        return EvaluationQueries(held_out, record, row_labels(documents))
-    words = (options.layers.old, options.layers.new)
+        raise InvalidRequest(f"{error}.", pointer="/qrels") from error
+    if given.queries is None:
+        summary = QuerySummary(source="documents", used=len(held_out.rows), available=available)
+        return EvaluationQueries(held_out, summary, row_labels(documents))
+    layers = (options.layers.old, options.layers.new)
     old, new = (
-        _select_layer(side, word if len(side.layers) > 1 else "last", f"queries_{name}")
-        for side, word, name in zip(question.queries, words, ("old", "new"), strict=True)
+        _select_layer(side, layer if len(side.layers) > 1 else "last", f"queries_{name}")
+        for side, layer, name in zip(given.queries, layers, ("old", "new"), strict=True)
     )
     for model, side, among in (("old", old, documents.a), ("new", new, documents.b)):
         check_columns(model, among.layers[0].dim, side.layers[0].dim)
-    return choose_given_queries(options, documents, QuerySources(old, new, question.qrels))
+    return choose_given_queries(options, documents, QuerySources(old, new, given.qrels))
 
 
 class _Results(TypedDict):
-    """The fields of a report that say what was found."""
+    """Fields of a report with the results."""
 
     agreement: NeighbourAgreement
     strategies: tuple[Strategy, ...]
@@ -270,53 +272,52 @@ class _Results(TypedDict):
 
 
 def _describe_results(
-    options: UpgradeOptions, n: int, findings: RetrievalResults, asked: EvaluationQueries, fits: FitsByStrategy
+    options: UpgradeOptions, n: int, found: RetrievalResults, queries: EvaluationQueries, fits: FitsByStrategy
 ) -> _Results:
-    shares = neighbour_recall(findings.documents_old.ids, findings.documents_new.ids, n)
-    judged = score_strategies(findings, n, asked.relevant)
-    ways, improvement = describe_strategies(judged, fits, options), describe_improvement(judged, options)
+    shares = neighbour_recall(found.documents_old.ids, found.documents_new.ids, n)
+    scores = score_strategies(found, n, queries.relevant)
+    strategies, improvement = describe_strategies(scores, fits, options), describe_improvement(scores, options)
     return {
         "agreement": describe_agreement(shares, n, options),
-        "strategies": ways,
+        "strategies": strategies,
         "improvement": improvement,
-        "verdict": decide(ways, improvement, options.thresholds, options.level),
+        "verdict": decide(strategies, improvement, options.thresholds, options.level),
     }
 
 
 class _Lists(TypedDict):
-    """The fields of a report that list items."""
+    """Fields of a report that list items."""
 
     worst_documents: tuple[ChangedItem, ...]
     worst_queries: tuple[ChangedItem, ...]
 
 
 def _list_changed(
-    options: UpgradeOptions, documents: Paired, asking: QuerySet, asked: EvaluationQueries, findings: RetrievalResults
+    options: UpgradeOptions, documents: Paired, sampled: QuerySet, queries: EvaluationQueries, found: RetrievalResults
 ) -> _Lists:
-    names, n, count = row_labels(documents), documents.a.n, options.worst
-    old, new = findings.documents_old, findings.documents_new
-    given = asked.record.source == "queries"
-    ways = findings.ways["old"], findings.ways["re_embed"]
+    labels, n, count = row_labels(documents), documents.a.n, options.worst
+    old, new = found.documents_old, found.documents_new
+    changes = found.strategies["old"], found.strategies["re_embed"]
     return {
-        "worst_documents": list_changed(asking.rows, old, new, names=(names, names), n=n, count=count),
-        "worst_queries": list_changed(asked.asking.rows, *ways, names=(asked.names, names), n=n, count=count)
-        if given
+        "worst_documents": list_changed(sampled.rows, old, new, labels=(labels, labels), n=n, count=count),
+        "worst_queries": list_changed(queries.vectors.rows, *changes, labels=(queries.labels, labels), n=n, count=count)
+        if queries.summary.source == "queries"
         else (),
     }
 
 
 def _report_warnings(
-    options: UpgradeOptions, ground: TrainTestSplit, documents: Paired, asked: EvaluationQueries
+    options: UpgradeOptions, split: TrainTestSplit, documents: Paired, queries: EvaluationQueries
 ) -> tuple[str, ...]:
-    """What a reader should know before trusting a figure."""
-    fit = fit_warnings(ground) if options.maps else ()
-    told: list[str] = []
-    if asked.record.source == "documents":
-        told.append(
-            f"No queries were given: {asked.record.used} documents that no map was fitted on stand in for them. "
-            "Real queries are often unlike documents."
+    """Collect the warnings of a report."""
+    fit = fit_warnings(split) if options.maps else ()
+    stand_ins: list[str] = []
+    if queries.summary.source == "documents":
+        stand_ins.append(
+            f"The request has no queries, so {queries.summary.used} held-out documents serve as queries. "
+            "Real queries often differ from documents."
         )
-    return (*told, *fit, *documents.warnings())
+    return (*stand_ins, *fit, *documents.warnings())
 
 
 def _torch_version(options: UpgradeOptions) -> dict[str, str]:

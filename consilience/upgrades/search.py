@@ -1,4 +1,4 @@
-"""Who asks, of an old and of a new index, and what each way of asking finds."""
+"""Query sets, and their searches of the old and of the new index."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,75 +8,76 @@ import numpy.typing as npt
 
 from consilience.maps.fit import TrainTestSplit
 from consilience.metrics.comparison import Report
-from consilience.numerics.knn.queries import NOBODY, search_vectors
+from consilience.numerics.knn.queries import NO_GROUP, search_vectors
 from consilience.numerics.regression.maps import Transform
 from consilience.numerics.rows.arrays import Float32Array, IdArray
 from consilience.numerics.rows.parallel import Parts
 from consilience.numerics.rows.prepared import PreparedRows, scale_to_unit
 from consilience.numerics.rows.sources import RawLayer
 
-#: The stream of a seed that says which documents and which queries ask: none of the streams of a fit.
-_DOCUMENTS, _QUERIES = 11, 12
+#: Streams of the seed for the samples of documents and of queries; they differ from the streams of a fit.
+_DOCUMENT_STREAM, _QUERY_STREAM = 11, 12
 RowNumbers = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class QuerySet:
-    """Rows that ask, in both models' vectors of length 1.
+    """Query rows, as vectors of length 1 of both models.
 
     Attributes
     ----------
     rows : array of shape (m,), their row numbers
     old, new : arrays of shape (m, p) and (m, q), float32
-    own : array of shape (m,), int32: the document, or its group, that is no answer; -1 for none
+    excluded : array of shape (m,), int32
+        The document, or with groups the group, that is never a result of the query; -1 for none.
     """
 
     rows: RowNumbers
     old: Float32Array
     new: Float32Array
-    own: IdArray
+    excluded: IdArray
 
     def first(self, count: int) -> "QuerySet":
-        """The first of them."""
-        return QuerySet(self.rows[:count], self.old[:count], self.new[:count], self.own[:count])
+        """Return the first queries."""
+        return QuerySet(self.rows[:count], self.old[:count], self.new[:count], self.excluded[:count])
 
 
-def sample_documents(ground: TrainTestSplit, sample: int) -> tuple[QuerySet, int]:
-    """Documents drawn at random, and how many of the first of them no map was fitted on: those held out come first."""
-    rng = np.random.default_rng([ground.options.seed, _DOCUMENTS])
-    held = rng.permutation(np.flatnonzero(ground.held))
-    rows = np.concatenate([held, rng.permutation(ground.trained)])[:sample]
-    new, old = (side.take(rows) for side in ground.rows)
-    own = rows.astype(np.int32) if ground.groups is None else ground.groups[rows]
-    return QuerySet(rows, old, new, own), min(len(held), sample)
+def sample_documents(split: TrainTestSplit, max_documents: int) -> tuple[QuerySet, int]:
+    """Sample documents as queries, held-out ones first; also return the number of held-out ones."""
+    rng = np.random.default_rng([split.options.seed, _DOCUMENT_STREAM])
+    held_out = rng.permutation(np.flatnonzero(split.is_test))
+    rows = np.concatenate([held_out, rng.permutation(split.train_rows)])[:max_documents]
+    new, old = (side.take(rows) for side in split.rows)
+    excluded = rows.astype(np.int32) if split.groups is None else split.groups[rows]
+    return QuerySet(rows, old, new, excluded), min(len(held_out), max_documents)
 
 
-def sample_queries(old: RawLayer, new: RawLayer, among: RowNumbers, sample: int, seed: int) -> QuerySet:
-    """Queries drawn at random among some rows of their sides."""
-    rows = np.random.default_rng([seed, _QUERIES]).permutation(among)[:sample]
+def sample_queries(old: RawLayer, new: RawLayer, among: RowNumbers, max_queries: int, seed: int) -> QuerySet:
+    """Sample queries from some rows of their two sides."""
+    rows = np.random.default_rng([seed, _QUERY_STREAM]).permutation(among)[:max_queries]
     sides = [PreparedRows(layer).take(rows) for layer in (old, new)]
-    return QuerySet(rows, sides[0], sides[1], np.full(len(rows), NOBODY, np.int32))
+    return QuerySet(rows, sides[0], sides[1], np.full(len(rows), NO_GROUP, np.int32))
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What was found: ids and cosines, arrays of shape (m, k)."""
+    """Nearest documents of each query: ids and cosine similarities, arrays of shape (m, k)."""
 
     ids: IdArray
     similarities: Float32Array
 
     def first(self, count: int) -> "SearchResult":
-        """Those of the first who asked."""
+        """Return the results of the first queries."""
         return SearchResult(self.ids[:count], self.similarities[:count])
 
 
 @dataclass(frozen=True)
 class QueryBlock:
-    """Vectors that ask an index together."""
+    """Query vectors under one name; several blocks share one pass over an index."""
 
     name: str
     vectors: Float32Array
-    own: IdArray
+    excluded: IdArray
 
 
 def search_index(
@@ -88,29 +89,29 @@ def search_index(
     parts: Parts,
     report: Callable[[int], None],
 ) -> dict[str, SearchResult]:
-    """The exact first k answers of every block, in one pass over the index."""
+    """Find the exact k nearest documents of every query of all blocks, in one pass over the index."""
     vectors = np.concatenate([block.vectors for block in blocks])
-    own = np.concatenate([block.own for block in blocks])
-    found = search_vectors(vectors, index, k, own=own, groups=groups, parts=parts, report=report)
-    ends = np.cumsum([len(block.own) for block in blocks])
-    answers = {}
+    excluded = np.concatenate([block.excluded for block in blocks])
+    found = search_vectors(vectors, index, k, own=excluded, groups=groups, parts=parts, report=report)
+    ends = np.cumsum([len(block.excluded) for block in blocks])
+    results = {}
     for block, end in zip(blocks, ends, strict=True):
-        rows = slice(end - len(block.own), end)
-        answers[block.name] = SearchResult(found.ids[0, rows], found.similarities[0, rows])
-    return answers
+        rows = slice(end - len(block.excluded), end)
+        results[block.name] = SearchResult(found.ids[0, rows], found.similarities[0, rows])
+    return results
 
 
 @dataclass(frozen=True)
 class RetrievalResults:
-    """What documents find by both models, and what queries find in each way: by the ways' names."""
+    """Results of the documents by both models, and of the queries by the name of each strategy."""
 
     documents_old: SearchResult
     documents_new: SearchResult
-    ways: dict[str, SearchResult]
+    strategies: dict[str, SearchResult]
 
 
 def search_indexes(
-    ground: TrainTestSplit,
+    split: TrainTestSplit,
     documents: QuerySet,
     queries: QuerySet,
     transforms: dict[str, Transform],
@@ -119,34 +120,38 @@ def search_indexes(
     parts: Parts,
     report: Report,
 ) -> RetrievalResults:
-    """Ask the old and the new index.
+    """Search the old and the new index with documents and queries.
 
-    New queries ask the old index as they are where both models have as many columns, and through each map. Where the first of
-    the documents are the queries, each index is asked by them once.
+    New queries search the old index through each map, and unchanged if both models have the same dimension. If the queries are
+    the first of the documents, their searches of their own model's index are not repeated.
     """
-    new_index, old_index = ground.rows
-    given = queries.own[0] == NOBODY
-    blocks = [QueryBlock("documents", documents.old, documents.own)]
-    blocks += [QueryBlock("old", queries.old, queries.own)] if given else []
+    new_index, old_index = split.rows
+    are_queries_separate = queries.excluded[0] == NO_GROUP
+    blocks = [QueryBlock("documents", documents.old, documents.excluded)]
+    if are_queries_separate:
+        blocks.append(QueryBlock("old", queries.old, queries.excluded))
     if old_index.dim == new_index.dim:
-        blocks.append(QueryBlock("keep", queries.new, queries.own))
-    blocks += [QueryBlock(name, _translate(found, queries.new), queries.own) for name, found in transforms.items()]
-    asked_old = search_index(
-        old_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("old index", done, ground.n)
+        blocks.append(QueryBlock("keep", queries.new, queries.excluded))
+    blocks += [
+        QueryBlock(name, _translate(transform, queries.new), queries.excluded) for name, transform in transforms.items()
+    ]
+    from_old = search_index(
+        old_index, blocks, k, split.groups, parts=parts, report=lambda done: report("old index", done, split.n)
     )
-    blocks = [QueryBlock("documents", documents.new, documents.own)]
-    blocks += [QueryBlock("re_embed", queries.new, queries.own)] if given else []
-    asked_new = search_index(
-        new_index, blocks, k, ground.groups, parts=parts, report=lambda done: report("new index", done, ground.n)
+    blocks = [QueryBlock("documents", documents.new, documents.excluded)]
+    if are_queries_separate:
+        blocks.append(QueryBlock("re_embed", queries.new, queries.excluded))
+    from_new = search_index(
+        new_index, blocks, k, split.groups, parts=parts, report=lambda done: report("new index", done, split.n)
     )
-    old, new = asked_old.pop("documents"), asked_new.pop("documents")
-    if not given:
-        asked_old = {"old": old.first(len(queries.rows)), **asked_old}
-        asked_new = {"re_embed": new.first(len(queries.rows))}
-    return RetrievalResults(old, new, {**asked_new, **asked_old})
+    old, new = from_old.pop("documents"), from_new.pop("documents")
+    if not are_queries_separate:
+        from_old = {"old": old.first(len(queries.rows)), **from_old}
+        from_new = {"re_embed": new.first(len(queries.rows))}
+    return RetrievalResults(old, new, {**from_new, **from_old})
 
 
 def _translate(transform: Transform, rows: Float32Array) -> Float32Array:
-    found = transform.apply(rows)
-    scale_to_unit(found)
-    return found
+    translated = transform.apply(rows)
+    scale_to_unit(translated)
+    return translated

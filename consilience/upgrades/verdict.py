@@ -1,4 +1,4 @@
-"""Re-embed, adapt or keep: the rule, and what it says in plain words."""
+"""Verdict of an upgrade report: keep, adapt or re-embed, and the sentences that give the reason."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,25 +6,33 @@ from typing import Literal
 from consilience.contract.upgrades import Strategy, Thresholds, ValueWithInterval, Verdict
 
 GroundTruth = Literal["relevance_judgments", "re_embedding"]
+#: Names of the kinds of maps in sentences.
+MAP_NAMES = {
+    "procrustes": "Procrustes",
+    "ridge": "ridge regression",
+    "low_rank": "low-rank regression",
+    "relative": "relative representations",
+    "mlp": "an MLP",
+}
 
 
 def decide(
-    ways: Sequence[Strategy], improvement: ValueWithInterval | None, thresholds: Thresholds, level: float
+    strategies: Sequence[Strategy], improvement: ValueWithInterval | None, thresholds: Thresholds, level: float
 ) -> Verdict:
-    """Decide from what the ways retain of full re-embedding.
+    """Decide from the share of the results of full re-embedding that each strategy retains.
 
-    1. Qrels say that the new model finds less than the old one (the interval of the improvement lies below 0), or it
-       finds nothing: keep the old model.
-    2. New queries as they are retain `thresholds.keep`: keep the index.
-    3. The best map retains `thresholds.adapt`: adapt.
-    4. Else: re-embed.
+    1. By the relevance judgments the new model retrieves less than the old one (the interval of the improvement lies below 0),
+       or it retrieves nothing: keep the old model.
+    2. Unmapped new queries retain at least `thresholds.keep`: keep the index.
+    3. New queries through the best map retain at least `thresholds.adapt`: adapt.
+    4. Otherwise: re-embed.
     """
     ground_truth: GroundTruth = "re_embedding" if improvement is None else "relevance_judgments"
-    told = _describe_improvement(improvement, level)
-    keep = next((way for way in ways if way.kind == "keep"), None)
-    best_map = _most_retained([way for way in ways if way.kind == "adapt"])
-    if improvement is not None and (improvement.high < 0 or next(iter(ways)).retained is None):
-        text = " ".join(["Keep the old model and its index.", *told])
+    improved = _describe_improvement(improvement, level)
+    keep = next((strategy for strategy in strategies if strategy.kind == "keep"), None)
+    best_map = _most_retained([strategy for strategy in strategies if strategy.kind == "adapt"])
+    if improvement is not None and (improvement.high < 0 or next(iter(strategies)).retained is None):
+        text = " ".join(["Keep the old model and its index.", *improved])
         return Verdict(
             recommendation="keep",
             strategy="old",
@@ -36,94 +44,96 @@ def decide(
             text=text,
         )
     if keep is not None and _reaches(keep, thresholds.keep):
-        return _make_verdict("keep", keep, threshold=thresholds.keep, ground_truth=ground_truth, level=level, told=told)
+        return _make_verdict(
+            "keep", keep, threshold=thresholds.keep, ground_truth=ground_truth, level=level, improved=improved
+        )
     if best_map is not None and _reaches(best_map, thresholds.adapt):
         return _make_verdict(
-            "adapt", best_map, threshold=thresholds.adapt, ground_truth=ground_truth, level=level, told=told
+            "adapt", best_map, threshold=thresholds.adapt, ground_truth=ground_truth, level=level, improved=improved
         )
-    best = _most_retained([way for way in (keep, best_map) if way is not None])
+    best = _most_retained([strategy for strategy in (keep, best_map) if strategy is not None])
     limit = thresholds.keep if best is keep else thresholds.adapt
-    return _make_verdict("re_embed", best, threshold=limit, ground_truth=ground_truth, level=level, told=told)
+    return _make_verdict("re_embed", best, threshold=limit, ground_truth=ground_truth, level=level, improved=improved)
 
 
-def _most_retained(ways: Sequence[Strategy]) -> Strategy | None:
-    """The way that retains most; of equal ones the one that was asked for first."""
-    known = [way for way in ways if way.retained is not None]
-    return max(known, key=lambda way: way.retained.value if way.retained else 0.0, default=None)
+def _most_retained(strategies: Sequence[Strategy]) -> Strategy | None:
+    """Return the strategy that retains most; of equal ones the one that comes first."""
+    known = [strategy for strategy in strategies if strategy.retained is not None]
+    return max(known, key=lambda strategy: strategy.retained.value if strategy.retained else 0.0, default=None)
 
 
-def _reaches(way: Strategy, threshold: float) -> bool:
-    return way.retained is not None and way.retained.value >= threshold
+def _reaches(strategy: Strategy, threshold: float) -> bool:
+    return strategy.retained is not None and strategy.retained.value >= threshold
 
 
 def _make_verdict(
-    word: Literal["keep", "adapt", "re_embed"],
+    recommendation: Literal["keep", "adapt", "re_embed"],
     best: Strategy | None,
     *,
     threshold: float,
     ground_truth: GroundTruth,
     level: float,
-    told: Sequence[str],
+    improved: Sequence[str],
 ) -> Verdict:
-    """The verdict with its sentences; `best` is the way on the old index that it is about."""
+    """Make the verdict with its sentences; `best` is the best strategy on the old index."""
     retained = None if best is None else best.retained
-    clear = retained is None or not retained.low < threshold <= retained.high
-    sentences = [_recommendation(word, best)]
+    conclusive = retained is None or not retained.low < threshold <= retained.high
+    sentences = [_describe_recommendation(recommendation, best)]
     if best is not None and retained is not None:
         sentences.append(_describe_retained(best, retained, threshold, ground_truth, level))
-    if not clear:
-        sentences.append("The interval reaches across that bar: more queries could change the verdict.")
+    if not conclusive:
+        sentences.append("The interval includes the threshold, so more queries could change the verdict.")
     return Verdict(
-        recommendation=word,
-        strategy=best.name if best is not None and word != "re_embed" else "re_embed",
+        recommendation=recommendation,
+        strategy=best.name if best is not None and recommendation != "re_embed" else "re_embed",
         best=None if best is None else best.name,
         ground_truth=ground_truth,
         retained=retained,
         threshold=threshold,
-        conclusive=clear,
-        text=" ".join([*sentences, *told]),
+        conclusive=conclusive,
+        text=" ".join([*sentences, *improved]),
     )
 
 
-def _recommendation(word: str, best: Strategy | None) -> str:
-    if word == "keep":
-        return "Keep the index as it is, and ask it with the new model's queries."
-    if word == "adapt" and best is not None and best.map is not None:
-        return f"Keep the index, and translate the new model's queries by a map ({best.map.kind}) before they ask it."
+def _describe_recommendation(recommendation: str, best: Strategy | None) -> str:
+    if recommendation == "keep":
+        return "Keep the index as it is, and search it with the new model's queries."
+    if recommendation == "adapt" and best is not None and best.map is not None:
+        return f"Keep the index, and map the new model's queries ({best.map.kind}) before each search."
     if best is None:
-        return "Re-embed the documents: the old index cannot be asked by the new model, and no map was tried."
+        return "Re-embed the documents: the new model's vectors do not have the old index's dimension, and no map was tried."
     return "Re-embed the documents with the new model."
 
 
 def _describe_retained(
     best: Strategy, retained: ValueWithInterval, threshold: float, ground_truth: GroundTruth, level: float
 ) -> str:
-    way = "as they are" if best.kind == "keep" else f"through the best map tried, {best.name}"
-    what = "of the relevant documents that" if ground_truth == "relevance_judgments" else "of the answers that"
+    queries = "new queries"
+    if best.kind == "adapt":
+        queries += f" mapped with {MAP_NAMES[best.map.kind] if best.map else best.name}"
+    what = "the relevant documents that" if ground_truth == "relevance_judgments" else "what"
     return (
-        f"On the old index new queries, {way}, find {_percent(retained.value)} ({_percent(level)} interval "
-        f"{_percent(retained.low)} to {_percent(retained.high)}) {what} full re-embedding finds; "
-        f"the bar is {_percent(threshold)}."
+        f"On the existing index, {queries} retrieve {_percent(retained.value)} % ({100 * level:g} % interval "
+        f"{_percent(retained.low)} to {_percent(retained.high)}) of {what} full re-embedding retrieves; "
+        f"the threshold is {100 * threshold:g} %."
     )
 
 
 def _describe_improvement(improvement: ValueWithInterval | None, level: float) -> list[str]:
-    """Whether the swap is worth it, where judgements can say."""
+    """Say by how much the new model is better, if there are relevance judgments."""
     if improvement is None:
         return []
-    figures = f"({_percent(level)} interval {_points(improvement.low)} to {_points(improvement.high)})"
+    points, low, high = (_percent(share) for share in (improvement.value, improvement.low, improvement.high))
+    interval = f"({100 * level:g} % interval {low} to {high})"
     if improvement.low > 0:
-        word = f"finds {_points(improvement.value)} points more of the relevant documents than the old one {figures}"
+        change = f"retrieves {points} percentage points more of the relevant documents than the old model"
     elif improvement.high < 0:
-        word = f"finds {_points(-improvement.value)} points less of the relevant documents than the old one {figures}"
+        points = _percent(-improvement.value)
+        change = f"retrieves {points} percentage points fewer of the relevant documents than the old model"
     else:
-        word = f"is not shown to find more of the relevant documents: {_points(improvement.value)} points {figures}"
-    return [f"By the judgements the new model {word}."]
+        change = f"does not retrieve significantly more of the relevant documents: {points} percentage points"
+    return [f"By the relevance judgments, the new model {change} {interval}."]
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
-
-
-def _points(share: float) -> str:
     return f"{100 * share:.1f}"

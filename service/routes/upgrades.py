@@ -14,21 +14,30 @@ from consilience.contract.pointers import at_pointer
 from consilience.contract.upgrades import UpgradeReport, UpgradeRequest
 from consilience.errors import NotFound, StateError
 from consilience.planning.maps import plan_upgrade
-from consilience.upgrades.html import POLICY, to_html, to_markdown
-from service.deps import DryRun, IdempotencyKey, JobPath, Prefer, ServiceDep
+from consilience.upgrades.rendering import POLICY, to_html, to_markdown
+from service.deps import DryRunQuery, IdempotencyKey, JobPath, Prefer, ServiceDep
 from service.dispatch import Dispatch
-from service.ingest import Inline, Source, format_limits, keep_source, new_sets, open_inline, shape_of, take_inline
+from service.ingest import (
+    InlineVectors,
+    SetSource,
+    format_limits,
+    new_sets,
+    open_inline,
+    shape_of,
+    store_source,
+    take_inline,
+)
 from service.multipart import JSON
 from service.openapi.examples import UPGRADE_BODY
-from service.problems import describe
+from service.problems import error_responses
 from service.request_body import read_model
-from service.responses import ASKED, FORMAT, HEADERS, act_on_json, answer_with_job, negotiate
+from service.responses import FORMAT, JOB_RESPONSES, NEGOTIATED_HEADERS, act_on_json, negotiate, respond_with_job
 from service.routes.alignments import ERRORS
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.stores import Stores
 
 #: Where sides stand in a request, and what their vectors are called when they are kept.
-PLACES = {"/old": "old", "/new": "new", "/queries/old": "queries old", "/queries/new": "queries new"}
+SIDES = {"/old": "old", "/new": "new", "/queries/old": "queries old", "/queries/new": "queries new"}
 
 
 @dataclass(frozen=True)
@@ -42,20 +51,20 @@ class UpgradeSubmission:
 
     request: UpgradeRequest
     key: str | None = None
-    inline: Mapping[str, Inline] = field(default_factory=dict)
+    inline: Mapping[str, InlineVectors] = field(default_factory=dict)
 
 
-class Upgrades:
+class UpgradeHandler:
     """Turns submissions into jobs, and jobs into reports."""
 
-    def __init__(self, settings: Settings, stores: Stores) -> None:
+    def __init__(self, settings: ServiceSettings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
         self._dispatch = Dispatch(settings, stores)
         self._limits = format_limits(settings)
 
     def read(self, body: object, key: str | None) -> UpgradeSubmission:
         """A submission whose sides are named or spelled out in JSON."""
-        inline = take_vectors(body)
+        inline = take_inline_sides(body)
         request = read_model(UpgradeRequest, body)
         self._dispatch.check_webhook(request.webhook)
         return UpgradeSubmission(request, key, inline)
@@ -69,7 +78,7 @@ class Upgrades:
         sources = self._open(submission)
         cost = self._plan(submission, sources)
         with new_sets(self._stores, self._settings.data_dir) as sets:
-            ids = {place: keep_source(sets, source, place, PLACES[place]).id for place, source in sources.items()}
+            ids = {place: store_source(sets, source, place, SIDES[place]).id for place, source in sources.items()}
             request = _with_ids(submission.request.model_dump(mode="json"), ids)
             used = list(dict.fromkeys(ids.values()))
             added = self._dispatch.add("upgrade", request, cost, used, submission.key)
@@ -98,7 +107,7 @@ class Upgrades:
             "The report is not there yet.", value=job.status, hint="Poll the job, or wait for it with `Prefer: wait`."
         )
 
-    def _open(self, submission: UpgradeSubmission) -> dict[str, Source]:
+    def _open(self, submission: UpgradeSubmission) -> dict[str, SetSource]:
         """Every side by its place: a stored set, or vectors not yet kept."""
         request = submission.request
         sides = {"/old": request.old, "/new": request.new}
@@ -106,22 +115,22 @@ class Upgrades:
             sides |= {"/queries/old": request.queries.old, "/queries/new": request.queries.new}
         return {place: self._open_side(submission, place, side) for place, side in sides.items()}
 
-    def _open_side(self, submission: UpgradeSubmission, place: str, side: Side) -> Source:
+    def _open_side(self, submission: UpgradeSubmission, place: str, side: Side) -> SetSource:
         if (taken := submission.inline.get(place)) is not None:
             return open_inline(taken, self._limits, place)
         with at_pointer(f"{place}/embedding"):
             return self._stores.embeddings.get(side.embedding or "")
 
-    def _plan(self, submission: UpgradeSubmission, sources: Mapping[str, Source]) -> Plan:
+    def _plan(self, submission: UpgradeSubmission, sources: Mapping[str, SetSource]) -> Plan:
         shapes = [shape_of(source) for source in sources.values()]
         queries = (shapes[2], shapes[3]) if len(shapes) > 2 else None
         return plan_upgrade(submission.request, (shapes[0], shapes[1]), queries, self._dispatch.limits)
 
 
-def take_vectors(body: object) -> dict[str, Inline]:
+def take_inline_sides(body: object) -> dict[str, InlineVectors]:
     """Take the inline sides out of the request."""
-    taken: dict[str, Inline] = {}
-    for place in PLACES:
+    taken: dict[str, InlineVectors] = {}
+    for place in SIDES:
         value = body
         for step in place.strip("/").split("/"):
             value = value.get(step) if isinstance(value, dict) else None
@@ -140,9 +149,9 @@ def _with_ids(request: dict[str, Any], ids: Mapping[str, str]) -> dict[str, Any]
 
 router = APIRouter(tags=["upgrades"])
 
-Format = Literal["json", "markdown", "html"]
+ReportFormat = Literal["json", "markdown", "html"]
 MARKDOWN, HTML = "text/markdown", "text/html"
-MEDIA_TYPES: dict[str, Format] = {JSON: "json", MARKDOWN: "markdown", HTML: "html"}
+MEDIA_TYPES: dict[str, ReportFormat] = {JSON: "json", MARKDOWN: "markdown", HTML: "html"}
 
 
 @router.post(
@@ -152,7 +161,7 @@ MEDIA_TYPES: dict[str, Format] = {JSON: "json", MARKDOWN: "markdown", HTML: "htm
     summary="Evaluate a change of embedding model",
     response_description="The job, which has not finished yet.",
     response_model=Job,
-    responses={**ASKED, **describe(*ERRORS)},
+    responses={**JOB_RESPONSES, **error_responses(*ERRORS)},
     openapi_extra={"requestBody": UPGRADE_BODY},
 )
 async def create_upgrade(
@@ -162,7 +171,7 @@ async def create_upgrade(
     *,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: DryRun = False,
+    dry_run: DryRunQuery = False,
 ) -> Job | Response:
     """Start a job that recommends what to do with an index if its embedding model changes: keep, adapt or re-embed.
 
@@ -170,13 +179,13 @@ async def create_upgrade(
     `qrels` list the relevant documents of each query. The response is 202 with the job. Its report is available at
     `links.upgrade` as JSON, Markdown or HTML.
     """
-    upgrades = Upgrades(service.settings, service.stores)
+    upgrades = UpgradeHandler(service.settings, service.stores)
 
     def act(body: object) -> Job | Plan:
         submission = upgrades.read(body, idempotency_key)
         return upgrades.plan(submission) if dry_run else upgrades.submit(submission)
 
-    return await answer_with_job(await act_on_json(request, service, act), service, prefer, response)
+    return await respond_with_job(await act_on_json(request, service, act), service, prefer, response)
 
 
 @router.get(
@@ -189,20 +198,20 @@ async def create_upgrade(
             "description": "The report of the upgrade.",
             "content": {media: {"schema": {"type": "string"}} for media in (MARKDOWN, HTML)},
         },
-        **describe(errors.NotFound, errors.Expired, errors.StateError),
+        **error_responses(errors.NotFound, errors.Expired, errors.StateError),
     },
 )
 async def get_upgrade(
     job_id: JobPath,
     service: ServiceDep,
     *,
-    chosen: Annotated[Format | None, FORMAT] = None,
+    chosen: Annotated[ReportFormat | None, FORMAT] = None,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Return the report of a finished job as JSON, Markdown or a self-contained HTML page."""
-    upgrades = Upgrades(service.settings, service.stores)
+    upgrades = UpgradeHandler(service.settings, service.stores)
     form = chosen or negotiate(accept, MEDIA_TYPES)
-    headers = HEADERS
+    headers = NEGOTIATED_HEADERS
 
     def render() -> Response:
         report = upgrades.report(job_id)

@@ -1,4 +1,4 @@
-"""An upgrade report as a page of HTML that needs nothing else: no script, no font, no picture from elsewhere."""
+"""Upgrade reports as Markdown and as a self-contained HTML page: no script, no font and no image from elsewhere."""
 
 import re
 from base64 import b64encode
@@ -12,43 +12,45 @@ from consilience.contract.upgrades import ChangedItem, Strategy, UpgradeReport, 
 ROW, LEFT, WIDTH, RIGHT = 30, 300, 360, 60
 
 
-def draw_bars(title: str, bars: Sequence[tuple[str, MeanShare | ValueWithInterval]], bar: float | None = None) -> str:
-    """One horizontal bar from 0 to 1 for each share, its interval as a line, its value beside it.
+def draw_bars(
+    title: str, shares: Sequence[tuple[str, MeanShare | ValueWithInterval]], threshold: float | None = None
+) -> str:
+    """Draw an SVG bar chart from 0 to 1: a bar for each share, with its interval as a line and its value.
 
     Parameters
     ----------
-    title : what it shows, for those who do not see it
-    bars : a label and a share each
-    bar : where a dashed line stands, such as a threshold
+    title : text alternative of the chart
+    shares : label and share of each bar
+    threshold : position of a dashed line
     """
-    height = ROW * len(bars) + 24
+    height = ROW * len(shares) + 24
     box = f"0 0 {LEFT + WIDTH + RIGHT} {height}"
     parts = [f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}" xmlns="http://www.w3.org/2000/svg">']
-    for place, (label, found) in enumerate(bars):
-        parts += _draw(ROW * place + 4, label, found)
-    parts += _draw_scale(height, bar)
+    for number, (label, share) in enumerate(shares):
+        parts += _draw_bar(ROW * number + 4, label, share)
+    parts += _draw_scale(height, threshold)
     return "".join([*parts, "</svg>"])
 
 
-def _draw(top: int, label: str, found: MeanShare | ValueWithInterval) -> list[str]:
+def _draw_bar(top: int, label: str, share: MeanShare | ValueWithInterval) -> list[str]:
     middle = top + 10
-    low, high = _x(found.low), _x(found.high)
+    low, high = _x(share.low), _x(share.high)
     return [
         f'<text x="{LEFT - 10}" y="{middle + 4}" text-anchor="end">{escape(label)}</text>',
-        f'<rect class="bar" x="{LEFT}" y="{top}" width="{_x(found.value) - LEFT:.1f}" height="20"/>',
+        f'<rect class="bar" x="{LEFT}" y="{top}" width="{_x(share.value) - LEFT:.1f}" height="20"/>',
         f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>',
-        f'<text x="{max(high, _x(found.value)) + 8:.1f}" y="{middle + 4}">{found.value:.3f}</text>',
+        f'<text x="{max(high, _x(share.value)) + 8:.1f}" y="{middle + 4}">{share.value:.3f}</text>',
     ]
 
 
-def _draw_scale(height: int, bar: float | None) -> list[str]:
+def _draw_scale(height: int, threshold: float | None) -> list[str]:
     ticks = [
         f'<text class="tick" x="{_x(share):.1f}" y="{height - 4}" text-anchor="middle">{share:g}</text>'
         for share in (0, 0.5, 1)
     ]
-    if bar is None:
+    if threshold is None:
         return ticks
-    x = f"{_x(bar):.1f}"
+    x = f"{_x(threshold):.1f}"
     return [*ticks, f'<line class="threshold" x1="{x}" x2="{x}" y1="0" y2="{height - 20}"/>']
 
 
@@ -58,69 +60,71 @@ def _x(share: float) -> float:
 
 ABSENT = "-"
 LABELS = {
-    "re_embed": "new queries, documents embedded anew",
+    "re_embed": "new queries, re-embedded documents",
     "old": "old queries, old index (today)",
-    "keep": "new queries as they are, old index",
+    "keep": "new queries, old index",
 }
 
 
 def report_title(report: UpgradeReport) -> str:
-    """Which model goes, and which comes."""
+    """Return the names of the old and of the new model."""
     return f"{_side_name(report.old)} to {_side_name(report.new)}"
 
 
 def _side_name(side: MapSide) -> str:
-    """The model or the file; with its layer where there are several."""
+    """Return the name of the model or of the file, with the layer if there are several."""
     layer = "" if side.layer == "0" else f", layer {side.layer}"
     return f"{side.model or side.name}{layer}"
 
 
-def strategy_label(way: Strategy) -> str:
-    """What a way is, in a few words."""
-    return LABELS.get(way.kind) or f"new queries through {way.name.removeprefix('adapt:')}, old index"
+def strategy_label(strategy: Strategy) -> str:
+    """Describe a strategy in a few words."""
+    return LABELS.get(strategy.kind) or f"new queries mapped by {strategy.name.removeprefix('adapt:')}, old index"
 
 
 def format_share(found: MeanShare | ValueWithInterval | None) -> str:
-    """A share with its interval."""
+    """Format a share with its interval."""
     return ABSENT if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def strategy_row(way: Strategy) -> tuple[str, str, str, str, str]:
-    """Label, recall, judged, retained, gain."""
+def strategy_row(strategy: Strategy) -> tuple[str, str, str, str, str]:
+    """Return the cells of a strategy, in the order of `strategy_columns`."""
     return (
-        strategy_label(way),
-        format_share(way.recall),
-        format_share(way.relevant_recall),
-        format_share(way.retained),
-        format_share(way.gain),
+        strategy_label(strategy),
+        format_share(strategy.recall),
+        format_share(strategy.relevant_recall),
+        format_share(strategy.retained),
+        format_share(strategy.gain),
     )
 
 
 def strategy_columns(report: UpgradeReport) -> tuple[str, str, str, str, str]:
-    """The columns' names."""
-    return "way", f"recall@{report.k} of full re-embedding", f"relevant@{report.k}", "retained", "update gain"
+    """Return the column headings of the table of strategies."""
+    return "strategy", f"recall@{report.k} of full re-embedding", f"relevant@{report.k}", "retained", "update gain"
 
 
 def comparison_facts(report: UpgradeReport) -> dict[str, str]:
-    """What the figures are of."""
-    who = "held-out documents" if report.queries.source == "documents" else "queries"
-    shared, chance = report.agreement.shared, report.agreement.chance
+    """List the models, the numbers of documents and queries, and the settings."""
+    source = "held-out documents" if report.queries.source == "documents" else "queries"
+    agreement = report.agreement
     found = {
         "old model": f"{_side_name(report.old)}, {report.old.dim} dimensions",
         "new model": f"{_side_name(report.new)}, {report.new.dim} dimensions",
-        "documents": f"{report.n:,}, of which maps were fitted on {report.n_train:,}",
-        "asked": f"{report.queries.used:,} of {report.queries.available:,} {who}",
-        f"neighbour agreement@{report.k}": f"{format_share(shared)} over {report.agreement.queries:,} documents; {chance:.3f} by chance",
-        "intervals": f"{100 * report.level:g} %",
+        "documents": f"{report.n:,}, of which {report.n_train:,} for fitting maps",
+        "queries": f"{report.queries.used:,} of {report.queries.available:,} {source}",
+        f"neighbour agreement@{report.k}": (
+            f"{format_share(agreement.shared)} over {agreement.queries:,} documents; {agreement.chance:.3f} by chance"
+        ),
+        "level of the intervals": f"{100 * report.level:g} %",
         "seed": str(report.seed),
     }
     if report.improvement is not None:
-        found[f"relevant@{report.k}, new model less old"] = format_share(report.improvement)
+        found[f"relevant@{report.k}, new model minus old model"] = format_share(report.improvement)
     return found
 
 
 def changed_row(changed: ChangedItem) -> tuple[str, str, str, str]:
-    """The item, how many neighbours it keeps, its old and its new neighbours."""
+    """Return the cells of a changed item, in the order of `CHANGED_COLUMNS`."""
     return (
         changed.item,
         f"{changed.shared} of {len(changed.old)}",
@@ -129,34 +133,37 @@ def changed_row(changed: ChangedItem) -> tuple[str, str, str, str]:
     )
 
 
-CHANGED_COLUMNS = ("item", "kept", "neighbours by the old model", "neighbours by the new model")
+CHANGED_COLUMNS = ("item", "common neighbours", "neighbours by the old model", "neighbours by the new model")
 
 
 def changed_lists(report: UpgradeReport) -> list[tuple[str, tuple[ChangedItem, ...]]]:
-    """The lists of items that changed most, with their headings."""
+    """Return the lists of items that change most, with their headings."""
     lists = [
-        ("Documents that changed most", report.worst_documents),
-        ("Queries that changed most", report.worst_queries),
+        ("Documents whose neighbours change most", report.worst_documents),
+        ("Queries whose results change most", report.worst_queries),
     ]
     return [(heading, items) for heading, items in lists if items]
 
 
 NOTES = (
-    "recall: the share of the first k answers of full re-embedding that a way finds among its own first k.",
-    "relevant: the share of the documents that answer a query by the judgements, among the first k.",
-    "retained: what a way finds over what full re-embedding finds: by the judgements where there are some, else recall.",
-    "update gain: (a way - old) / (full re-embedding - old), Shen et al. 2020, arXiv 2003.11942.",
+    "recall: share of the first k results of full re-embedding that are among the first k results of the strategy.",
+    "relevant: share of a query's relevant documents that are among the first k results, by the relevance judgments.",
+    (
+        "retained: results of the strategy divided by those of full re-embedding; the results are relevant documents if there "
+        "are relevance judgments, otherwise recall."
+    ),
+    "update gain: (strategy - old) / (full re-embedding - old), Shen et al. 2020, arXiv 2003.11942.",
 )
 
 
 def to_markdown(report: UpgradeReport) -> str:
-    """The report as a page of GitHub-flavoured Markdown; names of items are text, whatever they hold."""
+    """Write the report as GitHub-flavoured Markdown; names of items are escaped."""
     lines = [
         f"# Upgrade report: {escape_markdown(report_title(report))}",
         "",
         f"**Verdict: {report.verdict.recommendation}.** {report.verdict.text}",
         "",
-        *_markdown_table(strategy_columns(report), [strategy_row(way) for way in report.strategies]),
+        *_markdown_table(strategy_columns(report), [strategy_row(strategy) for strategy in report.strategies]),
         "",
         *(f"- {note}" for note in NOTES),
         "",
@@ -182,7 +189,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Escape text for Markdown, in one line."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", line)
 
@@ -207,23 +214,25 @@ svg { max-width: 46rem; width: 100%; } svg text { fill: var(--ink); font-size: 1
 .threshold { stroke: var(--faint); stroke-dasharray: 4 4; }
 """
 _HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
-#: What a browser may do with the page: show it in its own style, and nothing else.
+#: Content security policy of the page: its own style sheet, and nothing else.
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
 
 
 def to_html(report: UpgradeReport) -> str:
-    """The report as a page; names of items are text, whatever they hold."""
+    """Write the report as an HTML page; names of items are escaped."""
     heading = f"Upgrade report: {report_title(report)}"
     verdict = report.verdict
-    bars = [(strategy_label(way), way.retained) for way in report.strategies if way.retained is not None]
+    shares = [
+        (strategy_label(strategy), strategy.retained) for strategy in report.strategies if strategy.retained is not None
+    ]
     parts = [
         f"<h1>{escape(heading)}</h1>",
         f'<p class="verdict"><strong>{escape(verdict.recommendation)}</strong><br>{escape(verdict.text)}</p>',
-        "<h2>What each way retains of full re-embedding</h2>",
-        draw_bars("What each way retains of full re-embedding", bars, verdict.threshold or None),
-        _html_table(strategy_columns(report), [strategy_row(way) for way in report.strategies]),
+        "<h2>Share of the results of full re-embedding that each strategy retains</h2>",
+        draw_bars("Share of results that each strategy retains", shares, verdict.threshold or None),
+        _html_table(strategy_columns(report), [strategy_row(strategy) for strategy in report.strategies]),
         _list(NOTES),
-        "<h2>What was compared</h2>",
+        "<h2>Models and settings</h2>",
         _html_table((), comparison_facts(report).items()),
     ]
     if report.warnings:

@@ -1,4 +1,4 @@
-"""A report that says something in every place, with names that attack."""
+"""An upgrade report with a value in every field and a hostile name."""
 
 from consilience.contract.maps import MapSide, MeanShare, RidgeMap
 from consilience.contract.scores import Pairing
@@ -14,14 +14,14 @@ from consilience.contract.upgrades import (
     Verdict,
 )
 
-EVIL = '<script>alert("x")</script> | `rm`\n# [a](javascript:b) & \x1b[31m'
+HOSTILE_NAME = '<script>alert("x")</script> | `rm`\n# [a](javascript:b) & \x1b[31m'
 
 
 def side(name: str) -> MapSide:
     return MapSide(id=None, name=name, layer="6", dim=384, digest="0" * 64)
 
 
-def report(item: str = EVIL) -> UpgradeReport:
+def example_report(item: str = HOSTILE_NAME) -> UpgradeReport:
     some, span = MeanShare(value=0.5, low=0.4, high=0.6), ValueWithInterval(value=0.6, low=0.5, high=0.7)
     neighbours = (Neighbour(item=item, row=1, similarity=0.5), Neighbour(item="b", row=2, similarity=0.4))
     changed = (ChangedItem(item=item, row=0, shared=1, old=neighbours, new=neighbours),)
