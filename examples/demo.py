@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from consilience.cli.output import score_table
-from consilience.cli.remote import follow
+from consilience.cli.remote import report_job
 from consilience.client.sync import Client
 from consilience.contract.metrics import Cka, MutualKnn
 from consilience.contract.scores import ScoreDocument
@@ -86,7 +86,7 @@ def align(console: Console, url: str) -> ScoreDocument:
         def report(stage: str, done: int, total: int) -> None:
             progress.update(task, description=stage, completed=done, total=total)
 
-        return alignment.wait(watch=lambda job: follow(report, job))
+        return alignment.wait(watch=lambda job: report_job(report, job))
 
 
 def show(console: Console, document: ScoreDocument) -> None:

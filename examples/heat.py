@@ -5,7 +5,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from consilience.cli.output import ABSENT, metric_label
+from consilience.cli.output import MISSING, metric_label
 from consilience.contract.scores import Score, SideSummary
 
 #: Red, green, blue at the lowest and at the highest cell.
@@ -34,7 +34,7 @@ def heat_map(score: Score, a: SideSummary, b: SideSummary) -> RenderableType:
 
 def _cell(value: float | None, low: float, high: float, *, best: bool) -> Text:
     if value is None:
-        return Text(f" {ABSENT:^6}")
+        return Text(f" {MISSING:^6}")
     share = (value - low) / (high - low) if high > low else 1.0
     red, green, blue = (round(cold + share * (warm - cold)) for cold, warm in zip(COLD, WARM, strict=True))
     emphasis = "bold underline " if best else ""

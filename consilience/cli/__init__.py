@@ -1,4 +1,4 @@
-"""The command `consilience`."""
+"""The command line: one module per command."""
 
 
 def main() -> None:
@@ -8,4 +8,4 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # the shells' word for Ctrl-C, also while modules are loading
+        raise SystemExit(130) from None  # the status of shells for Ctrl-C, also while modules are loading

@@ -1,4 +1,4 @@
-"""The commands together, and how each error becomes a message and an exit status."""
+"""The command line as a whole: all commands, `consilience metrics`, and the message and exit status of each error."""
 
 import sys
 import traceback
@@ -13,10 +13,10 @@ from consilience.cli import datasets, jobs, keys, maps, references
 from consilience.cli.check import check
 from consilience.cli.datasets import upload
 from consilience.cli.doctor import doctor
-from consilience.cli.errors import Commands, ExitStatus, explain, status_of
+from consilience.cli.errors import CommandGroup, ExitStatus, describe_error, exit_status
 from consilience.cli.extract import extract
 from consilience.cli.options import Json
-from consilience.cli.output import complain, metric_card, metric_table, present, warn
+from consilience.cli.output import metric_card, metric_table, print_document, print_error, print_warning
 from consilience.cli.parsing import parse_metric
 from consilience.cli.score import score
 from consilience.cli.serve import serve
@@ -25,24 +25,24 @@ from consilience.cli.upgrade import upgrade
 from consilience.contract.metrics import METRICS, catalogue, describe
 from consilience.errors import ConsilienceError
 
-Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Everything about this one.")]
+MetricName = Annotated[str | None, typer.Argument(metavar="NAME", help="Metric to describe in full.")]
 
 
-def metrics(name: Name = None, *, as_json: Json = False) -> None:
-    """List the metrics and what they say; with a NAME its formula, range, chance level, cost and options."""
+def metrics(name: MetricName = None, *, as_json: Json = False) -> None:
+    """List all metrics, or describe one: its formula, range, chance level, cost and options."""
     if name is None:
-        present(catalogue(), metric_table, as_json=as_json)
+        print_document(catalogue(), metric_table, as_json=as_json)
     else:
-        present(describe(METRICS[parse_metric(name)["metric"]]), metric_card, as_json=as_json)
+        print_document(describe(METRICS[parse_metric(name)["metric"]]), metric_card, as_json=as_json)
 
 
 app = typer.Typer(
     name="consilience",
-    cls=Commands,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit status: 0 done or passed, 1 below the bar, 2 bad usage or input, 3 service not reachable, "
+    epilog="Exit status: 0 done or passed, 1 below a threshold, 2 bad usage or input, 3 service not reachable, "
     "4 job failed, 5 timed out, 130 interrupted.",
 )
 for command in (score, check, study, upgrade, upload, extract, serve, metrics, doctor):
@@ -54,8 +54,8 @@ app.add_typer(maps.app, name="map")
 app.add_typer(references.app, name="reference")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"consilience {__version__}")
         raise typer.Exit
 
@@ -63,33 +63,33 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Measure how far embedding spaces agree."""
 
 
 def run() -> None:
-    """Run the command line; the process ends with one of ExitStatus."""
-    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
+    """Run the command line and exit with a member of ExitStatus."""
+    stamina.instrumentation.set_on_retry_hooks([_warn_of_retry])
     try:
         app()
     except ConsilienceError as error:
-        told, *others = explain(error)
-        complain(told)
-        for note in others:
-            warn(note)
-        sys.exit(status_of(error))
+        message, *further = describe_error(error)
+        print_error(message)
+        for each in further:
+            print_warning(each)
+        sys.exit(exit_status(error))
     except OSError as error:
-        complain(f"{error.filename or 'The output'}: {error.strerror or error}.")
+        print_error(f"{error.filename or 'The output'} cannot be read or written: {error.strerror or error}.")
         sys.exit(ExitStatus.BAD_INPUT)
-    except Exception:  # noqa: BLE001 -- a defect must not leave with 1, which means "below the bar"
+    except Exception:  # noqa: BLE001 -- a defect must not end with 1, which means "below a threshold"
         traceback.print_exc()
-        complain("This is a defect of consilience; please report it with the trace above.")
+        print_error("This is a bug in consilience; please report it with the traceback above.")
         sys.exit(ExitStatus.JOB_FAILED)
 
 
-def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    """Say why it takes long, once: stamina's own hooks would write to standard output."""
+def _warn_of_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """Warn once that a request is repeated; the hooks of stamina would write to standard output."""
     if details.retry_num == 1:
-        warn("no answer yet, trying again")
+        print_warning("The service does not respond; trying again.")

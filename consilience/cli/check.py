@@ -160,8 +160,9 @@ def check(
 ) -> None:
     """Check scores against thresholds: exit status 0 if every threshold holds, otherwise 1.
 
-    Without --metric, the metrics that have a threshold are computed. With --reference, a threshold applies to the mean score
-    over the members. An undefined score fails.
+    Without --metric, the metrics that have a threshold are computed. With
+    --reference, a threshold applies to the mean score over the members. An
+    undefined score fails.
     """
     thresholds = parse_score_thresholds(minimums or (), maximums or ())
     options = read_scoring_options(

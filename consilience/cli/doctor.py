@@ -1,4 +1,4 @@
-"""`consilience doctor`."""
+"""`consilience doctor`: integrity check of the data folder and the database of a service."""
 
 import json
 from dataclasses import asdict
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consilience.cli.errors import ExitStatus, packages_of
+from consilience.cli.errors import ExitStatus, require_extra
 from consilience.cli.options import Json
-from consilience.cli.output import emit, new_table, remarks, results
+from consilience.cli.output import new_table, standard_error, standard_output, write
 from consilience.cli.remote import DataDir, locate_stores
 
 if TYPE_CHECKING:
-    from consilience.stores.integrity import Report
+    from consilience.stores.integrity import IntegrityReport
 
 
 def doctor(
@@ -23,39 +23,41 @@ def doctor(
         typer.Option(
             envvar="CONSILIENCE_DATABASE_URL",
             show_envvar=True,
-            help="The service's database.",
+            help="URL of the database of the service.",
             show_default="SQLite in the data folder",
         ),
     ] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and compare it with its digest.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read every file and compare its content with its digest.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Examine a service's data folder and database: does each record have its bytes, is each row possible.
+    """Check that the data folder and the database of a service are complete and consistent.
 
-    Nothing is changed, and the service may run meanwhile. Status 1 if something is lost or wrong.
+    The check changes nothing, and the service may be running. The exit status is 1 if data is lost or wrong.
     """
-    report = _examine(data_dir, database_url, deep=deep)
+    report = _check(data_dir, database_url, deep=deep)
     if as_json:
-        emit(json.dumps({"sound": report.sound, **asdict(report)}, indent=2))
+        write(json.dumps({"passed": report.passed, **asdict(report)}, indent=2))
     else:
         _print(report)
-    if not report.sound:
-        raise typer.Exit(ExitStatus.BELOW_BAR)
+    if not report.passed:
+        raise typer.Exit(ExitStatus.BELOW_THRESHOLD)
 
 
-def _examine(data_dir: Path | None, database_url: str | None, *, deep: bool) -> "Report":
-    with packages_of("service", "An examination of the stores", by_service=False):
-        from consilience.stores.integrity import examine  # noqa: PLC0415 -- only this command needs it
+def _check(data_dir: Path | None, database_url: str | None, *, deep: bool) -> "IntegrityReport":
+    with require_extra("service", "The check of the stores", has_service=False):
+        from consilience.stores.integrity import check_integrity  # noqa: PLC0415 -- only this command needs it
 
         folder, url = locate_stores(data_dir, database_url)
-    return examine(url, folder, deep=deep)
+    return check_integrity(url, folder, deep=deep)
 
 
-def _print(report: "Report") -> None:
-    if report.findings:
+def _print(report: "IntegrityReport") -> None:
+    if report.issues:
         table = new_table("severity", "kind", "subject", "detail", left=("severity", "kind", "subject", "detail"))
-        for finding in report.findings:
-            table.add_row(finding.severity, finding.kind, finding.subject, finding.detail)
-        results().print(table)
-    looked_at = f"{report.jobs} jobs, {report.sets} sets, {report.datasets} datasets, {report.blobs} blobs"
-    remarks().print(f"{looked_at}: {'sound' if report.sound else 'not sound'}.", soft_wrap=True)
+        for issue in report.issues:
+            table.add_row(issue.severity, issue.kind, issue.subject, issue.detail)
+        standard_output().print(table)
+    counts = f"{report.jobs} jobs, {report.sets} sets, {report.datasets} datasets and {report.blobs} blobs"
+    standard_error().print(f"Checked {counts}: {'passed' if report.passed else 'failed'}.", soft_wrap=True)

@@ -185,6 +185,7 @@ Device = Annotated[
 
 
 FOR_PAIRING = " Used with --pairing id."
+FOR_GROUPS = " Rows of one group belong together, for example captions of one image."
 
 
 def label_file_option(description: str, *, note: str = "") -> Any:
@@ -198,7 +199,7 @@ Server = Annotated[
     Option(metavar="URL", envvar=SERVER_VARIABLE, help="Service that computes instead of this process."),
 ]
 Timeout = Annotated[
-    float | None, Option(metavar="SECONDS", min=0.0, help="Stop waiting after this time, with exit status 5.")
+    float | None, Option(metavar="SECONDS", min=0.0, help="Time limit; the command then ends with exit status 5.")
 ]
 NameFilter = Annotated[str | None, Option("--name", help="List only entries with this name.")]
 Limit = Annotated[int, Option(min=1, max=100, help="Maximum number of entries to list.")]
@@ -234,8 +235,8 @@ class SideLabelFiles:
 
     ids_a: Annotated[Path | None, label_file_option("Item ids of A", note=FOR_PAIRING)] = None
     ids_b: Annotated[Path | None, label_file_option("Item ids of B", note=FOR_PAIRING)] = None
-    groups_a: Annotated[Path | None, label_file_option("Group labels of A")] = None
-    groups_b: Annotated[Path | None, label_file_option("Group labels of B")] = None
+    groups_a: Annotated[Path | None, label_file_option("Group labels of A", note=FOR_GROUPS)] = None
+    groups_b: Annotated[Path | None, label_file_option("Group labels of B", note=FOR_GROUPS)] = None
 
     def read(self) -> SideLabels:
         """Read the files; errors name the option."""

@@ -1,67 +1,82 @@
-"""`consilience reference`: add, list, show, delete."""
+"""`consilience reference`: add, list, show and delete reference sets."""
 
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 
-from consilience.cli.options import Json, Limit, OnlyName
-from consilience.cli.output import fact_table, new_table, present, remarks
-from consilience.cli.remote import Address, connect
-from consilience.cli.score import require_source
+from consilience.cli.options import Json, Limit, NameFilter
+from consilience.cli.output import fact_table, new_table, print_document, standard_error
+from consilience.cli.remote import ServerUrl, connect
+from consilience.cli.score import check_source
 from consilience.client.transport import DEFAULT_URL
 from consilience.contract.references import ReferencePage, ReferenceSet
 
-app = typer.Typer(help="The reference sets of a service: what new models are scored against.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage the reference sets of a service: models that new models are compared with.", no_args_is_help=True
+)
 
-Words = Annotated[str, typer.Argument(metavar="NAME|ID", help="The newest of a name, or ref_...")]
+ReferenceName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|ID", help="Name of the reference set, which stands for its newest version, or its id, ref_..."
+    ),
+]
 
 
 @app.command("add")
 def add_reference(
-    name: Annotated[str, typer.Argument(help="What it is called; another one of the name is its next version.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the reference set; a set of the same name becomes its next version."
+        ),
+    ],
     members: Annotated[
-        list[str], typer.Argument(metavar="SET...", help="Files, or ids of stored sets: embeddings of the same items.")
+        list[str],
+        typer.Argument(
+            metavar="SET...", help="Embeddings of the same items by several models: files or ids of stored sets."
+        ),
     ],
     *,
-    server: Address = DEFAULT_URL,
+    server: ServerUrl = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """Make a reference set. Its members cannot be deleted before it is."""
+    """Create a reference set; its members cannot be deleted before the reference set."""
     for member in members:
-        require_source(member, server)
+        check_source(member, server)
     with connect(server) as client:
         stored = client.add_reference(name, members)
-    present(stored, _card, as_json=as_json)
+    print_document(stored, _card, as_json=as_json)
 
 
 @app.command("list")
 def list_references(
-    server: Address = DEFAULT_URL,
-    name: OnlyName = None,
+    server: ServerUrl = DEFAULT_URL,
+    name: NameFilter = None,
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
-    """The newest reference sets."""
+    """List the newest reference sets."""
     with connect(server) as client:
         page = client.references(name=name, limit=limit)
-    present(page, _list, as_json=as_json)
+    print_document(page, _list, as_json=as_json)
 
 
 @app.command("show")
-def show_reference(words: Words, server: Address = DEFAULT_URL, as_json: Json = False) -> None:
-    """One reference set and its members."""
+def show_reference(reference: ReferenceName, server: ServerUrl = DEFAULT_URL, as_json: Json = False) -> None:
+    """Show a reference set and its members."""
     with connect(server) as client:
-        present(client.reference(words), _card, as_json=as_json)
+        print_document(client.reference(reference), _card, as_json=as_json)
 
 
 @app.command("delete")
-def delete_reference(words: Words, server: Address = DEFAULT_URL) -> None:
-    """Forget a reference set; not while an unfinished job needs it. Its members stay."""
+def delete_reference(reference: ReferenceName, server: ServerUrl = DEFAULT_URL) -> None:
+    """Delete a reference set, unless an unfinished job needs it. Its members are kept."""
     with connect(server) as client:
-        found = client.reference(words)
-        client.delete_reference(found.id)
-    remarks().print(f"{found.name} ({found.id}) is deleted.", soft_wrap=True)
+        stored = client.reference(reference)
+        client.delete_reference(stored.id)
+    standard_error().print(f"Deleted {stored.name} ({stored.id}).", soft_wrap=True)
 
 
 def _list(page: ReferencePage) -> RenderableType:

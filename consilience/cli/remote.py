@@ -1,4 +1,4 @@
-"""The service that a command talks to."""
+"""Work of a command: on a service or in this process, with a progress bar, a time limit and clear errors."""
 
 import os
 import signal
@@ -13,34 +13,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from typer import Option
 
 from consilience.cli.options import SERVER_VARIABLE
-from consilience.cli.output import remarks
+from consilience.cli.output import standard_error
 from consilience.client.operations import Outcome, result_of
 from consilience.client.sync import Client
 from consilience.contract.jobs import Job
 from consilience.errors import InputError, JobError, StorageFull, Unavailable, WaitTimedOut
 
-#: Seconds that a person at a terminal waits for a service that does not answer.
-PATIENCE_S = 3.0
+#: Seconds for which a command retries a service that does not respond.
+RETRY_TIMEOUT_S = 3.0
 
-Address = Annotated[str, Option("--server", metavar="URL", envvar=SERVER_VARIABLE, help="The service.")]
+ServerUrl = Annotated[str, Option("--server", metavar="URL", envvar=SERVER_VARIABLE, help="URL of the service.")]
 
 
 def connect(url: str) -> Client:
-    """A client of the service at this address."""
-    return Client(url, retry_timeout_s=PATIENCE_S)
+    """Return a client of the service at this URL."""
+    return Client(url, retry_timeout_s=RETRY_TIMEOUT_S)
 
 
-class Report(Protocol):
-    """Told how far the work is."""
+class ProgressReporter(Protocol):
+    """Receiver of progress reports."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` parts of a stage are finished."""
+        """Report that `done` of `total` parts of a stage are finished."""
 
 
 @contextmanager
-def progress_bar(first_stage: str) -> Iterator[Report]:
-    """A bar that lives as long as the block; it is moved by calling what the block is given."""
-    console = remarks()
+def progress_bar(first_stage: str) -> Iterator[ProgressReporter]:
+    """Show a progress bar during the block, on a terminal only; the block receives a function that updates it."""
+    console = standard_error()
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -57,8 +57,8 @@ def progress_bar(first_stage: str) -> Iterator[Report]:
         yield report
 
 
-def follow(report: Report, job: Job) -> None:
-    """Show where a job of the service stands."""
+def report_job(report: ProgressReporter, job: Job) -> None:
+    """Report the progress of a job of the service."""
     if job.progress is not None and not job.finished:
         report(job.progress.stage, job.progress.done, job.progress.total)
     else:
@@ -70,36 +70,36 @@ DataDir = Annotated[
     typer.Option(
         envvar="CONSILIENCE_DATA_DIR",
         file_okay=False,
-        help="The service's data folder.",
+        help="Data folder of the service.",
         show_default="~/.local/share/consilience",
     ),
 ]
 
 
 def locate_stores(data_dir: Path | None, database_url: str | None = None) -> tuple[Path, str]:
-    """The data folder and the database's URL, of which the environment says what the command line does not."""
-    from consilience.settings import Surroundings, read_environment  # noqa: PLC0415 -- not every command needs them
+    """Return the data folder and the URL of the database; the environment gives what the command line does not."""
+    from consilience.settings import SharedSettings, read_environment  # noqa: PLC0415 -- not every command needs them
     from consilience.standalone.serve import default_data_dir  # noqa: PLC0415 -- not every command needs them
 
     folder = (data_dir or default_data_dir(os.environ)).expanduser().resolve()
-    there = read_environment(Surroundings).model_copy(update={"data_dir": folder})
-    return folder, database_url or there.database
+    settings = read_environment(SharedSettings).model_copy(update={"data_dir": folder})
+    return folder, database_url or settings.database
 
 
-#: Ten years: beyond that a timer has no number, and nobody waits.
-LONGEST_S = 3.2e8
+#: Longest time limit that a timer is set for: ten years. Timers cannot represent much larger values.
+MAX_TIMEOUT_S = 3.2e8
 
 
 @contextmanager
-def work_here(first_stage: str, timeout_s: float | None) -> Iterator[Report]:
-    """A block of work; it is given whom to tell how far it is.
+def local_work(first_stage: str, timeout_s: float | None) -> Iterator[ProgressReporter]:
+    """Run the block with a progress bar and a time limit; the block receives a function that reports progress.
 
     Raises
     ------
     WaitTimedOut
-        After so many seconds: at the latest when the library call in progress returns.
+        The time limit has passed. The error is raised when the library call in progress returns.
     InputError
-        This machine lacks something, such as the device or the room: no service is out of reach.
+        This machine lacks a resource, such as a device or disk space; no service is involved.
     """
     try:
         with _alarm(timeout_s), progress_bar(first_stage) as report:
@@ -110,37 +110,44 @@ def work_here(first_stage: str, timeout_s: float | None) -> Iterator[Report]:
 
 @contextmanager
 def _alarm(timeout_s: float | None) -> Iterator[None]:
-    if timeout_s is None or timeout_s > LONGEST_S:
+    if timeout_s is None or timeout_s > MAX_TIMEOUT_S:
         yield
         return
 
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise WaitTimedOut(f"Not finished after {timeout_s:g} s.", limit=timeout_s)
+    def raise_timeout(_number: int, _frame: FrameType | None) -> None:
+        raise WaitTimedOut(f"The command did not finish within {timeout_s:g} s.", limit=timeout_s)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))  # zero would switch it off
+    previous = signal.signal(signal.SIGALRM, raise_timeout)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))  # zero would switch the timer off
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous)
 
 
-def await_document(
-    client: Client, job_id: str, kind: type[Outcome], report: Report, timeout_s: float | None
+def wait_for_document(
+    client: Client, job_id: str, kind: type[Outcome], report: ProgressReporter, timeout_s: float | None
 ) -> Outcome:
-    """The document of a job; JobError where it has none, whatever the reason.
+    """Wait for a job and return its document.
 
-    Whoever interrupts is told how to stop the job.
+    An interruption prints how to cancel the job.
+
+    Raises
+    ------
+    JobError
+        The job has no document, for whatever reason.
     """
     try:
-        job = client.wait(job_id, timeout_s=timeout_s, watch=lambda seen: follow(report, seen))
+        job = client.wait(job_id, timeout_s=timeout_s, watch=lambda job: report_job(report, job))
     except KeyboardInterrupt:
-        remarks().print(f"Job {job_id} goes on; `consilience jobs cancel {job_id}` stops it.", soft_wrap=True)
+        standard_error().print(
+            f"Job {job_id} is still running; to cancel it, run `consilience jobs cancel {job_id}`.", soft_wrap=True
+        )
         raise
     try:
         return result_of(job, kind)
     except JobError:
         raise
-    except Exception as error:  # the job's own error, of whatever kind: what failed is the job
+    except Exception as error:  # the job failed, whatever the kind of its own error
         raise JobError(f"Job {job.id} failed: {error}", value=job.id) from error

@@ -1,4 +1,4 @@
-"""`consilience study MODEL... [--against MODEL]...`."""
+"""`consilience study MODEL... [--against MODEL]...`: the alignment of many models at once."""
 
 import json
 import re
@@ -32,6 +32,7 @@ from consilience.cli.output import (
     print_document,
     write_file,
 )
+from consilience.cli.parsing import as_list, parse_options
 from consilience.cli.remote import connect, local_work, progress_bar, wait_for_document
 from consilience.cli.score import check_source
 from consilience.client.bodies import EMBEDDING_ID, name_of
@@ -50,13 +51,13 @@ from consilience.contract.study_results import (
 )
 from consilience.errors import InputError, InvalidRequest
 
-#: Columns of a matrix that fit beside each other in 80 columns, and rows that a person reads.
+#: Largest number of columns and rows of a matrix that are printed.
 MAX_COLUMNS, MAX_ROWS = 6, 40
 CellsByPair = dict[tuple[str, str], StudyCell]
 
 
 def study_table(document: StudyDocument) -> RenderableType:
-    """Every matrix, and what the study says of all models."""
+    """Tables of the matrices, and a line for each result about all models."""
     facts = {
         **{_trend_name(each): _trend(each) for each in document.trends},
         **{f"{each.factor.by} ({each.metric})": _factor(each) for each in document.factors},
@@ -76,24 +77,24 @@ def _heading(document: StudyDocument) -> str:
 
 def _matrix(document: StudyDocument, matrix: StudyMatrix) -> RenderableType:
     cells = {(cell.row, cell.column): cell for cell in matrix.cells}
-    across = [member.label for member in document.columns]
-    table = new_table("", *across[:MAX_COLUMNS], left=("",))
+    labels = [member.label for member in document.columns]
+    table = new_table("", *labels[:MAX_COLUMNS], left=("",))
     for member in document.rows[:MAX_ROWS]:
-        found = [_find(document, cells, member.label, column) for column in across]
+        found = [_find(document, cells, member.label, column) for column in labels]
         table.add_row(
             member.label, *(MISSING if cell is None else format_number(cell.value) for cell in found[:MAX_COLUMNS])
         )
     more = (
-        [Text(f"and {len(across) - MAX_COLUMNS} more columns: see --out or --json", "dim")]
-        if len(across) > MAX_COLUMNS
+        [Text(f"{len(labels) - MAX_COLUMNS} more columns are in the output of --out and --json", "dim")]
+        if len(labels) > MAX_COLUMNS
         else []
     )
-    order = [Text(f"along a dendrogram: {', '.join(matrix.dendrogram_order)}")] if matrix.dendrogram_order else []
+    order = [Text(f"dendrogram order: {', '.join(matrix.dendrogram_order)}")] if matrix.dendrogram_order else []
     return Group(Text(metric_label(matrix.metric, matrix.options), "bold"), table, *more, *order)
 
 
 def _find(document: StudyDocument, cells: CellsByPair, row: str, column: str) -> StudyCell | None:
-    """The cell of two models; of models with each other, whichever way round it is."""
+    """Return the cell of two models; in a square study, in either order."""
     return cells.get((row, column)) or (cells.get((column, row)) if document.square else None)
 
 
@@ -105,17 +106,19 @@ def _trend_name(result: TrendResult) -> str:
 def _trend(result: TrendResult) -> str:
     if result.reason is not None:
         return f"undefined: {result.reason.detail}"
-    words = [f"Spearman {_association(result.spearman)}", f"Pearson {_association(result.pearson)}"]
+    parts = [f"Spearman {_association(result.spearman)}", f"Pearson {_association(result.pearson)}"]
     if result.trend.covariates:
-        words.append(f"Spearman at fixed {', '.join(result.trend.covariates)} {_association(result.partial_spearman)}")
-    return "; ".join(words)
+        parts.append(
+            f"Spearman controlling for {', '.join(result.trend.covariates)} {_association(result.partial_spearman)}"
+        )
+    return "; ".join(parts)
 
 
-def _association(found: Association | None) -> str:
-    if found is None:
+def _association(result: Association | None) -> str:
+    if result is None:
         return "undefined"
-    span = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.value:.3f}{span}, p {found.p_value:.2g}, n {found.n}"
+    interval = "" if result.low is None or result.high is None else f" [{result.low:.2f}, {result.high:.2f}]"
+    return f"{result.value:.3f}{interval}, p {result.p_value:.2g}, n {result.n}"
 
 
 def _factor(result: FactorResult) -> str:
@@ -126,8 +129,8 @@ def _factor(result: FactorResult) -> str:
 
 
 def _difference_name(result: DifferenceResult) -> str:
-    asked = result.difference
-    return f"{asked.first} - {asked.second}, to {asked.reference} ({result.metric})"
+    models = result.difference
+    return f"{models.first} - {models.second}, relative to {models.reference} ({result.metric})"
 
 
 def _difference(result: DifferenceResult) -> str:
@@ -138,27 +141,27 @@ def _difference(result: DifferenceResult) -> str:
     return f"{result.value:+.4f} [{result.interval.low:+.4f}, {result.interval.high:+.4f}]"
 
 
-#: What each kind of question can be told after its key, and which of it are lists or numbers.
-TREND = ("of", "reference", "value", "covariates", "bins", "level")
-FACTOR = ("of", "within", "value", "alternative", "independent")
+#: Options of --trend and of --factor after the key.
+TREND_OPTIONS = ("side", "reference", "value", "covariates", "bins", "level")
+FACTOR_OPTIONS = ("side", "within", "value", "alternative", "independent")
 _LABELLED = re.compile(r"([A-Za-z0-9][A-Za-z0-9 ._:@+-]*)=(.+)", re.DOTALL)
 
 
 def parse_models(words: Sequence[str]) -> dict[str, str]:
-    """`LABEL=FILE`, or a file or an id alone, which is called by its name.
+    """Parse models: `LABEL=FILE`, or a file or an id, whose name becomes the label.
 
     Raises
     ------
     InvalidRequest
-        Two are called the same.
+        Two models have the same label.
     """
     models: dict[str, str] = {}
     for word in words:
-        found = None if Path(word).exists() else _LABELLED.fullmatch(word)
-        label, source = (found[1], found[2]) if found else (_label(word), word)
+        match = None if Path(word).exists() else _LABELLED.fullmatch(word)
+        label, source = (match[1], match[2]) if match else (_label(word), word)
         if label in models:
             raise InvalidRequest(
-                f"Two models are called {label}.", value=label, hint=f"Write another label before one: NAME={source}."
+                f"Two models have the label {label}.", value=label, hint=f"Give one another label: LABEL={source}."
             )
         models[label] = source
     return models
@@ -169,75 +172,55 @@ def _label(word: str) -> str:
 
 
 def parse_trend(word: str) -> dict[str, Any]:
-    """`params`, `params:of=columns,bins=4`, `loss:against=dinov2,covariates=width`."""
-    choice = _parse(word, TREND)
+    """Parse --trend, such as `params`, `params:side=columns,bins=4` or `loss:reference=dinov2,covariates=width`."""
+    key, _, options = word.partition(":")
+    choice = {"by": key, **parse_options(options, TREND_OPTIONS, owner="--trend")}
     if "covariates" in choice:
-        choice["covariates"] = _many(choice["covariates"])
+        choice["covariates"] = as_list(choice["covariates"])
     return choice
 
 
 def parse_factor(word: str) -> dict[str, Any]:
-    """`words`, `words:within=model,alternative=two_sided`."""
-    return _parse(word, FACTOR)
+    """Parse --factor, such as `words` or `words:within=model,alternative=two_sided`."""
+    key, _, options = word.partition(":")
+    return {"by": key, **parse_options(options, FACTOR_OPTIONS, owner="--factor")}
 
 
 def parse_difference(word: str) -> dict[str, str]:
-    """`FIRST,SECOND,REFERENCE`."""
-    names = word.split(",")
-    if len(names) != 3:
-        raise InvalidRequest(f"{word!r} is no difference.", value=word, hint="Write FIRST,SECOND,REFERENCE.")
-    return dict(zip(("first", "second", "reference"), names, strict=True))
-
-
-def _parse(word: str, allowed: Sequence[str]) -> dict[str, Any]:
-    key, _, options = word.partition(":")
-    choice: dict[str, Any] = {"by": key}
-    for part in filter(None, options.split(",")):
-        name, equals, text = part.partition("=")
-        if name not in allowed or not equals:
-            raise InvalidRequest(
-                f"There is no option {name!r} here.",
-                value=part,
-                hint=f"There are: {', '.join(allowed)}, each with =VALUE.",
-            )
-        choice[name] = [*_many(choice[name]), _value(text)] if name in choice else _value(text)
-    return choice
-
-
-def _many(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    """Parse --difference: `FIRST,SECOND,REFERENCE`."""
+    labels = word.split(",")
+    if len(labels) != 3:
+        raise InvalidRequest(f"--difference needs three labels, FIRST,SECOND,REFERENCE; got {word!r}.", value=word)
+    return dict(zip(("first", "second", "reference"), labels, strict=True))
 
 
 def read_metadata(file: Path | None) -> dict[str, Mapping[str, Any]]:
-    """A JSON object with an object for each label.
+    """Read the metadata of the models: a JSON object with an object for each label.
 
     Raises
     ------
     InputError
-        The file cannot be read as that.
+        The file cannot be read, or has another form.
     """
     if file is None:
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read as JSON: {error}.", value=file) from error
-    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
-        raise InputError(f"{file} is no object of objects.", value=file, hint='Write {"LABEL": {"params": 1e9}, ...}.')
-    return found
+    if not isinstance(content, dict) or not all(isinstance(each, dict) for each in content.values()):
+        raise InputError(
+            f"{file} must contain a JSON object with an object for each label.",
+            value=file,
+            hint='Write {"LABEL": {"params": 1e9}, ...}.',
+        )
+    return content
 
 
 ModelSources = Mapping[str, str]
 Metadata = Mapping[str, Mapping[str, Any]]
 
-#: Forms of a study by the ending of a file's name.
+#: Suffixes of the file of --out, which choose its format.
 SUFFIXES = (".json", ".csv", ".parquet")
 
 
@@ -248,7 +231,7 @@ def compute_study(
     metadata: Metadata,
     service: ServiceOptions,
 ) -> StudyDocument:
-    """The study of files, or of stored sets where there is a server."""
+    """Compute the study of files in this process, or of files or stored sets on a service."""
     for source in (*rows.values(), *(columns or {}).values()):
         check_source(source, service.server)
     if service.server is None:
@@ -260,17 +243,19 @@ def _study_locally(
     rows: ModelSources, columns: ModelSources | None, options: StudyOptions, metadata: Metadata, timeout_s: float | None
 ) -> StudyDocument:
     with require_extra("compute", "A study in this process"):
-        from consilience.studies.local import study  # noqa: PLC0415 -- numpy and faiss, only for those who score here
-    known = {label: dict(values) for label, values in metadata.items()}
+        from consilience.studies.local import study  # noqa: PLC0415 -- numpy and faiss load only for local work
+    own_metadata = {label: dict(values) for label, values in metadata.items()}
     with local_work("reading", timeout_s) as report:
-        return study(_paths(rows), None if columns is None else _paths(columns), options, metadata=known, report=report)
+        return study(
+            _paths(rows), None if columns is None else _paths(columns), options, metadata=own_metadata, report=report
+        )
 
 
 def _paths(models: ModelSources) -> dict[str, object]:
     return {label: Path(source) for label, source in models.items()}
 
 
-def _study_on_service(  # noqa: PLR0917 - what the command has read, in its order
+def _study_on_service(  # noqa: PLR0917 - the arguments of the command, in their order
     rows: ModelSources,
     columns: ModelSources | None,
     options: StudyOptions,
@@ -284,20 +269,20 @@ def _study_on_service(  # noqa: PLR0917 - what the command has read, in its orde
 
 
 def write_study(document: StudyDocument, out: Path) -> None:
-    """Into a file: a table as CSV or Parquet, or the whole document as JSON, by its suffix.
+    """Write a study to a file: a table as CSV or Parquet, or the whole document as JSON, by the suffix.
 
     Raises
     ------
     InputError
-        It cannot be written.
+        The file cannot be written.
     MissingExtra
-        Parquet, and its library is not installed.
+        The file is Parquet and pyarrow is not installed.
     """
-    from consilience.formats.records import write_csv, write_parquet  # noqa: PLC0415 -- only for those who write
+    from consilience.formats.records import write_csv, write_parquet  # noqa: PLC0415 -- only for files
 
     writers = {".csv": write_csv, ".parquet": write_parquet}
-    if (form := writers.get(out.suffix.lower())) is not None:
-        content = form(TABLE, document.table())
+    if (writer := writers.get(out.suffix.lower())) is not None:
+        content = writer(TABLE, document.table())
     else:
         content = document_json(document).encode() + b"\n"
     write_file(out, content)
@@ -305,34 +290,58 @@ def write_study(document: StudyDocument, out: Path) -> None:
 
 Trends = Annotated[
     list[str] | None,
-    Option("--trend", metavar="KEY[:OPTION=VALUE,...]", help="Does alignment rise with this number? Repeatable."),
+    Option(
+        "--trend",
+        metavar="KEY[:OPTION=VALUE,...]",
+        help="Test whether alignment rises with a number in the models' metadata, or with width or depth. Repeatable.",
+    ),
 ]
 Factors = Annotated[
     list[str] | None,
-    Option("--factor", metavar="KEY[:OPTION=VALUE,...]", help="Does it rise from level to level? Repeatable."),
+    Option(
+        "--factor",
+        metavar="KEY[:OPTION=VALUE,...]",
+        help="Test whether alignment rises over the ordered levels of a factor in the metadata. Repeatable.",
+    ),
 ]
 Differences = Annotated[
     list[str] | None,
-    Option("--difference", metavar="FIRST,SECOND,REFERENCE", help="Which one is nearer? Repeatable."),
+    Option(
+        "--difference",
+        metavar="FIRST,SECOND,REFERENCE",
+        help="Compare how strongly two models align with a reference model, by their labels. Repeatable.",
+    ),
 ]
 Against = Annotated[
     list[str] | None,
-    Option("--against", metavar="[LABEL=]MODEL", help="Compare with these, and not with each other. Repeatable."),
+    Option(
+        "--against",
+        metavar="[LABEL=]MODEL",
+        help="Model of the columns: each MODEL is compared with these and not with the others. Repeatable.",
+    ),
 ]
 MetadataFile = Annotated[
-    Path | None, Option("--metadata", metavar="FILE", dir_okay=False, help='JSON: {"LABEL": {"params": 1e9}, ...}.')
+    Path | None,
+    Option(
+        "--metadata",
+        metavar="FILE",
+        dir_okay=False,
+        help='JSON file with numbers of the models: {"LABEL": {"params": 1e9}, ...}.',
+    ),
 ]
-UmapFlag = Annotated[bool, Option("--umap", help="Also place the models by UMAP.")]
-IntervalFlag = Annotated[bool, Option("--interval/--no-interval", help="Whether cells have intervals.")]
+UmapFlag = Annotated[bool, Option("--umap", help="Compute 2-D coordinates of the models with UMAP, too.")]
+IntervalFlag = Annotated[
+    bool, Option("--interval/--no-interval", help="Compute a confidence interval for each score, or none.")
+]
 StudyOutput = Annotated[
     Path | None,
-    output_file_option("Write it here: .csv, .parquet, or the whole as JSON."),
+    output_file_option("File to write the study to: a table as .csv or .parquet, or the whole document as .json."),
 ]
 
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """What a study asks of all its models together."""
+    """Analyses over all models of a study."""
 
     trend: Trends = None
     factor: Factors = None
@@ -340,19 +349,23 @@ class AnalysisOptions:
     umap: UmapFlag = False
 
 
-def read_study_options(scoring: ScoringOptions, questions: AnalysisOptions, *, interval: bool) -> StudyOptions:
-    """The contract's options; InvalidRequest says which word cannot be used."""
-    asked: dict[str, Any] = {
-        "trends": [parse_trend(word) for word in questions.trend or ()],
-        "factors": [parse_factor(word) for word in questions.factor or ()],
-        "differences": [parse_difference(word) for word in questions.difference or ()],
-        "umap": questions.umap,
-        **({} if interval else {"interval": None}),
+def read_study_options(scoring: ScoringOptions, analyses: AnalysisOptions, *, interval: bool) -> StudyOptions:
+    """Build the study options of the contract; InvalidRequest names the option of an invalid value."""
+    fields: dict[str, Any] = {name: getattr(scoring, name) for name in scoring.model_fields_set}
+    fields |= {
+        "trends": [parse_trend(word) for word in analyses.trend or ()],
+        "factors": [parse_factor(word) for word in analyses.factor or ()],
+        "differences": [parse_difference(word) for word in analyses.difference or ()],
+        "umap": analyses.umap,
     }
-    return options_of(StudyOptions, None, {name: getattr(scoring, name) for name in scoring.model_fields_set} | asked)
+    if not interval:
+        fields["interval"] = None
+    return options_of(StudyOptions, None, fields)
 
 
-ModelArguments = Annotated[list[str], Argument(metavar="[LABEL=]MODEL...", help="Files; with --server also ids.")]
+ModelArguments = Annotated[
+    list[str], Argument(metavar="[LABEL=]MODEL...", help="Embedding sets of the models: files; with --server also ids.")
+]
 
 
 @with_option_groups
@@ -361,8 +374,8 @@ def study(
     *,
     against: Against = None,
     metadata: MetadataFile = None,
-    questions: AnalysisOptions,
-    measures: MetricOptions,
+    analyses: AnalysisOptions,
+    metrics: MetricOptions,
     interval: IntervalFlag = True,
     search: SearchOptions,
     memory_budget: MemoryBudget = None,
@@ -370,10 +383,10 @@ def study(
     as_json: Json = False,
     service: ServiceOptions,
 ) -> None:
-    """Compare many embedding spaces: with each other, or with those given by --against."""
+    """Compare many embedding spaces with each other, or with the models given by --against."""
     check_suffix(out, SUFFIXES)
-    scoring = read_scoring_options(measures, search, memory_budget=memory_budget)
-    options = read_study_options(scoring, questions, interval=interval)
+    scoring = read_scoring_options(metrics, search, memory_budget=memory_budget)
+    options = read_study_options(scoring, analyses, interval=interval)
     columns = None if against is None else parse_models(against)
     document = compute_study(parse_models(models), columns, options, read_metadata(metadata), service)
     print_document(document, study_table, as_json=as_json)

@@ -12,6 +12,7 @@ from typer import Option
 
 from consilience.cli.errors import require_extra
 from consilience.cli.options import (
+    FOR_GROUPS,
     FOR_PAIRING,
     Json,
     Pairing,
@@ -42,7 +43,7 @@ from consilience.contract.maps import MeanShare
 from consilience.contract.pointers import describe_unknown
 from consilience.contract.upgrades import UpgradeOptions, UpgradeReport, ValueWithInterval
 from consilience.errors import InvalidRequest
-from consilience.upgrades.html import to_html, to_markdown
+from consilience.upgrades.rendering import report_title, to_html, to_markdown
 
 #: Metrics of the whole report, and of each strategy.
 REPORT_METRICS, STRATEGY_METRICS = ("agreement", "improvement"), ("recall", "relevant_recall", "retained", "gain")
@@ -183,7 +184,7 @@ class ItemLabelFiles:
 
     ids_old: Annotated[Path | None, label_file_option("Item ids of OLD", note=FOR_PAIRING)] = None
     ids_new: Annotated[Path | None, label_file_option("Item ids of NEW", note=FOR_PAIRING)] = None
-    groups: Annotated[Path | None, label_file_option("Group labels of the items")] = None
+    groups: Annotated[Path | None, label_file_option("Group labels of the items", note=FOR_GROUPS)] = None
     query_ids_old: Annotated[Path | None, label_file_option("Ids of --queries-old")] = None
     query_ids_new: Annotated[Path | None, label_file_option("Ids of --queries-new")] = None
 
@@ -312,7 +313,7 @@ def report_table(report: UpgradeReport) -> RenderableType:
 
 def _heading(report: UpgradeReport) -> str:
     noun = "held-out documents as queries" if report.queries.source == "documents" else "queries"
-    return f"{title(report)}: {report.n} documents, {report.queries.used} {noun}"
+    return f"{report_title(report)}: {report.n} documents, {report.queries.used} {noun}"
 
 
 def _value(estimate: MeanShare | ValueWithInterval | None) -> str:
@@ -402,9 +403,10 @@ def upgrade(
 ) -> None:
     """Report what happens to an index when its embedding model changes, and recommend: keep, adapt or re-embed.
 
-    With --min, the exit status is 1 if a metric is below its threshold. The metrics are agreement, improvement, recall,
-    relevant_recall, retained and gain; the last four are those of the best strategy on the old index unless a strategy is
-    named, for example recall:keep=0.9.
+    With --min, the exit status is 1 if a metric is below its threshold. The
+    metrics are agreement, improvement, recall, relevant_recall, retained and
+    gain; the last four are those of the best strategy on the old index unless
+    a strategy is named, for example recall:keep=0.9.
     """
     thresholds = [parse_report_threshold(word) for word in minimums or ()]
     check_suffix(out, SUFFIXES)

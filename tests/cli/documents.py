@@ -1,4 +1,4 @@
-"""A score document to render."""
+"""Score documents to render."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The command as a process: version, help, speed, interruption, time limits."""
+"""The command as a process: version, help, imports, interruption, time limits and exit statuses."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ import typer
 
 from consilience import __version__
 from consilience.cli.app import app
-from consilience.cli.errors import ExitStatus, status_of
+from consilience.cli.errors import ExitStatus, exit_status
 from consilience.errors import (
     ConsilienceError,
     JobCrashed,
@@ -24,8 +24,7 @@ from consilience.errors import (
     Unreachable,
     WaitTimedOut,
 )
-from tests.cli.conftest import Command, save
-from tests.cli.test_groups import commands
+from tests.cli.conftest import Command, list_commands, save
 
 COMMAND = Path(sys.executable).with_name("consilience")
 
@@ -38,7 +37,7 @@ def long_work(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(COMMAND), "score", str(file), str(file), "--metric", "mutual_knn"]
 
 
-def test_the_version_is_the_packages(consilience: Command) -> None:
+def test_the_version_is_that_of_the_package(consilience: Command) -> None:
     assert consilience("--version") == (0, f"consilience {__version__}\n", "")
 
 
@@ -60,13 +59,13 @@ def test_metrics_are_listed(consilience: Command) -> None:
     assert "mutual_knn" in ran.out
 
 
-def test_help_loads_no_numbers_and_no_server() -> None:
+def test_help_imports_neither_numerics_nor_the_server() -> None:
     heavy = ("numpy", "faiss", "torch", "fastapi", "sqlalchemy", "consilience.scoring", "consilience.standalone.serve")
     program = f"import sys; sys.modules.update(dict.fromkeys({heavy!r})); from consilience.cli import main; main()"
     subprocess.run([sys.executable, "-c", program, "--help"], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_without_numpy_scoring_says_how_to_get_it(tmp_path: Path) -> None:
+def test_scoring_without_numpy_reports_how_to_install_it(tmp_path: Path) -> None:
     file = tmp_path / "a.npy"
     file.write_bytes(b"")
     program = "import sys; sys.modules['numpy'] = None; from consilience.cli import main; main()"
@@ -83,7 +82,7 @@ def test_a_time_limit_ends_local_work_with_status_5(long_work: list[str]) -> Non
     assert ran.stdout == ""
 
 
-def test_an_interruption_is_status_130(long_work: list[str]) -> None:
+def test_an_interruption_ends_with_status_130(long_work: list[str]) -> None:
     with subprocess.Popen(long_work, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)
@@ -104,10 +103,10 @@ def test_an_interruption_is_status_130(long_work: list[str]) -> None:
     ],
 )
 def test_each_kind_of_error_has_its_status(error: type[ConsilienceError], status: int) -> None:
-    assert status_of(error("x")) == ExitStatus(status)
+    assert exit_status(error("x")) == ExitStatus(status)
 
 
-def test_serve_takes_its_settings_from_the_environment_too(
+def test_serve_reads_its_settings_from_the_environment_too(
     consilience: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONSILIENCE_WORKERS", "0")
@@ -115,51 +114,54 @@ def test_serve_takes_its_settings_from_the_environment_too(
     assert (ran.status, "CONSILIENCE_WORKERS" in ran.err) == (2, True)
 
 
-def test_everything_about_one_metric_is_shown_as_it_is_written(consilience: Command) -> None:
+def test_brackets_in_the_formula_of_a_metric_are_printed(consilience: Command) -> None:
     ran = consilience("metrics", "eigenspace_overlap")
     assert ran.status == 0
     assert "[ab + (p - a)(q - b) / (n - 1)]" in ran.out
 
 
-def test_a_gate_without_a_bar_is_bad_usage(consilience: Command, tmp_path: Path) -> None:
+def test_check_without_a_threshold_is_bad_usage(consilience: Command, tmp_path: Path) -> None:
     ran = consilience("check", str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
     assert ran.status == 2
     assert "--min mutual_knn=0.3" in ran.err
 
 
-@pytest.mark.parametrize(("bar", "status"), [("0.1", 0), ("0.99999", 1)])
-def test_a_reader_that_leaves_changes_no_verdict(
-    pair: tuple[Path, Path], tmp_path: Path, bar: str, status: int
+@pytest.mark.parametrize(("threshold", "status"), [("0.1", 0), ("0.99999", 1)])
+def test_a_closed_pipe_does_not_change_the_exit_status(
+    pair: tuple[Path, Path], tmp_path: Path, threshold: str, status: int
 ) -> None:
     out = tmp_path / "scores.json"
-    words = [str(COMMAND), "check", *map(str, pair), "--min", f"mutual_knn={bar}", "--out", str(out)]
+    words = [str(COMMAND), "check", *map(str, pair), "--min", f"mutual_knn={threshold}", "--out", str(out)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        told = process.stderr.read()
+        errors = process.stderr.read()
         assert process.wait(30) == status
     assert out.exists()
-    assert "error" not in told
+    assert "error" not in errors
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is Linux's device")
-def test_a_full_disk_is_told() -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full exists only on Linux")
+def test_a_full_disk_is_reported() -> None:
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run([COMMAND, "metrics"], check=False, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (ran.returncode, ran.stderr) == (2, "error: The output: No space left on device.\n")
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "error: The output cannot be read or written: No space left on device.\n",
+    )
 
 
-def test_json_is_whole_in_a_narrow_terminal(consilience: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_not_wrapped_in_a_narrow_terminal(consilience: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = consilience("metrics", "--json").out
     monkeypatch.setenv("COLUMNS", "20")
     assert consilience("metrics", "--json").out == wide
     assert json.loads(wide)
 
 
-@pytest.mark.parametrize("name", [name for name, _ in commands(typer.main.get_command(app))])
-def test_every_command_says_what_it_does_and_what_each_option_is(consilience: Command, name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, _ in list_commands(typer.main.get_command(app))])
+def test_every_command_and_every_option_has_a_help_text(consilience: Command, name: str) -> None:
     ran = consilience(*name.split(), "--help")
     assert (ran.status, "Usage:" in ran.out) == (0, True)
-    command = dict(commands(typer.main.get_command(app)))[name]
+    command = dict(list_commands(typer.main.get_command(app)))[name]
     assert [each.name for each in command.params if not each.help] == []

@@ -13,7 +13,7 @@ from tests.cli.conftest import Command
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder that is not there yet; the environment names it."""
+    """A data folder that does not exist yet; the environment names it."""
     for name in [name for name in os.environ if name.startswith("CONSILIENCE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CONSILIENCE_DATA_DIR", str(tmp_path / "data"))
@@ -40,7 +40,7 @@ def test_a_new_key_is_printed_alone_and_once(consilience: Command, folder: Path)
     assert token[-43:] not in listed.out + consilience("keys", "list", "--json").out
 
 
-def test_json_holds_the_token_too(consilience: Command, folder: Path) -> None:
+def test_json_contains_the_token_too(consilience: Command, folder: Path) -> None:
     document = json.loads(consilience("keys", "create", "--owner", "ci", "--scopes", "admin", "--json").out)
 
     assert (document["owner"], document["scopes"], document["expires_at"]) == ("ci", ["admin"], None)
@@ -58,7 +58,7 @@ def test_a_key_is_revoked_by_its_id(consilience: Command, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("words", "message"),
     [
         (("create", "--owner", "a b"), "1 to 64 letters"),
         (("create", "--owner", "a", "--scopes", "all"), "there are read, write, admin"),
@@ -67,22 +67,22 @@ def test_a_key_is_revoked_by_its_id(consilience: Command, folder: Path) -> None:
         (("revoke", "key_0"), "There is no such key"),
     ],
 )
-def test_what_cannot_be_done_is_said(
-    consilience: Command, folder: Path, words: tuple[str, ...], complaint: str
+def test_an_invalid_request_is_reported(
+    consilience: Command, folder: Path, words: tuple[str, ...], message: str
 ) -> None:
     ran = consilience("keys", *words)
 
     assert (ran.status, ran.out) == (2, "")
-    assert complaint in ran.err
+    assert message in ran.err
 
 
-def test_the_folder_is_its_users_alone(consilience: Command, folder: Path) -> None:
+def test_the_data_folder_is_readable_by_its_owner_only(consilience: Command, folder: Path) -> None:
     consilience("keys", "create", "--owner", "ana")
 
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_database_by_url_comes_before_the_folder(
+def test_a_database_url_takes_precedence_over_the_data_folder(
     consilience: Command, folder: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONSILIENCE_DATABASE_URL", sqlite_url)

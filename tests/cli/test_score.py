@@ -23,7 +23,7 @@ def test_two_files_give_a_table(consilience: Command, pair: Pair) -> None:
     assert "p-value" in ran.out
 
 
-def test_json_is_alone_on_standard_output_and_is_the_librarys_document(consilience: Command, pair: Pair) -> None:
+def test_json_output_is_the_document_of_the_library(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", *pair, "--json", "--metric", "mutual_knn", "--k", 3, "--k", 5, "--layers", "all")
     document = ScoreDocument.model_validate_json(ran.out)
     assert [(s.metric, s.options) for s in document.scores] == [("mutual_knn", {"k": 3}), ("mutual_knn", {"k": 5})]
@@ -31,7 +31,7 @@ def test_json_is_alone_on_standard_output_and_is_the_librarys_document(consilien
     assert [s.value for s in document.scores] == [s.value for s in expected.scores]
 
 
-def test_every_option_reaches_the_document(consilience: Command, pair: Pair) -> None:
+def test_options_are_applied_and_recorded_in_the_document(consilience: Command, pair: Pair) -> None:
     ran = consilience(
         *("score", *pair, "--json", "--profile", "prh", "--null", "permutation", "--permutations", 40, "--seed", 9),
         *("--metric", "cka:debiased=false"),
@@ -43,18 +43,18 @@ def test_every_option_reaches_the_document(consilience: Command, pair: Pair) -> 
     assert document.scores[0].options["debiased"] is False
 
 
-def test_some_rows_ask_and_a_curve_is_drawn(consilience: Command, tmp_path: Path) -> None:
+def test_an_estimate_and_a_gallery_curve_are_printed(consilience: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     files = (tmp_path / "a.npy", tmp_path / "b.npy")
     for file in files:
         np.save(file, rng.normal(size=(400, 8)).astype(np.float32))
     ran = consilience("score", *files, "--metric", "mutual_knn", "--estimate", 150, "--gallery-sizes", "100,300,400")
     assert ran.status == 0
-    for part in ("400 items, 150 of them asked", "±", "mutual_knn k=10 by gallery size", "━"):
+    for part in ("400 items, 150 queries", "±", "mutual_knn k=10 by gallery size", "━"):
         assert part in ran.out
 
 
-def test_tables_are_scored_as_files_are(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+def test_parquet_and_arrow_files_have_the_scores_of_npy_files(consilience: Command, pair: Pair, tmp_path: Path) -> None:
     tables = [tmp_path / "a.parquet", tmp_path / "b.arrow"]
     for path, source, kind in zip(tables, pair, ("parquet", "arrow-file"), strict=True):
         path.write_bytes(write(kind, pa.table({"id": range(64), "x": vectors(np.load(source))})))
@@ -63,7 +63,9 @@ def test_tables_are_scored_as_files_are(consilience: Command, pair: Pair, tmp_pa
     assert [s.value for s in document.scores] == [s.value for s in score(*pair).scores]
 
 
-def test_out_writes_the_document_and_keeps_the_table(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+def test_out_writes_the_document_and_the_table_is_still_printed(
+    consilience: Command, pair: Pair, tmp_path: Path
+) -> None:
     out = tmp_path / "new folder" / "scores.json"
     ran = consilience("score", *pair, "--out", out)
     assert "mutual_knn" in ran.out
@@ -76,7 +78,7 @@ def test_a_file_that_cannot_be_written_is_bad_input(consilience: Command, pair: 
     assert (ran.status, ran.out) == (2, "")  # before anything is scored
 
 
-def test_an_undefined_score_is_an_answer(consilience: Command, pair: Pair, constant: Path) -> None:
+def test_an_undefined_score_is_a_valid_result(consilience: Command, pair: Pair, constant: Path) -> None:
     ran = consilience("score", pair[0], constant, "--metric", "cka")
     assert ran.status == 0
     assert "undefined" in ran.out
@@ -86,18 +88,18 @@ def test_an_undefined_score_is_an_answer(consilience: Command, pair: Pair, const
     ("words", "message"),
     [
         (("--metric", "nope"), "no metric 'nope'"),
-        (("--metric", "cka:k=3"), "no option of cka 'k'"),
+        (("--metric", "cka:k=3"), "no cka option 'k'"),
         (("--metric", "mutual_knn:k=many"), "many"),
         (("--k", "0"), "--k"),
         (("--k", "64"), "64"),
         (("--profile", "l3"), "--profile"),
         (("--layers", "12"), "12"),
         (("--permutations", "1"), "permutations"),
-        (("--null", "wish"), "--null"),
+        (("--null", "exact"), "--null"),
         (("--nonsense",), "--nonsense"),
     ],
 )
-def test_bad_usage_is_status_2_and_names_the_word(
+def test_bad_usage_has_exit_status_2_and_names_the_value(
     consilience: Command, pair: Pair, words: tuple[str, ...], message: str
 ) -> None:
     ran = consilience("score", *pair, *words)
@@ -106,23 +108,27 @@ def test_bad_usage_is_status_2_and_names_the_word(
     assert ran.out == ""
 
 
-def test_a_file_that_is_not_there_is_named(consilience: Command, pair: Pair) -> None:
+def test_a_missing_file_is_named(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", pair[0], "missing.npy")
     assert (ran.status, "missing.npy" in ran.err) == (2, True)
 
 
-def test_a_file_that_is_no_embedding_is_bad_input(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_embedding_set_is_bad_input(consilience: Command, pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("not an array")
     assert consilience("score", pair[0], tmp_path / "text.npy").status == 2
 
 
-def test_what_is_there_and_no_file_is_told_apart(consilience: Command, pair: Pair, tmp_path: Path) -> None:
+def test_a_folder_and_a_device_file_are_rejected_with_own_messages(
+    consilience: Command, pair: Pair, tmp_path: Path
+) -> None:
     assert "is a folder" in consilience("score", pair[0], tmp_path).err
-    assert "only once" in consilience("score", pair[0], "/dev/null").err
+    assert "is not a regular file" in consilience("score", pair[0], "/dev/null").err
 
 
 @pytest.mark.parametrize("words", [(), ("--dry-run",)])
-def test_an_error_of_a_file_names_it(consilience: Command, pair: Pair, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_an_error_in_a_file_names_the_file(
+    consilience: Command, pair: Pair, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     (tmp_path / "b" / "empty.npy").parent.mkdir()
     (tmp_path / "b" / "empty.npy").touch()
     ran = consilience("score", pair[0], tmp_path / "b" / "empty.npy", *words)
@@ -130,17 +136,17 @@ def test_an_error_of_a_file_names_it(consilience: Command, pair: Pair, tmp_path:
 
 
 @pytest.mark.parametrize("seconds", ["inf", "1e300", "3600"])
-def test_as_long_a_time_limit_as_one_likes_holds(consilience: Command, pair: Pair, seconds: str) -> None:
+def test_a_very_long_time_limit_is_accepted(consilience: Command, pair: Pair, seconds: str) -> None:
     assert consilience("score", *pair, "--metric", "cka", "--timeout", seconds).status == 0
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://", "http://host:99999", ""])
-def test_what_is_no_address_is_bad_usage(consilience: Command, pair: Pair, url: str) -> None:
+def test_an_invalid_server_url_is_bad_usage(consilience: Command, pair: Pair, url: str) -> None:
     ran = consilience("score", *pair, "--server", url)
     assert (ran.status, "must be an http or https URL" in ran.err) == (2, True)
 
 
-def test_a_dry_run_against_a_reference_set_is_refused_and_no_score_is_made(consilience: Command, pair: Pair) -> None:
+def test_a_dry_run_with_a_reference_set_is_rejected(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", pair[0], "--reference", "r", "--dry-run", "--server", "http://127.0.0.1:9")
     assert (ran.status, "Leave out --dry-run" in ran.err) == (2, True)
 
@@ -150,7 +156,7 @@ def test_an_id_needs_a_server(consilience: Command, pair: Pair) -> None:
     assert (ran.status, "--server" in ran.err) == (2, True)
 
 
-def test_a_device_is_chosen_here_and_by_the_worker_where_there_is_a_server(consilience: Command, pair: Pair) -> None:
+def test_a_device_can_be_chosen_only_without_a_server(consilience: Command, pair: Pair) -> None:
     document = ScoreDocument.model_validate_json(consilience("score", *pair, "--json", "--device", "cpu").out)
     assert document.scores[0].neighbours is not None
     assert document.scores[0].neighbours.device == "cpu"
@@ -159,12 +165,12 @@ def test_a_device_is_chosen_here_and_by_the_worker_where_there_is_a_server(consi
     assert (ran.status, "workers choose" in ran.err) == (2, True)
 
 
-def test_no_service_is_status_3(consilience: Command, pair: Pair) -> None:
+def test_an_unreachable_service_has_exit_status_3(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", *pair, "--server", "http://127.0.0.1:1")
     assert (ran.status, "127.0.0.1:1" in ran.err, ran.out) == (3, True, "")
 
 
-def test_a_dry_run_says_what_it_would_cost_and_scores_nothing(consilience: Command, pair: Pair) -> None:
+def test_a_dry_run_prints_the_cost_and_computes_no_score(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", *pair, "--dry-run", "--memory-budget", "600MB", "--json")
     found = json.loads(ran.out)
     assert (ran.status, found["n"], found["memory_budget_bytes"], found["streamed"]) == (0, 64, 600_000_000, False)
@@ -172,14 +178,14 @@ def test_a_dry_run_says_what_it_would_cost_and_scores_nothing(consilience: Comma
     assert "rows in memory" in consilience("score", *pair, "--dry-run").out
 
 
-def test_a_size_that_is_none_is_refused_with_the_word(consilience: Command, pair: Pair) -> None:
+def test_an_invalid_memory_budget_is_rejected_with_its_value(consilience: Command, pair: Pair) -> None:
     for word in ("much", "-1", "1XB", "1MB"):
         ran = consilience("score", *pair, "--memory-budget", word)
         assert ran.status == 2
         assert word in ran.err or "1000000" in ran.err
 
 
-def test_a_dry_run_by_a_service_is_of_stored_sets(consilience: Command, pair: Pair) -> None:
+def test_a_dry_run_on_a_service_needs_stored_sets(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", *pair, "--dry-run", "--server", "http://127.0.0.1:9")
     assert ran.status == 2
     assert "Upload it first" in ran.err

@@ -27,16 +27,16 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
-def test_files_are_compared_with_each_other_and_called_by_their_names(
+def test_files_are_compared_with_each_other_and_labelled_by_their_names(
     consilience: Command, files: dict[str, Path]
 ) -> None:
     ran = consilience("study", *files.values(), "--metric", "mutual_knn", "--k", 5)
     assert ran.status == 0
-    for part in ("3 models, 3 of 3 cells", "mutual_knn k=5", "tiny", "large", "along a dendrogram:"):
+    for part in ("3 models, 3 of 3 cells", "mutual_knn k=5", "tiny", "large", "dendrogram order:"):
         assert part in ran.out
 
 
-def test_json_is_the_librarys_document(consilience: Command, files: dict[str, Path]) -> None:
+def test_json_output_is_the_document_of_the_library(consilience: Command, files: dict[str, Path]) -> None:
     words = ("--metric", "cka", "--no-interval", "--profile", "centre_l2", "--json")
     ran = consilience("study", f"a={files['tiny']}", files["small"], "--against", f"big={files['large']}", *words)
     document = StudyDocument.model_validate_json(ran.out)
@@ -51,9 +51,7 @@ def test_json_is_the_librarys_document(consilience: Command, files: dict[str, Pa
     assert not document.square
 
 
-def test_questions_are_answered_below_the_matrices(
-    consilience: Command, files: dict[str, Path], tmp_path: Path
-) -> None:
+def test_analyses_are_printed_below_the_matrices(consilience: Command, files: dict[str, Path], tmp_path: Path) -> None:
     known = {name: {"params": 10**number} for number, name in enumerate(files)}
     (tmp_path / "numbers.json").write_text(json.dumps(known))
     ran = consilience(
@@ -70,11 +68,13 @@ def test_questions_are_answered_below_the_matrices(
         *("--trend", "params:bins=2", "--difference", "large,tiny,small"),
     )
     assert ran.status == 0, ran.err
-    for part in ("params (mutual_knn:k=10)", "Spearman", "large - tiny, to small", "agree:"):
+    for part in ("params (mutual_knn:k=10)", "Spearman", "large - tiny, relative to small", "agree:"):
         assert part in ran.out
 
 
-def test_a_study_is_written_as_its_suffix_says(consilience: Command, files: dict[str, Path], tmp_path: Path) -> None:
+def test_the_suffix_of_the_output_file_chooses_its_format(
+    consilience: Command, files: dict[str, Path], tmp_path: Path
+) -> None:
     for name in ("study.csv", "study.parquet", "study.json"):
         assert consilience("study", *files.values(), "--metric", "cka", "--out", tmp_path / name).status == 0
     document = StudyDocument.model_validate_json((tmp_path / "study.json").read_text())
@@ -85,32 +85,38 @@ def test_a_study_is_written_as_its_suffix_says(consilience: Command, files: dict
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["no.npy", "other.npy"], "There is no file no.npy"),
-        (["a=x.npy", "a=y.npy"], "Two models are called a"),
-        (["a=x.npy", "b=y.npy", "--difference", "a,b"], "Write FIRST,SECOND,REFERENCE"),
-        (["a=x.npy", "b=y.npy", "--trend", "params:kind=4"], "There is no option 'kind'"),
+        (["no.npy", "other.npy"], "The file no.npy does not exist."),
+        (["a=x.npy", "a=y.npy"], "Two models have the label a."),
+        (
+            ["a=x.npy", "b=y.npy", "--difference", "a,b"],
+            "--difference needs three labels, FIRST,SECOND,REFERENCE; got 'a,b'",
+        ),
+        (["a=x.npy", "b=y.npy", "--trend", "params:kind=4"], "There is no --trend option 'kind'"),
         (["a=x.npy", "b=y.npy", "--trend", "params:bins=1"], "bins"),
-        (["a=x.npy", "b=y.npy", "--out", "study.xlsx"], "End it in .json, .csv, .parquet"),
+        (
+            ["a=x.npy", "b=y.npy", "--out", "study.xlsx"],
+            "--out needs a file name that ends in .json, .csv or .parquet; got 'study.xlsx'.",
+        ),
     ],
 )
-def test_bad_words_end_with_2_and_say_which(consilience: Command, words: list[str], told: str) -> None:
+def test_bad_usage_has_exit_status_2_and_names_the_value(consilience: Command, words: list[str], message: str) -> None:
     ran = consilience("study", *words)
     assert ran.status == 2
-    assert told in ran.err
+    assert message in ran.err
 
 
-def test_metadata_that_is_none_is_refused(consilience: Command, files: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_metadata_is_rejected(consilience: Command, files: dict[str, Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text("[1]")
     ran = consilience("study", *files.values(), "--metadata", bad)
-    assert (ran.status, "no object of objects" in ran.err) == (2, True)
+    assert (ran.status, "must contain a JSON object with an object for each label" in ran.err) == (2, True)
 
 
-def test_words_of_models_and_trends() -> None:
+def test_models_and_trends_are_parsed() -> None:
     assert parse_models(["a=x/y=z.npy", "q/old model.npy"]) == {"a": "x/y=z.npy", "old model": "q/old model.npy"}
-    assert parse_trend("loss:of=columns,covariates=width,bins=4") == {
+    assert parse_trend("loss:side=columns,covariates=width,bins=4") == {
         "by": "loss",
         "side": "columns",
         "covariates": ["width"],

@@ -1,4 +1,4 @@
-"""Documents on a terminal of 80 columns."""
+"""Tables in a terminal of 80 columns."""
 
 import io
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def render(what: RenderableType) -> str:
     return console.file.getvalue()
 
 
-def test_a_score_is_shown_with_all_that_it_takes_to_read_it() -> None:
+def test_a_score_is_shown_with_chance_level_p_value_interval_and_layers() -> None:
     text = render(score_table(document(score())))
     for part in ("mutual_knn k=10", "0.2107", "0.0196", "< 1e-12", "[0.190, 0.235]", "6 / 6", "docs and code", "512"):
         assert part in text
@@ -37,13 +37,13 @@ def estimated(**fields: object) -> dict[str, object]:
     return score(estimator="estimated", queries=128, gallery_curve=points, **fields)
 
 
-def test_an_estimated_score_is_shown_with_its_half_width_and_how_many_rows_asked() -> None:
+def test_an_estimate_is_shown_with_its_half_width_and_number_of_queries() -> None:
     text = render(score_table(document(estimated())))
-    for part in ("0.2107 ±0.0224", "512 items, 128 of them asked"):
+    for part in ("0.2107 ±0.0224", "512 items, 128 queries"):
         assert part in text
 
 
-def test_a_gallery_curve_is_a_line_a_gallery_with_a_bar() -> None:
+def test_a_gallery_curve_has_a_line_with_a_bar_for_each_gallery() -> None:
     lines = render(score_table(document(estimated()))).splitlines()
     bars = [(line, line.count("━")) for line in lines if "━" in line]
     assert [count for _, count in bars] == [30, 23, 18, 15, 13, 11]
@@ -52,7 +52,7 @@ def test_a_gallery_curve_is_a_line_a_gallery_with_a_bar() -> None:
     assert any("mutual_knn k=10 by gallery size" in line for line in lines)
 
 
-def test_an_undefined_score_says_why() -> None:
+def test_an_undefined_score_is_shown_with_its_reason() -> None:
     text = render(score_table(document(undefined())))
     assert "undefined" in text
     assert "Every row of a is the same." in text
@@ -70,7 +70,7 @@ def test_an_undefined_score_says_why() -> None:
         lambda: score_check_table(check_scores(document(score()).scores, [parse_score_threshold("mutual_knn=0.3")])),
     ],
 )  # fmt: skip
-def test_every_table_fits_into_80_columns_and_loses_no_figure(draw: Callable[[], RenderableType]) -> None:
+def test_every_table_fits_into_80_columns_without_cut_values(draw: Callable[[], RenderableType]) -> None:
     text = render(draw())
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
@@ -92,11 +92,11 @@ def sides(layers: tuple[str, ...]) -> tuple[object, object]:
         (None, False, "-"),
     ],
 )
-def test_a_p_value_that_is_a_bound_is_written_as_one(p: float | None, bound: bool, text: str) -> None:
+def test_a_p_value_that_is_a_bound_is_shown_as_a_bound(p: float | None, bound: bool, text: str) -> None:
     assert format_p_value(NullDistribution(method="analytic", layer_pairs=1, p_value=p, p_is_bound=bound)) == text
 
 
-def test_a_label_names_k_and_what_is_not_the_default() -> None:
+def test_a_label_contains_k_and_the_options_that_differ_from_the_defaults() -> None:
     assert metric_label("mutual_knn", {"k": 10}) == "mutual_knn k=10"
     assert metric_label("cka", {"kernel": "linear", "debiased": True, "definition": "standard"}) == "cka"
     assert metric_label("cka", {"kernel": "linear", "debiased": False}) == "cka debiased=false"

@@ -1,4 +1,4 @@
-"""Files of ids and groups beside the embeddings."""
+"""`consilience score` with files of ids and groups."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def names(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lines(tmp_path: Path) -> Path:
-    """The same ids, one a line."""
+    """The same ids, one per line."""
     path = tmp_path / "names.txt"
     path.write_text("".join(f"item {i}\n" for i in range(64)))
     return path
@@ -34,7 +34,7 @@ def test_two_files_are_paired_by_id(consilience: Command, pair: Pair, names: Pat
     assert ScoreDocument.model_validate_json(ran.out).n == 64
 
 
-def test_check_takes_ids_too(consilience: Command, pair: Pair, names: Path, lines: Path) -> None:
+def test_check_reads_ids_too(consilience: Command, pair: Pair, names: Path, lines: Path) -> None:
     words = ("--pairing", "id", "--ids-a", names, "--ids-b", lines, "--min", "mutual_knn=0.2")
     assert consilience("check", *pair, *words).status == 0
 
@@ -42,13 +42,13 @@ def test_check_takes_ids_too(consilience: Command, pair: Pair, names: Path, line
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1, 2]", "`ids_b` has 2 entries, and there are 64 rows"),
+        ("[1, 2]", "`ids_b` has 2 entries, but there are 64 rows"),
         ("[1, 2.5]", "Entry 1 of `ids_b`"),
         ("[1, ", "`ids_b` is not JSON"),
         ("one\n\ntwo", "Entry 1 of `ids_b`"),
     ],
 )
-def test_a_file_of_ids_that_cannot_be_used_is_bad_input(
+def test_an_invalid_file_of_ids_is_bad_input(
     consilience: Command, pair: Pair, tmp_path: Path, content: str, message: str
 ) -> None:
     (tmp_path / "bad").write_text(content)
@@ -57,12 +57,12 @@ def test_a_file_of_ids_that_cannot_be_used_is_bad_input(
     assert message in " ".join(ran.err.split())
 
 
-def test_a_file_of_ids_that_is_not_there_is_bad_usage(consilience: Command, pair: Pair) -> None:
+def test_a_missing_file_of_groups_is_bad_usage(consilience: Command, pair: Pair) -> None:
     ran = consilience("score", *pair, "--groups-b", "missing.json")
     assert (ran.status, "missing.json" in ran.err) == (2, True)
 
 
-def test_json_files_bring_their_own_ids(consilience: Command, tmp_path: Path) -> None:
+def test_json_files_contain_their_own_ids(consilience: Command, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).standard_normal((16, 3))
     for name in ("a", "b"):
         document = {"vectors": rows.tolist(), "ids": list(range(16))}
