@@ -12,11 +12,11 @@ from consilience.stores.keys import KeyRecords
 from service.app import create_app
 from service.connections import Connection
 from service.middleware.logs import configure_logging
-from service.settings import Settings, read_settings
+from service.settings import ServiceSettings, read_settings
 from service.tracing import start_tracing
 
 #: The exit status of a start that failed for a reason that the operator can mend.
-BAD_START = 2
+EXIT_STARTUP_ERROR = 2
 
 
 def main() -> None:
@@ -24,15 +24,15 @@ def main() -> None:
     try:
         settings = read_settings()
         configure_logging(settings.log_level)
-        refuse_strangers(settings)
+        check_exposure(settings)
     except ConsilienceError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(BAD_START)
+        sys.exit(EXIT_STARTUP_ERROR)
     start_tracing()
     serve(settings)
 
 
-def refuse_strangers(settings: Settings) -> None:
+def check_exposure(settings: ServiceSettings) -> None:
     """Only this machine may reach a service without keys, unless the operator has said otherwise.
 
     Raises
@@ -54,7 +54,7 @@ def refuse_strangers(settings: Settings) -> None:
     )
 
 
-def _has_keys(settings: Settings) -> bool:
+def _has_keys(settings: ServiceSettings) -> bool:
     database = Database(settings.database)
     try:
         database.migrate()
@@ -63,7 +63,7 @@ def _has_keys(settings: Settings) -> bool:
         database.close()
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: ServiceSettings) -> None:
     """Run the server; a port that is taken and stores that cannot be opened end it with status 2 or 3."""
     config = uvicorn.Config(
         create_app(settings),
@@ -80,7 +80,7 @@ def serve(settings: Settings) -> None:
     server = uvicorn.Server(config)
     server.run()
     if not server.started:
-        sys.exit(BAD_START)
+        sys.exit(EXIT_STARTUP_ERROR)
 
 
 if __name__ == "__main__":

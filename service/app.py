@@ -9,20 +9,20 @@ from fastapi.concurrency import contextmanager_in_threadpool
 
 from consilience import __version__
 from service import problems
-from service.deps import Service, State
-from service.metrics import Meters
-from service.middleware.auth import Gate
-from service.middleware.headers import SafeHeaders
-from service.middleware.logs import RequestLog
+from service.deps import LifespanState, ServiceContext
+from service.metrics import HttpMetrics
+from service.middleware.auth import AuthenticationMiddleware
+from service.middleware.headers import SecurityHeadersMiddleware
+from service.middleware.logs import RequestLogMiddleware
 from service.openapi.docs_page import add_pages
-from service.openapi.schema import TAGS, complete
+from service.openapi.schema import TAGS, extend_openapi
 from service.routes import alignments, datasets, embeddings, health, info, jobs, maps, references, studies, upgrades
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.stores import Stores, open_stores
 from service.tracing import TELEMETRY
 
 #: In the order of the OpenAPI document.
-ROOMS = (
+ROUTERS = (
     embeddings,
     datasets,
     references,
@@ -42,7 +42,7 @@ Upload embedding sets, request an alignment, poll the job and read the scores.
 Every error is a problem document (RFC 9457)."""
 
 
-def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
+def create_app(settings: ServiceSettings, stores: Stores | None = None) -> FastAPI:
     """The service as an ASGI application.
 
     Parameters
@@ -58,14 +58,14 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
     StartupError, Unavailable
         When it starts: the stores cannot be opened.
     """
-    meters = Meters()
+    http_metrics = HttpMetrics()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
         opening = nullcontext(stores) if stores else open_stores(settings)
         async with contextmanager_in_threadpool(opening) as opened:
             limiters = CapacityLimiter(settings.concurrent_ingests), CapacityLimiter(CONCURRENT_SCRAPES)
-            yield {"service": Service(settings, opened, *limiters, meters)}
+            yield {"service": ServiceContext(settings, opened, *limiters, http_metrics)}
 
     app = FastAPI(
         title="Consilience",
@@ -79,12 +79,12 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
         telemetry=TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.add_middleware(Gate, settings=settings)
-    app.add_middleware(SafeHeaders)
-    app.add_middleware(RequestLog, meters=meters)
+    app.add_middleware(AuthenticationMiddleware, settings=settings)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(RequestLogMiddleware, http_metrics=http_metrics)
     problems.install(app)
-    for room in ROOMS:
+    for room in ROUTERS:
         app.include_router(room.router)
-    complete(app)
+    extend_openapi(app)
     add_pages(app)
     return app

@@ -10,7 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Problem
-from service.middleware.headers import HEADERS
+from service.middleware.headers import SECURITY_HEADERS
 
 
 class Connection(H11Protocol):
@@ -54,7 +54,7 @@ class Connection(H11Protocol):
             (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
-            *((name.encode(), value.encode()) for name, value in HEADERS.items()),
+            *((name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()),
         ]
         events = (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),

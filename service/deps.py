@@ -12,8 +12,8 @@ from consilience.contract.keys import DEFAULT_OWNER, ApiKey, Scope
 from consilience.errors import Forbidden, Unauthenticated
 from consilience.stores.keys import KeyRecords
 from consilience.stores.records import Access
-from service.metrics import Meters
-from service.settings import Settings
+from service.metrics import HttpMetrics
+from service.settings import ServiceSettings
 from service.stores import Stores
 
 SCHEME = "bearer"
@@ -24,7 +24,7 @@ ADMIN_PATHS = frozenset({"/metrics"})
 
 
 @dataclass(frozen=True)
-class Caller:
+class Principal:
     """Who asks; without a key, whoever reaches a service that has no keys."""
 
     key: ApiKey | None = None
@@ -35,7 +35,7 @@ class Caller:
         return self.key.owner if self.key else DEFAULT_OWNER
 
     def check(self, scope: Scope) -> None:
-        """Raise Forbidden where the caller may not do this."""
+        """Raise Forbidden where the principal may not do this."""
         if self.key and not self.key.allows(scope):
             has = ", ".join(self.key.scopes)
             raise Forbidden(
@@ -45,7 +45,7 @@ class Caller:
                 hint=f"`consilience keys create --owner {self.owner} --scopes {scope.value}` makes one.",
             )
 
-    def access(self, settings: Settings) -> Access:
+    def access(self, settings: ServiceSettings) -> Access:
         """What its statements are held to. Limits of an owner are for those who can be told apart: by their keys."""
         if self.key is None:
             return Access(sees_all=True, queue_limit=settings.queue_limit)
@@ -58,8 +58,8 @@ class Caller:
         )
 
 
-def identify(keys: KeyRecords, headers: Mapping[str, str], *, required: bool) -> Caller:
-    """The caller by its `Authorization: Bearer` header.
+def authenticate(keys: KeyRecords, headers: Mapping[str, str], *, required: bool) -> Principal:
+    """The principal by its `Authorization: Bearer` header.
 
     Raises
     ------
@@ -72,16 +72,16 @@ def identify(keys: KeyRecords, headers: Mapping[str, str], *, required: bool) ->
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != SCHEME:
             raise Unauthenticated("Only bearer tokens are read here.", hint="Send `Authorization: Bearer csl_...`.")
-        return Caller(keys.authenticate(token.strip()))
+        return Principal(keys.authenticate(token.strip()))
     if required or keys.exist():
         raise Unauthenticated(
             "This service answers only to API keys.",
             hint="Send `Authorization: Bearer csl_...`; the clients and the command line read CONSILIENCE_API_KEY.",
         )
-    return Caller()
+    return Principal()
 
 
-def scope_of(method: str, path: str) -> Scope:
+def required_scope(method: str, path: str) -> Scope:
     """What a request needs."""
     if path in ADMIN_PATHS:
         return Scope.ADMIN
@@ -89,34 +89,34 @@ def scope_of(method: str, path: str) -> Scope:
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceContext:
     """What every request can use."""
 
-    settings: Settings
+    settings: ServiceSettings
     stores: Stores
-    ingests: CapacityLimiter
+    ingest_limiter: CapacityLimiter
     """One token for each upload that is being parsed."""
-    scrapes: CapacityLimiter
+    scrape_limiter: CapacityLimiter
     """One token for each scrape of the stores' figures."""
-    meters: Meters
+    http_metrics: HttpMetrics
 
-    def seen_by(self, caller: Caller) -> Self:
-        """The same service, whose records are those that this caller may see."""
-        return replace(self, stores=self.stores.seen_by(caller.access(self.settings)))
+    def restricted_to(self, principal: Principal) -> Self:
+        """The same service, whose records are those that this principal may see."""
+        return replace(self, stores=self.stores.restricted_to(principal.access(self.settings)))
 
 
-class State(TypedDict):
+class LifespanState(TypedDict):
     """What the application's lifespan gives to each request."""
 
-    service: Service
+    service: ServiceContext
 
 
-def get_service(request: Request) -> Service:
+def get_service(request: Request) -> ServiceContext:
     """The service behind a request."""
-    return cast("Service", request.state.service)
+    return cast("ServiceContext", request.state.service)
 
 
-def get_settings(request: Request) -> Settings:
+def get_settings(request: Request) -> ServiceSettings:
     """The settings."""
     return get_service(request).settings
 
@@ -126,8 +126,8 @@ def get_stores(request: Request) -> Stores:
     return get_service(request).stores
 
 
-ServiceDep = Annotated[Service, Depends(get_service)]
-SettingsDep = Annotated[Settings, Depends(get_settings)]
+ServiceDep = Annotated[ServiceContext, Depends(get_service)]
+SettingsDep = Annotated[ServiceSettings, Depends(get_settings)]
 StoresDep = Annotated[Stores, Depends(get_stores)]
 
 EmbeddingPath = Annotated[EmbeddingId, Path(description="Id of an embedding set.")]
@@ -139,7 +139,7 @@ Cursor = Annotated[
     str | None,
     Query(max_length=256, pattern=r"^[\x21-\x7e]+$", description="Value of `next_cursor` of the previous page."),
 ]
-Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of entries on the page.")]
+PageLimit = Annotated[int, Query(ge=1, le=100, description="Maximum number of entries on the page.")]
 NameQuery = Annotated[Name, Query(description="Label of the resource.")]
 NameFilter = Annotated[Name | None, Query(description="Return only entries with this name.")]
 MetadataQuery = Annotated[
@@ -174,4 +174,6 @@ IdempotencyKey = Annotated[
 IfNoneMatch = Annotated[
     str | None, Header(description="ETag of the last response. The response is 304 if the job has not changed since.")
 ]
-DryRun = Annotated[bool, Query(description="Return only the cost estimate. Nothing is stored and no job is created.")]
+DryRunQuery = Annotated[
+    bool, Query(description="Return only the cost estimate. Nothing is stored and no job is created.")
+]

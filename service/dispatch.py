@@ -14,16 +14,16 @@ from consilience.contract.webhooks import WebhookChoice
 from consilience.errors import InvalidRequest, ServiceError
 from consilience.planning.alignments import CostLimits
 from consilience.stores.jobs import AddedJob
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.stores import Stores
-from service.tracing import find_parent, sending
+from service.tracing import find_parent, start_send_span
 
 
 @dataclass(frozen=True)
 class Dispatch:
     """Adds jobs and hands them to the workers."""
 
-    settings: Settings
+    settings: ServiceSettings
     stores: Stores
 
     @property
@@ -81,7 +81,7 @@ class Dispatch:
         job, delivery, created = added
         if created:
             structlog.get_logger().info("job_queued", job=job.id, delivery=delivery)
-            with sending(job.id, queue) as span:
+            with start_send_span(job.id, queue) as span:
                 try:
                     self.stores.queue.push(job.id, delivery, self.settings.job_timeout_s, queue)
                 except ServiceError as error:

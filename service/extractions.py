@@ -21,18 +21,18 @@ from consilience.planning.alignments import (
     plan_extraction,
 )
 from service.dispatch import Dispatch
-from service.ingest import shelf_of
+from service.ingest import dataset_repository
 from service.multipart import JSON, Upload
 from service.request_body import read_model
-from service.responses import LIGHT_BYTES
-from service.settings import Settings
+from service.responses import SMALL_BODY_BYTES
+from service.settings import ServiceSettings
 from service.stores import Stores
 
 
-def find_wish(upload: Upload) -> dict[str, Any] | None:
+def find_extraction(upload: Upload) -> dict[str, Any] | None:
     """The wish for a set that a JSON body holds; None where it holds vectors, or is anything else."""
     path, media_type = upload.files["file"]
-    if media_type != JSON or path.stat().st_size > LIGHT_BYTES:
+    if media_type != JSON or path.stat().st_size > SMALL_BODY_BYTES:
         return None
     try:
         body = orjson.loads(path.read_bytes())
@@ -52,10 +52,10 @@ class KnownItems(NamedTuple):
     """The stored dataset that a job on them needs."""
 
 
-class Extractions:
+class ExtractionHandler:
     """Turns wishes for sets into jobs."""
 
-    def __init__(self, settings: Settings, stores: Stores) -> None:
+    def __init__(self, settings: ServiceSettings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
         self._dispatch = Dispatch(settings, stores)
 
@@ -100,11 +100,11 @@ class Extractions:
                 )
         return items
 
-    def foresee(self, wish: Extraction) -> "Foreseen":
+    def foresee(self, wish: Extraction) -> "PlannedSide":
         """A side of a comparison that a model is to make, and what making it will cost. Errors as in `read`."""
         items = self.check(wish)
         shape = SideShape(n=items.n, layers=(), unique_ids=items.n)
-        return Foreseen(shape, plan_extraction(wish, items.n), items.exact)
+        return PlannedSide(shape, plan_extraction(wish, items.n), items.exact)
 
     def plan(self, request: ExtractionRequest) -> Plan:
         """What the job will cost, as far as it can be said; nothing is stored."""
@@ -120,7 +120,7 @@ class Extractions:
 
     def _find(self, name: str) -> KnownItems:
         if is_builtin(name):
-            stored = shelf_of(self._stores, self._settings.data_dir).find_builtin(name)
+            stored = dataset_repository(self._stores, self._settings.data_dir).find_builtin(name)
             if stored is None:  # the worker makes it
                 builtin = parse_builtin(name)
                 return KnownItems(builtin.n, dict(builtin.views), exact=builtin.is_exact)
@@ -142,7 +142,7 @@ class Extractions:
             raise
 
 
-class Foreseen(NamedTuple):
+class PlannedSide(NamedTuple):
     """A side that is yet to be made: its layers are known once its model is loaded."""
 
     shape: SideShape
@@ -150,7 +150,9 @@ class Foreseen(NamedTuple):
     exact: bool
 
 
-def plan_made(options: ScoringOptions, a: SideShape | Foreseen, b: SideShape | Foreseen, limits: CostLimits) -> Plan:
+def plan_with_extraction(
+    options: ScoringOptions, a: SideShape | PlannedSide, b: SideShape | PlannedSide, limits: CostLimits
+) -> Plan:
     """Check a comparison with a side that a model is to make, as far as that can be known, and say what making it costs.
 
     What scoring costs is known, and held to the same limits, once the sides are there.
@@ -160,8 +162,8 @@ def plan_made(options: ScoringOptions, a: SideShape | Foreseen, b: SideShape | F
     UnpairedSides, TooFewRows, InvalidRequest
         As `consilience.planning.alignments.plan`.
     """
-    made = [side for side in (a, b) if isinstance(side, Foreseen)]
-    shape_a, shape_b = (side.shape if isinstance(side, Foreseen) else side for side in (a, b))
+    made = [side for side in (a, b) if isinstance(side, PlannedSide)]
+    shape_a, shape_b = (side.shape if isinstance(side, PlannedSide) else side for side in (a, b))
     n = min(shape_a.n, shape_b.n)
     if all(side.exact for side in made):
         n = count_pairs(options.pairing, shape_a, shape_b)

@@ -20,11 +20,11 @@ from consilience.stores.datasets import DatasetRepository
 from consilience.stores.embeddings import EmbeddingRepository
 from consilience.stores.files import exclusive_upload_lock
 from service.request_body import parse_json
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.stores import Stores
 
 
-def format_limits(settings: Settings) -> FormatLimits:
+def format_limits(settings: ServiceSettings) -> FormatLimits:
     """What an upload may hold."""
     return FormatLimits(
         rows=settings.rows_limit,
@@ -41,7 +41,7 @@ def store(
 ) -> tuple[EmbeddingSet, bool]:
     """Keep a file as a set; False where it was there already."""
     shelf = EmbeddingRepository(stores.embeddings, stores.blobs, root)
-    return shelf.keep(file, name, metadata, ids=file.ids, groups=file.groups, key=key)
+    return shelf.add(file, name, metadata, ids=file.ids, groups=file.groups, key=key)
 
 
 def remove(stores: Stores, root: Path, embedding_id: str) -> None:
@@ -93,7 +93,7 @@ def new_sets(stores: Stores, root: Path) -> Iterator[NewSets]:
 VIEWS: TypeAdapter[dict[str, ViewKind]] = TypeAdapter(dict[str, ViewKind])
 
 
-def item_limits(settings: Settings) -> ItemLimits:
+def item_limits(settings: ServiceSettings) -> ItemLimits:
     """What a dataset may hold."""
     return ItemLimits(
         items=settings.items_limit,
@@ -122,17 +122,17 @@ def parse_views(text: bytes | None, pointer: str) -> ViewChoice:
         ) from None
 
 
-def shelf_of(stores: Stores, root: Path) -> DatasetRepository:
+def dataset_repository(stores: Stores, root: Path) -> DatasetRepository:
     """Where the caller's datasets are kept."""
     return DatasetRepository(stores.datasets, stores.blobs, root)
 
 
-Source = EmbeddingSet | OpenFile
+SetSource = EmbeddingSet | OpenFile
 #: Vectors as they stood in a request, with their ids and groups.
-Inline = Mapping[str, object]
+InlineVectors = Mapping[str, object]
 
 
-def take_inline(side: object) -> Inline | None:
+def take_inline(side: object) -> InlineVectors | None:
     """Take the vectors out of a side, leaving `[]` in their place: the format's own checks are stricter and leaner.
 
     None where it has none, or names a set besides, which the request's model refuses.
@@ -144,13 +144,13 @@ def take_inline(side: object) -> Inline | None:
     return taken
 
 
-def open_inline(taken: Inline, limits: FormatLimits, place: str) -> OpenFile:
+def open_inline(taken: InlineVectors, limits: FormatLimits, place: str) -> OpenFile:
     """What was taken from this place in the request, as a file. Errors as in `from_vectors`, each with its field."""
     with at_pointer(place):
         return from_vectors(taken["vectors"], limits, ids=taken.get("ids"), groups=taken.get("groups"))
 
 
-def shape_of(source: Source) -> SideShape:
+def shape_of(source: SetSource) -> SideShape:
     """What planning needs to know of a side."""
     if isinstance(source, EmbeddingSet):
         return SideShape.of(source)
@@ -163,7 +163,7 @@ def shape_of(source: Source) -> SideShape:
     )
 
 
-def keep_source(sets: NewSets, source: Source, place: str, name: str) -> EmbeddingSet:
+def store_source(sets: NewSets, source: SetSource, place: str, name: str) -> EmbeddingSet:
     """The stored set, or the file as a new one of this name."""
     if isinstance(source, EmbeddingSet):
         return source

@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, di
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from consilience.errors import Unavailable
-from consilience.stores.statistics import WHOLE, Census
+from consilience.stores.statistics import WHOLE, StoreStatistics
 from service.stores import Stores
 
-State = TypeVar("State", bound=StrEnum)
+_State = TypeVar("_State", bound=StrEnum)
 
 
 @dataclass(frozen=True)
-class Figures:
+class StoreMetrics:
     """The state of everything at one moment: a collector of Prometheus."""
 
     families: tuple[Metric, ...]
@@ -30,53 +30,53 @@ class Figures:
         yield from self.families
 
 
-def read_figures(stores: Stores) -> Figures:
+def collect_store_metrics(stores: Stores) -> StoreMetrics:
     """Everything that the stores tell now."""
     pings = {"database": stores.database.ping, "redis": stores.queue.ping}
-    up = {store: _answers(store, ping) for store, ping in pings.items()}
+    up = {store: _is_up(store, ping) for store, ping in pings.items()}
     families = [_store_up(up)]
-    for needed, reading in _readings(stores, Census(stores.database)):
+    for needed, reading in _metric_readers(stores, StoreStatistics(stores.database)):
         if all(up[store] for store in needed):
             try:
                 families += reading()
             except Unavailable as error:
                 structlog.get_logger().warning("figure_missing", detail=error.detail, cause=error.value)
-    return Figures(tuple(families))
+    return StoreMetrics(tuple(families))
 
 
-def no_figures() -> Figures:
+def missing_store_metrics() -> StoreMetrics:
     """What is known where the stores have not told it in time."""
-    return Figures((_store_up({"database": False}),))
+    return StoreMetrics((_store_up({"database": False}),))
 
 
-Reading = tuple[tuple[str, ...], Callable[[], Iterable[Metric]]]
+MetricReader = tuple[tuple[str, ...], Callable[[], Iterable[Metric]]]
 
 
-def _readings(stores: Stores, census: Census) -> Iterator[Reading]:
+def _metric_readers(stores: Stores, statistics: StoreStatistics) -> Iterator[MetricReader]:
     """Each with the stores that it needs."""
     database = ("database",)
-    yield database, lambda: [_by_state("jobs", "Jobs that are kept.", census.count_jobs())]
+    yield database, lambda: [_by_state("jobs", "Jobs that are kept.", statistics.count_jobs())]
     yield (
         database,
         lambda: [
-            _gauge("queue_oldest_seconds", "Since the oldest job that waits was sent.", census.find_longest_wait())
+            _gauge("queue_oldest_seconds", "Since the oldest job that waits was sent.", statistics.find_longest_wait())
         ],
     )
-    yield database, lambda: _times(census.time_jobs())
-    yield database, lambda: _held(census)
-    yield database, lambda: [_gauge("layer_bytes", "Layers on the disk, each once.", census.weigh_layers())]
-    yield database, lambda: [_by_state("webhooks", "Webhooks of jobs that are kept.", census.count_webhooks())]
+    yield database, lambda: _job_times(statistics.time_jobs())
+    yield database, lambda: _storage_metrics(statistics)
+    yield database, lambda: [_gauge("layer_bytes", "Layers on the disk, each once.", statistics.size_of_layers())]
+    yield database, lambda: [_by_state("webhooks", "Webhooks of jobs that are kept.", statistics.count_webhooks())]
     yield ("redis",), lambda: [_gauge("queue_messages", "Messages that wait in Redis.", stores.queue.length())]
     yield (
         ("database", "redis"),
         lambda: [
-            _gauge("workers", "Workers alive.", len(census.find_busy_workers() | stores.queue.workers())),
+            _gauge("workers", "Workers alive.", len(statistics.find_busy_workers() | stores.queue.workers())),
         ],
     )
-    yield (), lambda: _graphs(stores)
+    yield (), lambda: _graph_cache_metrics(stores)
 
 
-def _answers(store: str, ping: Callable[[], None]) -> bool:
+def _is_up(store: str, ping: Callable[[], None]) -> bool:
     try:
         ping()
     except Unavailable as error:
@@ -96,14 +96,14 @@ def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(f"consilience_{name}", words, value=value)
 
 
-def _by_state(name: str, words: str, counts: Mapping[State, int]) -> Metric:
+def _by_state(name: str, words: str, counts: Mapping[_State, int]) -> Metric:
     family = GaugeMetricFamily(f"consilience_{name}", words, labels=("state",))
     for state, count in counts.items():
         family.add_metric((state.value,), count)
     return family
 
 
-def _times(times: Mapping[str, list[float]]) -> Iterator[Metric]:
+def _job_times(times: Mapping[str, list[float]]) -> Iterator[Metric]:
     yield _gauge("recent_jobs", "Jobs that the recent times are of.", len(times.get(WHOLE, ())))
     for name, of in (("mean", lambda each: sum(each) / len(each)), ("max", max)):
         words = f"The {name} over the last jobs that succeeded, by metric and stage."
@@ -113,15 +113,15 @@ def _times(times: Mapping[str, list[float]]) -> Iterator[Metric]:
         yield family
 
 
-def _held(census: Census) -> Iterator[Metric]:
-    sets, datasets = census.weigh_sets(), census.weigh_datasets()
+def _storage_metrics(statistics: StoreStatistics) -> Iterator[Metric]:
+    sets, datasets = statistics.size_of_sets(), statistics.size_of_datasets()
     yield _gauge("embedding_sets", "Sets of embeddings.", sets.n)
     yield _gauge("embedding_bytes", "Bytes of all sets; what sets share counts for each.", sets.bytes)
     yield _gauge("datasets", "Datasets.", datasets.n)
     yield _gauge("dataset_bytes", "Bytes of all datasets; what datasets share counts for each.", datasets.bytes)
 
 
-def _graphs(stores: Stores) -> Iterator[Metric]:
+def _graph_cache_metrics(stores: Stores) -> Iterator[Metric]:
     cache = stores.graphs.describe()
     yield _gauge("graph_cache_bytes", "Neighbour graphs that are kept.", cache.bytes)
     yield _gauge("graph_cache_limit_bytes", "What they may take.", cache.limit_bytes)
@@ -139,7 +139,7 @@ QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 OTHER: Final = "other"
 
 
-class Meters:
+class HttpMetrics:
     """The counters of one process, which begin at zero when it starts."""
 
     def __init__(self) -> None:
@@ -156,9 +156,9 @@ class Meters:
 
     def count(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Enter a request that has ended; `route` is the template, `/v1/jobs/{job_id}`."""
-        self._requests.labels(name_method(method), route or OTHER, f"{status // 100}xx").observe(seconds)
+        self._requests.labels(known_method(method), route or OTHER, f"{status // 100}xx").observe(seconds)
 
 
-def name_method(method: str) -> str:
+def known_method(method: str) -> str:
     """The method, if it is one: any word may stand there."""
     return method if method in METHODS else OTHER

@@ -18,8 +18,8 @@ from consilience.errors import InvalidRequest, TooLarge, UnsupportedFormat
 from consilience.formats.columns import load_column
 from consilience.formats.files import MEDIA_TYPES, UNNAMED_MEDIA_TYPE
 from consilience.stores.blobs import IncomingFile
-from service.deps import Service
-from service.request_body import Bounds, clean_media_type, media_type_of, receive
+from service.deps import ServiceContext
+from service.request_body import BodyLimits, clean_media_type, media_type_of, receive
 
 #: Bytes of a part that is no file.
 FIELD_LIMIT_BYTES = 65_536
@@ -29,7 +29,7 @@ OpenIncoming = Callable[[], IncomingFile]
 
 
 @dataclass(frozen=True)
-class Shape:
+class FormShape:
     """The parts that a form may have, by name; any other is refused."""
 
     files: frozenset[str]
@@ -55,7 +55,7 @@ class Shape:
 
 
 @dataclass
-class Part:
+class FormPart:
     """One part: a file's place, or a field's text."""
 
     name: str
@@ -81,7 +81,7 @@ class Part:
             self.text += data
 
 
-class Form:
+class MultipartForm:
     """A form while it arrives.
 
     Parameters
@@ -94,13 +94,13 @@ class Form:
         Opens the place of the next file.
     """
 
-    def __init__(self, boundary: bytes, shape: Shape, open_file: OpenIncoming) -> None:
-        self.parts: dict[str, Part] = {}
+    def __init__(self, boundary: bytes, shape: FormShape, open_file: OpenIncoming) -> None:
+        self.parts: dict[str, FormPart] = {}
         self.complete = False
         self._shape, self._open_file = shape, open_file
         self._headers: dict[bytes, bytes] = {}
         self._name, self._value = b"", b""
-        self._current: Part | None = None
+        self._current: FormPart | None = None
         self._parser = MultipartParser(
             boundary,
             {
@@ -144,7 +144,7 @@ class Form:
             raise InvalidRequest(f"The part {name!r} comes twice.", value=name, pointer=f"/{name}")
         media_type = clean_media_type(self._headers.get(b"content-type", b"").decode("latin-1"))
         file = None if name in self._shape.fields else self._open_file()
-        self._current = self.parts[name] = Part(name, media_type, self._shape.limit_of(name), file)
+        self._current = self.parts[name] = FormPart(name, media_type, self._shape.limit_of(name), file)
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         assert self._current is not None  # noqa: S101 - the parser calls in order
@@ -154,7 +154,9 @@ class Form:
         self.complete = True
 
 
-async def receive_form(request: Request, shape: Shape, open_file: OpenIncoming, bounds: Bounds) -> Mapping[str, Part]:
+async def receive_form(
+    request: Request, shape: FormShape, open_file: OpenIncoming, limits: BodyLimits
+) -> Mapping[str, FormPart]:
     """The parts of a multipart body, files on disk.
 
     Raises
@@ -166,10 +168,10 @@ async def receive_form(request: Request, shape: Shape, open_file: OpenIncoming, 
     if not options.get(b"boundary"):
         raise InvalidRequest("The Content-Type names no boundary.", value=request.headers.get("content-type"))
     try:
-        form = Form(options[b"boundary"], shape, open_file)
+        form = MultipartForm(options[b"boundary"], shape, open_file)
     except FormParserError as error:
         raise InvalidRequest(f"The boundary cannot be used: {error}.") from None
-    await receive(request, form.feed, bounds)
+    await receive(request, form.feed, limits)
     if not form.complete:
         raise InvalidRequest("The multipart body ends before its closing boundary.")
     for name in sorted(shape.files - shape.optional - form.parts.keys()):
@@ -198,7 +200,7 @@ class Upload:
 @asynccontextmanager
 async def receive_files(
     request: Request,
-    service: Service,
+    service: ServiceContext,
     files: frozenset[str],
     columns: frozenset[str],
     fields: frozenset[str],
@@ -210,9 +212,9 @@ async def receive_files(
     async with contextmanager_in_threadpool(ExitStack()) as stack:
         parts = await receive_form(
             request,
-            Shape(files, columns, fields, settings.column_limit_bytes, optional),
+            FormShape(files, columns, fields, settings.column_limit_bytes, optional),
             lambda: stack.enter_context(blobs.incoming()),
-            await _bounds(service, settings.upload_limit_bytes),
+            await _body_limits(service, settings.upload_limit_bytes),
         )
         yield Upload(
             files={
@@ -225,7 +227,7 @@ async def receive_files(
 
 @asynccontextmanager
 async def receive_file(
-    request: Request, service: Service, media_types: Collection[str] = MEDIA_TYPES
+    request: Request, service: ServiceContext, media_types: Collection[str] = MEDIA_TYPES
 ) -> AsyncIterator[Upload]:
     """The body itself as the one file, of one of these types; gone afterwards."""
     settings, media_type = service.settings, media_type_of(request)
@@ -239,11 +241,11 @@ async def receive_file(
         )
     limit = settings.inline_limit_bytes if media_type == JSON else settings.upload_limit_bytes
     async with contextmanager_in_threadpool(service.stores.blobs.incoming()) as file:
-        await receive(request, file.write, await _bounds(service, limit))
+        await receive(request, file.write, await _body_limits(service, limit))
         yield Upload(files={"file": (file.path, media_type)})
 
 
-async def _bounds(service: Service, limit: int) -> Bounds:
+async def _body_limits(service: ServiceContext, limit: int) -> BodyLimits:
     """At most `limit` bytes, and none that the owner's quota cannot hold.
 
     What is kept has at least half the bytes of its file, since float64 becomes float32; only text shrinks further, and
@@ -252,5 +254,5 @@ async def _bounds(service: Service, limit: int) -> Bounds:
     settings, left = service.settings, await run_in_threadpool(service.stores.embeddings.quota_left)
     text = settings.inline_limit_bytes + 2 * settings.column_limit_bytes
     if left is None or limit <= 2 * left + text:
-        return Bounds(limit, settings.upload_idle_limit_s)
-    return Bounds(2 * left + text, settings.upload_idle_limit_s, quota_left=left)
+        return BodyLimits(limit, settings.upload_idle_limit_s)
+    return BodyLimits(2 * left + text, settings.upload_idle_limit_s, quota_left=left)

@@ -19,7 +19,7 @@ from consilience.contract.problems import PROBLEM_MEDIA_TYPE, TYPE_PREFIX, Field
 from consilience.contract.validation import FAULTS_LIMIT, InvalidFields
 from consilience.errors import ConsilienceError, NotFound
 from consilience.quoting import QUOTED_LENGTH, quote
-from service.middleware.headers import HEADERS
+from service.middleware.headers import SECURITY_HEADERS
 
 #: The status of each error; a class that is not listed has that of its base.
 STATUS: dict[type[ConsilienceError], HTTPStatus] = {
@@ -56,7 +56,7 @@ def status_of(error: type[ConsilienceError]) -> HTTPStatus:
     return next(STATUS[base] for base in error.__mro__ if base in STATUS)
 
 
-def describe(*kinds: type[ConsilienceError]) -> dict[int | str, dict[str, Any]]:
+def error_responses(*kinds: type[ConsilienceError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can answer these errors."""
     by_status: dict[int, list[type[ConsilienceError]]] = {}
     for kind in kinds:
@@ -100,7 +100,7 @@ TIMEOUT = Problem(
     detail="The body was sent too slowly, or its end did not arrive.",
 )
 #: Response of routes that read a body themselves, besides the errors of ConsilienceError.
-STALLED: dict[int | str, dict[str, Any]] = {
+TIMEOUT_RESPONSE: dict[int | str, dict[str, Any]] = {
     TIMEOUT.status: {
         "description": f"`{TIMEOUT.code}`: {TIMEOUT.title}",
         "content": {
@@ -115,11 +115,11 @@ STALLED: dict[int | str, dict[str, Any]] = {
 
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
-    app.add_exception_handler(ConsilienceError, answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_parameters)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
-    app.add_exception_handler(Exception, _answer_unforeseen)
+    app.add_exception_handler(ConsilienceError, respond_with_error)
+    app.add_exception_handler(RequestValidationError, _respond_to_parameters)
+    app.add_exception_handler(HTTPException, _respond_to_http_error)
+    app.add_exception_handler(ClientDisconnect, _respond_to_disconnect)
+    app.add_exception_handler(Exception, _respond_to_unexpected)
 
 
 def respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
@@ -130,7 +130,7 @@ def respond(request: Request, problem: Problem, headers: dict[str, str] | None =
     return Response(document, problem.status, headers={**extra, **(headers or {})}, media_type=PROBLEM_MEDIA_TYPE)
 
 
-async def answer_error(request: Request, error: Exception) -> Response:
+async def respond_with_error(request: Request, error: Exception) -> Response:
     """An error of ours as a problem document."""
     assert isinstance(error, ConsilienceError)  # noqa: S101 - Starlette's signature is wider than its promise
     problem = Problem.of(error, status_of(type(error)))
@@ -153,12 +153,12 @@ def _headers(request: Request, error: ConsilienceError) -> dict[str, str]:
     return {}
 
 
-async def _answer_parameters(request: Request, error: Exception) -> Response:
+async def _respond_to_parameters(request: Request, error: Exception) -> Response:
     """Path, query and header parameters; bodies are read by `service.request_body`."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     details = error.errors()[:FAULTS_LIMIT]
     if any(detail["loc"][0] == "path" for detail in details):
-        return await answer_error(request, NotFound("There is no such resource.", value=details[0]["input"]))
+        return await respond_with_error(request, NotFound("There is no such resource.", value=details[0]["input"]))
     faults = [
         FieldError(
             pointer=str(detail["loc"][-1]),
@@ -167,10 +167,10 @@ async def _answer_parameters(request: Request, error: Exception) -> Response:
         )
         for detail in details
     ]
-    return await answer_error(request, InvalidFields(faults))
+    return await respond_with_error(request, InvalidFields(faults))
 
 
-async def _answer_http(request: Request, error: Exception) -> Response:
+async def _respond_to_http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses: unknown routes, other methods."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     status = HTTPStatus(error.status_code)
@@ -198,11 +198,11 @@ def _allowed_methods(request: Request) -> list[str]:
     return list(filter(is_served, METHODS))
 
 
-async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+async def _respond_to_disconnect(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED)
 
 
-async def _answer_unforeseen(request: Request, _error: Exception) -> Response:
+async def _respond_to_unexpected(request: Request, _error: Exception) -> Response:
     """The trace goes to the log, never to the caller."""
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     problem = Problem(
@@ -213,4 +213,4 @@ async def _answer_unforeseen(request: Request, _error: Exception) -> Response:
         hint="Report it with the request id.",
     )
     # This answer is made outside of all middleware.
-    return respond(request, problem, {**HEADERS, "X-Request-ID": str(request.scope.get("request_id", ""))})
+    return respond(request, problem, {**SECURITY_HEADERS, "X-Request-ID": str(request.scope.get("request_id", ""))})

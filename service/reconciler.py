@@ -16,15 +16,15 @@ import structlog
 
 from consilience.contract.jobs import JobStatus, QueueName
 from consilience.errors import ConsilienceError, JobCrashed, Unavailable
-from consilience.stores.leases import Leases, Standing, describe_failure
+from consilience.stores.leases import ActiveJob, Leases, describe_failure
 from consilience.stores.queue import JobQueue, Message
 
 #: Messages that are made anew by one statement and one exchange with Redis.
-BATCH = 500
+BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
-class Pace:
+class ReconcilerTiming:
     """How fast the reconciler looks and how long it waits before it acts."""
 
     interval_s: float = 1.0
@@ -36,7 +36,7 @@ class Pace:
     job_timeout_s: float = 3600.0
 
 
-class Vigil:
+class DurationTracker:
     """How long each of some things has stayed as it is."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Vigil:
         """Note the things that are there now, and forget all others."""
         self._since = {thing: self._since.get(thing, now) for thing in things}
 
-    def lasts(self, thing: Hashable, now: float) -> float:
+    def duration(self, thing: Hashable, now: float) -> float:
         """Seconds for which the thing has been there."""
         return now - self._since[thing]
 
@@ -54,11 +54,11 @@ class Vigil:
 class Reconciler:
     """A thread that repairs what crashes and losses left behind."""
 
-    def __init__(self, leases: Leases, queue: JobQueue, pace: Pace | None = None) -> None:
+    def __init__(self, leases: Leases, queue: JobQueue, timing: ReconcilerTiming | None = None) -> None:
         self._leases = leases
         self._queue = queue
-        self._pace = pace or Pace()
-        self._silent, self._missing = Vigil(), Vigil()
+        self._timing = timing or ReconcilerTiming()
+        self._silent, self._missing = DurationTracker(), DurationTracker()
         self._clock, self._last_look = 0.0, time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="reconciler", daemon=True)
@@ -77,36 +77,36 @@ class Reconciler:
         """Look once and repair; Unavailable where the database or Redis does not answer."""
         now = self._tick()
         # The rows come first: a message that is pushed between the two looks is then not thought missing.
-        standings = self._leases.unfinished()
-        self._take_from_silent([each for each in standings if each.status is JobStatus.RUNNING], now)
-        self._deliver_missing([each for each in standings if each.status is JobStatus.QUEUED], now)
+        active = self._leases.find_active()
+        self._take_from_silent([each for each in active if each.status is JobStatus.RUNNING], now)
+        self._deliver_missing([each for each in active if each.status is JobStatus.QUEUED], now)
 
     def _tick(self) -> float:
         """Our own clock: a pause of this whole process counts as one cycle, since the workers may have paused too."""
         now = time.monotonic()
-        self._clock += min(now - self._last_look, 2 * self._pace.interval_s)
+        self._clock += min(now - self._last_look, 2 * self._timing.interval_s)
         self._last_look = now
         return self._clock
 
-    def _take_from_silent(self, running: list[Standing], now: float) -> None:
+    def _take_from_silent(self, running: list[ActiveJob], now: float) -> None:
         self._silent.update(running, now)
-        for standing in running:
-            if self._silent.lasts(standing, now) >= self._pace.lease_s:
-                problem = describe_failure(_lost_worker(standing, self._pace.lease_s))
-                new = self._leases.lost(standing, problem, self._pace.max_crashes)
-                self._log_loss(standing, new)
-                self._push(standing, new)
+        for job in running:
+            if self._silent.duration(job, now) >= self._timing.lease_s:
+                problem = describe_failure(_lost_worker(job, self._timing.lease_s))
+                new = self._leases.lost(job, problem, self._timing.max_crashes)
+                self._log_loss(job, new)
+                self._push(job, new)
 
-    def _deliver_missing(self, queued: list[Standing], now: float) -> None:
+    def _deliver_missing(self, queued: list[ActiveJob], now: float) -> None:
         if queued:
             waiting = self._queue.waiting()
             queued = [each for each in queued if (each.job_id, each.delivery) not in waiting]
         self._missing.update(queued, now)
-        overdue = [each for each in queued if self._missing.lasts(each, now) >= self._pace.missing_s]
+        overdue = [each for each in queued if self._missing.duration(each, now) >= self._timing.missing_s]
         for queue in dict.fromkeys(each.queue for each in overdue):
             gone = [(each.job_id, each.delivery) for each in overdue if each.queue == queue]
-            for start in range(0, len(gone), BATCH):
-                self._redeliver(gone[start : start + BATCH], queue)
+            for start in range(0, len(gone), BATCH_SIZE):
+                self._redeliver(gone[start : start + BATCH_SIZE], queue)
 
     def _redeliver(self, gone: list[Message], queue: QueueName) -> None:
         messages = self._leases.redeliver(gone)
@@ -115,31 +115,31 @@ class Reconciler:
         for job_id, delivery in messages:
             self._log.warning("job_requeued", job=job_id, delivery=delivery, why="message_lost")
         try:
-            self._queue.push_all(messages, self._pace.job_timeout_s, queue)
+            self._queue.push_all(messages, self._timing.job_timeout_s, queue)
         except Unavailable as error:  # a later cycle will find the messages missing
             self._log.warning("push_failed", jobs=len(messages), cause=error.value)
 
-    def _log_loss(self, standing: Standing, new: int | None) -> None:
+    def _log_loss(self, job: ActiveJob, new: int | None) -> None:
         """Nothing where another reconciler was first, or the worker has been heard after all."""
-        log = self._log.bind(job=standing.job_id)
-        ended = None if new else self._leases.status(standing.job_id, standing.delivery)
+        log = self._log.bind(job=job.job_id)
+        ended = None if new else self._leases.status(job.job_id, job.delivery)
         if new is None and ended not in {JobStatus.FAILED, JobStatus.CANCELED}:
             return
-        log.error("job_crashed", delivery=standing.delivery, death="its worker went silent")
+        log.error("job_crashed", delivery=job.delivery, death="its worker went silent")
         event = f"job_{ended or 'requeued'}"
-        log.warning(event, delivery=new or standing.delivery, why="crashed")
+        log.warning(event, delivery=new or job.delivery, why="crashed")
 
-    def _push(self, standing: Standing, delivery: int | None) -> None:
+    def _push(self, job: ActiveJob, delivery: int | None) -> None:
         if delivery is not None:
             try:
-                self._queue.push(standing.job_id, delivery, self._pace.job_timeout_s, standing.queue)
+                self._queue.push(job.job_id, delivery, self._timing.job_timeout_s, job.queue)
             except Unavailable as error:  # a later cycle will find the message missing
-                self._log.warning("push_failed", job=standing.job_id, delivery=delivery, cause=error.value)
+                self._log.warning("push_failed", job=job.job_id, delivery=delivery, cause=error.value)
 
     def _watch(self) -> None:
         # At once, since what is overdue is counted from the first look: a restart of the API must not add a pause to it.
         self._guarded(self.cycle)
-        while not self._stopping.wait(self._pace.interval_s):
+        while not self._stopping.wait(self._timing.interval_s):
             self._guarded(self.cycle)
 
     def _guarded(self, act: Callable[[], None]) -> None:
@@ -151,10 +151,10 @@ class Reconciler:
             self._log.exception("reconciler_fault")
 
 
-def _lost_worker(standing: Standing, lease_s: float) -> JobCrashed:
+def _lost_worker(job: ActiveJob, lease_s: float) -> JobCrashed:
     return JobCrashed(
         "The job's worker went silent too often.",
-        value=f"delivery {standing.delivery}",
+        value=f"delivery {job.delivery}",
         limit=f"{lease_s:g} s of silence",
         hint="See the workers' logs; a smaller job may get through.",
     )

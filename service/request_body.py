@@ -23,7 +23,7 @@ from consilience.errors import InvalidRequest, QuotaExceeded, TooLarge, Unsuppor
 #: Bytes collected before they go to a thread: one hop a megabyte, not one a packet.
 BATCH_BYTES = 2**20
 
-Sink = Callable[[bytes], object]
+ChunkWriter = Callable[[bytes], object]
 
 
 def media_type_of(request: Request) -> str | None:
@@ -37,24 +37,24 @@ def clean_media_type(value: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class BodyLimits:
     """How much a body may hold and how slowly it may come."""
 
     limit: int
     """Bytes: a larger declared length is refused before anything is read, a larger real one in mid-stream."""
     idle_s: float
     """Seconds that may pass without a byte."""
-    floor: int = 1024
+    min_bytes_per_s: int = 1024
     """Bytes a second, on average once `idle_s` has passed: what comes slower only holds a connection."""
     quota_left: int | None = None
     """What the owner may still keep, where it is this that sets the limit."""
 
-    def patience(self, elapsed: float, total: int) -> float:
+    def timeout(self, elapsed: float, total: int) -> float:
         """Seconds until the next byte must be there, `elapsed` after the start and `total` bytes later."""
-        return max(0.0, min(self.idle_s, self.idle_s + total / self.floor - elapsed))
+        return max(0.0, min(self.idle_s, self.idle_s + total / self.min_bytes_per_s - elapsed))
 
 
-async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
+async def receive(request: Request, sink: ChunkWriter, limits: BodyLimits) -> None:
     """Hand the body to `sink`, in order, in batches, in a thread.
 
     Raises
@@ -62,14 +62,14 @@ async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
     TooLarge, QuotaExceeded, UnsupportedFormat
         Over the limit; compressed.
     """
-    refuse_encoding(request)
-    refuse_length(request, bounds)
+    check_encoding(request)
+    check_declared_length(request, limits)
     batch, total, started = bytearray(), 0, time.monotonic()
     stream = request.stream()
-    while chunk := await _next_chunk(stream, bounds.patience(time.monotonic() - started, total)):
+    while chunk := await _next_chunk(stream, limits.timeout(time.monotonic() - started, total)):
         total += len(chunk)
-        if total > bounds.limit:
-            raise _too_large(f"more than {bounds.limit} bytes", bounds)
+        if total > limits.limit:
+            raise _too_large(f"more than {limits.limit} bytes", limits)
         batch += chunk
         if len(batch) >= BATCH_BYTES:
             await run_in_threadpool(sink, bytes(batch))
@@ -78,15 +78,15 @@ async def receive(request: Request, sink: Sink, bounds: Bounds) -> None:
         await run_in_threadpool(sink, bytes(batch))
 
 
-async def _next_chunk(stream: AsyncGenerator[bytes, None], patience_s: float) -> bytes:
+async def _next_chunk(stream: AsyncGenerator[bytes, None], timeout_s: float) -> bytes:
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(timeout_s):
             return await anext(stream, b"")
     except TimeoutError:
         raise HTTPException(408, "the body came too slowly, or no more of it came") from None
 
 
-def refuse_encoding(request: Request) -> None:
+def check_encoding(request: Request) -> None:
     """Compressed bodies are refused: their real size is unknown until they are unpacked."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -95,33 +95,33 @@ def refuse_encoding(request: Request) -> None:
         )
 
 
-def refuse_length(request: Request, bounds: Bounds) -> None:
+def check_declared_length(request: Request, limits: BodyLimits) -> None:
     """Refuse by the declared length, before a byte is read."""
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > bounds.limit:
-        raise _too_large(f"{int(declared)} bytes", bounds)
+    if declared.isdecimal() and int(declared) > limits.limit:
+        raise _too_large(f"{int(declared)} bytes", limits)
 
 
-def _too_large(size: str, bounds: Bounds) -> TooLarge | QuotaExceeded:
-    if bounds.quota_left is not None:
+def _too_large(size: str, limits: BodyLimits) -> TooLarge | QuotaExceeded:
+    if limits.quota_left is not None:
         return QuotaExceeded(
-            f"The body has {size}; the owner may keep {bounds.quota_left} bytes more.",
+            f"The body has {size}; the owner may keep {limits.quota_left} bytes more.",
             value=size,
-            limit=bounds.quota_left,
+            limit=limits.quota_left,
             hint="Delete sets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
         )
     return TooLarge(
-        f"The body has {size}; at most {bounds.limit} are allowed.",
+        f"The body has {size}; at most {limits.limit} are allowed.",
         value=size,
-        limit=bounds.limit,
+        limit=limits.limit,
         hint="GET /v1/info lists the limits; float16 halves a file.",
     )
 
 
-async def receive_bytes(request: Request, bounds: Bounds) -> bytes:
+async def receive_bytes(request: Request, limits: BodyLimits) -> bytes:
     """The whole body, where it is small."""
     body = bytearray()
-    await receive(request, body.extend, bounds)
+    await receive(request, body.extend, limits)
     return bytes(body)
 
 
@@ -207,10 +207,10 @@ def _members(item: object) -> list[object]:
 #: Values in a request besides its vectors; far more than the largest sensible one has.
 VALUES_LIMIT = 10_000
 
-Model = TypeVar("Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-def read_model(model: type[Model], body: object) -> Model:
+def read_model(model: type[_Model], body: object) -> _Model:
     """A request's model from its parsed JSON.
 
     Raises
@@ -238,19 +238,19 @@ NAMES: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass(frozen=True)
-class Label:
+class ResourceLabel:
     """A set's name and metadata."""
 
     name: str
     metadata: dict[str, Any]
 
 
-def read_label(fields: Mapping[str, bytes], default: Label) -> Label:
+def read_resource_label(fields: Mapping[str, bytes], default: ResourceLabel) -> ResourceLabel:
     """The label that a form's parts give; what they leave out is that of `default`."""
     texts = {name: value.decode("utf-8", "replace") for name, value in fields.items()}
     name = _parse_name(texts["name"]) if "name" in texts else default.name
     metadata = parse_metadata(texts["metadata"], "/metadata") if "metadata" in texts else default.metadata
-    return Label(name, metadata)
+    return ResourceLabel(name, metadata)
 
 
 def _parse_name(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import NoDecode
 
-from consilience.settings import Count, Seconds, Surroundings, read_environment, split_words
+from consilience.settings import Count, Seconds, SharedSettings, read_environment, split_words
 from service.deliveries.http import Destinations, parse_secret
 
 #: What fits into one message to the process that decodes.
@@ -30,7 +30,7 @@ def _check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name.lower().removesuffix(".") for name in names)
 
 
-class DeliverySettings(Surroundings):
+class DeliverySettings(SharedSettings):
     """What the API and deliveries must agree on: frozen, each with its unit in its name."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -56,7 +56,7 @@ class DeliverySettings(Surroundings):
         return tuple(map(parse_secret, self.webhook_secret.get_secret_value().split())) if self.webhook_secret else ()
 
 
-class Settings(DeliverySettings):
+class ServiceSettings(DeliverySettings):
     """The service's settings: frozen, each with its unit in its name."""
 
     host: str = "127.0.0.1"
@@ -100,6 +100,6 @@ class Settings(DeliverySettings):
     """Open requests have this long to finish when the service stops."""
 
 
-def read_settings() -> Settings:
+def read_settings() -> ServiceSettings:
     """The settings that the environment gives; StartupError names each variable that is wrong."""
-    return read_environment(Settings)
+    return read_environment(ServiceSettings)

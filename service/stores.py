@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
-from consilience.stores.blobs import Blobs
-from consilience.stores.cells import Cells
+from consilience.stores.blobs import BlobStore
+from consilience.stores.cells import CellRecords
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.leases import Leases
@@ -18,8 +18,8 @@ from consilience.stores.maps import MapRecords
 from consilience.stores.queue import JobQueue
 from consilience.stores.records import Access
 from consilience.stores.references import ReferenceRecords
-from service.reconciler import Pace, Reconciler
-from service.settings import Settings
+from service.reconciler import Reconciler, ReconcilerTiming
+from service.settings import ServiceSettings
 
 #: A temporary file that nobody wrote to for so long was left by a process that died.
 STALE_S = 3600.0
@@ -30,9 +30,9 @@ class Stores:
     """Everything that outlives a request."""
 
     database: Database
-    blobs: Blobs
-    graphs: Graphs
-    cells: Cells
+    blobs: BlobStore
+    graphs: DiskCache
+    cells: CellRecords
     embeddings: EmbeddingRecords
     datasets: DatasetRecords
     references: ReferenceRecords
@@ -41,7 +41,7 @@ class Stores:
     queue: JobQueue
     keys: KeyRecords
 
-    def seen_by(self, access: Access) -> Self:
+    def restricted_to(self, access: Access) -> Self:
         """The same stores, with the records that this access lets be seen."""
         return replace(
             self,
@@ -53,30 +53,32 @@ class Stores:
         )
 
 
-def _pace(settings: Settings) -> Pace:
-    return Pace(lease_s=settings.lease_s, max_crashes=settings.max_crashes, job_timeout_s=settings.job_timeout_s)
+def _timing(settings: ServiceSettings) -> ReconcilerTiming:
+    return ReconcilerTiming(
+        lease_s=settings.lease_s, max_crashes=settings.max_crashes, job_timeout_s=settings.job_timeout_s
+    )
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[Stores]:
+def open_stores(settings: ServiceSettings) -> Iterator[Stores]:
     """Open the stores, bring the schema up to date and start the reconciler."""
     with ExitStack() as stack:
-        blobs = Blobs(settings.data_dir)
+        blobs = BlobStore(settings.data_dir)
         blobs.sweep(STALE_S)
         database = Database(settings.database)
         stack.callback(database.close)
         database.migrate()
         queue = JobQueue(settings.redis_url.get_secret_value())
         stack.callback(queue.close)
-        reconciler = Reconciler(Leases(database), queue, _pace(settings))
+        reconciler = Reconciler(Leases(database), queue, _timing(settings))
         reconciler.start()
         stack.callback(reconciler.stop)
-        graphs = Graphs(settings.data_dir, settings.graph_cache_bytes)
+        graphs = DiskCache(settings.data_dir, settings.graph_cache_bytes)
         yield Stores(
             database=database,
             blobs=blobs,
             graphs=graphs,
-            cells=Cells(database),
+            cells=CellRecords(database),
             embeddings=EmbeddingRecords(database),
             datasets=DatasetRecords(database),
             references=ReferenceRecords(database),

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from consilience.tracing.switch import find_obstacle, is_wanted
+from consilience.tracing.switch import find_problem, is_enabled
 from service.metrics import QUIET_ROUTES
 
 #: One span a request. No logs, which would hold errors of validation with their values; figures are for Prometheus.
@@ -29,18 +29,21 @@ TELEMETRY: TelemetryConfig = {
 
 def start_tracing(environ: Mapping[str, str] = os.environ) -> None:
     """Send spans where the variables of OpenTelemetry name a collector; what prevents it is logged, and no fault."""
-    if not is_wanted(environ):
+    if not is_enabled(environ):
         return
-    if obstacle := find_obstacle(environ):
+    if obstacle := find_problem(environ):
         structlog.get_logger().warning("tracing_off", detail=obstacle)
         return
-    from consilience.tracing.export import describe, open_provider  # noqa: PLC0415 - the packages of an extra
+    from consilience.tracing.export import (
+        describe_process,
+        open_provider,
+    )
 
-    trace.set_tracer_provider(open_provider(describe("api")))
+    trace.set_tracer_provider(open_provider(describe_process("api")))
 
 
 @contextmanager
-def sending(job_id: str, queue: str) -> Iterator[Span]:
+def start_send_span(job_id: str, queue: str) -> Iterator[Span]:
     """A span over a job's way to Redis."""
     tracer = trace.get_tracer("consilience")
     attributes = {

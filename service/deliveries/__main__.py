@@ -9,17 +9,17 @@ import structlog
 
 from consilience.errors import ConsilienceError
 from consilience.settings import read_environment
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 from consilience.stores.database import Database
 from consilience.stores.retention import Retention
 from consilience.stores.webhooks import Outbox
 from service.deliveries.collector import Collector
-from service.deliveries.sender import Pace, Sender
+from service.deliveries.sender import DeliveryTiming, Sender
 from service.middleware.logs import configure_logging
 from service.settings import DeliverySettings
 
 #: Exit statuses: a setting is wrong; the stores cannot be opened.
-BAD_START, BAD_STORES = 2, 3
+EXIT_STARTUP_ERROR, EXIT_STORE_ERROR = 2, 3
 #: The service migrates the database; this process waits for it.
 SCHEMA_TIMEOUT_S = 60.0
 
@@ -30,7 +30,7 @@ def main() -> int:
         settings = read_environment(DeliverySettings)
     except ConsilienceError as error:
         sys.stderr.write(f"{error}\n")
-        return BAD_START
+        return EXIT_STARTUP_ERROR
     configure_logging(settings.log_level)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -38,14 +38,14 @@ def main() -> int:
     try:
         database = Database(settings.database)
         database.wait_for_schema(SCHEMA_TIMEOUT_S)
-        work(settings, database, Blobs(settings.data_dir), stopping)
+        work(settings, database, BlobStore(settings.data_dir), stopping)
     except ConsilienceError as error:
         sys.stderr.write(f"{error}\n")
-        return BAD_STORES
+        return EXIT_STORE_ERROR
     return 0
 
 
-def work(settings: DeliverySettings, database: Database, blobs: Blobs, stopping: threading.Event) -> None:
+def work(settings: DeliverySettings, database: Database, blobs: BlobStore, stopping: threading.Event) -> None:
     """Collect in a thread and send in this one, until told to stop."""
     structlog.get_logger().info("deliveries_ready", webhooks=bool(settings.webhook_keys))
     days = settings.job_retention_days
@@ -53,8 +53,8 @@ def work(settings: DeliverySettings, database: Database, blobs: Blobs, stopping:
     # A daemon: what it was about to remove, the next start finds again.
     threading.Thread(target=collector.run, args=(stopping, settings.collect_interval_s), daemon=True).start()
     if settings.webhook_keys:
-        pace = Pace(timeout_s=settings.webhook_timeout_s)
-        Sender(Outbox(database), settings.webhook_keys, settings.destinations, pace).run(stopping)
+        timing = DeliveryTiming(timeout_s=settings.webhook_timeout_s)
+        Sender(Outbox(database), settings.webhook_keys, settings.destinations, timing).run(stopping)
     else:
         stopping.wait()
     database.close()

@@ -14,21 +14,21 @@ from typing import NamedTuple
 import structlog
 
 from consilience.errors import ConsilienceError
-from consilience.stores.blobs import Blobs
-from consilience.stores.checkpoints import Partials
-from consilience.stores.files import no_uploads
+from consilience.stores.blobs import BlobStore
+from consilience.stores.checkpoints import CheckpointStore
+from consilience.stores.files import exclusive_upload_lock
 from consilience.stores.retention import Retention
 from service.stores import STALE_S
 
 #: A blob is this old before it goes: whoever looks at the folder meanwhile finds what it has just read of.
 GRACE_S = 3600.0
 #: Rows of a set that a model was making are kept so long for whoever asks for the set again.
-UNFINISHED_S = 24 * 3600.0
+CHECKPOINT_RETENTION_S = 24 * 3600.0
 #: Rows and blobs of one transaction or one hold of the lock: nobody waits long for either.
-BATCH = 200
+BATCH_SIZE = 200
 #: Between two tries to find a moment without an upload, and how long it is looked for.
 LOCK_POLL_S = 0.05
-LOCK_PATIENCE_S = 10.0
+LOCK_TIMEOUT_S = 10.0
 
 
 class Collected(NamedTuple):
@@ -46,15 +46,15 @@ class Collector:
     def __init__(  # noqa: PLR0917 - what it looks at, then how patiently
         self,
         retention: Retention,
-        blobs: Blobs,
+        blobs: BlobStore,
         root: Path,
         job_retention: timedelta | None,
         grace_s: float = GRACE_S,
-        patience_s: float = LOCK_PATIENCE_S,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self._retention, self._blobs, self._root = retention, blobs, root
-        self._partials = Partials(root)
-        self._job_retention, self._grace_s, self._patience_s = job_retention, grace_s, patience_s
+        self._checkpoints = CheckpointStore(root)
+        self._job_retention, self._grace_s, self._lock_timeout_s = job_retention, grace_s, lock_timeout_s
         self._log = structlog.get_logger()
 
     def run(self, stopping: threading.Event, interval_s: float) -> None:
@@ -72,12 +72,12 @@ class Collector:
 
     def collect(self) -> Collected:
         """One round. Raises Unavailable where a store does not answer."""
-        files = self._blobs.sweep(STALE_S) + self._partials.sweep(UNFINISHED_S)
+        files = self._blobs.sweep(STALE_S) + self._checkpoints.sweep(CHECKPOINT_RETENTION_S)
         return Collected(self._expire_jobs(), self._delete_blobs(), files, self._expire_cells())
 
     def _expire_jobs(self) -> int:
         total = 0
-        while self._job_retention is not None and (gone := self._retention.expire(self._job_retention, BATCH)):
+        while self._job_retention is not None and (gone := self._retention.expire(self._job_retention, BATCH_SIZE)):
             total += len(gone)
         return total
 
@@ -87,7 +87,7 @@ class Collector:
 
     def _delete_blobs(self) -> int:
         digests, total = self._blobs.digests(), 0
-        while batch := tuple(itertools.islice(digests, BATCH)):
+        while batch := tuple(itertools.islice(digests, BATCH_SIZE)):
             deleted = self._delete_unnamed(batch)
             if deleted is None:  # uploads without a pause, or a backup: a later round finds a better moment
                 break
@@ -96,13 +96,15 @@ class Collector:
 
     def _delete_unnamed(self, digests: tuple[str, ...]) -> int | None:
         """How many of these nobody names and were deleted; None where there was no moment without an upload."""
-        if not set(digests) - self._retention.named(digests):  # no upload is held up where there is nothing to do
+        if not set(digests) - self._retention.find_referenced(
+            digests
+        ):  # no upload is held up where there is nothing to do
             return 0
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._lock_timeout_s
         while True:
-            with no_uploads(self._root) as alone:
+            with exclusive_upload_lock(self._root) as alone:
                 if alone:
-                    unnamed = set(digests) - self._retention.named(digests)
+                    unnamed = set(digests) - self._retention.find_referenced(digests)
                     return sum(self._blobs.delete(digest, self._grace_s) for digest in unnamed)
             if time.monotonic() > deadline:
                 return None

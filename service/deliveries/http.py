@@ -21,7 +21,7 @@ import httpcore2
 
 from consilience.errors import InvalidRequest
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: IPv6 of the whole internet (IANA); everything else is local, reserved, or another way to write an IPv4 address.
@@ -52,7 +52,7 @@ class Destinations:
 
     allowed: tuple[Network, ...] = ()
 
-    def permit(self, address: Address) -> bool:
+    def permit(self, address: IPAddress) -> bool:
         """Whether a connection to this address may be made."""
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
@@ -86,7 +86,7 @@ class Destinations:
         return permitted
 
 
-def _is_public(address: Address) -> bool:
+def _is_public(address: IPAddress) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_IPV6:
         return False
     special = address.is_multicast or address.is_reserved or any(address in network for network in NOT_PUBLIC)
@@ -150,7 +150,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
         failure: Exception | None = None
         for address in addresses:
             try:
-                left_s = seconds_left(self._deadline)
+                left_s = remaining_s(self._deadline)
                 stream = self._bare.connect_tcp(address, port, left_s, local_address, socket_options)
             except httpcore2.ConnectError as error:
                 failure = error
@@ -167,11 +167,11 @@ class TimedStream(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline is stricter
         """As the stream does."""
-        return self._stream.read(max_bytes, seconds_left(self._deadline))
+        return self._stream.read(max_bytes, remaining_s(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the same
         """As the stream does."""
-        self._stream.write(buffer, seconds_left(self._deadline))
+        self._stream.write(buffer, remaining_s(self._deadline))
 
     def close(self) -> None:
         """As the stream does."""
@@ -184,7 +184,7 @@ class TimedStream(httpcore2.NetworkStream):
         timeout: float | None = None,  # noqa: ARG002 - the same
     ) -> httpcore2.NetworkStream:
         """As the stream does; the certificate must be the name's, not the address's."""
-        stream = self._stream.start_tls(ssl_context, server_hostname, seconds_left(self._deadline))
+        stream = self._stream.start_tls(ssl_context, server_hostname, remaining_s(self._deadline))
         return TimedStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
@@ -192,7 +192,7 @@ class TimedStream(httpcore2.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def seconds_left(deadline: float) -> float:
+def remaining_s(deadline: float) -> float:
     """Until the deadline; TimeoutException after it."""
     left_s = deadline - time.monotonic()
     if left_s <= 0:

@@ -13,7 +13,7 @@ import structlog
 
 from consilience import __version__
 from consilience.errors import ConsilienceError
-from consilience.stores.webhooks import Message, Outbox
+from consilience.stores.webhooks import Outbox, WebhookMessage
 from service.deliveries.http import AddressRefused, Destinations, post, sign
 
 #: Seconds from one attempt to the next: twelve attempts in three days, then the message is given up.
@@ -21,13 +21,13 @@ PAUSES_S = (5, 30, 120, 600, 1800, 7200, 18_000, 36_000, 50_400, 64_800, 79_200)
 #: Each pause is up to so much longer, so that a receiver which comes back is not met by all at once.
 JITTER = 0.1
 #: What is under way when the process stops has so long.
-LAST_SECONDS = 5.0
+DRAIN_TIMEOUT_S = 5.0
 #: A receiver that answers so wants no more of it.
 GONE = 410
 
 
 @dataclass(frozen=True)
-class Pace:
+class DeliveryTiming:
     """How much is sent at once and how long an attempt may take."""
 
     timeout_s: float = 15.0
@@ -49,10 +49,10 @@ class Sender:
     """Takes messages out of the outbox, posts them, and says how it went."""
 
     def __init__(
-        self, outbox: Outbox, keys: Sequence[bytes], destinations: Destinations, pace: Pace | None = None
+        self, outbox: Outbox, keys: Sequence[bytes], destinations: Destinations, timing: DeliveryTiming | None = None
     ) -> None:
         self._outbox, self._keys, self._destinations = outbox, keys, destinations
-        self._pace = pace or Pace()
+        self._timing = timing or DeliveryTiming()
         self._ssl_context = httpcore2.default_ssl_context()
         self._under_way: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -60,9 +60,9 @@ class Sender:
 
     def run(self, stopping: threading.Event) -> None:
         """Send until told to stop; what is under way then has a few seconds to end, or is sent again by the next."""
-        while not stopping.wait(self._pace.interval_s):
+        while not stopping.wait(self._timing.interval_s):
             self._guarded(self.send_due)
-        self.drain(min(self._pace.timeout_s, LAST_SECONDS))
+        self.drain(min(self._timing.timeout_s, DRAIN_TIMEOUT_S))
 
     def drain(self, timeout_s: float) -> None:
         """Wait until nothing is under way, at most so long."""
@@ -79,18 +79,18 @@ class Sender:
             threading.Thread(target=self._guarded, args=(self._handle, message), daemon=True).start()
         return begun
 
-    def _claim(self) -> Message | None:
+    def _claim(self) -> WebhookMessage | None:
         with self._lock:
-            if self._under_way.total() >= self._pace.slots:
+            if self._under_way.total() >= self._timing.slots:
                 return None
-            full = [host for host, count in self._under_way.items() if count >= self._pace.slots_of_host]
-        message = self._outbox.claim(self._pace.lease_s, besides=full)
+            full = [host for host, count in self._under_way.items() if count >= self._timing.slots_of_host]
+        message = self._outbox.claim(self._timing.lease_s, excluded_hosts=full)
         if message:
             with self._lock:
                 self._under_way[message.host] += 1
         return message
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: WebhookMessage) -> None:
         try:
             error, is_final = self._attempt(message)
             if error is None:
@@ -102,7 +102,7 @@ class Sender:
             with self._lock:
                 self._under_way -= Counter([message.host])
 
-    def _attempt(self, message: Message) -> tuple[str | None, bool]:
+    def _attempt(self, message: WebhookMessage) -> tuple[str | None, bool]:
         """What went wrong, and whether another attempt is pointless."""
         body = json.dumps(message.body, separators=(",", ":"), ensure_ascii=False).encode()
         headers = {
@@ -116,7 +116,7 @@ class Sender:
                 body,
                 headers,
                 destinations=self._destinations,
-                timeout_s=self._pace.timeout_s,
+                timeout_s=self._timing.timeout_s,
                 ssl_context=self._ssl_context,
             )
         except AddressRefused as refusal:
@@ -125,8 +125,8 @@ class Sender:
             return f"{type(error).__name__}: {error}", False
         return (None if 200 <= status < 300 else f"the receiver answered {status}"), status == GONE
 
-    def _report_failure(self, message: Message, error: str, *, is_final: bool) -> None:
-        pauses = self._pace.pauses_s
+    def _report_failure(self, message: WebhookMessage, error: str, *, is_final: bool) -> None:
+        pauses = self._timing.pauses_s
         again = None if is_final or message.attempt > len(pauses) else pauses[message.attempt - 1]
         if again is not None:
             again *= 1 + random.uniform(0, JITTER)  # noqa: S311 - spreads load, guards nothing

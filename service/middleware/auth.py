@@ -15,43 +15,43 @@ from starlette.types import Scope as ASGIScope
 
 from consilience.errors import ConsilienceError, Unauthenticated, Unavailable
 from service import problems
-from service.deps import ADMIN_PATHS, SAFE_METHODS, Caller, Service, get_service, identify, scope_of
-from service.middleware.headers import Doors
-from service.middleware.rates import RateExceeded, Rates, Standing
+from service.deps import ADMIN_PATHS, SAFE_METHODS, Principal, ServiceContext, authenticate, get_service, required_scope
+from service.middleware.headers import HostCheck
+from service.middleware.rates import RateExceeded, RateLimiter, RateLimitState
 from service.openapi.docs_page import STATIC_PATH
-from service.settings import Settings
+from service.settings import ServiceSettings
 
-#: So long after the database last vouched for a caller.
-REMEMBERED_S = 900.0
+#: So long after the database last vouched for a principal.
+CACHE_TTL_S = 900.0
 #: The newest are kept; a service has one or two scrapers.
-KEPT = 16
+CACHE_SIZE = 16
 
 
-class Acquaintances:
+class AuthenticationCache:
     """Callers by the SHA-256 of what they showed: no token is kept."""
 
     def __init__(self) -> None:
-        self._seen: dict[bytes, tuple[Caller, float]] = {}
+        self._seen: dict[bytes, tuple[Principal, float]] = {}
 
-    def note(self, authorization: str | None, caller: Caller) -> None:
-        """The database has vouched for this caller now."""
+    def add(self, authorization: str | None, principal: Principal) -> None:
+        """The database has vouched for this principal now."""
         digest = _digest(authorization)
         self._seen.pop(digest, None)
-        self._seen[digest] = caller, time.monotonic()
-        while len(self._seen) > KEPT:
+        self._seen[digest] = principal, time.monotonic()
+        while len(self._seen) > CACHE_SIZE:
             del self._seen[next(iter(self._seen))]
 
-    def forget(self, authorization: str | None) -> None:
+    def discard(self, authorization: str | None) -> None:
         """The database has refused it: it is revoked or has expired."""
         self._seen.pop(_digest(authorization), None)
 
-    def recall(self, authorization: str | None) -> Caller | None:
-        """The caller, if that was not long ago and its key has not expired."""
-        caller, seen = self._seen.get(_digest(authorization), (None, 0.0))
-        if caller is None or time.monotonic() - seen > REMEMBERED_S:
+    def find(self, authorization: str | None) -> Principal | None:
+        """The principal, if that was not long ago and its key has not expired."""
+        principal, seen = self._seen.get(_digest(authorization), (None, 0.0))
+        if principal is None or time.monotonic() - seen > CACHE_TTL_S:
             return None
-        expires_at = caller.key.expires_at if caller.key else None
-        return None if expires_at and expires_at <= datetime.now(UTC) else caller
+        expires_at = principal.key.expires_at if principal.key else None
+        return None if expires_at and expires_at <= datetime.now(UTC) else principal
 
 
 def _digest(authorization: str | None) -> bytes:
@@ -62,79 +62,79 @@ def _digest(authorization: str | None) -> bytes:
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs"})
 
 
-def is_open(path: str) -> bool:
+def is_public(path: str) -> bool:
     """Whether `path` needs no API key."""
     return path in OPEN_PATHS or path.startswith(STATIC_PATH)
 
 
-class Gate:
-    """ASGI middleware: finds the caller, counts the request, and lets routes see only what the caller may see."""
+class AuthenticationMiddleware:
+    """ASGI middleware: finds the principal, counts the request, and lets routes see only what the principal may see."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
         self._required = settings.require_keys
-        self._known = Acquaintances()
-        self._rates = Rates(settings.rate_limit_per_minute)
-        self._doors = Doors(settings.allowed_hosts)
+        self._cache = AuthenticationCache()
+        self._rate_limiter = RateLimiter(settings.rate_limit_per_minute)
+        self._host_check = HostCheck(settings.allowed_hosts)
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or is_public(scope["path"]):
             await self.app(scope, receive, send)
             return
-        service, standing = get_service(Request(scope)), None
+        service, state = get_service(Request(scope)), None
         try:
-            caller = await self._identify(service, scope)
-            self._check_door(scope, caller)
-            standing = self._count(scope, caller)
-            caller.check(scope_of(scope["method"], scope["path"]))
+            principal = await self._identify(service, scope)
+            self._check_host(scope, principal)
+            state = self._count(scope, principal)
+            principal.check(required_scope(scope["method"], scope["path"]))
         except ConsilienceError as error:
-            standing = error.standing if isinstance(error, RateExceeded) else standing
-            refusal = await problems.answer_error(Request(scope), error)
-            await refusal(scope, receive, _with_headers(send, standing))
+            state = error.state if isinstance(error, RateExceeded) else state
+            refusal = await problems.respond_with_error(Request(scope), error)
+            await refusal(scope, receive, _with_headers(send, state))
             return
-        scope["state"]["service"] = service.seen_by(caller)
-        await self.app(scope, receive, _with_headers(send, standing))
+        scope["state"]["service"] = service.restricted_to(principal)
+        await self.app(scope, receive, _with_headers(send, state))
 
-    async def _identify(self, service: Service, scope: ASGIScope) -> Caller:
-        """The caller; for the metrics also one who was let in lately, while the database is away: they say that it is."""
+    async def _identify(self, service: ServiceContext, scope: ASGIScope) -> Principal:
+        """The principal; for the metrics also one who was let in lately, while the database is away: they say that it is."""
         headers = Headers(scope=scope)
         try:
-            caller = await run_in_threadpool(identify, service.stores.keys, headers, required=self._required)
+            principal = await run_in_threadpool(authenticate, service.stores.keys, headers, required=self._required)
         except Unavailable:
-            known = self._known.recall(headers.get("authorization")) if scope["path"] in ADMIN_PATHS else None
+            known = self._cache.find(headers.get("authorization")) if scope["path"] in ADMIN_PATHS else None
             if known is None:
                 raise
             return known
         except Unauthenticated:
-            self._known.forget(headers.get("authorization"))
+            self._cache.discard(headers.get("authorization"))
             raise
         if scope["path"] in ADMIN_PATHS:
-            self._known.note(headers.get("authorization"), caller)
-        return caller
+            self._cache.add(headers.get("authorization"), principal)
+        return principal
 
-    def _check_door(self, scope: ASGIScope, caller: Caller) -> None:
-        if caller.key is not None:
+    def _check_host(self, scope: ASGIScope, principal: Principal) -> None:
+        if principal.key is not None:
             return
         headers = Headers(scope=scope)
-        self._doors.check_host(headers)
+        self._host_check.check_host(headers)
         if scope["method"] not in SAFE_METHODS:
-            self._doors.check_origin(headers)
+            self._host_check.check_origin(headers)
 
-    def _count(self, scope: ASGIScope, caller: Caller) -> Standing | None:
-        if caller.key is None:
+    def _count(self, scope: ASGIScope, principal: Principal) -> RateLimitState | None:
+        if principal.key is None:
             return None
-        scope["caller_ids"] = {"key": caller.key.id, "owner": caller.key.owner}  # for the log
-        return self._rates.take(caller.key.id)
+        scope["principal_ids"] = {"key": principal.key.id, "owner": principal.key.owner}  # for the log
+        return self._rate_limiter.take(principal.key.id)
 
 
-def _with_headers(send: Send, standing: Standing | None) -> Send:
-    if standing is None:
+def _with_headers(send: Send, state: RateLimitState | None) -> Send:
+    if state is None:
         return send
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(standing.headers())
+            MutableHeaders(scope=message).update(state.headers())
         await send(message)
 
     return send_with_headers

@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from consilience.errors import WrongHost, WrongOrigin
 from consilience.settings import PREFIX
 
-PLACE = re.compile(r"(\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s\[\]:/?#@\\]*))(:\d*)?")
+AUTHORITY = re.compile(r"(\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s\[\]:/?#@\\]*))(:\d*)?")
 SETTING = f"{PREFIX}ALLOWED_HOSTS"
 
 
 @dataclass(frozen=True)
-class Doors:
+class HostCheck:
     """The names of the service, lower-case and without ports, besides those that no stranger can own."""
 
     names: Collection[str] = ()
@@ -31,7 +31,7 @@ class Doors:
             The name is no address, not localhost, has a dot and is not among `names`.
         """
         host = headers.get("host", "")
-        name = _name_of(host)
+        name = _host_name(host)
         if name is None or not self._is_own(name):
             raise WrongHost(
                 "Without an API key this service does not answer to that name.",
@@ -50,8 +50,8 @@ class Doors:
         origin = headers.get("origin")
         if origin is None:
             return
-        place = _place_of(origin)
-        is_own = place == headers.get("host", "").lower() or _name_of(place) in self.names
+        place = _authority_of(origin)
+        is_own = place == headers.get("host", "").lower() or _host_name(place) in self.names
         if not place or not is_own:
             raise WrongOrigin(
                 "A page of another site may not change anything here.",
@@ -64,7 +64,7 @@ class Doors:
         return "." not in name or name.endswith(".localhost") or name in self.names or _is_address(name)
 
 
-def _place_of(origin: str) -> str:
+def _authority_of(origin: str) -> str:
     """`https://example.org:8443` as `example.org:8443`; `null` is no place."""
     try:
         return urlsplit(origin).netloc.lower()
@@ -72,9 +72,9 @@ def _place_of(origin: str) -> str:
         return ""
 
 
-def _name_of(place: str) -> str | None:
+def _host_name(place: str) -> str | None:
     """`Example.org.:8443` as `example.org`, `[::1]:8000` as `::1`; None where it is no place."""
-    found = PLACE.fullmatch(place)
+    found = AUTHORITY.fullmatch(place)
     return (found["v6"] or found["name"]).lower().removesuffix(".") if found else None
 
 
@@ -87,7 +87,7 @@ def _is_address(name: str) -> bool:
 
 
 #: A page that needs more says so itself; an answer of the API needs nothing.
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -97,7 +97,7 @@ HEADERS = {
 }
 
 
-class SafeHeaders:
+class SecurityHeadersMiddleware:
     """ASGI middleware: adds those fields that the answer does not have yet."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -109,7 +109,7 @@ class SafeHeaders:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

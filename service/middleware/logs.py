@@ -12,12 +12,12 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.metrics import QUIET_ROUTES, Meters, name_method
+from service.metrics import QUIET_ROUTES, HttpMetrics, known_method
 from service.tracing import find_trace
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: Traces without the frames' variables, which hold passwords and users' data.
-TRACES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logging(level: str) -> None:
@@ -38,7 +38,7 @@ def configure_logging(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.ExceptionRenderer(TRACES),
+                structlog.processors.ExceptionRenderer(TRACEBACKS),
                 structlog.processors.JSONRenderer(),
             ],
         )
@@ -48,7 +48,7 @@ def configure_logging(level: str) -> None:
 
 
 @dataclass
-class Course:
+class RequestOutcome:
     """How a request goes: what was answered, and the bytes of its body and of the answer's."""
 
     status: int = 500
@@ -56,11 +56,11 @@ class Course:
     bytes_out: int = 0
 
 
-class RequestLog:
+class RequestLogMiddleware:
     """ASGI middleware: gives each request an id and logs how it went."""
 
-    def __init__(self, app: ASGIApp, meters: Meters) -> None:
-        self.app, self._meters = app, meters
+    def __init__(self, app: ASGIApp, http_metrics: HttpMetrics) -> None:
+        self.app, self._http_metrics = app, http_metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -68,18 +68,18 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         scope["request_id"] = request_id = _choose_id(Headers(scope=scope).get("x-request-id"))
-        course, started = Course(), time.perf_counter()
+        outcome, started = RequestOutcome(), time.perf_counter()
 
         async def receive_counted() -> Message:
             message = await receive()
-            course.bytes_in += len(message.get("body", b""))
+            outcome.bytes_in += len(message.get("body", b""))
             return message
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                course.status = message["status"]
+                outcome.status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
-            course.bytes_out += len(message.get("body", b""))
+            outcome.bytes_out += len(message.get("body", b""))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -87,8 +87,8 @@ class RequestLog:
                 await self.app(scope, receive_counted, send_with_id)
             finally:
                 seconds = time.perf_counter() - started
-                self._meters.count(scope["method"], _route(scope), course.status, seconds)
-                _log(scope, course, seconds)
+                self._http_metrics.count(scope["method"], _route(scope), outcome.status, seconds)
+                _log(scope, outcome, seconds)
 
 
 def _choose_id(given: str | None) -> str:
@@ -100,16 +100,16 @@ def _route(scope: Scope) -> str | None:
     return getattr(scope.get("route"), "path", None)
 
 
-def _log(scope: Scope, course: Course, seconds: float) -> None:
+def _log(scope: Scope, outcome: RequestOutcome, seconds: float) -> None:
     route = _route(scope)
-    if route in QUIET_ROUTES and course.status < 400:
+    if route in QUIET_ROUTES and outcome.status < 400:
         return
     structlog.get_logger().info(
         "request",
-        method=name_method(scope["method"]),
+        method=known_method(scope["method"]),
         route=route,
         duration_ms=round(seconds * 1000, 2),
-        **asdict(course),
-        **scope.get("caller_ids", {}),
+        **asdict(outcome),
+        **scope.get("principal_ids", {}),
         **find_trace(),
     )

@@ -14,7 +14,7 @@ WINDOW_S = 60
 
 
 @dataclass
-class Bucket:
+class TokenBucket:
     """The tokens that are left, and when they were counted."""
 
     tokens: float
@@ -22,7 +22,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RateLimitState:
     """How much of a limit is left (draft-ietf-httpapi-ratelimit-headers)."""
 
     limit: int
@@ -38,43 +38,43 @@ class Standing:
         }
 
 
-class Rates:
+class RateLimiter:
     """The buckets of all keys that asked; there are no more than keys. For one thread: the event loop's."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._refill = limit, limit / WINDOW_S
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
-    def take(self, key_id: str, now: float | None = None) -> Standing:
+    def take(self, key_id: str, now: float | None = None) -> RateLimitState:
         """Count one request; `Standing.left` is what the key has after it.
 
         Raises
         ------
         RateExceeded
-            It has none left; the error has the standing.
+            It has none left; the error has the state.
         """
         now = time.monotonic() if now is None else now
-        bucket = self._buckets.setdefault(key_id, Bucket(self._limit, now))
+        bucket = self._buckets.setdefault(key_id, TokenBucket(self._limit, now))
         bucket.tokens = min(self._limit, bucket.tokens + (now - bucket.at) * self._refill)
         bucket.at = now
         if bucket.tokens < 1:
-            raise RateExceeded(self._limit, (1 - bucket.tokens) / self._refill, self._standing(bucket))
+            raise RateExceeded(self._limit, (1 - bucket.tokens) / self._refill, self._state(bucket))
         bucket.tokens -= 1
-        return self._standing(bucket)
+        return self._state(bucket)
 
-    def _standing(self, bucket: Bucket) -> Standing:
+    def _state(self, bucket: TokenBucket) -> RateLimitState:
         missing = self._limit - bucket.tokens
-        return Standing(self._limit, int(bucket.tokens), math.ceil(missing / self._refill))
+        return RateLimitState(self._limit, int(bucket.tokens), math.ceil(missing / self._refill))
 
 
 class RateExceeded(TooManyRequests):
     """The key's requests of this minute are used up."""
 
-    def __init__(self, limit: int, after_s: float, standing: Standing) -> None:
+    def __init__(self, limit: int, after_s: float, state: RateLimitState) -> None:
         super().__init__(
             f"This API key may make {limit} requests a minute.",
             limit=limit,
             after_s=after_s,
             hint="Ask again after the seconds of Retry-After; CONSILIENCE_RATE_LIMIT_PER_MINUTE is the limit.",
         )
-        self.standing = standing
+        self.state = state

@@ -156,7 +156,7 @@ UPGRADE_BODY = require_json(
         "Twelve documents embedded with two models, one a rotation of the other",
         {"old": {"vectors": CIRCLE}, "new": {"vectors": TURNED}, "k": 3, "maps": "procrustes"},
     ),
-    relevant_recall=(
+    relevance=(
         "The same documents with queries and relevance judgments",
         {
             "old": {"vectors": CIRCLE, "ids": HOURS},

@@ -23,7 +23,7 @@ from consilience.errors import (
 )
 from service.middleware.auth import OPEN_PATHS
 from service.openapi.examples import PROBLEM
-from service.problems import describe, problem_examples
+from service.problems import error_responses, problem_examples
 
 SECURITY_SCHEME = {
     "type": "http",
@@ -63,10 +63,10 @@ BODIES = (
     UpgradeRequest,
 )
 #: What the gate can answer before a route is reached.
-GATE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
+MIDDLEWARE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
 
 
-def complete(app: FastAPI) -> None:
+def extend_openapi(app: FastAPI) -> None:
     """Add to the document of `app` what routes only refer to: bodies that they read themselves, and problems."""
     generate = app.openapi
 
@@ -106,7 +106,7 @@ def _add_schemas(document: dict[str, Any]) -> None:
 def _add_keys(operation: dict[str, Any]) -> None:
     """What the gate can answer before the route is reached. A service without keys needs none."""
     operation["security"] = [{"ApiKey": []}, {}]
-    for status, response in describe(*GATE_ERRORS).items():
+    for status, response in error_responses(*MIDDLEWARE_ERRORS).items():
         operation["responses"].setdefault(str(status), response)
 
 
@@ -117,7 +117,7 @@ def _drop_default_error(operation: dict[str, Any]) -> None:
         return
     del responses["422"]
     if any(parameter["in"] != "path" for parameter in operation["parameters"]):
-        responses.update({str(status): response for status, response in describe(InvalidRequest).items()})
+        responses.update({str(status): response for status, response in error_responses(InvalidRequest).items()})
 
 
 def _drop_null(operation: dict[str, Any]) -> None:

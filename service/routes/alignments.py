@@ -5,20 +5,20 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.jobs import Job, Plan
-from service.deps import DryRun, IdempotencyKey, Prefer, Service, ServiceDep
+from service.deps import DryRunQuery, IdempotencyKey, Prefer, ServiceContext, ServiceDep
 from service.multipart import JSON, MULTIPART, receive_files
 from service.openapi.examples import ALIGNMENT_BODY
-from service.problems import describe
+from service.problems import error_responses
 from service.request_body import media_type_of, parse_json
-from service.responses import ASKED, act_on_json, answer_with_job
-from service.routes.embeddings import MAKING_ERRORS, UPLOAD_ERRORS
-from service.submission import Submission, Submissions
+from service.responses import JOB_RESPONSES, act_on_json, respond_with_job
+from service.routes.embeddings import EXTRACTION_ERRORS, UPLOAD_ERRORS
+from service.submission import AlignmentHandler, AlignmentSubmission
 
 router = APIRouter(tags=["alignments"])
 
 ERRORS = (
     *UPLOAD_ERRORS,
-    *MAKING_ERRORS,
+    *EXTRACTION_ERRORS,
     errors.UnpairedSides,
     errors.UnknownLayer,
     errors.TooExpensive,
@@ -37,7 +37,7 @@ COLUMNS = frozenset({"ids_a", "ids_b", "groups_a", "groups_b"})
     summary="Score two embedding sets",
     response_description="The job, which has not finished yet.",
     response_model=Job,
-    responses={**ASKED, **describe(*ERRORS)},
+    responses={**JOB_RESPONSES, **error_responses(*ERRORS)},
     openapi_extra={"requestBody": ALIGNMENT_BODY},
 )
 async def create_alignment(
@@ -47,7 +47,7 @@ async def create_alignment(
     *,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: DryRun = False,
+    dry_run: DryRunQuery = False,
 ) -> Job | Response:
     """Start a job that scores how far two embedding sets agree.
 
@@ -62,19 +62,19 @@ async def create_alignment(
     is 200 with the finished job if it finishes within N seconds.
     """
     answer = await _receive(request, service, idempotency_key, dry_run)
-    return await answer_with_job(answer, service, prefer, response)
+    return await respond_with_job(answer, service, prefer, response)
 
 
-async def _receive(request: Request, service: Service, key: str | None, dry_run: bool) -> Job | Plan:
+async def _receive(request: Request, service: ServiceContext, key: str | None, dry_run: bool) -> Job | Plan:
     """Read the body in the form in which it comes, and act on it while its files are there."""
-    submissions = Submissions(service.settings, service.stores)
+    submissions = AlignmentHandler(service.settings, service.stores)
     if media_type_of(request) == MULTIPART:
         if key is None:  # a known key may stand for a job that is there already
             await run_sync(service.stores.jobs.check_room)
         async with receive_files(request, service, FILES, COLUMNS, FIELDS, optional=NAMED) as upload:
             options = parse_json(upload.fields.get("request", b"{}"), "/request")
             submission = submissions.read_form(options, upload, key)
-            return await run_sync(_act, submissions, submission, dry_run, limiter=service.ingests)
+            return await run_sync(_act, submissions, submission, dry_run, limiter=service.ingest_limiter)
 
     def act(body: object) -> Job | Plan:
         return _act(submissions, submissions.read_json(body, key), dry_run)
@@ -82,5 +82,5 @@ async def _receive(request: Request, service: Service, key: str | None, dry_run:
     return await act_on_json(request, service, act, allowed=(JSON, MULTIPART))
 
 
-def _act(submissions: Submissions, submission: Submission, dry_run: bool) -> Job | Plan:
+def _act(submissions: AlignmentHandler, submission: AlignmentSubmission, dry_run: bool) -> Job | Plan:
     return submissions.plan(submission) if dry_run else submissions.submit(submission)

@@ -15,31 +15,31 @@ from service.deps import (
     Cursor,
     DatasetPath,
     IdempotencyKey,
-    Limit,
     MetadataQuery,
     NameFilter,
     NameQuery,
-    Service,
+    PageLimit,
+    ServiceContext,
     ServiceDep,
     SettingsDep,
     StoresDep,
     ViewsQuery,
 )
-from service.ingest import item_limits, parse_views, remove_record, shelf_of
+from service.ingest import dataset_repository, item_limits, parse_views, remove_record
 from service.multipart import JSON, MULTIPART, Upload, receive_file, receive_files
 from service.openapi.examples import DATASET_BODY
-from service.problems import STALLED, describe
+from service.problems import TIMEOUT_RESPONSE, error_responses
 from service.request_body import (
-    Bounds,
-    Label,
+    BodyLimits,
+    ResourceLabel,
     media_type_of,
     parse_json,
     parse_metadata,
-    read_label,
     read_model,
+    read_resource_label,
     receive_bytes,
 )
-from service.responses import tell_made
+from service.responses import set_created
 
 router = APIRouter(tags=["datasets"])
 
@@ -70,7 +70,7 @@ SAME: dict[int | str, dict[str, Any]] = {
     operation_id="create_dataset",
     summary="Upload or generate a dataset",
     response_description="The stored dataset.",
-    responses={**SAME, **STALLED, **describe(*UPLOAD_ERRORS)},
+    responses={**SAME, **TIMEOUT_RESPONSE, **error_responses(*UPLOAD_ERRORS)},
     openapi_extra={"requestBody": DATASET_BODY},
 )
 async def create_dataset(
@@ -94,7 +94,10 @@ async def create_dataset(
     from the names and types of the fields. The JSON body `{"builtin": "scenes:n=64"}` generates a built-in dataset;
     `GET /v1/info` lists the available ones.
     """
-    label, choice = Label(name, parse_metadata(metadata)), parse_views(views.encode() if views else None, "views")
+    label, choice = (
+        ResourceLabel(name, parse_metadata(metadata)),
+        parse_views(views.encode() if views else None, "views"),
+    )
     media_type = media_type_of(request)
     if media_type == JSON:
         stored, created = await _build(request, service, idempotency_key)
@@ -107,29 +110,31 @@ async def create_dataset(
         )
         async with receiving as upload:
             keeping = partial(_keep, service, upload, label, choice, idempotency_key)
-            stored, created = await run_sync(keeping, limiter=service.ingests)
-    tell_made(response, stored.links, created=created)
+            stored, created = await run_sync(keeping, limiter=service.ingest_limiter)
+    set_created(response, stored.links, created=created)
     return stored
 
 
-async def _build(request: Request, service: Service, key: str | None) -> tuple[Dataset, bool]:
+async def _build(request: Request, service: ServiceContext, key: str | None) -> tuple[Dataset, bool]:
     settings = service.settings
-    body = await receive_bytes(request, Bounds(settings.inline_limit_bytes, settings.upload_idle_limit_s))
+    body = await receive_bytes(request, BodyLimits(settings.inline_limit_bytes, settings.upload_idle_limit_s))
 
     def build() -> tuple[Dataset, bool]:
         wanted = read_model(BuiltinRequest, parse_json(body))
-        return shelf_of(service.stores, settings.data_dir).keep_builtin(wanted, key)
+        return dataset_repository(service.stores, settings.data_dir).add_builtin(wanted, key)
 
-    return await run_sync(build, limiter=service.ingests)
+    return await run_sync(build, limiter=service.ingest_limiter)
 
 
-def _keep(service: Service, upload: Upload, label: Label, choice: ViewChoice, key: str | None) -> tuple[Dataset, bool]:
+def _keep(
+    service: ServiceContext, upload: Upload, label: ResourceLabel, choice: ViewChoice, key: str | None
+) -> tuple[Dataset, bool]:
     settings, (path, media_type) = service.settings, upload.files["file"]
-    label = read_label({name: text for name, text in upload.fields.items() if name != "views"}, label)
+    label = read_resource_label({name: text for name, text in upload.fields.items() if name != "views"}, label)
     choice = parse_views(upload.fields["views"], "/views") if "views" in upload.fields else choice
     with open_items(path, media_type, choice, item_limits(settings)) as items:
         own = DatasetLabel(label.name, label.metadata)
-        return shelf_of(service.stores, settings.data_dir).keep(items, own, key)
+        return dataset_repository(service.stores, settings.data_dir).add(items, own, key)
 
 
 @router.get(
@@ -137,9 +142,11 @@ def _keep(service: Service, upload: Upload, label: Label, choice: ViewChoice, ke
     operation_id="list_datasets",
     summary="List stored datasets",
     response_description="One page of datasets.",
-    responses=describe(errors.InvalidRequest),
+    responses=error_responses(errors.InvalidRequest),
 )
-def list_datasets(stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None) -> DatasetPage:
+def list_datasets(
+    stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilter = None
+) -> DatasetPage:
     """Return one page of datasets, newest first."""
     return stores.datasets.page(cursor, limit, name)
 
@@ -149,7 +156,7 @@ def list_datasets(stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, n
     operation_id="get_dataset",
     summary="Get a dataset",
     response_description="The dataset.",
-    responses=describe(errors.NotFound),
+    responses=error_responses(errors.NotFound),
 )
 def get_dataset(dataset_id: DatasetPath, stores: StoresDep) -> Dataset:
     """Return the description of a dataset. The items are not included."""
@@ -162,7 +169,7 @@ def get_dataset(dataset_id: DatasetPath, stores: StoresDep) -> Dataset:
     operation_id="delete_dataset",
     summary="Delete a dataset",
     response_description="The dataset was deleted.",
-    responses=describe(errors.NotFound, errors.InUse),
+    responses=error_responses(errors.NotFound, errors.InUse),
 )
 def delete_dataset(dataset_id: DatasetPath, stores: StoresDep, settings: SettingsDep) -> None:
     """Delete a dataset. This fails with 409 while an unfinished job uses it. Embedding sets computed from it are kept."""

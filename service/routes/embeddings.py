@@ -13,26 +13,26 @@ from consilience.formats.files import open_file
 from service import ingest
 from service.deps import (
     Cursor,
-    DryRun,
+    DryRunQuery,
     EmbeddingPath,
     IdempotencyKey,
-    Limit,
     MetadataFilter,
     MetadataQuery,
     NameFilter,
     NameQuery,
+    PageLimit,
     Prefer,
-    Service,
+    ServiceContext,
     ServiceDep,
     SettingsDep,
     StoresDep,
 )
-from service.extractions import Extractions, find_wish
+from service.extractions import ExtractionHandler, find_extraction
 from service.multipart import JSON, MULTIPART, Upload, receive_file, receive_files
 from service.openapi.examples import UPLOAD_BODY
-from service.problems import STALLED, describe
-from service.request_body import Label, media_type_of, parse_metadata, read_label
-from service.responses import answer_with_job, tell_made
+from service.problems import TIMEOUT_RESPONSE, error_responses
+from service.request_body import ResourceLabel, media_type_of, parse_metadata, read_resource_label
+from service.responses import respond_with_job, set_created
 
 router = APIRouter(tags=["embeddings"])
 
@@ -50,7 +50,7 @@ UPLOAD_ERRORS = (
     errors.MissingExtra,
     errors.QuotaExceeded,
 )
-MAKING_ERRORS = (
+EXTRACTION_ERRORS = (
     errors.NotFound,
     errors.UnknownView,
     errors.ModelNotAllowed,
@@ -64,7 +64,7 @@ FIELDS = frozenset({"name", "metadata"})
 SAME: dict[int | str, dict[str, Any]] = {
     200: {"description": "The same content with the same name and metadata was already stored.", "model": EmbeddingSet}
 }
-MADE: dict[int | str, dict[str, Any]] = {
+JOB_CREATED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The job that computes the set. With `dry_run`, the response is 200 with the cost estimate.",
         "model": Job,
@@ -79,7 +79,12 @@ MADE: dict[int | str, dict[str, Any]] = {
     summary="Upload an embedding set, or compute one with a model",
     response_description="The stored embedding set.",
     response_model=EmbeddingSet,
-    responses={**SAME, **MADE, **STALLED, **describe(*UPLOAD_ERRORS, *MAKING_ERRORS, errors.KeyReused)},
+    responses={
+        **SAME,
+        **JOB_CREATED,
+        **TIMEOUT_RESPONSE,
+        **error_responses(*UPLOAD_ERRORS, *EXTRACTION_ERRORS, errors.KeyReused),
+    },
     openapi_extra={"requestBody": UPLOAD_BODY},
 )
 async def create_embedding(
@@ -91,7 +96,7 @@ async def create_embedding(
     metadata: MetadataQuery = None,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
-    dry_run: DryRun = False,
+    dry_run: DryRunQuery = False,
 ) -> EmbeddingSet | Response:
     """Upload the vectors of one or more layers, or request that the service computes them.
 
@@ -107,23 +112,23 @@ async def create_embedding(
     is 202 with the job, whose result contains the id of the set. If the same model, items and settings were used before, the
     existing set is returned. The options `Prefer: wait` and `dry_run` apply to such jobs only.
     """
-    label = Label(name, parse_metadata(metadata))
+    label = ResourceLabel(name, parse_metadata(metadata))
     is_form = media_type_of(request) == MULTIPART
     receiving = receive_files(request, service, FILES, COLUMNS, FIELDS) if is_form else receive_file(request, service)
     async with receiving as upload:
-        wish = await run_sync(find_wish, upload)
+        wish = await run_sync(find_extraction, upload)
         if wish is not None:
-            act = partial(_ask, service, {**_label(name, metadata), **wish}, idempotency_key, dry_run)
-            return _as_response(await answer_with_job(await run_sync(act), service, prefer, response), response)
+            act = partial(_request_extraction, service, {**_label(name, metadata), **wish}, idempotency_key, dry_run)
+            return _as_response(await respond_with_job(await run_sync(act), service, prefer, response), response)
         keeping = partial(_keep, service, upload, label, idempotency_key)
-        stored, created = await run_sync(keeping, limiter=service.ingests)
-    tell_made(response, stored.links, created=created)
+        stored, created = await run_sync(keeping, limiter=service.ingest_limiter)
+    set_created(response, stored.links, created=created)
     return stored
 
 
-def _keep(service: Service, upload: Upload, label: Label, key: str | None) -> tuple[EmbeddingSet, bool]:
+def _keep(service: ServiceContext, upload: Upload, label: ResourceLabel, key: str | None) -> tuple[EmbeddingSet, bool]:
     settings, (path, media_type) = service.settings, upload.files["file"]
-    label = read_label(upload.fields, label)
+    label = read_resource_label(upload.fields, label)
     with open_file(path, media_type, ingest.format_limits(settings)) as bare:
         file = bare.with_columns(upload.column("ids"), upload.column("groups"))
         return ingest.store(service.stores, settings.data_dir, file, label.name, label.metadata, key=key)
@@ -135,8 +140,8 @@ def _label(name: str, metadata: str | None) -> dict[str, Any]:
     return {field: value for field, value in given.items() if value}
 
 
-def _ask(service: Service, wish: dict[str, Any], key: str | None, dry_run: bool) -> Job | Plan:
-    extractions = Extractions(service.settings, service.stores)
+def _request_extraction(service: ServiceContext, wish: dict[str, Any], key: str | None, dry_run: bool) -> Job | Plan:
+    extractions = ExtractionHandler(service.settings, service.stores)
     request = extractions.read(wish)
     return extractions.plan(request) if dry_run else extractions.submit(request, key)
 
@@ -154,12 +159,12 @@ def _as_response(answer: Job | Response, response: Response) -> Response:
     operation_id="list_embeddings",
     summary="List embedding sets",
     response_description="One page of embedding sets.",
-    responses=describe(errors.InvalidRequest),
+    responses=error_responses(errors.InvalidRequest),
 )
 def list_embeddings(
     stores: StoresDep,
     cursor: Cursor = None,
-    limit: Limit = 20,
+    limit: PageLimit = 20,
     name: NameFilter = None,
     metadata: MetadataFilter = None,
 ) -> EmbeddingPage:
@@ -172,7 +177,7 @@ def list_embeddings(
     operation_id="get_embedding",
     summary="Get an embedding set",
     response_description="The embedding set.",
-    responses=describe(errors.NotFound),
+    responses=error_responses(errors.NotFound),
 )
 def get_embedding(embedding_id: EmbeddingPath, stores: StoresDep) -> EmbeddingSet:
     """Return the description of an embedding set. The vectors are not included."""
@@ -185,7 +190,7 @@ def get_embedding(embedding_id: EmbeddingPath, stores: StoresDep) -> EmbeddingSe
     operation_id="delete_embedding",
     summary="Delete an embedding set",
     response_description="The set was deleted.",
-    responses=describe(errors.NotFound, errors.InUse),
+    responses=error_responses(errors.NotFound, errors.InUse),
 )
 def delete_embedding(embedding_id: EmbeddingPath, stores: StoresDep, settings: SettingsDep) -> None:
     """Delete an embedding set. This fails with 409 while an unfinished job or a reference set uses it."""

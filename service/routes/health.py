@@ -12,8 +12,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from consilience.contract.base import Document
 from consilience.errors import ConsilienceError, Unavailable
 from service.deps import ServiceDep, StoresDep
-from service.metrics import no_figures, read_figures
-from service.problems import describe
+from service.metrics import collect_store_metrics, missing_store_metrics
+from service.problems import error_responses
 
 router = APIRouter(tags=["health"])
 
@@ -48,14 +48,14 @@ async def get_liveness() -> Liveness:
     operation_id="get_health",
     summary="Check that the service is ready (alias of /readyz)",
     response_description="The service is ready.",
-    responses=describe(Unavailable),
+    responses=error_responses(Unavailable),
 )
 @router.get(
     "/readyz",
     operation_id="get_readiness",
     summary="Check that the service is ready",
     response_description="The service is ready.",
-    responses=describe(Unavailable),
+    responses=error_responses(Unavailable),
 )
 def get_readiness(stores: StoresDep) -> Readiness:
     """Return 200 if the database, the blob store and Redis respond. Otherwise the error lists those that do not.
@@ -63,13 +63,13 @@ def get_readiness(stores: StoresDep) -> Readiness:
     Without Redis, sets and jobs can still be read and jobs are still accepted. These jobs start when Redis is back.
     """
     checks = {"database": stores.database.ping, "blobs": stores.blobs.check, "redis": stores.queue.ping}
-    broken = [f"{name}: {fault}" for name, ping in checks.items() if (fault := _fault(ping))]
+    broken = [f"{name}: {fault}" for name, ping in checks.items() if (fault := _find_fault(ping))]
     if broken:
         raise Unavailable("The service is not ready.", value="; ".join(broken), hint="`value` says what is away.")
     return Readiness(checks=dict.fromkeys(checks, "ok"))
 
 
-def _fault(ping: Callable[[], object]) -> str | None:
+def _find_fault(ping: Callable[[], object]) -> str | None:
     try:
         ping()
     except ConsilienceError as error:
@@ -78,7 +78,7 @@ def _fault(ping: Callable[[], object]) -> str | None:
 
 
 #: Prometheus gives up after ten seconds, unless it is told otherwise.
-LIMIT_S = 5.0
+SCRAPE_TIMEOUT_S = 5.0
 
 
 @router.get(
@@ -99,11 +99,11 @@ async def get_metrics(service: ServiceDep) -> Response:
     If the database or Redis is unavailable, their metrics are missing and `consilience_store_up` is 0. This operation needs
     the scope `admin`.
     """
-    figures = no_figures()
-    with move_on_after(LIMIT_S):
+    figures = missing_store_metrics()
+    with move_on_after(SCRAPE_TIMEOUT_S):
         # A scrape that was given up still holds its turn: those that hang do not pile up.
         figures = await to_thread.run_sync(
-            read_figures, service.stores, abandon_on_cancel=True, limiter=service.scrapes
+            collect_store_metrics, service.stores, abandon_on_cancel=True, limiter=service.scrape_limiter
         )
-    text = await run_in_threadpool(lambda: generate_latest(service.meters.registry) + generate_latest(figures))
+    text = await run_in_threadpool(lambda: generate_latest(service.http_metrics.registry) + generate_latest(figures))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

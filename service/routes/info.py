@@ -10,7 +10,7 @@ from consilience.datasets.builtin import OPTIONS
 from consilience.formats.files import MEDIA_TYPES
 from consilience.formats.items import files as items
 from service.deps import SettingsDep, StoresDep
-from service.settings import Settings
+from service.settings import ServiceSettings
 
 router = APIRouter(tags=["service"])
 
@@ -34,7 +34,7 @@ def get_info(settings: SettingsDep, stores: StoresDep) -> Info:
     )
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: ServiceSettings) -> Limits:
     """The limits in force; each has the setting's own name."""
     found = {"metadata_limit_bytes": METADATA_LIMIT_BYTES, "job_memory_limit_bytes": settings.job_memory_bytes}
     return Limits(**{name: getattr(settings, name) for name in Limits.model_fields if name not in found}, **found)

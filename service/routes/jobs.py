@@ -13,9 +13,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus
 from consilience.contract.webhooks import Webhook
 from consilience.errors import Expired, InvalidRequest, NotFound, Unavailable
-from service.deps import Cursor, IfNoneMatch, JobPath, Limit, Prefer, SettingsDep, StoresDep
-from service.problems import RETRY_AFTER_S, describe
-from service.responses import etag_of, follow, matches, next_version, parse_wait, wait_until_finished
+from service.deps import Cursor, IfNoneMatch, JobPath, PageLimit, Prefer, SettingsDep, StoresDep
+from service.problems import RETRY_AFTER_S, error_responses
+from service.responses import follow, format_etag, matches, next_version, parse_wait, wait_until_finished
 
 router = APIRouter(tags=["jobs"])
 
@@ -30,7 +30,7 @@ UNCHANGED: dict[int | str, dict[str, Any]] = {
     summary="Get a job",
     response_description="The job.",
     response_model=Job,
-    responses={**UNCHANGED, **describe(NotFound, Expired)},
+    responses={**UNCHANGED, **error_responses(NotFound, Expired)},
 )
 async def get_job(
     job_id: JobPath,
@@ -54,7 +54,7 @@ async def get_job(
         elif matches(if_none_match, version):
             await next_version(jobs, job_id, version, time.monotonic() + seconds)
             job, version = await run_in_threadpool(jobs.versioned, job_id)
-    headers = {"ETag": etag_of(version), "Cache-Control": "private, no-cache"}
+    headers = {"ETag": format_etag(version), "Cache-Control": "private, no-cache"}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
     if not job.finished:
@@ -70,12 +70,12 @@ async def get_job(
     operation_id="list_jobs",
     summary="List jobs, newest first",
     response_description="One page of jobs.",
-    responses=describe(InvalidRequest),
+    responses=error_responses(InvalidRequest),
 )
 def list_jobs(
     stores: StoresDep,
     cursor: Cursor = None,
-    limit: Limit = 20,
+    limit: PageLimit = 20,
     status: Annotated[JobStatus | None, Query(description="Return only jobs with this status.")] = None,
     kind: Annotated[JobKind | None, Query(description="Return only jobs of this kind.")] = None,
 ) -> JobPage:
@@ -88,7 +88,7 @@ def list_jobs(
     operation_id="cancel_job",
     summary="Cancel a job",
     response_description="The job.",
-    responses=describe(NotFound, Expired),
+    responses=error_responses(NotFound, Expired),
 )
 def cancel_job(job_id: JobPath, stores: StoresDep) -> Job:
     """Cancel a job.
@@ -109,7 +109,7 @@ def cancel_job(job_id: JobPath, stores: StoresDep) -> Job:
     operation_id="get_webhook",
     summary="Get the delivery state of a job's webhook",
     response_description="The webhook.",
-    responses=describe(NotFound, Expired),
+    responses=error_responses(NotFound, Expired),
 )
 def get_webhook(job_id: JobPath, stores: StoresDep) -> Webhook:
     """Return the delivery state of a job's webhook. The response is 404 if the job has no webhook."""
@@ -128,7 +128,7 @@ def known_job(job_id: JobPath, stores: StoresDep) -> str:
     summary="Follow a job as server-sent events",
     response_description="A stream of events.",
     response_class=EventSourceResponse,
-    responses=describe(NotFound, Expired, Unavailable),
+    responses=error_responses(NotFound, Expired, Unavailable),
 )
 async def watch_job(
     job_id: Annotated[str, Depends(known_job)],

@@ -23,12 +23,12 @@ from consilience.planning.maps import plan_map, plan_translation
 from consilience.stores.files import upload_lock
 from service.deps import (
     Cursor,
-    DryRun,
+    DryRunQuery,
     IdempotencyKey,
-    Limit,
     MapPath,
     NameFilter,
     NameQuery,
+    PageLimit,
     Prefer,
     ServiceDep,
     SettingsDep,
@@ -38,24 +38,24 @@ from service.dispatch import Dispatch
 from service.ingest import remove_record
 from service.multipart import JSON, receive_file
 from service.openapi.examples import APPLY_BODY, MAP_BODY
-from service.problems import STALLED, describe
+from service.problems import TIMEOUT_RESPONSE, error_responses
 from service.request_body import check_metadata, check_size, media_type_of, read_model
-from service.responses import act_on_json, answer_with_job
-from service.settings import Settings
+from service.responses import act_on_json, respond_with_job
+from service.settings import ServiceSettings
 from service.stores import Stores
 
 #: Numbers of vectors that are answered at once, before and after; and what their translation may take.
 VALUES_MAX = 1 << 20
 FLOPS_MAX = 1e10
 #: Of a map that was fitted elsewhere; those that are fitted here have less than half.
-CARD_LIMIT_BYTES = 65_536
+MODEL_CARD_LIMIT_BYTES = 65_536
 
 
 @dataclass(frozen=True)
-class Maps:
+class MapHandler:
     """What routes do with maps."""
 
-    settings: Settings
+    settings: ServiceSettings
     stores: Stores
     dispatch: Dispatch = field(init=False)
 
@@ -76,7 +76,7 @@ class Maps:
     def keep(self, path: Path, name: str, key: str | None) -> tuple[StoredMap, bool]:
         """Keep a map's file; False where it was there already."""
         file = read_map(path)
-        check_card(file.card)
+        check_model_card(file.card)
         with upload_lock(self.settings.data_dir):
             return self.stores.maps.add(name, file, idempotency_key=key)
 
@@ -124,7 +124,7 @@ class Maps:
             return TranslatedVectors(map=map_id, vectors=translate_vectors(file, rows).tolist())
 
 
-def check_card(card: MapDocument) -> None:
+def check_model_card(card: MapDocument) -> None:
     """Refuse a card with more in it than a fit could say: it is stored, listed, and its models become metadata of sets.
 
     Raises
@@ -134,7 +134,7 @@ def check_card(card: MapDocument) -> None:
     check_metadata(card.metadata, "/card/metadata")
     for side in ("a", "b"):
         check_metadata(getattr(card, side).model_dump(mode="json"), f"/card/{side}")
-    check_size("The map's card", card.model_dump_json(by_alias=True).encode(), CARD_LIMIT_BYTES, "/card")
+    check_size("The map's card", card.model_dump_json(by_alias=True).encode(), MODEL_CARD_LIMIT_BYTES, "/card")
 
 
 def _take_vectors(body: object) -> object:
@@ -206,7 +206,7 @@ TRANSLATED: dict[int | str, dict[str, Any]] = {
     summary="Fit a map, or upload one",
     response_description="The job, which has not finished yet.",
     response_model=Job,
-    responses={**CREATED, **STALLED, **describe(*FIT_ERRORS)},
+    responses={**CREATED, **TIMEOUT_RESPONSE, **error_responses(*FIT_ERRORS)},
     openapi_extra={"requestBody": MAP_BODY},
 )
 async def create_map(
@@ -217,7 +217,7 @@ async def create_map(
     name: NameQuery = "unnamed",
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: DryRun = False,
+    dry_run: DryRunQuery = False,
 ) -> Job | Response:
     """Fit a map from the space of one stored set to the space of another, or store a map that was fitted elsewhere.
 
@@ -225,16 +225,16 @@ async def create_map(
     evaluated on the others. With the file of a map as the body, the response is 201 with the stored map; `name` is its
     label. Such files come from `GET /v1/maps/{map_id}/file` or from `consilience map fit`.
     """
-    maps = Maps(service.settings, service.stores)
+    maps = MapHandler(service.settings, service.stores)
     if media_type_of(request) == MAP_TYPE:
         async with receive_file(request, service, (MAP_TYPE, JSON)) as upload:
             keeping = partial(maps.keep, upload.files["file"][0], name, idempotency_key)
-            stored, created = await run_sync(keeping, limiter=service.ingests)
+            stored, created = await run_sync(keeping, limiter=service.ingest_limiter)
         headers = {"Location": stored.links["self"]}
         return Response(stored.model_dump_json(by_alias=True), 201 if created else 200, headers, JSON)
     fitting = partial(maps.fit, key=idempotency_key, dry_run=dry_run)
     answer = await act_on_json(request, service, fitting, allowed=(JSON, MAP_TYPE))
-    return await answer_with_job(answer, service, prefer, response)
+    return await respond_with_job(answer, service, prefer, response)
 
 
 @router.get(
@@ -242,9 +242,9 @@ async def create_map(
     operation_id="list_maps",
     summary="List stored maps",
     response_description="One page of maps.",
-    responses=describe(errors.InvalidRequest),
+    responses=error_responses(errors.InvalidRequest),
 )
-def list_maps(stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None) -> MapPage:
+def list_maps(stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilter = None) -> MapPage:
     """Return one page of maps, newest first."""
     return stores.maps.page(cursor, limit, name)
 
@@ -254,7 +254,7 @@ def list_maps(stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name:
     operation_id="get_map",
     summary="Get a map",
     response_description="The map.",
-    responses=describe(errors.NotFound),
+    responses=error_responses(errors.NotFound),
 )
 def get_map(map_id: MapPath, stores: StoresDep) -> StoredMap:
     """Return a map and its model card, which describes its training data and its quality."""
@@ -271,7 +271,7 @@ def get_map(map_id: MapPath, stores: StoresDep) -> StoredMap:
             "description": "The map as a safetensors file. The metadata of its header contains the model card.",
             "content": {MAP_TYPE: {"schema": {"type": "string", "format": "binary"}}},
         },
-        **describe(errors.NotFound, errors.Unavailable),
+        **error_responses(errors.NotFound, errors.Unavailable),
     },
 )
 def get_map_file(map_id: MapPath, stores: StoresDep) -> StreamingResponse:
@@ -287,11 +287,11 @@ def get_map_file(map_id: MapPath, stores: StoresDep) -> StreamingResponse:
     operation_id="delete_map",
     summary="Delete a map",
     response_description="The map was deleted.",
-    responses=describe(errors.NotFound, errors.InUse),
+    responses=error_responses(errors.NotFound, errors.InUse),
 )
 def delete_map(map_id: MapPath, stores: StoresDep, settings: SettingsDep) -> None:
     """Delete a map. This fails with 409 while an unfinished job uses it. Sets that it translated are kept."""
-    Maps(settings, stores).remove(map_id)
+    MapHandler(settings, stores).remove(map_id)
 
 
 @router.post(
@@ -301,7 +301,7 @@ def delete_map(map_id: MapPath, stores: StoresDep, settings: SettingsDep) -> Non
     summary="Translate vectors with a map",
     response_description="The job, which has not finished yet.",
     response_model=Job,
-    responses={**TRANSLATED, **STALLED, **describe(*ERRORS, errors.UnknownLayer)},
+    responses={**TRANSLATED, **TIMEOUT_RESPONSE, **error_responses(*ERRORS, errors.UnknownLayer)},
     openapi_extra={"requestBody": APPLY_BODY},
 )
 async def apply_map(
@@ -312,14 +312,14 @@ async def apply_map(
     *,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: DryRun = False,
+    dry_run: DryRunQuery = False,
 ) -> Job | Response:
     """Translate vectors into the space that the map leads to.
 
     Inline `vectors` are translated at once, and the response is 200. A stored set, `embedding`, is translated by a job whose
     result is a new set. The response is then 202, or 200 if the job finishes within `Prefer: wait=N`.
     """
-    maps = Maps(service.settings, service.stores)
+    maps = MapHandler(service.settings, service.stores)
 
     def act(body: object) -> Job | Plan | TranslatedVectors:
         return maps.apply(map_id, body, idempotency_key, dry_run=dry_run)
@@ -327,4 +327,4 @@ async def apply_map(
     answer = await act_on_json(request, service, act)
     if isinstance(answer, TranslatedVectors):
         return Response(answer.model_dump_json(), media_type=JSON)
-    return await answer_with_job(answer, service, prefer, response)
+    return await respond_with_job(answer, service, prefer, response)

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.references import ReferencePage, ReferenceRequest, ReferenceSet
-from service.deps import Cursor, IdempotencyKey, Limit, NameFilter, ReferencePath, ServiceDep, StoresDep
+from service.deps import Cursor, IdempotencyKey, NameFilter, PageLimit, ReferencePath, ServiceDep, StoresDep
 from service.openapi.examples import REFERENCE_BODY
-from service.problems import STALLED, describe
+from service.problems import TIMEOUT_RESPONSE, error_responses
 from service.request_body import read_model
-from service.responses import act_on_json, tell_made
+from service.responses import act_on_json, set_created
 
 router = APIRouter(tags=["references"])
 
@@ -33,7 +33,7 @@ SAME: dict[int | str, dict[str, Any]] = {
     operation_id="create_reference",
     summary="Create a reference set",
     response_description="The stored reference set.",
-    responses={**SAME, **STALLED, **describe(*ERRORS)},
+    responses={**SAME, **TIMEOUT_RESPONSE, **error_responses(*ERRORS)},
     openapi_extra={"requestBody": REFERENCE_BODY},
 )
 async def create_reference(
@@ -50,7 +50,7 @@ async def create_reference(
         return service.stores.references.add(wanted.name, wanted.embeddings, wanted.metadata, idempotency_key)
 
     stored, created = await act_on_json(request, service, make)
-    tell_made(response, stored.links, created=created)
+    set_created(response, stored.links, created=created)
     return stored
 
 
@@ -59,10 +59,10 @@ async def create_reference(
     operation_id="list_references",
     summary="List reference sets",
     response_description="One page of reference sets.",
-    responses=describe(errors.InvalidRequest),
+    responses=error_responses(errors.InvalidRequest),
 )
 def list_references(
-    stores: StoresDep, cursor: Cursor = None, limit: Limit = 20, name: NameFilter = None
+    stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilter = None
 ) -> ReferencePage:
     """Return one page of reference sets, newest first."""
     return stores.references.page(cursor, limit, name)
@@ -73,7 +73,7 @@ def list_references(
     operation_id="get_reference",
     summary="Get a reference set",
     response_description="The reference set.",
-    responses=describe(errors.NotFound),
+    responses=error_responses(errors.NotFound),
 )
 def get_reference(reference_id: ReferencePath, stores: StoresDep) -> ReferenceSet:
     """Return a reference set and its members."""
@@ -86,7 +86,7 @@ def get_reference(reference_id: ReferencePath, stores: StoresDep) -> ReferenceSe
     operation_id="delete_reference",
     summary="Delete a reference set",
     response_description="The reference set was deleted.",
-    responses=describe(errors.NotFound, errors.InUse),
+    responses=error_responses(errors.NotFound, errors.InUse),
 )
 def delete_reference(reference_id: ReferencePath, stores: StoresDep) -> None:
     """Delete a reference set. This fails with 409 while an unfinished job uses it. Its members are kept."""

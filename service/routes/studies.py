@@ -17,30 +17,30 @@ from consilience.errors import InvalidRequest, NotFound
 from consilience.formats.records import CSV, PARQUET, write_csv, write_parquet
 from consilience.planning.studies import Entries, Entry, assemble, find_label, join_metadata, plan_study
 from consilience.stores.jobs import AddedJob
-from service.deps import DryRun, IdempotencyKey, JobPath, Prefer, Service, ServiceDep
+from service.deps import DryRunQuery, IdempotencyKey, JobPath, Prefer, ServiceContext, ServiceDep
 from service.dispatch import Dispatch
 from service.ingest import (
-    Inline,
+    InlineVectors,
     NewSets,
-    Source,
+    SetSource,
     format_limits,
-    keep_source,
     new_sets,
     open_inline,
     shape_of,
+    store_source,
     take_inline,
 )
 from service.multipart import JSON
 from service.openapi.examples import MORE_MODELS_BODY, STUDY_BODY
-from service.problems import RETRY_AFTER_S, describe
+from service.problems import RETRY_AFTER_S, error_responses
 from service.request_body import check_metadata, read_model
-from service.responses import ASKED, FORMAT, HEADERS, act_on_json, answer_with_job, negotiate
+from service.responses import FORMAT, JOB_RESPONSES, NEGOTIATED_HEADERS, act_on_json, negotiate, respond_with_job
 from service.routes.alignments import ERRORS
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.stores import Stores
 
 #: Members' vectors as they came, by their place in the request.
-Taken = dict[tuple[str, int], Inline]
+InlineMembers = dict[tuple[str, int], InlineVectors]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StudySubmission:
 
     request: StudyRequest
     key: str | None = None
-    inline: Taken = field(default_factory=dict)
+    inline: InlineMembers = field(default_factory=dict)
     known: Mapping[str, int] = field(default_factory=dict)
     """How many members of each side were there already, before those of this request."""
 
@@ -59,17 +59,17 @@ class StudySubmission:
         return f"/{side}/{own}" if own >= 0 else ""
 
 
-class Studies:
+class StudyHandler:
     """Turns submissions into jobs, and jobs into documents."""
 
-    def __init__(self, settings: Settings, stores: Stores) -> None:
+    def __init__(self, settings: ServiceSettings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
         self._dispatch = Dispatch(settings, stores)
         self._limits = format_limits(settings)
 
     def read(self, body: object, key: str | None) -> StudySubmission:
         """A submission whose members are named or spelled out in JSON."""
-        inline = take_vectors(body)
+        inline = take_inline_members(body)
         request = read_model(StudyRequest, body)
         _check_members(request)
         self._dispatch.check_webhook(request.webhook)
@@ -81,7 +81,7 @@ class Studies:
 
     def extend(self, known: StudyRequest, body: object, key: str | None) -> StudySubmission:
         """A known study with more models; InvalidRequest where it has no such side, or no room for them."""
-        inline = take_vectors(body)
+        inline = take_inline_members(body)
         more = read_model(StudyAdditions, body)
         _check_members(more)
         if known.columns is None and more.columns is not None:
@@ -150,38 +150,40 @@ class Studies:
                 pointer=f"/{side}/{place}",
             ) from error
 
-    def _open(self, submission: StudySubmission) -> tuple[list[Source], list[Source] | None]:
+    def _open(self, submission: StudySubmission) -> tuple[list[SetSource], list[SetSource] | None]:
         """Every member: a stored set, or vectors not yet kept."""
         request = submission.request
 
-        def open_all(side: str, members: Sequence[Member]) -> list[Source]:
+        def open_all(side: str, members: Sequence[Member]) -> list[SetSource]:
             return [self._open_member(submission, side, number, each) for number, each in enumerate(members)]
 
         rows = open_all("rows", request.rows)
         return rows, None if request.columns is None else open_all("columns", request.columns)
 
-    def _open_member(self, submission: StudySubmission, side: str, number: int, member: Member) -> Source:
+    def _open_member(self, submission: StudySubmission, side: str, number: int, member: Member) -> SetSource:
         place = submission.place(side, number)
         if (taken := submission.inline.get((side, number))) is not None:
             return open_inline(taken, self._limits, place)
         with at_pointer(place):
             return self._stores.embeddings.get(member.embedding or "")
 
-    def _plan(self, submission: StudySubmission, rows: Sequence[Source], columns: Sequence[Source] | None) -> Plan:
+    def _plan(
+        self, submission: StudySubmission, rows: Sequence[SetSource], columns: Sequence[SetSource] | None
+    ) -> Plan:
         entries = _describe(submission.request, rows, columns)
         return plan_study(submission.request, entries, self._dispatch.limits, self._settings.study_cells_limit)
 
     def _keep(
-        self, sets: NewSets, submission: StudySubmission, rows: Sequence[Source], columns: Sequence[Source] | None
+        self, sets: NewSets, submission: StudySubmission, rows: Sequence[SetSource], columns: Sequence[SetSource] | None
     ) -> StudyRequest:
         """The request with every member stored and labelled."""
         request = submission.request
 
-        def keep_all(side: str, members: Sequence[Member], sources: Sequence[Source]) -> tuple[Member, ...]:
+        def keep_all(side: str, members: Sequence[Member], sources: Sequence[SetSource]) -> tuple[Member, ...]:
             return tuple(
                 _named(
                     member,
-                    keep_source(sets, source, submission.place(side, number), f"{side.removesuffix('s')} {number}"),
+                    store_source(sets, source, submission.place(side, number), f"{side.removesuffix('s')} {number}"),
                 )
                 for number, (member, source) in enumerate(zip(members, sources, strict=True))
             )
@@ -220,9 +222,9 @@ def _join(side: str, known: Sequence[Member], more: Sequence[Member] | None) -> 
     return joined
 
 
-def take_vectors(body: object) -> Taken:
+def take_inline_members(body: object) -> InlineMembers:
     """Take the inline members out of the request."""
-    taken: Taken = {}
+    taken: InlineMembers = {}
     for side in ("rows", "columns"):
         members = body.get(side) if isinstance(body, dict) else None
         for number, value in enumerate(members if isinstance(members, list) else ()):
@@ -231,14 +233,14 @@ def take_vectors(body: object) -> Taken:
     return taken
 
 
-def _describe(request: StudyRequest, rows: Sequence[Source], columns: Sequence[Source] | None) -> Entries:
+def _describe(request: StudyRequest, rows: Sequence[SetSource], columns: Sequence[SetSource] | None) -> Entries:
     return Entries(
         _entries("row", request.rows, rows),
         None if columns is None else _entries("column", request.columns or (), columns),
     )
 
 
-def _entries(word: str, members: Sequence[Member], sources: Sequence[Source]) -> list[Entry]:
+def _entries(word: str, members: Sequence[Member], sources: Sequence[SetSource]) -> list[Entry]:
     return [
         Entry(
             label=find_label(member, source.name if isinstance(source, EmbeddingSet) else f"{word} {number}"),
@@ -257,8 +259,8 @@ def _named(member: Member, kept: EmbeddingSet) -> Member:
 
 router = APIRouter(tags=["studies"])
 
-Format = Literal["json", "csv", "parquet"]
-MEDIA_TYPES: dict[str, Format] = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
+StudyFormat = Literal["json", "csv", "parquet"]
+MEDIA_TYPES: dict[str, StudyFormat] = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
 #: What a study can be refused for besides what an alignment is.
 MISSING = (errors.Expired, errors.MissingExtra)
 
@@ -270,7 +272,7 @@ MISSING = (errors.Expired, errors.MissingExtra)
     summary="Score many embedding sets",
     response_description="The job, which has not finished yet.",
     response_model=Job,
-    responses={**ASKED, **describe(*ERRORS)},
+    responses={**JOB_RESPONSES, **error_responses(*ERRORS)},
     openapi_extra={"requestBody": STUDY_BODY},
 )
 async def create_study(
@@ -280,14 +282,14 @@ async def create_study(
     *,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: DryRun = False,
+    dry_run: DryRunQuery = False,
 ) -> Job | Response:
     """Start a job that scores many embedding sets: rows with columns, or all rows with each other.
 
     The response is 202 with the job. Finished cells are available at `links.study` while the job runs. Cells that an earlier
     study computed are reused.
     """
-    studies = Studies(service.settings, service.stores)
+    studies = StudyHandler(service.settings, service.stores)
     return await _create(
         request, response, service, prefer, lambda body: studies.read(body, idempotency_key), dry_run=dry_run
     )
@@ -300,7 +302,7 @@ async def create_study(
     summary="Add models to a study",
     response_description="The job, which has not finished yet.",
     response_model=Job,
-    responses={**ASKED, **describe(*ERRORS, *MISSING)},
+    responses={**JOB_RESPONSES, **error_responses(*ERRORS, *MISSING)},
     openapi_extra={"requestBody": MORE_MODELS_BODY},
 )
 async def extend_study(
@@ -311,10 +313,10 @@ async def extend_study(
     *,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
-    dry_run: DryRun = False,
+    dry_run: DryRunQuery = False,
 ) -> Job | Response:
     """Start a new study with the models of this study and additional ones. Only the new cells are computed."""
-    studies = Studies(service.settings, service.stores)
+    studies = StudyHandler(service.settings, service.stores)
     known = await run_sync(studies.request, job_id)
     return await _create(
         request, response, service, prefer, lambda body: studies.extend(known, body, idempotency_key), dry_run=dry_run
@@ -324,19 +326,19 @@ async def extend_study(
 async def _create(
     request: Request,
     response: Response,
-    service: Service,
+    service: ServiceContext,
     prefer: Prefer,
     read: Callable[[object], StudySubmission],
     *,
     dry_run: bool,
 ) -> Job | Response:
-    studies = Studies(service.settings, service.stores)
+    studies = StudyHandler(service.settings, service.stores)
 
     def act(body: object) -> Job | Plan:
         submission = read(body)
         return studies.plan(submission) if dry_run else studies.submit(submission)
 
-    return await answer_with_job(await act_on_json(request, service, act), service, prefer, response)
+    return await respond_with_job(await act_on_json(request, service, act), service, prefer, response)
 
 
 @router.get(
@@ -350,14 +352,14 @@ async def _create(
             "description": "The study with the cells that are finished.",
             "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in (CSV, PARQUET)},
         },
-        **describe(errors.NotFound, *MISSING),
+        **error_responses(errors.NotFound, *MISSING),
     },
 )
 async def get_study(
     job_id: JobPath,
     service: ServiceDep,
     *,
-    chosen: Annotated[Format | None, FORMAT] = None,
+    chosen: Annotated[StudyFormat | None, FORMAT] = None,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Return all finished cells of a study, also while it runs.
@@ -365,7 +367,7 @@ async def get_study(
     Corrected p-values, coordinates and trends are added when all cells are finished. `done` and `total` count the cells. As
     CSV or Parquet, the study is a table with one line for each cell and metric.
     """
-    studies = Studies(service.settings, service.stores)
+    studies = StudyHandler(service.settings, service.stores)
     form = chosen or negotiate(accept, MEDIA_TYPES)
 
     def render() -> tuple[bool, bytes, str]:
@@ -376,7 +378,7 @@ async def get_study(
         return job.finished, write(TABLE, document.table()), media
 
     finished, body, media = await run_sync(render)
-    headers = dict(HEADERS)
+    headers = dict(NEGOTIATED_HEADERS)
     if not finished:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if form != "json":

@@ -10,10 +10,10 @@ import httpx2
 from consilience.formats.map_files import dump_map
 from consilience.maps.api import fit_map
 from service.app import create_app
-from service.settings import Settings
+from service.settings import ServiceSettings
 from tests.service.servers import rows
 
-DOCUMENT: dict[str, Any] = create_app(Settings()).openapi()
+DOCUMENT: dict[str, Any] = create_app(ServiceSettings()).openapi()
 #: Any of the service's ids: what it is of, and 128 bits.
 ID = re.compile(r"\b([a-z]{2,8}_)[0-9a-f]{32}\b")
 

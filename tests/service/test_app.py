@@ -138,7 +138,7 @@ def test_stores_that_cannot_be_opened_end_the_start_without_a_secret(tmp_path: P
     finished = start(tmp_path, database_url="mysql://user:hunter2@host/name")
 
     assert finished.returncode != 0
-    assert "not a database that Consilience can use" in finished.stderr
+    assert "not one of SQLite or PostgreSQL" in finished.stderr
     assert "hunter2" not in finished.stderr
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from service.request_body import Bounds
+from service.request_body import BodyLimits
 from tests.service.servers import Server, npy, rows, running_service
 
 IDLE_S = 0.4
@@ -85,8 +85,8 @@ def test_what_is_no_http_is_a_problem_too(hasty: Server) -> None:
 
 
 def test_a_body_may_pause_but_not_crawl() -> None:
-    bounds = Bounds(limit=10**9, idle_s=30.0, floor=1000)
-    assert bounds.patience(0.0, 0) == 30.0
-    assert bounds.patience(29.0, 0) == 1.0
-    assert bounds.patience(60.0, 10**6) == 30.0
-    assert bounds.patience(100.0, 1000) == 0.0
+    limits = BodyLimits(limit=10**9, idle_s=30.0, min_bytes_per_s=1000)
+    assert limits.timeout(0.0, 0) == 30.0
+    assert limits.timeout(29.0, 0) == 1.0
+    assert limits.timeout(60.0, 10**6) == 30.0
+    assert limits.timeout(100.0, 1000) == 0.0

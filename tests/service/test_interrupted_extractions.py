@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 from tests.service.servers import Server, running_beside, running_service
 from tests.workers.yard import wait_for
 
@@ -142,6 +142,6 @@ def test_a_cancelled_run_is_gone_within_two_seconds_and_what_it_made_is_not_lost
 
 def _read(server: Server, stored: dict[str, Any]) -> np.ndarray[Any, Any]:
     (layer,) = stored["layers"]
-    kept = Blobs(server.folder).locate(layer["digest"])
+    kept = BlobStore(server.folder).locate(layer["digest"])
     assert kept is not None
     return np.frombuffer(kept.read_bytes(), np.float16).reshape(stored["n"], layer["dim"])

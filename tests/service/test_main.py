@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.__main__ import refuse_strangers
-from service.settings import Settings
+from service.__main__ import check_exposure
+from service.settings import ServiceSettings
 from tests.service.keyed import make_key, opened_keys
 from tests.service.servers import environment_of
 
@@ -36,7 +36,7 @@ def test_other_than_loopback_is_refused_without_keys_and_says_the_ways_out(tmp_p
     ids=lambda each: next(iter(each)),
 )
 def test_it_is_allowed_where_strangers_are_kept_out_or_asked_for(tmp_path: Path, settings: dict[str, object]) -> None:
-    refuse_strangers(Settings.model_validate({"host": ANYWHERE, "data_dir": tmp_path, **settings}))
+    check_exposure(ServiceSettings.model_validate({"host": ANYWHERE, "data_dir": tmp_path, **settings}))
 
 
 def test_it_is_allowed_once_there_was_a_key(tmp_path: Path) -> None:
@@ -44,4 +44,4 @@ def test_it_is_allowed_once_there_was_a_key(tmp_path: Path) -> None:
     with opened_keys(tmp_path) as keys:
         keys.revoke(keys.all()[0].id)
 
-    refuse_strangers(Settings(host=ANYWHERE, data_dir=tmp_path))
+    check_exposure(ServiceSettings(host=ANYWHERE, data_dir=tmp_path))

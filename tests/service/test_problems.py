@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 from consilience.contract.problems import PROBLEM_MEDIA_TYPE
 from consilience.errors import ConsilienceError, InputError, NonFiniteValues, StateError, Unavailable
 from service.app import create_app
-from service.problems import describe, status_of
-from service.settings import Settings
+from service.problems import error_responses, status_of
+from service.settings import ServiceSettings
 from tests.service.servers import assert_problem
 
 
@@ -31,7 +31,7 @@ def test_codes_are_unique_but_for_subclasses_of_one_error() -> None:
 
 
 def test_a_route_documents_its_problems_by_status() -> None:
-    documented = describe(NonFiniteValues, Unavailable)
+    documented = error_responses(NonFiniteValues, Unavailable)
 
     assert list(documented) == [422, 503]
     assert "non-finite-values" in documented[422]["description"]
@@ -41,7 +41,9 @@ def test_a_route_documents_its_problems_by_status() -> None:
 @pytest.fixture
 def app(sqlite_url: str, tmp_path: Path) -> FastAPI:
     """A service whose Redis is away."""
-    return create_app(Settings(data_dir=tmp_path, database_url=sqlite_url, redis_url=f"unix://{tmp_path}/nothing"))
+    return create_app(
+        ServiceSettings(data_dir=tmp_path, database_url=sqlite_url, redis_url=f"unix://{tmp_path}/nothing")
+    )
 
 
 def test_an_unforeseen_error_is_a_problem_without_a_trace(app: FastAPI) -> None:

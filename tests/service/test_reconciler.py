@@ -14,12 +14,12 @@ from consilience.errors import Unavailable
 from consilience.stores import tables
 from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords, _fresh
-from consilience.stores.leases import Leases, Standing
+from consilience.stores.leases import ActiveJob, Leases
 from consilience.stores.queue import JobQueue
-from service.reconciler import Pace, Reconciler
+from service.reconciler import Reconciler, ReconcilerTiming
 
 PLAN = Plan(n=4, dim_a=1, dim_b=1, cells=1, flops=1.0, bytes=1, seconds=0.0)
-PACE = Pace(interval_s=0.05, lease_s=0.2, missing_s=0.2, max_crashes=3, job_timeout_s=60)
+PACE = ReconcilerTiming(interval_s=0.05, lease_s=0.2, missing_s=0.2, max_crashes=3, job_timeout_s=60)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_silent_worker_loses_its_job(
 def test_a_worker_that_is_heard_keeps_its_job(jobs: JobRecords, leases: Leases, reconciler: Reconciler) -> None:
     job_id = add(jobs)
     leases.claim(job_id, 1, "w")
-    look_for(reconciler, 0.5, between=lambda: leases.beat(job_id, 1))
+    look_for(reconciler, 0.5, between=lambda: leases.heartbeat(job_id, 1))
     assert jobs.get(job_id).status is JobStatus.RUNNING
 
 
@@ -166,8 +166,8 @@ def test_several_reconcilers_at_once_do_the_work_of_one(jobs: JobRecords, leases
     for each in reconcilers:
         each.stop()
     assert queue.waiting() == {(waiting, 2), (running, 2)}
-    assert sorted(leases.unfinished()) == sorted(
-        [Standing(waiting, JobStatus.QUEUED, 2, 0), Standing(running, JobStatus.QUEUED, 2, 0)]
+    assert sorted(leases.find_active()) == sorted(
+        [ActiveJob(waiting, JobStatus.QUEUED, 2, 0), ActiveJob(running, JobStatus.QUEUED, 2, 0)]
     )
 
 
@@ -196,7 +196,7 @@ def test_an_absent_redis_changes_no_row_and_stops_no_thread(
         time.sleep(0.7)
     finally:
         os.kill(server, signal.SIGCONT)
-    assert leases.unfinished() == [Standing(job_id, JobStatus.QUEUED, 1, 0)]
+    assert leases.find_active() == [ActiveJob(job_id, JobStatus.QUEUED, 1, 0)]
     ends = time.monotonic() + 5
     while queue.waiting() != {(job_id, 2)}:
         assert time.monotonic() < ends

@@ -2,7 +2,7 @@ import pytest
 
 from consilience.errors import StartupError
 from consilience.settings import is_loopback
-from service.settings import Settings, read_settings
+from service.settings import ServiceSettings, read_settings
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,7 +15,7 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    settings = Settings()
+    settings = ServiceSettings()
 
     assert (settings.host, settings.upload_limit_bytes, settings.queue_limit) == ("127.0.0.1", 8 * 2**30, 10_000)
 
@@ -40,7 +40,7 @@ def test_all_bad_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_secrets_are_masked() -> None:
-    settings = Settings(redis_url="redis://:hunter2@h/0", database_url="postgresql://u:hunter2@h/d")
+    settings = ServiceSettings(redis_url="redis://:hunter2@h/0", database_url="postgresql://u:hunter2@h/d")
 
     assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump()}"
     assert settings.database == "postgresql://u:hunter2@h/d"
@@ -48,7 +48,7 @@ def test_secrets_are_masked() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings().port = 1  # type: ignore[misc]  # that is the point
+        ServiceSettings().port = 1  # type: ignore[misc]  # that is the point
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::", "example.org"])  # noqa: S104 - never bound to

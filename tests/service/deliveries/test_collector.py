@@ -16,22 +16,22 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.datasets.scenes import open_scenes
 from consilience.errors import Expired, NotFound, Unavailable
 from consilience.formats.files import from_vectors
-from consilience.stores.blobs import Blobs
-from consilience.stores.cells import Cells
+from consilience.stores.blobs import BlobStore
+from consilience.stores.cells import CellRecords
 from consilience.stores.database import Database
-from consilience.stores.datasets import DatasetLabel, DatasetRecords, items_of
+from consilience.stores.datasets import DatasetLabel, DatasetRecords, open_items
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.files import no_uploads
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.files import exclusive_upload_lock
+from consilience.stores.graph_cache import DiskCache
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
 from consilience.stores.maps import MapRecords
 from consilience.stores.queue import JobQueue
-from consilience.stores.records import EVERYTHING
+from consilience.stores.records import ALL_OWNERS
 from consilience.stores.references import ReferenceRecords
 from consilience.stores.retention import Retention
 from service.deliveries.collector import Collected, Collector
-from service.ingest import remove, remove_record, shelf_of, store
+from service.ingest import dataset_repository, remove, remove_record, store
 from service.stores import Stores
 
 
@@ -44,14 +44,14 @@ def root(tmp_path: Path) -> Path:
 def stores(database: Database, root: Path, redis_url: str) -> Stores:
     return Stores(
         database=database,
-        blobs=Blobs(root),
-        graphs=Graphs(root, 0),
-        cells=Cells(database),
-        embeddings=EmbeddingRecords(database, EVERYTHING),
-        datasets=DatasetRecords(database, EVERYTHING),
-        references=ReferenceRecords(database, EVERYTHING),
-        maps=MapRecords(database, Blobs(root), EVERYTHING),
-        jobs=JobRecords(database, EVERYTHING),
+        blobs=BlobStore(root),
+        graphs=DiskCache(root, 0),
+        cells=CellRecords(database),
+        embeddings=EmbeddingRecords(database, ALL_OWNERS),
+        datasets=DatasetRecords(database, ALL_OWNERS),
+        references=ReferenceRecords(database, ALL_OWNERS),
+        maps=MapRecords(database, BlobStore(root), ALL_OWNERS),
+        jobs=JobRecords(database, ALL_OWNERS),
         queue=JobQueue(redis_url),
         keys=KeyRecords(database),
     )
@@ -59,8 +59,8 @@ def stores(database: Database, root: Path, redis_url: str) -> Stores:
 
 @pytest.fixture
 def make_collector(database: Database, stores: Stores, root: Path) -> Callable[..., Collector]:
-    def make(retention: timedelta | None = None, grace_s: float = 3600.0, patience_s: float = 0.2) -> Collector:
-        return Collector(Retention(database), stores.blobs, root, retention, grace_s, patience_s)
+    def make(retention: timedelta | None = None, grace_s: float = 3600.0, lock_timeout_s: float = 0.2) -> Collector:
+        return Collector(Retention(database), stores.blobs, root, retention, grace_s, lock_timeout_s)
 
     return make
 
@@ -109,8 +109,8 @@ def test_views_and_ids_of_datasets_are_blobs_like_others(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     kept, lost = open_scenes(4), open_scenes(5)
-    dataset, _ = shelf_of(stores, root).keep(items_of(kept), DatasetLabel("kept", {}))
-    stores.blobs.put_items(items_of(lost))
+    dataset, _ = dataset_repository(stores, root).add(open_items(kept), DatasetLabel("kept", {}))
+    stores.blobs.put_items(open_items(lost))
     age(root, 3601)
     assert make_collector().collect().blobs == len(lost.views) + 1
     assert stores.blobs.open_dataset(dataset).view("caption_3").read(0, 4) == kept.view("caption_3").read(0, 4)
@@ -206,7 +206,7 @@ class Race:
 def test_uploads_and_deletions_of_one_content_beside_collectors_never_lose_a_blob(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
-    race = Race(stores, root, make_collector(grace_s=0.0, patience_s=0.5))
+    race = Race(stores, root, make_collector(grace_s=0.0, lock_timeout_s=0.5))
     race.run(2.0, rounds=11)
     assert race.lost == []
     assert race.rounds > 10
@@ -232,5 +232,5 @@ def exists(stores: Stores, set_id: str) -> bool:
 
 def test_a_lock_that_is_taken_is_not_waited_for(root: Path) -> None:
     (root / "layers.lock").touch()
-    with no_uploads(root) as first, no_uploads(root) as second:
+    with exclusive_upload_lock(root) as first, exclusive_upload_lock(root) as second:
         assert (first, second) == (True, False)

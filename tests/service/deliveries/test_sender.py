@@ -13,15 +13,15 @@ from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
 from consilience.stores.webhooks import Outbox
 from service.deliveries.http import Destinations, parse_secret
-from service.deliveries.sender import PAUSES_S, Pace, Sender
+from service.deliveries.sender import PAUSES_S, DeliveryTiming, Sender
 from tests.service.deliveries.receivers import SECRET, Receiver
 
 LOOPBACK = Destinations((ipaddress.ip_network("127.0.0.0/8"),))
-QUICK = Pace(timeout_s=0.5, interval_s=0.02, pauses_s=(0.05, 0.05))
+QUICK = DeliveryTiming(timeout_s=0.5, interval_s=0.02, pauses_s=(0.05, 0.05))
 
 
-def make_sender(database: Database, destinations: Destinations = LOOPBACK, pace: Pace = QUICK) -> Sender:
-    return Sender(Outbox(database), [parse_secret(SECRET)], destinations, pace)
+def make_sender(database: Database, destinations: Destinations = LOOPBACK, timing: DeliveryTiming = QUICK) -> Sender:
+    return Sender(Outbox(database), [parse_secret(SECRET)], destinations, timing)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_nobody_who_listens_is_an_error_like_any_other(
 def test_an_address_that_is_not_allowed_is_never_connected_to(
     database: Database, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
-    sender = make_sender(database, Destinations(), Pace(timeout_s=0.5, pauses_s=()))
+    sender = make_sender(database, Destinations(), DeliveryTiming(timeout_s=0.5, pauses_s=()))
     job_id = end_job()
     assert sender.send_due() == 1
     hook = until_settled(jobs, job_id)
@@ -114,7 +114,7 @@ def test_a_host_that_hangs_holds_up_nobody_else(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hanging = [end_job(f"http://localhost:{silent.getsockname()[1]}/") for _ in range(10)]
         other = end_job()
-        sender = make_sender(database, pace=Pace(timeout_s=2, slots=6, slots_of_host=4, pauses_s=(100,)))
+        sender = make_sender(database, timing=DeliveryTiming(timeout_s=2, slots=6, slots_of_host=4, pauses_s=(100,)))
         assert sender.send_due() == 5, "four to the host that hangs, one to the other"
         assert until_settled(jobs, other).status is WebhookStatus.DELIVERED
         attempts = sorted(jobs.webhook(job_id).attempts for job_id in hanging)
@@ -126,12 +126,12 @@ def test_a_sender_that_dies_between_sending_and_saying_so_has_its_message_sent_a
     database: Database, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
     job_id = end_job()
-    dying = make_sender(database, pace=Pace(timeout_s=0.2))
+    dying = make_sender(database, timing=DeliveryTiming(timeout_s=0.2))
     message = dying._claim()
     assert message is not None
     assert dying._attempt(message) == (None, False)
     assert dying.send_due() == 0, "it is claimed"
-    successor = make_sender(database, pace=Pace(timeout_s=0.2))
+    successor = make_sender(database, timing=DeliveryTiming(timeout_s=0.2))
     deadline = time.monotonic() + 10
     while not successor.send_due():
         assert time.monotonic() < deadline
@@ -148,7 +148,7 @@ def test_many_senders_send_each_message_once(
     ids = [end_job() for _ in range(30)]
     stopping = threading.Event()
     senders = [
-        threading.Thread(target=make_sender(database, pace=Pace(interval_s=0.02)).run, args=(stopping,))
+        threading.Thread(target=make_sender(database, timing=DeliveryTiming(interval_s=0.02)).run, args=(stopping,))
         for _ in range(3)
     ]
     for thread in senders:

@@ -7,8 +7,8 @@ import pytest
 from starlette.datastructures import Headers
 
 from consilience.errors import StartupError, WrongHost, WrongOrigin
-from service.middleware.headers import Doors
-from service.settings import Settings, read_settings
+from service.middleware.headers import HostCheck
+from service.settings import ServiceSettings, read_settings
 from tests.service.keyed import bearer, make_key
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
@@ -26,12 +26,12 @@ NAMES = ("scores.example.org",)
 
 @pytest.mark.parametrize("host", OWN)
 def test_addresses_and_names_that_no_stranger_can_own_are_the_services(host: str) -> None:
-    Doors().check_host(Headers({"host": host}))
+    HostCheck().check_host(Headers({"host": host}))
 
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_every_other_name_is_refused(host: str) -> None:
-    for doors in (Doors(), Doors(NAMES)):
+    for doors in (HostCheck(), HostCheck(NAMES)):
         with pytest.raises(WrongHost) as caught:
             doors.check_host(Headers({"host": host}))
         assert caught.value.value == host
@@ -40,7 +40,7 @@ def test_every_other_name_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["scores.example.org", "Scores.Example.ORG:8443", "scores.example.org."])
 def test_a_name_that_the_operator_lists_is_the_services(host: str) -> None:
-    Doors(NAMES).check_host(Headers({"host": host}))
+    HostCheck(NAMES).check_host(Headers({"host": host}))
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def test_a_name_that_the_operator_lists_is_the_services(host: str) -> None:
 )
 def test_a_page_of_another_site_may_change_nothing(origin: str) -> None:
     with pytest.raises(WrongOrigin):
-        Doors(NAMES).check_origin(Headers({"host": "127.0.0.1:8000", "origin": origin}))
+        HostCheck(NAMES).check_origin(Headers({"host": "127.0.0.1:8000", "origin": origin}))
     with pytest.raises(WrongOrigin):
-        Doors().check_origin(Headers({"host": "", "origin": origin}))
+        HostCheck().check_origin(Headers({"host": "", "origin": origin}))
 
 
 @pytest.mark.parametrize(
     "origin", ["http://127.0.0.1:8000", "https://scores.example.org", "https://scores.example.org:8443"]
 )
 def test_pages_of_the_service_itself_may(origin: str) -> None:
-    Doors(NAMES).check_origin(Headers({"host": "127.0.0.1:8000", "origin": origin}))
-    Doors().check_origin(Headers({"host": "127.0.0.1:8000"}))
+    HostCheck(NAMES).check_origin(Headers({"host": "127.0.0.1:8000", "origin": origin}))
+    HostCheck().check_origin(Headers({"host": "127.0.0.1:8000"}))
 
 
 def test_a_service_without_keys_answers_to_its_own_names_alone(client: httpx2.Client) -> None:
@@ -117,7 +117,7 @@ def test_hosts_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CONSILIENCE_ALLOWED_HOSTS", "Scores.Example.org., scores  10.0.0.1")
     assert read_settings().allowed_hosts == ("scores.example.org", "scores", "10.0.0.1")
     monkeypatch.setenv("CONSILIENCE_ALLOWED_HOSTS", "")
-    assert read_settings().allowed_hosts == Settings().allowed_hosts == ()
+    assert read_settings().allowed_hosts == ServiceSettings().allowed_hosts == ()
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,22 @@
 import pytest
 
-from service.middleware.rates import RateExceeded, Rates
+from service.middleware.rates import RateExceeded, RateLimiter
 
 
 def test_a_key_may_use_a_minute_at_once_and_then_waits_for_the_next_token() -> None:
-    rates = Rates(60)
-    standings = [rates.take("key", now=0.0) for _ in range(60)]
+    rates = RateLimiter(60)
+    states = [rates.take("key", now=0.0) for _ in range(60)]
 
     with pytest.raises(RateExceeded) as caught:
         rates.take("key", now=0.25)
 
-    assert [standing.left for standing in standings] == list(range(59, -1, -1))
+    assert [state.left for state in states] == list(range(59, -1, -1))
     assert caught.value.after_s == pytest.approx(0.75)
     assert rates.take("key", now=1.0).left == 0
 
 
 def test_tokens_come_back_up_to_the_limit() -> None:
-    rates = Rates(120)
+    rates = RateLimiter(120)
     for _ in range(120):
         rates.take("key", now=0.0)
 
@@ -25,14 +25,14 @@ def test_tokens_come_back_up_to_the_limit() -> None:
 
 
 def test_each_key_has_its_own() -> None:
-    rates = Rates(1)
+    rates = RateLimiter(1)
     rates.take("one", now=0.0)
 
     assert rates.take("other", now=0.0).left == 0
 
 
 def test_the_header_fields_are_those_of_the_draft() -> None:
-    rates = Rates(6000)
+    rates = RateLimiter(6000)
 
     assert rates.take("key", now=0.0).headers() == {
         "RateLimit-Policy": '"requests";q=6000;w=60',

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from service.app import create_app
-from service.middleware.headers import HEADERS
-from service.settings import Settings
+from service.middleware.headers import SECURITY_HEADERS
+from service.settings import ServiceSettings
 from tests.service.servers import Server, rows, upload
 
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
@@ -30,8 +30,8 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'"
 def test_every_answer_tells_a_browser_to_do_nothing_with_it(client: httpx2.Client, method: str, path: str) -> None:
     answer = client.request(method, path)
 
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
-    assert HEADERS["Content-Security-Policy"] == NOTHING
+    assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert SECURITY_HEADERS["Content-Security-Policy"] == NOTHING
     assert "server" not in answer.headers
     assert "access-control-allow-origin" not in answer.headers
 
@@ -43,11 +43,11 @@ def test_also_the_answer_to_what_is_no_http(server: Server) -> None:
         head = connection.makefile("rb").read().partition(b"\r\n\r\n")[0].decode().lower()
 
     assert "400 bad request" in head
-    assert all(f"{name}: {value}".lower() in head for name, value in HEADERS.items())
+    assert all(f"{name}: {value}".lower() in head for name, value in SECURITY_HEADERS.items())
 
 
 async def test_also_the_answer_to_an_error_that_nobody_foresaw() -> None:
-    app = create_app(Settings())  # without its lifespan there are no stores to look into
+    app = create_app(ServiceSettings())  # without its lifespan there are no stores to look into
 
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -55,7 +55,7 @@ async def test_also_the_answer_to_an_error_that_nobody_foresaw() -> None:
 
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
 def test_a_job_may_be_kept_by_its_client_alone_and_only_to_ask_whether_it_changed(client: httpx2.Client) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from consilience.formats.map_files import dump_map
 from consilience.maps.api import Map, fit_map, load_map
-from service.routes.maps import CARD_LIMIT_BYTES
+from service.routes.maps import MODEL_CARD_LIMIT_BYTES
 from tests.service.servers import Server, assert_problem, npy, rows, running_beside, running_service, upload
 from tests.workers.yard import wait_for
 
@@ -248,7 +248,7 @@ def test_a_card_that_no_fit_would_write_is_refused(client: httpx2.Client, server
 
 def test_the_longest_card_of_a_fit_is_taken(client: httpx2.Client) -> None:
     file = fit_map(X, Y, map="mlp", recall_at=tuple(range(1, 17)), metadata={"x": "y" * 8000}).file()
-    assert len(file.card.model_dump_json()) < CARD_LIMIT_BYTES / 2
+    assert len(file.card.model_dump_json()) < MODEL_CARD_LIMIT_BYTES / 2
     answer = client.post("/v1/maps?name=long", content=b"".join(dump_map(file)), headers={"content-type": MAP_TYPE})
     assert answer.status_code == 201, answer.text
     client.delete(answer.json()["links"]["self"])

@@ -67,8 +67,8 @@ def rename(value: Any, parent: str = "", more: Mapping[str, str] | None = None) 
         return [rename(item, parent) for item in value]
     if not isinstance(value, dict):
         return _VALUES.get(parent, {}).get(value, value) if isinstance(value, str) else value
-    names = _FIELDS.get(parent, {}) | dict(more or {})
-    renamed = {names.get(name, name): each for name, each in value.items()}
+    names: dict[Any, str] = {**_FIELDS.get(parent, {}), **(more or {})}
+    renamed = {str(names.get(name, name)): each for name, each in value.items()}
     return {name: each if name in _OPAQUE else rename(each, name) for name, each in renamed.items()}
 
 
