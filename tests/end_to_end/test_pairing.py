@@ -16,7 +16,7 @@ NAMES = [f"image {i}" for i in range(40)]
 OF_CAPTIONS = [name for name in NAMES for _ in range(3)]
 
 
-def test_sides_in_other_orders_and_numbers_are_joined_by_a_worker(client: Client) -> None:
+def test_a_worker_pairs_sides_of_different_order_and_length(client: Client) -> None:
     order = RANDOM.permutation(40)[:30]
     a = client.upload(IMAGES, ids=NAMES)
     b = client.upload(IMAGES[order], ids=[NAMES[i] for i in order])
@@ -25,18 +25,18 @@ def test_sides_in_other_orders_and_numbers_are_joined_by_a_worker(client: Client
     assert document.scores[0].value == pytest.approx(1.0)
 
 
-def test_captions_keep_together_by_the_service_as_by_the_library(client: Client) -> None:
+def test_groups_of_captions_give_the_same_score_on_service_and_library(client: Client) -> None:
     a, b = client.upload(IMAGES, ids=NAMES), client.upload(CAPTIONS, ids=OF_CAPTIONS, groups=OF_CAPTIONS)
     fields = {"pairing": "id", "metrics": ["mutual_knn"], "seed": 3}
-    here = score(IMAGES, CAPTIONS, ids=(NAMES, OF_CAPTIONS), groups=(None, OF_CAPTIONS), **fields)
-    there = client.align(a, b, **fields).wait(timeout_s=60)
-    assert there.pairing == here.pairing
-    assert there.scores[0].value == here.scores[0].value
-    assert there.scores[0].null == here.scores[0].null
+    local = score(IMAGES, CAPTIONS, ids=(NAMES, OF_CAPTIONS), groups=(None, OF_CAPTIONS), **fields)
+    remote = client.align(a, b, **fields).wait(timeout_s=60)
+    assert remote.pairing == local.pairing
+    assert remote.scores[0].value == local.scores[0].value
+    assert remote.scores[0].null == local.scores[0].null
 
 
 def test_the_command_pairs_by_id_with_and_without_a_server(
-    consilience: Command, there: Command, tmp_path: Path
+    consilience: Command, on_service: Command, tmp_path: Path
 ) -> None:
     order = RANDOM.permutation(40)[:30]
     np.save(tmp_path / "a.npy", IMAGES)
@@ -44,7 +44,7 @@ def test_the_command_pairs_by_id_with_and_without_a_server(
     (tmp_path / "a.txt").write_text("\n".join(NAMES))
     (tmp_path / "b.txt").write_text("\n".join(NAMES[i] for i in order))
     files = tmp_path / "a.npy", tmp_path / "b.npy", "--ids-a", tmp_path / "a.txt", "--ids-b", tmp_path / "b.txt"
-    for command in (consilience, there):
+    for command in (consilience, on_service):
         ran = command("score", *files, "--pairing", "id", "--metric", "mutual_knn")
         assert ran.status == 0, ran.err
         assert "1.0000" in ran.out

@@ -28,7 +28,7 @@ def reference(client: Client) -> Iterator[ReferenceSet]:
     client.delete_reference(made.id)
 
 
-def test_the_client_makes_reads_lists_and_deletes(client: Client, reference: ReferenceSet) -> None:
+def test_the_client_creates_reads_lists_and_deletes_a_reference_set(client: Client, reference: ReferenceSet) -> None:
     assert client.reference(reference.id) == client.reference("end to end") == reference
     assert reference.id in [each.id for each in client.references(name="end to end").data]
     with pytest.raises(InUse, match="end to end"):
@@ -52,7 +52,7 @@ def test_one_call_scores_an_array_against_all_members(client: Client, reference:
     assert again.ranks == found.ranks
 
 
-def test_a_member_stands_where_its_own_mean_places_it(client: Client, reference: ReferenceSet) -> None:
+def test_a_member_is_ranked_by_its_own_mean(client: Client, reference: ReferenceSet) -> None:
     found = client.align(reference.members[0].embedding, reference=reference, metrics="cka").wait(timeout_s=60)
 
     (standing,) = found.ranks
@@ -61,42 +61,47 @@ def test_a_member_stands_where_its_own_mean_places_it(client: Client, reference:
     assert standing.value == pytest.approx(standing.members[0].value, rel=1e-9)
 
 
-def test_a_comparison_has_one_other_side(client: Client, reference: ReferenceSet) -> None:
+def test_a_comparison_has_exactly_one_second_side(client: Client, reference: ReferenceSet) -> None:
     with pytest.raises(InvalidRequest, match="Both"):
         client.align(model(1), model(2), reference=reference)  # type: ignore[call-overload]  # what is refused
     with pytest.raises(InvalidRequest, match="Neither"):
         client.align(model(1))  # type: ignore[call-overload]  # the same
 
 
-def test_the_awaited_client_does_the_same(service: Serve, reference: ReferenceSet) -> None:
-    async def ask() -> ReferenceDocument:
+def test_the_asynchronous_client_gives_the_same_result(service: Serve, reference: ReferenceSet) -> None:
+    async def align() -> ReferenceDocument:
         async with AsyncClient(service.url) as client:
             assert await client.reference("end to end") == reference
             return await (await client.align(model(4), reference=reference, metrics="mutual_knn")).wait(timeout_s=60)
 
-    assert asyncio.run(ask()).reference.id == reference.id
+    assert asyncio.run(align()).reference.id == reference.id
 
 
-def test_the_command_makes_scores_checks_and_deletes(there: Command, docs: str, code: str) -> None:
-    made = ReferenceSet.model_validate_json(there("reference", "add", "by command", docs, code, "--json").out)
-    listed = ReferencePage.model_validate_json(there("reference", "list", "--name", "by command", "--json").out)
+def test_the_command_creates_scores_checks_and_deletes_a_reference_set(
+    on_service: Command, docs: str, code: str
+) -> None:
+    made = ReferenceSet.model_validate_json(on_service("reference", "add", "by command", docs, code, "--json").out)
+    listed = ReferencePage.model_validate_json(on_service("reference", "list", "--name", "by command", "--json").out)
     assert listed.data == (made,)
-    assert "dev_code" in there("reference", "show", "by command").out
+    assert "dev_code" in on_service("reference", "show", "by command").out
 
-    scored = there("score", docs, "--reference", "by command", "--metric", "mutual_knn", "--json")
+    scored = on_service("score", docs, "--reference", "by command", "--metric", "mutual_knn", "--json")
     value = ReferenceDocument.model_validate_json(scored.out).ranks[0].value
     assert value == pytest.approx(0.2092, abs=1e-4)
     passed, failed = (
-        there("check", docs, "--reference", "by command", "--min", f"mutual_knn={bar}") for bar in (0.2, 0.3)
+        on_service("check", docs, "--reference", "by command", "--min", f"mutual_knn={threshold}")
+        for threshold in (0.2, 0.3)
     )
     assert (passed.status, failed.status) == (0, 1)
     assert "failed" in failed.out
-    assert there("reference", "delete", "by command").status == 0
-    assert there("reference", "show", made.id).status == 2
+    assert on_service("reference", "delete", "by command").status == 0
+    assert on_service("reference", "show", made.id).status == 2
 
 
-def test_the_command_says_what_is_missing(consilience: Command, there: Command, docs: str, code: str) -> None:
-    assert "nothing to compare" in consilience("score", docs).err
-    assert "both B and" in there("score", docs, code, "--reference", "x").err
+def test_the_command_reports_missing_or_conflicting_arguments(
+    consilience: Command, on_service: Command, docs: str, code: str
+) -> None:
+    assert "Embedding set B is missing." in consilience("score", docs).err
+    assert "B and --reference cannot be used together." in on_service("score", docs, code, "--reference", "x").err
     assert "--server" in consilience("score", docs, "--reference", "x").err
-    assert there("score", docs, "--reference", "nobody made this").status == 2
+    assert on_service("score", docs, "--reference", "nobody made this").status == 2
