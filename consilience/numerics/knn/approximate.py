@@ -14,8 +14,8 @@ import numpy as np
 
 from consilience.errors import InvalidRequest
 from consilience.limits import POINTS_PER_CENTROID, POINTS_PER_COLUMN, SAMPLE_MIN, TURN_ROUNDS
-from consilience.numerics.compiled_order import NOBODY, rank_rows
 from consilience.numerics.knn.graph import NeighbourGraph, scale_exponent
+from consilience.numerics.knn.order import NOBODY, rank_rows
 from consilience.numerics.knn.queries import search_queries
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray, RowIndex
 from consilience.numerics.rows.parallel import map_rows

@@ -13,12 +13,11 @@ from typing import Self
 import faiss
 import numpy as np
 
-from consilience.numerics.bounds import measure_lengths
+from consilience.numerics.knn.bounds import measure_lengths
+from consilience.numerics.knn.tie_break import Rounded, Settled, count_candidates, search_others, settle
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, make_keys
-from consilience.numerics.neighbour_overlap.kernels import CountArray
-from consilience.numerics.rows.arrays import Float32Array, IdArray
+from consilience.numerics.rows.arrays import CountArray, Float32Array, IdArray
 from consilience.numerics.rows.prepared import ArrayRows
-from consilience.numerics.settling import Rounded, Settled, count_candidates, search_others, settle
 
 #: Values up to 2 to this power, or no smaller than 2 to minus it, are multiplied and summed in float32 as they are.
 EXPONENT_MAX = 32

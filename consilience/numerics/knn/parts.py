@@ -17,10 +17,10 @@ from consilience.numerics.knn.symmetric import (
     merge,
     search_part,
 )
+from consilience.numerics.knn.tie_break import search_others
 from consilience.numerics.rows.arrays import IdArray
 from consilience.numerics.rows.parallel import Parts
 from consilience.numerics.rows.prepared import PreparedRows, scaled
-from consilience.numerics.settling import search_others
 
 
 @dataclass(frozen=True)

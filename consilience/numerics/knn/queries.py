@@ -14,8 +14,8 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.bounds import bound_errors, measure_lengths
-from consilience.numerics.compiled_order import NOBODY, merge_best, multiply, sort_best
+from consilience.numerics.knn.bounds import bound_errors, measure_lengths
+from consilience.numerics.knn.order import NOBODY, merge_best, multiply, sort_best
 from consilience.numerics.knn.tile_kernels import KeyArray, key_item, key_value, make_key, partition
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import HERE, Parts, block_rows, map_rows, read_ahead

@@ -17,14 +17,14 @@ from typing import Self, cast
 import numpy as np
 
 from consilience.limits import TILE_ROWS
-from consilience.numerics.bounds import measure_lengths
 from consilience.numerics.knn.accelerated.lanes import LANES
+from consilience.numerics.knn.bounds import measure_lengths
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
+from consilience.numerics.knn.tie_break import Rounded, count_candidates, search_others, settle, settle_by_blocks
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, cut, select
 from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import HERE, Parts, count_threads, map_rows, serial_products
 from consilience.numerics.rows.prepared import ArrayRows, Rows
-from consilience.numerics.settling import Rounded, count_candidates, search_others, settle, settle_by_blocks
 
 #: Numbers of the row block and the column block of a tile, the first not above the second.
 Pair = tuple[int, int]

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.numerics.knn.accelerated.lanes import LANES, find_reaching, find_reaching_each, lowest_bit, read_value
-from consilience.numerics.neighbour_overlap.kernels import CountArray
-from consilience.numerics.rows.arrays import AnyArray, Float32Array, IdArray
+from consilience.numerics.rows.arrays import AnyArray, CountArray, Float32Array, IdArray
 
 KeyArray = npt.NDArray[np.uint64]
 

@@ -8,9 +8,9 @@ from typing import Literal, Self
 import numpy as np
 
 from consilience.numerics.neighbour_overlap import kernels
-from consilience.numerics.neighbour_overlap.kernels import CountArray, Edges
+from consilience.numerics.neighbour_overlap.kernels import Edges
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists, permute_ids
-from consilience.numerics.rows.arrays import Float64Array, IdArray
+from consilience.numerics.rows.arrays import CountArray, Float64Array, IdArray
 from consilience.numerics.stats.nulls import Permutation
 
 Variant = Literal["prh", "paper", "biased"]

@@ -9,11 +9,8 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.compiled_order import multiply
-from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
-
-BoolArray = npt.NDArray[np.bool_]
-CountArray = npt.NDArray[np.int64]
+from consilience.numerics.knn.order import multiply
+from consilience.numerics.rows.arrays import BoolArray, CountArray, Float32Array, Float64Array, IdArray
 
 _IDS = nb.types.Array(nb.int32, 2, "C", readonly=True)
 _STACK = nb.types.Array(nb.int32, 3, "C", readonly=True)
@@ -242,19 +239,13 @@ def second_order_rows(  # noqa: PLR0917 - compiled code takes no keywords
     return scores
 
 
-@nb.njit(nb.float32[:, ::1](_SINGLES, _ITEMS, _IDS), cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@nb.njit(nb.float32[:, ::1](_SINGLES, _ITEMS, _IDS), cache=True, nogil=True)
 def inner_products(rows: Float32Array, left: IdArray, right: IdArray) -> Float32Array:
     """Compute inner products of row left[i] with rows right[i, t] in float64: shapes (n, d), (m,), (m, k) to (m, k)."""
-    d = rows.shape[1]
     products = np.empty(right.shape, np.float32)
     for i in range(right.shape[0]):
-        x = rows[left[i]]
         for t in range(right.shape[1]):
-            y = rows[right[i, t]]
-            total = 0.0
-            for c in range(d):
-                total += np.float64(x[c]) * np.float64(y[c])
-            products[i, t] = total
+            products[i, t] = multiply(rows, left[i], rows, right[i, t])
     return products
 
 

@@ -7,8 +7,7 @@ from typing import Self
 import numpy as np
 
 from consilience.numerics.neighbour_overlap import kernels
-from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.rows.arrays import BoolArray, Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import map_rows
 from consilience.numerics.stats.nulls import Permutation
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from consilience.numerics.neighbour_overlap import kernels
-from consilience.numerics.neighbour_overlap.kernels import BoolArray
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists
-from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.rows.arrays import BoolArray, Float32Array, Float64Array, IdArray
 from consilience.numerics.stats.nulls import Permutation
 
 

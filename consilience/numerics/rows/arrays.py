@@ -13,6 +13,8 @@ from consilience.limits import ROWS_MIN
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 IdArray = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
+CountArray = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[np.generic]
 #: Numbers of rows, of any integer type.
 RowIndex = npt.NDArray[np.integer[Any]]

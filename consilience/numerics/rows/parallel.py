@@ -1,9 +1,9 @@
-"""The parts of a long computation: mapped here one after the other, or elsewhere by whoever implements the same protocol.
+"""Parallel execution: tasks on a local or remote executor, threads over rows, and prefetched blocks.
 
-A part says everything that its function needs, holds access to rows and not the rows, and can be sent to another process. How a
-computation is split depends on its size alone, and results are reduced in the parts' order: so it gives the same bits wherever
-it runs, and however many run at once. A part's function multiplies and selects: factorisations depend on the number of threads,
-and stay with the job.
+A task holds everything that its function needs, but access to rows instead of the rows, and can be sent to another process. The
+split of a computation into tasks depends only on its size, and results are reduced in the order of the tasks: so the result has
+the same bits in any process and at any degree of parallelism. Tasks multiply and select; factorisations, which depend on the
+number of threads, run in the process of the job.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,28 +24,28 @@ T = TypeVar("T")
 
 
 def read_ahead(read: Callable[[int, int], T], span: slice, step: int) -> Iterator[tuple[slice, T]]:
-    """Give what is read of each block of rows of a span, in order.
+    """Yield the blocks of rows of a span and what `read` returns for each, in order, prefetching the next block on a thread.
 
-    One block more than the current one is in memory. The thread ends with the last block, so that a process may fork after it;
-    a single block is read without one.
+    At most the current block and the next one are in memory. The thread ends with the last block, so that the process may fork
+    afterwards; a single block is read without a thread.
     """
     blocks = [slice(start, min(start + step, span.stop)) for start in range(span.start, span.stop, step)]
     if len(blocks) == 1:
         yield span, read(span.start, span.stop)
         return
-    with ThreadPoolExecutor(1, "read-ahead") as thread:
-        coming = thread.submit(read, blocks[0].start, blocks[0].stop)
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        pending = thread.submit(read, blocks[0].start, blocks[0].stop)
         for block, after in zip(blocks, [*blocks[1:], None], strict=True):
-            found = coming.result()
+            found = pending.result()
             if after is not None:
-                coming = thread.submit(read, after.start, after.stop)
+                pending = thread.submit(read, after.start, after.stop)
             yield block, found
             del found
 
 
-#: Values of one layer that a part goes over: 256 MB as float32, about a second of products.
+#: Number of values of one layer per task: 256 MB as float32, about a second of products.
 PART_VALUES = 1 << 26
-#: Multiply-adds, about a tenth of a second on one core, below which a search is not worth the way to another process.
+#: Multiply-adds, about a tenth of a second on one core, below which a search is not worth sending to another process.
 STEPS_MIN = 5e9
 
 Part = TypeVar("Part")
@@ -53,30 +53,30 @@ Result = TypeVar("Result")
 
 
 class Parts(Protocol):
-    """Where the parts of a computation run."""
+    """Executor of the tasks of a computation."""
 
     @property
     def elsewhere(self) -> bool:
-        """Whether parts run in other processes, so that they read rows from a store and hold none."""
+        """True if tasks run in other processes, so that they read rows from a store and hold none."""
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """Apply a module-level function to every part and give the results in the parts' order, as they come."""
+        """Apply a module-level function to every task and yield the results in the order of the tasks."""
 
     def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Make calls that mostly wait for parts of their own, and give the results in their order."""
+        """Run calls that mostly wait for tasks of their own, and return their results in order."""
 
 
 class Here:
-    """Runs every part in this process, one after the other."""
+    """Executor that runs every task in this process, one after the other."""
 
     elsewhere = False
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """Apply the function when its result is asked for."""
+        """Apply the function to a task when its result is requested."""
         return map(function, parts)
 
     def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Make one call after the other."""
+        """Run one call after the other."""
         return [call() for call in calls]
 
 
@@ -84,25 +84,25 @@ HERE = Here()
 
 
 def block_rows(dim: int) -> int:
-    """Rows of a block that is read at once: at most 4096, and 16 MB of them as float32 where they are wide."""
+    """Return the number of rows of a block that is read at once: at most 4096, and at most 16 MB as float32."""
     return max(1, min(BLOCK_ROWS, BLOCK_VALUES // dim))
 
 
 def split_rows(n: int, dim: int) -> list[slice]:
-    """Split n rows of the widest layer's columns into parts of whole blocks: by size alone."""
+    """Split n rows into parts of whole blocks, by the size of the widest layer only."""
     block = block_rows(dim)
     step = max(1, PART_VALUES // dim // block) * block
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-#: Steps below which starting threads costs more than it saves.
+#: Number of steps below which starting threads costs more than it saves.
 THREAD_STEPS_MIN = 1 << 22
 
 
 def map_rows(task: Callable[[slice], T], n: int, steps_per_row: int) -> list[T]:
-    """Run a task on equal parts of n rows, one part a thread, and give the results in order.
+    """Run a task on equal parts of n rows, one part per thread, and return the results in order.
 
-    There are as many threads as FAISS uses. They end with the call, so that a process may fork after it.
+    The number of threads is that of FAISS. They end with the call, so that the process may fork afterwards.
     """
     threads = count_threads() if n * steps_per_row >= THREAD_STEPS_MIN else 1
     edges = [n * part // threads for part in range(threads + 1)]
@@ -114,12 +114,12 @@ def map_rows(task: Callable[[slice], T], n: int, steps_per_row: int) -> list[T]:
 
 
 def count_threads() -> int:
-    """As many threads as FAISS uses, which `OMP_NUM_THREADS` limits."""
+    """Return the number of threads of FAISS, which `OMP_NUM_THREADS` limits."""
     return int(faiss.omp_get_max_threads())
 
 
 class _SerialProducts:
-    """Keeps numpy's matrix products on the thread that asks for them, while anyone needs that."""
+    """Context manager that keeps numpy's matrix products on the calling thread; it can be entered several times at once."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -128,7 +128,7 @@ class _SerialProducts:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """From the first who enters to the last who leaves."""
+        """Limit BLAS to one thread from the first entry to the last exit."""
         with self._lock:
             if self._users == 0:
                 self._limits = ExitStack()
@@ -145,13 +145,13 @@ class _SerialProducts:
 
 @cache
 def find_blas() -> ThreadpoolController:
-    """The BLAS that numpy calls: a tenth of a second to find, by a look at every loaded library; none of them is called."""
-    # FAISS brings one of its own, and a limit to that would be one to all of FAISS in this thread.
+    """Return a controller of the BLAS that numpy calls; the search of all loaded libraries takes a tenth of a second."""
+    # FAISS has its own BLAS; a limit on that one would limit all of FAISS in this thread.
     blas = ThreadpoolController().select(user_api="blas")
     return blas.select(
         filepath=[path for path in map(attrgetter("filepath"), blas.lib_controllers) if "faiss" not in path]
     )
 
 
-#: Inside it each matrix product of numpy uses one thread. The setting is the process's, so whoever comes later shares it.
+#: Context in which each matrix product of numpy uses one thread. The setting is global, so that other threads share it.
 serial_products = _SerialProducts()

@@ -185,7 +185,7 @@ class ArrayRows:
         return self.array[start:stop]
 
     def take(self, ids: RowIndex) -> Float32Array:
-        """The rows of some ids: a copy."""
+        """Return a copy of the rows of some ids."""
         return self.array[ids]
 
 
@@ -193,12 +193,12 @@ class ArrayRows:
 class PreparedRows:
     """Rows of a layer with their values clamped to [-clamp, clamp], the mean row subtracted, and scaled to length 1.
 
-    Each step where asked, in this order. It holds no rows and can be sent to another process.
+    Each requested step is applied, in this order. The object holds no rows and can be sent to another process.
 
     Attributes
     ----------
-    layer : where the rows are
-    clamp : threshold, None for none
+    layer : source of the rows
+    clamp : threshold; None for no clamping
     mean : array of shape (d,), float32, the mean of the clamped rows; None for no centring
     normalise : whether rows are scaled to length 1; a row of zeros has no direction and stays zero
     """
@@ -210,7 +210,7 @@ class PreparedRows:
 
     @classmethod
     def of(cls, layer: Matrix, *, clamp: float | None = None, centre: bool = False, normalise: bool = True) -> Self:
-        """Find the mean, where rows are to be centred: one pass over the layer."""
+        """Create prepared rows; to centre them, compute the mean in one pass over the layer."""
         if not centre:
             return cls(layer, clamp, None, normalise)
         raw = cls(layer, clamp, None, normalise=False)

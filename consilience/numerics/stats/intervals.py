@@ -24,8 +24,7 @@ from consilience.limits import (
     REPEATS,
     ROWS_MIN,
 )
-from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.rows.arrays import Float64Array, IdArray
+from consilience.numerics.rows.arrays import BoolArray, Float64Array, IdArray
 from consilience.numerics.stats.nulls import Permutation
 
 #: Function from masks of shape (subsets, n) to the scores of those subsets of the rows, shape (subsets,), NaN if undefined.

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.rows.arrays import Float64Array
+from consilience.numerics.rows.arrays import BoolArray, Float64Array
 from consilience.numerics.stats.correlations import EXACT_MAX, TOLERANCE, Correlation, all_orders, average_ranks
 
 #: Number of random orders of the models for the p-value.

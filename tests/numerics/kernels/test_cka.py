@@ -67,7 +67,7 @@ def epsilon(options: CkaOptions) -> float:
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("way", [by_features, by_blocks])
-def test_both_ways_give_what_the_kernel_matrices_give(
+def test_blocks_and_features_give_the_value_of_whole_kernel_matrices(
     way: Way, options: CkaOptions, shape: tuple[int, int, int, float]
 ) -> None:
     x, y = pair(*shape)
@@ -75,7 +75,7 @@ def test_both_ways_give_what_the_kernel_matrices_give(
     assert way(x, y, options) == pytest.approx(expected, abs=1e-9)
 
 
-def test_features_in_many_blocks_of_rows_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_in_many_blocks_give_the_value_of_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = pair()
     order = np.random.default_rng(2).permutation(len(x))
     whole = by_features(x, y, CkaOptions(), order)
@@ -86,7 +86,7 @@ def test_features_in_many_blocks_of_rows_give_what_one_block_gives(monkeypatch: 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("entry", ["gaussian", "distance"])
-def test_blocks_of_other_kernels_give_what_whole_matrices_give(
+def test_blocks_of_other_kernels_give_the_value_of_whole_matrices(
     entry: Entry, options: CkaOptions, shape: tuple[int, int, int, float]
 ) -> None:
     x, y = pair(*shape)
@@ -122,7 +122,7 @@ def test_float32_products_keep_a_relative_accuracy_of_one_in_a_million(
 
 @pytest.mark.parametrize("debiased", [True, False])
 @pytest.mark.parametrize("entry", ["gaussian", "distance"])
-def test_float32_blocks_of_other_kernels_keep_it_too(
+def test_float32_blocks_of_other_kernels_keep_the_same_accuracy(
     monkeypatch: pytest.MonkeyPatch, entry: Entry, debiased: bool
 ) -> None:
     x, y = pair(1200, 64, 80, 1)
@@ -133,7 +133,7 @@ def test_float32_blocks_of_other_kernels_keep_it_too(
 
 
 @pytest.mark.parametrize("way", [by_features, by_blocks])
-def test_rows_far_from_the_origin_cost_no_accuracy(way: Way) -> None:
+def test_rows_far_from_the_origin_lose_no_accuracy(way: Way) -> None:
     x, y = pair(100)
     far = (x + 1000).astype(np.float32)
     exact = twins.cka(far.astype(np.float64) - 1000, y, debiased=True)
@@ -141,7 +141,7 @@ def test_rows_far_from_the_origin_cost_no_accuracy(way: Way) -> None:
     assert way(x, y, CkaOptions()) == pytest.approx(exact, abs=1e-2)
 
 
-def test_a_very_wide_gaussian_kernel_tends_to_the_linear_one() -> None:
+def test_a_very_wide_gaussian_kernel_approaches_the_linear_one() -> None:
     """1 - |x - y|^2 / 2 sigma^2 has the centred kernel x.y / sigma^2: nothing is lost to the 1."""
     x, y = pair()
     wide = [pair_matrix(centre_rows(side, centre_layer(ArrayRows(side)).mean), "gaussian", 1e5) for side in (x, y)]
@@ -198,7 +198,7 @@ def test_a_constant_layer_has_a_self_similarity_of_exactly_0(debiased: bool) -> 
 
 
 @pytest.mark.parametrize("entry", ["inner", "gaussian", "distance"])
-def test_rows_that_are_all_equally_far_apart_have_a_debiased_self_similarity_of_exactly_0(entry: Entry) -> None:
+def test_equidistant_rows_have_a_debiased_self_similarity_of_exactly_0(entry: Entry) -> None:
     (sums,), _ = find_sums([matrix(np.eye(50, dtype=np.float32), entry)])
     assert self_hsic(sums, debiased=True) == 0.0
     assert self_hsic(sums, debiased=False) > 0.0
@@ -206,13 +206,13 @@ def test_rows_that_are_all_equally_far_apart_have_a_debiased_self_similarity_of_
 
 @pytest.mark.parametrize("entry", KERNELS)
 @pytest.mark.parametrize("debiased", [True, False])
-def test_a_space_agrees_with_itself_wholly(entry: Entry, debiased: bool) -> None:
+def test_a_space_has_alignment_1_with_itself(entry: Entry, debiased: bool) -> None:
     x, _ = pair()
     assert by_blocks(x, x.copy(), CkaOptions(debiased), entry) == pytest.approx(1.0, abs=1e-14)
     assert by_features(x, x.copy(), CkaOptions(debiased)) == pytest.approx(1.0, abs=1e-14)
 
 
-def test_in_float32_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_has_alignment_1_with_itself_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments_module, "EXACT_WORK", 0)
     x, _ = pair(3000, 40)
     assert by_blocks(x, x.copy(), CkaOptions()) == pytest.approx(1.0, abs=1e-14)
@@ -224,7 +224,7 @@ def test_the_median_distance_is_that_of_all_pairs_of_different_rows() -> None:
     assert median_distance(centre_layer(ArrayRows(x)), 0) == pytest.approx(slow.median_distance(x), rel=1e-12)
 
 
-def test_the_median_distance_of_many_rows_is_close_to_that_of_all_and_follows_the_seed() -> None:
+def test_the_median_distance_of_a_sample_is_close_and_depends_on_the_seed() -> None:
     x, _ = pair(5000, 6)
     side = centre_layer(ArrayRows(x))
     assert median_distance(side, 0) == pytest.approx(slow.median_distance(x), rel=0.01)

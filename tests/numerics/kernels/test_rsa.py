@@ -50,13 +50,13 @@ def test_ranks_are_exact_in_float32_for_millions_of_values() -> None:
     np.testing.assert_array_equal(rank(values), values - values.mean(dtype=np.float64))
 
 
-def test_values_that_are_all_equal_have_a_rank_of_0() -> None:
+def test_equal_values_all_have_rank_0() -> None:
     assert not rank(np.full(10, 0.3)).any()
     assert not rank(np.zeros(10)).any()
 
 
 @pytest.mark.parametrize(("n", "pairs"), [(100, 500), (1000, 10_000), (50, 1200), (4097, 4_000_000)])
-def test_dealt_groups_hold_every_item_once_and_at_least_the_pairs_asked_for(n: int, pairs: int) -> None:
+def test_groups_contain_every_item_once_and_at_least_the_requested_pairs(n: int, pairs: int) -> None:
     groups = draw_groups(n, pairs, seed=3)
     assert len(groups) > 1 or n == 50
     np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(n))
@@ -71,13 +71,13 @@ def test_all_pairs_are_one_group_in_order() -> None:
         np.testing.assert_array_equal(group, np.arange(30))
 
 
-def test_the_seed_deals_the_groups() -> None:
+def test_the_seed_determines_the_groups() -> None:
     first, again, other = (draw_groups(100, 500, seed)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_rows_without_direction_have_no_angles() -> None:
+def test_rows_without_direction_have_no_points() -> None:
     x = rows()
     x[3] = 0.1
     assert find_points(x, "correlation") is None
@@ -87,7 +87,7 @@ def test_rows_without_direction_have_no_angles() -> None:
     assert find_points(x, "euclidean") is not None
 
 
-def test_leaving_out_an_item_leaves_out_its_pairs() -> None:
+def test_leaving_out_an_item_removes_its_pairs() -> None:
     rng = np.random.default_rng(0)
     a, b = (squareform(rng.normal(size=20 * 19 // 2)) for _ in range(2))
     upper = np.triu_indices(19, 1)

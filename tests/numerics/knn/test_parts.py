@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilience.limits import PART_STEPS, STRIPES_MAX
-from consilience.numerics import settling
+from consilience.numerics.knn import tie_break
 from consilience.numerics.knn.accelerated import bfloat16
 from consilience.numerics.knn.accelerated.bfloat16 import build_certified
 from consilience.numerics.knn.build import ExactBuilder, build_graph
@@ -98,7 +98,7 @@ def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed:
     task = GraphTask(PreparedRows(ArrayLayer("0", x), normalise=False), k, groups, builder="verified_bf16")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1)
-        patch.setattr(settling, "DECIDED", 500)
+        patch.setattr(tie_break, "DECIDED", 500)
         patch.setattr(bfloat16, "BEYOND_MIN", data.draw(st.sampled_from([0, 38])))
         graph, whole = build_in_parts(task, Counting()), build_certified(x, k, groups)
     np.testing.assert_array_equal(graph.ids, sort_all(x, k, groups))
@@ -123,6 +123,6 @@ def test_every_candidate_is_decided_that_can_be_among_the_best_if_both_it_and_th
     ids, keys = np.arange(10, dtype=np.int32).reshape(2, 5), np.empty((2, 5), np.uint64)
     make_keys(found, ids, np.array([5, 4]), keys, 0, 2)
     # At k = 2 and errors of 0.05, 0.8 can be 0.75 and 0.71 can be 0.76; 0.69 is at most 0.74.
-    needed = settling._count_needed(keys, np.array([0.05, 0.05]), 2)
+    needed = tie_break._count_needed(keys, np.array([0.05, 0.05]), 2)
     assert needed.tolist() == [4, 2]
-    assert settling._count_needed(keys, np.array([0.05, 10.0]), 2).tolist() == [4, 4]
+    assert tie_break._count_needed(keys, np.array([0.05, 10.0]), 2).tolist() == [4, 4]

@@ -28,7 +28,7 @@ def neighbour_mask(x: np.ndarray, k: int, variant: str) -> np.ndarray:
 @each_variant
 @pytest.mark.parametrize("k", [2, 10, 79])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_it_is_that_of_masked_kernels(variant: Variant, k: int, scale: float) -> None:
+def test_cknna_is_that_of_masked_kernels(variant: Variant, k: int, scale: float) -> None:
     x, y = (scale * side * np.linspace(1, scale, 80, dtype=np.float32)[:, None] for side in slow.views(80))
     found = cknna(*(weight_edges(slow.lists_of(side, k), k, variant) for side in (x, y)), variant)
     masks = [neighbour_mask(side, k, variant) for side in (x, y)]
@@ -54,7 +54,7 @@ def test_the_sparse_sums_of_any_two_graphs_equal_the_dense_ones(
 
 
 @each_variant
-def test_what_a_graph_shares_with_itself_are_all_its_edges(variant: Variant) -> None:
+def test_a_graph_shares_all_its_edges_with_itself(variant: Variant) -> None:
     lists = slow.lists_of(slow.views(60)[0], 8)
     lists.ids[7, 5:] = -1
     graph = weight_edges(lists, 8, variant)
@@ -63,7 +63,7 @@ def test_what_a_graph_shares_with_itself_are_all_its_edges(variant: Variant) -> 
 
 
 @each_variant
-def test_relabelling_equals_permuting_the_rows(variant: Variant) -> None:
+def test_permuting_the_graph_equals_permuting_the_rows(variant: Variant) -> None:
     x, y = slow.views(60)
     order = np.random.default_rng(4).permutation(60)
     a, b, again = (weight_edges(slow.lists_of(side, 8), 8, variant) for side in (x, y, y[order]))
@@ -71,7 +71,7 @@ def test_relabelling_equals_permuting_the_rows(variant: Variant) -> None:
 
 
 @each_variant
-def test_a_part_of_the_items_equals_searching_them_again(variant: Variant) -> None:
+def test_a_restricted_gallery_equals_a_new_search(variant: Variant) -> None:
     sides = slow.views(90)
     kept = np.random.default_rng(5).random(90) < 0.6
     parts = [weight_edges(slow.lists_of(side, 89).restricted(kept, 7), 7, variant) for side in sides]
@@ -88,7 +88,7 @@ def test_only_the_reference_variant_depends_on_the_order_of_the_sides() -> None:
 
 
 @each_variant
-def test_lists_that_ran_out_add_nothing(variant: Variant) -> None:
+def test_incomplete_lists_add_no_edges(variant: Variant) -> None:
     """A list without neighbours is a row without edges."""
     x, y = slow.views(40)
     graphs = [weight_edges(slow.lists_of(side, 5), 5, variant) for side in (x, y)]
@@ -106,7 +106,7 @@ def test_lists_that_ran_out_add_nothing(variant: Variant) -> None:
     assert _alignment(a.ids, a.values, b.ids, b.values, variant) == pytest.approx(expected, abs=1e-12)
 
 
-def test_it_has_no_value_where_a_graph_does_not_resemble_itself() -> None:
+def test_cknna_is_undefined_unless_self_alignment_is_positive() -> None:
     """One-way edges only: no reciprocal pair is left, and the unbiased HSIC of the masked kernel is below 0."""
     ids = np.array([[1], [2], [3], [4], [5], [0]], dtype=np.int32)
     ring = weight_edges(NeighbourLists.of(ids, np.ones((6, 1), np.float32)), 1, "prh")

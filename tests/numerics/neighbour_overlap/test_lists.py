@@ -12,7 +12,7 @@ from consilience.numerics.stats.intervals import list_length
 from tests import twins_neighbours as slow
 
 
-def test_relabelled_lists_are_those_of_the_permuted_rows() -> None:
+def test_permuted_lists_are_those_of_the_permuted_rows() -> None:
     x, _ = slow.views(70)
     order = np.random.default_rng(1).permutation(70)
     moved, again = slow.lists_of(x, 9).permuted(order), slow.lists_of(x[order], 9)
@@ -23,7 +23,7 @@ def test_relabelled_lists_are_those_of_the_permuted_rows() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(20, 60), k=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
-def test_lists_within_some_items_are_those_of_searching_these_again(n: int, k: int, seed: int) -> None:
+def test_restricted_lists_are_those_of_a_new_search(n: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, _ = slow.views(n, seed)
     kept = np.zeros(n, np.bool_)
@@ -35,7 +35,7 @@ def test_lists_within_some_items_are_those_of_searching_these_again(n: int, k: i
     np.testing.assert_allclose(part.similarities_to(part), again.similarities, atol=1e-6)
 
 
-def test_a_list_that_runs_out_is_marked_and_filled_up_with_no_item() -> None:
+def test_an_incomplete_list_is_marked_and_filled_with_minus_1() -> None:
     x, _ = slow.views(30)
     kept = np.arange(30) < 8
     part = slow.lists_of(x, 6).restricted(kept, 5)
@@ -46,7 +46,7 @@ def test_a_list_that_runs_out_is_marked_and_filled_up_with_no_item() -> None:
     assert (part.similarities[part.ids < 0] == 0).all()
 
 
-def test_a_half_keeps_k_neighbours_of_nearly_every_item() -> None:
+def test_a_random_half_keeps_k_neighbours_of_nearly_every_item() -> None:
     x, _ = slow.views(1000)
     lists = slow.lists_of(x, list_length(1000, 10))
     kept = np.zeros(1000, np.bool_)
@@ -54,12 +54,12 @@ def test_a_half_keeps_k_neighbours_of_nearly_every_item() -> None:
     assert lists.restricted(kept, 10).complete.mean() > 0.99
 
 
-def test_a_prefix_has_the_nearest() -> None:
+def test_a_prefix_contains_the_nearest_neighbours() -> None:
     x, _ = slow.views(50)
     np.testing.assert_array_equal(slow.lists_of(x, 20).first(4).ids, slow.lists_of(x, 4).ids)
 
 
-def test_similarities_to_named_lists_are_taken_once_and_grow_with_k() -> None:
+def test_similarities_to_named_lists_are_computed_once_and_grow_with_k() -> None:
     x, y = slow.views(50)
     a, b = (slow.lists_of(side, 12) for side in (x, y))
     a, b = replace(a, name="a"), replace(b, name="b")

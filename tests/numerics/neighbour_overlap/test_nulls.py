@@ -34,7 +34,7 @@ def test_cycle_knn_has_the_mean_of_all_pairings(k: int, direction: str) -> None:
     assert cycle_knn_null(stepped.ids, k).mean == pytest.approx(np.mean(values), abs=1e-12)
 
 
-def test_the_cycle_mean_of_a_large_graph_is_near_the_rule_of_thumb() -> None:
+def test_the_cycle_mean_of_a_large_graph_is_near_its_approximation() -> None:
     ids = slow.lists_of(slow.views(2000)[0], 10).ids
     assert cycle_knn_null(ids, 10).mean == pytest.approx(1 - (1 - 10 / 2000) ** 10, rel=0.05)
 

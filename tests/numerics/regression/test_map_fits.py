@@ -47,7 +47,7 @@ def test_sums_over_folds_are_those_of_the_rows_themselves() -> None:
         assert centred.yy == pytest.approx((mine_y**2).sum())
 
 
-def test_rows_held_out_change_no_bit_of_the_sums() -> None:
+def test_held_out_rows_change_no_bit_of_the_sums() -> None:
     x, y = draw_pair()
     dealt = np.arange(N, dtype=np.int32) % 6 - 1
     other_x, other_y = x.copy(), y.copy()
@@ -59,7 +59,7 @@ def test_rows_held_out_change_no_bit_of_the_sums() -> None:
 
 
 @pytest.mark.parametrize(("p", "q"), [(24, 24), (16, 24)])
-def test_a_known_rotation_with_scale_and_translation_is_found_to_1e_5(p: int, q: int) -> None:
+def test_a_known_rotation_scale_and_translation_are_recovered_to_1e_5(p: int, q: int) -> None:
     x = np.random.default_rng(0).normal(size=(N, p)).astype(np.float32)
     rotation = rotation_of(p, q)
     y = (2.5 * x @ rotation + np.arange(q)).astype(np.float32)
@@ -69,7 +69,7 @@ def test_a_known_rotation_with_scale_and_translation_is_found_to_1e_5(p: int, q:
     assert found.affine.target - found.affine.origin @ found.affine.weights == pytest.approx(np.arange(q), abs=1e-5)
 
 
-def test_without_scale_and_translation_the_map_is_a_rotation_alone() -> None:
+def test_without_scale_and_translation_the_map_is_a_rotation() -> None:
     x, y = draw_pair(p=8, q=8)
     found = fit_procrustes(sums_of(x, y)[0], scale=False, translation=False)
     left, _, right = np.linalg.svd(x.astype(np.float64).T @ y.astype(np.float64))
@@ -91,7 +91,7 @@ def test_the_scale_of_a_rotation_has_the_least_error() -> None:
 
 
 @pytest.mark.parametrize("penalty", [1e-8, 1e-2, 10])
-def test_ridge_is_that_of_scikit_learn(penalty: float) -> None:
+def test_ridge_gives_the_map_of_scikit_learn(penalty: float) -> None:
     x, y = draw_pair()
     path = RidgePath(sums_of(x, y)[0])
     found, theirs = (
@@ -102,7 +102,7 @@ def test_ridge_is_that_of_scikit_learn(penalty: float) -> None:
     assert found.target - found.origin @ found.weights == pytest.approx(theirs.intercept_, abs=1e-5)
 
 
-def test_the_penalty_is_the_one_that_scikit_learns_ridge_does_best_with_on_the_same_folds() -> None:
+def test_the_penalty_is_the_best_for_scikit_learn_on_the_same_folds() -> None:
     x, y = draw_pair(n=40)
     dealt = np.random.default_rng(2).permutation(40).astype(np.int32) % 5
     folds = sums_of(x, y, dealt)
@@ -129,7 +129,7 @@ def test_fewer_rows_than_dimensions_still_have_a_best_penalty_and_a_finite_map()
     assert found.weights == pytest.approx(theirs.coef_.T, abs=1e-6)
 
 
-def test_cross_validation_prefers_the_rotation_where_there_is_one_and_few_rows() -> None:
+def test_cross_validation_chooses_a_true_rotation_of_few_rows() -> None:
     x = np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
     y = x @ rotation_of(24, 24) + 0.3 * np.random.default_rng(1).normal(size=(40, 24))
     dealt = np.arange(40, dtype=np.int32) % 5
@@ -151,7 +151,7 @@ def test_the_map_of_low_rank_has_the_least_error_of_its_rank(rank: int) -> None:
     assert np.linalg.matrix_rank(transform.steps[0].weights @ transform.steps[1].weights, tol=1e-4) == rank
 
 
-def test_a_relative_representation_is_its_formula() -> None:
+def test_a_relative_map_matches_its_formula() -> None:
     x, y = draw_pair()
     (sums,) = sums_of(x, y)
     anchors = np.arange(0, N, 20)
@@ -163,7 +163,7 @@ def test_a_relative_representation_is_its_formula() -> None:
     assert found.factors.transform().apply(x) == pytest.approx(expected, abs=1e-3)
 
 
-def test_penalty_and_scale_of_a_relative_representation_have_the_least_error() -> None:
+def test_penalty_and_scale_of_a_relative_map_have_the_least_error() -> None:
     x, y = draw_pair()
     (sums,) = sums_of(x, y)
     anchors = np.arange(0, N, 20)

@@ -64,7 +64,7 @@ def test_the_weights_are_those_of_a_plain_loop_of_torch() -> None:
     assert found.transform.apply(pairs.a.array) == pytest.approx(expected, abs=1e-5)
 
 
-def test_it_finds_what_no_linear_map_can() -> None:
+def test_an_mlp_fits_a_nonlinear_relation() -> None:
     pairs = draw_pairs()
     found = run(pairs, TrainingOptions(32, 60, 60, 32, 1e-2, 0))
     x, y = pairs.take(pairs.train_rows)
@@ -73,12 +73,12 @@ def test_it_finds_what_no_linear_map_can() -> None:
     assert found.loss < 0.5 * float(((seen @ weights - wanted) ** 2).mean())
 
 
-def test_training_stops_when_the_rows_watched_no_longer_profit() -> None:
+def test_training_stops_when_the_validation_loss_stops_falling() -> None:
     found = run(draw_pairs(), TrainingOptions(16, 10_000, 2, 32, 2e-2, 0))
     assert found.epochs_run == found.epoch + 2
 
 
-def test_the_same_seed_gives_the_same_map_and_leaves_torchs_own_random_state() -> None:
+def test_the_same_seed_gives_the_same_map_and_torchs_state_is_unchanged() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_map_and_leaves_torchs_own_random_state() -
     assert not np.array_equal(first.transform.steps[0].weights, other.transform.steps[0].weights)
 
 
-def test_no_row_but_those_trained_on_and_watched_is_looked_at() -> None:
+def test_only_training_and_validation_rows_are_read() -> None:
     pairs = draw_pairs()
     fewer = TrainingPairs(pairs.a, pairs.b, pairs.scales, pairs.train_rows[:300], pairs.validation_rows)
     before = run(fewer)
@@ -100,14 +100,14 @@ def test_no_row_but_those_trained_on_and_watched_is_looked_at() -> None:
     assert np.array_equal(run(fewer).transform.steps[0].weights, before.transform.steps[0].weights)
 
 
-def test_training_that_diverges_says_so() -> None:
+def test_diverging_training_is_an_error() -> None:
     pairs = draw_pairs()
     pairs.b.array[:] = 1e25
     with pytest.raises(InvalidRequest, match="diverged"):
         run(pairs, TrainingOptions(16, 5, 5, 64, 1.0, 0))
 
 
-def test_progress_is_told_and_an_interruption_goes_through() -> None:
+def test_progress_is_reported_and_an_interruption_is_propagated() -> None:
     told: list[tuple[int, int]] = []
 
     def report(done: int, total: int) -> None:

@@ -12,7 +12,7 @@ def test_a_matrix_is_one_layer_called_0() -> None:
     assert list(split_layers(np.ones((4, 2), np.float32), "a")) == ["0"]
 
 
-def test_a_stack_is_layers_in_the_order_of_its_middle_axis() -> None:
+def test_a_stack_gives_layers_in_the_order_of_its_middle_axis() -> None:
     stack = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
     layers = split_layers(stack, "a")
     assert list(layers) == ["0", "1", "2"]
@@ -24,7 +24,7 @@ def test_a_mapping_keeps_its_names_and_order() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
-def test_every_float_type_is_taken(dtype: type) -> None:
+def test_every_float_type_is_accepted(dtype: type) -> None:
     assert split_layers(np.ones((5, 2)).astype(dtype), "a")["0"].dtype == dtype
 
 
@@ -45,7 +45,7 @@ def test_every_float_type_is_taken(dtype: type) -> None:
         (np.full((8, 2), 1e300), NonFiniteValues),
     ],
 )
-def test_what_cannot_be_scored_is_refused_by_its_kind(values: object, error: type[InputError]) -> None:
+def test_invalid_arrays_raise_an_error_of_their_kind(values: object, error: type[InputError]) -> None:
     with pytest.raises(error):
         split_layers(values, "a")
 
@@ -64,6 +64,6 @@ def test_rows_that_equal_an_earlier_row_are_counted() -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60))
-def test_duplicates_are_those_that_a_set_would_drop(numbers: list[int]) -> None:
+def test_duplicates_are_those_that_a_set_removes(numbers: list[int]) -> None:
     values = np.array(numbers, dtype=np.float32)[:, None].repeat(2, axis=1)
     assert count_duplicates([values[:2], values[2:]]) == len(numbers) - len(set(numbers))

@@ -6,9 +6,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.stats import rankdata
 
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.stats.correlations import Correlation, partial_correlation, pearson, spearman
+from consilience.numerics.stats.correlations import Correlation, average_ranks, partial_correlation, pearson, spearman
 
 Correlate = Callable[[Float64Array, Float64Array], Correlation | None]
 RNG = np.random.default_rng(7)
@@ -32,7 +33,7 @@ def test_the_interval_of_pearson_is_that_of_scipy_and_that_of_spearman_is_wider(
 
 @pytest.mark.parametrize("correlate", [pearson, spearman])
 @pytest.mark.parametrize("y", [[0.1, 0.4, 0.2, 0.9, 0.3, 0.8], [1, 1, 2, 2, 3, 3], [5, 0, 0, 0, 0, 0.0]])
-def test_few_models_have_the_p_value_that_a_count_of_all_orders_gives(correlate: Correlate, y: list[float]) -> None:
+def test_few_models_have_the_p_value_of_a_count_of_all_orders(correlate: Correlate, y: list[float]) -> None:
     x = np.array([3.0, 1, 4, 1, 5, 9])
     found = correlate(x, np.array(y, dtype=float))
     assert found is not None
@@ -52,14 +53,14 @@ def test_a_partial_correlation_is_that_of_the_inverse_covariance() -> None:
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), freedom))
 
 
-def test_of_ranks_a_partial_correlation_does_not_change_with_the_scale() -> None:
+def test_a_partial_correlation_of_ranks_does_not_depend_on_the_scale() -> None:
     plain, bent = partial_correlation(X, Y, Z[:, None]), partial_correlation(np.exp(X), Y**3, 10 ** Z[:, None])
     assert plain is not None
     assert bent is not None
     assert plain.value == pytest.approx(bent.value)
 
 
-def test_what_the_covariate_explains_in_full_leaves_nothing() -> None:
+def test_values_explained_by_the_covariate_have_no_partial_correlation() -> None:
     assert partial_correlation(2 * Z + 1, Y, Z[:, None], ranks=False) is None
     assert partial_correlation(X, Y, np.column_stack([Z, X])) is None
 
@@ -85,3 +86,16 @@ def test_intervals_cover_the_correlation_of_the_population() -> None:
         assert found is not None
         covered += found.low <= true <= found.high  # type: ignore[operator]  # there is one for 12 models
     assert 0.92 <= covered / 400 <= 0.98
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_ranks_are_those_of_scipy_also_with_ties_and_nan(axis: int | None) -> None:
+    values = np.random.default_rng(0).integers(0, 6, (7, 11)).astype(float)
+    values[np.random.default_rng(1).random(values.shape) < 0.2] = np.nan
+
+    np.testing.assert_array_equal(average_ranks(values, axis), rankdata(values, axis=axis, nan_policy="omit"))
+
+
+def test_an_empty_array_has_no_ranks() -> None:
+    assert average_ranks([]).shape == (0,)
+    assert np.isnan(average_ranks([np.nan, np.nan])).all()

@@ -4,24 +4,24 @@ import pytest
 from consilience.numerics.stats.intervals import Replicates, difference_interval, jackknife_interval
 
 
-def test_the_bounds_of_a_correlation_stay_below_1() -> None:
+def test_the_interval_of_a_correlation_stays_below_1() -> None:
     values = 0.99 + 0.01 * np.random.default_rng(8).normal(size=50)
     found = jackknife_interval(0.99, values, 0.95)
     assert found is not None
     assert found.high < 1
 
 
-def test_a_perfect_agreement_has_a_bound_of_1() -> None:
+def test_the_interval_of_perfect_agreement_ends_at_1() -> None:
     found = jackknife_interval(1.0, np.ones(50), 0.95)
     assert found is not None
     assert (found.low, found.high) == (1.0, 1.0)
 
 
-def test_there_is_none_where_leaving_a_row_out_is_undefined() -> None:
+def test_an_undefined_leave_one_out_value_gives_no_interval() -> None:
     assert jackknife_interval(0.5, np.array([0.4, np.nan, 0.5]), 0.95) is None
 
 
-def test_the_interval_of_a_difference_is_narrower_than_two_scores_that_move_together_allow() -> None:
+def test_the_interval_of_a_difference_uses_the_covariance_of_both_scores() -> None:
     # Given two scores that share most of what the items do to them
     rng = np.random.default_rng(1)
     shared, (a, b) = rng.normal(size=64), 0.1 * rng.normal(size=(2, 64))
@@ -35,7 +35,7 @@ def test_the_interval_of_a_difference_is_narrower_than_two_scores_that_move_toge
     assert (found.high - found.low) / 2 < 1.96 * np.hypot(parts[0].se, parts[1].se) / 4
 
 
-def test_a_difference_without_the_same_parts_is_refused_and_an_undefined_part_leaves_no_interval() -> None:
+def test_a_difference_needs_equal_subsets_and_defined_scores() -> None:
     halves, blocks = Replicates(np.ones(64), 1 / 63, "delete-half"), Replicates(np.ones(10), 0.9, "block-jackknife")
     with pytest.raises(ValueError, match="delete-half with 64 and block-jackknife with 10 subsets"):
         difference_interval(0.5, 0.4, (halves, blocks), 0.95)

@@ -8,7 +8,7 @@ from consilience.numerics.stats.layers import AGGREGATES, aggregate
 GRID = np.random.default_rng(0).normal(size=(4, 6))
 
 
-def test_each_aggregate_is_what_its_name_says() -> None:
+def test_each_aggregate_matches_its_definition() -> None:
     assert aggregate(GRID, "max", 5) == GRID.max()
     assert aggregate(GRID, "row_max_mean", 5) == pytest.approx(GRID.max(axis=1).mean())
     assert aggregate(GRID, "column_max_mean", 5) == pytest.approx(GRID.max(axis=0).mean())
@@ -18,7 +18,7 @@ def test_each_aggregate_is_what_its_name_says() -> None:
 
 
 @pytest.mark.parametrize("how", AGGREGATES)
-def test_none_is_above_the_maximum(how: str) -> None:
+def test_no_aggregate_is_above_the_maximum(how: str) -> None:
     assert aggregate(GRID, how, 5) <= GRID.max()  # type: ignore[arg-type]  # parametrised
 
 
@@ -30,11 +30,11 @@ def test_undefined_pairs_are_left_out(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", AGGREGATES)
-def test_one_pair_is_its_own_aggregate_and_none_is_none(how: str) -> None:
+def test_one_pair_is_its_own_aggregate_and_no_pair_gives_nan(how: str) -> None:
     assert aggregate(np.array([[0.25]]), how, 5) == 0.25  # type: ignore[arg-type]  # parametrised
     assert np.isnan(aggregate(np.array([[np.nan]]), how, 5))  # type: ignore[arg-type]  # parametrised
 
 
-def test_the_matching_is_right_where_values_are_negative_or_undefined() -> None:
+def test_the_matching_is_correct_with_negative_or_undefined_values() -> None:
     grid = np.array([[-0.2, np.nan], [-0.5, -0.9]])
     assert aggregate(grid, "hungarian_mean", 5) == pytest.approx((-0.2 - 0.9) / 2)

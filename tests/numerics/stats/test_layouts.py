@@ -22,14 +22,14 @@ def distances_of(places: Float64Array) -> Float64Array:
 
 
 @pytest.mark.parametrize("place", [classical_mds, smacof])
-def test_points_of_a_plane_keep_their_distances(place: Callable[[Float64Array], MdsLayout]) -> None:
+def test_points_in_a_plane_keep_their_distances(place: Callable[[Float64Array], MdsLayout]) -> None:
     distances = distances_of(RNG.normal(size=(20, 2)) * [5, 1] + 100)
     layout = place(distances)
     assert layout.stress < 1e-6
     np.testing.assert_allclose(distances_of(layout.coordinates), distances, atol=1e-5)
 
 
-def test_the_axes_are_the_principal_ones_and_do_not_depend_on_the_order_of_items() -> None:
+def test_axes_are_principal_and_independent_of_the_order_of_items() -> None:
     distances = distances_of(RNG.normal(size=(12, 2)) * [5, 1])
     order = RNG.permutation(12)
     places, again = smacof(distances).coordinates, smacof(distances[np.ix_(order, order)]).coordinates
@@ -38,7 +38,7 @@ def test_the_axes_are_the_principal_ones_and_do_not_depend_on_the_order_of_items
     np.testing.assert_allclose(places.mean(axis=0), 0, atol=1e-9)
 
 
-def test_majorisation_never_ends_with_more_stress_than_it_began_with() -> None:
+def test_majorisation_never_increases_the_stress() -> None:
     for _ in range(5):
         distances = np.abs(RNG.normal(size=(15, 15)))
         distances = (distances + distances.T) * (1 - np.eye(15))
@@ -46,18 +46,18 @@ def test_majorisation_never_ends_with_more_stress_than_it_began_with() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_few_items_have_places_too(n: int) -> None:
+def test_few_items_have_coordinates_too(n: int) -> None:
     distances = np.ones((n, n)) - np.eye(n)
     layout = smacof(distances)
     assert layout.coordinates.shape == (n, 2)
     assert layout.stress < 1e-6
 
 
-def test_items_without_any_distance_lie_on_one_spot() -> None:
+def test_items_at_distance_0_share_their_coordinates() -> None:
     assert smacof(np.zeros((4, 4))).coordinates.tolist() == [[0.0, 0.0]] * 4
 
 
-def test_the_order_of_leaves_is_the_shortest_way_where_the_tree_allows_it() -> None:
+def test_the_order_of_leaves_is_the_shortest_path_that_the_tree_allows() -> None:
     places = np.array([3.0, 0.0, 2.0, 7.0, 1.0, 6.5])
     distances = np.abs(places[:, None] - places)
     order = order_leaves(distances)
@@ -70,8 +70,8 @@ def test_scores_above_1_by_rounding_have_distance_0() -> None:
 
 
 @pytest.mark.skipif(not layouts.is_umap_installed(), reason="the package of UMAP is an extra")
-def test_umap_keeps_two_families_apart() -> None:
-    # Given two far families of models; in a process that compiles nothing, which is the faster for a dozen items
+def test_umap_separates_two_clusters() -> None:
+    # Given two distant clusters of models; in a process that compiles nothing, which is the faster for a dozen items
     code = """
 import numpy as np
 from consilience.numerics.stats.layouts import umap_coordinates

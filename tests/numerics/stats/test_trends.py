@@ -12,7 +12,7 @@ from consilience.numerics.stats.trends import bin_edges, bin_means, bin_pairs, m
 RNG = np.random.default_rng(11)
 
 
-def test_bins_hold_what_lies_between_their_edges_and_the_last_one_its_end() -> None:
+def test_bins_are_half_open_except_for_the_last() -> None:
     x, y = np.array([0.0, 1, 2, 3, 4]), np.array([1.0, 3, 5, 7, 9])
     first, second, third = bin_means(x, y, np.array([0.0, 2, 4, 9]))
     assert (first.n, first.mean, first.se) == (2, 2.0, pytest.approx(1.0))
@@ -32,7 +32,7 @@ def test_equal_numbers_fall_into_one_bin() -> None:
     assert bin_edges(np.array([3.0, 3]), 2).tolist() == [3.0]
 
 
-def test_pairs_inside_a_bin_have_the_mean_of_their_scores_and_the_error_of_the_jackknife() -> None:
+def test_bins_of_pairs_have_the_mean_score_and_the_jackknife_error() -> None:
     upper = np.triu(RNG.normal(size=(6, 6)), 1)
     scores, x = upper + upper.T, np.array([1.0, 1, 1, 1, 5, 5])
     few, two = bin_pairs(x, scores, np.array([0.0, 3, 6]))
@@ -64,7 +64,7 @@ def count_orders(scores: Float64Array, *, independent: bool) -> float:
 
 @pytest.mark.parametrize("independent", [True, False])
 @pytest.mark.parametrize("ties", [True, False])
-def test_a_trend_is_as_rare_as_a_count_of_all_orders_says(*, independent: bool, ties: bool) -> None:
+def test_the_p_value_of_a_trend_is_that_of_a_count_of_all_orders(*, independent: bool, ties: bool) -> None:
     scores = RNG.normal(size=(2, 4)) + 0.6 * np.arange(4)
     if ties:
         scores = np.round(scores)
@@ -74,14 +74,14 @@ def test_a_trend_is_as_rare_as_a_count_of_all_orders_says(*, independent: bool, 
     assert found.p_value == pytest.approx(count_orders(scores, independent=independent))
 
 
-def test_pages_test_is_that_of_scipy() -> None:
+def test_independent_blocks_give_the_page_test_of_scipy() -> None:
     scores = RNG.normal(size=(5, 6)) + 0.2 * np.arange(6)
     found, theirs = monotone_trend(scores, independent=True), stats.page_trend_test(scores, method="exact")
     assert found is not None
     assert found.p_value == pytest.approx(theirs.pvalue)
 
 
-def test_one_block_is_spearmans_exact_test() -> None:
+def test_one_block_gives_the_exact_spearman_test() -> None:
     scores = RNG.normal(size=(1, 6))
     found = monotone_trend(scores, alternative="two_sided")
     assert found is not None
@@ -97,7 +97,7 @@ def test_rising_and_falling_mirror_each_other() -> None:
 
 
 @pytest.mark.parametrize("independent", [True, False])
-def test_many_levels_have_the_p_value_of_a_normal_law_which_draws_confirm(*, independent: bool) -> None:
+def test_many_levels_have_a_normal_p_value_that_random_draws_confirm(*, independent: bool) -> None:
     scores = RNG.normal(size=(3, 12)) + 0.1 * np.arange(12)
     found = monotone_trend(scores, independent=independent)
     assert found is not None
@@ -112,7 +112,7 @@ def test_many_levels_have_the_p_value_of_a_normal_law_which_draws_confirm(*, ind
     assert found.p_value == pytest.approx((drawn >= (ranks @ places).sum()).mean(), abs=0.03)
 
 
-def test_blocks_that_share_sets_leave_no_p_value_below_one_order_of_all() -> None:
+def test_blocks_that_share_sets_have_no_p_value_below_one_order_of_all() -> None:
     rising = np.tile(np.arange(4.0), (20, 1))
     shared, page = monotone_trend(rising), monotone_trend(rising, independent=True)
     assert shared is not None
@@ -121,12 +121,12 @@ def test_blocks_that_share_sets_leave_no_p_value_below_one_order_of_all() -> Non
     assert page.p_value < 1e-20
 
 
-def test_scores_that_never_change_and_two_levels_have_no_trend() -> None:
+def test_constant_scores_and_two_levels_have_no_trend() -> None:
     assert monotone_trend(np.ones((3, 5))) is None
     assert monotone_trend(np.array([[1.0, 2.0]])) is None
 
 
-def test_a_block_that_never_changes_counts_for_nothing() -> None:
+def test_a_constant_block_is_ignored() -> None:
     found = monotone_trend(np.array([[1.0, 1, 1], [1, 2, 3]]))
     assert found is not None
     assert (found.value, found.p_value) == (1.0, pytest.approx(1 / 6))

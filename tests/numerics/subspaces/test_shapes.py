@@ -37,7 +37,7 @@ def test_the_rotation_is_that_of_scipys_orthogonal_procrustes(n: int, p: int, q:
 
 
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
-def test_the_angle_is_that_of_netrep_for_rotations_alone(n: int, p: int, q: int) -> None:
+def test_the_angle_is_that_of_netrep_for_rotations_only(n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
     assert angular_shape(shape(x), shape(y)) == pytest.approx(twins.netrep_angle(x, y, 1.0), abs=1e-8)
 
@@ -63,14 +63,14 @@ def test_gulp_is_that_of_its_three_traces(n: int, p: int, q: int, penalty: float
     assert gulp(ridge(x, penalty), ridge(y, penalty)) == pytest.approx(twins.gulp(x, y, penalty), rel=1e-7)
 
 
-def test_gulp_without_a_penalty_counts_the_directions_that_are_not_shared() -> None:
+def test_gulp_without_a_penalty_counts_unshared_directions() -> None:
     x, y = pair(80, 6, 9)
     expected = sqrt(6 + 9 - 2 * (twins.correlations(x, y) ** 2).sum())
     assert gulp(ridge(x, 0.0), ridge(y, 0.0)) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("n", "d"), [(80, 9), (20, 50), (300, 80)])
-def test_a_rotated_scaled_shifted_space_is_the_same_shape(n: int, d: int) -> None:
+def test_a_rotated_scaled_shifted_space_has_the_same_shape(n: int, d: int) -> None:
     x, _ = pair(n, d, 1)
     rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(d + 3, d)))
     turned = (x @ rotation.T * 4 + 0.5).astype(np.float32)
@@ -81,7 +81,7 @@ def test_a_rotated_scaled_shifted_space_is_the_same_shape(n: int, d: int) -> Non
 
 
 @pytest.mark.parametrize(("n", "d"), [(80, 9), (20, 50), (300, 80)])
-def test_a_space_is_at_distance_0_of_itself_to_the_last_digits(n: int, d: int) -> None:
+def test_a_space_has_distance_0_to_itself_to_the_last_digits(n: int, d: int) -> None:
     """1 - cosine alone would leave 1e-8."""
     x, _ = pair(n, d, 1)
     for found in (
@@ -109,14 +109,14 @@ def test_small_distances_keep_their_digits(angle: float) -> None:
 
 @pytest.mark.parametrize("metric", [procrustes, bures, angular_shape])
 @pytest.mark.parametrize(("n", "p", "q"), [(40, 5, 8), (300, 80, 70)])
-def test_relabelled_factors_score_as_relabelled_rows(metric: object, n: int, p: int, q: int) -> None:
+def test_permuted_directions_score_as_permuted_rows(metric: object, n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
     order = np.random.default_rng(1).permutation(n)
     expected = metric(shape(x), shape(y[order]))  # type: ignore[operator]  # parametrised functions
     assert metric(shape(x), shape(y), order) == pytest.approx(expected, abs=1e-7)  # type: ignore[operator]  # the same
 
 
-def test_orthogonal_spaces_are_as_far_apart_as_can_be() -> None:
+def test_orthogonal_spaces_have_the_largest_distance() -> None:
     basis, _ = np.linalg.qr(np.hstack([np.ones((30, 1)), np.random.default_rng(3).normal(size=(30, 7))]))
     x, y = basis[:, 1:4].astype(np.float32), basis[:, 4:].astype(np.float32)
     assert procrustes(shape(x), shape(y)) == pytest.approx(0.0, abs=1e-6)

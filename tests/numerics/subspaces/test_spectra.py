@@ -29,7 +29,7 @@ def test_the_decomposition_is_that_of_numpy(n: int, d: int, centre: bool, zscore
     np.testing.assert_allclose((x - found.mean) @ found.whitening, found.left, atol=1e-7)
 
 
-def test_directions_far_below_the_strongest_one_are_orthonormal_to_rounding() -> None:
+def test_directions_far_weaker_than_the_strongest_are_orthonormal() -> None:
     rng = np.random.default_rng(1)
     basis, _ = np.linalg.qr(rng.normal(size=(200, 40)))
     x = (basis * np.logspace(0, -5.5, 40)).astype(np.float32)
@@ -40,7 +40,7 @@ def test_directions_far_below_the_strongest_one_are_orthonormal_to_rounding() ->
 
 @pytest.mark.parametrize(("n", "d"), [(100, 30), (40, 90)])
 @pytest.mark.parametrize("offset", [0.0, 10.0])
-def test_what_rounding_to_float32_adds_is_no_direction(n: int, d: int, offset: float) -> None:
+def test_float32_rounding_adds_no_direction(n: int, d: int, offset: float) -> None:
     rng = np.random.default_rng(2)
     x = (rng.normal(size=(n, 5)) @ rng.normal(size=(5, d)) + offset).astype(np.float32)
     assert find_spectrum(x).rank == 5
@@ -56,7 +56,7 @@ def test_equal_rows_have_no_direction_and_constant_columns_are_left_out() -> Non
     np.testing.assert_allclose(found.values @ found.values, 3 * 300, rtol=1e-9)
 
 
-def test_other_rows_are_projected_along_the_same_directions() -> None:
+def test_other_rows_are_projected_on_the_same_directions() -> None:
     x = rows(50, 6)
     factor = scale_directions(find_spectrum(x), np.array([2.0, 1.0]))
     np.testing.assert_allclose(factor.project(x), factor.scores, atol=1e-12)
@@ -64,13 +64,13 @@ def test_other_rows_are_projected_along_the_same_directions() -> None:
 
 
 @pytest.mark.parametrize("shape", [(70, 90), (90, 70), (65, 65)])
-def test_drafted_singular_values_are_those_of_the_exact_ones_to_half_of_the_digits(shape: tuple[int, int]) -> None:
+def test_approximate_singular_values_have_half_of_the_digits(shape: tuple[int, int]) -> None:
     cross = np.random.default_rng(3).normal(size=shape) * 0.8 ** np.arange(shape[1])
     exact = singular_values(cross)
     np.testing.assert_allclose(singular_values(cross, approximate=True), exact, atol=1e-7 * exact[0])
 
 
-def test_a_permutation_moves_the_rows_of_b() -> None:
+def test_a_permutation_reorders_the_rows_of_b() -> None:
     a, b = scale_directions(find_spectrum(rows(30, 4))), scale_directions(find_spectrum(rows(30, 6, 1)))
     order = np.random.default_rng(4).permutation(30)
     moved = scale_directions(find_spectrum(rows(30, 6, 1)[order]))
@@ -80,7 +80,7 @@ def test_a_permutation_moves_the_rows_of_b() -> None:
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
-def test_the_leading_directions_alone_are_those_of_the_whole_spectrum(shape: tuple[int, int]) -> None:
+def test_leading_directions_are_those_of_the_whole_spectrum(shape: tuple[int, int]) -> None:
     x = rows(*shape)
     whole, some = find_spectrum(x, zscore=True), find_spectrum(x, zscore=True, leading=5)
     signs = np.sign(np.sum(whole.left[:, :5] * some.left, axis=0))

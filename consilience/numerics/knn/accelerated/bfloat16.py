@@ -14,16 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.limits import BEYOND_MAX, BEYOND_MIN
-from consilience.numerics.bounds import EPSILON, ROUNDING
 from consilience.numerics.knn.accelerated.lanes import LANES
+from consilience.numerics.knn.bounds import EPSILON, ROUNDING
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
 from consilience.numerics.knn.symmetric import Found, Pair, all_pairs, block_edges, build_symmetric, run_pairs
+from consilience.numerics.knn.tie_break import Rounded, Settled, search_others, settle
 from consilience.numerics.knn.tile_kernels import SELECTION, select
-from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.rows.arrays import BoolArray, Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import map_rows
 from consilience.numerics.rows.prepared import ArrayRows
-from consilience.numerics.settling import Rounded, Settled, search_others, settle
 
 BitsArray = npt.NDArray[np.uint16]
 

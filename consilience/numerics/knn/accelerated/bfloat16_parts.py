@@ -18,12 +18,11 @@ from consilience.numerics.knn.accelerated.bfloat16 import (
     round_rows,
 )
 from consilience.numerics.knn.symmetric import Found, Pair, PartialGraph, Stripes, gather, is_diagonal
+from consilience.numerics.knn.tie_break import Rounded, Settled, read_similarities, settle_by_blocks
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray
-from consilience.numerics.neighbour_overlap.kernels import BoolArray
-from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.rows.arrays import BoolArray, Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import Parts, block_rows, map_rows, split_rows
 from consilience.numerics.rows.prepared import Rows
-from consilience.numerics.settling import Rounded, Settled, read_similarities, settle_by_blocks
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from consilience.numerics.bounds import ROUNDING, SUMMING, measure_lengths
 from consilience.numerics.knn.accelerated.bfloat16 import BUILDER, complete, count_kept, round_centred
+from consilience.numerics.knn.bounds import ROUNDING, SUMMING, measure_lengths
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
+from consilience.numerics.knn.tie_break import Rounded, Settled, settle
 from consilience.numerics.knn.tile_kernels import KeyArray, make_keys
-from consilience.numerics.neighbour_overlap.kernels import CountArray
-from consilience.numerics.rows.arrays import Float32Array, IdArray
+from consilience.numerics.rows.arrays import CountArray, Float32Array, IdArray
 from consilience.numerics.rows.parallel import map_rows
-from consilience.numerics.settling import Rounded, Settled, settle
 
 #: Share of the card's free memory that is planned with: others may want some too.
 SHARE = 0.6

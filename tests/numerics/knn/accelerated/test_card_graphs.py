@@ -24,7 +24,7 @@ from consilience.numerics.knn.accelerated.gpu import (
 from consilience.numerics.knn.build import build_graph
 from consilience.numerics.knn.devices import Card
 from consilience.numerics.knn.symmetric import build_symmetric
-from consilience.numerics.settling import Rounded
+from consilience.numerics.knn.tie_break import Rounded
 from tests.hostile_rows import (
     HOSTILE,
     Draw,

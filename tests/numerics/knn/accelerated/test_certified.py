@@ -13,8 +13,8 @@ from consilience.numerics.knn import build
 from consilience.numerics.knn.accelerated import bfloat16
 from consilience.numerics.knn.accelerated.bfloat16 import build_certified
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
+from consilience.numerics.knn.tie_break import find_ends
 from consilience.numerics.knn.tile_kernels import read_keys
-from consilience.numerics.settling import find_ends
 from tests import twins
 from tests.hostile_rows import (
     HOSTILE,

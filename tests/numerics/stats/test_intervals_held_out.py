@@ -13,12 +13,12 @@ from consilience.numerics.stats.intervals import (
 FREE = (None, None)
 
 
-def test_items_are_dealt_into_parts_of_the_same_size_give_or_take_one() -> None:
+def test_fold_sizes_differ_by_at_most_one() -> None:
     part = assign_folds(np.random.default_rng(0).permutation(53), 5)
     assert sorted(np.bincount(part)) == [10, 10, 11, 11, 11]
 
 
-def test_groups_are_dealt_whole_in_the_order_of_their_first_items() -> None:
+def test_whole_groups_are_assigned_in_the_order_of_their_first_items() -> None:
     groups = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
     assert assign_folds(np.array([4, 0, 1, 5, 2, 3]), 2, groups).tolist() == [1, 1, 0, 0, 0, 0]
 
@@ -52,7 +52,7 @@ def test_the_block_jackknife_of_a_mean_is_its_standard_error() -> None:
     assert found.method == "block-jackknife"
 
 
-def test_held_out_bounds_allow_for_the_rows_that_splits_share() -> None:
+def test_the_held_out_interval_allows_for_rows_that_splits_share() -> None:
     values = np.random.default_rng(3).normal(size=10)
     found = held_out_interval(values.mean(), values, 5, 0.95, FREE)
     scale = values.std(ddof=1) * np.sqrt(1 / 10 + 1 / 4)
@@ -60,7 +60,7 @@ def test_held_out_bounds_allow_for_the_rows_that_splits_share() -> None:
     assert found.method == "held-out"
 
 
-def test_bounds_stay_within_the_limits() -> None:
+def test_intervals_stay_within_the_limits() -> None:
     values = np.array([0.9, 1.0, 0.95, 0.2])
     assert held_out_interval(0.9, values, 5, 0.95, (0.0, 1.0)).high == 1.0
     assert block_jackknife_interval(0.1, values, 0.95, (0.0, None)).low == 0.0

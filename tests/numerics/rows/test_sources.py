@@ -20,7 +20,7 @@ def test_a_join_pairs_every_common_id_once_in_the_order_of_a(a: list[str], b: li
     assert (pairs.dropped_a, pairs.dropped_b) == (len(a) - len(common), len(b) - len(common))
 
 
-def test_a_repeated_id_is_refused_by_name() -> None:
+def test_a_repeated_id_is_an_error_that_names_it() -> None:
     with pytest.raises(UnpairedSides, match="Side b repeats 1 ids, for example 'x'"):
         pair_by_id(["x", "y"], ["x", "x"])
 
@@ -30,7 +30,7 @@ def test_one_item_with_several_captions_is_paired_with_each() -> None:
     assert list(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 0)]
 
 
-def test_an_id_repeated_on_both_sides_is_refused() -> None:
+def test_an_id_repeated_on_both_sides_is_an_error() -> None:
     with pytest.raises(UnpairedSides, match="both sides"):
         pair_by_id(["x", "x"], ["x", "x"], repeats_a=True, repeats_b=True)
 

@@ -15,7 +15,7 @@ def upper(full: Float64Array) -> Float64Array:
     return np.where(np.triu(np.ones(full.shape, bool), 1), full, np.nan)
 
 
-def test_the_value_is_spearmans_over_all_pairs() -> None:
+def test_the_value_is_the_spearman_correlation_over_all_pairs() -> None:
     x, y = RNG.normal(size=(2, 5, 6))
     found = correlate_metrics(x, y, square=False)
     assert found is not None
@@ -23,7 +23,7 @@ def test_the_value_is_spearmans_over_all_pairs() -> None:
     assert found.n == 30
 
 
-def test_of_models_against_themselves_one_triangle_counts_once() -> None:
+def test_one_triangle_of_a_square_grid_counts_each_pair_once() -> None:
     x, y = RNG.normal(size=(2, 7, 7))
     pairs = np.triu_indices(7, 1)
     found = correlate_metrics(upper(x), upper(y), square=True)
@@ -41,7 +41,7 @@ def test_pairs_without_a_score_are_left_out() -> None:
     assert found.value == pytest.approx(stats.spearmanr(x[kept], y[kept]).statistic)
 
 
-def test_the_interval_is_that_of_models_left_out() -> None:
+def test_the_interval_is_that_of_the_jackknife_over_models() -> None:
     x = RNG.normal(size=(6, 5))
     y = x + RNG.normal(size=(6, 5))
     found = correlate_metrics(x, y, square=False, level=0.95)
@@ -58,7 +58,7 @@ def test_the_interval_is_that_of_models_left_out() -> None:
     assert found.high == pytest.approx(np.tanh(np.arctanh(found.value) + width))
 
 
-def test_unrelated_metrics_with_a_strong_model_each_are_no_finding() -> None:
+def test_one_strong_model_per_metric_is_not_significant() -> None:
     # Given scores that a single good model lifts in each metric, not the same one
     small = 0
     for seed in range(40):
@@ -70,6 +70,6 @@ def test_unrelated_metrics_with_a_strong_model_each_are_no_finding() -> None:
     assert small <= 6  # pairs counted as new ones would give about 20
 
 
-def test_constant_scores_and_two_pairs_have_no_agreement() -> None:
+def test_constant_scores_and_two_pairs_have_no_correlation() -> None:
     assert correlate_metrics(np.ones((3, 3)), RNG.normal(size=(3, 3)), square=False) is None
     assert correlate_metrics(np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]]), square=False) is None

@@ -11,7 +11,7 @@ def test_blocks_come_in_order_and_cover_the_span() -> None:
     assert [row for _, rows in found for row in rows] == list(range(3, 20))
 
 
-def test_no_more_than_one_block_is_read_before_it_is_asked_for() -> None:
+def test_at_most_one_block_is_read_in_advance() -> None:
     started: list[int] = []
 
     def read(start: int, _stop: int) -> int:
@@ -27,12 +27,12 @@ def test_no_more_than_one_block_is_read_before_it_is_asked_for() -> None:
     assert len(started) <= 7
 
 
-def test_its_thread_ends_with_it() -> None:
+def test_the_thread_ends_with_the_last_block() -> None:
     list(read_ahead(lambda start, _: start, slice(0, 30), 10))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
-def test_what_goes_wrong_in_the_thread_goes_wrong_for_the_reader() -> None:
+def test_an_error_in_the_thread_is_raised_to_the_reader() -> None:
     def read(start: int, _stop: int) -> int:
         if start == 20:
             raise OSError("gone")

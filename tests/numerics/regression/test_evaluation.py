@@ -44,7 +44,7 @@ def test_ranks_are_those_of_an_exact_search_by_faiss() -> None:
             assert (ranks <= k).mean() == recall
 
 
-def test_cosine_and_r2_are_the_textbooks() -> None:
+def test_cosine_and_r2_match_their_definitions() -> None:
     x, y, transform = draw(n=9000)
     (found,), _ = evaluate_maps([transform], held(x, y), y.mean(axis=0, dtype=np.float64))
     predicted = transform.apply(x)
@@ -52,7 +52,7 @@ def test_cosine_and_r2_are_the_textbooks() -> None:
     assert found.r2 == pytest.approx(r2_score(y, predicted, multioutput="variance_weighted"), abs=1e-6)
 
 
-def test_the_floor_is_what_a_constant_row_gets() -> None:
+def test_the_baseline_is_the_evaluation_of_a_constant_row() -> None:
     x, y, transform = draw()
     constant = np.arange(1.0, 13)
     _, floor = evaluate_maps([transform], held(x, y), constant)
@@ -61,7 +61,7 @@ def test_the_floor_is_what_a_constant_row_gets() -> None:
     assert floor.r2 == pytest.approx(r2_score(y, predicted, multioutput="variance_weighted"), abs=1e-6)
 
 
-def test_several_maps_are_judged_as_each_alone() -> None:
+def test_several_maps_are_evaluated_as_each_alone() -> None:
     x, y, good = draw()
     bad = Transform((LinearStep(-good.steps[0].weights, good.steps[0].bias),))
     mean = y.mean(axis=0, dtype=np.float64)
@@ -72,7 +72,7 @@ def test_several_maps_are_judged_as_each_alone() -> None:
         assert np.array_equal(alone.forward, found.forward)
 
 
-def test_a_map_that_forgets_everything_ranks_as_chance_does() -> None:
+def test_a_map_to_random_rows_ranks_at_chance() -> None:
     x, y, transform = draw()
     forgetful = Transform((LinearStep(np.zeros_like(transform.steps[0].weights), transform.steps[0].bias),))
     (found,), _ = evaluate_maps([forgetful], held(x, y), y.mean(axis=0, dtype=np.float64))
@@ -80,14 +80,14 @@ def test_a_map_that_forgets_everything_ranks_as_chance_does() -> None:
     assert found.forward.mean() == pytest.approx(150.5, abs=0.05)
 
 
-def test_of_equal_answers_the_earlier_comes_first() -> None:
+def test_of_equal_candidates_the_smaller_id_ranks_first() -> None:
     x = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     identity = Transform((LinearStep(np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),))
     (found,), _ = evaluate_maps([identity], held(x, x), np.ones(2))
     assert found.forward.tolist() == found.backward.tolist() == [1, 2, 1]
 
 
-def test_rows_of_one_group_are_no_wrong_answers_to_each_other() -> None:
+def test_rows_of_a_group_are_not_candidates_of_each_other() -> None:
     x = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     identity = Transform((LinearStep(np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),))
     rows = held(x, x, groups=np.array([0, 0, 1], np.int32))
@@ -96,14 +96,14 @@ def test_rows_of_one_group_are_no_wrong_answers_to_each_other() -> None:
     assert rows.candidate_counts.tolist() == [2, 2, 3]
 
 
-def test_a_row_of_zeros_has_no_direction_and_harms_nobody() -> None:
+def test_a_row_of_zeros_does_not_change_the_other_ranks() -> None:
     x, y, transform = draw()
     y[7] = 0
     (found,), _ = evaluate_maps([transform], held(x, y), y.mean(axis=0, dtype=np.float64))
     assert np.isfinite(found.cosine)
 
 
-def test_rows_that_do_not_vary_have_no_variance_to_predict() -> None:
+def test_constant_rows_have_no_r2() -> None:
     x, y, transform = draw()
     (found,), floor = evaluate_maps([transform], held(x, np.ones_like(y)), np.ones(12))
     assert found.r2 is floor.r2 is None

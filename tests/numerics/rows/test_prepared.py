@@ -33,7 +33,7 @@ def test_rows_are_clamped_and_then_scaled_to_length_1(stack: npt.NDArray[np.floa
     np.testing.assert_allclose(rows, clamped / np.linalg.norm(clamped, axis=1, keepdims=True), rtol=2e-6)
 
 
-def test_without_clamp_and_scaling_the_rows_stay(stack: npt.NDArray[np.float32]) -> None:
+def test_without_clamp_and_scaling_rows_are_unchanged(stack: npt.NDArray[np.float32]) -> None:
     np.testing.assert_array_equal(prepare(stack[:, 0], normalise=False), stack[:, 0])
 
 
@@ -54,7 +54,7 @@ def test_zero_rows_stay_zero_and_are_counted() -> None:
     )
 
 
-def test_a_row_with_a_leading_zero_is_no_zero_row() -> None:
+def test_a_row_with_a_leading_zero_is_not_a_zero_row() -> None:
     assert find_row_statistics(ArrayRows(np.array([[0, 1], [0, 0], [1, 0]], np.float32))).zero_rows == 1
 
 
@@ -67,7 +67,7 @@ def test_blocks_cover_every_row_once(stack: npt.NDArray[np.float32], step: int |
 
 
 @pytest.mark.parametrize("options", [{}, {"clamp": 0.5}, {"centre": True}, {"normalise": False}])
-def test_rows_read_by_blocks_or_taken_by_id_are_those_of_the_whole(
+def test_rows_read_by_blocks_or_by_id_are_those_of_the_whole(
     stack: npt.NDArray[np.float32], options: dict[str, Any]
 ) -> None:
     rows = PreparedRows.of(ArrayLayer("0", stack[:, 1]), **options)
@@ -79,14 +79,14 @@ def test_rows_read_by_blocks_or_taken_by_id_are_those_of_the_whole(
     assert sent.read(7, 8).tobytes() == whole.read(7, 8).tobytes()
 
 
-def test_a_constant_layer_is_seen_across_blocks() -> None:
+def test_a_constant_layer_is_detected_across_blocks() -> None:
     rows = np.full((100, BLOCK_VALUES // 50), 0.5, np.float32)
     assert find_row_statistics(ArrayRows(rows)).constant
     rows[-1, -1] = 0.25
     assert not find_row_statistics(ArrayRows(rows)).constant
 
 
-def test_the_callers_array_is_left_alone() -> None:
+def test_the_array_of_the_caller_is_not_changed() -> None:
     rows = np.full((4, 2), 3.0, np.float32)
     prepare(rows, clamp=1.0)
     assert (rows == 3.0).all()
@@ -99,7 +99,7 @@ def test_centring_subtracts_the_mean_row_before_scaling(stack: npt.NDArray[np.fl
     np.testing.assert_allclose(prepared, centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=2e-6)
 
 
-def test_rows_in_memory_travel_as_where_they_come_from(stack: npt.NDArray[np.float32]) -> None:
+def test_rows_in_memory_are_pickled_as_their_origin(stack: npt.NDArray[np.float32]) -> None:
     origin = PreparedRows.of(ArrayLayer("0", stack[:, 0].copy()), centre=True)
     kept = LoadedRows(origin.load().array, origin)
     arrived = pickle.loads(pickle.dumps(kept))  # noqa: S301 - our own

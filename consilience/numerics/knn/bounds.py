@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from consilience.numerics.compiled_order import square_rows
+from consilience.numerics.knn.order import square_rows
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.parallel import map_rows
 

@@ -65,28 +65,28 @@ def test_svcca_correlates_the_leading_components(components: int, zscore: bool) 
 
 
 @pytest.mark.parametrize(("variance", "kept"), [(0.5, 1), (0.64, 1), (0.65, 2), (0.9999, 3), (1.0, 3)])
-def test_components_are_counted_by_the_share_of_variance_that_they_hold(variance: float, kept: int) -> None:
+def test_components_are_chosen_by_their_share_of_variance(variance: float, kept: int) -> None:
     """Squares 64, 32 and 4: shares of 0.64, 0.96 and 1."""
     basis, _ = np.linalg.qr(np.hstack([np.ones((20, 1)), np.random.default_rng(0).normal(size=(20, 3))]))
     spectrum = find_spectrum((basis[:, 1:] * np.sqrt([64.0000064, 32, 4])).astype(np.float32))
     assert leading_components(spectrum, None, variance).rank == kept
 
 
-def test_more_components_than_there_are_leave_all() -> None:
+def test_more_components_than_the_rank_keep_all() -> None:
     spectrum = find_spectrum(pair(50, 6, 3)[0])
     assert leading_components(spectrum, 10, 0.99).rank == 6
 
 
 @pytest.mark.parametrize("metric", [cca_mean, cca_r2, pwcca])
 @pytest.mark.parametrize(("n", "p", "q"), [(40, 5, 8), (300, 80, 70), (300, 70, 80)])
-def test_relabelled_factors_score_as_relabelled_rows(metric: object, n: int, p: int, q: int) -> None:
+def test_permuted_directions_score_as_permuted_rows(metric: object, n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
     order = np.random.default_rng(1).permutation(n)
     assert metric(white(x), white(y), order) == pytest.approx(metric(white(x), white(y[order])), abs=1e-8)  # type: ignore[operator]  # parametrised functions
 
 
 @pytest.mark.parametrize("metric", [cca_mean, cca_r2, pwcca])
-def test_an_invertible_map_changes_no_canonical_correlation_but_the_weights(metric: object) -> None:
+def test_an_invertible_map_does_not_change_canonical_correlations(metric: object) -> None:
     x, y = pair(80, 6, 7)
     mapped = (x @ np.random.default_rng(2).normal(size=(6, 6))).astype(np.float32)
     same = metric(white(mapped), white(y)) == pytest.approx(metric(white(x), white(y)), abs=1e-5)  # type: ignore[operator]  # the same
@@ -94,7 +94,7 @@ def test_an_invertible_map_changes_no_canonical_correlation_but_the_weights(metr
     assert metric(white(x), white(mapped)) == pytest.approx(1.0, abs=1e-5)  # type: ignore[operator]  # the same
 
 
-def test_orthogonal_spaces_share_nothing() -> None:
+def test_orthogonal_spaces_have_score_0() -> None:
     basis, _ = np.linalg.qr(np.hstack([np.ones((30, 1)), np.random.default_rng(3).normal(size=(30, 7))]))
     x, y = basis[:, 1:4].astype(np.float32), basis[:, 4:].astype(np.float32)
     for metric in (cca_mean, cca_r2, pwcca):
@@ -103,7 +103,7 @@ def test_orthogonal_spaces_share_nothing() -> None:
 
 @pytest.mark.parametrize(("p", "q"), [(1, 1), (2, 3), (4, 1), (3, 5), (4, 4)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_law_of_cca_r2_has_the_mean_and_sd_of_all_pairings(p: int, q: int, seed: int) -> None:
+def test_the_null_of_cca_r2_has_the_mean_and_sd_of_all_pairings(p: int, q: int, seed: int) -> None:
     a, b = (white(side) for side in pair(7, p, q, seed))
     cross = np.einsum("ia,pib->pab", a.scores, b.scores[ALL])
     values = (cross**2).sum(axis=(1, 2)) / min(p, q)
@@ -116,7 +116,7 @@ def test_the_law_of_cca_r2_has_the_mean_and_sd_of_all_pairings(p: int, q: int, s
 
 @pytest.mark.parametrize(("p", "q"), [(1, 1), (2, 3), (6, 1), (3, 5)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_law_of_the_eigenspace_overlap_has_the_mean_of_all_pairings(p: int, q: int, seed: int) -> None:
+def test_the_null_of_eigenspace_overlap_has_the_mean_of_all_pairings(p: int, q: int, seed: int) -> None:
     a, b = (columns(side) for side in pair(7, p, q, seed))
     cross = np.einsum("ia,pib->pab", a.scores, b.scores[ALL])
     values = (cross**2).sum(axis=(1, 2)) / max(p, q)

@@ -13,7 +13,7 @@ def test_rows_are_split_into_whole_blocks_that_cover_them(n: int, dim: int) -> N
     assert all((span.stop - span.start) * dim <= PART_VALUES for span in spans)
 
 
-def test_here_parts_run_when_their_results_are_asked_for_and_in_order() -> None:
+def test_local_tasks_run_in_order_when_their_results_are_requested() -> None:
     done: list[int] = []
     results = HERE.map(lambda part: done.append(part) or part, [3, 1, 2])
     assert done == []

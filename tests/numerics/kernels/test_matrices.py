@@ -38,7 +38,7 @@ def test_the_sums_are_those_of_the_whole_matrices(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("n", [2, 3, 10, 33])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_relabelling_is_permuting_rows_and_columns(n: int, dtype: type) -> None:
+def test_permuted_products_are_those_of_permuted_rows_and_columns(n: int, dtype: type) -> None:
     a, b = (np.stack([matrix(n, 10 * side + i).whole().astype(dtype) for i in range(2)]) for side in range(2))
     order = np.random.default_rng(n).permutation(n)
     expected = np.einsum("sij,tij->st", a.astype(float), b[:, order][:, :, order].astype(float))
@@ -46,21 +46,21 @@ def test_relabelling_is_permuting_rows_and_columns(n: int, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("n", [7, 8])
-def test_parts_of_the_rows_add_up_to_all(n: int) -> None:
+def test_products_of_parts_of_the_rows_sum_to_those_of_all(n: int) -> None:
     a, b, order = matrix(n, 0).whole()[None], matrix(n, 1).whole(), np.arange(n, dtype=np.int32)
     edges = [0, 1, 3, (n + 1) // 2]
     parts = [compiled_dense.sum_permuted_products(a, b, order, *part) for part in pairwise(edges)]
     assert sum(parts)[0] == pytest.approx(np.vdot(a, b) / 2)
 
 
-def test_mirroring_copies_what_is_below_the_diagonal() -> None:
+def test_mirroring_copies_the_entries_below_the_diagonal() -> None:
     entries = np.random.default_rng(0).normal(size=(700, 700))
     below = np.tril(entries, -1)
     mirror(entries)
     np.testing.assert_array_equal(entries, below + below.T)
 
 
-def test_rows_are_drawn_once_each_and_all_where_there_are_few() -> None:
+def test_rows_are_drawn_without_repeats_and_all_of_few() -> None:
     drawn = draw_rows(100, 30, 0)
     assert len(set(drawn.tolist())) == 30
     np.testing.assert_array_equal(draw_rows(20, 30, 0), np.arange(20))

@@ -13,8 +13,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from consilience.numerics.knn.tile_kernels import KeyArray, key_item, key_value
-from consilience.numerics.neighbour_overlap.kernels import CountArray
-from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
+from consilience.numerics.rows.arrays import CountArray, Float32Array, Float64Array, IdArray
 
 #: The id of no neighbour, where a list ran out; its similarity is minus infinity.
 NOBODY = -1

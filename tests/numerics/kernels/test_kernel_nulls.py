@@ -66,7 +66,7 @@ def test_a_kernel_of_one_direction_has_the_skew_of_the_chi_square_test() -> None
     assert law.threshold(0.05) == pytest.approx((3.841 - 1) / 400, rel=0.02)
 
 
-def test_the_debiased_tail_keeps_its_level_where_a_normal_one_does_not() -> None:
+def test_the_debiased_tail_keeps_its_level_and_a_normal_tail_would_not() -> None:
     """Effective rank near 20: the share of draws above the 1 % threshold is near 1 %, not the 2 % of a normal law."""
     rng = np.random.default_rng(0)
     scales = 1 / np.arange(1, 65) ** 0.75
@@ -96,7 +96,7 @@ def stored(entries: np.ndarray) -> StoredMatrix:
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_correlation_of_weighted_matrices_has_the_mean_sd_and_skew_of_all_pairings(n: int, seed: int) -> None:
+def test_the_correlation_of_matrices_has_the_mean_sd_and_skew_of_all_pairings(n: int, seed: int) -> None:
     a, b = centred(seed, n), centred(seed + 10, n)
     drawn = products(a, b, np.array(list(permutations(range(n))))) / np.sqrt((a**2).sum() * (b**2).sum())
     law = mantel_null(count_patterns(n, [stored(a)]), count_patterns(n, [stored(b)]))
@@ -105,7 +105,7 @@ def test_the_correlation_of_weighted_matrices_has_the_mean_sd_and_skew_of_all_pa
     assert law.skew == pytest.approx(skew(drawn), rel=1e-9)
 
 
-def test_within_dealt_groups_the_law_is_that_of_the_pairs_taken() -> None:
+def test_within_random_groups_the_null_is_that_of_the_pairs_in_groups() -> None:
     rng = np.random.default_rng(0)
     n = 120
     x, y = rng.normal(size=(n, 3)), rng.normal(size=(n, 2)) ** 3
@@ -131,7 +131,7 @@ def test_within_dealt_groups_the_law_is_that_of_the_pairs_taken() -> None:
     assert law.threshold(0.05) == pytest.approx(np.quantile(drawn, 0.95), rel=0.1)
 
 
-def test_the_triangles_of_a_sample_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triangles_of_a_sample_estimate_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).normal(size=(500, 2))
     entries = pair_matrix(x, "distance").whole()
     exact = count_patterns(500, [stored(entries)]).sums.triangle

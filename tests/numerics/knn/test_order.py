@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from consilience.numerics.compiled_order import rank_rows, square_rows
+from consilience.numerics.knn.order import rank_rows, square_rows
 from consilience.numerics.neighbour_overlap.kernels import inner_products
 
 

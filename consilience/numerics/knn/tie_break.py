@@ -9,12 +9,11 @@ from typing import Self
 
 import numpy as np
 
-from consilience.numerics.bounds import EPSILON, SUMMING, SUMMING_HERE, TINY
-from consilience.numerics.compiled_order import decide_rows
+from consilience.numerics.knn.bounds import EPSILON, SUMMING, SUMMING_HERE, TINY
+from consilience.numerics.knn.order import decide_rows
 from consilience.numerics.knn.queries import search_queries
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, read_keys
-from consilience.numerics.neighbour_overlap.kernels import BoolArray, CountArray
-from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Array, IdArray
+from consilience.numerics.rows.arrays import AnyArray, BoolArray, CountArray, Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import HERE, Parts, map_rows
 from consilience.numerics.rows.prepared import Rows
 

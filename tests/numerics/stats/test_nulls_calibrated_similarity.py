@@ -61,7 +61,7 @@ def agrees(found: Score, peer: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) 
 @pytest.mark.parametrize("noise", [0.5, 20.0], ids=["related", "unrelated"])
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_one_layer_pair_is_calibrated_as_the_peer_does_it(name: str, alpha: float, noise: float) -> None:
+def test_one_layer_pair_is_calibrated_as_in_calibrated_similarity(name: str, alpha: float, noise: float) -> None:
     (a, *_), (b, *_) = layers(noise)
     call = partial(calibrate, K=DRAWS, alpha=alpha, perm_fn=draws())
     agrees(ours(name, a, b, alpha), call(torch.from_numpy(a), torch.from_numpy(b), on_tensors(SIMILARITIES[name][1])))
@@ -69,7 +69,7 @@ def test_one_layer_pair_is_calibrated_as_the_peer_does_it(name: str, alpha: floa
 
 @pytest.mark.parametrize("noise", [0.5, 20.0], ids=["related", "unrelated"])
 @pytest.mark.parametrize("name", ["mutual_knn", "cka"])
-def test_the_maximum_over_a_grid_is_calibrated_as_the_peer_does_it(name: str, noise: float) -> None:
+def test_the_maximum_of_a_grid_is_calibrated_as_in_calibrated_similarity(name: str, noise: float) -> None:
     a, b = layers(noise)
     peer = calibrate_layers(
         *([torch.from_numpy(layer) for layer in side] for side in (a, b)),

@@ -5,7 +5,7 @@ import pytest
 
 from consilience.limits import BLOCKS, HALVES, HALVES_ROWS_MAX
 from consilience.numerics.neighbour_overlap import metrics
-from consilience.numerics.neighbour_overlap.kernels import BoolArray
+from consilience.numerics.rows.arrays import BoolArray
 from consilience.numerics.stats.intervals import (
     ConfidenceInterval,
     list_length,
@@ -43,7 +43,7 @@ def test_the_population_interval_covers_the_mean_of_fresh_galleries() -> None:
     assert 0.9 < np.mean(widths) / np.std(values) < 1.5
 
 
-def test_the_spread_of_halves_is_that_of_searching_each_half_again() -> None:
+def test_the_spread_of_halves_is_that_of_a_new_search_of_each_half() -> None:
     x, y = slow.views(N)
     rng = np.random.default_rng(7)
     values = []
@@ -56,7 +56,7 @@ def test_the_spread_of_halves_is_that_of_searching_each_half_again() -> None:
     assert found.high - value(x, y) == pytest.approx(1.959964 * np.std(values, ddof=1), rel=1e-6)
 
 
-def test_large_galleries_leave_out_one_block_after_the_other() -> None:
+def test_large_galleries_use_the_block_jackknife() -> None:
     n = HALVES_ROWS_MAX + 1
     rng = np.random.default_rng(3)
     per_row = rng.normal(size=n)
@@ -100,11 +100,11 @@ def test_a_higher_level_gives_a_wider_interval_around_the_same_value() -> None:
 
 
 @pytest.mark.parametrize("n", [20, 22, 30, 41])
-def test_halves_of_at_most_twice_k_rows_give_no_interval_rather_than_a_false_one(n: int) -> None:
+def test_halves_of_at_most_2k_rows_give_no_interval(n: int) -> None:
     assert bounds(*slow.views(n)) is None
 
 
-def test_halves_of_one_row_more_than_twice_k_cover_the_mean_of_fresh_galleries() -> None:
+def test_halves_of_2k_plus_1_rows_cover_the_mean_of_fresh_galleries() -> None:
     draws = [slow.views(2 * (2 * K + 1), seed) for seed in range(150)]
     centre = np.mean([value(x, y) for x, y in draws])
     found = [bounds(x, y, seed=1) for x, y in draws]
@@ -112,7 +112,7 @@ def test_halves_of_one_row_more_than_twice_k_cover_the_mean_of_fresh_galleries()
 
 
 @pytest.mark.parametrize("width", [K + 1, 48, N - 1], ids=["some lists run out", "as planned", "whole"])
-def test_all_parts_at_once_are_the_parts_one_by_one(width: int) -> None:
+def test_scores_of_all_subsets_at_once_are_those_of_each_subset(width: int) -> None:
     a, b = (slow.lists_of(side, width) for side in slow.views(N))
     kept = np.random.default_rng(5).random((HALVES, N)) < np.linspace(0.02, 1.0, HALVES)[:, None]
 
@@ -123,16 +123,16 @@ def test_all_parts_at_once_are_the_parts_one_by_one(width: int) -> None:
     np.testing.assert_allclose(at_once, singly, rtol=1e-12)
 
 
-def test_blocks_leave_nine_tenths_of_the_rows() -> None:
+def test_blocks_keep_nine_tenths_of_the_rows() -> None:
     assert subsample_rows(HALVES_ROWS_MAX) == HALVES_ROWS_MAX // 2
     assert subsample_rows(10_001) == 9_000
 
 
-def test_there_is_none_where_a_part_is_undefined() -> None:
+def test_an_undefined_subset_gives_no_interval() -> None:
     assert resampled_interval(0.5, score_each(lambda _: float("nan")), N, K, level=0.95, seed=0) is None
 
 
-def test_bounds_are_cut_to_the_range_of_the_metric() -> None:
+def test_intervals_are_clipped_to_the_range_of_the_metric() -> None:
     x, _ = slow.views(N)
     found = bounds(x, x)
     assert found is not None

@@ -53,7 +53,7 @@ def test_a_permutation_pairs_the_predictor_with_other_targets(n: int, p: int, q:
     assert linear_predictivity(dealt, find_targets(y), order) == pytest.approx(expected, abs=1e-9)
 
 
-def test_neither_the_order_of_the_rows_nor_a_rotation_changes_who_shares_a_fold() -> None:
+def test_folds_do_not_depend_on_row_order_or_rotation() -> None:
     x, y = pair(50, 6, 3)
     order = np.random.default_rng(2).permutation(50)
     rotation, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(6, 6)))
@@ -63,7 +63,7 @@ def test_neither_the_order_of_the_rows_nor_a_rotation_changes_who_shares_a_fold(
         assert found == pytest.approx(value, abs=1e-6)
 
 
-def test_another_seed_deals_other_folds() -> None:
+def test_another_seed_gives_other_folds() -> None:
     x, _ = pair(50, 6, 3)
     first, second = (find_folds(x, 5, None, seed)[0].scored for seed in (0, 1))
     assert set(first) != set(second)
@@ -77,7 +77,7 @@ def test_items_of_one_group_share_a_fold() -> None:
         assert len(fold.scored) == 12
 
 
-def test_a_linear_map_is_predicted_wholly_and_noise_not_at_all() -> None:
+def test_a_linear_map_is_predicted_fully_and_noise_not_at_all() -> None:
     rng = np.random.default_rng(4)
     x = rng.normal(size=(200, 8)).astype(np.float32)
     dealt = find_folds(x, 5, None, 0)
@@ -94,7 +94,7 @@ def test_more_dimensions_than_rows_do_not_inflate_the_value() -> None:
     assert linear_predictivity(find_folds(x, 5, 1e-6, 0), find_targets(y)) < 0.1
 
 
-def test_the_shares_of_folds_add_up_to_the_value() -> None:
+def test_the_shares_of_folds_combine_to_the_value() -> None:
     x, y = pair(50, 6, 3)
     dealt, targets = find_folds(x, 5, None, 0), find_targets(y)
     sizes = [np.vdot(targets[fold.scored], targets[fold.scored]) for fold in dealt]

@@ -18,7 +18,7 @@ from consilience.numerics.stats.intervals import (
 UNIT = (0.0, 1.0)
 
 
-def test_over_all_subsets_the_mean_is_the_value_and_the_mean_square_of_the_se_is_the_variance() -> None:
+def test_estimates_over_all_subsets_are_unbiased_in_mean_and_variance() -> None:
     scores = np.random.default_rng(0).random(9)
     for m in (2, 4, 8, 9):
         found = [estimate_mean(scores[list(chosen)], 9) for chosen in combinations(range(9), m)]
@@ -27,14 +27,14 @@ def test_over_all_subsets_the_mean_is_the_value_and_the_mean_square_of_the_se_is
         assert np.mean([one.se**2 for one in found]) == pytest.approx(values.var(), abs=1e-15)
 
 
-def test_no_error_is_left_where_all_rows_asked() -> None:
+def test_the_standard_error_is_0_if_all_rows_are_queries() -> None:
     found = estimate_mean(np.array([0.0, 0.25, 1.0, 0.5]), 4)
     assert found.se == 0
     bounds = gallery_interval(found, 0.95, UNIT)
     assert (bounds.low, bounds.high, bounds.method) == (found.value, found.value, "query-subset")
 
 
-def test_one_order_holds_every_smaller_draw() -> None:
+def test_a_larger_sample_contains_every_smaller_one() -> None:
     order = draw_row_order(1000, 3)
     assert sorted(order.tolist()) == list(range(1000))
     np.testing.assert_array_equal(order, draw_row_order(1000, 3))
@@ -59,7 +59,7 @@ def population(name: str, n: int = 4000) -> Float64Array:
     "name",
     ["shares of ten", "almost no share of ten", "rare yes", "even yes and no", "nearly all one", "all one", "skewed"],
 )
-def test_the_interval_holds_the_value_as_often_as_it_says(name: str, m: int) -> None:
+def test_the_interval_has_the_nominal_coverage(name: str, m: int) -> None:
     scores, rng, draws = population(name), np.random.default_rng(m), 400
     held = 0
     for _ in range(draws):
@@ -72,7 +72,7 @@ def test_the_interval_holds_the_value_as_often_as_it_says(name: str, m: int) -> 
     assert held / draws > 0.9
 
 
-def test_equal_scores_do_not_make_the_interval_a_point() -> None:
+def test_equal_scores_do_not_reduce_the_interval_to_a_point() -> None:
     bounds = gallery_interval(estimate_mean(np.ones(100), 10_000), 0.95, UNIT)
     assert bounds.high == 1
     assert bounds.low == pytest.approx(0.9622, abs=1e-3)
@@ -87,13 +87,13 @@ def test_limits_scale_the_interval() -> None:
     assert (wide.low, wide.high) == pytest.approx((10 * plain.low - 5, 10 * plain.high - 5))
 
 
-def test_without_limits_it_is_t_standard_errors_to_both_sides() -> None:
+def test_an_interval_without_limits_is_t_standard_errors_on_both_sides() -> None:
     found = SampledMean(0.5, 0.04, 101, 10_100)
     bounds = gallery_interval(found, 0.95, (None, None))
     assert half_width(bounds) == pytest.approx(1.98397 * np.sqrt(0.99 * 0.04 / 101), rel=1e-5)
 
 
-def test_as_many_queries_are_wanted_as_make_the_interval_narrow_enough() -> None:
+def test_the_required_number_of_queries_makes_the_interval_narrow_enough() -> None:
     found = SampledMean(0.2, 0.02, 1000, 1_000_000)
     wanted = required_queries(found, 0.002, 0.95, UNIT)
     assert half_width(gallery_interval(SampledMean(0.2, 0.02, wanted, 1_000_000), 0.95, UNIT)) <= 0.002
@@ -102,12 +102,12 @@ def test_as_many_queries_are_wanted_as_make_the_interval_narrow_enough() -> None
     assert required_queries(found, 1e-9, 0.95, UNIT) == 1_000_000
 
 
-def test_equal_scores_of_a_pilot_ask_for_no_more_than_their_interval_needs() -> None:
+def test_equal_scores_of_a_pilot_require_no_more_queries_than_needed() -> None:
     wanted = required_queries(estimate_mean(np.ones(1000), 10**6), 1e-4, 0.95, UNIT)
     assert 1000 < wanted < 25_000
 
 
-def test_stopping_when_narrow_enough_hardly_changes_how_often_the_interval_holds() -> None:
+def test_stopping_at_the_wanted_width_hardly_changes_the_coverage() -> None:
     rng, held, draws = np.random.default_rng(0), 0, 300
     scores = rng.beta(0.5, 2, 20_000)
     for _ in range(draws):

@@ -59,7 +59,7 @@ def test_the_share_of_triangles_is_that_of_the_whole_matrix(matrices: list[PairM
     assert PackedKernel.of(matrices[0]).triangles == pytest.approx(triangle_share(matrices[0]), rel=1e-4)
 
 
-def test_it_comes_out_of_a_cache_as_it_went_in(matrices: list[PairMatrix]) -> None:
+def test_serialisation_is_exact(matrices: list[PairMatrix]) -> None:
     packed = pack(matrices[0])
     again = PackedKernel.from_bytes(packed.to_bytes())
 

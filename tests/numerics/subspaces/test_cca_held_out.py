@@ -40,7 +40,7 @@ def shape(x: np.ndarray) -> ScaledDirections:
     return unit_shape(find_spectrum(x), 1.0)
 
 
-def test_on_the_fitted_rows_themselves_it_is_the_score() -> None:
+def test_the_held_out_value_of_the_fitted_rows_is_the_score() -> None:
     x, y = pair()
     rho = twins.correlations(x, y)
     assert held_out_cca_mean(*unseen(white(x), white(y), x, y)) == pytest.approx(rho.mean(), abs=1e-7)
@@ -49,7 +49,7 @@ def test_on_the_fitted_rows_themselves_it_is_the_score() -> None:
     assert held_out_cosine(*unseen(shape(x), shape(y), x, y)) == pytest.approx(twins.procrustes(x, y), abs=1e-9)
 
 
-def test_the_rotation_of_the_fit_is_applied_to_the_other_rows() -> None:
+def test_the_fitted_rotation_is_applied_to_held_out_rows() -> None:
     x, y = pair()
     (a, b), (c, d) = (x[:50], y[:50]), (x[50:], y[50:])
     one, other = a - a.mean(axis=0, dtype=np.float64), b - b.mean(axis=0, dtype=np.float64)
@@ -61,7 +61,7 @@ def test_the_rotation_of_the_fit_is_applied_to_the_other_rows() -> None:
     assert held_out_bures(*unseen(shape(a), shape(b), c, d)) == pytest.approx(sqrt(2 - 2 * cosine), abs=1e-9)
 
 
-def test_independent_spaces_have_nothing_in_common_on_rows_not_seen() -> None:
+def test_independent_spaces_score_near_0_on_held_out_rows() -> None:
     """In-sample the same pairs agree to 0.4."""
     rng = np.random.default_rng(0)
     in_sample, held_out = [], []
@@ -74,7 +74,7 @@ def test_independent_spaces_have_nothing_in_common_on_rows_not_seen() -> None:
     assert abs(np.mean(held_out)) < 4 * np.std(held_out) / sqrt(40)
 
 
-def test_a_direction_that_does_not_vary_on_the_other_rows_counts_as_0() -> None:
+def test_a_direction_constant_on_held_out_rows_counts_as_0() -> None:
     x, y = pair(40, 1, 1)
     still = np.full((5, 1), 3, dtype=np.float32)
     assert held_out_cca_mean(*unseen(white(x), white(y), still, y[:5])) == 0.0

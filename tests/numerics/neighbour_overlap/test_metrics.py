@@ -45,7 +45,7 @@ def pairs_of_lists(draw: st.DrawFn) -> tuple[NeighbourLists, NeighbourLists]:
 @each_metric
 @settings(deadline=None, max_examples=80)
 @given(pair=pairs_of_lists())
-def test_any_two_lists_score_what_the_slow_twin_says(
+def test_any_two_lists_have_the_score_of_the_reference_implementation(
     fast: Callable[[NeighbourLists, NeighbourLists], float],
     twin: Callable[[np.ndarray, np.ndarray], float],
     pair: tuple[NeighbourLists, NeighbourLists],
@@ -56,7 +56,7 @@ def test_any_two_lists_score_what_the_slow_twin_says(
 
 @settings(deadline=None, max_examples=80)
 @given(pair=pairs_of_lists())
-def test_the_metrics_keep_their_order(pair: tuple[NeighbourLists, NeighbourLists]) -> None:
+def test_inequalities_between_the_metrics_hold(pair: tuple[NeighbourLists, NeighbourLists]) -> None:
     a, b = pair
     mutual = metrics.mutual_knn(a, b)
     assert 0 <= metrics.jaccard_knn(a, b) <= mutual + 1e-12
@@ -66,7 +66,7 @@ def test_the_metrics_keep_their_order(pair: tuple[NeighbourLists, NeighbourLists
 
 @each_metric
 @pytest.mark.parametrize("k", [1, 10, 70])
-def test_real_lists_score_what_the_slow_twin_says(
+def test_lists_of_rows_have_the_score_of_the_reference_implementation(
     fast: Callable[[NeighbourLists, NeighbourLists], float], twin: Callable[[np.ndarray, np.ndarray], float], k: int
 ) -> None:
     a, b = (slow.lists_of(x, k) for x in slow.views(90))
@@ -78,7 +78,7 @@ def test_raw_lcs_is_not_divided_by_k() -> None:
     assert metrics.lcs_knn(a, b, raw=True) == pytest.approx(7 * metrics.lcs_knn(a, b))
 
 
-def test_the_directions_of_a_cycle_are_each_others_with_the_sides_swapped() -> None:
+def test_swapping_the_sides_swaps_the_directions_of_cycle_knn() -> None:
     a, b = (slow.lists_of(x, 3) for x in slow.views(60))
     forth, back = metrics.cycle_knn(a, b, "ab"), metrics.cycle_knn(a, b, "ba")
     assert forth != back
@@ -99,12 +99,12 @@ def test_second_order_cosine_is_that_of_whole_similarity_matrices(k: int, square
     assert metrics.second_order_cosine(a, b) == pytest.approx(slow.second_order_cosine(x, y, a.ids, b.ids), abs=1e-6)
 
 
-def test_second_order_cosine_has_no_value_where_an_item_resembles_nothing() -> None:
+def test_second_order_cosine_is_undefined_if_all_similarities_are_0() -> None:
     rows = np.eye(6, dtype=np.float32)
     assert np.isnan(metrics.second_order_cosine(slow.lists_of(rows, 2), slow.lists_of(rows, 2)))
 
 
-def test_many_inner_products_are_shared_among_threads_and_stay_the_same() -> None:
+def test_inner_products_are_the_same_on_several_threads() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(2000, 96)).astype(np.float32)
     left, right = rng.permutation(2000).astype(np.int32), rng.integers(0, 2000, (2000, 30)).astype(np.int32)
@@ -125,32 +125,34 @@ def graphs(stack: np.ndarray, k: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
-def test_the_overlap_is_that_of_sets(k: int) -> None:
+def test_mutual_knn_is_the_overlap_of_sets(k: int) -> None:
     x, y = stacks(120, 1, 1)
     value = metrics.mutual_knn(slow.lists_of(x[0], k), slow.lists_of(y[0], k))
     assert value == pytest.approx(twins.mutual_knn(x[0], y[0], k), abs=1e-12)
 
 
 @pytest.mark.parametrize("fast", [metrics.mutual_knn, metrics.jaccard_knn], ids=["mutual", "jaccard"])
-def test_it_is_1_when_every_other_row_is_a_neighbour(fast: Callable[[NeighbourLists, NeighbourLists], float]) -> None:
+def test_the_score_is_1_if_every_other_row_is_a_neighbour(
+    fast: Callable[[NeighbourLists, NeighbourLists], float],
+) -> None:
     x, y = stacks(15, 1, 1)
     assert fast(slow.lists_of(x[0], 14), slow.lists_of(y[0], 14)) == 1.0
 
 
-def test_a_grid_holds_each_pair_of_layers() -> None:
+def test_a_grid_contains_each_pair_of_layers() -> None:
     x, y = stacks(80, 3, 2)
     expected = [[twins.mutual_knn(a, b, 7) for b in y] for a in x]
     np.testing.assert_allclose(metrics.mutual_knn_grid(graphs(x, 7), graphs(y, 7)), expected, atol=1e-12)
 
 
-def test_a_grid_of_more_than_64_layers_is_counted_in_several_words() -> None:
+def test_a_grid_of_more_than_64_layers_uses_several_words() -> None:
     x, y = stacks(30, 70, 2)
     a, b = graphs(x, 4), graphs(y, 4)
     expected = [[metrics.mutual_knn(NeighbourLists.of(s), NeighbourLists.of(t)) for t in b] for s in a]
     np.testing.assert_allclose(metrics.mutual_knn_grid(a, b), expected, atol=1e-12)
 
 
-def test_relabelling_a_grid_equals_searching_the_permuted_rows_again() -> None:
+def test_permuting_a_grid_equals_a_new_search_of_permuted_rows() -> None:
     x, y = stacks(90, 2, 3)
     order = np.random.default_rng(5).permutation(90)
     relabelled = metrics.mutual_knn_grid(graphs(x, 6), graphs(y, 6), order)
