@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo claims serve check audit test hostile faults fuzz format client openapi bench evidence docs clean browser
+.PHONY: install demo claims serve check audit test hostile faults fuzz format client openapi bench evidence docs clean browser kernels
 
 install: $(STAMP) ## the virtual environment with everything that one machine needs
 
@@ -47,6 +47,11 @@ test: check ## everything: the checks and the whole test suite
 
 browser: install ## the documentation page in a real browser; skipped if there is no chromium
 	$(BIN)/pytest tests/browser -q
+
+# The tests of numerics and metrics and of a score on a cluster, once for each row of the table in tests/kernels.py: kernels
+# of OpenBLAS (SkylakeX where there is AVX-512), levels of FAISS and torch, 1 and 2 threads. Eight minutes on two cores.
+kernels: install ## the tests of numerics under every kind of product that this processor has
+	$(BIN)/python -m tests.kernels
 
 hostile: install ## hostile files and requests against a real service, and what the worst of them cost
 	$(BIN)/pytest tests/hostile/test_corpus.py -q
