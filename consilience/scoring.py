@@ -1,7 +1,4 @@
-"""The bridge from words to numbers: options and two sides in, a score document out.
-
-`score` is the public call of the library.
-"""
+"""Scoring of two sides: from options and rows to a score document. `score` is the public call of the library."""
 
 import sys
 from collections import defaultdict
@@ -41,10 +38,12 @@ from consilience.formats.columns import check_length, parse_column
 from consilience.formats.file_layers import find_file_layers
 from consilience.formats.files import OpenFile, load_layers, open_path
 from consilience.memory import find_job_memory
-from consilience.metrics.comparison import Comparison, CountedGraphs, FreshGraphs, GraphSource, Report, Side
-from consilience.metrics.pairing import Paired, pair
-from consilience.metrics.registry import draw
+from consilience.metrics.comparison import Comparison, Report
+from consilience.metrics.graph_sources import CountedGraphs, FreshGraphs, GraphSource
+from consilience.metrics.pairing import PairedSides, pair
+from consilience.metrics.query_sampling import sample_queries
 from consilience.metrics.results import correct, result
+from consilience.metrics.sides import PreparedSide
 from consilience.numerics.knn.devices import check_device
 from consilience.numerics.rows.arrays import split_layers
 from consilience.numerics.rows.parallel import HERE, Parts
@@ -62,20 +61,20 @@ from consilience.planning.alignments import (
     plan_rows,
 )
 
-#: Packages whose version can change a number.
+#: Packages whose version can change a score.
 VERSIONED_PACKAGES = ("numpy", "scipy", "faiss-cpu", "numba")
-#: A file of more bytes is read by blocks, each time that its rows are asked for.
+#: Size in bytes above which a file is read by blocks, each time that rows are needed.
 LOADED_BYTES = 32_000_000
-#: What tells an opened side from every other of the same process.
+#: Identity of a prepared side within one process.
 SideKey = tuple[object, ...]
-#: Gives the side of a key where it was opened before, else opens it.
-SideLoader = Callable[[SideKey, Callable[[], Side]], Side]
-#: Strings or integers for a and for b, one a row.
+#: Returns the side of a key: a known one, or a new one that the callable builds.
+SideLoader = Callable[[SideKey, Callable[[], PreparedSide]], PreparedSide]
+#: Strings or integers for a and for b, one per row.
 Columns = tuple[Sequence[str | int] | None, Sequence[str | int] | None]
 
 
 def ignore_progress(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
+    """Ignore a report of progress."""
 
 
 def score(
@@ -186,7 +185,7 @@ def score(
 
 
 def open_source(value: object, side: str) -> SideSource:
-    """Read one side of a local call: an array, a mapping of arrays, or a path, which errors then name."""
+    """Open one side of a call: an array, a mapping of arrays, or a path, which then is part of error messages."""
     if isinstance(value, str | Path):
         path = Path(value)
         with with_prefix(f"File {path}"), open_path(path) as file:
@@ -196,14 +195,14 @@ def open_source(value: object, side: str) -> SideSource:
 
 
 def _open_layers(path: Path, file: OpenFile) -> Sequence[RawLayer]:
-    """Large layers are read where they lie, where the format lets them; the others are loaded."""
+    """Open the layers of a file: a large file is read by blocks if its format allows, another is loaded."""
     if path.stat().st_size > LOADED_BYTES and (found := find_file_layers(path, file)) is not None:
         return found
     return [ArrayLayer(name, array) for name, array in load_layers(file)]
 
 
 def with_columns(source: SideSource, ids: object, groups: object, side: str) -> SideSource:
-    """The side with the ids and groups that are given beside it."""
+    """Return the side with ids and groups of the call, which replace its own."""
     return replace(
         source,
         ids=_read_column(ids, f"ids_{side}", source.n) or source.ids,
@@ -219,8 +218,8 @@ def _read_column(values: object, name: str, n: int) -> tuple[str, ...] | None:
     return column
 
 
-def build_side(key: SideKey, build: Callable[[], Side]) -> Side:  # noqa: ARG001 - who keeps sides needs it
-    """Keep no side."""
+def build_side(key: SideKey, build: Callable[[], PreparedSide]) -> PreparedSide:  # noqa: ARG001 - part of SideLoader
+    """Build a side without keeping it."""
     return build()
 
 
@@ -235,12 +234,13 @@ def score_sources(
     parts: Parts = HERE,
     device: str = "cpu",
 ) -> ScoreDocument:
-    """Score two sides whose layers can be read, with graphs from wherever they come and parts wherever they run.
+    """Score two opened sides.
 
     Parameters
     ----------
+    graphs : source of neighbour graphs
     sides : callable
-        Keeps what is found of each side alone, for who scores the same `Source` more than once.
+        Returns prepared sides; a cache saves work if the same side is scored more than once.
     """
     stopwatch, counted = Stopwatch(), CountedGraphs(graphs)
     report("preparation", 0, 1)
@@ -272,8 +272,8 @@ def open_comparison(
     sides: SideLoader = build_side,
     parts: Parts = HERE,
     device: str = "cpu",
-) -> tuple[Paired, Comparison]:
-    """Pair two sides and open them for the metrics: the parameters are those of `score_sources`.
+) -> tuple[PairedSides, Comparison]:
+    """Pair two sides and prepare them for the metrics; the parameters are those of `score_sources`.
 
     Raises
     ------
@@ -298,8 +298,8 @@ def open_comparison(
     return paired, Comparison(side_a, side_b, length, options.seed, report, paired.groups)
 
 
-def _side_key(options: ScoringOptions, paired: Paired, side: str, rows_bytes: int) -> SideKey:
-    """What a side depends on beside the options that are the same for all: its rows, groups, layers, and how they are read."""
+def _side_key(options: ScoringOptions, paired: PairedSides, side: str, rows_bytes: int) -> SideKey:
+    """Return what a prepared side depends on beside shared options: rows, groups, layers, and whether it is streamed."""
     source: SideSource = getattr(paired, side)
     layer = source.layers[0]
     rows = (
@@ -311,23 +311,23 @@ def _side_key(options: ScoringOptions, paired: Paired, side: str, rows_bytes: in
 
 def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Stopwatch") -> Iterator[Score]:
     with stopwatch.time("queries"):
-        drawn = draw(options, comparison, choose_sizes(options, comparison.n))
+        sample = sample_queries(options, comparison, choose_sizes(options, comparison.n))
     for choice in options.metrics:
         for metric in choice.each():
             with stopwatch.time(metric.metric):
-                measurement = drawn.measure(metric, comparison)
+                measurement = sample.measure(metric, comparison)
             with stopwatch.time("null_and_interval"):
                 yield result(metric, measurement, comparison, options)
 
 
-def _neighbours_max(paired: Paired) -> int:
-    """The most neighbours that every row has: all rows but those of its own group."""
-    own = 1 if paired.groups is None else int(np.bincount(paired.groups).max())
-    return paired.a.n - own
+def _neighbours_max(paired: PairedSides) -> int:
+    """Return the largest number of neighbours that every row has: all rows outside its own group."""
+    largest_group = 1 if paired.groups is None else int(np.bincount(paired.groups).max())
+    return paired.a.n - largest_group
 
 
-def _plan(options: ScoringOptions, paired: Paired) -> Plan:
-    """Plan with the budget of the request, or with what this machine has.
+def _plan(options: ScoringOptions, paired: PairedSides) -> Plan:
+    """Plan within the memory budget of the request, or that of this machine.
 
     Raises
     ------
@@ -343,15 +343,15 @@ def _plan(options: ScoringOptions, paired: Paired) -> Plan:
 
 def _open_side(
     options: ScoringOptions,
-    paired: Paired,
+    paired: PairedSides,
     side: str,
     graphs: GraphSource,
     *,
     parts: Parts,
     rows_bytes: int,
     device: str,
-) -> Side:
-    """Choose the layers of one side and find how their rows are prepared."""
+) -> PreparedSide:
+    """Choose the layers of one side and the preparation of their rows."""
     source = paired.a if side == "a" else paired.b
     names = [layer.name for layer in source.layers]
     chosen = [names.index(name) for name in choose_layers(getattr(options.layers, side), names, side)]
@@ -360,20 +360,20 @@ def _open_side(
     thresholds = [clamps[i] for i in chosen]
     if options.concat and len(names) > 1:
         layers.append(ConcatLayer(source.layers, clamps))
-        thresholds.append(None)  # its parts are clamped one by one
-    return Side(
+        thresholds.append(None)  # each of its parts has a clamp of its own
+    return PreparedSide(
         layers=layers,
         clamps=thresholds,
         centre=options.preparation.profile == "centre_l2",
         normalise=options.preparation.profile != "none",
-        graphs=graphs,
+        source=graphs,
         groups=paired.groups,
         builder=options.builder,
         seed=options.seed,
-        parts=parts,
+        executor=parts,
         rows_bytes=rows_bytes,
         device=device,
-        lasting=source.persistent,
+        persistent=source.persistent,
     )
 
 
@@ -386,20 +386,20 @@ def _find_clamps(preparation: Preparation, layers: Sequence[RawLayer]) -> tuple[
 
 
 def _list_length(options: ScoringOptions, n: int, neighbours_max: int) -> int:
-    """Neighbours per row that the longest of the metrics' lists needs, with its interval."""
+    """Return the length of the neighbour lists that the metrics and their intervals need."""
     wanted = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
     if not wanted:
         return 0
-    exact = not isinstance(options.builder, Approximate)  # else there is no interval
+    exact = not isinstance(options.builder, Approximate)  # approximate graphs have no interval
     population = exact and options.interval is not None and options.interval.target != "gallery"
     return min(list_length(n, max(wanted)), neighbours_max) if population else max(wanted)
 
 
-def _summarise(source: SideSource, side: Side) -> SideSummary:
+def _summarise(source: SideSource, side: PreparedSide) -> SideSummary:
     return SideSummary(id=source.id, name=source.name, n=source.n, layers=tuple(layer.name for layer in side.layers))
 
 
-def _preparation_record(preparation: Preparation, a: Side, b: Side) -> PreparationRecord:
+def _preparation_record(preparation: Preparation, a: PreparedSide, b: PreparedSide) -> PreparationRecord:
     normalise = None if preparation.profile == "none" else "l2"
     if preparation.profile not in ("prh", "prh_exact"):
         return PreparationRecord(
@@ -415,21 +415,21 @@ def _preparation_record(preparation: Preparation, a: Side, b: Side) -> Preparati
     )
 
 
-def _clamp_record(preparation: Preparation, side: Side) -> float | tuple[float, ...] | None:
-    """One threshold for the model, or one for each layer that takes part."""
-    thresholds = tuple(clamp for clamp in side.clamps if clamp is not None)
+def _clamp_record(preparation: Preparation, side: PreparedSide) -> float | tuple[float, ...] | None:
+    """Return one clamp for the model, or one for each layer that takes part."""
+    thresholds = tuple(clamp for clamp in side.rows.clamps if clamp is not None)
     return thresholds[0] if preparation.clamp_scope == "model" else thresholds
 
 
 @cache
 def find_versions() -> dict[str, str]:
-    """Versions of everything that can change a number."""
+    """Return the versions of all packages that can change a score."""
     return {"consilience": __version__} | {name: version(name) for name in VERSIONED_PACKAGES}
 
 
 @dataclass
 class Stopwatch:
-    """Seconds spent by stage."""
+    """Seconds spent in each stage."""
 
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
@@ -441,5 +441,5 @@ class Stopwatch:
         self.seconds[stage] += perf_counter() - start
 
     def rounded(self) -> dict[str, float]:
-        """To a tenth of a millisecond."""
+        """Return the seconds rounded to a tenth of a millisecond."""
         return {stage: round(seconds, 4) for stage, seconds in self.seconds.items()}

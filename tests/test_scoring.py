@@ -47,7 +47,7 @@ def test_the_last_layers_are_compared_by_default() -> None:
     assert found.scores[0].value == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_grid_is_indexed_by_a_then_b_and_its_best_cell_is_reported() -> None:
+def test_a_grid_has_the_layers_of_a_in_rows_and_reports_its_best_cell() -> None:
     a, b = views()
     found = only(score(a, b[:, :2], metrics="mutual_knn", layers="all"))
     assert (len(found.grid), len(found.grid[0])) == (3, 2)
@@ -60,7 +60,7 @@ def test_a_grid_is_indexed_by_a_then_b_and_its_best_cell_is_reported() -> None:
     assert (found.layer_a, found.layer_b, found.value) == (str(i), str(j), pytest.approx(np.max(expected)))
 
 
-def test_an_all_negative_grid_still_has_a_best_cell() -> None:
+def test_a_grid_of_negative_scores_has_a_best_cell() -> None:
     """The reference starts its search at 0 and would report 0 and no layers."""
     for seed in range(50):
         rng = np.random.default_rng(seed)
@@ -71,14 +71,14 @@ def test_an_all_negative_grid_still_has_a_best_cell() -> None:
     pytest.fail("no negative score among 50 independent pairs")
 
 
-def test_layers_can_be_named_and_keep_the_order_asked_for() -> None:
+def test_named_layers_keep_the_requested_order() -> None:
     a, b = views()
     document = score({"early": a[:, 0], "late": a[:, 2]}, b, layers={"a": ["late", "early"], "b": ["1"]})
     assert document.a.layers == ("late", "early")
     assert document.b.layers == ("1",)
 
 
-def test_several_k_give_one_entry_each_from_one_graph() -> None:
+def test_several_k_give_one_score_each_from_one_graph() -> None:
     a, b = views()
     document = score(a, b, metrics={"metric": "mutual_knn", "k": [3, 10, 20]})
     assert [entry.options for entry in document.scores] == [{"k": 3}, {"k": 10}, {"k": 20}]
@@ -95,7 +95,7 @@ def test_one_cell_has_an_analytic_null_and_a_grid_a_bonferroni_bound() -> None:
 
 
 @pytest.mark.parametrize("metric", ["mutual_knn", "cka"])
-def test_bonferroni_is_the_law_of_the_best_pair_for_as_many_pairs_as_there_are(metric: str) -> None:
+def test_the_bonferroni_bound_is_that_of_the_number_of_layer_pairs(metric: str) -> None:
     rng = np.random.default_rng(3)
     shared = rng.normal(size=(80, 1, 6))
     a, b = (0.6 * shared + rng.normal(size=(80, 2, 6)) for _ in "ab")
@@ -109,7 +109,7 @@ def test_bonferroni_is_the_law_of_the_best_pair_for_as_many_pairs_as_there_are(m
     assert (grid.null.p_is_bound, one.null.p_is_bound) == (True, False)
 
 
-def test_the_calibrated_score_is_the_way_from_the_threshold_to_1() -> None:
+def test_the_calibrated_score_is_the_share_of_the_range_above_chance() -> None:
     found = only(score(*views(), metrics="mutual_knn"))
     assert found.value is not None
     assert found.null.threshold is not None
@@ -139,12 +139,12 @@ def test_a_permutation_null_over_a_grid_is_that_of_the_maximum(metric: str) -> N
     assert (found.null.method, found.null.permutations, found.null.layer_pairs) == ("permutation", 40, 9)
 
 
-def test_no_null_means_no_chance_figures_and_no_calibration() -> None:
+def test_without_a_null_there_is_no_chance_level_and_no_calibration() -> None:
     found = only(score(*views(), metrics="cka", null={"method": "none"}))
     assert (found.null.method, found.null.p_value, found.calibrated) == ("none", None, None)
 
 
-def test_the_same_seed_gives_the_same_document_but_for_its_timings() -> None:
+def test_the_same_seed_gives_the_same_document_except_for_timings() -> None:
     a, b = views()
     first, again = (score(a, b, seed=3, null={"method": "permutation", "permutations": 30}) for _ in range(2))
     assert first.model_copy(update={"timings_s": {}}) == again.model_copy(update={"timings_s": {}})
@@ -157,7 +157,7 @@ def test_a_file_scores_like_its_array() -> None:
     assert (from_files.a.name, from_arrays.a.name) == ("dev_docs", "a")
 
 
-def test_a_file_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
+def test_errors_of_a_file_name_the_file(tmp_path: Path) -> None:
     whole, torn, absent = (tmp_path / f"{name}.npy" for name in ("whole", "torn", "absent"))
     rows, _ = views(layers=1)
     np.save(whole, rows)
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
             score(whole, path)
 
 
-def test_constant_rows_are_an_undefined_score_with_a_reason_and_no_nan() -> None:
+def test_constant_rows_give_an_undefined_score_with_a_reason() -> None:
     document = score(np.ones((20, 3), np.float32), views(20)[1])
     assert [entry.status for entry in document.scores] == ["undefined"] * 2
     assert [entry.reason.code for entry in document.scores if entry.reason] == ["constant-rows"] * 2
@@ -175,7 +175,7 @@ def test_constant_rows_are_an_undefined_score_with_a_reason_and_no_nan() -> None
     assert "NaN" not in document.model_dump_json()
 
 
-def test_zero_rows_cannot_be_scaled_and_leave_only_their_own_cells_undefined() -> None:
+def test_a_zero_row_makes_only_the_cells_of_its_layer_undefined() -> None:
     a, b = views(40)
     a[3, 1] = 0
     found = only(score(a, b, metrics="mutual_knn", layers="all"))
@@ -185,7 +185,7 @@ def test_zero_rows_cannot_be_scaled_and_leave_only_their_own_cells_undefined() -
     assert found.null.layer_pairs == 6
 
 
-def test_a_zero_row_is_fine_where_rows_are_not_scaled() -> None:
+def test_a_zero_row_is_allowed_if_rows_are_not_scaled() -> None:
     a, b = views(40)
     a[3] = 0
     assert only(score(a, b, metrics="mutual_knn", preparation="none")).status == "defined"
@@ -198,14 +198,14 @@ def test_debiased_cka_of_a_negative_self_similarity_is_undefined() -> None:
     assert found.reason.code == "non-positive-self-similarity"
 
 
-def test_four_rows_are_enough_for_a_value_and_say_why_there_is_no_interval() -> None:
+def test_four_rows_give_a_value_and_a_reason_for_the_missing_interval() -> None:
     a, b = views(4)
     document = score(a, b, metrics=[{"metric": "mutual_knn", "k": [1, 2]}, "cka"])
     assert [entry.interval for entry in document.scores] == [None, None, None]
     assert all("No interval" in entry.warnings[0] for entry in document.scores if entry.status == "defined")
 
 
-def test_repeated_rows_are_counted_and_warned_of() -> None:
+def test_duplicate_rows_are_counted_in_a_warning() -> None:
     a, b = views(50)
     a[10:13] = a[4]
     document = score(a, b)
@@ -227,7 +227,7 @@ def test_progress_is_reported_by_stage() -> None:
         ({"layers": {"a": ["7"], "b": "last"}}, UnknownLayer),
     ],
 )
-def test_what_the_sides_cannot_answer_is_refused(fields: dict[str, object], error: type[Exception]) -> None:
+def test_options_that_the_sides_do_not_allow_are_refused(fields: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error):
         score(*views(), **fields)
 
@@ -242,7 +242,7 @@ def test_three_rows_are_too_few() -> None:
         score(np.ones((3, 2)), np.ones((3, 2)))
 
 
-def test_unknown_options_are_refused_by_the_contract() -> None:
+def test_an_unknown_nested_option_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InvalidRequest) as refused:
         score(*views(), metrics={"metric": "mutual_knn", "kk": 3})
     assert str(refused.value) == "/metrics/kk: There is no field 'kk'; allowed: metric, k. Did you mean `k`?"
@@ -281,7 +281,7 @@ def test_a_permutation_null_of_an_aggregate_is_that_of_the_aggregate() -> None:
     assert found.null.mean == pytest.approx(np.mean(draws), abs=1e-9)
 
 
-def test_concat_adds_all_layers_side_by_side_as_one_more() -> None:
+def test_concat_adds_the_concatenation_of_all_layers_as_a_layer() -> None:
     a, b = views()
     document = score(a, b, metrics="cka", layers="all", concat=True, preparation="none")
     whole = score(a.reshape(120, -1), b.reshape(120, -1), metrics="cka", preparation="none")
@@ -289,7 +289,7 @@ def test_concat_adds_all_layers_side_by_side_as_one_more() -> None:
     assert only(document).grid[3][3] == pytest.approx(only(whole).value, abs=1e-9)
 
 
-def test_concat_under_a_layer_clamp_clamps_each_part_by_its_own_threshold() -> None:
+def test_concat_clamps_each_part_by_the_threshold_of_its_layer() -> None:
     a, b = views()
     preparation = {"profile": "prh", "clamp_scope": "layer", "clamp_quantile": 0.8}
     document = score(a, b, metrics="cka", layers="all", concat=True, preparation=preparation)
@@ -308,7 +308,7 @@ def test_every_profile_is_recorded(profile: str) -> None:
     assert (record.clamp_a is not None) == profile.startswith("prh")
 
 
-def test_p_values_are_corrected_over_all_scores_where_asked() -> None:
+def test_p_values_are_corrected_over_all_scores_on_request() -> None:
     a, b = views()
     fields = {"metrics": [{"metric": "mutual_knn", "k": [1, 2, 3]}], "layers": {"a": ["0"], "b": ["0"]}}
     plain = score(a, b, **fields)
@@ -337,7 +337,7 @@ def test_pairing_by_id_needs_ids_on_both_sides() -> None:
         score(a, b, pairing="id", ids=([str(i) for i in range(120)], None))
 
 
-def test_several_captions_of_one_item_are_no_neighbours_and_move_together() -> None:
+def test_captions_of_one_image_are_not_neighbours_of_each_other() -> None:
     """40 images, 3 captions each: without groups an image's copies are its own nearest neighbours."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(40, 8))
@@ -361,25 +361,25 @@ def test_several_captions_of_one_item_are_no_neighbours_and_move_together() -> N
     assert found.value == pytest.approx(expected, abs=3 / 1200)  # copies tie, and float32 rounding orders them
 
 
-def test_a_closed_form_is_refused_where_groups_forbid_some_relabellings() -> None:
+def test_an_analytic_null_is_refused_if_groups_restrict_permutations() -> None:
     a, b = views()
     groups = [str(i // 2) for i in range(120)]
     with pytest.raises(InvalidRequest, match="groups forbid some"):
         score(a, b, groups=(groups, None), null={"method": "analytic"})
 
 
-def test_groups_that_contradict_each_other_are_refused() -> None:
+def test_contradictory_groups_are_refused() -> None:
     a, b = views()
     with pytest.raises(UnpairedSides, match="differently, first at row 1"):
         score(a, b, groups=(["x"] * 120, ["x", "y"] * 60))
 
 
-def test_sides_of_different_length_with_groups_are_refused_for_their_length() -> None:
+def test_sides_of_different_length_with_groups_are_refused() -> None:
     with pytest.raises(UnpairedSides, match="a has 50 rows and b has 49"):
         score(views(50)[0], views(49)[1], groups=(["x"] * 50, ["x"] * 49))
 
 
-def test_a_device_that_is_not_here_is_refused_at_once_and_the_processor_is_recorded() -> None:
+def test_a_missing_device_is_refused_and_the_processor_is_recorded() -> None:
     a, b = views()
     with pytest.raises(InvalidRequest, match="'gpu' is no device"):
         score(a, b, device="gpu")
@@ -391,7 +391,7 @@ def test_a_device_that_is_not_here_is_refused_at_once_and_the_processor_is_recor
     assert found.neighbours.device == "cpu"
 
 
-def test_a_score_names_the_card_and_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_on_a_gpu_names_the_gpu_and_equals_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = views()
     here = only(score(a, b, metrics="mutual_knn"))
     monkeypatch.setattr(scoring, "check_device", lambda _: None)
@@ -403,7 +403,7 @@ def test_a_score_names_the_card_and_is_that_of_the_processor(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("metric", ["mutual_knn", "second_order_cosine", "cka", "procrustes", "rsa"])
-def test_values_whose_products_leave_float32_are_undefined_unless_rows_are_scaled(metric: str) -> None:
+def test_products_too_large_for_float32_give_an_undefined_score(metric: str) -> None:
     a, b = views(40)
     huge = a.astype(np.float64) * 1e30
     found = only(score(huge, b, metrics=metric, preparation="none"))

@@ -42,7 +42,7 @@ from consilience.maps.fit import (
 from consilience.maps.report import describe_chance, describe_evaluation
 from consilience.metrics.comparison import Report
 from consilience.metrics.graph_sources import FreshGraphs
-from consilience.metrics.pairing import Paired, pair
+from consilience.metrics.pairing import PairedSides, pair
 from consilience.numerics.regression.evaluation import evaluate_maps
 from consilience.numerics.regression.maps import LinearStep, Transform, translate
 from consilience.numerics.rows.arrays import AnyArray, Float32Array
@@ -378,7 +378,7 @@ def _evaluate(split: TrainTestSplit, sums: TrainingSums, transform: Transform, r
     }
 
 
-def _pair(options: MapOptions, a: SideSource, b: SideSource) -> tuple[tuple[SideSource, SideSource], Paired]:
+def _pair(options: MapOptions, a: SideSource, b: SideSource) -> tuple[tuple[SideSource, SideSource], PairedSides]:
     """Select the mapped layer of each side and pair the rows: the sides before and after pairing.
 
     Raises
@@ -421,7 +421,7 @@ def find_layer_digest(layer: RawLayer) -> str:
     return found.hexdigest()
 
 
-def _duplicate_warnings(paired: Paired) -> tuple[str, ...]:
+def _duplicate_warnings(paired: PairedSides) -> tuple[str, ...]:
     """Warn of duplicate rows: one copy can be a training row and another a test row."""
     counts = (("a", paired.record.duplicates_a), ("b", paired.record.duplicates_b))
     return tuple(

@@ -1,4 +1,8 @@
-"""What needs all cells of a study: corrected p-values, distances, pictures, trends, agreement of metrics."""
+"""Results of a study that need all its cells.
+
+Corrected p-values, distances and layouts of the models, trends with numbers of the models, factors, differences between two
+models, and the agreement of metrics.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +29,8 @@ from consilience.contract.study_results import (
     TrendPoint,
     TrendResult,
 )
-from consilience.metrics.comparison import GraphSource, Report
+from consilience.metrics.comparison import Report
+from consilience.metrics.graph_sources import GraphSource
 from consilience.metrics.registry import measure
 from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.rows.parallel import Parts
@@ -47,12 +52,12 @@ from consilience.scoring import SideLoader, open_comparison
 
 #: Sources by side and label.
 Sources = Mapping[str, Mapping[str, SideSource]]
-SELECTION_WARNING = "The interval is that of the selected layer pairs; it does not allow for the selection."
+SELECTION_WARNING = "The interval is that of the selected layer pairs; it does not account for the selection."
 
 
 @dataclass(frozen=True)
 class ReplicateScorer:
-    """How two models of a study are opened again."""
+    """Scorer of replicates: the score of a pair of models on parts of the rows."""
 
     options: ScoringOptions
     graphs: GraphSource
@@ -62,16 +67,16 @@ class ReplicateScorer:
     device: str
 
     def replicate(self, metric: Metric, cell: StudyCell, sources: Sources) -> Replicates | Reason:
-        """The cell's score on parts of the rows, of its best layer pair."""
+        """Score the best layer pair of a cell on parts of the rows."""
         a, b = sources["rows"][cell.row], sources["columns"][cell.column]
         names = [{layer.name for layer in source.layers} for source in (a, b)]
         if cell.layer_a not in names[0] or cell.layer_b not in names[1]:
-            return Reason(code="concat-layer", detail="The best layer of one of them is all layers side by side.")
+            return Reason(code="concat-layer", detail="The best layer of one model is the concatenation of all layers.")
         update = {
             "metrics": (metric,),
             "layers": Layers(a=(cell.layer_a,), b=(cell.layer_b,)),
             "concat": False,
-            "interval": IntervalChoice(),  # lists as long as the parts need
+            "interval": IntervalChoice(),  # makes neighbour lists long enough for replicates
             "estimate": "all",
         }
         options = self.options.model_copy(update=update)
@@ -81,7 +86,7 @@ class ReplicateScorer:
         found = measure(metric, comparison).replicates
         if found is None:
             return Reason(
-                code="no-paired-interval", detail=f"{metric.metric} is not had on the same parts of the rows twice."
+                code="no-paired-interval", detail=f"The metric {metric.metric} has no replicates on parts of the rows."
             )
         return found(0, 0)
 
@@ -89,7 +94,7 @@ class ReplicateScorer:
 def compare_models(
     differences: Sequence[Difference], document: StudyDocument, comparisons: ReplicateScorer, sources: Sources
 ) -> tuple[DifferenceResult, ...]:
-    """Every difference under every metric."""
+    """Compute every difference under every metric."""
     singles = list(chain.from_iterable(metric.each() for metric in comparisons.options.metrics))
     return tuple(
         _compare(difference, matrix, single, comparisons, sources)
@@ -106,7 +111,6 @@ def _compare(
         reason = first.reason or second.reason
         return DifferenceResult(metric=matrix.name, difference=difference, status="undefined", reason=reason)
     bounds = _difference_interval(difference, metric, (first, second), comparisons, sources)
-    refused = isinstance(bounds, Reason)
     return DifferenceResult(
         metric=matrix.name,
         difference=difference,
@@ -115,7 +119,7 @@ def _compare(
         value=first.value - second.value,
         interval=bounds if isinstance(bounds, Interval) else None,
         warnings=(SELECTION_WARNING,)
-        if not refused and max(first.null.layer_pairs, second.null.layer_pairs) > 1
+        if isinstance(bounds, Interval) and max(first.null.layer_pairs, second.null.layer_pairs) > 1
         else (),
     )
 
@@ -127,43 +131,50 @@ def _difference_interval(
     comparisons: ReplicateScorer,
     sources: Sources,
 ) -> Interval | Reason:
-    """The interval of a difference, or why it has none."""
+    """Compute the confidence interval of a difference, or return the reason why it has none."""
     options, (first, second) = comparisons.options, cells
     if options.pairing == "id":
-        return Reason(code="paired-by-id", detail="Paired by id, two pairs of models need not share their items.")
+        return Reason(
+            code="paired-by-id", detail="If models are paired by id, two pairs of models can have different items."
+        )
     if options.aggregate != "max" and max(first.null.layer_pairs, second.null.layer_pairs) > 1:
-        return Reason(code="aggregate", detail=f"There is none for the aggregate {options.aggregate}.")
+        return Reason(
+            code="aggregate", detail=f"Differences have no interval under the aggregate {options.aggregate}; use `max`."
+        )
     if first.estimator == "estimated":
-        return Reason(code="query-subset", detail="It needs the neighbours of every row, and only some asked.")
+        return Reason(
+            code="query-subset",
+            detail="The interval needs the neighbours of every row, but the request estimates from a sample of query rows.",
+        )
     of_first, of_second = (comparisons.replicate(metric, cell, sources) for cell in cells)
     for found in (of_first, of_second):
         if isinstance(found, Reason):
             return found
     if not isinstance(of_first, Replicates) or not isinstance(of_second, Replicates):
-        raise TypeError("replicates are Replicates or a Reason")
+        raise TypeError("found is neither Replicates nor a Reason")
     values = first.value or 0.0, second.value or 0.0
     bounds = difference_interval(*values, (of_first, of_second), difference.level)
     if bounds is None:
-        return Reason(code="undefined-without-some-rows", detail="Leaving out some rows makes a score undefined.")
+        return Reason(code="undefined-without-some-rows", detail="A score is undefined if some rows are left out.")
     return Interval(low=bounds.low, high=bounds.high, level=difference.level, target="population", method=bounds.method)
 
 
 def _find_cell(matrix: StudyMatrix, row: str, column: str) -> StudyCell:
-    """The cell of two models; of one triangle, whichever way round it is."""
+    """Return the cell of two models; a square study has it in one order only."""
     for cell in matrix.cells:
         if (cell.row, cell.column) == (row, column):
             return cell
     return next(cell for cell in matrix.cells if (cell.row, cell.column) == (column, row))
 
 
-#: Fewer models have no correlation.
+#: Smallest number of models for a correlation.
 MODELS_MIN = 3
 
 
 def read_matrix(document: StudyDocument, matrix: StudyMatrix, value: str = "score") -> Float64Array:
-    """Scores or calibrated scores by row and column; NaN where there is none. One triangle stays one."""
+    """Return the scores or calibrated scores by row and column; NaN if undefined or not computed."""
     rows, columns = (
-        {member.label: place for place, member in enumerate(members)} for members in (document.rows, document.columns)
+        {member.label: number for number, member in enumerate(members)} for members in (document.rows, document.columns)
     )
     out = np.full((len(rows), len(columns)), np.nan)
     for cell in matrix.cells:
@@ -177,7 +188,7 @@ def _read(cell: StudyCell, value: str) -> float | None:
 
 
 def _oriented(document: StudyDocument, matrix: StudyMatrix, of: str, value: str) -> Float64Array:
-    """The scores of each model of a side in a row; of models against themselves, both triangles."""
+    """Return the scores with the models of one side in rows; in a square study, both triangles are filled."""
     scores = read_matrix(document, matrix, value)
     if document.square:
         scores = np.where(np.isnan(scores), scores.T, scores)
@@ -190,7 +201,7 @@ def _sides(document: StudyDocument, of: str) -> tuple[Sequence[StudyMember], Seq
 
 
 def compute_trend(trend: Trend, document: StudyDocument, matrix: StudyMatrix) -> TrendResult:
-    """What a trend comes to under one metric."""
+    """Compute a trend under one metric."""
     members, others = _sides(document, trend.side)
     scores = _oriented(document, matrix, trend.side, trend.value)
     x = np.array(read_quantities(members, trend.by))
@@ -200,7 +211,7 @@ def compute_trend(trend: Trend, document: StudyDocument, matrix: StudyMatrix) ->
     reason = _undefined_trend_reason(trend, x[known])
     if reason is not None:
         return TrendResult(metric=matrix.name, trend=trend, status="undefined", reason=reason)
-    lost = [member.label for member, is_known in zip(members, known, strict=True) if not is_known]
+    undefined = [member.label for member, is_known in zip(members, known, strict=True) if not is_known]
     x, y = x[known], y[known]
     points = [
         TrendPoint(label=member.label, x=float(a), y=float(b))
@@ -219,12 +230,12 @@ def compute_trend(trend: Trend, document: StudyDocument, matrix: StudyMatrix) ->
         if fixed is None
         else describe_correlation(partial_correlation(x, y, fixed, trend.level, ranks=False)),
         bins=_find_bins(trend, x, y, scores[np.ix_(known, known)] if document.square else None),
-        warnings=(f"Without a score, and left out: {', '.join(lost)}.",) if lost else (),
+        warnings=((f"Models without a score are left out: {', '.join(undefined)}.",) if undefined else ()),
     )
 
 
 def _mean_scores(scores: Float64Array, against: int | None) -> Float64Array:
-    """The score of each model with one other, or the mean over those that it has one with."""
+    """Return the score of each model with one other model, or its mean score with all others."""
     if against is not None:
         return np.asarray(scores[:, against])
     counts = (~np.isnan(scores)).sum(axis=1)
@@ -234,9 +245,12 @@ def _mean_scores(scores: Float64Array, against: int | None) -> Float64Array:
 
 def _undefined_trend_reason(trend: Trend, x: Float64Array) -> Reason | None:
     if len(x) < MODELS_MIN:
-        return Reason(code="too-few-models", detail=f"{len(x)} models have a value, and a trend needs {MODELS_MIN}.")
+        return Reason(
+            code="too-few-models",
+            detail=f"A trend needs at least {MODELS_MIN} models with a score; there are {len(x)}.",
+        )
     if np.ptp(x) == 0:
-        return Reason(code="constant-metadata", detail=f"{trend.by} is {x[0]:g} for all models.")
+        return Reason(code="constant-metadata", detail=f"The value of {trend.by!r} is {x[0]:g} for all models.")
     return None
 
 
@@ -253,16 +267,16 @@ def _write_bin(found: Bin) -> TrendBin:
 
 
 def describe_correlation(found: Correlation | None) -> Association | None:
-    """A correlation in the contract's words."""
+    """Describe a correlation as a document of the contract."""
     return None if found is None else Association(**vars(found))
 
 
 def compute_factor(factor: Factor, document: StudyDocument, matrix: StudyMatrix) -> FactorResult:
-    """What a factor comes to under one metric: a series for each model of the other side, and for each value of `within`."""
+    """Compute a factor under one metric: one series for each model of the other side and each value of `within`."""
     members, _ = _sides(document, factor.side)
     series = read_series(members, factor)
     scores = _oriented(document, matrix, factor.side, factor.value)
-    blocks = np.concatenate([scores[list(places)].T for places in series.members])
+    blocks = np.concatenate([scores[list(members)].T for members in series.members])
     whole = blocks[~np.isnan(blocks).any(axis=1)]
 
     def undefined(code: str, detail: str) -> FactorResult:
@@ -271,13 +285,13 @@ def compute_factor(factor: Factor, document: StudyDocument, matrix: StudyMatrix)
 
     if len(series.levels) < MODELS_MIN:
         return undefined(
-            "too-few-levels", f"{factor.by} has {len(series.levels)} levels, and a trend needs {MODELS_MIN}."
+            "too-few-levels", f"A trend needs at least {MODELS_MIN} levels; {factor.by!r} has {len(series.levels)}."
         )
     if not len(whole):
         return undefined("undefined-scores", "No series has a score at every level.")
     found = monotone_trend(whole, independent=factor.independent, alternative=factor.alternative)
     if found is None:
-        return undefined("constant-scores", "The scores are the same at every level.")
+        return undefined("constant-scores", "All scores are equal.")
     return FactorResult(
         metric=matrix.name,
         factor=factor,
@@ -292,12 +306,12 @@ def compute_factor(factor: Factor, document: StudyDocument, matrix: StudyMatrix)
     )
 
 
-#: Models that UMAP keeps near, as the article's figure 2 has it.
+#: Number of neighbours of UMAP, as in figure 2 of the article.
 UMAP_NEIGHBOURS = 10
 
 
 def complete_study(options: StudyOptions, document: StudyDocument) -> StudyDocument:
-    """The document with what needs all cells."""
+    """Add the results that need all cells to the document."""
     matrices = tuple(_complete_matrix(options, document, matrix) for matrix in document.matrices)
     return document.model_copy(
         update={
@@ -322,18 +336,18 @@ def _complete_matrix(options: StudyOptions, document: StudyDocument, matrix: Stu
 
 
 def correct_cells(cells: Sequence[StudyCell]) -> tuple[StudyCell, ...]:
-    """The cells with p-values corrected for all that have one, by both methods."""
-    tested = [place for place, cell in enumerate(cells) if cell.null.p_value is not None]
-    p_values = np.array([cells[place].null.p_value for place in tested], dtype=np.float64)
+    """Correct the p-values of all cells, by both methods."""
+    tested = [number for number, cell in enumerate(cells) if cell.null.p_value is not None]
+    p_values = np.array([cells[number].null.p_value for number in tested], dtype=np.float64)
     holm, hochberg = (adjust(p_values, method).tolist() for method in ("holm", "benjamini_hochberg"))
-    corrected = {place: (one, other) for place, one, other in zip(tested, holm, hochberg, strict=True)}
+    corrected = {number: pair for number, *pair in zip(tested, holm, hochberg, strict=True)}
     return tuple(
         cell.model_copy(
-            update={"p_holm": corrected[place][0], "p_benjamini_hochberg": corrected[place][1]}
-            if place in corrected
+            update={"p_holm": corrected[number][0], "p_benjamini_hochberg": corrected[number][1]}
+            if number in corrected
             else {}
         )
-        for place, cell in enumerate(cells)
+        for number, cell in enumerate(cells)
     )
 
 
@@ -343,7 +357,7 @@ def _write_distances(document: StudyDocument, distances: Float64Array) -> tuple[
 
 
 def _mirror(distances: Float64Array) -> Float64Array:
-    """Distances of models to each other: the mean of both ways where there are both, 0 of a model to itself."""
+    """Fill both triangles: the mean of both orders if both are known, 0 on the diagonal."""
     with np.errstate(invalid="ignore"):
         both = np.where(
             np.isnan(distances), distances.T, np.where(np.isnan(distances.T), distances, (distances + distances.T) / 2)
@@ -353,65 +367,69 @@ def _mirror(distances: Float64Array) -> Float64Array:
 
 
 def _compute_layouts(options: StudyOptions, document: StudyDocument, distances: Float64Array) -> dict[str, object]:
-    """Places and an order of the models that have distances to all others."""
+    """Compute layouts and an order of the models that have distances to all others."""
     full = _mirror(distances)
     kept, warnings = _models_with_distances(document, full)
     labels = [document.rows[index].label for index in kept]
     square = full[np.ix_(kept, kept)]
     if not np.isfinite(square).any() or len(kept) < 2:
-        reason = Reason(code="undefined-distances", detail="Too few models have distances to each other.")
+        reason = Reason(code="undefined-distances", detail="Fewer than two models have distances to each other.")
         return {"layouts": (ModelLayout(method="mds", reason=reason),)}
     far = ~np.isfinite(square)
     if far.any():
-        warnings += (f"{int(far.sum()) // 2} pairs without similarity are drawn as far apart as the farthest others.",)
+        warnings += (
+            f"{int(far.sum()) // 2} pairs of models without any similarity get the largest distance of the other pairs.",
+        )
         square = np.where(far, square[~far].max(), square)
     layout = smacof(square)
     mds = ModelLayout(
         method="mds", coordinates=_coordinates(labels, layout.coordinates), stress=layout.stress, warnings=warnings
     )
-    pictures = (mds, _umap_layout(options, labels, square, warnings)) if options.umap else (mds,)
-    return {"layouts": pictures, "dendrogram_order": tuple(labels[leaf] for leaf in order_leaves(square))}
+    layouts = (mds, _umap_layout(options, labels, square, warnings)) if options.umap else (mds,)
+    return {"layouts": layouts, "dendrogram_order": tuple(labels[leaf] for leaf in order_leaves(square))}
 
 
 def _models_with_distances(document: StudyDocument, full: Float64Array) -> tuple[list[int], tuple[str, ...]]:
-    """The models without undefined distances, the worst left out first."""
+    """Leave out models until no distance is undefined, those with most undefined distances first."""
     kept = list(range(len(full)))
     while kept and (undefined := np.isnan(full[np.ix_(kept, kept)]).sum(axis=1)).any():
         del kept[int(undefined.argmax())]
-    lost = [member.label for index, member in enumerate(document.rows) if index not in kept]
-    return kept, (f"Left out, since some of their scores are undefined: {', '.join(lost)}.",) if lost else ()
+    undefined = [member.label for index, member in enumerate(document.rows) if index not in kept]
+    return kept, (f"Models with undefined scores are left out: {', '.join(undefined)}.",) if undefined else ()
 
 
 def _umap_layout(
     options: StudyOptions, labels: Sequence[str], square: Float64Array, warnings: tuple[str, ...]
 ) -> ModelLayout:
     if not is_umap_installed():
-        detail = "The packages of studies are not installed: pip install 'consilience[studies]'."
+        detail = "UMAP is not installed. Run: pip install 'consilience[studies]'"
         return ModelLayout(method="umap", reason=Reason(code="missing-extra", detail=detail))
     if len(square) < ITEMS_MIN:
-        detail = f"UMAP places {ITEMS_MIN} models or more."
+        detail = f"UMAP needs at least {ITEMS_MIN} models; there are {len(square)}."
         return ModelLayout(method="umap", reason=Reason(code="too-few-models", detail=detail))
-    places = umap_coordinates(square, UMAP_NEIGHBOURS, options.seed)
-    return ModelLayout(method="umap", coordinates=_coordinates(labels, places), warnings=warnings)
+    coordinates = umap_coordinates(square, UMAP_NEIGHBOURS, options.seed)
+    return ModelLayout(method="umap", coordinates=_coordinates(labels, coordinates), warnings=warnings)
 
 
-def _coordinates(labels: Sequence[str], places: Float64Array) -> tuple[ModelCoordinates, ...]:
+def _coordinates(labels: Sequence[str], coordinates: Float64Array) -> tuple[ModelCoordinates, ...]:
     return tuple(
-        ModelCoordinates(label=label, x=float(x), y=float(y)) for label, (x, y) in zip(labels, places, strict=True)
+        ModelCoordinates(label=label, x=float(x), y=float(y)) for label, (x, y) in zip(labels, coordinates, strict=True)
     )
 
 
 def _find_agreement(
     options: StudyOptions, document: StudyDocument, matrices: Sequence[StudyMatrix]
 ) -> tuple[Agreement, ...]:
-    """Every two metrics; distances count the other way round, so that agreement is above 0."""
-    together = document.square and is_mirrored(options)
+    """Compute the agreement of every two metrics; distances change sign, so that metrics that agree have values above 0."""
+    is_mirrored_square = document.square and is_mirrored(options)
     scores = [read_matrix(document, each) * (1.0 if each.direction == "similarity" else -1.0) for each in matrices]
     return tuple(
         Agreement(
             first=matrices[i].name,
             second=matrices[j].name,
-            spearman=describe_correlation(correlate_metrics(scores[i], scores[j], square=together, seed=options.seed)),
+            spearman=describe_correlation(
+                correlate_metrics(scores[i], scores[j], square=is_mirrored_square, seed=options.seed)
+            ),
         )
         for i, j in combinations(range(len(matrices)), 2)
     )

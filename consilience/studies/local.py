@@ -23,7 +23,8 @@ from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
 from consilience.contract.validation import read_options
 from consilience.errors import InvalidRequest
-from consilience.metrics.comparison import FreshGraphs, Report
+from consilience.metrics.comparison import Report
+from consilience.metrics.graph_sources import FreshGraphs
 from consilience.planning.alignments import CostLimits
 from consilience.planning.studies import plan_study
 from consilience.scoring import ignore_progress, open_source
@@ -109,20 +110,25 @@ def study(
     >>> [round(cell.value, 1) for cell in found.matrices[0].cells]
     [0.7, 0.1, 0.1]
     """
-    # The metadata is that of the models, and not the document's own.
+    # `metadata` describes the models; the option of this name, JSON for the document, is not a keyword here.
     chosen = read_options(StudyOptions, study, options, {**locals(), "metadata": None})
-    known = metadata or {}
-    if strangers := known.keys() - rows.keys() - (columns or {}).keys():
-        raise InvalidRequest(f"There is metadata of {min(strangers)}, which is no model here.", value=min(strangers))
+    metadata = metadata or {}
+    if unknown_labels := metadata.keys() - rows.keys() - (columns or {}).keys():
+        label = min(unknown_labels)
+        raise InvalidRequest(
+            f"`metadata` names {label!r}, but the study has no model with this label.",
+            value=label,
+            hint="Use the labels of `rows` and `columns`.",
+        )
     models = StudyModels(
-        [_open(label, value, known) for label, value in rows.items()],
-        None if columns is None else [_open(label, value, known) for label, value in columns.items()],
+        [_open_model(label, value, metadata) for label, value in rows.items()],
+        None if columns is None else [_open_model(label, value, metadata) for label, value in columns.items()],
     )
     if models.columns is None and len(models.rows) < 2:
-        raise InvalidRequest("A study needs two models at least: a study of one has no cell.", value=len(models.rows))
+        raise InvalidRequest(f"A study needs at least 2 models; got {len(models.rows)}.", value=len(models.rows))
     plan_study(chosen, models.describe(), CostLimits(bytes=chosen.memory_budget_bytes))
     return run_study(chosen, models, FreshGraphs(), report, device=device)
 
 
-def _open(label: str, value: object, metadata: Mapping[str, Metadata]) -> StudyModel:
+def _open_model(label: str, value: object, metadata: Mapping[str, Metadata]) -> StudyModel:
     return StudyModel(label, open_source(value, label), metadata.get(label, {}))

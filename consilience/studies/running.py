@@ -1,4 +1,7 @@
-"""From the models of a study to its cells: each layer is read once, and each cell is the pair job's own score."""
+"""Scoring of the cells of a study.
+
+Every layer is read once, and prepared sides are shared between cells; each cell holds what an alignment job of the pair would.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +14,9 @@ from consilience.contract.base import Metadata
 from consilience.contract.scores import ScoreDocument
 from consilience.contract.studies import StudyOptions, cell_key
 from consilience.contract.study_results import CellScore, StudyDocument
-from consilience.metrics.comparison import Address, CountedGraphs, GraphSource, Report, Side
+from consilience.metrics.comparison import Report
+from consilience.metrics.graph_sources import CountedGraphs, GraphSource, LazyKey, StorageKey
+from consilience.metrics.sides import PreparedSide
 from consilience.numerics.rows.parallel import HERE, Parts
 from consilience.numerics.rows.sources import SideSource
 from consilience.planning.alignments import SideShape
@@ -21,23 +26,23 @@ from consilience.studies.analysis import ReplicateScorer, compare_models, comple
 
 
 class SideCache:
-    """Keeps sides between cells, the least recently used leave first.
+    """Least recently used cache of prepared sides, shared by the cells of a study.
 
     Parameters
     ----------
     limit_bytes : int
-        What graphs and moments of sides that are not in use may take together.
+        Largest size of the graphs and moments of all sides that are not in use.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._sides: OrderedDict[SideKey, Side] = OrderedDict()
+        self._sides: OrderedDict[SideKey, PreparedSide] = OrderedDict()
         self._sizes: dict[SideKey, int] = {}
         self._used: set[SideKey] = set()
 
-    def __call__(self, key: SideKey, build: Callable[[], Side]) -> Side:
-        """Give the side of a key, opened now or before."""
-        if key[-1] == 0:  # its rows are read by blocks, and what is then found belongs to pairs of layers
+    def __call__(self, key: SideKey, build: Callable[[], PreparedSide]) -> PreparedSide:
+        """Return the side of a key; it is built if it is not in the cache."""
+        if key[-1] == 0:  # rows read by blocks: results belong to pairs of layers and cannot be shared
             return build()
         if key not in self._sides:
             self._sides[key] = build()
@@ -45,12 +50,12 @@ class SideCache:
         self._used.add(key)
         return self._sides[key]
 
-    def rest(self, *, keep_rows: SideKey | None = None) -> None:
-        """Between cells: forget rows, and the sides that there is no room for."""
+    def clear_transient(self, *, keep_rows: SideKey | None = None) -> None:
+        """Free the rows of sides, and the sides that exceed the limit; call it between cells."""
         for key in self._used:
             side = self._sides[key]
             if key != keep_rows:
-                side.rest()
+                side.clear_transient()
             self._sizes[key] = side.nbytes
         self._used.clear()
         while self._sides and sum(self._sizes.values()) > self._limit:
@@ -58,20 +63,20 @@ class SideCache:
             del self._sizes[key]
 
 
-#: What a cell says under each metric.
+#: Scores of a cell, one for each metric.
 CellScores = tuple[CellScore, ...]
 
 
 @dataclass(frozen=True)
 class StudyModel:
-    """A model of a study, ready to be read.
+    """A model of a study and the source of its layers.
 
     Attributes
     ----------
-    label : what the study calls it
-    source : its layers
-    metadata : its own, and what the request adds
-    digest : of the stored set: cells of sets with digests are kept
+    label : name in the study
+    source : layers
+    metadata : metadata of the set and of the request
+    digest : digest of the stored set; scores of sets with digests are stored
     """
 
     label: str
@@ -80,7 +85,7 @@ class StudyModel:
     digest: str | None = None
 
     def describe(self) -> Entry:
-        """What planning needs to know of it."""
+        """Describe the model for planning."""
         source = self.source
         layers = tuple((layer.name, layer.dim) for layer in source.layers)
         unique = None if source.ids is None else len(set(source.ids))
@@ -94,18 +99,18 @@ class StudyModel:
 
 @dataclass(frozen=True)
 class StudyModels:
-    """The models of a study: rows against columns, or all rows with each other."""
+    """Models of a study: rows against columns, or all rows with each other."""
 
     rows: Sequence[StudyModel]
     columns: Sequence[StudyModel] | None
 
     @property
-    def across(self) -> Sequence[StudyModel]:
-        """Those of the columns, the rows themselves in a square."""
+    def column_models(self) -> Sequence[StudyModel]:
+        """Models of the columns; in a square study, those of the rows."""
         return self.rows if self.columns is None else self.columns
 
     def describe(self) -> Entries:
-        """What planning needs to know of them."""
+        """Describe the models for planning."""
         columns = None if self.columns is None else [model.describe() for model in self.columns]
         return Entries([model.describe() for model in self.rows], columns)
 
@@ -120,7 +125,7 @@ def score_pair(
     parts: Parts = HERE,
     device: str = "cpu",
 ) -> CellScores:
-    """What the two models' own job would say; an error's sentence begins with their labels."""
+    """Score two models as an alignment job would; the message of an error begins with their labels."""
     with named(a.label, b.label):
         document = score_sources(
             options, a.source, b.source, graphs, _ignore_progress, sides=sides, parts=parts, device=device
@@ -129,11 +134,11 @@ def score_pair(
 
 
 def _ignore_progress(stage: str, done: int, total: int) -> None:
-    """Stages inside a cell are too short to be told."""
+    """Ignore the stages inside a cell, which are too short to report."""
 
 
 def read_scores(document: ScoreDocument) -> CellScores:
-    """What a pair job's document says, for a cell."""
+    """Return the scores of a score document in the form of a cell."""
     fields = CellScore.model_fields.keys()
     return tuple(
         CellScore(**{name: value for name, value in dict(score).items() if name in fields}) for score in document.scores
@@ -142,12 +147,12 @@ def read_scores(document: ScoreDocument) -> CellScores:
 
 @dataclass(frozen=True)
 class CellBatch:
-    """Some cells of a study that another process scores: it reads layers from the store, and graphs from the cache.
+    """Cells that another process scores: it reads layers from the store and graphs from the cache.
 
     Attributes
     ----------
-    pairs : the models of each cell
-    open_graphs : gives the cache in whichever process
+    pairs : models of each cell
+    open_graphs : opens the cache of graphs in the process that scores
     """
 
     options: ScoringOptions
@@ -156,45 +161,45 @@ class CellBatch:
     device: str = "cpu"
 
 
-def score_batch(share: CellBatch) -> list[CellScores]:
-    """The cells of a share, in its order."""
-    graphs, pool, found = share.open_graphs(), SideCache(SIDES_BYTES), []
-    for a, b in share.pairs:
-        found.append(score_pair(share.options, a, b, graphs, pool, device=share.device))
-        pool.rest()
+def score_batch(batch: CellBatch) -> list[CellScores]:
+    """Score the cells of a batch, in its order."""
+    graphs, pool, found = batch.open_graphs(), SideCache(SIDES_BYTES), []
+    for a, b in batch.pairs:
+        found.append(score_pair(batch.options, a, b, graphs, pool, device=batch.device))
+        pool.clear_transient()
     return found
 
 
 CellIndex = tuple[int, int]
-#: Cells are kept this often, and so seen by who looks at a running study.
+#: Seconds between two writes of scores to the store, from which a running study is read.
 FLUSH_S = 0.5
-#: Cells of a share: enough that what its models' layers cost is shared, few enough that many processes have some.
+#: Number of cells of a batch: enough to share the cost of reading layers, few enough to keep many processes busy.
 BATCH_CELLS = 16
 
 
 class CellStore(Protocol):
-    """Where cells are kept once they are found, by their address."""
+    """Store of the scores of cells, by key."""
 
     def read(self, keys: Sequence[str]) -> Mapping[str, CellScores]:
-        """Give those that are there."""
+        """Return the scores that the store has."""
 
     def add(self, found: Mapping[str, CellScores]) -> None:
-        """Keep some."""
+        """Store scores."""
 
 
 class NullCellStore:
-    """Keeps nothing."""
+    """Store that keeps nothing."""
 
-    def read(self, keys: Sequence[str]) -> Mapping[str, CellScores]:  # noqa: ARG002 - a store needs them
-        """Give none."""
+    def read(self, keys: Sequence[str]) -> Mapping[str, CellScores]:  # noqa: ARG002 - required by the protocol
+        """Return no scores."""
         return {}
 
     def add(self, found: Mapping[str, CellScores]) -> None:
-        """Keep none."""
+        """Store nothing."""
 
 
 class CellBuffer:
-    """Cells on their way to a store: together, at most half a second late."""
+    """Buffer of scores for a store, which are written together, at most FLUSH_S seconds late."""
 
     def __init__(self, store: CellStore) -> None:
         self._store = store
@@ -202,13 +207,13 @@ class CellBuffer:
         self._flushed = monotonic()
 
     def add(self, key: str, scores: CellScores) -> None:
-        """Take one."""
+        """Add the scores of one cell."""
         self._found[key] = scores
         if monotonic() - self._flushed >= FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Put all in the store."""
+        """Write all scores to the store."""
         self._store.add(self._found)
         self._found, self._flushed = {}, monotonic()
 
@@ -224,33 +229,33 @@ def run_study(
     device: str = "cpu",
     open_graphs: Callable[[], GraphSource] | None = None,
 ) -> StudyDocument:
-    """Score every cell and say what the study says.
+    """Score every cell and compute the results of the study.
 
     Parameters
     ----------
     graphs : GraphSource
-        Where neighbour graphs come from; each is asked for once.
+        Source of neighbour graphs; each graph is requested once.
     report : callable
-        Called with a stage, what is done and what there is to do.
+        Called with a stage, the work done and the work in total.
     cells : CellStore, optional
-        Cells that it holds are not scored again; each new one is put there when it is done.
+        Cells that it has are not scored again; new scores are added to it.
     open_graphs : callable, optional
-        Gives the same graphs in another process: then cells run where parts do, in shares.
+        Opens the same graphs in another process; cells are then scored there in batches.
 
     Raises
     ------
     InputError
-        What two of the models cannot be scored for; its sentence begins with their labels.
+        Two models that cannot be scored; the message begins with their labels.
     """
     stopwatch, counted, entries = Stopwatch(), CountedGraphs(CachedFacts(graphs)), models.describe()
     limit = min(SIDES_BYTES, options.memory_budget_bytes or SIDES_BYTES)
-    work = CellScorer(options, models, counted, report, SideCache(limit), parts, device, open_graphs)
+    scorer = CellScorer(options, models, counted, report, SideCache(limit), parts, device, open_graphs)
     with stopwatch.time("cells"):
-        found, known = work.score_cells(entries, cells or NullCellStore())
+        found, known = scorer.score_cells(entries, cells or NullCellStore())
     document = assemble(options, entries, found)
     with stopwatch.time("differences"):
-        comparisons = ReplicateScorer(options.scoring(), counted, report, work.pool, parts, device)
-        sources = {"rows": models.rows, "columns": models.across}
+        comparisons = ReplicateScorer(options.scoring(), counted, report, scorer.pool, parts, device)
+        sources = {"rows": models.rows, "columns": models.column_models}
         differences = compare_models(
             options.differences,
             document,
@@ -273,7 +278,7 @@ def run_study(
 
 @dataclass(frozen=True)
 class CellScorer:
-    """Scores the cells of a study one after the other."""
+    """Scorer of the cells of a study: in this process one after the other, or in batches elsewhere."""
 
     options: StudyOptions
     models: StudyModels
@@ -285,47 +290,47 @@ class CellScorer:
     open_graphs: Callable[[], GraphSource] | None
 
     def score_cells(self, entries: Entries, store: CellStore) -> tuple[dict[CellIndex, CellScores], int]:
-        """Every cell, and how many were known."""
+        """Return the scores of every cell, and the number of cells that the store had."""
         order = entries.cells(self.options)
         found = self._read(order, store)
-        known, kept = len(found), CellBuffer(store)
+        known, buffer = len(found), CellBuffer(store)
         self.report("cells", known, len(order))
         for cell, scores in self._score([cell for cell in order if cell not in found]):
             found[cell] = scores
             if (key := self._key(cell)) is not None:
-                kept.add(key, scores)
+                buffer.add(key, scores)
             self.report("cells", len(found), len(order))
-        kept.flush()
+        buffer.flush()
         return found, known
 
     def _score(self, cells: Sequence[CellIndex]) -> Iterator[tuple[CellIndex, CellScores]]:
-        """Score cells here, one after the other, or in shares where parts run elsewhere."""
+        """Score cells in this process one after the other, or in batches in other processes."""
         if self.open_graphs is not None and self.parts.elsewhere:
-            yield from self._share_out(cells, self.open_graphs)
+            yield from self._score_batches(cells, self.open_graphs)
             return
         scoring = self.options.scoring()
         for cell in cells:
             a, b = self._models(cell)
             scores = score_pair(scoring, a, b, self.graphs, self.pool, parts=self.parts, device=self.device)
-            self.pool.rest()
+            self.pool.clear_transient()
             yield cell, scores
 
-    def _share_out(
+    def _score_batches(
         self, cells: Sequence[CellIndex], open_graphs: Callable[[], GraphSource]
     ) -> Iterator[tuple[CellIndex, CellScores]]:
         runs = [cells[start : start + BATCH_CELLS] for start in range(0, len(cells), BATCH_CELLS)]
         scoring = self.options.scoring()
-        shares = [CellBatch(scoring, tuple(map(self._models, run)), open_graphs, self.device) for run in runs]
-        for run, found in zip(runs, self.parts.map(score_batch, shares), strict=True):
+        batches = [CellBatch(scoring, tuple(map(self._models, run)), open_graphs, self.device) for run in runs]
+        for run, found in zip(runs, self.parts.map(score_batch, batches), strict=True):
             yield from zip(run, found, strict=True)
 
     def _models(self, cell: CellIndex) -> tuple[StudyModel, StudyModel]:
-        return self.models.rows[cell[0]], self.models.across[cell[1]]
+        return self.models.rows[cell[0]], self.models.column_models[cell[1]]
 
     def _read(self, order: Sequence[CellIndex], store: CellStore) -> dict[CellIndex, CellScores]:
         keys = {cell: key for cell in order if (key := self._key(cell)) is not None}
-        held = store.read(list(keys.values()))
-        return {cell: held[key] for cell, key in keys.items() if key in held}
+        stored = store.read(list(keys.values()))
+        return {cell: stored[key] for cell, key in keys.items() if key in stored}
 
     def _key(self, cell: CellIndex) -> str | None:
         a, b = self._models(cell)
@@ -335,16 +340,16 @@ class CellScorer:
 
 
 class CachedFacts:
-    """Graphs and facts of another source; facts are asked for once."""
+    """Source of graphs that remembers the facts of another source."""
 
     def __init__(self, source: GraphSource) -> None:
         self.graph, self.matrix = source.graph, source.matrix
         self._fact = source.fact
-        self._known: dict[str, bytes] = {}
+        self._known: dict[StorageKey, bytes] = {}
 
-    def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
-        """Give what was found once of a layer, or find it."""
-        address = key()
-        if address not in self._known:
-            self._known[address] = self._fact(lambda: address, find)
-        return self._known[address]
+    def fact(self, key: LazyKey, find: Callable[[], bytes]) -> bytes:
+        """Return a fact about a layer; it is computed if it is not known."""
+        known = key()
+        if known not in self._known:
+            self._known[known] = self._fact(lambda: known, find)
+        return self._known[known]

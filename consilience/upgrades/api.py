@@ -31,7 +31,7 @@ from consilience.errors import InvalidRequest
 from consilience.maps.api import ModelNames, describe_side, pick_layer
 from consilience.maps.fit import TrainTestSplit, fit_warnings
 from consilience.metrics.comparison import Report
-from consilience.metrics.pairing import Paired
+from consilience.metrics.pairing import PairedSides
 from consilience.numerics.regression.evaluation import neighbour_recall
 from consilience.numerics.rows.parallel import HERE, Parts
 from consilience.numerics.rows.sources import SideSource
@@ -229,7 +229,7 @@ def _select_layer(side: SideSource, layer: str, name: str) -> SideSource:
     return replace(side, layers=[pick_layer(side, layer, name)])
 
 
-def _split_documents(options: UpgradeOptions, documents: Paired) -> TrainTestSplit:
+def _split_documents(options: UpgradeOptions, documents: PairedSides) -> TrainTestSplit:
     """Split the documents into those that the maps are fitted on and the others."""
     fields = {"test_share": options.test_share, "seed": options.seed, "level": options.level}
     (old,), (new,) = documents.a.layers, documents.b.layers
@@ -242,7 +242,7 @@ def _split_documents(options: UpgradeOptions, documents: Paired) -> TrainTestSpl
 
 
 def _choose_queries(
-    options: UpgradeOptions, given: UpgradeInput, documents: Paired, held_out: QuerySet, available: int
+    options: UpgradeOptions, given: UpgradeInput, documents: PairedSides, held_out: QuerySet, available: int
 ) -> EvaluationQueries:
     """Choose the queries: those of the request, or else held-out documents."""
     try:
@@ -293,7 +293,7 @@ class _Lists(TypedDict):
 
 
 def _list_changed(
-    options: UpgradeOptions, documents: Paired, sampled: QuerySet, queries: EvaluationQueries, found: RetrievalResults
+    options: UpgradeOptions, documents: PairedSides, sampled: QuerySet, queries: EvaluationQueries, found: RetrievalResults
 ) -> _Lists:
     labels, n, count = row_labels(documents), documents.a.n, options.worst
     old, new = found.documents_old, found.documents_new
@@ -307,7 +307,7 @@ def _list_changed(
 
 
 def _report_warnings(
-    options: UpgradeOptions, split: TrainTestSplit, documents: Paired, queries: EvaluationQueries
+    options: UpgradeOptions, split: TrainTestSplit, documents: PairedSides, queries: EvaluationQueries
 ) -> tuple[str, ...]:
     """Collect the warnings of a report."""
     fit = fit_warnings(split) if options.maps else ()

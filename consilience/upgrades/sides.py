@@ -13,7 +13,7 @@ from consilience.errors import InputError, TooFewRows, UnpairedSides
 from consilience.maps.fit import TrainTestSplit, compute_sums, fit_transform
 from consilience.metrics.comparison import Report
 from consilience.metrics.graph_sources import FreshGraphs
-from consilience.metrics.pairing import Paired, pair
+from consilience.metrics.pairing import PairedSides, pair
 from consilience.numerics.regression.maps import Transform
 from consilience.numerics.rows.parallel import Parts
 from consilience.numerics.rows.sources import SideSource
@@ -92,7 +92,7 @@ class EvaluationQueries:
     relevant: list[RowNumbers] | None = None
 
 
-def pair_models(old: SideSource, new: SideSource, by: Literal["row", "id"], what: str) -> Paired:
+def pair_models(old: SideSource, new: SideSource, by: Literal["row", "id"], what: str) -> PairedSides:
     """Pair the rows of both models by item.
 
     Raises
@@ -123,7 +123,7 @@ class QuerySources:
     qrels: Mapping[str, Sequence[ItemLabel]] | None
 
 
-def choose_given_queries(options: UpgradeOptions, documents: Paired, sources: QuerySources) -> EvaluationQueries:
+def choose_given_queries(options: UpgradeOptions, documents: PairedSides, sources: QuerySources) -> EvaluationQueries:
     """Sample the queries of a request; only those with relevance judgments if there are any.
 
     Raises
@@ -154,6 +154,6 @@ def choose_given_queries(options: UpgradeOptions, documents: Paired, sources: Qu
     )
 
 
-def row_labels(paired: Paired) -> RowLabels:
+def row_labels(paired: PairedSides) -> RowLabels:
     """Return the labels of paired rows."""
     return RowLabels(paired.a.ids if paired.a.ids is not None else paired.b.ids)

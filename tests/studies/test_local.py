@@ -1,4 +1,4 @@
-"""Studies of arrays: every cell is the pair job's own score, and what the study says of all cells follows from them."""
+"""Studies of arrays: cells equal the scores of their pairs, and the results of all cells follow from them."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ LATENT = RNG.normal(size=(N, 6))
 
 
 def make(noise: float, dim: int = 12, layers: int = 2, seed: int = 0) -> Float32Array:
-    """A model whose later layers lie nearer to what all models share."""
+    """Make a model whose later layers are closer to the latent that all models share."""
     rng = np.random.default_rng(seed)
     made = [
         LATENT @ rng.normal(size=(6, dim)) + (noise + 0.5 * (layers - layer)) * rng.normal(size=(N, dim))
@@ -43,10 +43,10 @@ FIELDS = ("status", "value", "calibrated", "layer_a", "layer_b", "null", "interv
 def assert_equals_pairs(
     found: StudyDocument, rows: Mapping[str, object], columns: Mapping[str, object], **options: Any
 ) -> None:
-    """Every cell, to the bit."""
-    for matrix, place in zip(found.matrices, range(len(found.matrices)), strict=True):
+    """Compare every cell bit for bit."""
+    for number, matrix in enumerate(found.matrices):
         for cell in matrix.cells:
-            entry = score(rows[cell.row], columns[cell.column], **options).scores[place]
+            entry = score(rows[cell.row], columns[cell.column], **options).scores[number]
             for name in FIELDS:
                 assert getattr(cell, name) == getattr(entry, name), (cell.row, cell.column, matrix.name, name)
 
@@ -69,34 +69,34 @@ def assert_equals_pairs(
         },
     ],
 )
-def test_cells_are_what_the_pairs_own_jobs_say(options: dict[str, Any]) -> None:
+def test_cells_equal_the_scores_of_their_pairs(options: dict[str, Any]) -> None:
     rows, columns = dict(list(MODELS.items())[:2]), dict(list(OTHERS.items())[:2])
     found = study(rows, columns, **options)
     assert (found.done, found.total, found.complete) == (4, 4, True)
     assert_equals_pairs(found, rows, columns, **options)
 
 
-def test_models_against_each_other_fill_one_triangle_and_equal_their_pairs() -> None:
+def test_a_square_study_has_one_triangle_of_cells_that_equal_their_pairs() -> None:
     found = study(MODELS, metrics=["mutual_knn", "cka"], layers="all")
     assert found.square
     assert [cell.row[-1] + cell.column[-1] for cell in found.matrices[0].cells] == ["01", "02", "12", "03", "13", "23"]
     assert_equals_pairs(found, MODELS, MODELS, metrics=["mutual_knn", "cka"], layers="all")
 
 
-def test_where_sides_matter_both_triangles_are_there() -> None:
+def test_a_square_study_of_an_asymmetric_metric_has_both_triangles() -> None:
     found = study(MODELS, metrics="linear_predictivity", null="none", interval=None)
     assert len(found.matrices[0].cells) == 12
     assert_equals_pairs(found, MODELS, MODELS, metrics="linear_predictivity", null="none", interval=None)
 
 
-def test_one_graph_a_layer_serves_the_whole_study() -> None:
+def test_each_layer_needs_one_graph_in_the_whole_study() -> None:
     found = study(MODELS, OTHERS, metrics="mutual_knn", layers="all", interval=None)
     layers = sum(rows.shape[1] for rows in (*MODELS.values(), *OTHERS.values()))
     assert found.graphs is not None
     assert (found.graphs.hits, found.graphs.misses) == (0, layers)
 
 
-def test_a_study_of_one_more_model_says_the_same_of_the_others() -> None:
+def test_one_more_model_does_not_change_the_other_cells() -> None:
     few = study(dict(list(MODELS.items())[:3]), metrics="mutual_knn")
     more = study(MODELS, metrics="mutual_knn")
     strip = {"p_holm": None, "p_benjamini_hochberg": None}
@@ -112,11 +112,11 @@ def test_p_values_are_corrected_over_the_matrix_by_both_methods() -> None:
     holm = np.minimum(1, np.maximum.accumulate(ranked * np.arange(len(p), 0, -1)))
     assert [cell.p_holm for cell in cells] == pytest.approx(holm[np.searchsorted(ranked, p)])
     assert [cell.p_benjamini_hochberg for cell in cells] == pytest.approx(false_discovery_control(p))
-    assert len(set(p)) == len(p) == 12  # nothing hides in equal ones
+    assert len(set(p)) == len(p) == 12  # equal p-values could hide a wrong order
     assert p.min() < 0.05 < p.max()
 
 
-def test_distances_are_logarithms_and_a_picture_shows_near_models_near() -> None:
+def test_distances_are_logarithms_and_the_layout_keeps_them() -> None:
     found = study(MODELS, metrics=["mutual_knn", "angular_cka"], interval=None)
     knn, angle = found.matrices
     assert knn.distances is not None
@@ -127,24 +127,24 @@ def test_distances_are_logarithms_and_a_picture_shows_near_models_near() -> None
     assert knn.distances[1][0] == knn.distances[0][1]
     assert knn.distances[0][0] == 0.0
     assert angle.distances[0][1] == angle.cells[0].value
-    (picture,) = knn.layouts
-    assert (picture.method, len(picture.coordinates)) == ("mds", 4)
-    assert [place.label for place in picture.coordinates] == list(MODELS)
-    wanted, drawn = squareform(knn.distances), pdist([(place.x, place.y) for place in picture.coordinates])
-    assert picture.stress == pytest.approx(np.sqrt(((drawn - wanted) ** 2).sum() / (wanted**2).sum()))
-    assert picture.stress < 0.5
+    (layout,) = knn.layouts
+    assert (layout.method, len(layout.coordinates)) == ("mds", 4)
+    assert [point.label for point in layout.coordinates] == list(MODELS)
+    wanted, drawn = squareform(knn.distances), pdist([(point.x, point.y) for point in layout.coordinates])
+    assert layout.stress == pytest.approx(np.sqrt(((drawn - wanted) ** 2).sum() / (wanted**2).sum()))
+    assert layout.stress < 0.5
     tree = leaves_list(linkage(wanted, "average", optimal_ordering=True))
-    assert knn.order in {tuple(f"model {leaf}" for leaf in way) for way in (tree, tree[::-1])}
+    assert knn.dendrogram_order in {tuple(f"model {leaf}" for leaf in order) for order in (tree, tree[::-1])}
 
 
-def test_rows_against_columns_have_distances_and_no_picture() -> None:
+def test_rows_against_columns_have_distances_and_no_layout() -> None:
     matrix = study(MODELS, OTHERS, metrics="mutual_knn", interval=None).matrices[0]
     assert matrix.distances is not None
     assert (len(matrix.distances), len(matrix.distances[0])) == (4, 3)
     assert (matrix.layouts, matrix.dendrogram_order) == ((), None)
 
 
-def test_an_undefined_model_says_why_in_its_cells_and_is_left_out_of_the_picture() -> None:
+def test_a_model_without_scores_has_a_reason_and_is_left_out_of_the_layout() -> None:
     models = {**MODELS, "constant": np.ones((N, 3), np.float32)}
     matrix = study(models, metrics="mutual_knn", interval=None).matrices[0]
     bad = [cell for cell in matrix.cells if "constant" in (cell.row, cell.column)]
@@ -160,7 +160,7 @@ def test_an_undefined_model_says_why_in_its_cells_and_is_left_out_of_the_picture
     assert matrix.distances[4][:4] == (None,) * 4
 
 
-def test_models_without_any_similarity_are_drawn_far_apart() -> None:
+def test_models_without_any_similarity_get_the_largest_distance() -> None:
     # Given two pairs of the same rows that have no neighbour in common
     ring = np.arange(N)
     left, right = (
@@ -170,19 +170,19 @@ def test_models_without_any_similarity_are_drawn_far_apart() -> None:
     matrix = study(models, metrics=[{"metric": "mutual_knn", "k": 2}], interval=None).matrices[0]
     assert matrix.distances is not None
     assert (matrix.distances[0][1], matrix.distances[0][2]) == (0.0, None)
-    assert "as far apart" in matrix.layouts[0].warnings[0]
+    assert "get the largest distance" in matrix.layouts[0].warnings[0]
 
 
-def test_umap_says_which_extra_it_lacks_or_places_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_umap_without_its_extra_gives_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consilience.studies.analysis.is_umap_installed", lambda: False)
-    picture = study(MODELS, metrics="mutual_knn", interval=None, umap=True).matrices[0].layouts[1]
-    assert (picture.method, picture.coordinates) == ("umap", ())
-    assert picture.reason is not None
-    assert picture.reason.code == "missing-extra"
+    layout = study(MODELS, metrics="mutual_knn", interval=None, umap=True).matrices[0].layouts[1]
+    assert (layout.method, layout.coordinates) == ("umap", ())
+    assert layout.reason is not None
+    assert layout.reason.code == "missing-extra"
 
 
 @pytest.mark.skipif(not layouts.is_umap_installed(), reason="the package of UMAP is an extra")
-def test_umap_places_models_under_their_labels() -> None:
+def test_umap_gives_coordinates_by_label() -> None:
     # Given two families of models; in a process that compiles nothing, which is the faster for a dozen items
     code = """
 import numpy as np
@@ -192,12 +192,12 @@ latents = rng.normal(size=(2, 60, 4))
 models = {f"{i % 2} {i}": latents[i % 2] + 0.3 * rng.normal(size=(60, 4)) for i in range(14)}
 matrix = study(models, metrics="cka", interval=None, null="none", umap=True).matrices[0]
 mds, umap = matrix.layouts
-for picture in (mds, umap):
-    assert [place.label for place in picture.coordinates] == list(models), picture
-    at = np.array([(place.x, place.y) for place in picture.coordinates])
+for layout in (mds, umap):
+    assert [point.label for point in layout.coordinates] == list(models), layout
+    at = np.array([(point.x, point.y) for point in layout.coordinates])
     apart = np.linalg.norm(at[:, None] - at, axis=2)
     near = np.where(np.eye(14, dtype=bool), np.inf, apart).argmin(axis=1)
-    assert (near % 2 == np.arange(14) % 2).all(), (picture.method, near)
+    assert (near % 2 == np.arange(14) % 2).all(), (layout.method, near)
 assert (mds.method, umap.method, umap.reason) == ("mds", "umap", None)
 assert [label[0] for label in matrix.dendrogram_order] in (["0"] * 7 + ["1"] * 7, ["1"] * 7 + ["0"] * 7)
 """
@@ -205,7 +205,7 @@ assert [label[0] for label in matrix.dendrogram_order] in (["0"] * 7 + ["1"] * 7
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=env)
 
 
-def test_metrics_agree_as_far_as_they_rank_the_cells_alike() -> None:
+def test_metrics_agree_as_far_as_they_rank_cells_alike() -> None:
     found = study(MODELS, OTHERS, metrics=["mutual_knn", "jaccard_knn", "angular_cka"], interval=None, null="none")
     pairs = {(entry.first.split(":")[0], entry.second.split(":")[0]): entry.spearman for entry in found.agreement}
     assert len(pairs) == 3
@@ -213,13 +213,13 @@ def test_metrics_agree_as_far_as_they_rank_the_cells_alike() -> None:
     assert alike is not None
     assert alike.value > 0.95
     assert angle is not None
-    assert angle.value > 0  # a distance counts the other way round
+    assert angle.value > 0  # distances change sign
 
 
 @pytest.mark.parametrize(
     ("models", "options", "error", "words"),
     [
-        ({"only": MODELS["model 0"]}, {}, InvalidRequest, "a study of one"),
+        ({"only": MODELS["model 0"]}, {}, InvalidRequest, "at least 2 models; got 1"),
         (
             {**MODELS, "short": MODELS["model 0"][:50]},
             {},
@@ -238,7 +238,7 @@ def test_metrics_agree_as_far_as_they_rank_the_cells_alike() -> None:
         ),
     ],
 )
-def test_what_cannot_be_compared_is_refused_with_the_models_names(
+def test_models_that_cannot_be_compared_are_refused_with_their_labels(
     models: dict[str, Any], options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -257,11 +257,11 @@ def test_what_cannot_be_compared_is_refused_with_the_models_names(
         ),
     ],
 )
-def test_options_that_a_study_does_not_have_are_refused(options: dict[str, Any], words: str) -> None:
+def test_invalid_options_of_a_study_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         study(MODELS, **options)
 
 
-def test_metadata_of_nobody_is_refused() -> None:
+def test_metadata_of_an_unknown_model_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="ghost"):
         study(MODELS, metrics="mutual_knn", metadata={"ghost": {"params": 1}})

@@ -1,4 +1,4 @@
-"""Trends, factors and differences of a study, against what scipy and a few lines of numpy say of its cells."""
+"""Trends, factors and differences of a study, compared with scipy and a few lines of numpy on its cells."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def trend(by: str = "params", *, square: bool = False, **fields: object) -> tupl
     return found.trends[0], found
 
 
-def test_a_trend_correlates_the_mean_over_the_other_side_with_the_number() -> None:
+def test_a_trend_correlates_mean_scores_with_a_number_of_the_models() -> None:
     result, found = trend(covariates=["width"])
     y, x = values(found).mean(axis=1), [SIZES[row]["params"] for row in ROWS]
     assert [point.y for point in result.points] == pytest.approx(y)
@@ -47,17 +47,17 @@ def test_a_trend_correlates_the_mean_over_the_other_side_with_the_number() -> No
     assert result.spearman.exact
     assert result.pearson.value == pytest.approx(stats.pearsonr(x, y).statistic)
     assert result.pearson.low is not None
-    assert result.partial_spearman is None  # the widths rank the models as the sizes do: nothing is left
+    assert result.partial_spearman is None  # widths and sizes rank the models alike, so nothing remains
 
 
-def test_a_partial_correlation_is_that_of_what_the_other_number_leaves() -> None:
+def test_a_partial_correlation_is_that_of_residuals() -> None:
     x, z = np.array([1.0, 3, 2, 9, 4, 5]), np.array([3.0, 1, 4, 1.5, 9, 2])
     metadata = {row: {"steps": steps, "depth": depth} for row, steps, depth in zip(ROWS, x, z, strict=True)}
     trends = [{"by": "steps", "covariates": ["depth"]}]
     found = study(ROWS, COLUMNS, metadata=metadata, trends=trends, **KNN)  # type: ignore[arg-type]  # plain JSON
     result, y = found.trends[0], values(found).mean(axis=1)
 
-    def left(of: Float64Array, by: Float64Array) -> Float64Array:
+    def residuals(of: Float64Array, by: Float64Array) -> Float64Array:
         return np.asarray(of - np.polyval(np.polyfit(by, of, 1), by))
 
     ranks = [stats.rankdata(each) for each in (x, y, z)]
@@ -66,25 +66,25 @@ def test_a_partial_correlation_is_that_of_what_the_other_number_leaves() -> None
         (result.partial_pearson, (x, y, z)),
     ):
         assert entry is not None
-        assert entry.value == pytest.approx(stats.pearsonr(left(a, fixed), left(b, fixed)).statistic)
+        assert entry.value == pytest.approx(stats.pearsonr(residuals(a, fixed), residuals(b, fixed)).statistic)
         assert entry.low is not None
         assert entry.high is not None
         assert entry.low < entry.value < entry.high
 
 
-def test_a_trend_against_one_model_reads_its_column() -> None:
+def test_a_trend_against_one_model_uses_its_column() -> None:
     result, found = trend(reference="vision 1")
     assert [point.y for point in result.points] == pytest.approx(values(found)[:, 1])
 
 
-def test_a_trend_of_calibrated_scores_reads_those() -> None:
+def test_a_trend_can_use_calibrated_scores() -> None:
     result, found = trend(value="calibrated")
     cells = {(cell.row, cell.column): cell.calibrated for cell in found.matrices[0].cells}
     means = [np.mean([cells[row, column] for column in COLUMNS]) for row in ROWS]  # type: ignore[arg-type]  # all are defined
     assert [point.y for point in result.points] == pytest.approx(means)
 
 
-def test_a_trend_of_the_columns_needs_their_numbers() -> None:
+def test_a_trend_can_be_over_the_columns() -> None:
     found = study(
         ROWS,
         COLUMNS,
@@ -95,7 +95,7 @@ def test_a_trend_of_the_columns_needs_their_numbers() -> None:
     assert [point.y for point in found.trends[0].points] == pytest.approx(values(found).mean(axis=0))
 
 
-def test_bins_of_models_against_themselves_hold_the_pairs_inside_them() -> None:
+def test_bins_of_a_square_study_contain_pairs_of_models() -> None:
     result, found = trend(square=True, bins=[1, 200, 1e5])
     cells = {(cell.row, cell.column): cell.value for cell in found.matrices[0].cells}
     small = [cells[pair] for pair in cells if all(label in ("size 0", "size 1", "size 2") for label in pair)]
@@ -106,18 +106,21 @@ def test_bins_of_models_against_themselves_hold_the_pairs_inside_them() -> None:
     assert result.bins[0].se is not None
 
 
-def test_bins_of_rows_against_columns_hold_models() -> None:
+def test_bins_of_rows_against_columns_contain_models() -> None:
     result, found = trend(bins=2)
     y = values(found).mean(axis=1)
     assert [each.mean for each in result.bins] == pytest.approx([y[:3].mean(), y[3:].mean()])
 
 
-def test_constant_metadata_leaves_a_trend_undefined_and_says_so() -> None:
+def test_a_trend_over_constant_metadata_is_undefined_with_a_reason() -> None:
     found = study(ROWS, COLUMNS, metadata={row: {"params": 7} for row in ROWS}, trends=[{"by": "params"}], **KNN)
     result = found.trends[0]
     assert (result.status, result.spearman) == ("undefined", None)
     assert result.reason is not None
-    assert (result.reason.code, result.reason.detail) == ("constant-metadata", "params is 7 for all models.")
+    assert (result.reason.code, result.reason.detail) == (
+        "constant-metadata",
+        "The value of 'params' is 7 for all models.",
+    )
 
 
 def factor(**fields: object) -> FactorResult:
@@ -125,17 +128,17 @@ def factor(**fields: object) -> FactorResult:
     return study(ROWS, COLUMNS, metadata=metadata, factors=[{"by": "words", **fields}], **KNN).factors[0]  # type: ignore[arg-type]  # plain JSON
 
 
-def test_a_factor_tests_whether_every_series_rises() -> None:
+def test_a_factor_tests_for_a_rise_of_every_series() -> None:
     result = factor()
     assert (result.status, result.series, result.levels) == ("defined", 3, (0.0, 5.0, 10.0, 15.0, 20.0, 25.0))
     assert result.means == tuple(sorted(result.means))
     assert result.value is not None
     assert result.value > 0.9
-    assert result.p_value == pytest.approx(1 / 720)  # this order of six and no other
+    assert result.p_value == pytest.approx(1 / 720)  # one order of six levels among 720
     assert (result.exact, result.test) == (True, "joint")
 
 
-def test_independent_series_are_tested_by_pages_test() -> None:
+def test_independent_series_use_pages_test() -> None:
     found = study(ROWS, COLUMNS, **KNN)
     result = factor(independent=True)
     page = stats.page_trend_test(values(found).T, method="exact")
@@ -143,16 +146,16 @@ def test_independent_series_are_tested_by_pages_test() -> None:
     assert result.p_value == pytest.approx(page.pvalue, rel=1e-6)
 
 
-def test_series_within_models_need_every_level_once() -> None:
+def test_a_factor_within_models_has_a_series_for_each_model() -> None:
     metadata = {row: {"words": i % 3, "model": f"text {i // 3}"} for i, row in enumerate(ROWS)}
     found = study(ROWS, COLUMNS, metadata=metadata, factors=[{"by": "words", "within": "model"}], **KNN)
     assert (found.factors[0].series, len(found.factors[0].levels)) == (6, 3)
 
 
 @pytest.mark.parametrize("metric", [{"metric": "mutual_knn", "k": 5}, "cka"])
-def test_a_difference_has_the_interval_of_both_scores_on_the_same_parts(metric: object) -> None:
-    asked = [{"first": "size 5", "second": "size 3", "reference": "vision 0"}]
-    found = study(ROWS, COLUMNS, metrics=[metric], differences=asked)
+def test_a_difference_has_a_paired_interval(metric: object) -> None:
+    differences = [{"first": "size 5", "second": "size 3", "reference": "vision 0"}]
+    found = study(ROWS, COLUMNS, metrics=[metric], differences=differences)
     result = found.differences[0]
     first, second = (score(ROWS[row], COLUMNS["vision 0"], metrics=[metric]).scores[0] for row in ("size 5", "size 3"))
     assert result.value == pytest.approx(first.value - second.value)  # type: ignore[operator]  # both are defined
@@ -163,19 +166,21 @@ def test_a_difference_has_the_interval_of_both_scores_on_the_same_parts(metric: 
     assert result.interval.high - result.interval.low < np.hypot(*widths)
 
 
-def test_a_difference_of_a_model_from_itself_does_not_vary() -> None:
+def test_the_difference_of_a_model_from_itself_is_exactly_0() -> None:
     rows = {"a": ROWS["size 5"], "b": 2 * ROWS["size 5"]}
-    asked = [{"first": "a", "second": "b", "reference": "vision 0"}]
-    result = study(rows, COLUMNS, differences=asked, **KNN).differences[0]
+    differences = [{"first": "a", "second": "b", "reference": "vision 0"}]
+    result = study(rows, COLUMNS, differences=differences, **KNN).differences[0]
     assert result.interval is not None
     assert (result.value, result.interval.low, result.interval.high) == (0.0, 0.0, 0.0)
 
 
-def test_differences_without_an_interval_say_why() -> None:
-    asked = [{"first": "size 5", "second": "size 3", "reference": "vision 0"}]
+def test_a_difference_without_an_interval_has_a_reason() -> None:
+    differences = [{"first": "size 5", "second": "size 3", "reference": "vision 0"}]
 
     def code(**options: object) -> str | None:
-        result: DifferenceResult = study(ROWS, COLUMNS, differences=asked, interval=None, **options).differences[0]  # type: ignore[arg-type]  # plain JSON
+        result: DifferenceResult = study(ROWS, COLUMNS, differences=differences, interval=None, **options).differences[
+            0
+        ]  # type: ignore[arg-type]  # plain JSON
         assert result.value is not None
         assert result.interval is None
         return result.reason and result.reason.code
@@ -185,8 +190,8 @@ def test_differences_without_an_interval_say_why() -> None:
     assert code(metrics=[{"metric": "mutual_knn", "k": 40}]) == "too-few-rows"
 
 
-def test_in_a_square_study_a_difference_finds_its_cells_whichever_way_round() -> None:
-    asked = [{"first": "size 5", "second": "size 0", "reference": "size 4"}]
-    result = study(ROWS, differences=asked, **KNN).differences[0]
+def test_a_difference_in_a_square_study_finds_its_cells_in_either_order() -> None:
+    differences = [{"first": "size 5", "second": "size 0", "reference": "size 4"}]
+    result = study(ROWS, differences=differences, **KNN).differences[0]
     assert result.interval is not None
     assert result.interval.low > 0
