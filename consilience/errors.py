@@ -1,11 +1,11 @@
-"""Every error that Consilience raises on purpose.
+"""Error classes of Consilience.
 
 * ConsilienceError
-    * InputError: the caller can mend it
+    * InputError: the caller can correct the input
         * InvalidRequest: an unknown field, metric or option, or a value out of its range
-        * UnsupportedFormat: bytes of a kind that is not read here
-        * UnreadableFile: bytes that are not what they claim to be
-        * UnsupportedDtype: numbers of a kind that is not read here
+        * UnsupportedFormat: a file format or media type that is not supported
+        * UnreadableFile: a damaged file, or content that does not match its format
+        * UnsupportedDtype: a data type that is not supported
         * InvalidShape: not (n, d) or (n, L, d), or an empty axis
         * TooFewRows: fewer rows than a score needs
         * NonFiniteValues: NaN or infinity among the values
@@ -15,36 +15,36 @@
         * BadItem: an item of a dataset that cannot be used
         * TooLarge: over a size limit
         * TooExpensive: over a cost limit
-        * UnknownModel: no such model is here
+        * UnknownModel: a model that does not exist or is not installed
         * ModelNotAllowed: a model that the operator does not allow
-    * StateError: the request is sound, the state of the service forbids it
-        * NotFound: no such resource
-        * Expired: it existed, its retention has passed
-        * InUse: an unfinished job needs it, or a reference set has it as a member
-        * KeyReused: an idempotency key with another body
-        * Unauthenticated: no API key, or none that holds
-        * Forbidden: the API key does not allow it
-        * WrongHost: the service was asked by a name that is not its own
-        * WrongOrigin: a page of another site asked
-        * TooManyRequests: a limit that passes with time
-        * QuotaExceeded: the owner keeps too much already
-    * JobError: why a job failed
-        * JobCrashed: its process died too often
-        * JobOutOfMemory: the system stopped its process for its memory
-        * JobTimedOut: it ran longer than its time limit
-        * JobCanceled: it was stopped on request
-        * JobBroken: an unforeseen error inside the job
-    * ServiceError: the surroundings failed
-        * Unavailable: the database, Redis or the blob store does not answer
-        * StorageFull: no room left for the bytes
-        * EndpointFailed: a server of embeddings does not answer as it should
-        * Unreachable: the service did not answer (raised by the client)
-        * WaitTimedOut: the job had not finished in the time given (raised by the client)
+    * StateError: a valid request that conflicts with the state of the service
+        * NotFound: a resource that does not exist
+        * Expired: a resource whose retention period has ended
+        * InUse: a resource that an unfinished job or a reference set needs
+        * KeyReused: an idempotency key sent again with a different body
+        * Unauthenticated: a missing or invalid API key
+        * Forbidden: an API key without the required scope
+        * WrongHost: a Host header that does not name the service
+        * WrongOrigin: a request from a page of another site
+        * TooManyRequests: a rate or queue limit that is reached for now
+        * QuotaExceeded: a storage quota that is used up
+    * JobError: the reason for a failed job
+        * JobCrashed: the job's process died too often
+        * JobOutOfMemory: the system killed the job's process because of its memory use
+        * JobTimedOut: the job ran longer than its time limit
+        * JobCanceled: the job was stopped on request
+        * JobBroken: an unexpected error inside the job
+    * ServiceError: a failure of the service or its environment
+        * Unavailable: the database, Redis or the blob store does not respond
+        * StorageFull: no storage space is left
+        * EndpointFailed: an embedding server failed or sent an invalid response
+        * Unreachable: the service did not respond (raised by the client)
+        * WaitTimedOut: the job did not finish within the waiting time (raised by the client)
         * MissingExtra: an optional package is not installed
-        * StartupError: the service cannot start here
+        * StartupError: the service cannot start with this configuration or on this machine
 
-Each error carries data (the offending value, the limit, what to do), never a status code:
-`service/problems.py` alone knows those.
+Each error carries data (the offending value, the limit, what to do), never a status code: the status codes are in
+`service/problems.py`.
 """
 
 from typing import Any, ClassVar
@@ -53,26 +53,26 @@ from consilience.quoting import quote
 
 
 class ConsilienceError(Exception):
-    """The root of the tree.
+    """Base class of all errors.
 
     Parameters
     ----------
     detail : str
         One sentence: what is wrong.
     value : object, optional
-        The offending value, quoted back shortened to 200 characters.
+        The offending value, stored as a quotation of at most 200 characters.
     limit : object, optional
-        The limit that was broken.
+        The limit that was exceeded, or the allowed values.
     hint : str, optional
         One sentence: what to do about it.
     pointer : str, optional
-        Where in the request it stands, as a JSON pointer (``/metrics/0/k``).
+        Position of the value in the request, as a JSON pointer (``/metrics/0/k``).
     """
 
-    #: The stable name of this kind of error, the last part of a problem's `type`.
+    #: Stable name of this kind of error, the last part of a problem's `type`.
     code: ClassVar[str] = "error"
     title: ClassVar[str] = "Something went wrong"
-    #: Whether the same request can succeed later, unchanged.
+    #: True if the same request can succeed later, unchanged.
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -92,12 +92,12 @@ class ConsilienceError(Exception):
         self.pointer = pointer
 
     def __str__(self) -> str:
-        """The sentence, then the hint: what a person at a terminal needs."""
+        """Return the detail followed by the hint, as a terminal shows them."""
         return f"{self.detail} {self.hint}" if self.hint else self.detail
 
 
 class InputError(ConsilienceError):
-    """The caller can mend it."""
+    """An error that the caller can correct."""
 
     code = "invalid-input"
     title = "The input cannot be used"
@@ -111,28 +111,28 @@ class InvalidRequest(InputError):
 
 
 class UnsupportedFormat(InputError):
-    """Bytes of a kind that is not read here."""
+    """A file format or media type that is not supported."""
 
     code = "unsupported-format"
     title = "The format is not supported"
 
 
 class UnreadableFile(InputError):
-    """Bytes that are not what they claim to be."""
+    """A damaged file, or content that does not match its format."""
 
     code = "unreadable-file"
     title = "The file cannot be read"
 
 
 class UnsupportedDtype(InputError):
-    """Numbers of a kind that is not read here."""
+    """A data type that is not supported."""
 
     code = "unsupported-dtype"
     title = "The data type is not supported"
 
 
 class InvalidShape(InputError):
-    """Not (n, d) or (n, L, d), or an empty axis."""
+    """A shape other than (n, d) or (n, L, d), or an empty axis."""
 
     code = "invalid-shape"
     title = "The shape cannot be used"
@@ -153,7 +153,7 @@ class NonFiniteValues(InputError):
 
 
 class UnpairedSides(InputError):
-    """The two sides do not hold the same items."""
+    """Two sides that do not hold the same items."""
 
     code = "unpaired-sides"
     title = "The two sides are not paired"
@@ -163,42 +163,42 @@ class UnknownLayer(InputError):
     """A layer that the set does not have."""
 
     code = "unknown-layer"
-    title = "There is no such layer"
+    title = "The set has no such layer"
 
 
 class UnknownView(InputError):
     """A view that the dataset does not have."""
 
     code = "unknown-view"
-    title = "There is no such view"
+    title = "The dataset has no such view"
 
 
 class BadItem(InputError):
-    """An item of a dataset that cannot be used: the detail names it."""
+    """A dataset item that cannot be used; the detail names the item."""
 
     code = "bad-item"
-    title = "An item cannot be used"
+    title = "A dataset item cannot be used"
 
 
 class TooLarge(InputError):
-    """Over a size limit."""
+    """An input that exceeds a size limit."""
 
     code = "too-large"
     title = "The input is too large"
 
 
 class TooExpensive(InputError):
-    """Over a cost limit."""
+    """A job whose estimated cost exceeds a limit."""
 
     code = "too-expensive"
     title = "The job would cost too much"
 
 
 class UnknownModel(InputError):
-    """No such model is here."""
+    """A model that does not exist or is not installed on this machine."""
 
     code = "unknown-model"
-    title = "There is no such model here"
+    title = "The model was not found"
 
 
 class ModelNotAllowed(InputError):
@@ -209,70 +209,70 @@ class ModelNotAllowed(InputError):
 
 
 class StateError(ConsilienceError):
-    """The request is sound, the state of the service forbids it."""
+    """A valid request that conflicts with the current state of the service."""
 
     code = "conflict"
-    title = "The state of the service forbids it"
+    title = "The request conflicts with the current state of the service"
 
 
 class NotFound(StateError):
-    """No such resource."""
+    """A resource that does not exist."""
 
     code = "not-found"
-    title = "There is no such resource"
+    title = "The resource was not found"
 
 
 class Expired(StateError):
-    """It existed; its retention has passed."""
+    """A resource that was deleted because its retention period ended."""
 
     code = "expired"
-    title = "It is no longer kept"
+    title = "The resource has expired"
 
 
 class InUse(StateError):
-    """An unfinished job needs it, or a reference set has it as a member."""
+    """A resource that cannot be deleted: an unfinished job or a reference set needs it."""
 
     code = "in-use"
-    title = "It is in use"
+    title = "The resource is in use"
 
 
 class KeyReused(StateError):
-    """An idempotency key that came before with another body."""
+    """An idempotency key that was sent before with a different body."""
 
     code = "idempotency-key-reused"
     title = "The idempotency key was used for another request"
 
 
 class Unauthenticated(StateError):
-    """No API key, or none that holds. It never carries the key."""
+    """A missing or invalid API key. The error never contains the key."""
 
     code = "unauthenticated"
-    title = "An API key is needed"
+    title = "A valid API key is required"
 
 
 class Forbidden(StateError):
-    """The API key does not allow it; `limit` is the scope that would."""
+    """An API key without the required scope; `limit` is that scope."""
 
     code = "forbidden"
-    title = "The API key does not allow it"
+    title = "The API key does not allow this operation"
 
 
 class WrongHost(StateError):
-    """The service was asked by a name that is not its own."""
+    """A Host header that does not name the service."""
 
     code = "wrong-host"
-    title = "This is not a name of the service"
+    title = "The host name does not belong to the service"
 
 
 class WrongOrigin(StateError):
-    """A page of another site asked."""
+    """A request from a page of another site."""
 
     code = "wrong-origin"
-    title = "The request comes from a foreign site"
+    title = "The request comes from another site"
 
 
 class TooManyRequests(StateError):
-    """A limit that passes with time: requests a minute, jobs that wait.
+    """A temporary limit: requests per minute, or jobs in the queue.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ class TooManyRequests(StateError):
     """
 
     code = "too-many-requests"
-    title = "A limit is reached for now"
+    title = "A rate or queue limit is reached"
     retryable = True
 
     def __init__(self, detail: str, *, after_s: float = 1.0, **members: Any) -> None:
@@ -290,107 +290,107 @@ class TooManyRequests(StateError):
 
 
 class QuotaExceeded(StateError):
-    """The owner keeps too much already."""
+    """An owner's storage quota that is used up."""
 
     code = "quota-exceeded"
-    title = "The owner's quota is used up"
+    title = "The owner's storage quota is used up"
 
 
 class JobError(ConsilienceError):
-    """Why a job failed."""
+    """The reason for a failed job."""
 
     code = "job-failed"
     title = "The job failed"
 
 
 class JobCrashed(JobError):
-    """Its process died too often."""
+    """A job whose process died too often."""
 
     code = "job-crashed"
     title = "The job's process died"
 
 
 class JobOutOfMemory(JobError):
-    """The system stopped its process for its memory."""
+    """A job whose process the system killed because of its memory use."""
 
     code = "job-out-of-memory"
     title = "The job ran out of memory"
 
 
 class JobTimedOut(JobError):
-    """It ran longer than its time limit."""
+    """A job that ran longer than its time limit."""
 
     code = "job-timed-out"
-    title = "The job took too long"
+    title = "The job exceeded its time limit"
 
 
 class JobCanceled(JobError):
-    """It was stopped on request."""
+    """A job that was stopped on request."""
 
     code = "job-canceled"
     title = "The job was canceled"
 
 
 class JobBroken(JobError):
-    """An unforeseen error inside the job; the worker's log has the trace."""
+    """An unexpected error inside the job; the worker's log has the traceback."""
 
     code = "job-broken"
-    title = "The job met an unforeseen error"
+    title = "The job failed with an unexpected error"
 
 
 class ServiceError(ConsilienceError):
-    """The surroundings failed."""
+    """A failure of the service or its environment."""
 
     code = "service-error"
-    title = "The service has a problem"
+    title = "The service failed"
     retryable = True
 
 
 class Unavailable(ServiceError):
-    """The database, Redis or the blob store does not answer."""
+    """A database, Redis or blob store that does not respond."""
 
     code = "unavailable"
-    title = "A part of the service does not answer"
+    title = "A part of the service does not respond"
 
 
 class StorageFull(ServiceError):
-    """No room left for the bytes."""
+    """Storage without free space."""
 
     code = "storage-full"
     title = "The storage is full"
 
 
 class EndpointFailed(ServiceError):
-    """A server of embeddings, which the operator configured, does not answer as it should."""
+    """An embedding server that failed or sent an invalid response; the operator configured it."""
 
     code = "endpoint-failed"
-    title = "The server of embeddings does not answer as it should"
+    title = "The embedding server failed"
 
 
 class Unreachable(ServiceError):
-    """The service did not answer."""
+    """A service that does not respond to the client."""
 
     code = "unreachable"
     title = "The service cannot be reached"
 
 
 class WaitTimedOut(ServiceError):
-    """The job had not finished in the time given; it goes on."""
+    """A job that did not finish within the waiting time; the job continues."""
 
     code = "wait-timed-out"
     title = "The job has not finished yet"
 
 
 class MissingExtra(ServiceError):
-    """An optional package is not installed."""
+    """An optional package that is not installed."""
 
     code = "missing-extra"
-    title = "An optional package is missing"
+    title = "An optional package is not installed"
     retryable = False
 
 
 class StartupError(ServiceError):
-    """The service cannot start here."""
+    """A service that cannot start with this configuration or on this machine."""
 
     code = "startup-error"
     title = "The service cannot start"

@@ -1,4 +1,12 @@
-"""The built-in datasets by name: `stdlib-docs`, `scenes`, `scenes:n=1000,seed=7`."""
+"""Built-in datasets by name: `stdlib-docs`, `scenes`, `scenes:n=1000,seed=7`.
+
+`stdlib-docs` has the functions of the running Python's standard library. Its view `text` is the first paragraph of a
+docstring, with newlines as spaces, 30 to 400 characters long. Its view `code` is the rest of the body as `ast.unparse`
+writes it, one statement per line, at least 80 characters long, truncated at 1500. Functions with fewer than three
+statements (including the docstring) and functions with a text or code that occurred before are left out; so are test
+packages, lib2to3 and idlelib. The order is that of the files' paths, and within a file breadth first, as in `ast.walk`.
+The files are only parsed: nothing is imported or run.
+"""
 
 import ast
 import platform
@@ -25,23 +33,23 @@ CODE_LENGTH_MIN = 80
 CODE_LENGTH_MAX = 1500
 STATEMENTS_MIN = 3
 VIEWS: dict[str, ViewKind] = {"text": "text", "code": "code"}
-#: Functions, about: 2707 in Python 3.11.
+#: Approximate number of functions: 2707 in Python 3.11.
 N_APPROXIMATE = 2700
-#: The fields of a statement that hold others.
+#: Fields of a statement that contain other statements.
 _BLOCKS = frozenset({"body", "handlers", "orelse", "finalbody", "cases"})
 
 
 class Function(NamedTuple):
-    """One item."""
+    """A function: one item of `stdlib-docs`."""
 
     id: str
-    """`file:line:name`, the file from the library's folder."""
+    """`file:line:name`, with the file's path relative to the library's folder."""
     doc: str
     code: str
 
 
 def open_stdlib_docs(root: Path | None = None) -> OpenDataset:
-    """The dataset, from the running Python's library or another folder of sources; some seconds of parsing."""
+    """Open the dataset from the running Python's library or another folder of sources; parsing takes some seconds."""
     functions = list(find_functions(root or Path(sysconfig.get_path("stdlib"))))
     views = (
         TextView("text", "text", tuple(function.doc for function in functions)),
@@ -51,7 +59,7 @@ def open_stdlib_docs(root: Path | None = None) -> OpenDataset:
 
 
 def find_functions(root: Path) -> Iterator[Function]:
-    """The functions of every file, later repeats of a text left out."""
+    """Yield the functions of every file, without later ones that repeat a text or code."""
     seen: set[str] = set()
     for file in sorted(root.rglob("*.py"), key=lambda file: file.relative_to(root).parts):
         name = file.relative_to(root)
@@ -74,27 +82,27 @@ def _read_functions(file: Path, name: str) -> Iterator[Function]:
 
 
 def _walk(module: ast.Module) -> Iterator[ast.AST]:
-    """As `ast.walk`, in its order, but statements alone: expressions are most of a tree, and hold no functions."""
-    waiting = deque[ast.AST]([module])
-    while waiting:
-        node = waiting.popleft()
+    """Yield the statements in the order of `ast.walk`, without expressions, which are most of a tree."""
+    queue = deque[ast.AST]([module])
+    while queue:
+        node = queue.popleft()
         for name in node._fields:
             if name in _BLOCKS:
-                waiting.extend(getattr(node, name))
+                queue.extend(getattr(node, name))
         yield node
 
 
 def _parse(file: Path) -> ast.Module:
-    """A file that this Python cannot parse, such as a template, has no functions."""
+    """Parse a file; one that this Python cannot parse, such as a template, gives an empty module."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old escapes in somebody else's strings
+        warnings.simplefilter("ignore")  # about invalid escapes in the sources
         try:
             return ast.parse(file.read_bytes())
         except (SyntaxError, ValueError):
             return ast.Module([], [])
 
 
-#: The options of each, with what they are where nobody says, and what they may be at most (and at least 0 or 1).
+#: Options of each dataset: the default value and the range of allowed values.
 OPTIONS: Mapping[str, Mapping[str, tuple[int, range]]] = {
     NAME: {},
     scenes.NAME: {
@@ -104,36 +112,36 @@ OPTIONS: Mapping[str, Mapping[str, tuple[int, range]]] = {
 }
 _FORM = re.compile(r"(?P<name>[a-z-]+)(:(?P<options>.*))?")
 _OPTION = re.compile(r"([a-z]+)=([0-9]{1,10})")
-#: +1 whenever the same name would give other items.
+#: Version of the datasets' definitions; increase it if a name would give other items.
 GENERATION = 1
 
 
 @dataclass(frozen=True)
 class BuiltinDataset:
-    """A built-in dataset and its options, all of them."""
+    """A built-in dataset with the values of all its options."""
 
     name: str
     options: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The name that gives it, its options in their order."""
-        words = ",".join(f"{option}={value}" for option, value in self.options.items())
-        return f"{self.name}:{words}" if words else self.name
+        """Return the dataset's name with its options in their order."""
+        options = ",".join(f"{option}={value}" for option, value in self.options.items())
+        return f"{self.name}:{options}" if options else self.name
 
     @property
     def version(self) -> str:
-        """What else its items depend on."""
+        """Version of the definition and of the Python that the items depend on."""
         python = platform.python_version() if self.name == NAME else "any"
         return f"generation {GENERATION}, Python {python}"
 
     @property
     def is_exact(self) -> bool:
-        """Whether `n` is known without reading anything, or a guess."""
+        """True if `n` is exact, False if it is an estimate."""
         return self.name == scenes.NAME
 
     @property
     def n(self) -> int:
-        """How many items there are, or about how many."""
+        """Number of items, exact or estimated."""
         return self.options["n"] if self.name == scenes.NAME else N_APPROXIMATE
 
     @property
@@ -142,19 +150,19 @@ class BuiltinDataset:
         return scenes.VIEWS if self.name == scenes.NAME else VIEWS
 
     def open(self) -> OpenDataset:
-        """The items."""
+        """Open the dataset."""
         if self.name == scenes.NAME:
             return scenes.open_scenes(**self.options)
         return open_stdlib_docs()
 
 
 def is_builtin(name: str) -> bool:
-    """Whether this names a built-in dataset, with options or without."""
+    """Return True if this is the name of a built-in dataset, with or without options."""
     return name.partition(":")[0] in OPTIONS
 
 
 def parse_builtin(text: str) -> BuiltinDataset:
-    """A built-in dataset by its name and, behind a colon, options.
+    """Parse the name of a built-in dataset and, after a colon, its options.
 
     >>> str(parse_builtin("scenes:seed=7"))
     'scenes:n=512,seed=7'
@@ -162,17 +170,17 @@ def parse_builtin(text: str) -> BuiltinDataset:
     Raises
     ------
     NotFound
-        There is none of this name.
+        There is no dataset with this name.
     InvalidRequest
-        It has no such option, or not with this value.
+        An option does not exist, or its value is out of range.
     """
     found = _FORM.fullmatch(text)
     if not found or found["name"] not in OPTIONS:
         raise NotFound(
-            "There is no such built-in dataset.",
+            f"There is no built-in dataset {text[:100]!r}.",
             value=text,
             limit=list(OPTIONS),
-            hint=f"There are: {', '.join(OPTIONS)}.",
+            hint=f"The built-in datasets are {', '.join(OPTIONS)}.",
         )
     given = _parse_options(found["name"], found["options"])
     return BuiltinDataset(
@@ -181,7 +189,7 @@ def parse_builtin(text: str) -> BuiltinDataset:
 
 
 def open_dataset(name: str) -> OpenDataset:
-    """A built-in dataset by its name. Errors as in `parse_builtin`."""
+    """Open a built-in dataset by its name. Errors as in `parse_builtin`."""
     return parse_builtin(name).open()
 
 
@@ -193,12 +201,16 @@ def _parse_options(name: str, text: str | None) -> dict[str, int]:
         if not found or found[1] not in known:
             options = ", ".join(known) or "none"
             raise InvalidRequest(
-                f"{name} has no option {word!r}; its options: {options}.", value=word, limit=list(known)
+                f"The dataset {name} has no option {word!r}; its options are: {options}.",
+                value=word,
+                limit=list(known),
+                hint="Write options as NAME=INTEGER, separated by commas.",
             )
         allowed = known[found[1]][1]
         if int(found[2]) not in allowed:
             raise InvalidRequest(
-                f"The option {found[1]} of {name} goes from {allowed.start} to {allowed.stop - 1}.",
+                f"The option {found[1]} of the dataset {name} is {found[2]}, "
+                f"but must be between {allowed.start} and {allowed.stop - 1}.",
                 value=int(found[2]),
                 limit=[allowed.start, allowed.stop - 1],
             )

@@ -1,9 +1,16 @@
-"""`scenes`: small programs, the pictures that they draw, and captions at five levels of detail.
+"""The dataset `scenes`: small programs, the images that they draw, and captions at five levels of detail.
 
-Three views of one reality, made from a seed without any download, after *A Vision Check-up for Language Models*
-(arXiv 2401.01862), which asks language models for programs that draw. The views are `image`, `code` and `caption_1` to
-`caption_5`; the captions grow as those of the paper on convergence do (arXiv 2405.07987, section 3): the more they say, the
-nearer a language model's space should come to a vision model's.
+The items are generated from a seed without any download, after *A Vision Check-up for Language Models* (arXiv 2401.01862),
+which asks language models for programs that draw. The views are `image`, `code` and `caption_1` to `caption_5`. The level of
+detail of the captions follows the paper on convergence (arXiv 2405.07987, section 3): the more a caption says, the closer a
+language model's space should be to a vision model's.
+
+* Level 1 names the largest object, level 2 all objects.
+* Level 3 adds the colours and the background, level 4 sizes and positions.
+* Level 5 adds exact pixels and the relative positions of objects.
+
+Images have flat colours without smoothing, and the same bytes on every machine. Programs have one call per line in Python's
+grammar; they are parsed and never run.
 """
 
 import ast
@@ -25,7 +32,7 @@ from consilience.errors import InvalidRequest
 
 Choice = TypeVar("Choice")
 
-#: Pixels of a side.
+#: Width and height of an image in pixels.
 SIDE = 128
 #: Red, green and blue of each colour's name.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -46,18 +53,18 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 BACKGROUNDS = ("white", "beige", "grey", "navy", "black")
 PAINTS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 KINDS = ("circle", "square", "triangle", "diamond", "star", "ring", "cross", "house", "tree", "flower")
-#: Pixels from a thing's centre to its edge.
+#: Pixels from an object's centre to its edge.
 SIZES = {"small": 8, "medium": 13, "large": 19}
-THINGS_MAX = 4
-#: Things stand in the cells of a grid of three by three, some pixels from a cell's middle.
+OBJECTS_MAX = 4
+#: Objects are placed in the cells of a grid of three by three, some pixels off a cell's centre.
 CELLS = 3
 PITCH = SIDE // CELLS
 JITTER_MAX = 6
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One thing in a scene."""
+class SceneObject:
+    """An object in a scene."""
 
     kind: str
     """One of KINDS."""
@@ -73,46 +80,46 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and the things on it, none over another."""
+    """A background and the objects on it, which do not overlap."""
 
     background: str
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
 
 
 class SeededRandom:
-    """Draws that each Python makes alike: of a `random.Random`, `random()` alone is promised to stay as it is."""
+    """Random choices that are equal in every Python version: only `random()` of `random.Random` is guaranteed to be."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - pictures, not secrets
+        self._random = random.Random(seed)  # noqa: S311 - images, not secrets
 
-    def number(self, low: int, high: int) -> int:
-        """An integer from low to high, both included."""
+    def integer(self, low: int, high: int) -> int:
+        """Return an integer from low to high, both included."""
         return low + int(self._random.random() * (high - low + 1))
 
-    def pick(self, choices: Sequence[Choice]) -> Choice:
-        """One of them."""
-        return choices[self.number(0, len(choices) - 1)]
+    def choice(self, choices: Sequence[Choice]) -> Choice:
+        """Return one of the choices."""
+        return choices[self.integer(0, len(choices) - 1)]
 
-    def order(self, choices: Sequence[Choice]) -> list[Choice]:
-        """All of them, shuffled."""
+    def shuffled(self, choices: Sequence[Choice]) -> list[Choice]:
+        """Return all choices in random order."""
         left = list(choices)
-        return [left.pop(self.number(0, len(left) - 1)) for _ in choices]
+        return [left.pop(self.integer(0, len(left) - 1)) for _ in choices]
 
 
 def draw_scene(seed: int, index: int) -> Scene:
-    """Scene number `index` of a seed, which is the same however many there are."""
-    lots = SeededRandom(f"scenes/{seed}/{index}")
-    background = lots.pick(BACKGROUNDS)
-    cells = lots.order([(column, row) for row in range(CELLS) for column in range(CELLS)])
-    count = lots.number(1, THINGS_MAX)
-    return Scene(background, tuple(_draw_thing(lots, *cell) for cell in cells[:count]))
+    """Return scene number `index` of a seed; it does not depend on the number of scenes."""
+    draws = SeededRandom(f"scenes/{seed}/{index}")
+    background = draws.choice(BACKGROUNDS)
+    cells = draws.shuffled([(column, row) for row in range(CELLS) for column in range(CELLS)])
+    count = draws.integer(1, OBJECTS_MAX)
+    return Scene(background, tuple(_draw_object(draws, *cell) for cell in cells[:count]))
 
 
-def _draw_thing(lots: SeededRandom, column: int, row: int) -> Thing:
-    size = lots.pick(list(SIZES.values()))
+def _draw_object(draws: SeededRandom, column: int, row: int) -> SceneObject:
+    size = draws.choice(list(SIZES.values()))
     jitter = min(JITTER_MAX, PITCH // 2 - size)
-    x, y = (PITCH * cell + PITCH // 2 + lots.number(-jitter, jitter) for cell in (column, row))
-    return Thing(lots.pick(KINDS), x, y, size, lots.pick(PAINTS))
+    x, y = (PITCH * cell + PITCH // 2 + draws.integer(-jitter, jitter) for cell in (column, row))
+    return SceneObject(draws.choice(KINDS), x, y, size, draws.choice(PAINTS))
 
 
 LEVELS = range(1, 6)
@@ -122,23 +129,23 @@ _SIZE_NAMES = {pixels: name for name, pixels in SIZES.items()}
 
 
 def write_caption(scene: Scene, level: int) -> str:
-    """The caption of one level, 1 to 5; things are named from the largest to the smallest."""
-    things = sorted(scene.things, key=lambda thing: -thing.size)
+    """Write the caption of one level, 1 to 5, which lists objects from the largest to the smallest."""
+    objects = sorted(scene.objects, key=lambda obj: -obj.size)
     if level == 1:
-        return _sentence(things[:1], lambda thing: thing.kind)
+        return _sentence(objects[:1], lambda obj: obj.kind)
     if level == 2:
-        return _sentence(things, lambda thing: thing.kind)
+        return _sentence(objects, lambda obj: obj.kind)
     background = f" on {_article(scene.background)} background"
     if level == 3:
-        return _sentence(things, _painted, background)
+        return _sentence(objects, _painted, background)
     if level == 4:
-        return _sentence(things, lambda thing: f"{_sized(thing)} {_place(thing)}", background)
-    exact = _sentence(things, lambda thing: f"{_sized(thing)} {_place(thing)} ({_pixels(thing)})", background)
-    return " ".join([exact, *(_relation(one, other) for one, other in pairwise(things))])
+        return _sentence(objects, lambda obj: f"{_sized(obj)} {_place(obj)}", background)
+    exact = _sentence(objects, lambda obj: f"{_sized(obj)} {_place(obj)} ({_pixels(obj)})", background)
+    return " ".join([exact, *(_relation(one, other) for one, other in pairwise(objects))])
 
 
-def _sentence(things: Sequence[Thing], describe: Callable[[Thing], str], end: str = "") -> str:
-    phrases = [_article(describe(thing)) for thing in things]
+def _sentence(objects: Sequence[SceneObject], describe: Callable[[SceneObject], str], end: str = "") -> str:
+    phrases = [_article(describe(obj)) for obj in objects]
     listed = " and ".join([", ".join(phrases[:-1]), phrases[-1]]) if len(phrases) > 1 else phrases[0]
     return f"A picture of {listed}{end}."
 
@@ -147,25 +154,25 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def _painted(thing: Thing) -> str:
-    return f"{thing.colour} {thing.kind}"
+def _painted(obj: SceneObject) -> str:
+    return f"{obj.colour} {obj.kind}"
 
 
-def _sized(thing: Thing) -> str:
-    return f"{_SIZE_NAMES[thing.size]} {_painted(thing)}"
+def _sized(obj: SceneObject) -> str:
+    return f"{_SIZE_NAMES[obj.size]} {_painted(obj)}"
 
 
-def _place(thing: Thing) -> str:
-    row, column = _ROWS[thing.y // PITCH], _COLUMNS[thing.x // PITCH]
+def _place(obj: SceneObject) -> str:
+    row, column = _ROWS[obj.y // PITCH], _COLUMNS[obj.x // PITCH]
     return "in the centre" if (row, column) == ("middle", "centre") else f"at the {row} {column}"
 
 
-def _pixels(thing: Thing) -> str:
-    return f"{thing.x} pixels from the left, {thing.y} from the top, reaching {thing.size}"
+def _pixels(obj: SceneObject) -> str:
+    return f"{obj.x} pixels from the left, {obj.y} from the top, reaching {obj.size}"
 
 
-def _relation(one: Thing, other: Thing) -> str:
-    """Where one lies as seen from the other; they lie in different cells, so at least one of the two holds."""
+def _relation(one: SceneObject, other: SceneObject) -> str:
+    """Describe the position of one object relative to another; they are in different cells, so one of both axes differs."""
     upright = "above" if one.y < other.y - PITCH // 2 else "below" if one.y > other.y + PITCH // 2 else ""
     level = "left of" if one.x < other.x - PITCH // 2 else "right of" if one.x > other.x + PITCH // 2 else ""
     where = " and ".join(filter(None, (upright, level)))
@@ -181,39 +188,39 @@ _PETALS = ((0.0, -0.5), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0))
 
 
 def paint(scene: Scene) -> bytes:
-    """The scene as a PNG of SIDE by SIDE pixels, with a palette."""
+    """Paint a scene as a PNG of SIDE by SIDE pixels, with a palette."""
     return encode_png(paint_pixels(scene))
 
 
 def paint_pixels(scene: Scene) -> Pixels:
-    """The scene as (SIDE, SIDE) places in COLOURS."""
+    """Paint a scene as an array (SIDE, SIDE) of indices into COLOURS."""
     pixels = np.full((SIDE, SIDE), _NAMES.index(scene.background), np.uint8)
-    for thing in scene.things:
-        for mask, colour in _strokes(thing):
+    for obj in scene.objects:
+        for mask, colour in _strokes(obj):
             pixels[mask] = _NAMES.index(colour)
     return pixels
 
 
-def _strokes(thing: Thing) -> Iterator[tuple[Mask, str]]:
-    """What is painted where, in order. Coordinates are in units of the thing's size, from its centre, y downwards."""
-    across, down = ((np.arange(SIDE) - centre) / thing.size for centre in (thing.x, thing.y))
+def _strokes(obj: SceneObject) -> Iterator[tuple[Mask, str]]:
+    """Yield the mask and colour of each stroke in order; coordinates are in units of the object's size from its centre."""
+    across, down = ((np.arange(SIDE) - centre) / obj.size for centre in (obj.x, obj.y))
     x, y = np.meshgrid(across, down)
-    if thing.kind in _SHAPES:
-        yield _SHAPES[thing.kind](x, y), thing.colour
-    elif thing.kind == "house":
-        yield _box(x, y, -0.7, 0.7, 0, 1), thing.colour
+    if obj.kind in _SHAPES:
+        yield _SHAPES[obj.kind](x, y), obj.colour
+    elif obj.kind == "house":
+        yield _box(x, y, -0.7, 0.7, 0, 1), obj.colour
         yield _wedge(x, y, -1, 0), _WOOD
-    elif thing.kind == "tree":
+    elif obj.kind == "tree":
         yield _box(x, y, -0.2, 0.2, 0.2, 1), _WOOD
-        yield _disc(x, y + 0.3, 0.7), thing.colour
-    elif thing.kind == "flower":
+        yield _disc(x, y + 0.3, 0.7), obj.colour
+    elif obj.kind == "flower":
         for dx, dy in _PETALS:
-            yield _disc(x - dx, y - dy, 0.45), thing.colour
+            yield _disc(x - dx, y - dy, 0.45), obj.colour
         yield _disc(x, y, 0.25), _WOOD
 
 
 def _disc(x: Plane, y: Plane, radius: float) -> Mask:
-    inside: Mask = x * x + y * y <= radius * radius  # no root: each machine multiplies alike
+    inside: Mask = x * x + y * y <= radius * radius  # without a square root, the result is equal on every machine
     return inside
 
 
@@ -224,12 +231,12 @@ def _box(x: Plane, y: Plane, *edges: float) -> Mask:
 
 
 def _wedge(x: Plane, y: Plane, top: float, bottom: float) -> Mask:
-    """A triangle that stands on its base, which is two wide."""
+    """Return the mask of an upright triangle whose base has width 2."""
     inside: Mask = (y <= bottom) & (np.abs(x) <= (y - top) / (bottom - top))
     return inside
 
 
-#: What is of one colour alone.
+#: Masks of the objects with a single colour.
 _SHAPES: dict[str, Callable[[Plane, Plane], Mask]] = {
     "circle": lambda x, y: _disc(x, y, 1),
     "square": lambda x, y: _box(x, y, -0.9, 0.9, -0.9, 0.9),
@@ -242,9 +249,9 @@ _SHAPES: dict[str, Callable[[Plane, Plane], Mask]] = {
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """A PNG whose rows are stored and not compressed: libraries compress each in their own way."""
+    """Encode a PNG with uncompressed rows, because each library compresses differently."""
     height, width = pixels.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # before each row the filter's number: none
+    rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter type, 0 for none
     rows[:, 1:] = pixels
     palette = b"".join(map(bytes, COLOURS.values()))
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
@@ -253,7 +260,7 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def _store(data: bytes) -> bytes:
-    """A zlib stream of one stored block, of at most 65535 bytes."""
+    """Return a zlib stream with one stored block of at most 65535 bytes."""
     block = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF) + data
     return b"\x78\x01" + block + struct.pack(">I", zlib.adler32(data))
 
@@ -267,77 +274,75 @@ FIELDS = ("x", "y", "size", "color")
 
 
 def write_program(scene: Scene) -> str:
-    """The program that draws the scene.
+    """Write the program that draws a scene.
 
-    >>> print(write_program(Scene("white", (Thing("circle", 30, 40, 8, "red"),))))
+    >>> print(write_program(Scene("white", (SceneObject("circle", 30, 40, 8, "red"),))))
     canvas(128, 128, "white")
     circle(x=30, y=40, size=8, color="red")
     """
-    lines = (
-        f'{thing.kind}(x={thing.x}, y={thing.y}, size={thing.size}, color="{thing.colour}")' for thing in scene.things
-    )
+    lines = (f'{obj.kind}(x={obj.x}, y={obj.y}, size={obj.size}, color="{obj.colour}")' for obj in scene.objects)
     return "\n".join([f'{CANVAS}({SIDE}, {SIDE}, "{scene.background}")', *lines])
 
 
-def read_program(text: str) -> Scene:
-    """The scene that a program draws; InvalidRequest, with the line, for anything but such a program."""
+def parse_program(text: str) -> Scene:
+    """Parse a program into the scene that it draws. Raises InvalidRequest, with the bad line, for any other text."""
     try:
         canvas, *calls = ast.parse(text).body
-        return Scene(_read_canvas(canvas), tuple(map(_read_thing, calls)))
+        return Scene(_parse_canvas(canvas), tuple(map(_parse_object, calls)))
     except SyntaxError as error:
-        raise InvalidRequest(f"The program cannot be read: {error}.", value=text) from None
+        raise InvalidRequest(f"The program cannot be parsed: {error}.", value=text) from None
     except (ValueError, KeyError) as error:
-        raise InvalidRequest(f"The program draws no scene: {error}.", value=text) from None
+        raise InvalidRequest(f"The program does not draw a scene: {error}.", value=text) from None
 
 
-def _read_canvas(line: ast.stmt) -> str:
+def _parse_canvas(line: ast.stmt) -> str:
     match line:
         case ast.Expr(ast.Call(ast.Name("canvas"), [ast.Constant(), ast.Constant(), ast.Constant(str(colour))], [])):
             return _colour(colour)
-    raise ValueError(f"it begins with {ast.unparse(line)!r} and not with a canvas")
+    raise ValueError(f"its first line must call `canvas` and is {ast.unparse(line)!r}")
 
 
-def _read_thing(line: ast.stmt) -> Thing:
+def _parse_object(line: ast.stmt) -> SceneObject:
     match line:
         case ast.Expr(ast.Call(ast.Name(str(kind)), [], fields)) if kind in KINDS:
             values = {str(field.arg): ast.literal_eval(field.value) for field in fields}
             if tuple(values) == FIELDS:
-                return Thing(kind, values["x"], values["y"], values["size"], _colour(values["color"]))
-    raise ValueError(f"{ast.unparse(line)!r} draws nothing that there is")
+                return SceneObject(kind, values["x"], values["y"], values["size"], _colour(values["color"]))
+    raise ValueError(f"{ast.unparse(line)!r} does not draw a known object")
 
 
 def _colour(name: str) -> str:
     if name not in COLOURS:
-        raise ValueError(f"there is no colour {name!r}")
+        raise ValueError(f"{name!r} is not a known colour")
     return name
 
 
 NAME = "scenes"
 N_DEFAULT = 512
-#: Making them holds up the API: some 20 s for so many.
+#: Limit because the API waits for the items: so many take about 20 s.
 N_MAX = 10_000
 VIEWS: dict[str, ViewKind] = {"image": "image", "code": "code", **{f"caption_{level}": "text" for level in LEVELS}}
 
 
 @dataclass(frozen=True)
 class SceneView:
-    """One view of the scenes of a seed, made when it is read."""
+    """A view of the scenes of a seed, generated when it is read."""
 
     name: str
     kind: ViewKind
     n: int
     seed: int
-    show: Callable[[Scene], str | bytes]
+    render: Callable[[Scene], str | bytes]
 
     def read(self, start: int, stop: int) -> Items:
-        """As View."""
-        return cast("Items", [self.show(draw_scene(self.seed, index)) for index in range(start, min(stop, self.n))])
+        """See `View.read`."""
+        return cast("Items", [self.render(draw_scene(self.seed, index)) for index in range(start, min(stop, self.n))])
 
 
 def open_scenes(n: int = N_DEFAULT, seed: int = 0) -> OpenDataset:
-    """The first n scenes of a seed; those of a larger n begin with them."""
+    """Open the first n scenes of a seed; a larger n begins with the same scenes."""
     views: list[View] = [
-        SceneView("image", "image", n, seed, lambda scene: paint(read_program(write_program(scene)))),
+        SceneView("image", "image", n, seed, lambda scene: paint(parse_program(write_program(scene)))),
         SceneView("code", "code", n, seed, write_program),
     ]
     views += [SceneView(f"caption_{level}", "text", n, seed, partial(write_caption, level=level)) for level in LEVELS]

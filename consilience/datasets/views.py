@@ -1,4 +1,4 @@
-"""Datasets as whoever embeds them sees them: ids, and views that are read by blocks."""
+"""Open datasets: ids, and views that are read in blocks to be embedded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from consilience.contract.datasets import ViewKind
 from consilience.errors import BadItem, UnknownView
 from consilience.formats.items.item import dataset_digest, ids_digest, pack_digest
 
-#: Text and code as they are, pictures as their encoded bytes.
+#: Text and code as strings, images as their encoded bytes.
 Items = list[str] | list[bytes]
-#: Items that are read at once to take a digest.
+#: Number of items that are read at once for a digest.
 BLOCK = 256
 
 
@@ -20,33 +20,33 @@ class View(Protocol):
 
     @property
     def name(self) -> str:
-        """What requests call it."""
+        """Name of the view in requests."""
 
     @property
     def kind(self) -> ViewKind:
-        """What the items are."""
+        """Kind of the items: text, code or image."""
 
     @property
     def n(self) -> int:
-        """How many items there are."""
+        """Number of items."""
 
     def read(self, start: int, stop: int) -> Items:
-        """Items start to stop (not included), at most n."""
+        """Return items start to stop (not included); stop is at most n."""
 
 
 @dataclass(frozen=True)
 class OpenDataset:
-    """Items and their views, read when they are asked for."""
+    """Items and their views, which are read on demand."""
 
     name: str
     ids: tuple[str, ...]
     views: tuple[View, ...]
     known_digest: str | None = None
-    """Where it is known already; otherwise all is read once to find it."""
+    """The digest if it is known already; otherwise all items are read once to compute it."""
 
     @property
     def n(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return len(self.ids)
 
     @cached_property
@@ -56,30 +56,33 @@ class OpenDataset:
         return self.known_digest or dataset_digest(ids_digest(self.ids), parts)
 
     def view(self, name: str) -> View:
-        """One view; UnknownView where there is none of this name."""
+        """Return the view with this name. Raises UnknownView."""
         for view in self.views:
             if view.name == name:
                 return view
         names = [view.name for view in self.views]
         raise UnknownView(
-            f"The dataset {self.name} has no view {name!r}; it has: {', '.join(names)}.", value=name, limit=names
+            f"The dataset {self.name} has no view {name!r}; its views are: {', '.join(names)}.",
+            value=name,
+            limit=names,
         )
 
     def select(self, ids: Sequence[str]) -> "OpenDataset":
-        """The items of these ids, in this order. Raises BadItem for an id that is not there, or comes twice."""
-        places = {item: place for place, item in enumerate(self.ids)}
+        """Return the items with these ids, in this order. Raises BadItem for an unknown or duplicate id."""
+        indices = {item: index for index, item in enumerate(self.ids)}
         for item in ids:
-            if item not in places:
+            if item not in indices:
                 raise BadItem(f"The dataset {self.name} has no item {item!r}.", value=item)
         if len(set(ids)) < len(ids):
-            raise BadItem("An item is chosen twice.", value=next(item for item in ids if list(ids).count(item) > 1))
-        chosen = tuple(places[item] for item in ids)
+            twice = next(item for item in ids if list(ids).count(item) > 1)
+            raise BadItem(f"The item {twice!r} is chosen twice.", value=twice, hint="Choose each item once.")
+        chosen = tuple(indices[item] for item in ids)
         return OpenDataset(self.name, tuple(ids), tuple(SelectedView(view, chosen) for view in self.views))
 
 
 @dataclass(frozen=True)
 class TextView:
-    """Text or code that is in memory."""
+    """A view of text or code in memory."""
 
     name: str
     kind: ViewKind
@@ -87,43 +90,43 @@ class TextView:
 
     @property
     def n(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return len(self.items)
 
     def read(self, start: int, stop: int) -> list[str]:
-        """As View."""
+        """See `View.read`."""
         return list(self.items[start:stop])
 
 
 @dataclass(frozen=True)
 class SelectedView:
-    """Some items of another view."""
+    """A selection of items of another view."""
 
     whole: View
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """That of the whole."""
+        """Name of the whole view."""
         return self.whole.name
 
     @property
     def kind(self) -> ViewKind:
-        """That of the whole."""
+        """Kind of the whole view."""
         return self.whole.kind
 
     @property
     def n(self) -> int:
-        """How many are selected."""
-        return len(self.places)
+        """Number of selected items."""
+        return len(self.indices)
 
     def read(self, start: int, stop: int) -> Items:
-        """As View."""
-        return cast("Items", [self.whole.read(place, place + 1)[0] for place in self.places[start:stop]])
+        """See `View.read`."""
+        return cast("Items", [self.whole.read(index, index + 1)[0] for index in self.indices[start:stop]])
 
 
 def encoded_items(view: View) -> Iterator[bytes]:
-    """Each item's bytes, text in UTF-8."""
+    """Yield the bytes of each item, text in UTF-8."""
     for start in range(0, view.n, BLOCK):
         for item in view.read(start, min(view.n, start + BLOCK)):
             yield item.encode() if isinstance(item, str) else item

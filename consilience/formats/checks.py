@@ -1,4 +1,4 @@
-"""The one gate that every format's arrays pass: dtype, shape, size, names, limits."""
+"""Checks of the arrays of every format: dtype, shape, size, names, limits."""
 
 import re
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ from consilience.errors import InvalidShape, TooFewRows, TooLarge, UnreadableFil
 from consilience.formats.open_file import FormatLimits, LayerHeader, OpenFile, Tensor
 from consilience.limits import ROWS_MIN
 
-#: Bytes of one row, over all layers of a 3-D array: a block holds at least one.
+#: Largest row over all layers of a 3-D array, because a block holds at least one row.
 ROW_LIMIT_BYTES = 16 * 1024 * 1024
 NAME_LENGTH = 128
-#: A compressed file may unpack to this many times its own size, and to a small allowance beside it.
+#: A compressed file may unpack to this many times its own size plus a small allowance.
 RATIO_LIMIT = 200
 RATIO_ALLOWANCE_BYTES = 1024 * 1024
 READ_DTYPES = ("F16", "BF16", "F32", "F64")
 
 
 def stored_dtype(dtype: np.dtype[Any]) -> LayerDtype:
-    """How floats of 16, 32 or 64 bits are kept."""
+    """Return the dtype in which floats of 16, 32 or 64 bits are stored."""
     if dtype == ml_dtypes.bfloat16:
         return "BF16"
     return "F16" if dtype.itemsize == 2 else "F32"
 
 
 def unsupported_dtype(dtype: object, where: str) -> UnsupportedDtype:
-    """The error for anything but floats of 16, 32 or 64 bits."""
+    """Return the error for any dtype other than floats of 16, 32 or 64 bits."""
     name = str(dtype)
     hint = "Convert to float32 or float16 first: array.astype('float32')."
     if name == "O" or "|O" in name:
-        hint = "Object arrays are stored as pickles, which can run code and are never read. " + hint
+        hint = "Object arrays are stored as pickles, which can run code; they are never read. " + hint
     elif name.endswith("V2"):
         hint = "If these are bfloat16 numbers, send them as safetensors, which names the dtype. " + hint
     return UnsupportedDtype(
@@ -43,42 +43,44 @@ def unsupported_dtype(dtype: object, where: str) -> UnsupportedDtype:
 
 
 def check_shape(shape: tuple[int, ...], where: str) -> None:
-    """(n, d) or (n, L, d), no empty axis, at least 4 rows."""
+    """Check that a shape is (n, d) or (n, L, d), without an empty axis, and with at least 4 rows."""
     if len(shape) not in (2, 3) or 0 in shape[1:]:
         raise InvalidShape(
             f"{where} is not a matrix of embeddings.",
             value=shape,
-            hint="Send (n, d), one row an item, or (n, L, d) for L layers; no axis may be empty.",
+            hint="Send shape (n, d), one row per item, or (n, L, d) for L layers; no axis may be empty.",
         )
     if shape[0] < ROWS_MIN:
-        raise TooFewRows(f"{where} has {shape[0]} rows, a score needs {ROWS_MIN}.", value=shape, limit=ROWS_MIN)
+        raise TooFewRows(
+            f"{where} has {shape[0]} rows; a score needs at least {ROWS_MIN}.", value=shape, limit=ROWS_MIN
+        )
 
 
 def check_size(shape: tuple[int, ...], dtype: np.dtype[Any], actual: int, where: str) -> None:
-    """The header's shape needs exactly the bytes that are there; integers of any size, nothing is allocated."""
+    """Check that the shape of the header needs exactly the bytes of the file; nothing is allocated."""
     size = prod(shape) * dtype.itemsize
     if size != actual:
-        expected = size if size < 2**63 else "more than 2^63"  # Python refuses to print integers without end
+        expected = size if size < 2**63 else "more than 2^63"  # Python refuses to print huge integers
         raise UnreadableFile(
-            f"{where} should hold {expected} bytes of values by its header and holds {actual}.",
+            f"{where} declares {expected} bytes of values in its header but contains {actual}.",
             value=f"shape {shape} of {dtype}: {expected} bytes expected, {actual} found",
             hint="The file is truncated or damaged: write or send it again.",
         )
 
 
 def unpacked_limit(packed: int, limits: FormatLimits) -> int:
-    """Bytes that a compressed file of `packed` bytes may hold once unpacked."""
+    """Return the number of bytes that a compressed file of `packed` bytes may unpack to."""
     return min(limits.unpacked_bytes, RATIO_LIMIT * packed + RATIO_ALLOWANCE_BYTES)
 
 
 def combine_tensors(tensors: Sequence[Tensor], limits: FormatLimits) -> OpenFile:
-    """The file of these tensors, in the natural order of their names.
+    """Combine tensors into a file, in the natural order of their names.
 
-    Either 2-D tensors, each a layer of its name, or a single 3-D one, whose layers are "0", "1", ...
-    Raises InvalidShape, TooLarge, UnsupportedFormat (no tensor, or a name that cannot be used).
+    The tensors are either 2-D, each one layer, or a single 3-D tensor, whose layers are "0", "1", ...
+    Raises InvalidShape, TooLarge, UnsupportedFormat (no tensor, or an invalid name).
     """
     if not tensors:
-        raise UnsupportedFormat("The file holds no array.")
+        raise UnsupportedFormat("The file contains no array.")
     for tensor in tensors:
         _check_name(tensor.name)
     ordered = tuple(sorted(tensors, key=lambda tensor: natural_key(tensor.name)))
@@ -87,7 +89,7 @@ def combine_tensors(tensors: Sequence[Tensor], limits: FormatLimits) -> OpenFile
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """A sort key that puts layer2 before layer10."""
+    """Return a sort key that puts layer2 before layer10."""
     parts = re.findall(r"([0-9]+)|([^0-9]+)", name)
     return [(0, int(digits), "") if digits else (1, 0, text) for digits, text in parts], name
 
@@ -102,9 +104,9 @@ def _check_together(tensors: tuple[Tensor, ...], limits: FormatLimits) -> None:
     stacked = [tensor for tensor in tensors if len(tensor.shape) == 3]
     if stacked and len(tensors) > 1:
         raise InvalidShape(
-            "A file with several arrays holds one layer in each, (n, d).",
+            f"The array {stacked[0].name!a} is 3-D, but in a file with several arrays each must be a layer (n, d).",
             value=f"{stacked[0].name}: {stacked[0].shape}",
-            hint="Split the (n, L, d) array into L arrays, or send it alone.",
+            hint="Split the (n, L, d) array into L arrays, or send it as the only array.",
         )
     check_limit("layers", stacked[0].shape[1] if stacked else len(tensors), limits.layers)
     first = tensors[0]
@@ -114,23 +116,26 @@ def _check_together(tensors: tuple[Tensor, ...], limits: FormatLimits) -> None:
         check_limit("row bytes", tensor.row_bytes, ROW_LIMIT_BYTES)
         if tensor.shape[0] != first.shape[0]:
             raise InvalidShape(
-                "The layers of a set have the same number of rows, one for each item.",
+                f"The layers {first.name!a} and {tensor.name!a} have different numbers of rows.",
                 value=f"{first.name}: {first.shape[0]} rows, {tensor.name}: {tensor.shape[0]} rows",
+                hint="Every layer needs one row per item.",
             )
     names = [tensor.name for tensor in tensors]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UnsupportedFormat("Two layers have the same name.", value=twice)
+        raise UnsupportedFormat(f"Two layers have the same name: {twice!a}.", value=twice)
 
 
 def check_limit(what: str, value: int, limit: int) -> None:
-    """Raises TooLarge where there is more of something than its limit."""
+    """Raise TooLarge if a value exceeds its limit; `what` names the counted things."""
     if value > limit:
-        raise TooLarge(f"The file has {value} {what}, the limit is {limit}.", value=value, limit=limit)
+        raise TooLarge(f"The file has {value} {what}; the limit is {limit}.", value=value, limit=limit)
 
 
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
         raise UnsupportedFormat(
-            f"A layer's name has 1 to {NAME_LENGTH} printable characters.", value=ascii(name), limit=NAME_LENGTH
+            f"The layer name {name[:NAME_LENGTH]!a} is not valid: it must have 1 to {NAME_LENGTH} printable characters.",
+            value=ascii(name),
+            limit=NAME_LENGTH,
         )

@@ -1,4 +1,4 @@
-"""Layers of a local file, read where they lie: by blocks or row by row, never mapped and never whole."""
+"""Layers of a local file, read in place: by blocks or row by row, never memory-mapped and never as a whole."""
 
 import os
 from collections.abc import Sequence
@@ -16,24 +16,24 @@ from consilience.errors import UnreadableFile
 from consilience.formats.open_file import BLOCK_BYTES, NUMPY_DTYPES, Array, OpenFile
 from consilience.formats.reading import fill_at
 
-#: Bytes, and when they were last changed.
+#: Size in bytes, and the time of the last change in nanoseconds.
 Stamp = tuple[int, int]
 RowIds = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class FileLayer:
-    """One layer of a file whose values lie one after the other in C order.
+    """One layer of a file whose values are contiguous in C order.
 
     Attributes
     ----------
     name : the layer's name
-    n, dim : its rows and columns
-    dtype : how its rows are given; float64 becomes float32
-    stored : the type of the values in the file
-    offset : the position of the first row's first value
-    stride : bytes from one row to the next
-    stamp : of the file whose values were looked at; rows of another are not these
+    n, dim : numbers of rows and columns
+    dtype : dtype of the rows that are returned; float64 becomes float32
+    stored : dtype of the values in the file
+    offset : position of the first row's first value
+    stride : number of bytes from one row to the next
+    stamp : size and time of the file when its values were checked; reading a changed file fails
     """
 
     path: Path
@@ -48,39 +48,39 @@ class FileLayer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the numbers; read when it is asked for first."""
-        found = sha256()
+        """SHA-256 of the values; computed at the first access."""
+        digest = sha256()
         step = max(1, BLOCK_BYTES // self._row_bytes)
         for start in range(0, self.n, step):
-            found.update(self.rows(start, min(start + step, self.n)).tobytes())
-        return found.hexdigest()
+            digest.update(self.rows(start, min(start + step, self.n)).tobytes())
+        return digest.hexdigest()
 
     def rows(self, start: int, stop: int) -> Array:
-        """Rows start to stop, in one read where the layer is alone in its rows."""
+        """Return rows start to stop, with a single read if the file's rows hold only this layer."""
         if self.stride != self._row_bytes:
             return self.take(np.arange(start, stop))
         raw = np.empty((stop - start, self._row_bytes), np.uint8)
         self._fill(((raw.reshape(-1).data, start),))
-        return self._keep(raw)
+        return self._convert(raw)
 
     def take(self, ids: RowIds) -> Array:
-        """The rows of some ids, read in the order in which they lie."""
+        """Return the rows with the given row numbers; the file is read in ascending order."""
         raw = np.empty((len(ids), self._row_bytes), np.uint8)
-        self._fill([(raw[place].data, int(ids[place])) for place in np.argsort(ids, kind="stable")])
-        return self._keep(raw)
+        self._fill([(raw[index].data, int(ids[index])) for index in np.argsort(ids, kind="stable")])
+        return self._convert(raw)
 
     @property
     def _row_bytes(self) -> int:
         return self.dim * self.stored.itemsize
 
-    def _fill(self, wanted: Sequence[tuple[memoryview, int]]) -> None:
+    def _fill(self, targets: Sequence[tuple[memoryview, int]]) -> None:
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise self._changed() from error
         try:
             fill = fill_at(descriptor, self.offset)
-            for buffer, row in wanted:
+            for buffer, row in targets:
                 fill(buffer, row * self.stride)
             if _stamp(os.fstat(descriptor)) != self.stamp:
                 raise self._changed()
@@ -89,10 +89,12 @@ class FileLayer:
 
     def _changed(self) -> UnreadableFile:
         return UnreadableFile(
-            "The file changed while it was scored.", value=str(self.path), hint="Let it be until the score is there."
+            "The file changed while it was read for a score.",
+            value=str(self.path),
+            hint="Do not write to the file until the score is computed.",
         )
 
-    def _keep(self, raw: Array) -> Array:
+    def _convert(self, raw: Array) -> Array:
         return raw.view(self.stored).astype(NUMPY_DTYPES[self.dtype], copy=False)
 
 
@@ -101,7 +103,7 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def find_file_layers(path: Path, file: OpenFile) -> list[FileLayer] | None:
-    """The layers of an open file, to be read where they lie, after one look at every value; None where they cannot be.
+    """Return the layers of an open file for reading in place, after a check of every value; None if it must be unpacked.
 
     Raises NonFiniteValues, UnreadableFile.
     """
@@ -114,9 +116,9 @@ def find_file_layers(path: Path, file: OpenFile) -> list[FileLayer] | None:
     layers = []
     headers = iter(file.layers)
     for tensor, offset in zip(file.tensors, offsets, strict=True):
-        for place in range(tensor.shape[1] if len(tensor.shape) == 3 else 1):
+        for index in range(tensor.shape[1] if len(tensor.shape) == 3 else 1):
             header = next(headers)
-            start = offset + place * header.dim * tensor.dtype.itemsize
+            start = offset + index * header.dim * tensor.dtype.itemsize
             layers.append(
                 FileLayer(
                     path, header.name, header.n, header.dim, header.dtype, tensor.dtype, start, tensor.row_bytes, stamp

@@ -1,10 +1,11 @@
-"""Files in, layers out: which format reads which bytes.
+"""Openers of files with embeddings, for every format.
 
-The one entry to this room:
+* `open_file` opens an upload by its media type;
+* `open_path` opens a local file by its content;
+* `load_layers` returns an open file's layers as arrays, `read_layers` those of a local file.
 
-* `open_file` for an upload, by its media type;
-* `open_path` for a local file, by its content;
-* `load_layers` for an open file's layers as arrays, `read_layers` for a local file's.
+The JSON format is read here: `{"vectors": [[...]]}`, three levels deep for (n, L, d), or `{"layers": {"name": [[...]]}}`;
+both may also have `ids` and `groups`, a string or an integer per row.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ _TYPE_NAMES = {str: "a string", bool: "a boolean", type(None): "null", list: "a 
 
 @contextmanager
 def open_vectors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
-    """A small set as JSON, parsed in memory.
+    """Open a small set as JSON, which is parsed in memory.
 
     Raises TooLarge over `limits.inline_bytes`, UnreadableFile, InvalidRequest, InvalidShape, TooFewRows,
     UnsupportedDtype (not a number); errors name the first bad row.
@@ -48,7 +49,7 @@ def open_vectors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
     size = path.stat().st_size
     if size > limits.inline_bytes:
         raise TooLarge(
-            f"The JSON document has {size} bytes, the limit is {limits.inline_bytes}.",
+            f"The JSON document has {size} bytes; the limit is {limits.inline_bytes}.",
             value=size,
             limit=limits.inline_bytes,
             hint="Send larger sets as npy or safetensors.",
@@ -56,20 +57,20 @@ def open_vectors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
     try:
         document = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise UnreadableFile(f"The body is not JSON: {error}.", value=f"position {error.pos}") from error
+        raise UnreadableFile(f"The body is not valid JSON: {error}.", value=f"position {error.pos}") from error
     yield _with_columns(combine_tensors(_tensors(document, limits), limits), document)
 
 
 def from_vectors(
     vectors: object, limits: FormatLimits | None = None, *, ids: object = None, groups: object = None
 ) -> OpenFile:
-    """Nested lists of numbers, (n, d) or (n, L, d), as a file; kept as float32. Errors as in `open_vectors`."""
+    """Open nested lists of numbers, (n, d) or (n, L, d), as a file of float32. Errors as in `open_vectors`."""
     file = combine_tensors([_tensor("0", vectors, "/vectors")], limits or FormatLimits())
     return _with_columns(file, {"ids": ids, "groups": groups})
 
 
 def parse_rows(vectors: object, pointer: str) -> Array:
-    """Nested lists of numbers, (m, d), m and d at least 1, as float64.
+    """Convert nested lists of numbers, (m, d) with m and d at least 1, to float64.
 
     Raises InvalidShape, UnsupportedDtype (not a number); errors name the first bad row.
     """
@@ -78,14 +79,14 @@ def parse_rows(vectors: object, pointer: str) -> Array:
         raise InvalidShape(
             f"The field {pointer} is not a list of rows of numbers.",
             value=shape,
-            hint="Send one row for each vector.",
+            hint="Send one list of numbers per row.",
             pointer=pointer,
         )
     return _parse(vectors, shape, pointer)
 
 
 def _with_columns(file: OpenFile, document: Any) -> OpenFile:
-    """The file with the columns that the document has; null is none."""
+    """Add the document's columns to the file; null means no column."""
     ids, groups = (
         None if document.get(name) is None else parse_column(document[name], name) for name in ("ids", "groups")
     )
@@ -104,9 +105,9 @@ def _tensors(document: object, limits: FormatLimits) -> list[Tensor]:
             ]
     keys = list(document) if isinstance(document, dict) else type(document).__name__
     raise InvalidRequest(
-        "The JSON document has the field `vectors` or the field `layers`; `ids` and `groups` may stand beside it.",
+        "The JSON document needs the field `vectors` or `layers`, and only `ids` and `groups` beside it.",
         value=keys,
-        hint='Send {"vectors": [[0.1, 0.2], ...]}, one row an item.',
+        hint='Send {"vectors": [[0.1, 0.2], ...]}, one row per item.',
     )
 
 
@@ -122,28 +123,30 @@ def _parse(vectors: object, shape: tuple[int, ...], pointer: str) -> Array:
     try:
         return np.array(vectors, dtype=np.float64)
     except OverflowError as error:
-        raise UnsupportedDtype("An integer is too large for a float.", pointer=pointer) from error
+        raise UnsupportedDtype(
+            f"The field {pointer} has an integer that is too large for a float.", pointer=pointer
+        ) from error
 
 
 def _shape(vectors: object, pointer: str) -> tuple[int, ...]:
-    """The shape by the first row; the other rows are held against it."""
+    """Return the shape by the first row; `_check_rows` compares the other rows with it."""
     shape: list[int] = []
     while isinstance(vectors, list) and len(shape) < 4:
         shape.append(len(vectors))
         vectors = vectors[0] if vectors else None
     if not shape:
-        raise InvalidShape("Vectors are a list of rows.", value=type(vectors).__name__, pointer=pointer)
+        raise InvalidShape(f"The field {pointer} is not a list of rows.", value=type(vectors).__name__, pointer=pointer)
     return tuple(shape)
 
 
 def _check_rows(rows: Any, shape: tuple[int, ...], pointer: str) -> None:
-    """Every row is a list of the same length, every entry of the innermost a number."""
-    # A million rows are looked at in one call each; only a bad one is looked for.
+    """Check that all rows are lists of the same length and that the innermost entries are numbers."""
+    # For speed, each row is checked with one call; the bad entry is searched only after a failure.
     for i, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != shape[1]:
             found = f"{len(row)} entries" if isinstance(row, list) else _TYPE_NAMES.get(type(row), "a number")
             raise InvalidShape(
-                f"Row {i} of {pointer} is ragged: {found}, where the first row has {shape[1]} entries.",
+                f"Row {i} of {pointer} is not like the first row: expected {shape[1]} entries, found {found}.",
                 value=row,
                 limit=shape[1],
                 pointer=f"{pointer}/{i}",
@@ -190,7 +193,7 @@ MEDIA_TYPES: dict[str, str] = {
     "application/vnd.apache.arrow.file": "arrow-file",
     "application/vnd.apache.arrow.stream": "arrow-stream",
 }
-#: Says nothing about the bytes: the format is told by them.
+#: Generic media type: the format is detected by the first bytes.
 UNNAMED_MEDIA_TYPE = "application/octet-stream"
 
 _Opener = Callable[[Path, FormatLimits], AbstractContextManager[OpenFile]]
@@ -203,7 +206,7 @@ _OPENERS: dict[str, _Opener] = {
     "arrow-file": open_arrow_file,
     "arrow-stream": open_arrow_stream,
 }
-#: How the formats begin that have a mark.
+#: Magic bytes of the formats that have them.
 _MAGICS = {
     numpy_files.NPY_MAGIC: "npy",
     numpy_files.NPZ_MAGIC: "npz",
@@ -215,17 +218,17 @@ _SNIFFED_BYTES = 64
 
 
 def open_file(path: Path, media_type: str | None, limits: FormatLimits) -> AbstractContextManager[OpenFile]:
-    """The parsed file, as a context manager; None or application/octet-stream: the format is told by the bytes.
+    """Open an upload as a context manager; for None or application/octet-stream the format is detected by the bytes.
 
     Headers are read and checked when the context is entered, values while they are read.
-    Raises UnsupportedFormat for another media type or unknown bytes, and what the format raises.
+    Raises UnsupportedFormat for another media type or unknown bytes, and the errors of the format.
     """
     essence = (media_type or UNNAMED_MEDIA_TYPE).partition(";")[0].strip().lower()
     if essence == UNNAMED_MEDIA_TYPE:
         return _OPENERS[detect_format(path)](path, limits)
     if essence not in MEDIA_TYPES:
         raise UnsupportedFormat(
-            "Files of this media type are not read.",
+            f"The media type {essence[:100]!a} is not supported.",
             value=media_type,
             limit=[*MEDIA_TYPES, UNNAMED_MEDIA_TYPE],
             hint=f"Send one of {', '.join(MEDIA_TYPES)} as Content-Type.",
@@ -234,21 +237,21 @@ def open_file(path: Path, media_type: str | None, limits: FormatLimits) -> Abstr
 
 
 def open_path(path: str | Path, limits: FormatLimits | None = None) -> AbstractContextManager[OpenFile]:
-    """A local file, its format told by its bytes and not by its name. Errors as in `open_file`."""
+    """Open a local file; the format is detected by the bytes and not by the name. Errors as in `open_file`."""
     path = Path(path)
     if not path.is_file():
-        raise UnreadableFile("There is no such file.", value=path, hint="Check the path.")
+        raise UnreadableFile(f"There is no file {path}.", value=path, hint="Check the path.")
     return open_file(path, None, limits or FormatLimits())
 
 
 def read_layers(path: str | Path, limits: FormatLimits | None = None) -> list[tuple[str, Array]]:
-    """All layers of a local file in memory: (name, array (n, dim)) in the dtype that the store would keep."""
+    """Read all layers of a local file into memory: (name, array (n, dim)) in the dtype of the store."""
     with open_path(path, limits) as file:
         return load_layers(file)
 
 
 def load_layers(file: OpenFile) -> list[tuple[str, Array]]:
-    """All layers of an open file in memory, as in `read_layers`."""
+    """Read all layers of an open file into memory, as in `read_layers`."""
     arrays = [np.empty((layer.n, layer.dim), NUMPY_DTYPES[layer.dtype]) for layer in file.layers]
     filled = [0] * len(arrays)
     for index, rows in file.blocks():
@@ -258,7 +261,7 @@ def load_layers(file: OpenFile) -> list[tuple[str, Array]]:
 
 
 def detect_format(path: Path) -> str:
-    """The format's name, by the first bytes. Raises UnreadableFile (empty), UnsupportedFormat."""
+    """Return the format's name by the first bytes. Raises UnreadableFile (empty), UnsupportedFormat."""
     with path.open("rb") as file:
         head = file.read(_SNIFFED_BYTES)
     if not head:
@@ -266,13 +269,13 @@ def detect_format(path: Path) -> str:
     for magic, name in _MAGICS.items():
         if head.startswith(magic):
             return name
-    # The eight bytes of a header's length hold zeros, which no JSON does.
+    # The eight bytes of a safetensors header's length contain zeros, which JSON never does.
     if head[8:9] == b"{" and b"\0" in head[:8]:
         return "safetensors"
     if head.lstrip()[:1] in (b"{", b"["):
         return "json"
     raise UnsupportedFormat(
-        "The file is none of the formats that are read: npy, npz, safetensors, JSON, Parquet, Arrow.",
+        "The file has none of the supported formats: npy, npz, safetensors, JSON, Parquet, Arrow.",
         value=head[:16],
         hint="Save it with numpy.save. Pickles (.pkl, .pt, .joblib) can run code and are never read.",
     )

@@ -1,4 +1,4 @@
-"""Files of maps: safetensors whose header carries a card, a JSON text that says what the map is."""
+"""Map files: safetensors whose header contains the map's card, a JSON document that describes the map."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,22 +17,22 @@ from consilience.formats.checks import check_size
 from consilience.formats.reading import Fill, fill_at
 from consilience.formats.writing import atomic_write
 
-#: The key of the card in the header's metadata.
+#: Key of the map's card in the header's metadata.
 CARD_KEY = "consilience.map"
-#: Bytes of a map's values, at most: a map of 65,536 to 16,384 dimensions.
+#: Largest size of a map's values: a map from 65,536 to 16,384 dimensions.
 VALUES_LIMIT_BYTES = 4 * 1024**3
-#: Bytes of a file that are sent or written at once.
+#: Size of the pieces in which a file is sent or written.
 PIECE_BYTES = 1 << 20
 Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class MapFile:
-    """A map as it lies in a file: one or two steps, `0.weights`, `0.bias`, `1.weights`, `1.bias`.
+    """Content of a map file: the card, and one or two steps `0.weights`, `0.bias`, `1.weights`, `1.bias`.
 
     Attributes
     ----------
-    card : what the map is
+    card : description of the map
     tensors : float32 arrays by name
     """
 
@@ -43,28 +43,31 @@ class MapFile:
     def steps(self) -> list[tuple[Weights, Weights]]:
         """Weights and bias of each step."""
         count = len(self.tensors) // 2
-        return [(self.tensors[f"{place}.weights"], self.tensors[f"{place}.bias"]) for place in range(count)]
+        return [(self.tensors[f"{index}.weights"], self.tensors[f"{index}.bias"]) for index in range(count)]
 
     def check(self) -> None:
-        """Refuse tensors that are no steps from a's dimensions to b's, or not those that the card is about.
+        """Check that the tensors are steps from a's dimensions to b's, and that the card's digest is theirs.
 
         Raises
         ------
         UnreadableFile
         """
-        if not self._leads():
+        if not self._has_matching_shapes():
             raise UnreadableFile(
-                f"The map's values do not lead from {self.card.a.dim} to {self.card.b.dim} dimensions.",
+                f"The map's tensors do not map {self.card.a.dim} dimensions to {self.card.b.dim}.",
                 value={name: tensor.shape for name, tensor in self.tensors.items()},
             )
-        if (found := tensors_digest(self.tensors)) != self.card.digest:
+        if (digest := tensors_digest(self.tensors)) != self.card.digest:
             raise UnreadableFile(
-                "The map's values are not those that its card is about.", value=found, limit=self.card.digest
+                "The digest of the map's values differs from the digest in its card.",
+                value=digest,
+                limit=self.card.digest,
+                hint="The file is damaged or was edited: fit or download the map again.",
             )
 
-    def _leads(self) -> bool:
+    def _has_matching_shapes(self) -> bool:
         count = 1 if self.card.map.kind in ("procrustes", "ridge") else 2
-        if set(self.tensors) != {f"{place}.{part}" for place in range(count) for part in ("weights", "bias")}:
+        if set(self.tensors) != {f"{index}.{part}" for index in range(count) for part in ("weights", "bias")}:
             return False
         steps = self.steps
         if any(weights.ndim != 2 or bias.shape != weights.shape[1:] for weights, bias in steps):
@@ -75,16 +78,16 @@ class MapFile:
 
 
 def tensors_digest(tensors: Mapping[str, Weights]) -> str:
-    """SHA-256 over the tensors' names, shapes and bytes."""
-    found = sha256()
+    """Return the SHA-256 of the tensors' names, shapes and bytes."""
+    digest = sha256()
     for name, tensor in sorted(tensors.items()):
-        found.update(json.dumps([name, list(tensor.shape)]).encode() + b"\n")
-        found.update(np.ascontiguousarray(tensor, "<f4").data)
-    return found.hexdigest()
+        digest.update(json.dumps([name, list(tensor.shape)]).encode() + b"\n")
+        digest.update(np.ascontiguousarray(tensor, "<f4").data)
+    return digest.hexdigest()
 
 
 def write_map(path: Path, file: MapFile) -> None:
-    """Write a map: the whole file is there when this returns, else what was there before.
+    """Write a map file, atomically.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def write_map(path: Path, file: MapFile) -> None:
 
 
 def dump_map(file: MapFile) -> Iterator[bytes | memoryview]:
-    """The bytes of a map's file, piece by piece."""
+    """Yield the bytes of a map file, piece by piece."""
     yield _header(file)
     for _, tensor in sorted(file.tensors.items()):
         raw = np.ascontiguousarray(tensor, "<f4").reshape(-1).view(np.uint8).data
@@ -115,44 +118,50 @@ def _header(file: MapFile) -> bytes:
 
 
 def read_map(path: Path) -> MapFile:
-    """Read a map: all of its bytes are there and are finite numbers, its card is text.
+    """Read a map file, and check its card, its tensors and that all values are finite.
 
     Raises
     ------
     UnreadableFile, TooLarge, NonFiniteValues
     """
     if not path.is_file():
-        raise UnreadableFile("There is no such file.", value=path, hint="Check the path.")
+        raise UnreadableFile(f"There is no file {path}.", value=path, hint="Check the path.")
     with path.open("rb", buffering=0) as file:
         header = safetensors.read_header(file.fileno())
         card = _parse_card(header.metadata)
         size = path.stat().st_size - header.base
         if size > VALUES_LIMIT_BYTES:
-            raise TooLarge("The map is too large.", value=size, limit=VALUES_LIMIT_BYTES)
+            raise TooLarge(
+                f"The map's values have {size} bytes; the limit is {VALUES_LIMIT_BYTES}.",
+                value=size,
+                limit=VALUES_LIMIT_BYTES,
+            )
         fill = fill_at(file.fileno(), header.base)
-        found = MapFile(card, {name: _read_tensor(fill, name, entry) for name, entry in header.entries.items()})
-    found.check()
-    return found
+        result = MapFile(card, {name: _read_tensor(fill, name, entry) for name, entry in header.entries.items()})
+    result.check()
+    return result
 
 
 def _parse_card(metadata: object) -> MapDocument:
     text = metadata.get(CARD_KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
-        raise UnreadableFile("The file is no map: its header has no card.", hint="`consilience map fit` writes maps.")
+        raise UnreadableFile(
+            "The file is not a map file: its header has no card.", hint="Write map files with `consilience map fit`."
+        )
     try:
         return MapDocument.model_validate_json(text)
     except ValueError as error:  # pydantic's is one
-        raise UnreadableFile("The map's card cannot be read.", value=text, hint="Fit the map again.") from error
+        raise UnreadableFile("The card of the map is not valid.", value=text, hint="Fit the map again.") from error
 
 
 def _read_tensor(fill: Fill, name: str, entry: dict[str, Any]) -> Weights:
     shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
     if entry["dtype"] != "F32" or len(shape) not in (1, 2) or 0 in shape:
-        raise UnreadableFile(f"Tensor {name!a} is no part of a map.", value=f"{entry['dtype']} {shape}")
+        raise UnreadableFile(f"Tensor {name!a} does not belong to a map.", value=f"{entry['dtype']} {shape}")
     check_size(shape, np.dtype("<f4"), end - begin, f"Tensor {name!a}")
     raw = np.empty(end - begin, np.uint8)
     fill(raw.data, begin)
     values = raw.view("<f4").reshape(shape)
     if not np.isfinite(values).all():
-        raise NonFiniteValues(f"Tensor {name!a} of the map holds NaN or infinity.", value=name)
+        raise NonFiniteValues(f"Tensor {name!a} of the map contains NaN or infinity.", value=name)
     return values

@@ -1,4 +1,9 @@
-"""NumPy's .npy: its header is parsed here, within 4 KB; nothing in it is trusted and no pickle is ever read."""
+"""Readers of NumPy's .npy and .npz files.
+
+The npy header (at most 4 KB) is parsed here; nothing in it is trusted, and no pickle is ever read. An npz file is a zip of
+.npy members, each a named layer, which are unpacked as a stream under strict limits: the zip directory has a bounded size,
+and no member unpacks to more than it declares.
+"""
 
 import ast
 import io
@@ -30,17 +35,17 @@ from consilience.formats.reading import Stream, fill_at, fill_from, read_columns
 
 NPY_MAGIC = b"\x93NUMPY"
 HEADER_LIMIT_BYTES = 4096
-#: Bytes of the header's length field and the text's encoding, by major version.
+#: Size of the header's length field and encoding of the header, by major version.
 _VERSIONS = {1: (2, "latin-1"), 2: (4, "latin-1"), 3: (4, "utf-8")}
 _FLOATS = re.compile("[<>=]?f[248]")
 _KEYS = {"descr", "fortran_order", "shape"}
-#: A Fortran-order block costs one read a column: this bounds the reads of a file.
+#: A Fortran-order block costs one read per column: this limits the number of reads of a file.
 COLUMNS_LIMIT = 65_536
 
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """What the header says, and the position at which the values start."""
+    """Content of an npy header, and the position of the first value."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -50,7 +55,7 @@ class NpyHeader:
 
 @contextmanager
 def open_npy(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
-    """(n, d) is layer "0"; (n, L, d) is layers "0", "1", ...; C or Fortran order, either byte order.
+    """Open an npy file: (n, d) is layer "0", (n, L, d) is layers "0", "1", ...; any memory and byte order.
 
     Raises UnreadableFile, UnsupportedDtype, InvalidShape, TooFewRows, TooLarge.
     """
@@ -65,7 +70,8 @@ def open_npy(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
 
         if header.fortran_order and prod(header.shape[1:]) > COLUMNS_LIMIT:
             raise InvalidShape(
-                f"An array in Fortran order may have {COLUMNS_LIMIT} columns, over all layers.",
+                f"The array in Fortran order has {prod(header.shape[1:])} columns over all layers; "
+                f"the limit is {COLUMNS_LIMIT}.",
                 value=header.shape,
                 limit=COLUMNS_LIMIT,
                 hint="Save it in C order: numpy.save(path, numpy.ascontiguousarray(array)).",
@@ -75,16 +81,24 @@ def open_npy(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
 
 
 def read_header(stream: Stream, where: str) -> NpyHeader:
-    """The header at the start of a stream, its dtype and shape checked; `where` names the array in errors."""
+    """Read the header at the start of a stream and check its dtype and shape; `where` names the array in errors."""
     start = _read_exactly(stream, len(NPY_MAGIC) + 2, where)
     if not start.startswith(NPY_MAGIC):
-        raise UnreadableFile(f"{where} is not an npy array: it begins with other bytes.", value=start)
+        raise UnreadableFile(f"{where} is not an npy array: the magic bytes at its start are missing.", value=start)
     if start[6] not in _VERSIONS:
-        raise UnreadableFile(f"{where} has an unknown npy version.", value=f"{start[6]}.{start[7]}", limit="1.0 to 3.0")
+        raise UnreadableFile(
+            f"{where} has the unknown npy version {start[6]}.{start[7]}.",
+            value=f"{start[6]}.{start[7]}",
+            limit="1.0 to 3.0",
+        )
     width, encoding = _VERSIONS[start[6]]
     length = int.from_bytes(_read_exactly(stream, width, where), "little")
     if length > HEADER_LIMIT_BYTES:
-        raise UnreadableFile(f"{where} has a header of {length} bytes.", value=length, limit=HEADER_LIMIT_BYTES)
+        raise UnreadableFile(
+            f"{where} has an npy header of {length} bytes; the limit is {HEADER_LIMIT_BYTES}.",
+            value=length,
+            limit=HEADER_LIMIT_BYTES,
+        )
     fields = _parse_fields(_read_exactly(stream, length, where), encoding, where)
     dtype = _parse_dtype(fields["descr"], where)
     shape = _parse_shape(fields["shape"], where)
@@ -106,7 +120,11 @@ def _parse_fields(header: bytes, encoding: str, where: str) -> dict[str, Any]:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise UnreadableFile(f"{where} has an npy header that is not a Python literal.", value=header) from error
     if not isinstance(fields, dict) or fields.keys() != _KEYS or not isinstance(fields["fortran_order"], bool):
-        raise UnreadableFile(f"{where} has an npy header without the right fields.", value=header, limit=sorted(_KEYS))
+        raise UnreadableFile(
+            f"{where} has an npy header without exactly the fields {', '.join(sorted(_KEYS))}.",
+            value=header,
+            limit=sorted(_KEYS),
+        )
     return fields
 
 
@@ -124,13 +142,13 @@ def _parse_shape(shape: object, where: str) -> tuple[int, ...]:
 
 
 class BoundedFile(io.FileIO):
-    """A file that refuses to give more than so much at once: a zip's directory has any size that it claims.
+    """A file whose reads have a maximum size, because a zip directory is read at once with the size that it claims.
 
     Parameters
     ----------
     path : Path
     limit : int
-        Bytes of one read: bounds the directory, and with it the number of files.
+        Largest number of bytes of one read, which limits the zip directory and so the number of files.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -138,19 +156,19 @@ class BoundedFile(io.FileIO):
         self._limit = limit
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As FileIO; TooLarge over the limit."""
+        """Read as FileIO does; raise TooLarge over the limit."""
         remaining = os.fstat(self.fileno()).st_size - self.tell()
-        wanted = remaining if size is None or size < 0 else min(size, remaining)
-        if wanted > self._limit:
+        count = remaining if size is None or size < 0 else min(size, remaining)
+        if count > self._limit:
             raise TooLarge(
-                f"The zip directory has {wanted} bytes, the limit is {self._limit}.", value=wanted, limit=self._limit
+                f"The zip directory has {count} bytes; the limit is {self._limit}.", value=count, limit=self._limit
             )
-        return super().read(wanted) or b""
+        return super().read(count) or b""
 
 
 @contextmanager
 def zip_errors(where: str) -> Iterator[None]:
-    """Of zipfile and zlib, which raise a dozen unrelated classes on damaged bytes."""
+    """Turn errors of zipfile and zlib into UnreadableFile; they raise a dozen unrelated classes on damaged bytes."""
     try:
         yield
     except ConsilienceError:
@@ -162,13 +180,13 @@ def zip_errors(where: str) -> Iterator[None]:
 
 
 NPZ_MAGIC = b"PK"
-#: Bytes of one read: bounds the central directory too, and with it the number of members.
+#: Largest number of bytes of one read, which limits the zip directory and so the number of members.
 PIECE_BYTES = 1024 * 1024
 
 
 @contextmanager
 def open_npz(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
-    """Each member NAME.npy (n, d) is a layer NAME; a single (n, L, d) member is layers "0", "1", ...
+    """Open an npz file: each member NAME.npy (n, d) is a layer NAME; one (n, L, d) member is layers "0", "1", ...
 
     Raises UnreadableFile, UnsupportedFormat, UnsupportedDtype, InvalidShape, TooFewRows, TooLarge.
     """
@@ -183,17 +201,17 @@ def open_npz(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
 
 
 def _open_archive(file: BoundedFile) -> ZipFile:
-    with zip_errors("its zip directory"):
+    with zip_errors("The zip directory of the file"):
         return ZipFile(file)
 
 
 def _check_unpacked(members: list[ZipInfo], packed: int, limits: FormatLimits) -> None:
-    """Declared sizes are binding: no more than that is ever unpacked of a member, and less is an error."""
+    """Check the declared sizes, which are binding: a member that unpacks to more or less is an error."""
     total = sum(member.file_size for member in members)
     allowed = unpacked_limit(packed, limits)
     if total > allowed:
         raise TooLarge(
-            f"The npz file has {packed} bytes and unpacks to {total}; "
+            f"The npz file has {packed} bytes and unpacks to {total} bytes; "
             f"the limits are {RATIO_LIMIT} times its size and {limits.unpacked_bytes} bytes.",
             value=total,
             limit=allowed,
@@ -205,9 +223,9 @@ def _open_member(archive: ZipFile, member: ZipInfo) -> Tensor:
     name = member.filename.removesuffix(".npy")
     if name == member.filename or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnsupportedFormat(
-            "An npz file holds .npy members only, stored or deflated.",
+            f"The member {member.filename[:100]!a} of the npz file is not a .npy file, or is neither stored nor deflated.",
             value=ascii(member.filename),
-            hint="Write it with numpy.savez. Archives of other kinds and pickles (.pt, .pkl) are never read.",
+            hint="Write the file with numpy.savez. Other archives and pickles (.pt, .pkl) are never read.",
         )
     where = f"Member {name!a}"
     with zip_errors(where), archive.open(member) as stream:
@@ -215,9 +233,9 @@ def _open_member(archive: ZipFile, member: ZipInfo) -> Tensor:
     check_size(header.shape, header.dtype, member.file_size - header.offset, where)
     if header.fortran_order and prod(header.shape) > max(header.shape):
         raise InvalidShape(
-            f"{where} is in Fortran order, which cannot be read from a zip as a stream.",
+            f"{where} is in Fortran order, which cannot be read as a stream from a zip.",
             value=name,
-            hint="Save numpy.ascontiguousarray(array).",
+            hint="Save it in C order: numpy.ascontiguousarray(array).",
         )
 
     def read() -> Iterator[Array]:

@@ -1,4 +1,4 @@
-"""A parsed upload: layers over the same n rows, read block by block."""
+"""Parsed upload: layers over the same n rows, read block by block."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,24 +14,24 @@ from consilience.formats.columns import check_length
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: How the rows of a layer look in memory and in the store: little-endian.
+#: NumPy dtypes of a layer's rows in memory and in the store, all little-endian.
 NUMPY_DTYPES: dict[LayerDtype, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F32": np.dtype("<f4"),
 }
-#: Bytes of a file that are in memory at once, as far as whole rows allow.
+#: Target size of the block of a file that is in memory; a block holds at least one row.
 BLOCK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class FormatLimits:
-    """What an upload may hold. The service publishes its own values under `/v1/info`."""
+    """Limits of an upload. The service publishes its values under `/v1/info`."""
 
     rows: int = 50_000_000
     dim: int = 65_536
     layers: int = 1024
-    #: Bytes of a JSON document: it is parsed in memory, at several times its size.
+    #: Bytes of a JSON document, which needs several times its size in memory to be parsed.
     inline_bytes: int = 8 * 1024 * 1024
     #: Bytes that a compressed file may hold once unpacked.
     unpacked_bytes: int = 8 * 1024**3
@@ -41,7 +41,7 @@ class FormatLimits:
 
 @dataclass(frozen=True)
 class LayerHeader:
-    """One layer's name, its shape (n, dim) and the dtype in which it is kept (F64 becomes F32)."""
+    """Name, shape (n, dim) and stored dtype of one layer (F64 becomes F32)."""
 
     name: str
     n: int
@@ -50,27 +50,27 @@ class LayerHeader:
 
     @property
     def bytes(self) -> int:
-        """What its rows have in the store."""
+        """Number of bytes of the layer's rows in the store."""
         return self.n * self.dim * DTYPE_BYTES[self.dtype]
 
 
 class LayerSource(Protocol):
-    """Layers over the same n rows that can be stored, whatever they come from."""
+    """Layers over the same n rows that can be stored, from any source."""
 
     @property
     def layers(self) -> tuple[LayerHeader, ...]:
-        """What each is, and how it is kept."""
+        """Headers of the layers."""
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
-        """Each layer's rows in order, as (index into `layers`, rows (b, dim)), C-order and in the layer's dtype."""
+        """Yield each layer's rows in order, as (index into `layers`, rows (b, dim)), C-order and in the layer's dtype."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An array as it lies in a file: one layer (n, d), or L layers (n, L, d).
+    """An array in a file: one layer (n, d), or L layers (n, L, d).
 
     `read` yields blocks of whole rows, in order, in the file's own dtype; it can be called again. `offset` is the position of
-    the first value in the file where all values lie there one after the other in C order.
+    the first value in the file if the values are contiguous there in C order, else None.
     """
 
     name: str
@@ -81,32 +81,32 @@ class Tensor:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row, all its layers together."""
+        """Number of bytes of one row, over all layers."""
         return prod(self.shape[1:]) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """Layers that have passed the gate of `consilience.formats.checks`; their values are checked as they are read."""
+    """Layers that have passed the checks of `consilience.formats.checks`; their values are checked while they are read."""
 
     layers: tuple[LayerHeader, ...]
     tensors: tuple[Tensor, ...]
     ids: tuple[str, ...] | None = None
-    """Which item each row is, where it was said."""
+    """The item id of each row, if the file has ids."""
     groups: tuple[str, ...] | None = None
-    """Which rows belong together, where it was said."""
+    """The group of each row, if the file has groups."""
 
     @property
     def n(self) -> int:
-        """The rows of every layer."""
+        """Number of rows of every layer."""
         return self.layers[0].n
 
     def with_columns(
         self, ids: tuple[str, ...] | None, groups: tuple[str, ...] | None, names: tuple[str, str] = ("ids", "groups")
     ) -> Self:
-        """The same file with ids and groups from beside it; `names` are what an error calls them.
+        """Return the file with ids and groups that were sent separately; `names` are their names in errors.
 
-        Raises InvalidRequest where one has not n entries, or stands in the file as well.
+        Raises InvalidRequest if a column does not have n entries, or if the file contains the column too.
         """
         return replace(
             self,
@@ -120,30 +120,32 @@ class OpenFile:
         if given is None:
             return own
         if own is not None:
-            raise InvalidRequest(f"The file has `{name}` inside, and they stand beside it too.", pointer=f"/{name}")
+            raise InvalidRequest(
+                f"`{name}` is given twice: inside the file and beside it.", hint="Send it once.", pointer=f"/{name}"
+            )
         check_length(given, self.n, name)
         return given
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
-        """Each layer's rows in order, as (index into `layers`, rows (b, dim)).
+        """Yield each layer's rows in order, as (index into `layers`, rows (b, dim)).
 
-        Rows are C-order and little-endian in the layer's dtype. The layers of one (n, L, d) tensor take turns,
-        so that the file is read once. About 8 MB are in memory at a time, whatever the file's size.
-        Raises NonFiniteValues at the first NaN or infinity, UnreadableFile where the file ends early.
+        Rows are C-order and little-endian in the layer's dtype. The layers of one (n, L, d) tensor alternate, so that the
+        file is read once. About 8 MB are in memory at a time, for files of any size.
+        Raises NonFiniteValues at the first NaN or infinity, UnreadableFile if the file ends early.
         """
         index = 0
         for tensor in self.tensors:
             headers = self.layers[index : index + (tensor.shape[1] if len(tensor.shape) == 3 else 1)]
             for start, block in _with_start_rows(tensor.read()):
                 stacked = block.reshape(len(block), len(headers), -1)
-                kept = _convert(stacked, headers, start)
+                converted = _convert(stacked, headers, start)
                 for offset in range(len(headers)):
-                    yield index + offset, np.ascontiguousarray(kept[:, offset])
+                    yield index + offset, np.ascontiguousarray(converted[:, offset])
             index += len(headers)
 
 
 def _with_start_rows(blocks: Iterator[Array]) -> Iterator[tuple[int, Array]]:
-    """Each block with the number of its first row."""
+    """Yield each block with the number of its first row."""
     start = 0
     for block in blocks:
         yield start, block
@@ -151,13 +153,15 @@ def _with_start_rows(blocks: Iterator[Array]) -> Iterator[tuple[int, Array]]:
 
 
 def _convert(block: Array, headers: tuple[LayerHeader, ...], start: int) -> Array:
-    """The block in the dtype that is kept, after a look at every value."""
-    _check_finite(block, block, headers, start, "The values hold NaN or infinity.")
-    with np.errstate(over="ignore", under="ignore"):  # an overflow is refused on the next line, by its position
-        kept = block.astype(NUMPY_DTYPES[headers[0].dtype], copy=False)
-    if kept.dtype.itemsize < block.dtype.itemsize:
-        _check_finite(kept, block, headers, start, "A value is too large for float32, in which float64 is kept.")
-    return kept
+    """Convert a block to the stored dtype, after a check of every value."""
+    _check_finite(block, block, headers, start, "The values contain NaN or infinity.")
+    with np.errstate(over="ignore", under="ignore"):  # an overflow is refused below, by its position
+        converted = block.astype(NUMPY_DTYPES[headers[0].dtype], copy=False)
+    if converted.dtype.itemsize < block.dtype.itemsize:
+        _check_finite(
+            converted, block, headers, start, "A value is too large for float32; float64 is stored as float32."
+        )
+    return converted
 
 
 def _check_finite(block: Array, source: Array, headers: tuple[LayerHeader, ...], start: int, detail: str) -> None:

@@ -1,4 +1,8 @@
-"""Rows out of bytes by blocks, without mapping the file: resident memory stays flat whatever the file's size."""
+"""Reading of rows from bytes, block by block, and digests of stored content.
+
+Files are not memory-mapped, so that resident memory stays small for files of any size. Digests depend only on the content,
+so that equal content has the same digest everywhere.
+"""
 
 import hashlib
 import json
@@ -15,28 +19,28 @@ from consilience.formats.open_file import BLOCK_BYTES, Array
 
 
 def start_hash(n: int, dim: int, dtype: LayerDtype) -> "hashlib._Hash":
-    """The hash of a layer before its first row: of the header line."""
+    """Return the hash of a layer's header line, to be updated with its rows."""
     return hashlib.sha256(canonical_json({"dtype": dtype, "shape": [n, dim]}) + b"\n")
 
 
 def canonical_json(value: object) -> bytes:
-    """JSON in the one spelling that digests are taken of."""
+    """Return canonical JSON, the form that digests are computed from."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-#: Fills the buffer with the bytes that start at a position among a tensor's own.
+#: Fills a buffer with the bytes of a tensor from a position on.
 Fill = Callable[[memoryview, int], None]
 
 
 class Stream(Protocol):
-    """What gives bytes in order."""
+    """A source of bytes in order."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Return at most `size` bytes; none at the end."""
 
 
 def fill_at(descriptor: int, offset: int) -> Fill:
-    """From an open file whose tensor starts at `offset`; any order of positions, any thread."""
+    """Return a Fill for an open file whose tensor starts at `offset`; for any order of positions, and thread-safe."""
 
     def fill(buffer: memoryview, position: int) -> None:
         done = 0
@@ -50,7 +54,7 @@ def fill_at(descriptor: int, offset: int) -> Fill:
 
 
 def fill_from(stream: Stream, piece_bytes: int) -> Fill:
-    """From a stream, which must be asked for its positions in order."""
+    """Return a Fill for a stream; its positions must be read in order."""
 
     def fill(buffer: memoryview, _position: int) -> None:
         done = 0
@@ -65,7 +69,7 @@ def fill_from(stream: Stream, piece_bytes: int) -> Fill:
 
 
 def read_rows(fill: Fill, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Array]:
-    """Blocks of whole rows of a C-order array."""
+    """Yield blocks of whole rows of a C-order array."""
     row_bytes = prod(shape[1:]) * dtype.itemsize
     for start, stop in _spans(shape[0], row_bytes):
         raw = np.empty((stop - start) * row_bytes, np.uint8)
@@ -74,7 +78,7 @@ def read_rows(fill: Fill, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Itera
 
 
 def read_columns(fill: Fill, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Array]:
-    """Blocks of whole rows of a Fortran-order array: each block is gathered from every column."""
+    """Yield blocks of whole rows of a Fortran-order array; each block is gathered from every column."""
     width = prod(shape[1:])
     for start, stop in _spans(shape[0], width * dtype.itemsize):
         raw = np.empty((width, (stop - start) * dtype.itemsize), np.uint8)
@@ -91,5 +95,6 @@ def _spans(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:
 
 def _truncated(missing: int) -> UnreadableFile:
     return UnreadableFile(
-        f"The file ends {missing} bytes too early.", hint="It changed while it was read, or is damaged: send it again."
+        f"The file ends {missing} bytes too early.",
+        hint="The file changed while it was read, or is damaged: send it again.",
     )

@@ -1,4 +1,4 @@
-"""Records of plain values as files: CSV here, Parquet by a process that has its library."""
+"""Records of plain values as CSV or Parquet files; a separate process writes Parquet, because it needs pyarrow."""
 
 import csv
 import io
@@ -12,14 +12,14 @@ from consilience.errors import MissingExtra, Unavailable
 
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 _PROGRAM = "consilience.formats.tables.parquet_writer"
-#: It loads its library and writes some megabytes.
+#: Seconds for the process to load pyarrow and write some megabytes.
 _TIMEOUT_S = 60.0
-#: How each kind of column is called on the way to the process.
+#: Names of the column types in the JSON that is sent to the process.
 _TYPE_NAMES = {str: "string", float: "float64", int: "int64"}
 
 
 def write_csv(columns: Mapping[str, type], records: Iterable[Mapping[str, object]]) -> bytes:
-    """Records as CSV, in UTF-8, with a line of names; what a record lacks is empty."""
+    """Return records as CSV in UTF-8 with a header line; missing values are empty."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -28,7 +28,7 @@ def write_csv(columns: Mapping[str, type], records: Iterable[Mapping[str, object
 
 
 def write_parquet(columns: Mapping[str, type], records: Iterable[Mapping[str, object]]) -> bytes:
-    """Records as one Parquet file; what a record lacks is null.
+    """Return records as one Parquet file; missing values are null.
 
     Parameters
     ----------
@@ -37,19 +37,19 @@ def write_parquet(columns: Mapping[str, type], records: Iterable[Mapping[str, ob
     Raises
     ------
     MissingExtra
-        The library of Parquet is not installed.
+        pyarrow is not installed.
     Unavailable
-        Its process did not do it.
+        The process that writes the file failed.
     """
     if find_spec("pyarrow") is None:
         raise MissingExtra(
-            "Parquet needs pyarrow.",
+            "Writing Parquet needs pyarrow, which is not installed.",
             value="pyarrow",
-            hint="Run: pip install 'consilience[parquet]', or ask for CSV.",
+            hint="Run: pip install 'consilience[parquet]', or choose CSV.",
         )
-    held = list(records)
+    rows = list(records)
     table = {
-        name: {"kind": _TYPE_NAMES[kind], "values": [each.get(name) for each in held]} for name, kind in columns.items()
+        name: {"kind": _TYPE_NAMES[kind], "values": [row.get(name) for row in rows]} for name, kind in columns.items()
     }
     try:
         done = subprocess.run(  # noqa: S603 - our own module, its input is data
@@ -60,5 +60,5 @@ def write_parquet(columns: Mapping[str, type], records: Iterable[Mapping[str, ob
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable("The process that writes Parquet failed.", value=error, hint="Ask for CSV.") from error
+        raise Unavailable("The process that writes Parquet failed.", value=error, hint="Choose CSV.") from error
     return done.stdout

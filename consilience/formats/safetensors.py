@@ -1,7 +1,7 @@
-"""Safetensors: eight bytes of length, a JSON header, raw C-order little-endian tensors.
+"""Reader of safetensors files: an eight-byte length, a JSON header, raw C-order little-endian tensors.
 
-The header is parsed here and not by the safetensors package, whose reader maps the file into memory and lets
-a name occur twice; a test checks that whatever the package refuses is refused here too.
+The header is parsed here and not by the safetensors package, whose reader memory-maps the file and accepts duplicate
+names; a test checks that every file that the package refuses is refused here too.
 """
 
 import json
@@ -34,7 +34,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 
 @contextmanager
 def open_safetensors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
-    """Each tensor (n, d) is a layer of its name; a single (n, L, d) tensor is layers "0", "1", ...
+    """Open a safetensors file: each (n, d) tensor is a layer; a single (n, L, d) tensor is layers "0", "1", ...
 
     Raises UnreadableFile, InvalidShape, TooFewRows, TooLarge.
     """
@@ -46,12 +46,12 @@ def open_safetensors(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """Header of a safetensors file.
 
     Attributes
     ----------
     entries : each tensor's dtype, shape and offsets, in the order of the offsets; together they fill the file
-    metadata : the writer's own words, not looked at
+    metadata : free metadata of the writer, not validated
     base : position of the first value
     """
 
@@ -61,7 +61,7 @@ class Header:
 
 
 def read_header(descriptor: int) -> Header:
-    """The header of an open file.
+    """Read the header of an open file.
 
     Raises UnreadableFile, TooLarge.
     """
@@ -78,25 +78,25 @@ def _check_length(length: int, size: int) -> None:
     if _LENGTH_BYTES + length > size:
         other = size < _LENGTH_BYTES or length > HEADER_LIMIT_BYTES
         raise UnreadableFile(
-            f"{'This is no safetensors file: the' if other else 'The safetensors'} header should have {length} bytes, "
-            f"the whole file has {size}.",
+            f"{'The file is not a safetensors file: its' if other else 'The safetensors'} header claims {length} bytes, "
+            f"but the whole file has {size}.",
             value=f"{_LENGTH_BYTES + length} bytes expected, {size} found",
-            hint="The file is of another format, truncated or damaged: write or send it again.",
+            hint="The file has another format, or is truncated or damaged: write or send it again.",
         )
     if length > HEADER_LIMIT_BYTES:
         raise TooLarge(
-            f"The safetensors header has {length} bytes, the limit is {HEADER_LIMIT_BYTES}.",
+            f"The safetensors header has {length} bytes; the limit is {HEADER_LIMIT_BYTES}.",
             value=length,
             limit=HEADER_LIMIT_BYTES,
         )
 
 
 def _parse_header(raw: bytes) -> tuple[dict[str, dict[str, Any]], object]:
-    """The tensors' entries by name, each with its dtype, shape and offsets, in the order of the offsets; and the metadata."""
+    """Return the tensors' entries by name (dtype, shape, offsets) in the order of the offsets, and the metadata."""
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise UnreadableFile("The safetensors header is not JSON.", value=raw) from error
+        raise UnreadableFile("The safetensors header is not valid JSON.", value=raw) from error
     if not isinstance(header, dict):
         raise UnreadableFile("The safetensors header is not a JSON object.", value=raw)
     metadata = header.pop("__metadata__", None)
@@ -111,7 +111,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in fields if names.count(name) > 1)
-        raise UnreadableFile("The safetensors header has the same name twice.", value=ascii(twice))
+        raise UnreadableFile(f"The safetensors header has the name {twice[:100]!a} twice.", value=ascii(twice))
     return fields
 
 
@@ -130,7 +130,7 @@ def _is_sizes(value: object) -> bool:
 
 
 def _check_cover(entries: dict[str, dict[str, Any]], size: int) -> None:
-    """The tensors lie one after the other and fill the file: no overlap, no hole, no tail."""
+    """Check that the tensors fill the file exactly: no overlap, no gap, no trailing bytes."""
     offsets = [entry["data_offsets"] for entry in entries.values()]
     bounds = [[0, 0], *offsets, [size, size]]
     if any(before[1] != after[0] for before, after in pairwise(bounds)):

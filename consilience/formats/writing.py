@@ -1,4 +1,7 @@
-"""Layers into a safetensors file, block by block: nothing of them is held in memory."""
+"""Atomic writes of npy and safetensors files, block by block.
+
+A file either appears complete or not at all, and no layer is held in memory.
+"""
 
 import json
 import os
@@ -17,28 +20,28 @@ from consilience.formats.open_file import Array, LayerSource
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written, which takes its place when the block succeeds; otherwise what was there before stays.
+    """Open a temporary file that replaces `path` when the block succeeds; after an error the old file stays.
 
     Raises
     ------
     StorageFull, InputError (the path cannot be written)
     """
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with unfinished.open("xb") as out:
+        with temporary.open("xb") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        unfinished.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        refusal = StorageFull if error.errno == ENOSPC else InputError
-        raise refusal(f"{path} cannot be written: {error.strerror}.", value=path) from error
+        kind = StorageFull if error.errno == ENOSPC else InputError
+        raise kind(f"The file {path} cannot be written: {error.strerror}.", value=path) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_npy(path: Path, shape: tuple[int, int], blocks: Iterable[Array]) -> None:
-    """Write rows of float32; the whole file is there when this returns, else what was there before.
+    """Write rows of float32 to an npy file, atomically.
 
     Raises
     ------
@@ -54,14 +57,14 @@ _LENGTH_BYTES = 8
 
 
 def write_safetensors(path: Path, rows: LayerSource, metadata: Mapping[str, str]) -> None:
-    """Write layers under their names, whole or not at all; `metadata` stands in the header.
+    """Write layers under their names to a safetensors file, atomically; `metadata` goes into the header.
 
     Raises
     ------
     StorageFull, InputError, or what the rows raise
     """
     sizes = [layer.bytes for layer in rows.layers]
-    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
     tensors = {
         layer.name: {"dtype": layer.dtype, "shape": [layer.n, layer.dim], "data_offsets": [start, start + size]}
         for layer, start, size in zip(rows.layers, starts, sizes, strict=True)
@@ -70,9 +73,9 @@ def write_safetensors(path: Path, rows: LayerSource, metadata: Mapping[str, str]
     header += b" " * (-len(header) % _LENGTH_BYTES)
     with atomic_write(path) as file:
         file.write(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
-        places = [_LENGTH_BYTES + len(header) + start for start in starts]
+        positions = [_LENGTH_BYTES + len(header) + start for start in starts]
         for index, block in rows.blocks():
-            file.seek(places[index])
+            file.seek(positions[index])
             data = np.ascontiguousarray(block).view(np.uint8).reshape(-1).data
             file.write(data)
-            places[index] += len(data)
+            positions[index] += len(data)

@@ -1,4 +1,4 @@
-"""What every loader gives: a model that turns items into rows, a layer at a time or all at once."""
+"""Interface of embedding models, and helpers that every loader uses."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ from consilience.errors import BadItem, MissingExtra, UnknownLayer
 
 
 def require(extra: str, what: str, *modules: str) -> None:
-    """Make sure that modules can be imported; MissingExtra says what to install."""
+    """Raise MissingExtra, with the command to run, unless the modules are installed."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise MissingExtra(
-            f"{what} needs {' and '.join(missing)}, not installed here.",
+            f"{what} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed.",
             value=missing[0],
             hint=f"Run: pip install 'consilience[{extra}]'",
         )
@@ -28,20 +28,20 @@ def require(extra: str, what: str, *modules: str) -> None:
 
 @contextmanager
 def report_import_errors(what: str) -> Iterator[None]:
-    """A library that is there and cannot be imported is as good as missing: MissingExtra says which, and why."""
+    """Turn the ImportError of an installed but broken library into MissingExtra, with the reason."""
     try:
         yield
     except ImportError as error:
-        said = str(error).strip().partition("\n")[0].rstrip(".")
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise MissingExtra(
-            f"{what} needs a library that cannot be loaded here: {said}.",
+            f"{what} needs a library that cannot be imported: {reason}.",
             value=error.name or what,
-            hint="Its installation is damaged or incomplete: the operator has to install it again.",
+            hint="The library's installation is damaged or incomplete: ask the operator to install it again.",
         ) from error
 
 
 def library_versions(*distributions: str) -> dict[str, str]:
-    """The versions of installed distributions."""
+    """Return the versions of installed distributions."""
     return {name: version(name) for name in distributions}
 
 
@@ -52,12 +52,12 @@ Rows = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Encoded:
-    """The rows of some items.
+    """Rows of some items.
 
     Attributes
     ----------
-    rows : a matrix (items, dim), float32, for each layer that was asked for, in that order
-    truncated : how many of the items were longer than the model reads
+    rows : a float32 matrix (items, dim) for each requested layer, in their order
+    truncated : number of items that were longer than the model's limit
     """
 
     rows: tuple[Rows, ...]
@@ -65,11 +65,11 @@ class Encoded:
 
 
 class EmbeddingModel(Protocol):
-    """A model in memory. Not thread-safe."""
+    """A loaded model that turns items into rows. Not thread-safe."""
 
     @property
     def kinds(self) -> frozenset[ViewKind]:
-        """Of the views that it can embed."""
+        """Kinds of views that the model can embed."""
 
     @property
     def layers(self) -> tuple[tuple[str, int], ...]:
@@ -77,35 +77,35 @@ class EmbeddingModel(Protocol):
 
     @property
     def record(self) -> ModelRecord:
-        """What it is, for the record of the set."""
+        """Description of the model for the record of the set."""
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
-        """The rows of the items, in their order. Batches are made here, longest items first, of bounded memory.
+        """Return the rows of the items, in their order. The model makes batches of bounded memory, longest items first.
 
         Raises
         ------
         UnusableItem
-            An item from which no row can be made.
+            An item cannot be embedded.
         EndpointFailed
-            The server that computes does not.
+            The embedding server failed.
         """
 
 
 @runtime_checkable
 class FittableModel(Protocol):
-    """A model that must see all items of a view before it can embed them; its layers are known afterwards."""
+    """A model that must be fitted to all items of a view before it can embed them; its layers are known afterwards."""
 
     def fit(self, items: Iterable[Item]) -> None:
-        """Learn from the items; InvalidRequest where there is nothing to learn from."""
+        """Fit the model to the items. Raises InvalidRequest if they have no content to learn from."""
 
 
 class UnusableItem(BadItem):
-    """An item from which no row can be made.
+    """An item that a model cannot embed.
 
     Parameters
     ----------
     index : int
-        Its place among the items of the call.
+        Index of the item among the items of the call.
     """
 
     def __init__(self, detail: str, *, index: int, **members: Any) -> None:
@@ -113,17 +113,20 @@ class UnusableItem(BadItem):
         self.index = index
 
 
-def find_layer_indices(known: Sequence[tuple[str, int]], asked: Sequence[str]) -> list[int]:
-    """Where the layers stand among those that are known; UnknownLayer names the first that does not."""
-    places = {name: place for place, (name, _) in enumerate(known)}
-    for name in asked:
-        if name not in places:
+def find_layer_indices(layers: Sequence[tuple[str, int]], names: Sequence[str]) -> list[int]:
+    """Return the indices of the named layers. Raises UnknownLayer for the first name that is not a layer."""
+    indices = {name: index for index, (name, _) in enumerate(layers)}
+    for name in names:
+        if name not in indices:
             raise UnknownLayer(
-                f"The model has no layer {name!a}.", value=name, limit=list(places), hint=f"It has {', '.join(places)}."
+                f"The model has no layer {name!a}.",
+                value=name,
+                limit=list(indices),
+                hint=f"Its layers are {', '.join(indices)}.",
             )
-    return [places[name] for name in asked]
+    return [indices[name] for name in names]
 
 
 def find_non_finite_rows(rows: Rows) -> list[int]:
-    """The rows in which a number is NaN or infinite."""
+    """Return the indices of rows with NaN or infinity."""
     return [int(row) for row in np.flatnonzero(~np.isfinite(rows).all(axis=1))]

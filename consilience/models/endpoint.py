@@ -1,4 +1,8 @@
-"""`endpoint:`: a server of the operator's with an OpenAI-compatible API (TEI, vLLM, Infinity, OpenAI)."""
+"""Models of the kind `endpoint:`: embedding servers of the operator with an OpenAI-compatible API.
+
+Such servers are TEI, vLLM, Infinity and OpenAI. Every response is checked: as many rows as texts, in their order, all of one
+dim and finite.
+"""
 
 import json
 import time
@@ -20,83 +24,84 @@ from consilience.models.rules import Endpoint, ModelRules, find_endpoint
 DIM_MAX = 65_536
 
 
-def parse_response(answer: bytes, n: int, dim: int | None) -> Rows:
-    """The rows (n, dim) of an answer; ValueError says what is wrong with it.
+def parse_response(content: bytes, n: int, dim: int | None) -> Rows:
+    """Return the rows (n, dim) of a response; ValueError says what is wrong with it.
 
     Parameters
     ----------
-    answer : bytes
+    content : bytes
         JSON: ``{"data": [{"index": 0, "embedding": [...]}, ...]}``; entries may come in any order.
     n : int
-        Texts that were sent.
+        Number of texts that were sent.
     dim : int or None
-        Of the answers before this one.
+        Dim of earlier responses, if any.
     """
     try:
-        document = json.loads(answer)
+        document = json.loads(content)
     except RecursionError as error:
         raise ValueError("its JSON is nested too deeply") from error
     data = document.get("data") if isinstance(document, dict) else None
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-        raise ValueError("there is no list `data` of objects")
-    places = [entry.get("index", place) for place, entry in enumerate(data)]
-    if any(type(place) is not int for place in places) or sorted(places) != list(range(n)):
-        raise ValueError(f"{n} texts were sent, and the indexes are not 0 to {n - 1}: {len(places)} came back")
+        raise ValueError("it has no list `data` of objects")
+    indices = [entry.get("index", position) for position, entry in enumerate(data)]
+    if any(type(index) is not int for index in indices) or sorted(indices) != list(range(n)):
+        raise ValueError(f"{n} texts were sent, but its {len(indices)} entries do not have the indices 0 to {n - 1}")
     rows = [_parse_row(entry.get("embedding")) for entry in data]
     dims = {len(row) for row in rows}
     if len(dims) != 1 or dims == {0} or (dim is not None and dims != {dim}):
-        raise ValueError(f"embeddings of dim {', '.join(map(str, sorted(dims)))} where {dim or 'one dim'} was expected")
+        found = ", ".join(map(str, sorted(dims)))
+        raise ValueError(f"its embeddings have dim {found}, but {dim or 'a single dim'} was expected")
     try:
         wide = np.array(rows, np.float64)
     except OverflowError as error:
-        raise ValueError("a value is larger than a float can hold") from error
-    if not (np.abs(wide) <= np.finfo(np.float32).max).all():  # nor is NaN
+        raise ValueError("a value is too large for a float") from error
+    if not (np.abs(wide) <= np.finfo(np.float32).max).all():  # False for NaN too
         raise ValueError("a value is not finite")
-    return wide[np.argsort(places)].astype(np.float32)
+    return wide[np.argsort(indices)].astype(np.float32)
 
 
 def _parse_row(values: object) -> list[float]:
     if not isinstance(values, list) or len(values) > DIM_MAX:
-        raise ValueError(f"an embedding is no list of at most {DIM_MAX} numbers")
+        raise ValueError(f"an embedding is not a list of at most {DIM_MAX} numbers")
     if not all(type(value) in {float, int} for value in values):
-        raise ValueError("a value of an embedding is no number")
+        raise ValueError("a value of an embedding is not a number")
     return values
 
 
-#: What the server gives is one layer.
+#: Name of the only layer.
 LAYER = "embedding"
 CONNECT_TIMEOUT_S = 5.0
-#: Answers that may be better later.
+#: Statuses after which the request is retried.
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-#: Answers that are about the texts: too long for the server, or too many at once.
+#: Statuses of errors about the texts: too long for the server, or too many at once.
 TEXT_ERROR_STATUSES = frozenset({400, 413, 422})
-#: Characters that a number may take in JSON, with its comma.
+#: Largest number of characters of a number in JSON, with its comma.
 NUMBER_BYTES = 32
 ENVELOPE_BYTES = 2**20
 
 
 class EndpointRefusal(Exception):
-    """An answer that is none; carries it through the retry loop, never seen outside."""
+    """An error response, on its way through the retry loop; never raised to callers."""
 
-    def __init__(self, status: int, retry_after: str, said: str) -> None:
+    def __init__(self, status: int, retry_after: str, message: str) -> None:
         super().__init__(status)
-        self.status, self.retry_after, self.said = status, retry_after, said
+        self.status, self.retry_after, self.message = status, retry_after, message
 
 
 def open_endpoint(identifier: str, name: str, rules: ModelRules) -> "EndpointModel":
-    """The model behind a server; one short text is embedded to find its dim. Raises UnknownModel, EndpointFailed."""
+    """Open the model of a server; embeds one short text to find the dim. Raises UnknownModel, EndpointFailed."""
     return EndpointModel(identifier, find_endpoint(identifier, name, rules))
 
 
 class EndpointModel:
-    """A model that a server runs: its answers are checked, and asked for again while it is busy or away.
+    """A model that a server runs; responses are checked, and requests are retried while the server is busy or away.
 
     Parameters
     ----------
     identifier : str
-        As the user named it.
+        Identifier of the model in the user's request.
     endpoint : Endpoint
-        Where the server is.
+        Address and settings of the server.
     """
 
     kinds: frozenset[ViewKind] = frozenset({"text", "code"})
@@ -117,18 +122,18 @@ class EndpointModel:
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
-        """See `Model.encode`. How much of a long text the server reads, it does not say."""
-        asked = len(find_layer_indices(self.layers, layers))
+        """See `EmbeddingModel.encode`. The number of truncated texts is unknown, because the server does not report it."""
+        copies = len(find_layer_indices(self.layers, layers))
         texts = [item for item in items if isinstance(item, str)]
         if len(texts) < len(items):
             index = next(index for index, item in enumerate(items) if not isinstance(item, str))
-            raise UnusableItem("The model reads texts, not images.", index=index)
+            raise UnusableItem("The model embeds texts, not images.", index=index)
         rows = np.empty((len(texts), self.layers[0][1]), np.float32)
         with self._connect() as client:
             for start in range(0, len(texts), self._endpoint.batch):
                 part = texts[start : start + self._endpoint.batch]
                 rows[start : start + len(part)] = self._embed(client, part, start)
-        return Encoded((rows,) * asked)
+        return Encoded((rows,) * copies)
 
     def _connect(self) -> httpx2.Client:
         key = self._endpoint.api_key
@@ -138,33 +143,33 @@ class EndpointModel:
         )
 
     def _embed(self, client: httpx2.Client, texts: list[str], start: int) -> Rows:
-        """The rows of some texts; texts that are refused together are tried in halves, until one is refused alone."""
+        """Return the rows of some texts; refused texts are sent again in halves, down to the single text at fault."""
         try:
-            answer = self._retry(client, texts)
-        except EndpointRefusal as refused:
-            if refused.status not in TEXT_ERROR_STATUSES:
-                raise self._failed(f"answers {refused.status}", refused.said) from refused
+            content = self._retry(client, texts)
+        except EndpointRefusal as refusal:
+            if refusal.status not in TEXT_ERROR_STATUSES:
+                raise self._failed(f"responded with status {refusal.status}", refusal.message) from refusal
             if len(texts) == 1:
                 raise UnusableItem(
-                    f"The server of {self._name} refuses the text: {refused.said.rstrip('.')}.",
+                    f"The server of {self._name} refuses the text: {refusal.message.rstrip('.')}.",
                     index=start,
                     value=texts[0],
-                ) from refused
+                ) from refusal
             half = len(texts) // 2
             parts = (self._embed(client, texts[:half], start), self._embed(client, texts[half:], start + half))
             return np.concatenate(parts)
         except httpx2.TransportError as error:
-            raise self._failed("does not answer", str(error) or type(error).__name__) from error
+            raise self._failed("does not respond", str(error) or type(error).__name__) from error
         try:
-            return parse_response(answer, len(texts), self._dim)
+            return parse_response(content, len(texts), self._dim)
         except ValueError as error:
-            raise self._failed("answers with something else than embeddings", str(error)) from error
+            raise self._failed("sent an invalid response", str(error)) from error
 
     def _retry(self, client: httpx2.Client, texts: list[str]) -> bytes:
         retry_timeout_s = self._endpoint.retry_timeout_s
         deadline = time.monotonic() + retry_timeout_s
 
-        def pace(error: Exception) -> bool | float:
+        def retry_delay(error: Exception) -> bool | float:
             if not isinstance(error, EndpointRefusal):
                 return isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
             wait_s = parse_retry_after(error.retry_after)
@@ -173,47 +178,47 @@ class EndpointModel:
         caller = stamina.RetryingCaller(
             attempts=None, timeout=retry_timeout_s, wait_initial=0.1, wait_max=5.0, wait_jitter=0.1
         )
-        return caller(pace, self._ask, client, texts)
+        return caller(retry_delay, self._post, client, texts)
 
-    def _ask(self, client: httpx2.Client, texts: list[str]) -> bytes:
+    def _post(self, client: httpx2.Client, texts: list[str]) -> bytes:
         body = {"model": self._endpoint.model, "input": texts, "encoding_format": "float"}
         limit = ENVELOPE_BYTES + len(texts) * (self._dim or DIM_MAX) * NUMBER_BYTES
         deadline = time.monotonic() + self._endpoint.timeout_s
         with client.stream("POST", f"{self._endpoint.url.rstrip('/')}/embeddings", json=body) as response:
-            answer = bytearray()
+            content = bytearray()
             for chunk in response.iter_bytes():
-                answer += chunk
-                if len(answer) > limit:
-                    raise EndpointRefusal(HTTPStatus.BAD_GATEWAY, "", f"more than {limit} bytes")
+                content += chunk
+                if len(content) > limit:
+                    raise EndpointRefusal(HTTPStatus.BAD_GATEWAY, "", f"the response has more than {limit} bytes")
                 if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("the answer takes too long")
+                    raise httpx2.ReadTimeout("the response takes too long")
         if response.status_code != HTTPStatus.OK:
             raise EndpointRefusal(
-                response.status_code, response.headers.get("retry-after", ""), read_error_message(bytes(answer))
+                response.status_code, response.headers.get("retry-after", ""), read_error_message(bytes(content))
             )
-        return bytes(answer)
+        return bytes(content)
 
     def _failed(self, what: str, why: str) -> EndpointFailed:
         return EndpointFailed(
             f"The server of {self._name} {what}: {why.rstrip('.')}.",
             value=self._name,
-            hint="What was embedded before it is kept: try again, or ask the operator to look at the server.",
+            hint="Try again, or ask the operator to check the server; rows that are already computed are kept.",
         )
 
 
-def read_error_message(answer: bytes) -> str:
-    """What a server says of its refusal, in the forms that are about, shortened."""
+def read_error_message(content: bytes) -> str:
+    """Return the message of an error response in any of the usual forms, shortened."""
     try:
-        document = json.loads(answer)
+        document = json.loads(content)
     except (ValueError, RecursionError):
-        return answer[:200].decode(errors="replace") or "nothing said"
+        return content[:200].decode(errors="replace") or "no message"
     error = document.get("error", document) if isinstance(document, dict) else document
-    said = error.get("message", error.get("detail", error)) if isinstance(error, dict) else error
-    return str(said)[:200]
+    message = error.get("message", error.get("detail", error)) if isinstance(error, dict) else error
+    return str(message)[:200]
 
 
 def parse_retry_after(retry_after: str) -> float:
-    """What a Retry-After header asks for, a number or a date; 0 where there is none."""
+    """Return the seconds of a Retry-After header, which is a number or a date; 0 without one."""
     if retry_after.isdigit():
         return float(retry_after[:9])
     try:

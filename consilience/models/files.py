@@ -1,7 +1,6 @@
-"""Where a model's files are: in a folder of the operator's, or in the hub's cache. Weights are safetensors or refused.
+"""Locating a model's files, in a folder of the operator or in the hub's cache, and checking them.
 
-Everything is read from a folder afterwards, so that no library looks for anything in the network, and so that what
-was checked here is what is loaded.
+Weights must be safetensors. Models are loaded from the folder that was checked here, and no library accesses the network.
 """
 
 import hashlib
@@ -18,11 +17,11 @@ from consilience.errors import ModelNotAllowed, Unavailable, UnknownModel, Unrea
 from consilience.models.base import require
 from consilience.models.rules import ModelRules
 
-#: What is fetched of a repository: never pickles, never code.
+#: Files that are downloaded from a repository: never pickles, never code.
 DOWNLOADED_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model")
-#: Files whose weights are pickles, or formats that are not read here.
+#: Weight files that are pickles or in other unsupported formats.
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
-#: Organisations that are left out of a name.
+#: Organisations that a name may leave out.
 _ORGANISATIONS = {"st": "sentence-transformers", "timm": "timm"}
 _SHARD = re.compile(r"[A-Za-z0-9_.-]+\.safetensors")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -30,12 +29,12 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's folder.
+    """Folder and revision of a model.
 
     Attributes
     ----------
     name : the identifier, for errors and the record
-    folder : where the files are
+    folder : folder of the model's files
     revision : a commit of the hub, or ``sha256:`` and a digest
     """
 
@@ -45,24 +44,24 @@ class ModelSource:
 
     @property
     def tokenizer(self) -> str | None:
-        """The digest of tokenizer.json."""
+        """Digest of tokenizer.json, if it exists."""
         file = self.folder / "tokenizer.json"
         return f"sha256:{_hash_file(file)}" if file.is_file() else None
 
 
 def find_model_source(name: ModelName, identifier: str, rules: ModelRules) -> ModelSource:
-    """The folder of a model.
+    """Find the folder of a model and check its weights.
 
     Raises
     ------
     UnknownModel
-        It is nowhere.
+        The model was not found.
     ModelNotAllowed
-        A path outside the operator's folders.
+        The path is outside the operator's folders.
     UnsupportedFormat, UnreadableFile
-        Its weights are pickles, or missing.
+        The weights are pickles, or missing.
     Unavailable
-        The hub does not answer.
+        The hub does not respond.
     """
     with _reading_files(identifier):
         folder = _find_path(name, rules) if name.kind == "local" else _find_named(name, rules)
@@ -77,156 +76,168 @@ def find_model_source(name: ModelName, identifier: str, rules: ModelRules) -> Mo
 
 @contextmanager
 def _reading_files(identifier: str) -> Iterator[None]:
-    """What the system says of a file, without the path to it, which is the operator's."""
+    """Turn an OSError into UnreadableFile without the file's path, which is private to the operator."""
     try:
         yield
     except OSError as error:
         raise UnreadableFile(
             f"The files of {identifier} cannot be read: {error.strerror or type(error).__name__}.",
             value=Path(str(error.filename)).name if error.filename else identifier,
-            hint="They were moved while they were read, or the worker may not read them: try again, or ask the operator.",
+            hint="The files were moved during reading, or the worker has no permission: try again, or ask the operator.",
         ) from error
 
 
 def check_weights(folder: Path, identifier: str) -> None:
-    """Refuse a folder whose weights are not safetensors, before anything is loaded.
+    """Check that a folder's weights are safetensors, before anything is loaded.
 
     Raises
     ------
     UnsupportedFormat
-        There are pickles in their place, or an adapter, which is weights of another model.
+        The weights are pickles, or an adapter of another model.
     UnreadableFile
-        There are none, or the list of their parts is damaged.
+        There are no weights, or their index is damaged.
     """
     if (folder / "adapter_config.json").exists():
         raise UnsupportedFormat(
-            f"{identifier} is an adapter of another model.", value=identifier, hint="Merge it into its base model."
+            f"{identifier} is an adapter and not a complete model.",
+            value=identifier,
+            hint="Merge the adapter into its base model.",
         )
-    for place in (folder, *_module_folders(folder, identifier)):
-        safe = any(place.glob("*.safetensors"))
-        pickles = sorted(file.name for pattern in PICKLE_PATTERNS for file in place.glob(pattern))
+    for part in (folder, *_module_folders(folder, identifier)):
+        safe = any(part.glob("*.safetensors"))
+        pickles = sorted(file.name for pattern in PICKLE_PATTERNS for file in part.glob(pattern))
         if pickles and not safe:
             raise UnsupportedFormat(
-                f"The weights of {identifier} are pickles, which can run code when they are read.",
+                f"The weights of {identifier} are pickles, which can run code during loading and are never read.",
                 value=pickles[0],
-                hint="Convert them to safetensors.",
+                hint="Convert the weights to safetensors.",
             )
-        if place == folder and not safe:
+        if part == folder and not safe:
             raise UnreadableFile(
-                f"{identifier} has no weights.",
+                f"{identifier} has no weights: its folder has no *.safetensors file.",
                 value=identifier,
-                hint="They are *.safetensors files: fetch the model again, or convert them.",
+                hint="Download the model again, or convert its weights to safetensors.",
             )
     for index in folder.glob("*.index.json"):
         _check_index(index, identifier)
 
 
 def read_json(file: Path, identifier: str) -> object:
-    """A JSON file of the model's; UnreadableFile where it is none."""
+    """Read a JSON file of a model. Raises UnreadableFile if it is missing or not valid JSON."""
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) else error  # an OSError's own words hold the path
+        reason = error.strerror if isinstance(error, OSError) else error  # the text of an OSError contains the path
         raise UnreadableFile(
-            f"{file.name} of {identifier} cannot be read: {said}.",
+            f"The file {file.name} of {identifier} cannot be read: {reason}.",
             value=file.name,
-            hint="It is damaged or missing: fetch the model's files again.",
+            hint="The file is damaged or missing: download the model again.",
         ) from error
 
 
 def _module_folders(folder: Path, identifier: str) -> Iterable[Path]:
-    """The folders of the modules of sentence-transformers; none of its classes may come from elsewhere."""
+    """Return the folders of the modules of a sentence-transformers model; refuse classes of other packages."""
     file = folder / "modules.json"
     if not file.exists():
         return []
     modules = read_json(file, identifier)
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise UnreadableFile(f"modules.json of {identifier} is no list of modules.", value=identifier)
+        raise UnreadableFile(f"The file modules.json of {identifier} is not a list of modules.", value=identifier)
     for module in modules:
         kind, path = str(module.get("type")), str(module.get("path", ""))
         if not kind.startswith("sentence_transformers."):
-            raise UnsupportedFormat(f"{identifier} needs code that comes with it, which is never run.", value=kind)
+            raise UnsupportedFormat(
+                f"{identifier} needs its own code ({kind[:100]}), which is never run.",
+                value=kind,
+                hint="Choose a model that sentence-transformers supports without custom code.",
+            )
         if not (folder / path).resolve().is_relative_to(folder.resolve()):
-            raise UnreadableFile(f"modules.json of {identifier} leads out of its folder.", value=path)
+            raise UnreadableFile(
+                f"The file modules.json of {identifier} refers to a path outside its folder.", value=path
+            )
     return [folder / str(module.get("path", "")) for module in modules]
 
 
 def _check_index(index: Path, identifier: str) -> None:
-    """The parts of weights are safetensors beside their list."""
+    """Check that the weight files of an index are safetensors in the same folder."""
     content = read_json(index, identifier)
     parts = content.get("weight_map") if isinstance(content, dict) else None
     if "safetensors" not in index.name:
         return
     if not isinstance(parts, dict):
-        raise UnreadableFile(f"{index.name} of {identifier} is no list of weights.", value=index.name)
+        raise UnreadableFile(f"The file {index.name} of {identifier} is not an index of weights.", value=index.name)
     for part in parts.values():
         if not isinstance(part, str) or not _SHARD.fullmatch(part) or not (index.parent / part).is_file():
-            raise UnreadableFile(f"{index.name} of {identifier} names weights that are not there.", value=part)
+            raise UnreadableFile(
+                f"The file {index.name} of {identifier} names weights that do not exist.",
+                value=part,
+                hint="Download the model again.",
+            )
 
 
 def _find_path(name: ModelName, rules: ModelRules) -> Path:
     roots = (*rules.folders, *rules.named.values())
-    places = [Path(name.name)] if name.name.startswith("/") else [root / name.name for root in roots]
-    found = _find_inside(name, places, roots)
+    candidates = [Path(name.name)] if name.name.startswith("/") else [root / name.name for root in roots]
+    found = _find_inside(name, candidates, roots)
     if found is not None:
         return found
-    if not any(_is_inside(place, roots) for place in places):
+    if not any(_is_inside(candidate, roots) for candidate in candidates):
         raise _outside_error(name)
     raise UnknownModel(
-        "There is no such folder among the operator's models.",
+        f"The folder of {name} is not among the operator's models.",
         value=str(name),
-        hint="Perhaps it was moved or deleted: ask the operator, or look how it is called in CONSILIENCE_MODEL_FOLDERS.",
+        hint="Check the name in CONSILIENCE_MODEL_FOLDERS, or ask the operator: the folder may be moved or deleted.",
     )
 
 
 def _find_named(name: ModelName, rules: ModelRules) -> Path | None:
-    """A folder of the operator's, where no revision is asked for: folders have none."""
+    """Return the operator's folder of a model; None with a revision, because folders have none."""
     if name.revision is not None:
         return None
     names = (name.name, _repository_name(name))
-    named = next((rules.named[word] for word in names if word in rules.named and rules.named[word].is_dir()), None)
+    named = next((rules.named[each] for each in names if each in rules.named and rules.named[each].is_dir()), None)
     if named is not None:
         return named
-    return _find_inside(name, [root / word for root in rules.folders for word in names], rules.folders)
+    return _find_inside(name, [root / each for root in rules.folders for each in names], rules.folders)
 
 
-def _find_inside(name: ModelName, places: Iterable[Path], roots: Iterable[Path]) -> Path | None:
-    """The first place that is a folder; ModelNotAllowed where a link of the operator's leads to one outside of the roots."""
+def _find_inside(name: ModelName, candidates: Iterable[Path], roots: Iterable[Path]) -> Path | None:
+    """Return the first candidate that is a folder. Raises ModelNotAllowed for a link that leads outside the roots."""
     roots = tuple(roots)
-    for place in places:
-        if _is_inside(place, roots):
-            if place.is_dir():
-                return _resolve(place)
-        elif any(place.is_relative_to(root) for root in roots) and place.is_dir():
+    for candidate in candidates:
+        if _is_inside(candidate, roots):
+            if candidate.is_dir():
+                return _resolve(candidate)
+        elif any(candidate.is_relative_to(root) for root in roots) and candidate.is_dir():
             raise _outside_error(name)
     return None
 
 
-def _is_inside(place: Path, roots: Iterable[Path]) -> bool:
-    return any(_resolve(place).is_relative_to(_resolve(root)) for root in roots)
+def _is_inside(path: Path, roots: Iterable[Path]) -> bool:
+    return any(_resolve(path).is_relative_to(_resolve(root)) for root in roots)
 
 
-def _resolve(place: Path) -> Path:
-    """Where links lead; of links in a circle, the first (`Path.resolve` raises on them, until Python 3.13)."""
-    return Path(os.path.realpath(place))
+def _resolve(path: Path) -> Path:
+    """Resolve links; unlike `Path.resolve` before Python 3.13, circular links raise no error."""
+    return Path(os.path.realpath(path))
 
 
 def _outside_error(name: ModelName) -> ModelNotAllowed:
     return ModelNotAllowed(
-        "The path is not in a folder that the operator keeps models in.",
+        f"The path of {name} is not in one of the operator's model folders.",
         value=str(name),
-        hint="The operator can add the folder itself to CONSILIENCE_MODEL_FOLDERS; a link to it does not count.",
+        hint="The operator can add the folder itself to CONSILIENCE_MODEL_FOLDERS; a link to it is not enough.",
     )
 
 
 def _repository_name(name: ModelName) -> str:
-    """The name with its organisation, which may be left out of names of two kinds."""
+    """Return the name with its organisation, which names of two kinds may leave out."""
     organisation = _ORGANISATIONS.get(name.kind)
     return f"{organisation}/{name.name}" if organisation and "/" not in name.name else name.name
 
 
 def _find_in_hub(name: ModelName, identifier: str, rules: ModelRules) -> Path:
-    require("models", "A model of the hub", "huggingface_hub")
+    require("models", "Loading a model of the hub", "huggingface_hub")
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
     from huggingface_hub.errors import (  # noqa: PLC0415 - the same
         HfHubHTTPError,
@@ -244,37 +255,44 @@ def _find_in_hub(name: ModelName, identifier: str, rules: ModelRules) -> Path:
         )
     except LocalEntryNotFoundError as error:
         raise UnknownModel(
-            f"{identifier} is not on this machine.", value=identifier, hint=_download_hint(rules)
+            f"{identifier} is not installed on this machine.", value=identifier, hint=_download_hint(rules)
         ) from error
     except HFValidationError as error:
         raise UnknownModel(
-            f"No model of the hub can be called {repository!r}.", value=identifier, hint="Look for a slip in its name."
+            f"{repository!r} is not a valid name of a model of the hub.",
+            value=identifier,
+            hint="Check the name for typing errors.",
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status < 500 and status != 429:
             raise UnknownModel(
-                f"The hub has no {repository}, or not for us.",
+                f"The hub has no model {repository}, or does not allow access to it.",
                 value=identifier,
-                hint="Look for a slip in its name; the operator's HF_TOKEN opens private models.",
+                hint="Check the name for typing errors; private models need the operator's HF_TOKEN.",
             ) from error
-        raise Unavailable(f"The hub answers {status}.", value=identifier) from error
+        raise Unavailable(
+            f"The hub responded with status {status}.", value=identifier, hint="Try again later."
+        ) from error
     folder = Path(found)
     if not _COMMIT.fullmatch(folder.name):
-        raise UnknownModel(f"{identifier} is in the hub's cache without its commit.", value=identifier)
+        raise UnknownModel(
+            f"The hub's cache has {identifier} without its commit.", value=identifier, hint="Download the model again."
+        )
     return folder
 
 
 def _download_hint(rules: ModelRules) -> str:
     if rules.downloads:
-        return "The hub does not have it, or cannot be reached; HF_HUB_OFFLINE=1 also keeps us from asking."
+        return "The hub does not have the model or cannot be reached; HF_HUB_OFFLINE=1 also prevents downloads."
     return (
-        "The operator can put it into a folder of CONSILIENCE_MODEL_FOLDERS, or set CONSILIENCE_MODEL_DOWNLOADS=true."
+        "The operator can put the model into a folder of CONSILIENCE_MODEL_FOLDERS, or set "
+        "CONSILIENCE_MODEL_DOWNLOADS=true."
     )
 
 
 def _hash_folder(folder: Path) -> str:
-    """SHA-256 of what ``sha256sum`` says of the files that may be read, sorted by their paths."""
+    """Return the SHA-256 of the output of ``sha256sum`` for the files that may be read, sorted by path."""
     files = {
         file.relative_to(folder).as_posix(): file for pattern in DOWNLOADED_PATTERNS for file in folder.rglob(pattern)
     }

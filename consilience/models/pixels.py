@@ -1,4 +1,4 @@
-"""`baseline:pixels`: an image as its own pixels, made small; what any vision model should do better than."""
+"""The model `baseline:pixels`: the pixels of a shrunk image, a lower bound for any vision model."""
 
 import io
 import warnings
@@ -15,15 +15,15 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def decode_image(item: Item, index: int) -> Image.Image:
-    """The image of an item in RGB, transparency over white.
+    """Decode the image of an item to RGB, with transparency over white.
 
     Raises
     ------
     UnusableItem
-        No image, a damaged one, or one of too many pixels.
+        The item is not an image, or is a damaged image, or has too many pixels.
     """
     if isinstance(item, str):
-        raise UnusableItem("The model sees images, not texts.", index=index)
+        raise UnusableItem("The model embeds images, not texts.", index=index)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -37,7 +37,7 @@ def decode_image(item: Item, index: int) -> Image.Image:
 
 
 class PixelModel:
-    """Images of `size` by `size` pixels as rows of 3 size^2 values between 0 and 1."""
+    """Model whose rows are images of `size` by `size` pixels: 3 size^2 values between 0 and 1."""
 
     kinds: frozenset[ViewKind] = frozenset({"image"})
 
@@ -54,12 +54,12 @@ class PixelModel:
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
-        """See `Model.encode`."""
-        places = find_layer_indices(self.layers, layers)
+        """See `EmbeddingModel.encode`."""
+        indices = find_layer_indices(self.layers, layers)
         rows = np.empty((len(items), self.layers[0][1]), np.float32)
         for index, item in enumerate(items):
             rows[index] = self._shrink(decode_image(item, index))
-        return Encoded((rows,) * len(places))
+        return Encoded((rows,) * len(indices))
 
     def _shrink(self, image: Image.Image) -> Rows:
         small = image.resize((self._size, self._size), Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""`baseline:random`: rows that know nothing of the items; what agrees with them agrees by chance."""
+"""The model `baseline:random`: random rows, whose agreement with any other rows is chance."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from consilience.models.base import Encoded, Item, find_layer_indices, library_v
 
 
 class RandomRowsModel:
-    """Standard normal rows, drawn from the item's digest and the seed: the same item has the same row everywhere."""
+    """Model with standard normal rows, seeded by the item's digest: equal items have equal rows everywhere."""
 
     kinds: frozenset[ViewKind] = frozenset({"text", "code", "image"})
 
@@ -28,8 +28,8 @@ class RandomRowsModel:
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
-        """See `Model.encode`."""
-        places = find_layer_indices(self.layers, layers)
+        """See `EmbeddingModel.encode`."""
+        indices = find_layer_indices(self.layers, layers)
         rows = np.empty((len(items), self._dim), np.float32)
         for row, item in zip(rows, items, strict=True):
             digest = hashlib.sha256(item.encode() if isinstance(item, str) else item).digest()
@@ -37,4 +37,4 @@ class RandomRowsModel:
             np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy))).standard_normal(
                 self._dim, np.float32, row
             )
-        return Encoded((rows,) * len(places))
+        return Encoded((rows,) * len(indices))

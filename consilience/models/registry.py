@@ -1,4 +1,4 @@
-"""From an identifier to a model in memory. Loaders are imported when they are needed: their libraries are large."""
+"""Opening a model by its identifier. Loaders are imported on demand, because their libraries are large."""
 
 from contextlib import suppress
 from importlib import import_module
@@ -10,7 +10,7 @@ from consilience.models.base import EmbeddingModel, report_import_errors, requir
 from consilience.models.files import ModelSource, find_model_source, read_json
 from consilience.models.rules import ModelRules, find_endpoint
 
-#: Our own loaders, and what transformers imports at the first model: seconds, where loading a small model takes tenths.
+#: The loader, and the modules that transformers imports at the first model, which takes seconds.
 _TRANSFORMERS = (
     "consilience.models.transformer",
     "transformers.modeling_utils",
@@ -28,33 +28,33 @@ LIBRARIES: dict[ModelKind, tuple[str, ...]] = {
 def open_model(
     identifier: str, rules: ModelRules, *, pooling: Pooling = "auto", max_length: int | None = None, device: str = "cpu"
 ) -> EmbeddingModel:
-    """The model that an identifier names.
+    """Open the model with the given identifier.
 
     Parameters
     ----------
     identifier : str
         Such as ``hf:sentence-transformers/all-MiniLM-L6-v2``.
-    rules : Rules
-        What the operator allows and provides.
+    rules : ModelRules
+        Models that the operator allows and provides.
     pooling : Pooling
-        See there.
+        Way to combine the tokens of an item into one vector.
     max_length : int or None
-        Tokens that are read of a text; None: as many as the model is meant for.
+        Largest number of tokens of a text; None: the model's own limit.
     device : str
         ``cpu`` or ``cuda:0``.
 
     Raises
     ------
     InvalidRequest
-        No identifier, a pooling that the model does not have, or more tokens than it can read.
+        The identifier is invalid, the model does not have the pooling, or max_length is out of range.
     ModelNotAllowed, UnknownModel
-        The operator does not allow it; or it is nowhere.
+        The operator does not allow the model, or it was not found.
     UnsupportedFormat, UnreadableFile
-        Its weights are pickles, or its files are damaged.
+        The weights are pickles, or the model's files are damaged.
     MissingExtra
-        A library is not installed; the hint says how.
+        A library is not installed; the hint has the command to install it.
     Unavailable, EndpointFailed
-        The hub, or the server that computes, does not answer.
+        The hub or the embedding server does not respond.
     """
     name = check_model(identifier, rules.allowed)
     check_pooling(name, pooling)
@@ -62,7 +62,7 @@ def open_model(
         return _open(name, identifier, rules, pooling, max_length, device)
 
 
-def _open(  # noqa: PLR0917 - what is wished for, in its parts
+def _open(  # noqa: PLR0917 - the parts of the request
     name: ModelName, identifier: str, rules: ModelRules, pooling: Pooling, max_length: int | None, device: str
 ) -> EmbeddingModel:
     if name.kind == "baseline":
@@ -78,7 +78,7 @@ def _open(  # noqa: PLR0917 - what is wished for, in its parts
 
 
 def _find_kind(source: ModelSource) -> ModelKind:
-    """Which library a folder is for; a model of sentence-transformers is a transformer too, and has more layers as one."""
+    """Return the kind of the library that loads a folder; sentence-transformers models are opened as `hf`, with all layers."""
     config = read_json(source.folder / "config.json", source.name)
     keys = config.keys() if isinstance(config, dict) else ()
     if "model_type" in keys:
@@ -86,9 +86,9 @@ def _find_kind(source: ModelSource) -> ModelKind:
     if "architecture" in keys:
         return "timm"
     raise UnsupportedFormat(
-        f"{source.name} is no model that is known here.",
+        f"{source.name} is a model of an unknown kind.",
         value=source.name,
-        hint="Its config.json has neither the `model_type` of transformers nor the `architecture` of timm.",
+        hint="Its config.json needs the field `model_type` (transformers) or `architecture` (timm).",
     )
 
 
@@ -106,9 +106,9 @@ def _open_folder(
 
         return SentenceModel(source, max_length, device)
     require("models", source.name, "torch", "transformers")
-    from consilience.models.transformer import Transformer  # noqa: PLC0415 - loads torch and transformers
+    from consilience.models.transformer import TransformerModel  # noqa: PLC0415 - loads torch and transformers
 
-    return Transformer(source, pooling, max_length, device)
+    return TransformerModel(source, pooling, max_length, device)
 
 
 def _open_baseline(name: ModelName, identifier: str) -> EmbeddingModel:
@@ -129,7 +129,7 @@ def _open_baseline(name: ModelName, identifier: str) -> EmbeddingModel:
 
 
 def load_libraries(identifier: str) -> None:
-    """Import what the model runs on, as far as it is installed; no thread is started and no model is loaded."""
+    """Import the libraries of a model if they are installed, without starting a thread or loading the model."""
     modules = LIBRARIES.get(parse_model(identifier).kind, ())
     with suppress(ImportError):
         if modules:
@@ -139,7 +139,7 @@ def load_libraries(identifier: str) -> None:
 
 
 def fingerprint(identifier: str, rules: ModelRules) -> dict[str, Any]:
-    """What decides which rows a model gives, found without loading it. Errors as `open_model`."""
+    """Return the values that determine a model's rows, without loading it. Errors as in `open_model`."""
     name = check_model(identifier, rules.allowed)
     if name.kind == "baseline":
         return {"model": str(name), "options": dict(name.options)}

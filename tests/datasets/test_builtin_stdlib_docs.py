@@ -22,7 +22,7 @@ def texts_of(dataset: OpenDataset, view: str) -> list[str]:
 
 
 @pytest.mark.skipif(platform.python_version() != "3.11.7", reason="another Python has another library")
-def test_the_512_reference_items_come_out_of_it_text_for_text(stdlib: OpenDataset) -> None:
+def test_the_512_reference_items_are_reproduced_exactly(stdlib: OpenDataset) -> None:
     chosen = stdlib.select([item for item, _, _ in DEV_ITEMS])
     found = zip(chosen.ids, texts_of(chosen, "text"), texts_of(chosen, "code"), strict=True)
     digests = [[name, sha256(doc.encode()).hexdigest(), sha256(code.encode()).hexdigest()] for name, doc, code in found]
@@ -30,7 +30,7 @@ def test_the_512_reference_items_come_out_of_it_text_for_text(stdlib: OpenDatase
     assert stdlib.n == 2707
 
 
-def test_every_item_keeps_the_lengths_and_nothing_comes_twice(stdlib: OpenDataset) -> None:
+def test_every_item_respects_the_lengths_and_none_is_repeated(stdlib: OpenDataset) -> None:
     docs, code = texts_of(stdlib, "text"), texts_of(stdlib, "code")
     assert stdlib.n > 2000
     assert all(30 <= len(doc) <= 400 and "\n" not in doc for doc in docs)
@@ -46,7 +46,7 @@ def write_function(name: str, doc: str) -> str:
     return f'def {name}():\n    """{doc}\n\n    More.\n    """\n{body}\n'
 
 
-def test_the_order_is_that_of_the_paths_and_a_file_that_does_not_parse_has_no_functions(tmp_path: Path) -> None:
+def test_files_are_sorted_by_path_and_unparsable_ones_are_skipped(tmp_path: Path) -> None:
     for file in ("b.py", "a/z.py", "a.py", "test/c.py"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(write_function("f", f"The one and only function of the file {file}."))

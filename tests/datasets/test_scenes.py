@@ -10,12 +10,12 @@ from consilience.datasets.scenes import (
     SIDE,
     SIZES,
     Scene,
-    Thing,
+    SceneObject,
     draw_scene,
     open_scenes,
     paint,
     paint_pixels,
-    read_program,
+    parse_program,
     write_caption,
     write_program,
 )
@@ -24,11 +24,11 @@ from consilience.errors import InvalidRequest
 SCENES = [draw_scene(0, index) for index in range(200)]
 
 
-def test_the_same_seed_gives_the_same_bytes_on_every_machine_and_in_every_year() -> None:
+def test_a_seed_gives_the_same_bytes_on_every_machine() -> None:
     assert open_scenes(64).digest == "6cb8998e9003cd67e1fbb4a82c8e92e98d22800e6b3ec5887f9199e0c01425d9"
 
 
-def test_fewer_scenes_are_the_first_of_more_and_another_seed_gives_others() -> None:
+def test_fewer_scenes_are_a_prefix_and_another_seed_gives_others() -> None:
     few, many, others = open_scenes(4), open_scenes(50), open_scenes(4, seed=1)
     for view in few.views:
         assert many.view(view.name).read(0, 4) == view.read(0, 4)
@@ -36,8 +36,8 @@ def test_fewer_scenes_are_the_first_of_more_and_another_seed_gives_others() -> N
     assert many.ids[:4] == few.ids
 
 
-def test_a_program_is_read_back_as_the_scene_that_it_draws() -> None:
-    assert all(read_program(write_program(scene)) == scene for scene in SCENES)
+def test_a_program_is_parsed_back_to_its_scene() -> None:
+    assert all(parse_program(write_program(scene)) == scene for scene in SCENES)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_a_program_is_read_back_as_the_scene_that_it_draws() -> None:
 )
 def test_any_other_program_is_refused_and_not_run(program: str) -> None:
     with pytest.raises(InvalidRequest, match="program"):
-        read_program(program)
+        parse_program(program)
 
 
-def test_the_picture_is_a_png_that_pillow_reads_as_it_was_painted() -> None:
+def test_the_image_is_a_png_that_pillow_decodes_exactly() -> None:
     for scene in SCENES[:20]:
         image = Image.open(io.BytesIO(paint(scene)))
         assert (image.format, image.size) == ("PNG", (SIDE, SIDE))
@@ -68,8 +68,8 @@ def test_the_picture_is_a_png_that_pillow_reads_as_it_was_painted() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES.values())
-def test_a_thing_is_painted_inside_its_size_and_up_to_it(kind: str, size: int) -> None:
-    pixels = paint_pixels(Scene("white", (Thing(kind, 64, 64, size, "red"),)))
+def test_an_object_fills_its_size_and_no_more(kind: str, size: int) -> None:
+    pixels = paint_pixels(Scene("white", (SceneObject(kind, 64, 64, size, "red"),)))
     painted = pixels != 0
     rows, columns = painted.any(axis=1).nonzero()[0], painted.any(axis=0).nonzero()[0]
     for places in (rows, columns):
@@ -78,18 +78,18 @@ def test_a_thing_is_painted_inside_its_size_and_up_to_it(kind: str, size: int) -
     assert list(COLOURS).index("red") in pixels
 
 
-def test_things_do_not_overlap_and_stay_inside_the_picture() -> None:
+def test_objects_do_not_overlap_and_stay_inside_the_image() -> None:
     for scene in SCENES:
-        for place, thing in enumerate(scene.things):
-            assert thing.size <= min(thing.x, thing.y)
-            assert max(thing.x, thing.y) < SIDE - thing.size
-            for other in scene.things[:place]:
-                distance = max(abs(thing.x - other.x), abs(thing.y - other.y))
-                assert distance >= 0.9 * (thing.size + other.size)
+        for place, obj in enumerate(scene.objects):
+            assert obj.size <= min(obj.x, obj.y)
+            assert max(obj.x, obj.y) < SIDE - obj.size
+            for other in scene.objects[:place]:
+                distance = max(abs(obj.x - other.x), abs(obj.y - other.y))
+                assert distance >= 0.9 * (obj.size + other.size)
 
 
-def test_each_caption_says_more_than_the_one_before() -> None:
-    scene = Scene("navy", (Thing("star", 20, 20, 8, "orange"), Thing("house", 105, 64, 19, "red")))
+def test_each_caption_has_more_detail_than_the_one_before() -> None:
+    scene = Scene("navy", (SceneObject("star", 20, 20, 8, "orange"), SceneObject("house", 105, 64, 19, "red")))
     assert [write_caption(scene, level) for level in LEVELS] == [
         "A picture of a house.",
         "A picture of a house and a star.",
@@ -107,7 +107,7 @@ def test_each_caption_says_more_than_the_one_before() -> None:
 
 
 def test_every_kind_colour_and_size_is_drawn() -> None:
-    things = [thing for scene in SCENES for thing in scene.things]
-    assert {thing.kind for thing in things} == set(KINDS)
-    assert {thing.size for thing in things} == set(SIZES.values())
+    objects = [obj for scene in SCENES for obj in scene.objects]
+    assert {obj.kind for obj in objects} == set(KINDS)
+    assert {obj.size for obj in objects} == set(SIZES.values())
     assert len({scene.background for scene in SCENES}) == 5

@@ -10,22 +10,22 @@ DATASET = OpenDataset(
 )
 
 
-def test_a_view_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UnknownView, match=r"has no view 'image'; it has: text, code\.") as caught:
+def test_an_unknown_view_is_refused_with_the_existing_ones() -> None:
+    with pytest.raises(UnknownView, match=r"has no view 'image'; its views are: text, code\.") as caught:
         DATASET.view("image")
     assert caught.value.limit == ["text", "code"]
 
 
-def test_a_selection_has_the_items_in_the_order_asked_for() -> None:
+def test_a_selection_has_the_items_in_the_requested_order() -> None:
     chosen = DATASET.select(["c", "a"])
     assert chosen.ids == ("c", "a")
     assert chosen.view("text").read(0, 2) == ["three", "one"]
     assert (chosen.view("code").n, chosen.view("code").kind, chosen.view("code").name) == (2, "code", "code")
 
 
-@pytest.mark.parametrize(("ids", "said"), [(["a", "z"], "has no item 'z'"), (["a", "b", "a"], "chosen twice")])
-def test_an_item_that_is_not_there_or_comes_twice_cannot_be_selected(ids: list[str], said: str) -> None:
-    with pytest.raises(BadItem, match=said):
+@pytest.mark.parametrize(("ids", "message"), [(["a", "z"], "has no item 'z'"), (["a", "b", "a"], "chosen twice")])
+def test_unknown_and_duplicate_items_cannot_be_selected(ids: list[str], message: str) -> None:
+    with pytest.raises(BadItem, match=message):
         DATASET.select(ids)
 
 

@@ -11,7 +11,7 @@ from consilience.client.sync import Client
 from consilience.contract.datasets import Dataset, DatasetPage
 from consilience.errors import BadItem, NotFound
 from tests.cli.conftest import Command
-from tests.formats.items.item_files import ITEMS, album, jsonl, zipped
+from tests.formats.items.item_files import ITEMS, image_archive, jsonl, zipped
 from tests.serving import Serve
 
 
@@ -46,7 +46,7 @@ def test_the_command_selects_views_and_creates_built_in_datasets(on_service: Com
 
 def test_both_clients_add_and_create_datasets(client: Client, service: Serve, tmp_path: Path) -> None:
     file = tmp_path / "album.zip"
-    file.write_bytes(zipped(album()))
+    file.write_bytes(zipped(image_archive()))
 
     async def add() -> Dataset:
         async with AsyncClient(service.url) as other:
@@ -58,6 +58,6 @@ def test_both_clients_add_and_create_datasets(client: Client, service: Serve, tm
     client.delete_dataset(chosen.id)
     with pytest.raises(NotFound):
         client.dataset(chosen.id)
-    file.write_bytes(zipped(album({"pictures/1.png": b"no picture"})))
+    file.write_bytes(zipped(image_archive({"pictures/1.png": b"no picture"})))
     with pytest.raises(BadItem, match="Item 'p0': its `image`"):
         client.add_dataset(file)

@@ -1,4 +1,4 @@
-"""Names in the order that people expect."""
+"""Natural order of names."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +17,6 @@ NAMES = st.lists(st.text(max_size=128), unique=True)
 
 
 @given(NAMES.flatmap(lambda names: st.tuples(st.just(names), st.permutations(names))))
-def test_the_order_of_any_names_does_not_depend_on_how_they_came(orders: tuple[list[str], list[str]]) -> None:
+def test_the_order_of_names_does_not_depend_on_the_input_order(orders: tuple[list[str], list[str]]) -> None:
     one, other = orders
     assert sorted(one, key=natural_key) == sorted(other, key=natural_key)

@@ -36,7 +36,7 @@ def find(path: Path) -> tuple[list[FileLayer], list[tuple[str, Array]]]:
         ("safetensors", ml_dtypes.bfloat16),
     ],
 )
-def test_rows_read_where_they_lie_are_those_of_the_loaded_layer(tmp_path: Path, kind: str, dtype: str) -> None:
+def test_rows_read_in_place_equal_those_of_the_loaded_layer(tmp_path: Path, kind: str, dtype: str) -> None:
     shape = (50, 3, 7) if kind == "npy-3d" else (50, 7)
     array = np.random.default_rng(0).normal(size=shape).astype(dtype)
     layers, loaded = find(save(tmp_path / "file.npy", kind.partition("-")[0], array))
@@ -49,7 +49,7 @@ def test_rows_read_where_they_lie_are_those_of_the_loaded_layer(tmp_path: Path, 
     assert len({layer.digest for layer in layers}) == len(layers)
 
 
-def test_what_cannot_be_read_by_blocks_is_left_to_be_loaded(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_in_place_have_no_file_layers(tmp_path: Path) -> None:
     array = np.ones((8, 3), np.float32)
     np.save(tmp_path / "fortran.npy", np.asfortranarray(array))
     np.savez_compressed(tmp_path / "packed.npz", array)
@@ -58,7 +58,7 @@ def test_what_cannot_be_read_by_blocks_is_left_to_be_loaded(tmp_path: Path) -> N
             assert find_file_layers(tmp_path / name, file) is None
 
 
-def test_a_value_that_is_not_finite_is_found_before_any_row_is_used(tmp_path: Path) -> None:
+def test_a_non_finite_value_is_found_before_any_row_is_used(tmp_path: Path) -> None:
     array = np.ones((20, 3), np.float16)
     array[17, 1] = np.inf
     path = save(tmp_path / "a.npy", "npy", array)
@@ -81,9 +81,7 @@ def replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [Path.unlink, rewrite, replace, lambda path: os.truncate(path, 150)])
-def test_a_file_that_changes_meanwhile_is_refused_and_not_scored_half_and_half(
-    tmp_path: Path, change: Callable[[Path], None]
-) -> None:
+def test_a_file_that_changes_during_reading_is_refused(tmp_path: Path, change: Callable[[Path], None]) -> None:
     path = save(tmp_path / "a.npy", "npy", np.ones((50, 3), np.float32))
     (layer,), _ = find(path)
     change(path)

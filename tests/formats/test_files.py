@@ -1,4 +1,4 @@
-"""Which reader gets which bytes."""
+"""Choice of the reader by the media type or the bytes."""
 
 import pickle
 import zipfile
@@ -18,7 +18,7 @@ ARRAY = np.arange(12, dtype="f4").reshape(4, 3)
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """One file of each format, under names that say nothing."""
+    """One file of each format, with uninformative names."""
     paths = {name: tmp_path / f"{i}.bin" for i, name in enumerate(MEDIA_TYPES.values())}
     for name, save in (("npy", np.save), ("npz", np.savez)):
         with paths[name].open("wb") as file:
@@ -31,28 +31,32 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-@pytest.mark.parametrize("said", ["itself", "loudly", "nothing", "octets"])
-def test_a_file_is_told_by_its_media_type_or_by_its_bytes(files: dict[str, Path], media_type: str, said: str) -> None:
-    header = {
-        "itself": media_type,
-        "loudly": f" {media_type.upper()}; charset=utf-8",
-        "nothing": None,
+@pytest.mark.parametrize("header", ["exact", "upper case", "none", "octets"])
+def test_the_format_is_found_by_the_media_type_or_the_bytes(
+    files: dict[str, Path], media_type: str, header: str
+) -> None:
+    sent = {
+        "exact": media_type,
+        "upper case": f" {media_type.upper()}; charset=utf-8",
+        "none": None,
         "octets": "application/octet-stream",
-    }[said]
-    with open_file(files[MEDIA_TYPES[media_type]], header, FormatLimits()) as file:
+    }[header]
+    with open_file(files[MEDIA_TYPES[media_type]], sent, FormatLimits()) as file:
         np.testing.assert_array_equal(np.concatenate([rows for _, rows in file.blocks()]), ARRAY)
 
 
 @pytest.mark.parametrize("claimed", MEDIA_TYPES)
 @pytest.mark.parametrize("real", MEDIA_TYPES.values())
-def test_a_file_of_another_format_than_it_claims_is_unreadable(files: dict[str, Path], claimed: str, real: str) -> None:
+def test_a_file_of_another_format_than_its_media_type_is_unreadable(
+    files: dict[str, Path], claimed: str, real: str
+) -> None:
     if MEDIA_TYPES[claimed] != real:
         with pytest.raises(UnreadableFile), open_file(files[real], claimed, FormatLimits()):
             pass
 
 
 @pytest.mark.parametrize("media_type", ["text/csv", "application/x-www-form-urlencoded", "npy", "application/zip"])
-def test_another_media_type_is_refused_with_those_that_are_read(files: dict[str, Path], media_type: str) -> None:
+def test_another_media_type_is_refused_with_the_supported_ones(files: dict[str, Path], media_type: str) -> None:
     with pytest.raises(UnsupportedFormat) as caught:
         open_file(files["npy"], media_type, FormatLimits())
     assert caught.value.value == media_type
@@ -62,7 +66,7 @@ def test_another_media_type_is_refused_with_those_that_are_read(files: dict[str,
 @pytest.mark.parametrize(
     "content", [pickle.dumps([1.0]), b"PARE....", b"FEA1....", b"\x89HDF\r\n\x1a\n", b"1,2,3\n4,5,6\n", bytes(99)]
 )
-def test_other_bytes_are_refused_by_how_they_begin(tmp_path: Path, content: bytes) -> None:
+def test_unknown_bytes_are_refused_with_a_quotation_of_their_start(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(UnsupportedFormat) as caught:
         open_path(tmp_path / "a.npy")
@@ -84,14 +88,14 @@ def test_an_empty_file_is_refused(tmp_path: Path, media_type: str | None) -> Non
         pass
 
 
-def test_a_path_that_is_no_file_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_refused_with_its_name(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.npy", Path("/dev/zero")):
         with pytest.raises(UnreadableFile) as caught:
             read_layers(path)
         assert caught.value.value == str(path)
 
 
-def test_an_error_inside_the_block_of_the_caller_passes_through_unchanged(files: dict[str, Path]) -> None:
+def test_an_error_inside_the_callers_block_is_raised_unchanged(files: dict[str, Path]) -> None:
     for path in files.values():
         with pytest.raises(ZeroDivisionError), open_path(path):
             raise ZeroDivisionError

@@ -37,7 +37,7 @@ def refusal(tmp_path: Path, document: object, kind: type[ConsilienceError]) -> C
     return caught.value
 
 
-def test_rows_of_numbers_are_one_layer_kept_as_float32(tmp_path: Path) -> None:
+def test_rows_of_numbers_are_one_layer_of_float32(tmp_path: Path) -> None:
     ((name, values),) = read_layers(write(tmp_path, {"vectors": ROWS}))
     assert name == "0"
     assert values.dtype == np.float32
@@ -56,7 +56,7 @@ def test_layers_may_have_names(tmp_path: Path) -> None:
     assert [(name, values.shape) for name, values in layers] == [("l9", (4, 1)), ("l10", (4, 2))]
 
 
-def test_vectors_in_memory_are_a_file_too() -> None:
+def test_vectors_in_memory_can_be_opened_as_a_file() -> None:
     file = from_vectors(ROWS)
     ((index, values),) = file.blocks()
     assert index == 0
@@ -85,7 +85,7 @@ def test_the_first_bad_row_is_named(tmp_path: Path, vectors: object, row: str, k
 
 
 @pytest.mark.parametrize("vectors", [7, "text", None, {}, [], [[]], [[], [], [], []], [1, 2, 3, 4], [[[[1]]]] * 4])
-def test_what_is_no_list_of_rows_is_refused(tmp_path: Path, vectors: object) -> None:
+def test_a_value_that_is_not_a_list_of_rows_is_refused(tmp_path: Path, vectors: object) -> None:
     refusal(tmp_path, {"vectors": vectors}, InvalidShape)
 
 
@@ -94,7 +94,7 @@ def test_fewer_than_four_rows_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999", ""])
-def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path, text: str) -> None:
+def test_numbers_that_json_does_not_allow_are_refused(tmp_path: Path, text: str) -> None:
     refusal(tmp_path, f'{{"vectors": [[{text}]]}}'.encode() if text else b"{", UnreadableFile)
 
 
@@ -113,7 +113,7 @@ def test_another_document_is_refused_by_its_fields(tmp_path: Path, document: obj
     assert "vectors" in str(refusal(tmp_path, document, InvalidRequest).hint)
 
 
-def test_no_layers_are_no_set(tmp_path: Path) -> None:
+def test_a_set_without_layers_is_refused(tmp_path: Path) -> None:
     refusal(tmp_path, {"layers": {}}, UnsupportedFormat)
 
 

@@ -73,7 +73,7 @@ def test_a_damaged_file_is_read_cleanly_or_refused(data: bytes, media_type: str 
 
 @FEW
 @given(st.binary(max_size=300), st.sampled_from([None, *MEDIA_TYPES]))
-def test_noise_is_refused(data: bytes, media_type: str | None) -> None:
+def test_random_bytes_are_refused(data: bytes, media_type: str | None) -> None:
     ingest(data, media_type)
 
 
@@ -93,7 +93,7 @@ DESCRS = st.sampled_from(["<f4", ">f8", "=f2", "f4", "|O", "<i8", "V2", "<f16", 
     st.lists(SIZES, max_size=4).map(tuple) | LITERALS,
     st.sampled_from([0, 32, 72]),
 )
-def test_an_npy_header_may_say_anything(descr: object, order: object, shape: object, size: int) -> None:
+def test_any_npy_header_is_read_cleanly_or_refused(descr: object, order: object, shape: object, size: int) -> None:
     header = repr({"descr": descr, "fortran_order": order, "shape": shape}).encode("utf-8", "replace")
     ingest(b"\x93NUMPY\x03\x00" + len(header).to_bytes(4, "little") + header + bytes(size), "application/x-npy")
 
@@ -114,14 +114,14 @@ ENTRIES = st.fixed_dictionaries(
 
 @FEW
 @given(st.dictionaries(st.text(max_size=5), ENTRIES | JSON_VALUES, max_size=3) | JSON_VALUES, st.integers(0, 96))
-def test_a_safetensors_header_may_say_anything(header: object, size: int) -> None:
+def test_any_safetensors_header_is_read_cleanly_or_refused(header: object, size: int) -> None:
     raw = json.dumps(header).encode()
     ingest(len(raw).to_bytes(8, "little") + raw + bytes(size), "application/x-safetensors")
 
 
 @FEW
 @given(st.dictionaries(st.sampled_from(["vectors", "layers", "x"]), JSON_VALUES, max_size=2) | JSON_VALUES)
-def test_a_json_document_may_say_anything(document: object) -> None:
+def test_any_json_document_is_read_cleanly_or_refused(document: object) -> None:
     ingest(json.dumps(document).encode(), "application/json")
 
 

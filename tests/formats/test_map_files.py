@@ -14,7 +14,7 @@ FILE = fit_map(ROWS, ROWS[:, :2], map="ridge").file()
 WEIGHTS, BIAS = FILE.tensors["0.weights"], FILE.tensors["0.bias"]
 
 
-def test_a_map_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_map_survives_writing_and_reading(tmp_path: Path) -> None:
     write_map(tmp_path / "map.safetensors", FILE)
     found = read_map(tmp_path / "map.safetensors")
     assert found.card == FILE.card
@@ -23,14 +23,14 @@ def test_a_map_comes_back_as_it_was(tmp_path: Path) -> None:
     }
 
 
-def test_the_safetensors_package_reads_it_too(tmp_path: Path) -> None:
+def test_the_safetensors_package_reads_a_map_file_too(tmp_path: Path) -> None:
     write_map(tmp_path / "map.safetensors", FILE)
     with safe_open(tmp_path / "map.safetensors", "np") as file:
         assert file.metadata() == {CARD_KEY: FILE.card.model_dump_json(by_alias=True)}
         assert file.get_tensor("0.weights").tolist() == WEIGHTS.tolist()
 
 
-def test_the_digest_is_of_names_shapes_and_values() -> None:
+def test_the_digest_covers_names_shapes_and_values() -> None:
     others = [
         {"0.weights": WEIGHTS.reshape(2, 3), "0.bias": BIAS},
         {"1.weights": WEIGHTS, "0.bias": BIAS},
@@ -53,24 +53,24 @@ def test_the_digest_is_of_names_shapes_and_values() -> None:
     ],
     ids=range(7),
 )
-def test_values_that_do_not_lead_from_one_dimension_to_the_other_are_refused(tensors: dict[str, np.ndarray]) -> None:
-    with pytest.raises(UnreadableFile, match="do not lead from 3 to 2 dimensions"):
+def test_tensors_that_do_not_map_one_dimension_to_the_other_are_refused(tensors: dict[str, np.ndarray]) -> None:
+    with pytest.raises(UnreadableFile, match="do not map 3 dimensions to 2"):
         MapFile(FILE.card, tensors).check()
 
 
-def test_values_that_the_card_is_not_about_are_refused(tmp_path: Path) -> None:
+def test_values_that_differ_from_the_digest_in_the_card_are_refused(tmp_path: Path) -> None:
     write_map(tmp_path / "x", MapFile(FILE.card, {"0.weights": WEIGHTS + 1, "0.bias": BIAS}))
-    with pytest.raises(UnreadableFile, match="not those that its card is about"):
+    with pytest.raises(UnreadableFile, match="differs from the digest in its card"):
         read_map(tmp_path / "x")
 
 
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"schema": "consilience.map/1"}'])
-def test_a_card_that_is_none_is_refused(tmp_path: Path, card: str) -> None:
-    with pytest.raises(UnreadableFile, match="card cannot be read"):
+def test_an_invalid_card_is_refused(tmp_path: Path, card: str) -> None:
+    with pytest.raises(UnreadableFile, match="card of the map is not valid"):
         read_map(write_raw(tmp_path / "x", {"__metadata__": {CARD_KEY: card}, "x": entry("F32", [2], 8)}, bytes(8)))
 
 
-def test_a_file_that_cannot_be_finished_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "map.safetensors"
     write_map(path, FILE)
     before = path.read_bytes()
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_finished_leaves_what_was_there(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_is_refused_by_its_path(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         write_map(tmp_path / "nowhere" / "map.safetensors", FILE)
 
@@ -116,7 +116,7 @@ def entry(dtype: str, shape: list[int], size: int) -> dict[str, object]:
         {"__metadata__": {CARD_KEY: "{}"}, "x": entry("F32", [3], 8)},
     ],
 )
-def test_safetensors_that_are_no_map_are_refused(tmp_path: Path, header: dict[str, object]) -> None:
+def test_a_safetensors_file_without_a_map_is_refused(tmp_path: Path, header: dict[str, object]) -> None:
     with pytest.raises(UnreadableFile):
         read_map(write_raw(tmp_path / "x", header, bytes(8)))
 
@@ -129,6 +129,6 @@ def test_nan_among_the_weights_is_refused(tmp_path: Path) -> None:
         read_map(path)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFile, match="no such file"):
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="There is no file"):
         read_map(tmp_path / "nothing")

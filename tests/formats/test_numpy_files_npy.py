@@ -51,7 +51,7 @@ def matrix(n: int = 6, dim: int = 3, dtype: str = "f4") -> Array:
 @pytest.mark.parametrize(
     ("dtype", "kept"), [("<f2", "F16"), ("<f4", "F32"), ("<f8", "F32"), (">f4", "F32"), (">f2", "F16")]
 )
-def test_a_matrix_is_one_layer_named_0_in_the_dtype_that_is_kept(tmp_path: Path, dtype: str, kept: str) -> None:
+def test_a_matrix_is_one_layer_named_0_in_its_stored_dtype(tmp_path: Path, dtype: str, kept: str) -> None:
     array = matrix(dtype=dtype)
     path = save(tmp_path, array)
     with open_path(path) as file:
@@ -92,7 +92,7 @@ def test_a_truncated_file_is_refused_with_its_expected_and_actual_size(tmp_path:
 def test_bytes_after_the_values_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path, matrix())
     path.write_bytes(path.read_bytes() + b"x")
-    assert "holds 73" in refusal(path, UnreadableFile).detail
+    assert "contains 73" in refusal(path, UnreadableFile).detail
 
 
 def test_a_header_that_claims_a_trillion_rows_is_refused_by_the_size_of_the_file(tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_numbers_of_another_dtype_are_refused_by_its_name(tmp_path: Path, dtype:
     assert "float32" in str(error.hint)
 
 
-def test_bfloat16_which_numpy_saves_as_void_is_pointed_to_safetensors(tmp_path: Path) -> None:
+def test_for_bfloat16_saved_as_void_the_error_recommends_safetensors(tmp_path: Path) -> None:
     error = refusal(save(tmp_path, np.zeros((5, 2), ml_dtypes.bfloat16)), UnsupportedDtype)
     assert "safetensors" in str(error.hint)
 
 
 @pytest.mark.parametrize("shape", [(5,), (), (5, 0), (5, 2, 0), (5, 0, 2), (2, 2, 2, 2)])
-def test_a_shape_that_is_not_of_embeddings_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_a_shape_other_than_that_of_embeddings_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert refusal(save(tmp_path, np.zeros(shape, "f4")), InvalidShape).value == str(shape)
 
 
@@ -207,7 +207,7 @@ def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
     assert refusal(path, UnreadableFile).value == "9.0"
 
 
-def test_a_very_wide_array_in_fortran_order_is_refused_because_each_column_costs_a_read(tmp_path: Path) -> None:
+def test_a_very_wide_array_in_fortran_order_is_refused(tmp_path: Path) -> None:
     array = np.zeros((4, 3, 30_000), "f2", order="F")
     assert "ascontiguousarray" in str(refusal(save(tmp_path, array), InvalidShape).hint)
 
@@ -221,7 +221,7 @@ def test_a_very_wide_array_in_fortran_order_is_refused_because_each_column_costs
         (FormatLimits(), (4, 1000, 5000)),
     ],
 )
-def test_over_a_limit_both_the_value_and_the_limit_are_named(
+def test_an_error_about_a_limit_has_the_value_and_the_limit(
     tmp_path: Path, limits: FormatLimits, shape: tuple[int, ...]
 ) -> None:
     path = save(tmp_path, np.zeros(shape, "f4"))
@@ -247,7 +247,7 @@ def test_a_file_can_be_read_twice(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_what_we_read_is_what_numpy_reads(tmp_path: Path) -> None:
+def test_the_values_equal_those_that_numpy_reads(tmp_path: Path) -> None:
     array = matrix(50, 7, "f8").T.copy().T
     stream = io.BytesIO()
     np.save(stream, array)

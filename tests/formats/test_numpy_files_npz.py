@@ -63,7 +63,7 @@ def test_a_single_3d_member_is_a_stack_of_layers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_layers(path)[2][1], array[:, 2])
 
 
-def test_a_3d_member_beside_others_is_refused(tmp_path: Path) -> None:
+def test_a_3d_member_among_others_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.zeros((9, 3, 5)), b=np.zeros((9, 5)))
     assert refusal(tmp_path / "a.npz", InvalidShape).value == "a: (9, 3, 5)"
 
@@ -84,7 +84,7 @@ def test_members_of_different_numbers_of_rows_are_refused_by_both_names(tmp_path
         (np.asfortranarray(np.zeros((9, 2), "f4")), InvalidShape),
     ],
 )
-def test_a_member_is_held_to_the_same_rules_as_an_npy_file_and_is_named(
+def test_a_member_is_checked_like_an_npy_file_and_named_in_errors(
     tmp_path: Path, array: Array, kind: type[ConsilienceError]
 ) -> None:
     np.savez(tmp_path / "a.npz", culprit=array)
@@ -110,7 +110,7 @@ def test_a_zip_bomb_is_refused_before_a_byte_is_unpacked(tmp_path: Path) -> None
     assert "unpacks to 335" in refusal(path, TooLarge).detail
 
 
-def test_what_an_archive_unpacks_to_has_a_limit_of_its_own(tmp_path: Path) -> None:
+def test_the_unpacked_size_of_an_archive_has_its_own_limit(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=matrix(100, 100))
     assert refusal(tmp_path / "a.npz", TooLarge, FormatLimits(unpacked_bytes=40_000)).limit == 40_000
 
@@ -124,7 +124,7 @@ def test_a_directory_that_lies_about_a_size_is_refused(tmp_path: Path) -> None:
     refusal(path, UnreadableFile)
 
 
-def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_duplicate_member_names_are_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         path = zipped(tmp_path / "a.npz", [("a.npy", npy(matrix()))] * 2)
     assert refusal(path, UnsupportedFormat).value == "a"
@@ -138,7 +138,7 @@ def test_a_name_that_cannot_be_printed_is_refused(tmp_path: Path, name: str) -> 
     assert error.limit == 128
 
 
-def test_a_name_with_a_path_in_it_is_only_a_name(tmp_path: Path) -> None:
+def test_a_path_in_a_member_name_has_no_effect(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.npz", [("../../etc/passwd.npy", npy(matrix()))])
     assert read_layers(path)[0][0] == "../../etc/passwd"
     assert list(tmp_path.iterdir()) == [path]

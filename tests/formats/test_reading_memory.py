@@ -1,4 +1,4 @@
-"""Memory that does not grow with the file."""
+"""Memory of reading a file, which does not grow with its size."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from consilience.formats.files import open_path
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 
 def status(field):
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if field in line)
@@ -24,7 +24,7 @@ def ingest(path):
             for start in range(0, file.n, 4096):
                 stored.rows(start, start + 4096)
 
-blobs, (small, large) = Blobs(Path(sys.argv[1])), sys.argv[2:]
+blobs, (small, large) = BlobStore(Path(sys.argv[1])), sys.argv[2:]
 ingest(small)
 before = status("VmRSS")
 ingest(large)

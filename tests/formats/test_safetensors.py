@@ -1,4 +1,4 @@
-"""Safetensors files, read without mapping them, and at least as strictly as the package that defines them."""
+"""Safetensors files, read without memory-mapping and at least as strictly as by the safetensors package."""
 
 import json
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_a_single_3d_tensor_is_a_stack_of_layers(tmp_path: Path) -> None:
         (np.full((9, 2), -1e39), NonFiniteValues),
     ],
 )
-def test_a_tensor_that_cannot_be_used_is_named(tmp_path: Path, array: Array, kind: type[ConsilienceError]) -> None:
+def test_the_error_names_an_unusable_tensor(tmp_path: Path, array: Array, kind: type[ConsilienceError]) -> None:
     save_file({"culprit": array}, tmp_path / "a.safetensors")
     error = refusal(tmp_path / "a.safetensors", kind)
     assert "culprit" in f"{error.detail} {error.value}"
@@ -116,14 +116,16 @@ def test_a_tensor_that_cannot_be_used_is_named(tmp_path: Path, array: Array, kin
         ({"a": {"dtype": "F32", "shape": [4, 2]}}, bytes(32)),
     ],
 )
-def test_whatever_the_package_refuses_is_an_unreadable_file(tmp_path: Path, header: object, values: bytes) -> None:
+def test_every_file_that_the_package_refuses_is_an_unreadable_file(
+    tmp_path: Path, header: object, values: bytes
+) -> None:
     path = write(tmp_path, header, values)
     refusal(path, UnreadableFile)
     with pytest.raises(SafetensorError), safe_open(path, "numpy"):
         pass
 
 
-def test_a_name_that_occurs_twice_is_refused_though_the_package_takes_it(tmp_path: Path) -> None:
+def test_a_duplicate_name_is_refused_although_the_package_accepts_it(tmp_path: Path) -> None:
     text = json.dumps(entry())
     path = write(tmp_path, f'{{"a": {text}, "a": {text}}}'.encode(), bytes(32))
     assert refusal(path, UnreadableFile).value == "'a'"
@@ -147,7 +149,7 @@ def test_a_file_shorter_than_any_header_is_refused(tmp_path: Path, size: int) ->
     refusal(path, UnreadableFile)
 
 
-def test_no_tensor_is_no_set(tmp_path: Path) -> None:
+def test_a_file_without_a_tensor_is_refused(tmp_path: Path) -> None:
     refusal(write(tmp_path, {"__metadata__": {"a": "b"}}), UnsupportedFormat)
 
 
@@ -162,7 +164,7 @@ def test_more_layers_than_the_limit_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}", b"PK\x03\x04" * 9])
-def test_bytes_of_another_format_are_not_called_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_format_is_not_reported_as_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other"
     path.write_bytes(content)
-    assert refusal(path, UnreadableFile).detail.startswith("This is no safetensors file: ")
+    assert refusal(path, UnreadableFile).detail.startswith("The file is not a safetensors file: ")

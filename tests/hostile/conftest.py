@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.hostile.cost_report import Ledger
+from tests.hostile.cost_report import CostReport
 from tests.service.servers import Server, running_service
 
-LEDGER = pytest.StashKey[Ledger]()
+COST_REPORT = pytest.StashKey[CostReport]()
 
 UPLOAD_LIMIT_BYTES = 3_000_000
 INLINE_LIMIT_BYTES = 1_000_000
@@ -35,12 +35,12 @@ def client(server: Server) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def ledger(pytestconfig: pytest.Config) -> Ledger:
+def cost_report(pytestconfig: pytest.Config) -> CostReport:
     """What each attack cost."""
-    return pytestconfig.stash.setdefault(LEDGER, Ledger())
+    return pytestconfig.stash.setdefault(COST_REPORT, CostReport())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The worst cases, where the corpus ran in this process."""
-    if ledger := config.stash.get(LEDGER, None):
-        ledger.write(terminalreporter)
+    if cost_report := config.stash.get(COST_REPORT, None):
+        cost_report.write(terminalreporter)

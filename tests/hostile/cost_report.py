@@ -7,7 +7,7 @@ from typing import Protocol
 WORST = 8
 
 
-class Page(Protocol):
+class LineWriter(Protocol):
     """Where a line can be written."""
 
     def write_line(self, line: str) -> None:
@@ -15,7 +15,7 @@ class Page(Protocol):
 
 
 @dataclass(frozen=True)
-class Case:
+class AttackCost:
     """One attack; status 0 is a connection that the server closed."""
 
     name: str
@@ -26,7 +26,7 @@ class Case:
     status: int
 
 
-ORDERS: dict[str, Callable[[Case], float]] = {
+ORDERS: dict[str, Callable[[AttackCost], float]] = {
     "slowest": lambda case: case.seconds,
     "most work": lambda case: case.processor_s,
     "largest": lambda case: case.growth_bytes,
@@ -34,16 +34,16 @@ ORDERS: dict[str, Callable[[Case], float]] = {
 
 
 @dataclass
-class Ledger:
+class CostReport:
     """All attacks of a run."""
 
-    cases: list[Case] = field(default_factory=list)
+    cases: list[AttackCost] = field(default_factory=list)
 
-    def add(self, case: Case) -> None:
+    def add(self, case: AttackCost) -> None:
         """Keep it."""
         self.cases.append(case)
 
-    def write(self, page: Page) -> None:
+    def write(self, page: LineWriter) -> None:
         """How many there were, how they ended, and the worst by time and by memory."""
         closed = sum(case.status == 0 for case in self.cases)
         page.write_line(f"{len(self.cases)} hostile inputs: {len(self.cases) - closed} answered 4xx, {closed} closed")

@@ -24,7 +24,7 @@ def test_a_column_over_its_limit_is_refused_while_it_arrives(server: Server, cli
     assert client.get("/v1/info").json()["limits"]["column_limit_bytes"] == COLUMN_LIMIT_BYTES
 
 
-def test_a_column_of_its_limit_is_read(client: httpx2.Client) -> None:
+def test_a_column_at_its_limit_is_read(client: httpx2.Client) -> None:
     names = json.dumps([1, 2, 3, 4, 5, 6]).encode().ljust(COLUMN_LIMIT_BYTES)
 
     answer = client.post("/v1/embeddings", files={"file": npy(A), "ids": names})
@@ -33,21 +33,21 @@ def test_a_column_of_its_limit_is_read(client: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "pointer", "said"),
+    ("columns", "pointer", "message"),
     [
-        ({"ids_a": "[1]"}, "/ids_a", "1 entries, and there are 6 rows"),
-        ({"ids_b": "[1, 2, 3, 4, 5, 6]"}, "/ids_b", "6 entries, and there are 5 rows"),
+        ({"ids_a": "[1]"}, "/ids_a", "1 entries, but there are 6 rows"),
+        ({"ids_b": "[1, 2, 3, 4, 5, 6]"}, "/ids_b", "6 entries, but there are 5 rows"),
         ({"groups_b": "[1, 2, 3, 4, true]"}, "/groups_b/4", "a boolean"),
         ({"groups_a": "{}"}, "/groups_a", "not a list"),
-        ({"groups_a": "nothing"}, "/groups_a", "not JSON"),
+        ({"groups_a": "nothing"}, "/groups_a", "not valid JSON"),
         ({"ids_a": "[1, 2, 3, 4, 5, 6]"}, "/pairing", "b has none"),
         ({}, "/pairing", "a has none"),
         ({"ids_a": "[1, 2, 3, 4, 5, 5]", "ids_b": "[1, 2, 3, 4, 5]"}, "/a", "1 of 6 rows of a"),
         ({"ids_a": "[1, 2, 3, 4, 5, 6]", "ids_b": '[1, "1", 3, 4, 1]'}, "/b", "2 of 5 rows of b"),
     ],
 )
-def test_columns_of_two_files_are_refused_by_their_part(
-    server: Server, client: httpx2.Client, columns: dict[str, str], pointer: str, said: str
+def test_bad_columns_of_two_files_are_refused_by_their_form_part(
+    server: Server, client: httpx2.Client, columns: dict[str, str], pointer: str, message: str
 ) -> None:
     before = server.contents()
     files = {"a": ("a", npy(A)), "b": ("b", npy(B))} | {name: ("x", text) for name, text in columns.items()}
@@ -55,16 +55,16 @@ def test_columns_of_two_files_are_refused_by_their_part(
     answer = client.post("/v1/alignments", files=files, data={"request": json.dumps(BY_ID)})
 
     document = assert_problem(answer, 422, answer.json()["type"].rsplit("/", 1)[-1], pointer=pointer)
-    assert said in document["detail"]
+    assert message in document["detail"]
     assert server.contents() == before
 
 
 @pytest.mark.parametrize(
-    ("side", "pointer", "said"),
+    ("side", "pointer", "message"),
     [
         ({"ids": [1, 2]}, "/a/ids", "2 entries"),
-        ({"ids": [1, 2, 3, 4, 5, 6.5]}, "/a/ids/5", "no integer"),
-        ({"ids": [1, 2, 3, 4, 5, 10**30]}, "/a/ids/5", "no integer"),
+        ({"ids": [1, 2, 3, 4, 5, 6.5]}, "/a/ids/5", "not an integer"),
+        ({"ids": [1, 2, 3, 4, 5, 10**30]}, "/a/ids/5", "not an integer"),
         ({"ids": "abcdef"}, "/a/ids", "not a list"),
         ({"groups": [["x"]] * 6}, "/a/groups/0", "a list"),
         ({"groups": ["x" * 257] * 6}, "/a/groups/0", "257 characters"),
@@ -74,8 +74,8 @@ def test_columns_of_two_files_are_refused_by_their_part(
         ({"names": [1]}, "/a/names", "names"),
     ],
 )
-def test_inline_columns_are_refused_by_their_place(
-    server: Server, client: httpx2.Client, side: dict[str, Any], pointer: str, said: str
+def test_bad_inline_columns_are_refused_with_their_pointer(
+    server: Server, client: httpx2.Client, side: dict[str, Any], pointer: str, message: str
 ) -> None:
     before = server.contents()
     body = {"a": {"vectors": A.tolist(), **side}, "b": {"vectors": A.tolist(), "ids": [1, 2, 3, 4, 5, 6]}, **BY_ID}
@@ -83,7 +83,7 @@ def test_inline_columns_are_refused_by_their_place(
     answer = client.post("/v1/alignments", json=body)
 
     document = assert_problem(answer, 422, "invalid-request", pointer=pointer)
-    assert said in document["detail"]
+    assert message in document["detail"]
     assert server.contents() == before
 
 
@@ -98,7 +98,7 @@ def test_ids_beside_a_stored_set_are_refused(client: httpx2.Client, count: int) 
 
 
 @pytest.mark.parametrize("document", [{"vectors": A.tolist(), "ids": [1]}, {"layers": {"x": A.tolist()}, "groups": 7}])
-def test_columns_inside_a_json_set_are_refused_too(
+def test_bad_columns_inside_a_json_set_are_refused(
     server: Server, client: httpx2.Client, document: dict[str, Any]
 ) -> None:
     before = server.contents()
@@ -108,7 +108,7 @@ def test_columns_inside_a_json_set_are_refused_too(
     assert server.contents() == before
 
 
-def test_columns_inside_and_beside_a_json_set_are_refused(server: Server, client: httpx2.Client) -> None:
+def test_columns_both_inside_and_beside_a_json_set_are_refused(server: Server, client: httpx2.Client) -> None:
     before, names = server.contents(), [1, 2, 3, 4, 5, 6]
     inside = json.dumps({"vectors": A.tolist(), "ids": names})
 
@@ -118,7 +118,7 @@ def test_columns_inside_and_beside_a_json_set_are_refused(server: Server, client
     assert server.contents() == before
 
 
-def test_a_pairing_that_does_not_exist_names_those_that_do(client: httpx2.Client) -> None:
+def test_an_unknown_pairing_is_refused_with_the_valid_ones(client: httpx2.Client) -> None:
     body = {"a": {"vectors": A.tolist()}, "b": {"vectors": A.tolist()}, "pairing": "ids"}
 
     document = assert_problem(client.post("/v1/alignments", json=body), 422, "invalid-request", pointer="/pairing")

@@ -58,7 +58,9 @@ BAD_REQUESTS = {
     "no source": (request(a={}), 422, "invalid-request", "/a", "{}", "exactly one"),
     "a side missing": ({"a": {"vectors": INLINE}}, 422, "invalid-request", "/b", None, "required"),
     "three rows": (request(a={"vectors": INLINE[:3]}), 422, "too-few-rows", "/a", "(3, 8)", "3 rows"),
-    "ragged rows": (request(a={"vectors": [*INLINE, [1.0]]}), 422, "invalid-shape", "/a/vectors/12", "[1.0]", "ragged"),
+    "ragged rows": (
+        request(a={"vectors": [*INLINE, [1.0]]}), 422, "invalid-shape", "/a/vectors/12", "[1.0]", "not like the first row",
+    ),
     "no numbers": (request(a={"vectors": [["x"]] * 5}), 422, "unsupported-dtype", "/a/vectors/0/0", "x", "not a number"),
     "a list": ([], 422, "invalid-request", "", "[]", "object"),
     "an exact index": (
@@ -140,7 +142,7 @@ NO_JSON = [
 
 
 @pytest.mark.parametrize("body", NO_JSON)
-def test_what_is_no_json_is_refused_and_never_echoed_as_json(
+def test_a_body_that_is_not_json_is_refused_and_not_echoed_as_json(
     server: Server, client: httpx2.Client, body: bytes
 ) -> None:
     before = server.contents()
@@ -151,7 +153,7 @@ def test_what_is_no_json_is_refused_and_never_echoed_as_json(
     assert server.contents() == before
 
 
-def test_faults_come_together_each_with_its_place(client: httpx2.Client) -> None:
+def test_all_errors_of_a_request_are_listed_with_pointers(client: httpx2.Client) -> None:
     body = request(metrics=[{"metric": "mutual_knn", "k": 0}], layers=7, seed=-1)
 
     document = assert_problem(client.post("/v1/alignments", json=body), 422, "invalid-request")
@@ -159,7 +161,7 @@ def test_faults_come_together_each_with_its_place(client: httpx2.Client) -> None
     assert [fault["pointer"] for fault in document["errors"]] == ["/metrics/0/k", "/layers", "/seed"]
 
 
-def test_a_body_of_another_type_is_refused_with_the_types_allowed(client: httpx2.Client) -> None:
+def test_a_body_of_another_type_is_refused_with_the_allowed_types(client: httpx2.Client) -> None:
     answer = client.post("/v1/alignments", content=b"a,b", headers={"content-type": "text/csv"})
 
     assert_problem(
@@ -217,9 +219,7 @@ def test_a_bad_idempotency_key_is_refused(server: Server, client: httpx2.Client,
     assert server.contents() == before
 
 
-def test_sides_of_unequal_length_are_refused_for_files_and_for_stored_sets(
-    server: Server, client: httpx2.Client
-) -> None:
+def test_sides_of_unequal_length_are_refused_as_files_and_stored_sets(server: Server, client: httpx2.Client) -> None:
     a, b = upload(client, rows(20)), upload(client, rows(30))
     before = server.contents()
 

@@ -59,7 +59,7 @@ def test_a_declared_length_over_the_limit_names_limit_and_size(
     assert server.contents() == before
 
 
-def test_a_chunked_body_over_the_limit_is_refused_in_mid_stream(server: Server, client: httpx2.Client) -> None:
+def test_a_chunked_body_over_the_limit_is_refused_midway(server: Server, client: httpx2.Client) -> None:
     before = server.contents()
 
     answer = client.post("/v1/embeddings", content=chunks(BIG), headers=NPY)
@@ -69,7 +69,7 @@ def test_a_chunked_body_over_the_limit_is_refused_in_mid_stream(server: Server, 
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/alignments"])
-def test_json_has_a_limit_of_its_own(client: httpx2.Client, path: str) -> None:
+def test_json_has_its_own_limit(client: httpx2.Client, path: str) -> None:
     body = b'{"vectors": [[0.1]]}'.ljust(INLINE_LIMIT_BYTES + 1)
 
     answer = client.post(path, content=body, headers={"content-type": "application/json"})
@@ -85,7 +85,7 @@ def test_a_compressed_body_is_refused(client: httpx2.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [b"Content-Length: 2000000\r\n", b"Transfer-Encoding: chunked\r\n"])
-def test_a_client_that_leaves_in_mid_upload_leaves_nothing(server: Server, headers: bytes) -> None:
+def test_a_client_that_disconnects_during_an_upload_leaves_nothing(server: Server, headers: bytes) -> None:
     before = server.contents()
     with connect(server) as connection:
         connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\n" + headers)
@@ -95,7 +95,7 @@ def test_a_client_that_leaves_in_mid_upload_leaves_nothing(server: Server, heade
     wait_for(lambda: server.contents() == before)
 
 
-def test_a_client_that_leaves_in_mid_form_leaves_nothing(server: Server) -> None:
+def test_a_client_that_disconnects_during_a_form_leaves_nothing(server: Server) -> None:
     before = server.contents()
     part = b'--XX\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n' + b"\0" * 1_500_000
     with connect(server) as connection:
@@ -108,7 +108,7 @@ def test_a_client_that_leaves_in_mid_form_leaves_nothing(server: Server) -> None
     wait_for(lambda: server.contents() == before)
 
 
-def test_a_client_that_falls_silent_is_given_up(server: Server) -> None:
+def test_an_upload_of_a_silent_client_is_aborted(server: Server) -> None:
     before = server.contents()
     with connect(server) as connection:
         connection.sendall(
@@ -134,11 +134,11 @@ BAD_FORMS = {
     "no file": (form(("name", b"x")), "no part `file`"),
     "an unknown part": (form(("file", GOOD), ("row_ids", b"[]")), "allowed: file, groups, ids, metadata, name"),
     "ids twice": (form(("file", GOOD), ("ids", b"[1]"), ("ids", b"[1]")), "'ids' comes twice"),
-    "ids that are no JSON": (form(("file", GOOD), ("ids", b"a,b,c")), "`ids` is not JSON"),
-    "ids that are nothing": (form(("ids", b""), ("file", GOOD)), "`ids` is not JSON"),
-    "ids that are too deep": (form(("file", GOOD), ("ids", b"[" * 500_000)), "`ids` is not JSON"),
+    "ids that are no JSON": (form(("file", GOOD), ("ids", b"a,b,c")), "`ids` is not valid JSON"),
+    "ids that are nothing": (form(("ids", b""), ("file", GOOD)), "`ids` is not valid JSON"),
+    "ids that are too deep": (form(("file", GOOD), ("ids", b"[" * 500_000)), "`ids` is not valid JSON"),
     "ids that are no list": (form(("file", GOOD), ("ids", b'{"0": "x"}')), "`ids` is not a list"),
-    "fewer ids than rows": (form(("file", GOOD), ("ids", b"[1, 2]")), "`ids` has 2 entries, and there are 6 rows"),
+    "fewer ids than rows": (form(("file", GOOD), ("ids", b"[1, 2]")), "`ids` has 2 entries, but there are 6 rows"),
     "more groups than rows": (form(("file", GOOD), ("groups", b"[1, 2, 3, 4, 5, 6, 7]")), "`groups` has 7 entries"),
     "a float among the ids": (form(("file", GOOD), ("ids", b"[1, 2, 3, 4.5, 5, 6]")), "Entry 3 of `ids` is a number"),
     "NaN among the ids": (form(("file", GOOD), ("ids", b"[NaN, 2, 3, 4, 5, 6]")), "Entry 0 of `ids` is a number"),

@@ -116,7 +116,7 @@ def test_a_bad_file_is_refused_with_its_value_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", [name for name in BAD_FILES if not name.startswith(("a foreign", "a form"))])
-def test_a_bad_file_beside_a_good_one_leaves_neither(server: Server, client: httpx2.Client, name: str) -> None:
+def test_a_bad_file_together_with_a_good_one_leaves_neither(server: Server, client: httpx2.Client, name: str) -> None:
     data, media_type, *_ = BAD_FILES[name]
     before = server.contents()
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.hostile.corpus import arrays, forms, items, maps, requests, tables, transfers
 from tests.hostile.corpus.attack import Attack
-from tests.hostile.cost_report import Case, Ledger
+from tests.hostile.cost_report import AttackCost, CostReport
 from tests.service.servers import Server, running_service
 
 CORPUS: dict[str, Attack] = {
@@ -92,14 +92,14 @@ def target(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_what_is_hostile_is_refused_soon_and_cheaply(target: Server, ledger: Ledger, name: str) -> None:
+def test_a_hostile_input_is_refused_quickly_and_cheaply(target: Server, cost_report: CostReport, name: str) -> None:
     send = CORPUS[name].ready()
     started, worked = time.monotonic(), _processor_s(target.process.pid)
     with Watch(target.process.pid) as watch:
         outcome = send(target.url)
         seconds = time.monotonic() - started
     worked = _processor_s(target.process.pid) - worked
-    ledger.add(Case(name, seconds, worked, watch.most - watch.first, outcome.status))
+    cost_report.add(AttackCost(name, seconds, worked, watch.most - watch.first, outcome.status))
 
     assert outcome.status == 0 or 400 <= outcome.status < 500, outcome
     assert outcome.status == 0 or (outcome.media_type, bool(outcome.problem)) == ("application/problem+json", True)

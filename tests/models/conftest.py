@@ -17,12 +17,12 @@ from consilience.models.torchvision_ops import patch_torchvision
 
 patch_torchvision()
 
-import timm  # noqa: E402 - mended now
+import timm  # noqa: E402 - patched now
 from sentence_transformers import SentenceTransformer  # noqa: E402 - the same
 from sentence_transformers.base.modules import Transformer  # noqa: E402 - the same
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling  # noqa: E402 - the same
 from timm.models import save_for_hf  # noqa: E402 - the same
-from transformers import (  # noqa: E402 - mended now  # noqa: E402 - the same
+from transformers import (  # noqa: E402 - patched now  # noqa: E402 - the same
     AutoTokenizer,
     BertConfig,
     BertModel,
@@ -86,7 +86,7 @@ def save_gpt(folder: Path) -> None:
 
 
 def save_t5(bert: Path, folder: Path) -> None:
-    """An encoder of two blocks, with a decoder that nobody needs, as T5 is."""
+    """An encoder of two blocks, with an unused decoder, as T5 has."""
     AutoTokenizer.from_pretrained(bert).save_pretrained(folder)
     torch.manual_seed(4)
     T5Model(T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)).save_pretrained(folder)
@@ -134,7 +134,7 @@ def rules(folders: Path) -> ModelRules:
 
 @pytest.fixture
 def copy_of(folders: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """A model's folder that a test may damage; `Rules(folders=(tmp_path,))` finds it by the same name."""
+    """A model's folder that a test may damage; `ModelRules(folders=(tmp_path,))` finds it by the same name."""
 
     def make(name: str) -> Path:
         import shutil

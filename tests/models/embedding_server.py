@@ -1,4 +1,4 @@
-"""A real server of embeddings with OpenAI's API, which serves a model and can be told to misbehave."""
+"""A real embedding server with OpenAI's API, which serves a model and fails on demand."""
 
 import threading
 import time
@@ -18,56 +18,56 @@ KEY = "sk-of-a-test"
 Embed = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 
 
-class Question(BaseModel):
+class EmbeddingRequest(BaseModel):
     model: str
     input: list[str]
     encoding_format: Literal["float"] = "float"
 
 
 @dataclass
-class Manners:
-    """How the server behaves: what it does to each request in turn, then it behaves well."""
+class ServerBehaviour:
+    """Behaviour of the server: a fault for each of the first requests, none for later ones."""
 
     faults: list[Callable[[list[dict[str, Any]]], Response | None]] = field(default_factory=list)
     longest: int = 10_000
-    """Characters of a text."""
+    """Largest number of characters of a text."""
     batch: int = 64
-    questions: list[list[str]] = field(default_factory=list)
+    requests: list[list[str]] = field(default_factory=list)
 
 
-def make_app(name: str, embed_texts: Embed, manners: Manners) -> FastAPI:
+def make_app(name: str, embed_texts: Embed, behaviour: ServerBehaviour) -> FastAPI:
     app = FastAPI()
 
     @app.post("/v1/embeddings")
-    def embed(question: Question, authorization: Annotated[str, Header()] = "") -> Any:
-        manners.questions.append(question.input)
+    def embed(request: EmbeddingRequest, authorization: Annotated[str, Header()] = "") -> Any:
+        behaviour.requests.append(request.input)
         if authorization != f"Bearer {KEY}":
             raise HTTPException(401, "no key")
-        if question.model != name:
-            return JSONResponse({"error": {"message": f"no model {question.model}", "type": "not_found"}}, 404)
-        if len(question.input) > manners.batch:
-            raise HTTPException(413, f"at most {manners.batch} texts")
-        if max(map(len, question.input)) > manners.longest:
+        if request.model != name:
+            return JSONResponse({"error": {"message": f"no model {request.model}", "type": "not_found"}}, 404)
+        if len(request.input) > behaviour.batch:
+            raise HTTPException(413, f"at most {behaviour.batch} texts")
+        if max(map(len, request.input)) > behaviour.longest:
             return JSONResponse({"error": {"message": "a text is too long"}}, 400)
-        rows = embed_texts(question.input).tolist()
+        rows = embed_texts(request.input).tolist()
         data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
-        answer = manners.faults.pop(0)(data) if manners.faults else None
+        answer = behaviour.faults.pop(0)(data) if behaviour.faults else None
         return answer or {"object": "list", "data": data, "model": name, "usage": {"total_tokens": 0}}
 
     return app
 
 
-def later(status: int, **headers: str) -> Callable[[list[dict[str, Any]]], Response]:
+def error_response(status: int, **headers: str) -> Callable[[list[dict[str, Any]]], Response]:
     return lambda _: JSONResponse({"error": {"message": "not now"}}, status, {**headers})
 
 
-def fine(data: list[dict[str, Any]]) -> None:
-    """No fault in this turn."""
+def no_fault(data: list[dict[str, Any]]) -> None:
+    """Apply no fault to this request."""
 
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
-    """The URL at which a real uvicorn serves the app, in a thread."""
+    """Serve the app with a real uvicorn in a thread; yields the URL."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -23,7 +23,7 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def test_random_rows_depend_on_the_item_and_the_seed_alone() -> None:
+def test_random_rows_depend_only_on_the_item_and_the_seed() -> None:
     rows = baseline("random?dim=64").encode(TEXTS, ["0"]).rows[0]
     assert rows.shape == (len(TEXTS), 64)
     np.testing.assert_array_equal(baseline("random?dim=64").encode(TEXTS[::-1], ["0"]).rows[0], rows[::-1])
@@ -49,28 +49,28 @@ def test_pixels_are_means_of_squares() -> None:
     np.testing.assert_allclose(rows[0], [1, 0, 0.2, *[0] * 9], atol=1e-6)
 
 
-def test_what_is_transparent_is_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     (rows,) = baseline("pixels?size=1").encode([png(Image.new("RGBA", (3, 3), (0, 0, 0, 0)))], ["0"]).rows
     np.testing.assert_allclose(rows, 1)
 
 
 @pytest.mark.parametrize("item", [b"", b"no image", "text", png(Image.new("RGB", (64, 64)))[:60]])
-def test_what_is_no_image_is_refused_by_its_place(item: str | bytes) -> None:
+def test_an_item_that_is_not_an_image_is_refused_with_its_index(item: str | bytes) -> None:
     with pytest.raises(UnusableItem) as caught:
         baseline("pixels").encode([png(Image.new("L", (2, 2))), item], ["0"])
     assert caught.value.index == 1
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000])
-def test_an_image_of_too_many_pixels_is_not_unpacked(side: int) -> None:
+def test_an_image_with_too_many_pixels_is_not_decoded(side: int) -> None:
     with pytest.raises(UnusableItem, match="too many pixels"):
         baseline("pixels").encode([png(Image.new("1", (side, side)))], ["0"])
 
 
-def test_tfidf_learns_from_all_items_first() -> None:
+def test_tfidf_must_be_fitted_to_all_items_first() -> None:
     model = baseline("tfidf-svd?dim=4")
     assert isinstance(model, FittableModel)
-    with pytest.raises(InvalidRequest, match="must see all items"):
+    with pytest.raises(InvalidRequest, match="must be fitted to all items"):
         model.encode(TEXTS, ["0"])
     model.fit(iter(TEXTS))
     assert model.layers == (("0", 4),)
@@ -95,8 +95,8 @@ def test_tfidf_at_full_rank_keeps_every_cosine_of_the_weighted_words() -> None:
     np.testing.assert_allclose(rows @ rows.T, weighted @ weighted.T, atol=1e-5)
 
 
-def test_texts_without_words_teach_nothing() -> None:
+def test_tfidf_cannot_be_fitted_to_texts_without_words() -> None:
     model = baseline("tfidf-svd")
     assert isinstance(model, FittableModel)
-    with pytest.raises(InvalidRequest, match="no words"):
+    with pytest.raises(InvalidRequest, match="the texts have no words"):
         model.fit(["...", "---"])

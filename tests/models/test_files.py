@@ -1,4 +1,4 @@
-"""Which folder a name leads to, and what is refused before anything of it is loaded."""
+"""The folder of a model's name, and files that are refused before loading."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def find(identifier: str, rules: ModelRules) -> ModelSource:
 
 @pytest.fixture
 def hub(copy_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the hub with one model in it, as huggingface_hub lays it out."""
+    """A hub cache with one model, in the layout of huggingface_hub."""
     from huggingface_hub import constants
 
     root = tmp_path / "hub"
@@ -40,12 +40,12 @@ def test_a_model_in_the_hubs_cache_has_its_commit_as_revision(hub: Path) -> None
     assert find(f"hf:acme/tiny@{COMMIT}", ModelRules()).folder == hub / "snapshots" / COMMIT
 
 
-def test_a_revision_that_is_not_here_is_unknown(hub: Path) -> None:
-    with pytest.raises(UnknownModel, match="not on this machine"):
+def test_a_revision_that_is_not_installed_is_unknown(hub: Path) -> None:
+    with pytest.raises(UnknownModel, match="not installed on this machine"):
         find("hf:acme/tiny@v2", ModelRules())
 
 
-def test_a_model_that_is_nowhere_is_unknown_and_the_hint_says_how_to_get_it() -> None:
+def test_an_unknown_model_is_reported_with_a_hint_how_to_get_it() -> None:
     with pytest.raises(UnknownModel, match="CONSILIENCE_MODEL_DOWNLOADS") as caught:
         find("hf:acme/nothing", ModelRules())
     assert caught.value.value == "hf:acme/nothing"
@@ -69,7 +69,7 @@ def test_an_organisation_may_be_left_out_as_on_the_hub(folders: Path) -> None:
         find("hf:tiny", rules)
 
 
-def test_the_revision_of_a_folder_is_what_sha256sum_says_of_it(folders: Path) -> None:
+def test_the_revision_of_a_folder_equals_that_of_sha256sum(folders: Path) -> None:
     summed = subprocess.run(  # noqa: S602 - a pipeline of fixed words
         "find . -type f \\( -name '*.json' -o -name '*.safetensors' -o -name '*.txt' -o -name '*.model' \\) -printf '%P\\n'"
         " | LC_ALL=C sort | xargs sha256sum | sha256sum",
@@ -82,44 +82,42 @@ def test_the_revision_of_a_folder_is_what_sha256sum_says_of_it(folders: Path) ->
     assert find("hf:tiny-gpt", ModelRules(folders=(folders,))).revision == f"sha256:{summed.stdout.split()[0]}"
 
 
-def test_a_path_must_lie_in_a_folder_of_the_operators(folders: Path, tmp_path: Path) -> None:
+def test_a_path_must_be_in_a_folder_of_the_operator(folders: Path, tmp_path: Path) -> None:
     rules = ModelRules(folders=(folders,))
     assert find("local:tiny-bert", rules).folder == folders / "tiny-bert"
     assert find(f"local:{folders}/tiny-bert", rules).folder == folders / "tiny-bert"
-    with pytest.raises(ModelNotAllowed, match="not in a folder"):
+    with pytest.raises(ModelNotAllowed, match="is not in one of the operator's model folders"):
         find(f"local:{tmp_path}", rules)
-    with pytest.raises(ModelNotAllowed, match="not in a folder"):
+    with pytest.raises(ModelNotAllowed, match="is not in one of the operator's model folders"):
         find("local:tiny-bert", ModelRules())
-    with pytest.raises(UnknownModel, match="no such folder"):
+    with pytest.raises(UnknownModel, match="is not among the operator's models"):
         find("local:nothing", rules)
 
 
-def test_a_link_that_leads_out_of_the_folders_is_not_followed(folders: Path, tmp_path: Path) -> None:
+def test_a_link_to_outside_the_folders_is_not_followed(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link").symlink_to(folders / "tiny-bert")
     (tmp_path / "inside" / "knot").symlink_to(tmp_path / "inside" / "knot")
     rules = ModelRules(folders=(tmp_path / "inside",), named=find_packaged_models())
     for identifier in ("local:link", f"local:{tmp_path}/inside/link", "hf:link", "st:link"):
-        with pytest.raises(ModelNotAllowed, match="not in a folder"):
+        with pytest.raises(ModelNotAllowed, match="is not in one of the operator's model folders"):
             find(identifier, rules)
     with pytest.raises(UnknownModel):
         find("local:knot", rules)
 
 
-def test_a_link_inside_of_the_folders_is_followed(folders: Path, tmp_path: Path) -> None:
+def test_a_link_inside_the_folders_is_followed(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folders / "tiny-bert")
     assert find("hf:link", ModelRules(folders=(tmp_path, folders))).folder == folders / "tiny-bert"
 
 
 @pytest.mark.parametrize("name", ["acme/a--b", "a.git", "x" * 120])
-def test_a_name_that_the_hub_cannot_have_is_unknown(name: str) -> None:
-    with pytest.raises(UnknownModel, match="can be called"):
+def test_a_name_that_is_invalid_on_the_hub_is_unknown(name: str) -> None:
+    with pytest.raises(UnknownModel, match="is not a valid name of a model"):
         find(f"hf:{name}", ModelRules())
 
 
-def test_a_file_that_cannot_be_read_is_named_without_the_path_to_it(
-    copy_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_an_unreadable_file_is_named_without_its_path(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     folder = copy_of("tiny-bert")
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to("/proc/self/mem")  # it is there, and reading it fails
@@ -166,32 +164,32 @@ def a_module_of_pickles(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "error", "said"),
+    ("damage", "error", "message"),
     [
         (pickle_alone, UnsupportedFormat, "are pickles"),
         (no_weights, UnreadableFile, "has no weights"),
-        (parts_elsewhere, UnreadableFile, "not there"),
-        (parts_that_are_pickles, UnreadableFile, "not there"),
+        (parts_elsewhere, UnreadableFile, "do not exist"),
+        (parts_that_are_pickles, UnreadableFile, "do not exist"),
         (an_adapter, UnsupportedFormat, "adapter"),
-        (a_module_of_its_own, UnsupportedFormat, "code that comes with it"),
-        (a_module_elsewhere, UnreadableFile, "out of its folder"),
+        (a_module_of_its_own, UnsupportedFormat, "needs its own code"),
+        (a_module_elsewhere, UnreadableFile, "outside its folder"),
         (a_module_of_pickles, UnsupportedFormat, "are pickles"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_could_run_code_is_refused_before_it_is_loaded(
+def test_files_that_could_run_code_are_refused_before_loading(
     damage: Callable[[Path], None],
     error: type[ConsilienceError],
-    said: str,
+    message: str,
     copy_of: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
     damage(copy_of("tiny-bert"))
     for kind in ("hf", "st", "local"):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             find(f"{kind}:tiny-bert", ModelRules(folders=(tmp_path,)))
 
 
-def test_what_the_operator_does_not_allow_is_not_even_looked_for(folders: Path) -> None:
+def test_a_forbidden_model_is_refused_before_it_is_searched(folders: Path) -> None:
     with pytest.raises(ModelNotAllowed, match="CONSILIENCE_MODELS"):
         open_model("hf:tiny-bert", ModelRules(allowed=("baseline:*",), folders=(folders,)))

@@ -1,4 +1,4 @@
-"""Fetching from a hub: a real server that answers as the hub does, for one model."""
+"""Downloads from a hub: a real server that responds like the hub, for one model."""
 
 import hashlib
 import json
@@ -17,18 +17,18 @@ NAME = "acme/tiny"
 OPEN = """
 import sys
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 from consilience.errors import ConsilienceError
 
 try:
-    print(open_model(sys.argv[1], Rules(allowed=("hf:acme/*",), downloads=sys.argv[2] == "fetch")).record.revision)
+    print(open_model(sys.argv[1], ModelRules(allowed=("hf:acme/*",), downloads=sys.argv[2] == "fetch")).record.revision)
 except ConsilienceError as error:
     print(error.code)
 """
 
 
 def answer(path: str, files: dict[str, bytes], fetched: list[str]) -> bytes | None:
-    """What the hub says to a path; it notes the files that are asked for."""
+    """Return the hub's response to a path and note the requested files."""
     prefix = f"/{NAME}/resolve/{COMMIT}/"
     if path.startswith(f"/api/models/{NAME}/revision/"):
         return json.dumps({"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}).encode()
@@ -44,7 +44,7 @@ def answer(path: str, files: dict[str, bytes], fetched: list[str]) -> bytes | No
 
 @pytest.fixture
 def hub(folders: Path) -> Iterator[tuple[str, list[str]]]:
-    """The hub's address, and the files that were fetched from it."""
+    """The hub's address, and the files that were downloaded from it."""
     files = {file.name: file.read_bytes() for file in (folders / "tiny-bert").iterdir()}
     files |= {"pytorch_model.bin": b"a pickle", "modeling.py": b"raise SystemExit"}
     fetched: list[str] = []
@@ -63,7 +63,7 @@ def hub(folders: Path) -> Iterator[tuple[str, list[str]]]:
         do_HEAD = do_GET  # noqa: N815 - the base class names it
 
         def log_message(self, *_: object) -> None:
-            """Keep quiet."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -71,7 +71,7 @@ def hub(folders: Path) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def test_what_the_operator_allows_is_fetched_once_without_pickles_and_code(
+def test_an_allowed_model_is_downloaded_once_without_pickles_and_code(
     hub: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     url, fetched = hub

@@ -1,4 +1,4 @@
-"""No loader looks for anything in the network, and none writes or loads what it should not."""
+"""Loaders do not access the network, write output or load pickles."""
 
 import subprocess
 import sys
@@ -21,15 +21,15 @@ OPEN = """
 import sys
 from pathlib import Path
 from consilience.models.registry import open_model
-from consilience.models.rules import Rules
+from consilience.models.rules import ModelRules
 
-rules = Rules(folders=(Path(sys.argv[1]),))
+rules = ModelRules(folders=(Path(sys.argv[1]),))
 for identifier in sys.argv[2:]:
     print(*(name for name, _ in open_model(identifier, rules).layers))
 """
 
 
-def test_models_are_opened_without_the_network_and_without_a_word(folders: Path) -> None:
+def test_models_are_opened_without_network_and_without_output(folders: Path) -> None:
     identifiers = ("hf:tiny-bert", "st:tiny-sentences", "timm:tiny-vit")
     ran = subprocess.run(
         [sys.executable, "-c", WATCH + OPEN, str(folders), *identifiers], capture_output=True, text=True, check=False
@@ -50,7 +50,7 @@ def test_models_are_opened_without_the_network_and_without_a_word(folders: Path)
         ("hf:acme/of-the-hub", "huggingface_hub", "models"),
     ],
 )
-def test_a_missing_library_is_named_with_its_extra(identifier: str, module: str, extra: str, folders: Path) -> None:
+def test_a_missing_library_is_reported_with_its_extra(identifier: str, module: str, extra: str, folders: Path) -> None:
     missing = f"""
 import sys
 
@@ -69,7 +69,7 @@ sys.meta_path[:] = map(Without, sys.meta_path)
     ran = subprocess.run(
         [sys.executable, "-c", missing + OPEN, str(folders), identifier], capture_output=True, text=True, check=False
     )
-    said = ran.stderr.strip().splitlines()[-1]
-    assert "MissingExtra" in said
-    assert module in said
-    assert f"consilience[{extra}]" in said
+    message = ran.stderr.strip().splitlines()[-1]
+    assert "MissingExtra" in message
+    assert module in message
+    assert f"consilience[{extra}]" in message

@@ -15,19 +15,19 @@ from tests.models.conftest import TEXTS
 
 
 @pytest.mark.parametrize("name", ["tiny-sentences", "tiny-prompted"])
-def test_its_rows_are_those_of_its_own_encode(name: str, rules: ModelRules, folders: Path) -> None:
+def test_rows_equal_those_of_the_librarys_encode(name: str, rules: ModelRules, folders: Path) -> None:
     model = open_model(f"st:{name}", rules)
     expected = SentenceTransformer(str(folders / name), device="cpu").encode(list(TEXTS), batch_size=1)
     assert model.layers == (("embedding", 20),)
     np.testing.assert_allclose(model.encode(TEXTS, ["embedding"]).rows[0], expected, atol=1e-5)
 
 
-def test_a_default_prompt_stands_before_each_text_and_in_the_record(rules: ModelRules) -> None:
+def test_a_default_prompt_precedes_each_text_and_is_in_the_record(rules: ModelRules) -> None:
     assert open_model("st:tiny-prompted", rules).record.preparation == {"prompt": "Find what says: "}
     assert open_model("st:tiny-sentences", rules).record.preparation == {}
 
 
-def test_longer_texts_are_cut_and_counted(rules: ModelRules) -> None:
+def test_longer_texts_are_truncated_and_counted(rules: ModelRules) -> None:
     model = open_model("st:tiny-sentences", rules)
     assert model.record.max_length == 24
     assert model.record.pooling == "built_in"
@@ -37,7 +37,7 @@ def test_longer_texts_are_cut_and_counted(rules: ModelRules) -> None:
         open_model("st:tiny-sentences", rules, max_length=25)
 
 
-def test_its_transformer_alone_has_every_layer(rules: ModelRules) -> None:
+def test_opened_as_a_transformer_the_model_has_every_layer(rules: ModelRules) -> None:
     assert [name for name, _ in open_model("hf:tiny-sentences", rules).layers] == list("0123")
     assert [name for name, _ in open_model("local:tiny-sentences", rules).layers] == list("0123")
 

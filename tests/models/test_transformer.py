@@ -27,7 +27,7 @@ PLAIN: dict[Pooling, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @pytest.mark.parametrize("pooling", PLAIN)
 @pytest.mark.parametrize(("name", "layers"), [("tiny-bert", 4), ("tiny-gpt", 3), ("tiny-t5", 3)])
-def test_every_layer_is_that_of_each_text_alone(
+def test_every_layer_equals_that_of_each_text_alone(
     name: str, layers: int, pooling: Pooling, rules: ModelRules, folders: Path
 ) -> None:
     model = open_model(f"hf:{name}", rules, pooling=pooling)
@@ -42,7 +42,7 @@ def test_every_layer_is_that_of_each_text_alone(
             np.testing.assert_allclose(matrix[row], PLAIN[pooling](state).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: ModelRules) -> None:
+def test_layers_are_returned_in_the_requested_order(rules: ModelRules) -> None:
     model = open_model("hf:tiny-bert", rules)
     both = model.encode(TEXTS, ["3", "0"]).rows
     np.testing.assert_array_equal(both[1], model.encode(TEXTS, ["0"]).rows[0])
@@ -50,13 +50,13 @@ def test_layers_come_in_the_order_in_which_they_are_asked_for(rules: ModelRules)
         model.encode(TEXTS, ["7"])
 
 
-def test_batches_change_nothing(rules: ModelRules, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_does_not_change_the_rows(rules: ModelRules, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0]
     monkeypatch.setattr(transformer, "TOKENS_PER_THREAD", 1)
     np.testing.assert_allclose(open_model("hf:tiny-bert", rules).encode(TEXTS, ["3"]).rows[0], whole, atol=1e-5)
 
 
-def test_longer_texts_are_cut_and_counted(rules: ModelRules) -> None:
+def test_longer_texts_are_truncated_and_counted(rules: ModelRules) -> None:
     model = open_model("hf:tiny-bert", rules)
     assert model.record.max_length == POSITIONS
     assert model.encode(TEXTS, ["0"]).truncated == 1
@@ -67,7 +67,7 @@ def test_longer_texts_are_cut_and_counted(rules: ModelRules) -> None:
         open_model("hf:tiny-bert", rules, max_length=49)
 
 
-def test_a_text_without_tokens_is_refused_by_its_place(rules: ModelRules) -> None:
+def test_a_text_without_tokens_is_refused_with_its_index(rules: ModelRules) -> None:
     with pytest.raises(UnusableItem, match="no tokens") as caught:
         open_model("hf:tiny-gpt", rules).encode(["one", "", "three"], ["0"])
     assert caught.value.index == 1
@@ -80,7 +80,7 @@ def test_an_image_is_refused(rules: ModelRules) -> None:
         open_model("hf:tiny-bert", rules).encode([b"\x89PNG"], ["0"])
 
 
-def test_the_record_tells_how_to_make_the_same_rows_again(rules: ModelRules) -> None:
+def test_the_record_describes_how_to_reproduce_the_rows(rules: ModelRules) -> None:
     record = open_model("hf:tiny-gpt", rules, pooling="last").record
     assert (record.model, record.pooling, record.dtype, record.device) == ("hf:tiny-gpt", "last", "float32", "cpu")
     assert record.libraries.keys() == {"torch", "transformers", "tokenizers"}
@@ -90,7 +90,7 @@ def test_the_record_tells_how_to_make_the_same_rows_again(rules: ModelRules) -> 
     assert record == open_model("hf:tiny-gpt", rules, pooling="last").record
 
 
-def test_the_makers_may_mean_fewer_tokens_than_there_are_positions(
+def test_the_model_files_may_declare_fewer_tokens_than_positions(
     copy_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     (copy_of("tiny-bert") / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
@@ -98,7 +98,7 @@ def test_the_makers_may_mean_fewer_tokens_than_there_are_positions(
     assert open_model("hf:tiny-bert", ModelRules(folders=(tmp_path,)), max_length=40).record.max_length == 40
 
 
-def test_positions_that_stand_for_padding_are_not_read(folders: Path, tmp_path: Path) -> None:
+def test_positions_reserved_for_padding_are_not_used(folders: Path, tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(folders / "tiny-bert", model_max_length=10**30).save_pretrained(tmp_path / "roberta")
     config = RobertaConfig(
         vocab_size=200,

@@ -1,4 +1,4 @@
-"""A real model without network gives the rows that others made with it (see examples/data/README.md)."""
+"""A real model, without network, reproduces published rows (see examples/data/README.md)."""
 
 import json
 import platform
@@ -15,10 +15,10 @@ from consilience.models.base import EmbeddingModel
 from consilience.models.registry import open_model
 from consilience.models.rules import Endpoint, ModelRules
 from tests.models.conftest import TEXTS
-from tests.models.embedding_server import KEY, Manners, fine, later, make_app, serving
+from tests.models.embedding_server import KEY, ServerBehaviour, error_response, make_app, no_fault, serving
 
 ROOT = Path(__file__).parents[2]
-#: Every 32nd of the 512 functions; `python -m benchmarks.models` looks at all of them.
+#: Every 32nd of the 512 functions; `python -m benchmarks.models` compares all of them.
 ROWS = slice(0, None, 32)
 IDS = [row[0] for row in json.loads((ROOT / "tests/datasets/stdlib_dev_items.json").read_text())][ROWS]
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -40,7 +40,7 @@ def model() -> EmbeddingModel:
 
 @pytest.mark.skipif(platform.python_version() != "3.11.7", reason="another Python has another library")
 @pytest.mark.parametrize(("view", "file"), [("doc", "dev_docs.npy"), ("code", "dev_code.npy")])
-def test_every_layer_of_the_reference_rows_is_made_again(
+def test_every_layer_of_the_reference_rows_is_reproduced(
     view: str, file: str, model: EmbeddingModel, functions: dict[str, builtin.Function]
 ) -> None:
     expected = np.load(ROOT / "examples/data" / file)[ROWS].astype(np.float64)
@@ -51,19 +51,21 @@ def test_every_layer_of_the_reference_rows_is_made_again(
     np.testing.assert_allclose(found, expected, atol=5e-3)  # the rounding of float16 and of another order of sums
 
 
-def test_its_makers_mean_256_tokens_which_the_record_says(model: EmbeddingModel) -> None:
+def test_the_record_has_the_declared_limit_of_256_tokens(model: EmbeddingModel) -> None:
     assert [name for name, _ in model.layers] == list("0123456")
     assert model.record.max_length == 256
     assert model.record.tokenizer == "sha256:be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 
 
-def test_a_server_of_it_gives_the_rows_that_are_made_here_also_on_its_bad_days(model: EmbeddingModel) -> None:
-    """The server runs sentence-transformers, and nothing of ours."""
-    manners = Manners(faults=[fine, later(429, **{"retry-after": "0"}), fine, later(503)], batch=2)
+def test_a_server_of_the_model_gives_the_same_rows_despite_failures(model: EmbeddingModel) -> None:
+    """The server runs sentence-transformers without code of this project."""
+    behaviour = ServerBehaviour(
+        faults=[no_fault, error_response(429, **{"retry-after": "0"}), no_fault, error_response(503)], batch=2
+    )
     texts = [*TEXTS, *(text.upper() for text in TEXTS)]
-    app = make_app("minilm", SentenceTransformer(str(FOLDER), device="cpu").encode, manners)
+    app = make_app("minilm", SentenceTransformer(str(FOLDER), device="cpu").encode, behaviour)
     with serving(app) as url:
-        rules = ModelRules(endpoints={"minilm": Endpoint(url, "minilm", KEY, batch=4, patience_s=5)})
+        rules = ModelRules(endpoints={"minilm": Endpoint(url, "minilm", KEY, batch=4, retry_timeout_s=5)})
         served = open_model("endpoint:minilm", rules)
         found = served.encode(texts, ["embedding"]).rows[0]
     assert served.layers == (("embedding", 384),)
@@ -71,5 +73,5 @@ def test_a_server_of_it_gives_the_rows_that_are_made_here_also_on_its_bad_days(m
     last = model.encode(texts, ["6"]).rows[0]  # its own pooling is the mean, and then length 1
     np.testing.assert_allclose(found, last / np.linalg.norm(last, axis=1, keepdims=True), atol=1e-5)
     halves = [4, 2, 2]
-    asked_again = [4, 2, 2, 2, 2]
-    assert [len(question) for question in manners.questions] == [1, *asked_again, *halves, *halves]
+    retried = [4, 2, 2, 2, 2]
+    assert [len(request) for request in behaviour.requests] == [1, *retried, *halves, *halves]

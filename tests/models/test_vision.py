@@ -73,7 +73,7 @@ def pool(state: torch.Tensor, pooling: str, prefix: int) -> torch.Tensor:
         ("tiny-convnext", "mean", "mean"),
     ],
 )
-def test_every_layer_is_that_of_each_image_alone(
+def test_every_layer_equals_that_of_each_image_alone(
     name: str, pooling: Pooling, used: str, rules: ModelRules, folders: Path
 ) -> None:
     model = open_model(f"timm:{name}", rules, pooling=pooling)
@@ -87,7 +87,7 @@ def test_every_layer_is_that_of_each_image_alone(
             np.testing.assert_allclose(matrix[row], each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
 
 
-def test_batches_change_nothing(rules: ModelRules, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_does_not_change_the_rows(rules: ModelRules, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [encode(image) for image in PICTURES]
     monkeypatch.setattr(vision.torch, "get_num_threads", lambda: 2)
     whole = open_model("timm:tiny-vit", rules).encode(pictures, ["blocks.2"]).rows[0]
@@ -96,7 +96,7 @@ def test_batches_change_nothing(rules: ModelRules, monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4)
 
 
-def test_the_record_says_what_was_done_to_the_images(rules: ModelRules) -> None:
+def test_the_record_describes_the_preparation_of_images(rules: ModelRules) -> None:
     record = open_model("local:tiny-vit", rules).record
     assert record.preparation["input_size"] == "(3, 32, 32)"
     assert {"mean", "std", "interpolation", "crop_pct", "background"} <= record.preparation.keys()
@@ -112,7 +112,7 @@ def test_only_a_model_with_a_class_token_has_one(rules: ModelRules) -> None:
         open_model("local:tiny-vit", rules, pooling="last")
 
 
-def test_what_is_no_image_is_refused_by_its_place(rules: ModelRules) -> None:
+def test_an_item_that_is_not_an_image_is_refused_with_its_index(rules: ModelRules) -> None:
     with pytest.raises(UnusableItem) as caught:
         open_model("timm:tiny-vit", rules).encode([encode(PICTURES[0], "JPEG"), encode(PICTURES[0], "GIF")], ["pooled"])
     assert caught.value.index == 1

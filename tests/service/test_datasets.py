@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.formats.items.item_files import ITEMS, album, jsonl, table, tarred, zipped
+from tests.formats.items.item_files import ITEMS, image_archive, jsonl, table, tarred, zipped
 from tests.service.servers import Server, assert_problem
 
 JSONL = "application/jsonl"
@@ -17,8 +17,8 @@ FORMATS = {
     JSONL: jsonl(ITEMS),
     "application/x-ndjson": jsonl(ITEMS),
     "application/vnd.apache.parquet": table({name: [item[name] for item in ITEMS] for name in ITEMS[0]}),
-    "application/zip": zipped(album()),
-    "application/x-tar": tarred(album()),
+    "application/zip": zipped(image_archive()),
+    "application/x-tar": tarred(image_archive()),
 }
 DEV_ITEMS = Path(__file__).parents[1] / "datasets" / "stdlib_dev_items.json"
 UNKNOWN = "ds_" + "0" * 32

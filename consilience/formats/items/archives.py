@@ -1,4 +1,9 @@
-"""Pictures in a zip or a tar, and a manifest that says which item each is. Nothing is ever unpacked to the disk."""
+"""Readers of items in a zip or tar archive: images and a manifest that lists the items.
+
+Archives are never unpacked to the disk. A zip's directory has a bounded size, and no file unpacks to more than it declares.
+A tar is uncompressed and its headers are parsed here, because Python's tarfile reads into memory whatever a header claims;
+links, devices and sparse files are refused by name.
+"""
 
 import io
 import os
@@ -18,25 +23,25 @@ from consilience.formats.items.lines import Lines, find_id, find_views, read_obj
 from consilience.formats.numpy_files import BoundedFile, zip_errors
 from consilience.formats.open_file import FormatLimits
 
-#: The second one, with the column `file_name`, is how Hugging Face's image folders have it.
+#: Hugging Face's image folders use the second name, with the column `file_name`.
 MANIFESTS = ("manifest.jsonl", "metadata.jsonl")
 FILE_NAME = "file_name"
 
 
 class Archive(Protocol):
-    """A file of files."""
+    """A file that contains files."""
 
     def names(self) -> Iterator[str]:
-        """The paths of its files."""
+        """Iterate over the paths of the files."""
 
     def has(self, name: str) -> bool:
-        """Whether it has this one."""
+        """Return True if the archive contains the file."""
 
     def read(self, name: str, limit: int) -> bytes:
-        """A file's bytes, or the first `limit` of them."""
+        """Return a file's bytes, or the first `limit` of them."""
 
     def lines(self, name: str) -> AbstractContextManager[Lines]:
-        """A file to be read line by line."""
+        """Open a file to read it line by line."""
 
 
 OpenArchive = Callable[[Path, ItemLimits], AbstractContextManager[Archive]]
@@ -44,10 +49,10 @@ OpenArchive = Callable[[Path, ItemLimits], AbstractContextManager[Archive]]
 
 @contextmanager
 def open_archive(opener: OpenArchive, path: Path, choice: ViewChoice, limits: ItemLimits) -> Iterator[RawItems]:
-    """The items that the manifest lists: as JSON lines, but that a view of pictures names files beside the manifest.
+    """Open the items that the manifest lists, as JSON lines whose image views are paths relative to the manifest.
 
-    Raises UnreadableFile, UnsupportedFormat (no manifest, no view), InvalidRequest (a view that is not there), TooLarge;
-    reading raises BadItem for a picture that is not in the archive.
+    Raises UnreadableFile, UnsupportedFormat (no manifest, no view), InvalidRequest (a view that does not exist), TooLarge;
+    reading raises BadItem for an image that is not in the archive.
     """
     with opener(path, limits) as archive:
         manifest = _find_manifest(archive)
@@ -67,10 +72,10 @@ def _find_manifest(archive: Archive) -> str:
     found = [name for name in archive.names() if posixpath.basename(name) in MANIFESTS]
     if len(found) != 1:
         raise UnsupportedFormat(
-            f"The archive has {len(found) or 'no'} manifest{'s' if found else ''}.",
+            f"The archive has {len(found) or 'no'} manifest{'s' if found else ''}; it needs exactly one.",
             value=", ".join(found[:5]),
             limit=list(MANIFESTS),
-            hint='One manifest.jsonl, a line for each item: {"id": "first", "image": "pictures/1.png", "text": "..."}.',
+            hint='Add a manifest.jsonl with one line per item: {"id": "first", "image": "images/1.png", "text": "..."}.',
         )
     return found[0]
 
@@ -81,7 +86,7 @@ def _renamed(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _load(  # noqa: PLR0917 - where it lies, then what it is
+def _load(  # noqa: PLR0917 - the archive's state, then the item
     archive: Archive, folder: str, views: tuple[ViewHeader, ...], index: int, item: dict[str, Any], limits: ItemLimits
 ) -> RawItem:
     values: list[object] = []
@@ -93,7 +98,7 @@ def _load(  # noqa: PLR0917 - where it lies, then what it is
                 raise BadItem(
                     f"Item {find_id(item) or index!r}: the archive has no file {value!r}.",
                     value=value,
-                    hint="A picture is named by its path from the manifest's folder.",
+                    hint="Write the path of the image relative to the manifest's folder.",
                     pointer=f"/{index}/{view.name}",
                 )
             value = archive.read(name, limits.image_bytes + 1)
@@ -102,11 +107,11 @@ def _load(  # noqa: PLR0917 - where it lies, then what it is
 
 
 BLOCK = 512
-#: Where the mark of a tar stands, and how it begins in both dialects.
+#: Magic bytes of a tar in both of its variants, and their position.
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
-#: Bytes of a long name, or of a file's attributes.
+#: Largest size of a long name, or of a file's attributes.
 NAME_LIMIT_BYTES = 65_536
-#: Files beside the pictures, attributes counted too.
+#: Number of files beyond the images, including attributes.
 TAR_EXTRA_FILES_MAX = 10_000
 _FILES = (b"0", b"\0", b"7")
 _FOLDER, _LONG_NAME, _ATTRIBUTES, _SHARED_ATTRIBUTES = b"5", b"L", b"x", b"g"
@@ -114,25 +119,25 @@ _FOLDER, _LONG_NAME, _ATTRIBUTES, _SHARED_ATTRIBUTES = b"5", b"L", b"x", b"g"
 
 @dataclass(frozen=True)
 class FileRange:
-    """Where a file's bytes lie."""
+    """Position and size of a file in the archive."""
 
     start: int
     size: int
 
 
 class _RangeReader(io.RawIOBase):
-    """A part of a file, as a file."""
+    """A range of a file as a file."""
 
-    def __init__(self, descriptor: int, place: FileRange) -> None:
+    def __init__(self, descriptor: int, part: FileRange) -> None:
         super().__init__()
-        self._descriptor, self._at, self._end = descriptor, place.start, place.start + place.size
+        self._descriptor, self._at, self._end = descriptor, part.start, part.start + part.size
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: object) -> int:
-        """The next bytes."""
+        """Read the next bytes into the buffer."""
         view = memoryview(buffer)[: self._end - self._at]  # type: ignore[arg-type] # io gives a buffer, by its contract
         count = os.preadv(self._descriptor, [view], self._at) if view else 0
         self._at += count
@@ -140,44 +145,46 @@ class _RangeReader(io.RawIOBase):
 
 
 class TarArchive:
-    """The files of a tar."""
+    """Files of a tar archive."""
 
-    def __init__(self, descriptor: int, places: dict[str, FileRange]) -> None:
-        self._descriptor, self._places = descriptor, places
+    def __init__(self, descriptor: int, ranges: dict[str, FileRange]) -> None:
+        self._descriptor, self._ranges = descriptor, ranges
 
     def names(self) -> Iterator[str]:
-        """As Archive."""
-        return iter(self._places)
+        """See `Archive`."""
+        return iter(self._ranges)
 
     def has(self, name: str) -> bool:
-        """As Archive."""
-        return name in self._places
+        """See `Archive`."""
+        return name in self._ranges
 
     def read(self, name: str, limit: int) -> bytes:
-        """As Archive."""
-        place = self._places[name]
-        return os.pread(self._descriptor, min(place.size, limit), place.start)
+        """See `Archive`."""
+        part = self._ranges[name]
+        return os.pread(self._descriptor, min(part.size, limit), part.start)
 
     @contextmanager
     def lines(self, name: str) -> Iterator[Lines]:
-        """As Archive."""
-        with io.BufferedReader(_RangeReader(self._descriptor, self._places[name])) as stream:
+        """See `Archive`."""
+        with io.BufferedReader(_RangeReader(self._descriptor, self._ranges[name])) as stream:
             yield cast("Lines", stream)
 
 
 @contextmanager
 def open_tar(path: Path, limits: ItemLimits) -> Iterator[TarArchive]:
-    """Raises UnreadableFile, UnsupportedFormat (anything but files and folders), TooLarge (too many files)."""
+    """Open a tar. Raises UnreadableFile, UnsupportedFormat (links, devices), TooLarge (too many files)."""
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        places: dict[str, FileRange] = {}
-        for name, place in _read_headers(file.fileno(), size, limits.items * limits.views + TAR_EXTRA_FILES_MAX):
-            if name in places:
+        ranges: dict[str, FileRange] = {}
+        for name, part in _read_headers(file.fileno(), size, limits.items * limits.views + TAR_EXTRA_FILES_MAX):
+            if name in ranges:
                 raise UnreadableFile(
-                    "Two files of the tar have the same name.", value=ascii(name), hint="Write it again."
+                    f"Two files of the tar have the same name: {name[:100]!a}.",
+                    value=ascii(name),
+                    hint="Give each file a name of its own.",
                 )
-            places[name] = place
-        yield TarArchive(file.fileno(), places)
+            ranges[name] = part
+        yield TarArchive(file.fileno(), ranges)
 
 
 def _read_headers(descriptor: int, size: int, most: int) -> Iterator[tuple[str, FileRange]]:
@@ -186,50 +193,56 @@ def _read_headers(descriptor: int, size: int, most: int) -> Iterator[tuple[str, 
         count += 1
         check_limit("files", count, most)
         _check_header(header, at)
-        place, kind = FileRange(at + BLOCK, _number(header[124:136], at)), header[156:157]
-        if place.start + place.size > size:
+        part, kind = FileRange(at + BLOCK, _number(header[124:136], at)), header[156:157]
+        if part.start + part.size > size:
             raise UnreadableFile(
-                "The tar ends inside of a file.", value=_name(header), hint="It was cut off: send it again."
+                f"The tar ends inside the file {_name(header)!a}.",
+                value=_name(header),
+                hint="The tar is truncated: send it again.",
             )
-        at = place.start + -(-place.size // BLOCK) * BLOCK
+        at = part.start + -(-part.size // BLOCK) * BLOCK
         if kind == _LONG_NAME:
-            long_name = _decode(_read_small(descriptor, place).rstrip(b"\0"))
+            long_name = _decode(_read_small(descriptor, part).rstrip(b"\0"))
         elif kind == _ATTRIBUTES:
-            long_name = _read_attributes(_read_small(descriptor, place)).get("path", long_name)
+            long_name = _read_attributes(_read_small(descriptor, part)).get("path", long_name)
         elif kind in _FILES:
-            yield (long_name or _name(header)).removeprefix("./"), place
+            yield (long_name or _name(header)).removeprefix("./"), part
             long_name = None
         elif kind == _FOLDER:
             long_name = None
         elif kind != _SHARED_ATTRIBUTES:
             raise UnsupportedFormat(
-                f"The tar holds {_name(header)!a}, which is neither a file nor a folder.",
+                f"The tar contains {_name(header)!a}, which is neither a file nor a folder.",
                 value=f"type {kind!r}",
-                hint="Links and devices are not read: pack with `tar --dereference --hard-dereference`.",
+                hint="Links and devices are not supported: pack with `tar --dereference --hard-dereference`.",
             )
     if not header:
-        raise UnreadableFile("The tar has no end.", value=f"{size} bytes", hint="It was cut off: send it again.")
+        raise UnreadableFile(
+            "The tar has no end marker.", value=f"{size} bytes", hint="The tar is truncated: send it again."
+        )
 
 
 def _check_header(header: bytes, at: int) -> None:
-    """The sum of all bytes, its own counted as spaces, as every tar has it."""
+    """Check the magic bytes and the checksum: the sum of all bytes, with the checksum's own counted as spaces."""
     if len(header) == BLOCK:
         total = sum(header) - sum(header[148:156]) + 8 * ord(" ")
         if header[TAR_MAGIC_AT : TAR_MAGIC_AT + len(TAR_MAGIC)] == TAR_MAGIC and total == _number(header[148:156], at):
             return
-    raise UnreadableFile(
-        f"At byte {at} of the tar should be a header and is none.", hint="It is damaged: send it again."
-    )
+    raise UnreadableFile(f"The tar has no valid header at byte {at}.", hint="The tar is damaged: send it again.")
 
 
 def _number(digits: bytes, at: int) -> int:
-    """Octal; the other way of writing it is for files over 8 GB, which nobody may send."""
+    """Parse an octal number; the binary form is only for files over 8 GB, which exceed the limits."""
     try:
         value = int(digits.strip(b"\0 ") or b"0", 8)
     except ValueError:
         value = -1
     if value < 0:
-        raise UnreadableFile(f"The header at byte {at} of the tar has no size.", value=digits)
+        raise UnreadableFile(
+            f"The header at byte {at} of the tar has an invalid number.",
+            value=digits,
+            hint="The tar is damaged: send it again.",
+        )
     return value
 
 
@@ -243,13 +256,13 @@ def _decode(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 
 
-def _read_small(descriptor: int, place: FileRange) -> bytes:
-    check_limit("bytes in a name", place.size, NAME_LIMIT_BYTES)
-    return os.pread(descriptor, place.size, place.start)
+def _read_small(descriptor: int, part: FileRange) -> bytes:
+    check_limit("bytes in a name", part.size, NAME_LIMIT_BYTES)
+    return os.pread(descriptor, part.size, part.start)
 
 
 def _read_attributes(data: bytes) -> dict[str, str]:
-    """Records of a length, a key and a value; a size of its own or a sparse map would make the header's meaning another."""
+    """Parse attribute records of length, key and value; refuse a size or a sparse map, which would override the header."""
     found: dict[str, str] = {}
     while data:
         length, _, rest = data.partition(b" ")
@@ -257,46 +270,54 @@ def _read_attributes(data: bytes) -> dict[str, str]:
         record = data[len(length) + 1 : size]
         key, equals, value = record.partition(b"=")
         if not rest or not equals or not value.endswith(b"\n"):
-            raise UnreadableFile("A file's attributes in the tar cannot be read.", value=data[:50])
+            raise UnreadableFile(
+                "The tar has a file with invalid attributes.",
+                value=data[:50],
+                hint="The tar is damaged: send it again.",
+            )
         found[_decode(key)] = _decode(value[:-1])
         data = data[size:]
     if "size" in found or any(key.startswith("GNU.sparse") for key in found):
-        raise UnsupportedFormat("The tar holds a sparse file, or one of over 8 GB.", value=found.get("path"))
+        raise UnsupportedFormat(
+            "The tar contains a sparse file, or a file over 8 GB.",
+            value=found.get("path"),
+            hint="Pack the files without --sparse, and leave out files over 8 GB.",
+        )
     return found
 
 
 ZIP_MAGIC = b"PK\x03\x04"
-#: Bytes of the directory, some hundred a file: it is read into memory, where it has ten times as many.
+#: Largest zip directory; it needs some hundred bytes per file, and ten times as many in memory.
 DIRECTORY_LIMIT_BYTES = 16 * 2**20
 PIECE_BYTES = 2**20
-#: Files beside the pictures.
+#: Number of files beyond the images.
 ZIP_EXTRA_FILES_MAX = 1000
 _ENCRYPTED = 0x1
 
 
 class ZipArchive:
-    """The files of a zip."""
+    """Files of a zip archive."""
 
     def __init__(self, archive: ZipFile) -> None:
         self._archive = archive
         self._members: dict[str, ZipInfo] = {info.filename: info for info in archive.infolist() if not info.is_dir()}
 
     def names(self) -> Iterator[str]:
-        """As Archive."""
+        """See `Archive`."""
         return iter(self._members)
 
     def has(self, name: str) -> bool:
-        """As Archive."""
+        """See `Archive`."""
         return name in self._members
 
     def read(self, name: str, limit: int) -> bytes:
-        """As Archive."""
+        """See `Archive`."""
         with zip_errors(f"The file {name!a}"), self._archive.open(self._members[name]) as stream:
             return b"".join(_pieces(stream, limit))
 
     @contextmanager
     def lines(self, name: str) -> Iterator[Lines]:
-        """As Archive."""
+        """See `Archive`."""
         with zip_errors(f"The file {name!a}"), self._archive.open(self._members[name]) as stream:
             yield cast("Lines", stream)
 
@@ -309,9 +330,9 @@ def _pieces(stream: IO[bytes], limit: int) -> Iterator[bytes]:
 
 @contextmanager
 def open_zip(path: Path, limits: ItemLimits) -> Iterator[ZipArchive]:
-    """Raises UnreadableFile, UnsupportedFormat (encrypted, another compression than deflate), TooLarge."""
+    """Open a zip. Raises UnreadableFile, UnsupportedFormat (encrypted, a compression other than deflate), TooLarge."""
     with BoundedFile(path, DIRECTORY_LIMIT_BYTES) as file:
-        with zip_errors("The zip's directory"):
+        with zip_errors("The zip directory of the file"):
             archive = ZipFile(file)
         with archive:
             _check(archive.infolist(), path.stat().st_size, limits)
@@ -322,20 +343,21 @@ def _check(members: list[ZipInfo], packed: int, limits: ItemLimits) -> None:
     check_limit("files", len(members), limits.items * limits.views + ZIP_EXTRA_FILES_MAX)
     names = {member.filename for member in members}
     if len(names) < len(members):
-        raise UnreadableFile("Two files of the zip have the same name.", hint="Write it again.")
+        raise UnreadableFile("Two files of the zip have the same name.", hint="Give each file a name of its own.")
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & _ENCRYPTED:
             raise UnsupportedFormat(
-                f"The file {member.filename!a} is encrypted, or neither stored nor deflated.",
+                f"The file {member.filename[:100]!a} of the zip is encrypted, or neither stored nor deflated.",
                 value=ascii(member.filename),
+                hint="Write the zip without encryption, with `zip` or Python's zipfile.",
             )
     total = sum(member.file_size for member in members)
     allowed = unpacked_limit(packed, FormatLimits(unpacked_bytes=limits.unpacked_bytes))
     if total > allowed:
         raise TooLarge(
-            f"The zip has {packed} bytes and unpacks to {total}; "
+            f"The zip has {packed} bytes and unpacks to {total} bytes; "
             f"the limits are {RATIO_LIMIT} times its size and {limits.unpacked_bytes} bytes.",
             value=total,
             limit=allowed,
-            hint="Pictures are compressed as they are: store them.",
+            hint="Store the images in the zip without compression: they are compressed already.",
         )

@@ -1,4 +1,7 @@
-"""Files of items: which format reads which bytes. The one entry to this room is `open_items`."""
+"""Openers of files with dataset items, for every format; `open_items` is the entry point.
+
+A Parquet file is read by a sandboxed process: each row is an item, and the columns of strings and images are its views.
+"""
 
 import json
 import os
@@ -32,18 +35,18 @@ from consilience.formats.tables import reader as ends
 from consilience.formats.tables.reader import TableReader
 
 HEADER_LIMIT_BYTES = 2**20
-#: Before each value of a row: its bytes, or that it is missing.
+#: Length prefix of each value in a piece of rows, and its value for a missing one.
 LENGTH = struct.Struct("<I")
 MISSING = 2**32 - 1
 
 
 @contextmanager
 def open_parquet_items(path: Path, choice: ViewChoice, limits: ItemLimits) -> Iterator[RawItems]:
-    """Columns of strings are views of text or code by their names, columns of bytes are pictures; `id` is the id.
+    """Open a Parquet file: string columns are views of text or code by their names, byte columns are image views.
 
-    A picture may also be a struct with the field `bytes`, as Hugging Face's datasets write it. Without `id` the rows are
-    numbered from 0. Other columns are not read.
-    Raises UnreadableFile, UnsupportedFormat (no view), InvalidRequest (a view that is not there), TooLarge, MissingExtra.
+    An image may also be a struct with the field `bytes`, as Hugging Face's datasets write it. The column `id` has the ids;
+    without it the rows are numbered from 0. Other columns are ignored.
+    Raises UnreadableFile, UnsupportedFormat (no view), InvalidRequest (a view that does not exist), TooLarge, MissingExtra.
     """
     with path.open("rb", buffering=0) as file:
         packed = os.fstat(file.fileno()).st_size
@@ -55,35 +58,35 @@ def open_parquet_items(path: Path, choice: ViewChoice, limits: ItemLimits) -> It
 
             def read() -> Iterator[RawItem]:
                 names = [view.name for view in views]
-                for piece in reader.ask(read="items", id=columns["id"], names=names):
+                for piece in reader.request(read="items", id=columns["id"], names=names):
                     yield from _unpack(piece, views, has_id=columns["id"] is not None)
 
             yield RawItems(views, read, packed)
 
 
 def _read_columns(reader: TableReader) -> dict[str, Any]:
-    """What the other process says about the table: the name of the id's column, and the others with what they hold."""
-    document = json.loads(b"".join(reader.ask(read="item-columns")))
+    """Ask the process for the id column's name, and for the other columns with their content types."""
+    document = json.loads(b"".join(reader.request(read="item-columns")))
     views = {str(name): str(kind) for name, kind in document["views"].items()}
     return {"id": document["id"], "views": views}
 
 
 def _kind(name: str, held: str) -> ViewKind:
-    """Bytes are pictures whatever their name is, and strings are none."""
+    """Return the kind of a view: byte columns are always images, string columns never are."""
     if held == "bytes":
         return "image"
     return "code" if kind_by_name(name) == "code" else "text"
 
 
 def _unpack(piece: bytes, views: tuple[ViewHeader, ...], *, has_id: bool) -> Iterator[RawItem]:
-    """The rows of a piece. The process has read a stranger's bytes: what it sends is not trusted either."""
+    """Yield the rows of a piece, which is untrusted because the process has read untrusted bytes."""
     values = list(_split(piece))
     width = len(views) + has_id
     if len(values) % width:
-        raise UnreadableFile("The rows of the table cannot be read.", value=f"{len(values)} values")
+        raise UnreadableFile("The process that reads the table returned invalid rows.", value=f"{len(values)} values")
     for start in range(0, len(values), width):
         row = values[start : start + width]
-        # A row without its id is not one of a table without ids.
+        # An empty id marks a row without its id in a table that has an id column.
         item = (_text(row.pop(0)) or "") if has_id else None
         cells = (value if view.kind == "image" else _text(value) for view, value in zip(views, row, strict=True))
         yield RawItem(item, tuple(cells))
@@ -100,7 +103,7 @@ def _split(piece: bytes) -> Iterator[bytes | None]:
         yield piece[at : at + length]
         at += length
     if at != len(piece):
-        raise UnreadableFile("The rows of the table cannot be read.", value=f"{len(piece)} bytes")
+        raise UnreadableFile("The process that reads the table returned invalid rows.", value=f"{len(piece)} bytes")
 
 
 def _text(value: bytes | None) -> str | None:
@@ -115,7 +118,7 @@ MEDIA_TYPES: dict[str, str] = {
     "application/zip": "zip",
     "application/x-tar": "tar",
 }
-#: Says nothing about the bytes: the format is told by them.
+#: Generic media type: the format is detected by the first bytes.
 UNNAMED_MEDIA_TYPE = "application/octet-stream"
 
 _Opener = Callable[[Path, ViewChoice, ItemLimits], AbstractContextManager[RawItems]]
@@ -131,7 +134,7 @@ _OPENERS: dict[str, _Opener] = {
 def open_items(
     path: Path, media_type: str | None, choice: ViewChoice = None, limits: ItemLimits | None = None
 ) -> Iterator[OpenItems]:
-    """The items of a file; None or application/octet-stream: the format is told by the bytes.
+    """Open the items of a file; for None or application/octet-stream the format is detected by the bytes.
 
     Parameters
     ----------
@@ -139,19 +142,19 @@ def open_items(
     media_type : str or None
         One of MEDIA_TYPES.
     choice : mapping, optional
-        The views to read, by name, with their kinds; by default as the file's names and types say.
+        The views to read, by name, with their kinds; by default from the file's names and types.
     limits : ItemLimits, optional
 
     Raises
     ------
     UnsupportedFormat, UnreadableFile, InvalidRequest, TooLarge, MissingExtra
-        What is wrong with the file when it is opened; with its items, BadItem too, when they are read.
+        An error of the file, when it is opened. Errors of the items, BadItem too, are raised when they are read.
     """
     limits = limits or ItemLimits()
     name = detect_format(path) if media_type in (None, UNNAMED_MEDIA_TYPE) else MEDIA_TYPES.get(media_type)
     if name is None:
         raise UnsupportedFormat(
-            "Datasets of this media type are not read.",
+            f"The media type {str(media_type)[:100]!a} is not supported for datasets.",
             value=media_type,
             limit=[*MEDIA_TYPES, UNNAMED_MEDIA_TYPE],
             hint=f"Send one of {', '.join(MEDIA_TYPES)} as Content-Type.",
@@ -161,7 +164,7 @@ def open_items(
 
 
 def detect_format(path: Path) -> str:
-    """The format's name, by the first bytes. Raises UnreadableFile (empty), UnsupportedFormat."""
+    """Return the format's name by the first bytes. Raises UnreadableFile (empty), UnsupportedFormat."""
     with path.open("rb") as file:
         head = file.read(archives.BLOCK)
     if not head:
@@ -175,7 +178,7 @@ def detect_format(path: Path) -> str:
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         return "jsonl"
     raise UnsupportedFormat(
-        "The file is none of the formats that are read: JSON lines, Parquet, zip, tar.",
+        "The file has none of the supported formats: JSON lines, Parquet, zip, tar.",
         value=head[:16],
-        hint="One JSON object a line, or pictures in a zip or tar (not compressed) with a manifest.jsonl.",
+        hint="Send one JSON object per line, or images in a zip or an uncompressed tar with a manifest.jsonl.",
     )

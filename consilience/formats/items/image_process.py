@@ -1,4 +1,4 @@
-"""The process that decodes pictures: `python -m consilience.formats.items.image_process CHANNEL PIXELS_LIMIT`."""
+"""Program that decodes images: `python -m consilience.formats.items.image_process CHANNEL PIXELS_LIMIT`."""
 
 import io
 import json
@@ -12,20 +12,20 @@ from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, Unidenti
 from consilience.formats.sandbox import PIECE_LIMIT_BYTES, restrict_process
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-#: Loaded before files can no longer be opened; an MPO is a JPEG with a second picture behind it, as phones write them.
+#: Loaded before the process may no longer open files. An MPO is a JPEG with a second image after it, as phones write it.
 PLUGINS = (PngImagePlugin, JpegImagePlugin, MpoImagePlugin, WebPImagePlugin)
-#: Memory beside what the library took: for any picture, and for each pixel that one may have (a WebP is there four times).
+#: Memory allowed beyond that of the library: for any image, and for each allowed pixel (a WebP needs four copies).
 MEMORY_BYTES = 32 * 1024 * 1024
 MEMORY_PER_PIXEL = 16
-#: Of processor time, for all pictures of an upload; the time of each is limited from outside.
+#: Processor time for all images of an upload; the parent process limits the time of each image.
 CPU_S = 24 * 3600
 
 
 def main() -> None:
-    """Load the library, give up every right, then decode until nobody sends any more."""
+    """Load Pillow, drop all privileges, then check images until the channel closes."""
     channel, limit = map(int, sys.argv[1:])
     Image.preinit()
-    Image.MAX_IMAGE_PIXELS = None  # the limit is our own, and exact
+    Image.MAX_IMAGE_PIXELS = None  # `check_image` applies its own exact limit
     warnings.simplefilter("ignore")
     with Connection(channel) as connection:
         restrict_process(MEMORY_BYTES + MEMORY_PER_PIXEL * limit, CPU_S)
@@ -37,21 +37,21 @@ def main() -> None:
 
 
 def check_image(data: bytes, limit: int) -> dict[str, object]:
-    """Width, height, and what is wrong, if anything. Nothing is decoded before the size is known to be allowed."""
+    """Return width, height and the error, if any. An image is decoded only if its size is allowed."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             size: dict[str, object] = {"width": image.width, "height": image.height}
             if image.width * image.height > limit:
                 return size
             if image.format != "MPO" and getattr(image, "is_animated", False):
-                return {**size, "fault": "moves; an item is one picture"}
+                return {**size, "error": "is an animation; an item must be a single image"}
             image.load()
     except UnidentifiedImageError:
-        return {"fault": f"is no picture of a kind that is read here: {', '.join(FORMATS)}"}
+        return {"error": f"is not an image in a supported format ({', '.join(FORMATS)})"}
     except MemoryError:
-        return {"fault": "took too much memory to decode"}
+        return {"error": "needs too much memory to decode"}
     except Exception as error:  # noqa: BLE001 - of Pillow, which raises a dozen unrelated classes on damaged bytes
-        return {"fault": f"cannot be decoded ({type(error).__name__}: {str(error)[:100]})"}
+        return {"error": f"cannot be decoded ({type(error).__name__}: {str(error)[:100]})"}
     return size
 
 

@@ -1,4 +1,9 @@
-"""The items of a file, whatever its format: ids, and a value for each view."""
+"""Dataset items in any file format: ids, a value for each view, and the digests of both.
+
+A stored view is a file of all items one after the other, then a table of offsets: n + 1 little-endian unsigned integers of
+64 bits, where item i is the bytes from entry i to entry i + 1. The table comes last, because items are written as they
+arrive, and their number is known only at the end.
+"""
 
 import hashlib
 import struct
@@ -11,52 +16,52 @@ from consilience.errors import InvalidRequest, UnsupportedFormat
 from consilience.formats.checks import check_limit
 from consilience.formats.reading import canonical_json
 
-#: What the user says of the views: their names and kinds; None: as the file's own names and types say.
+#: Names and kinds of the views that the user chooses; None: those of the file's names and types.
 ViewChoice = Mapping[str, ViewKind] | None
 ID_NAMES = ("id", "ids")
 
 
 @dataclass(frozen=True)
 class ItemLimits:
-    """What a file of items may hold."""
+    """Limits of a file of items."""
 
     items: int = 500_000
     views: int = 32
     text_bytes: int = 2**20
-    """One text or program, in UTF-8."""
+    """Bytes of one text or program, in UTF-8."""
     image_bytes: int = 16 * 2**20
-    """One picture as it is encoded."""
+    """Bytes of one encoded image."""
     image_pixels: int = 12_500_000
-    """One picture once it is decoded."""
+    """Pixels of one decoded image."""
     unpacked_bytes: int = 8 * 2**30
-    """All items together."""
+    """Bytes of all items together."""
     column_bytes: int = 64 * 2**20
-    """All ids together."""
+    """Bytes of all ids together, as JSON."""
 
 
 @dataclass(frozen=True)
 class ViewHeader:
-    """A view that the file has."""
+    """Name and kind of a view of the file."""
 
     name: str
     kind: ViewKind
 
 
 class RawItem(NamedTuple):
-    """An item as the file has it: nothing is checked yet."""
+    """An item as it is in the file, unchecked."""
 
     id: object
-    """None where the file gives no ids."""
+    """None if the file has no ids."""
     values: tuple[object, ...]
-    """In the views' order; None where one is missing."""
+    """Values in the order of the views; None for a missing one."""
 
 
 class Item(NamedTuple):
-    """An item that was checked."""
+    """A checked item."""
 
     id: str
     values: tuple[bytes, ...]
-    """In the views' order; text in UTF-8."""
+    """Values in the order of the views; text in UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -65,45 +70,45 @@ class RawItems:
 
     views: tuple[ViewHeader, ...]
     read: Callable[[], Iterator[RawItem]]
-    """From the first item; each in turn."""
+    """Iterates over all items from the first."""
     packed_bytes: int
-    """Of the file."""
+    """Size of the file."""
 
 
 @dataclass(frozen=True)
 class OpenItems:
-    """An open file: its views, and its items in order. Whatever is wrong with an item is raised when it is read."""
+    """An open file: its views, and its items in order. Errors of an item are raised when it is read."""
 
     views: tuple[ViewHeader, ...]
     read: Callable[[], Iterator[Item]]
 
 
 def kind_by_name(name: str) -> ViewKind:
-    """What a view holds by its name: `code`, `code_2` and `full_code` hold code, likewise `image`; the rest text."""
-    words = name.lower().split("_")
+    """Return the kind of a view by its name: `code`, `code_2` and `full_code` are code, likewise `image`; else text."""
+    parts = name.lower().split("_")
     for kind in ("code", "image"):
-        if kind in (words[0], words[-1]):
+        if kind in (parts[0], parts[-1]):
             return kind
     return "text"
 
 
 def choose_views(found: Mapping[str, ViewKind], choice: ViewChoice, limits: ItemLimits) -> tuple[ViewHeader, ...]:
-    """The views to read, of those that a file offers.
+    """Choose the views to read from those that the file has.
 
     Raises
     ------
     UnsupportedFormat
-        It offers none.
+        The file has no view.
     InvalidRequest
-        One of those asked for is not there.
+        A chosen view does not exist.
     TooLarge
-        There are too many.
+        There are too many views.
     """
     if choice is not None:
         for name in choice:
             if name not in found:
                 raise InvalidRequest(
-                    f"The file has no {name!r}; it has: {', '.join(found) or 'nothing that could be a view'}.",
+                    f"The file has no view {name!r}; its views are: {', '.join(found) or 'none'}.",
                     value=name,
                     limit=list(found),
                     pointer=f"/views/{name}",
@@ -112,7 +117,7 @@ def choose_views(found: Mapping[str, ViewKind], choice: ViewChoice, limits: Item
     if not views:
         raise UnsupportedFormat(
             "The items have no view.",
-            hint="Give each item at least one text, program or picture beside its id.",
+            hint="Give each item at least one text, program or image in addition to its id.",
         )
     check_limit("views", len(views), limits.views)
     return views
@@ -122,33 +127,33 @@ OFFSET = struct.Struct("<Q")
 
 
 class PackHash:
-    """The digest of a view while its items come."""
+    """Digest of a view, computed while its items arrive."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._offsets = bytearray(OFFSET.pack(0))
         self.size = 0
-        """Bytes of the items so far."""
+        """Total size of the items so far."""
 
     def add(self, item: bytes) -> None:
-        """The next item."""
+        """Add the next item."""
         self._hash.update(item)
         self.size += len(item)
         self._offsets += OFFSET.pack(self.size)
 
     def table(self) -> bytes:
-        """The table of the items so far."""
+        """Return the table of offsets of the items so far."""
         return bytes(self._offsets)
 
     def digest(self) -> str:
-        """SHA-256 of the items so far and their table."""
-        found = self._hash.copy()
-        found.update(self._offsets)
-        return found.hexdigest()
+        """Return the SHA-256 of the items so far and their table of offsets."""
+        digest = self._hash.copy()
+        digest.update(self._offsets)
+        return digest.hexdigest()
 
 
 def pack_digest(items: Iterable[bytes]) -> str:
-    """The digest of a view of these items."""
+    """Return the digest of a view with these items."""
     pack = PackHash()
     for item in items:
         pack.add(item)
@@ -156,10 +161,10 @@ def pack_digest(items: Iterable[bytes]) -> str:
 
 
 def ids_digest(ids: Sequence[str]) -> str:
-    """The digest of a dataset's ids: that of a stored column."""
+    """Return the digest of a dataset's ids, the same as that of a stored column."""
     return hashlib.sha256(canonical_json(list(ids))).hexdigest()
 
 
 def dataset_digest(ids: str, views: Iterable[tuple[str, str, str]]) -> str:
-    """SHA-256 over the digest of the ids, and name, kind and digest of each view."""
+    """Return the SHA-256 over the digest of the ids, and name, kind and digest of each view."""
     return hashlib.sha256(canonical_json({"ids": ids, "views": [list(view) for view in views]})).hexdigest()

@@ -1,4 +1,4 @@
-"""JSON, one object a line."""
+"""Reader of items in JSON Lines: one JSON object per line."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,24 +19,24 @@ from consilience.formats.items.item import (
     kind_by_name,
 )
 
-#: Of one line: parsing takes some ten times as much.
+#: Limit of one line; parsing needs about ten times as much memory.
 LINE_LIMIT_BYTES = 4 * 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines(Protocol):
-    """A binary file, read line by line."""
+    """A binary file that is read line by line."""
 
     def readline(self, size: int, /) -> bytes:
-        """The next line with its end, or its first `size` bytes; nothing at the end."""
+        """Return the next line with its end, or its first `size` bytes; empty at the end of the file."""
 
 
 @contextmanager
 def open_jsonl(path: Path, choice: ViewChoice, limits: ItemLimits) -> Iterator[RawItems]:
-    """Each line is an item: `id`, and the views as strings. The first line says which views there are.
+    """Open a file of JSON lines: each line is an item with `id` and the views as strings.
 
-    Without `id` the items are numbered from 0. Other fields than the views are not read.
-    Raises UnreadableFile, UnsupportedFormat (no view), InvalidRequest (a view that is not there), TooLarge.
+    The fields of the first line determine the views; other fields are ignored. Items without `id` are numbered from 0.
+    Raises UnreadableFile, UnsupportedFormat (no view), InvalidRequest (a view that does not exist), TooLarge.
     """
     with path.open("rb") as file:
         first = next(read_objects(file), {})
@@ -52,16 +52,16 @@ def open_jsonl(path: Path, choice: ViewChoice, limits: ItemLimits) -> Iterator[R
 
 
 def read_objects(file: Lines) -> Iterator[dict[str, Any]]:
-    """The object on each line that is not blank. Raises UnreadableFile, TooLarge, which name the line."""
+    """Yield the object of each line that is not blank. Raises UnreadableFile, TooLarge, which name the line."""
     number = 0
     while line := file.readline(LINE_LIMIT_BYTES + 1):
         number += 1
         if len(line) > LINE_LIMIT_BYTES:
             raise TooLarge(
-                f"Line {number} has more than {LINE_LIMIT_BYTES} bytes.",
+                f"Line {number} has more than {LINE_LIMIT_BYTES} bytes, the limit of a line.",
                 value=f"line {number}",
                 limit=LINE_LIMIT_BYTES,
-                hint="One JSON object a line.",
+                hint="Write one JSON object per line.",
             )
         if text := line.removeprefix(_BYTE_ORDER_MARK if number == 1 else b"").strip():
             yield _parse(text, number)
@@ -72,31 +72,33 @@ def _parse(text: bytes, number: int) -> dict[str, Any]:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise UnreadableFile(
-            f"Line {number} is not JSON: {error}.",
+            f"Line {number} is not valid JSON: {error}.",
             value=text[:100],
-            hint='One object a line: {"id": "first", "text": "..."}.',
+            hint='Write one JSON object per line: {"id": "first", "text": "..."}.',
         ) from None
     if not isinstance(value, dict):
-        raise UnreadableFile(f"Line {number} is no JSON object.", value=value, hint="One object a line.")
+        raise UnreadableFile(
+            f"Line {number} is not a JSON object.", value=value, hint="Write one JSON object per line."
+        )
     return value
 
 
 def find_views(item: Mapping[str, Any]) -> dict[str, ViewKind]:
-    """The fields that can be views, in their order, with their kinds by their names."""
+    """Return the fields that can be views, in their order, with the kinds that their names imply."""
     return {name: kind_by_name(name) for name, value in item.items() if isinstance(value, str) and name not in ID_NAMES}
 
 
 def find_id(item: Mapping[str, Any]) -> object:
-    """The id; None where there is none."""
+    """Return the id of an item; None if it has none."""
     return next((item[name] for name in ID_NAMES if name in item), None)
 
 
 def refuse_image_views(names: list[str]) -> None:
-    """A picture is bytes, for which JSON has no place."""
+    """Refuse views of images, because JSON cannot contain bytes."""
     if names:
         raise InvalidRequest(
-            f"The view {names[0]!r} is to hold pictures, and JSON holds none.",
+            f"The view {names[0]!r} has the kind image, but JSON lines cannot contain images.",
             value=names[0],
-            hint="Send a zip or tar of pictures with a manifest, or Parquet; or say that it is text.",
+            hint="Send a zip or tar of images with a manifest, or Parquet; or declare the view as text.",
             pointer=f"/views/{names[0]}",
         )

@@ -1,4 +1,4 @@
-"""The process that reads a table: `python -m consilience.formats.tables.child CHANNEL FILE KIND UNPACKED_BYTES`."""
+"""Program that reads a table: `python -m consilience.formats.tables.child CHANNEL FILE KIND UNPACKED_BYTES`."""
 
 import sys
 from multiprocessing.connection import Connection
@@ -7,9 +7,9 @@ from consilience.formats.sandbox import map_file, restrict_for_file
 
 
 def main() -> None:
-    """Load the library, give up every right, then answer questions until nobody asks any more."""
+    """Load pyarrow, drop all privileges, then serve requests until the channel closes."""
     channel, file, kind, unpacked = sys.argv[1:]
-    sys.modules["numpy"] = None  # type: ignore[assignment] # "not installed": pyarrow does without, and is half as large
+    sys.modules["numpy"] = None  # type: ignore[assignment] # makes pyarrow start without numpy, in half the memory
     from consilience.formats.tables.child_reader import serve_requests  # noqa: PLC0415 - only now: it imports pyarrow
 
     data = map_file(int(file))

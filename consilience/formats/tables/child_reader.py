@@ -1,4 +1,7 @@
-"""Questions about one table, and their answers; see `exchange` for the other end."""
+"""Requests about one table and the responses to them, in the sandboxed process.
+
+The other end is `consilience.formats.tables.reader.TableReader`.
+"""
 
 import json
 import mmap
@@ -32,50 +35,50 @@ Piece = bytes | memoryview
 
 
 def serve_requests(channel: Connection, kind: str, data: mmap.mmap, unpacked_limit: int) -> None:
-    """Until the other end is closed."""
-    answers = ChildTableReader(kind, data, unpacked_limit)
+    """Serve requests until the other end closes the channel."""
+    reader = ChildTableReader(kind, data, unpacked_limit)
     with suppress(EOFError, ConnectionError):
-        while question := channel.recv_bytes(REQUEST_LIMIT_BYTES):
-            _send(channel, answers.pieces(json.loads(question)))
+        while request := channel.recv_bytes(REQUEST_LIMIT_BYTES):
+            _send(channel, reader.respond(json.loads(request)))
 
 
 class ChildTableReader:
-    """What can be asked about a table.
+    """Reader of one table that responds to requests.
 
     Parameters
     ----------
     kind : str
-        A key of the tables.
+        ``parquet``, ``arrow-file`` or ``arrow-stream``.
     data : mmap
         The file.
     unpacked_limit : int
-        Bytes that it may unpack to.
+        Number of bytes that the file may unpack to.
     """
 
     def __init__(self, kind: str, data: mmap.mmap, unpacked_limit: int) -> None:
         self._kind, self._data, self._unpacked_limit = kind, data, unpacked_limit
         self._opened: Table | None = None
 
-    def pieces(self, question: dict[str, Any]) -> Iterator[Piece]:
-        """The answer, piece by piece; what was read of the file for one is let go before the next."""
-        for piece in self._read(question):
+    def respond(self, request: dict[str, Any]) -> Iterator[Piece]:
+        """Yield the response piece by piece; memory mapped for one piece is released before the next."""
+        for piece in self._read(request):
             yield piece
             release_pages(self._data)
 
-    def _read(self, question: dict[str, Any]) -> Iterator[Piece]:
-        # Opened here and not before, so that what is wrong with the file is an answer.
+    def _read(self, request: dict[str, Any]) -> Iterator[Piece]:
+        # Opened here and not earlier, so that an error in the file becomes part of the response.
         table = self._opened = self._opened or _TABLES[self._kind](self._data, self._unpacked_limit)
-        match question:
+        match request:
             case {"read": "item-columns"}:
                 yield json.dumps(describe_columns(table.schema)).encode()
             case {"read": "items", "id": str() | None as name, "names": list(names)}:
                 yield from read_items(table, name, names)
             case _:
-                yield from self._read_layers(table, question)
+                yield from self._read_layers(table, request)
 
-    def _read_layers(self, table: Table, question: dict[str, Any]) -> Iterator[Piece]:
+    def _read_layers(self, table: Table, request: dict[str, Any]) -> Iterator[Piece]:
         layout = choose_layout(table.schema)
-        match question:
+        match request:
             case {"read": "header"}:
                 yield json.dumps(describe_header(table, layout)).encode()
             case {"read": "layer", "index": int(index)}:
@@ -90,7 +93,7 @@ def _send(channel: Connection, pieces: Iterator[Piece]) -> None:
         for piece in pieces:
             _check_size(piece)
             channel.send_bytes(piece)
-    except ConnectionError:  # nobody listens: the caller ends this process
+    except ConnectionError:  # the other end is closed: the caller ends this process
         raise
     except Exception as caught:  # noqa: BLE001 - of pyarrow, which raises a dozen unrelated classes on damaged bytes
         error = _describe(caught)
@@ -100,17 +103,23 @@ def _send(channel: Connection, pieces: Iterator[Piece]) -> None:
 
 def _check_size(piece: Piece) -> None:
     if len(piece) > PIECE_LIMIT_BYTES:
-        raise TooLarge("A row of the table is too large.", value=f"{len(piece)} bytes", limit=PIECE_LIMIT_BYTES)
+        raise TooLarge(
+            f"A row of the table has {len(piece)} bytes; the limit is {PIECE_LIMIT_BYTES}.",
+            value=f"{len(piece)} bytes",
+            limit=PIECE_LIMIT_BYTES,
+        )
 
 
 def _describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, MemoryError):
         error = TooLarge(
-            "The table needs more memory to be read than a file of its size is given.",
-            hint="Write smaller row groups or batches, of some thousand rows, or leave out the compression.",
+            "Reading the table needs more memory than is allowed for a file of this size.",
+            hint="Write smaller row groups or batches (some thousand rows each), or write the file without compression.",
         )
     if not isinstance(error, ConsilienceError):
-        said = str(error).partition("\n")[0]
-        error = UnreadableFile("The table cannot be read.", value=said, hint="It is damaged: write or send it again.")
+        reason = str(error).partition("\n")[0]
+        error = UnreadableFile(
+            "The table cannot be read.", value=reason, hint="The file is damaged: write or send it again."
+        )
     fields = ("code", "detail", "value", "limit", "hint", "pointer")
     return {field: getattr(error, field) for field in fields}

@@ -1,4 +1,4 @@
-"""The rows of a table as items: an id, strings, and pictures as bytes."""
+"""Rows of a table as dataset items: an id, strings, and images as bytes."""
 
 import struct
 from collections.abc import Iterator
@@ -13,40 +13,46 @@ from consilience.formats.tables.arrow import ID_NAMES, Table
 
 Value = bytes | memoryview | None
 
-#: Rows of one batch: pictures are large, and a batch is in memory.
+#: Rows of one batch; fewer for images, because a whole batch is held in memory.
 ROWS = 256
 ROWS_WITH_IMAGES = 16
-#: Bytes of some rows together.
+#: Size from which a piece of rows is sent.
 PIECE_BYTES = 2**18
-#: As `consilience.formats.items.files` reads it.
+#: Length prefix of a value, as `consilience.formats.items.files` reads it.
 LENGTH = struct.Struct("<I")
 MISSING = LENGTH.pack(2**32 - 1)
 
 
 def describe_columns(schema: pa.Schema) -> dict[str, Any]:
-    """The name of the id's column, and what the columns hold that can be views: `text` or `bytes`.
+    """Describe the id column, and each column that can be a view with its content: `text` or `bytes`.
 
     Raises UnsupportedDtype (ids of another type), InvalidRequest (`id` beside `ids`).
     """
     found = [field for field in schema if field.name in ID_NAMES]
     if len(found) > 1:
-        raise InvalidRequest(f"The table has several of the columns {' and '.join(ID_NAMES)}.", value=list(ID_NAMES))
+        raise InvalidRequest(
+            f"The table has more than one of the columns `{ID_NAMES[0]}` and `{ID_NAMES[1]}`.",
+            value=list(ID_NAMES),
+            hint="Keep one of them.",
+        )
     for field in found:
         if not _is_text(field.type) and not types.is_integer(_inner(field.type)):
             raise UnsupportedDtype(
-                f"The column `{field.name}` holds neither strings nor integers.", value=str(field.type)
+                f"The column `{field.name}` holds neither strings nor integers.",
+                value=str(field.type),
+                hint="Convert the column to strings or integers.",
             )
     views = {field.name: held for field in schema if field.name not in ID_NAMES and (held := _content_kind(field.type))}
     return {"id": found[0].name if found else None, "views": views}
 
 
 def read_items(table: Table, id_name: str | None, names: list[str]) -> Iterator[memoryview]:
-    """Some rows, again and again: of each the id, where there is one, then these columns, each value behind its length."""
-    known = describe_columns(table.schema)["views"]
-    rows = ROWS_WITH_IMAGES if "bytes" in (known[name] for name in names) else ROWS
-    wanted = [*([id_name] if id_name is not None else []), *names]
+    """Yield pieces of some rows: the id of each row, if any, then the named columns, each value after its length."""
+    contents = describe_columns(table.schema)["views"]
+    rows = ROWS_WITH_IMAGES if "bytes" in (contents[name] for name in names) else ROWS
+    columns = [*([id_name] if id_name is not None else []), *names]
     piece = bytearray()
-    for values in zip(*(_values(table, name, rows) for name in wanted), strict=True):
+    for values in zip(*(_values(table, name, rows) for name in columns), strict=True):
         for value in values:
             piece += MISSING if value is None else LENGTH.pack(len(value))
             piece += value or b""
@@ -64,14 +70,16 @@ def _values(table: Table, name: str, rows: int) -> Iterator[Value]:
 
 
 def _value(value: pa.Scalar) -> Value:
-    """Bytes as they lie there, since they can be large; anything else as its text."""
+    """Return bytes without a copy, since they can be large; any other value as text."""
     if not value.is_valid:
         return None
     if _is_bytes(value.type):
         buffer = value.as_buffer()
         if buffer.size > PIECE_LIMIT_BYTES:
             raise TooLarge(
-                "A picture of the table is too large.", value=f"{buffer.size} bytes", limit=PIECE_LIMIT_BYTES
+                f"An image of the table has {buffer.size} bytes; the limit is {PIECE_LIMIT_BYTES}.",
+                value=f"{buffer.size} bytes",
+                limit=PIECE_LIMIT_BYTES,
             )
         return memoryview(buffer)
     return str(value.as_py()).encode("utf-8", "surrogateescape")
@@ -81,8 +89,8 @@ def _content_kind(kind: pa.DataType) -> str | None:
     if _is_text(kind):
         return "text"
     if types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return "bytes" if place >= 0 and _is_bytes(kind.field(place).type) else None
+        index = kind.get_field_index("bytes")
+        return "bytes" if index >= 0 and _is_bytes(kind.field(index).type) else None
     return "bytes" if _is_bytes(kind) else None
 
 

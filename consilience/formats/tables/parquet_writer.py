@@ -1,4 +1,4 @@
-"""The process that writes a table: columns as JSON on standard input, Parquet on standard output."""
+"""Program that writes a table: columns as JSON on standard input, Parquet on standard output."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 
 def main() -> None:
-    """Write what was read."""
+    """Convert standard input to Parquet on standard output."""
     columns = json.load(sys.stdin)
     table = pa.table(
         {

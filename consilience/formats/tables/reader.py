@@ -1,8 +1,11 @@
-"""Parquet and Arrow: each column of lists is a layer; the columns `id` and `group` say which item each row is.
+"""Parquet and Arrow files: each column of lists is a layer; the columns `id` and `group` label the rows.
 
-Their reader is a large native library, and the files come from strangers: it runs in a process of its own, which may
-do nothing but read (`confinement`), and only numbers and JSON come out of it, to be checked here. Nothing in this
-process imports pyarrow.
+pyarrow is a large native library and the files are untrusted. It therefore runs in a sandboxed process that can only
+read (`consilience.formats.sandbox`); only numbers and JSON come back, and they are checked here. This process never
+imports pyarrow.
+
+Before that process starts, the magic bytes and the footer at both ends of the file are checked. A response of the
+process is any number of pieces, then an empty piece, then a JSON document: null, or the error that ended the response.
 """
 
 import json
@@ -27,26 +30,26 @@ from consilience.formats.sandbox import SandboxedProcess
 
 PARQUET_MAGIC = b"PAR1"
 ARROW_FILE_MAGIC = b"ARROW1"
-#: How a message of a stream begins. (Streams from before Arrow 0.15 have no such mark and are not read.)
+#: First bytes of a message in a stream. (Streams from before Arrow 0.15 lack them and are not supported.)
 ARROW_STREAM_MAGIC = b"\xff\xff\xff\xff"
-#: The metadata at the end of a file, which its reader unpacks into many times their size.
+#: Size limit of the metadata at the end of a file, which unpack to many times their size.
 FOOTER_LIMIT_BYTES = 8 * 1024 * 1024
 _STREAM_END = ARROW_STREAM_MAGIC + bytes(4)
 _LENGTH_BYTES = 4
 
 
 def check_parquet(descriptor: int, size: int) -> None:
-    """The mark at both ends, and a footer that fits between. Raises UnreadableFile, TooLarge."""
-    _check_marks("Parquet file", descriptor, size, PARQUET_MAGIC)
+    """Check the magic bytes at both ends and the footer's length. Raises UnreadableFile, TooLarge."""
+    _check_magic("Parquet file", descriptor, size, PARQUET_MAGIC)
 
 
 def check_arrow_file(descriptor: int, size: int) -> None:
-    """The same for an Arrow file."""
-    _check_marks("Arrow file", descriptor, size, ARROW_FILE_MAGIC)
+    """Check an Arrow file in the same way as `check_parquet`."""
+    _check_magic("Arrow file", descriptor, size, ARROW_FILE_MAGIC)
 
 
 def check_arrow_stream(descriptor: int, size: int) -> None:
-    """A message at the start, and the mark of the end: without it nobody could tell a whole stream from a part."""
+    """Check the first message and the end marker, without which a truncated stream would look complete."""
     if os.pread(descriptor, len(ARROW_STREAM_MAGIC), 0) != ARROW_STREAM_MAGIC:
         raise _missing_magic("Arrow stream", "start", os.pread(descriptor, 16, 0))
     tail = os.pread(descriptor, len(_STREAM_END), max(0, size - len(_STREAM_END)))
@@ -54,7 +57,7 @@ def check_arrow_stream(descriptor: int, size: int) -> None:
         raise _missing_magic("Arrow stream", "end", tail)
 
 
-def _check_marks(what: str, descriptor: int, size: int, magic: bytes) -> None:
+def _check_magic(what: str, descriptor: int, size: int, magic: bytes) -> None:
     head, tail = os.pread(descriptor, 16, 0), os.pread(descriptor, 16, max(0, size - 16))
     if not head.startswith(magic):
         raise _missing_magic(what, "start", head)
@@ -63,24 +66,24 @@ def _check_marks(what: str, descriptor: int, size: int, magic: bytes) -> None:
     length = int.from_bytes(tail[: -len(magic)][-_LENGTH_BYTES:], "little")
     if length + len(magic) * 2 + _LENGTH_BYTES > size:
         raise UnreadableFile(
-            f"The {what}'s footer should have {length} bytes, the whole file has {size}.",
+            f"The footer of the {what} claims {length} bytes, but the whole file has {size}.",
             value=f"{length} bytes expected, {size} found",
             hint="The file is truncated or damaged: write or send it again.",
         )
     if length > FOOTER_LIMIT_BYTES:
         raise TooLarge(
-            f"The {what}'s footer has {length} bytes, the limit is {FOOTER_LIMIT_BYTES}.",
+            f"The footer of the {what} has {length} bytes; the limit is {FOOTER_LIMIT_BYTES}.",
             value=length,
             limit=FOOTER_LIMIT_BYTES,
-            hint="Write fewer and larger row groups or batches, and only the columns of the embeddings.",
+            hint="Write fewer, larger row groups or batches, and only the columns that hold embeddings.",
         )
 
 
 def _missing_magic(what: str, end: str, found: bytes) -> UnreadableFile:
     return UnreadableFile(
-        f"This is no whole {what}: the mark at its {end} is missing.",
+        f"The file is not a complete {what}: the magic bytes at its {end} are missing.",
         value=found,
-        hint="The file is of another kind, truncated or damaged: write or send it again.",
+        hint="The file has another format, or is truncated or damaged: write or send it again.",
     )
 
 
@@ -103,7 +106,7 @@ _ERRORS: dict[str, type[ConsilienceError]] = {
 
 
 class TableReader:
-    """A process that reads one table; started when it is first asked, gone when the context ends.
+    """Process that reads one table; starts at the first request and ends with the context.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ class TableReader:
     """
 
     def __init__(self, kind: str, descriptor: int, unpacked_limit: int) -> None:
-        self._words = (str(descriptor), kind, str(unpacked_limit))
+        self._arguments = (str(descriptor), kind, str(unpacked_limit))
         self._descriptor = descriptor
         self._process: SandboxedProcess | None = None
 
@@ -127,27 +130,27 @@ class TableReader:
         self.close()
 
     def close(self) -> None:
-        """Stop the process, whatever it is doing."""
+        """Stop the process immediately."""
         if self._process is not None:
             process, self._process = self._process, None
             process.close()
 
-    def ask(self, **question: object) -> Generator[bytes, None, None]:
-        """The pieces of the answer.
+    def request(self, **request: object) -> Generator[bytes, None, None]:
+        """Send a request and yield the pieces of the response.
 
-        Raises the error that the process found in the file, UnreadableFile where the file made it crash,
-        TooLarge where it took too much memory or time, Unavailable where it cannot be started, MissingExtra.
+        Raises the error that the process found in the file, UnreadableFile if the file made the process crash, TooLarge if
+        the process needed too much memory or time, Unavailable if it cannot be started, MissingExtra.
         """
-        answered = False
+        completed = False
         try:
             process = self._process = self._process or self._start()
-            process.send(json.dumps(question).encode())
+            process.send(json.dumps(request).encode())
             while piece := process.receive():
                 yield piece
             error = json.loads(process.receive())
-            answered = True
+            completed = True
         finally:
-            if not answered:  # nobody waits for the rest; the next question gets a new process
+            if not completed:  # the rest of the response is not read; the next request starts a new process
                 self.close()
         if error is not None:
             raise _rebuild_error(error)
@@ -155,13 +158,15 @@ class TableReader:
     def _start(self) -> SandboxedProcess:
         if find_spec("pyarrow") is None:
             raise MissingExtra(
-                "Parquet and Arrow need pyarrow.", value="pyarrow", hint="Run: pip install 'consilience[parquet]'."
+                "Reading Parquet and Arrow needs pyarrow, which is not installed.",
+                value="pyarrow",
+                hint="Run: pip install 'consilience[parquet]'.",
             )
-        return SandboxedProcess.start(_PROGRAM, self._words, descriptors=(self._descriptor,), variables=_VARIABLES)
+        return SandboxedProcess.start(_PROGRAM, self._arguments, descriptors=(self._descriptor,), variables=_VARIABLES)
 
 
 def _rebuild_error(document: dict[str, Any]) -> ConsilienceError:
-    """The error that the other process described."""
+    """Rebuild the error that the other process described."""
     kind = _ERRORS.get(document.pop("code"), UnreadableFile)
     return kind(document.pop("detail"), **document)
 
@@ -172,11 +177,11 @@ _DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f
 
 @contextmanager
 def open_parquet(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
-    """Each column of lists of floats, all of one length, is a layer of its name; other columns are not read.
+    """Open a Parquet file: each column of float lists of equal length is a layer; other columns are ignored.
 
     `id` or `ids` and `group` or `groups` (strings or integers) are the rows' ids and groups.
     Raises UnreadableFile, UnsupportedFormat, UnsupportedDtype, InvalidShape, TooFewRows, InvalidRequest (ids, groups),
-    TooLarge, and MissingExtra where pyarrow is not installed.
+    TooLarge, and MissingExtra if pyarrow is not installed.
     """
     with _open_table("parquet", check_parquet, path, limits) as file:
         yield file
@@ -184,14 +189,14 @@ def open_parquet(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
 
 @contextmanager
 def open_arrow_file(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
-    """An Arrow IPC file, which is also Feather version 2; otherwise as `open_parquet`."""
+    """Open an Arrow IPC file (also Feather version 2); otherwise as `open_parquet`."""
     with _open_table("arrow-file", check_arrow_file, path, limits) as file:
         yield file
 
 
 @contextmanager
 def open_arrow_stream(path: Path, limits: FormatLimits) -> Iterator[OpenFile]:
-    """An Arrow IPC stream; otherwise as `open_parquet`."""
+    """Open an Arrow IPC stream; otherwise as `open_parquet`."""
     with _open_table("arrow-stream", check_arrow_stream, path, limits) as file:
         yield file
 
@@ -205,7 +210,7 @@ def _open_table(
         check_ends(file.fileno(), packed)
         allowed = unpacked_limit(packed, limits)
         with TableReader(kind, file.fileno(), allowed) as reader:
-            header = _Header.parse(_read_json(reader.ask(read="header"), HEADER_LIMIT_BYTES, "The table's header"))
+            header = _Header.parse(_read_json(reader.request(read="header"), HEADER_LIMIT_BYTES, "The table's header"))
             bare = combine_tensors(_tensors(reader, header, allowed, limits), limits)
             largest = min(limits.column_bytes, allowed)
             ids, groups = (_read_column(reader, name, largest) for name in (header.ids, header.groups))
@@ -214,7 +219,7 @@ def _open_table(
 
 @dataclass(frozen=True)
 class _Header:
-    """What the other process says about the table. It has read a stranger's bytes, so this is not trusted either."""
+    """The table's header as the other process describes it; untrusted, because the process has read untrusted bytes."""
 
     n: int
     layers: tuple[tuple[str, int, str], ...]
@@ -243,19 +248,19 @@ def _tensors(reader: TableReader, header: _Header, allowed: int, limits: FormatL
 
 
 def _check_unpacked(total: int, allowed: int) -> None:
-    """Before a value is unpacked; that there are no more than the header says is seen while they are read."""
+    """Check the declared size before any value is unpacked; `_read_rows` checks that the file keeps to it."""
     if total > allowed:
         raise TooLarge(
-            f"The table's vectors unpack to {total} bytes, a file of this size may unpack to {allowed}.",
+            f"The table's vectors unpack to {total} bytes; the limit for a file of this size is {allowed}.",
             value=total,
             limit=allowed,
-            hint="Vectors that repeat so much are no embeddings; or write the file without compression.",
+            hint="Check that the vectors are embeddings (few repeat so much), or write the file without compression.",
         )
 
 
 def _read_rows(reader: TableReader, index: int, n: int, dim: int, dtype: np.dtype[Any]) -> Iterator[Array]:
     done = 0
-    for piece in reader.ask(read="layer", index=index):
+    for piece in reader.request(read="layer", index=index):
         rows = np.frombuffer(piece, dtype).reshape(-1, dim)
         done += len(rows)
         if done > n:
@@ -263,7 +268,7 @@ def _read_rows(reader: TableReader, index: int, n: int, dim: int, dtype: np.dtyp
         yield rows
     if done != n:
         raise UnreadableFile(
-            f"The table should have {n} rows by its header and has {'more' if done > n else done}.",
+            f"The table's header declares {n} rows, but the table has {'more' if done > n else done}.",
             value=f"{n} rows expected",
             hint="The file is damaged: write or send it again.",
         )
@@ -273,7 +278,7 @@ def _read_column(reader: TableReader, name: str | None, limit: int) -> tuple[str
     if name is None:
         return None
     values: list[object] = []
-    for piece in _bounded(reader.ask(read="labels", name=name), limit, f"The column `{name}`"):
+    for piece in _bounded(reader.request(read="labels", name=name), limit, f"The column `{name}`"):
         values += json.loads(piece)
     return parse_column(values, name)
 
@@ -287,5 +292,7 @@ def _bounded(pieces: Iterator[bytes], limit: int, what: str) -> Iterator[bytes]:
     for piece in pieces:
         total += len(piece)
         if total > limit:
-            raise TooLarge(f"{what} has more than {limit} bytes.", value=f"more than {limit} bytes", limit=limit)
+            raise TooLarge(
+                f"{what} has more than {limit} bytes, the limit.", value=f"more than {limit} bytes", limit=limit
+            )
         yield piece

@@ -1,4 +1,4 @@
-"""Files of items, small and sound; tests spoil them."""
+"""Small, valid files of items, which tests modify."""
 
 import io
 import json
@@ -19,21 +19,21 @@ ITEMS = [
 
 
 def jsonl(items: Sequence[object]) -> bytes:
-    """One object a line."""
+    """JSON lines: one object per line."""
     return "".join(f"{json.dumps(item, ensure_ascii=False)}\n" for item in items).encode()
 
 
-def picture(
+def encoded_image(
     colour: str = "red", size: tuple[int, int] = (8, 6), kind: str = "PNG", mode: Literal["RGB", "L", "1"] = "RGB"
 ) -> bytes:
-    """An encoded picture of one colour."""
+    """An encoded image of one colour."""
     file = io.BytesIO()
     Image.new(mode, size, colour).save(file, kind)
     return file.getvalue()
 
 
-def moving(kind: str = "PNG") -> bytes:
-    """A picture of two frames."""
+def animation(kind: str = "PNG") -> bytes:
+    """An animation of two frames."""
     file = io.BytesIO()
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
     frames[0].save(file, kind, save_all=True, append_images=frames[1:])
@@ -41,14 +41,14 @@ def moving(kind: str = "PNG") -> bytes:
 
 
 def table(columns: Mapping[str, Any]) -> bytes:
-    """Parquet."""
+    """A Parquet file with these columns."""
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.table(dict(columns)), sink)
     return bytes(sink.getvalue())
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
-    """A zip."""
+    """A zip archive of these files."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -57,7 +57,7 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def tarred(files: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    """A tar."""
+    """A tar archive of these files."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=form) as archive:
         for name, data in files.items():
@@ -67,12 +67,12 @@ def tarred(files: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     return file.getvalue()
 
 
-def album(extra: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
-    """The files of an archive of three pictures."""
+def image_archive(extra: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """The files of an archive with three images."""
     pictures = {
-        "pictures/1.png": picture("red"),
-        "pictures/2.jpg": picture("blue", kind="JPEG"),
-        "pictures/3.webp": picture("green", kind="WEBP"),
+        "pictures/1.png": encoded_image("red"),
+        "pictures/2.jpg": encoded_image("blue", kind="JPEG"),
+        "pictures/3.webp": encoded_image("green", kind="WEBP"),
     }
     items = [{"id": f"p{place}", "image": name, "text": f"Picture {place}"} for place, name in enumerate(pictures)]
     return {"manifest.jsonl": jsonl(items), **pictures, **(extra or {})}

@@ -14,7 +14,7 @@ from PIL import Image
 from consilience.errors import BadItem, ConsilienceError, InvalidRequest, TooLarge, UnreadableFile, UnsupportedDtype
 from consilience.formats.items.files import open_items
 from consilience.formats.items.item import Item, ItemLimits
-from tests.formats.items.item_files import album, jsonl, moving, picture, table, tarred, zipped
+from tests.formats.items.item_files import animation, encoded_image, image_archive, jsonl, table, tarred, zipped
 
 LIMITS = ItemLimits(
     items=10, views=3, text_bytes=100, image_bytes=50_000, image_pixels=40_000, unpacked_bytes=200_000, column_bytes=500
@@ -29,7 +29,7 @@ def read(path: Path, data: bytes, limits: ItemLimits = LIMITS) -> list[Item]:
 
 
 def shown(one: bytes, name: str = "p") -> bytes:
-    """An archive of one item with this picture."""
+    """An archive with one item that has this image."""
     return zipped({"manifest.jsonl": jsonl([{"id": name, "image": "1.png"}]), "1.png": one})
 
 
@@ -50,9 +50,9 @@ def bomb(width: int, height: int) -> bytes:
 
 
 #: Of an album's tar before the blocks at its end.
-TAR_BYTES = 512 * sum(1 - -len(data) // 512 for data in album().values())
-ENDLESS = tarred(album()).rstrip(b"\0").ljust(TAR_BYTES, b"\0")[:TAR_BYTES]
-ENCRYPTED = zipped(album()).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
+TAR_BYTES = 512 * sum(1 - -len(data) // 512 for data in image_archive().values())
+ENDLESS = tarred(image_archive()).rstrip(b"\0").ljust(TAR_BYTES, b"\0")[:TAR_BYTES]
+ENCRYPTED = zipped(image_archive()).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
 HUGE = b"\x7f\xff\xff\xff"
 
 BAD = {
@@ -61,39 +61,43 @@ BAD = {
     "an empty id": (ids("a", ""), BadItem, "The id of item 1 is 0 characters long"),
     "a long id": (ids("a" * 257), BadItem, "The id of item 0 is 257 characters long"),
     "an id with a line break": (ids("a\nb"), BadItem, "The id of item 0 is not printable"),
-    "an id that is no label": (ids(["a"]), BadItem, "The id of item 0 is a list"),
-    "an id that is a number": (ids(1.5), BadItem, "a number that is no integer"),
+"an id that is a list": (ids(["a"]), BadItem, "The id of item 0 is a list"),
+    "an id that is a number": (ids(1.5), BadItem, "a number that is not an integer"),
     "an id that is null in a table": (
         table({"id": ["a", None], "text": ["x", "y"]}),
         BadItem,
         "The id of item 1 is 0 characters long",
     ),
     "ids that are floats": (table({"id": [1.5], "text": ["x"]}), UnsupportedDtype, "neither strings nor integers"),
-    "id and ids": (table({"id": ["a"], "ids": ["a"], "text": ["x"]}), InvalidRequest, "several of the columns"),
+    "id and ids": (table({"id": ["a"], "ids": ["a"], "text": ["x"]}), InvalidRequest, "more than one of the columns"),
     "many ids": (ids(*(f"{number}{'x' * 240}" for number in range(4))), TooLarge, "bytes of ids"),
-    "an empty text": (jsonl([{"id": "a", "text": "x"}, {"id": "b", "text": ""}]), BadItem, "Item 'b': its `text` is empty"),
-    "a blank text": (jsonl([{"id": "a", "text": " \n\t"}]), BadItem, "Item 'a': its `text` is empty"),
-    "a missing text": (jsonl([{"id": "a", "text": "x"}, {"id": "b"}]), BadItem, "Item 'b': its `text` is missing"),
-    "a null in a table": (table({"id": ["a", "b"], "text": ["x", None]}), BadItem, "Item 'b': its `text` is missing"),
-    "a text that is a number": (jsonl([{"id": "a", "text": "x"}, {"id": "b", "text": 3}]), BadItem, "is no text"),
-    "a long text": (jsonl([{"id": "a", "text": "ä" * 51}]), TooLarge, "Item 'a': its `text` has 102 bytes, the limit is 100"),
+    "an empty text": (
+        jsonl([{"id": "a", "text": "x"}, {"id": "b", "text": ""}]), BadItem, "The view `text` of item 'b' is empty",
+    ),
+    "a blank text": (jsonl([{"id": "a", "text": " \n\t"}]), BadItem, "The view `text` of item 'a' is empty"),
+    "a missing text": (jsonl([{"id": "a", "text": "x"}, {"id": "b"}]), BadItem, "The view `text` of item 'b' is missing"),
+    "a null in a table": (table({"id": ["a", "b"], "text": ["x", None]}), BadItem, "The view `text` of item 'b' is missing"),
+    "a text that is a number": (jsonl([{"id": "a", "text": "x"}, {"id": "b", "text": 3}]), BadItem, "is not text"),
+    "a long text": (
+        jsonl([{"id": "a", "text": "ä" * 51}]), TooLarge, "The view `text` of item 'a' has 102 bytes; the limit is 100",
+    ),
     "bytes that are no UTF-8 in a table": (
         table({"id": ["a"], "text": pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())}),
         UnreadableFile,
         "table cannot be read",
     ),
-    "too many items": (ids(*range(11)), TooLarge, "11 items, the limit is 10"),
-    "too many views": (jsonl([{"a": "x", "b": "x", "c": "x", "d": "x"}]), TooLarge, "4 views, the limit is 3"),
-    "a view's name": (jsonl([{"bad name!": "x"}]), InvalidRequest, "A view's name has 1 to 64"),
+    "too many items": (ids(*range(11)), TooLarge, "11 items; the limit is 10"),
+    "too many views": (jsonl([{"a": "x", "b": "x", "c": "x", "d": "x"}]), TooLarge, "4 views; the limit is 3"),
+    "a view's name": (jsonl([{"bad name!": "x"}]), InvalidRequest, "The view name 'bad name!' is not valid"),
     "no items": (table({"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}), BadItem, "no items"),
-    "no JSON": (b'{"id": "a", "text": "x"}\n{"id": NaN}\n', UnreadableFile, "Line 2 is not JSON"),
-    "a lone surrogate": (b'{"id": "a", "text": "\\ud800"}\n', UnreadableFile, "Line 1 is not JSON"),
-    "no UTF-8": (b'{"id": "a", "text": "\xff"}\n', UnreadableFile, "Line 1 is not JSON"),
-    "a line that is a list": (b'{"id": "a", "text": "x"}\n[1]\n', UnreadableFile, "Line 2 is no JSON object"),
-    "an endless line": (b'{"id": "a", "text": "' + b"x" * 5_000_000, TooLarge, "Line 1 has more than 4194304 bytes"),
-    "a line without bottom": (b'{"text": ' + b"[" * 100_000, UnreadableFile, "Line 1 is not JSON"),
+    "no JSON": (b'{"id": "a", "text": "x"}\n{"id": NaN}\n', UnreadableFile, "Line 2 is not valid JSON"),
+    "a lone surrogate": (b'{"id": "a", "text": "\\ud800"}\n', UnreadableFile, "Line 1 is not valid JSON"),
+    "no UTF-8": (b'{"id": "a", "text": "\xff"}\n', UnreadableFile, "Line 1 is not valid JSON"),
+    "a line that is a list": (b'{"id": "a", "text": "x"}\n[1]\n', UnreadableFile, "Line 2 is not a JSON object"),
+    "a huge line": (b'{"id": "a", "text": "' + b"x" * 5_000_000, TooLarge, "Line 1 has more than 4194304 bytes"),
+    "a deeply nested line": (b'{"text": ' + b"[" * 100_000, UnreadableFile, "Line 1 is not valid JSON"),
     "a missing picture": (
-        zipped({"manifest.jsonl": jsonl([{"id": "p", "image": "2.png"}]), "1.png": picture()}),
+        zipped({"manifest.jsonl": jsonl([{"id": "p", "image": "2.png"}]), "1.png": encoded_image()}),
         BadItem,
         "Item 'p': the archive has no file '2.png'",
     ),
@@ -103,44 +107,48 @@ BAD = {
         "Item 'p': the archive has no file",
     ),
     "an absolute path": (tarred({"manifest.jsonl": jsonl([{"id": "p", "image": "/etc/passwd"}])}), BadItem, "no file"),
-    "no picture": (shown(b"GIF89a, or so"), BadItem, "Item 'p': its `image` is no picture of a kind that is read here"),
-    "another kind of picture": (shown(picture(kind="BMP")), BadItem, "PNG, JPEG, WEBP"),
-    "an empty picture": (shown(b""), BadItem, "is no picture"),
-    "a cut picture": (shown(picture(size=(90, 90), kind="JPEG")[:-200]), BadItem, r"cannot be decoded \(OSError"),
-    "a damaged picture": (shown(picture()[:-20] + bytes(20)), BadItem, "Item 'p': its `image`"),
-    "a picture that moves": (shown(moving()), BadItem, "moves; an item is one picture"),
-    "another that moves": (shown(moving("WEBP")), BadItem, "moves; an item is one picture"),
-    "a large picture": (shown(picture(size=(201, 200))), TooLarge, "Item 'p': .* 201 x 200 pixels, the limit is 40000"),
+    "no image": (shown(b"GIF89a, or so"), BadItem, "The view `image` of item 'p' is not an image in a supported format"),
+    "another kind of picture": (shown(encoded_image(kind="BMP")), BadItem, "PNG, JPEG, WEBP"),
+    "an empty picture": (shown(b""), BadItem, "is not an image"),
+    "a cut picture": (shown(encoded_image(size=(90, 90), kind="JPEG")[:-200]), BadItem, r"cannot be decoded \(OSError"),
+    "a damaged picture": (shown(encoded_image()[:-20] + bytes(20)), BadItem, "The view `image` of item 'p'"),
+    "an animated PNG": (shown(animation()), BadItem, "is an animation; an item must be a single image"),
+    "an animated WebP": (shown(animation("WEBP")), BadItem, "is an animation; an item must be a single image"),
+    "a large picture": (shown(encoded_image(size=(201, 200))), TooLarge, "item 'p' .* 201 x 200 pixels; the limit is 40000"),
     "a bomb": (shown(bomb(20_000, 20_000)), TooLarge, "20000 x 20000 pixels"),
-    "a picture of no pixels": (shown(bomb(0, 5)), BadItem, "Item 'p': its `image`"),
-    "a picture of 2^31 pixels a side": (shown(bomb(8, 2)[:16] + HUGE * 2 + bomb(8, 2)[24:]), BadItem, "Item 'p'"),
-    "a heavy picture": (shown(picture() + bytes(60_000)), TooLarge, "Item 'p': its `image` has 50001 bytes"),
-    "one heavy picture shown by many": (
+    "a picture of no pixels": (shown(bomb(0, 5)), BadItem, "The view `image` of item 'p'"),
+    "a picture of 2^31 pixels a side": (
+        shown(bomb(8, 2)[:16] + HUGE * 2 + bomb(8, 2)[24:]), BadItem, "The view `image` of item 'p'",
+    ),
+    "a heavy picture": (shown(encoded_image() + bytes(60_000)), TooLarge, "The view `image` of item 'p' has 50001 bytes"),
+    "one heavy image shared by many items": (
         zipped({
             "manifest.jsonl": jsonl([{"id": f"{number}", "image": "1.png"} for number in range(9)]),
-            "1.png": picture() + bytes(zlib.adler32(b"x") % 256 for _ in range(40_000)),
+            "1.png": encoded_image() + bytes(zlib.adler32(b"x") % 256 for _ in range(40_000)),
         }),
         TooLarge,
         "unpack to more than",
     ),
     "a zip bomb": (zipped({"manifest.jsonl": b" " * 10_000_000}), TooLarge, "The zip has"),
     "an encrypted zip": (ENCRYPTED, ConsilienceError, "encrypted"),
-    "a zip cut off": (zipped(album())[:-30], UnreadableFile, "zip"),
-    "a tar cut off": (tarred(album())[:3000], UnreadableFile, "tar"),
-    "a tar without its end": (ENDLESS, UnreadableFile, "The tar has no end"),
-    "a tar with a damaged header": (tarred(album())[:1024] + b"x" * 512, UnreadableFile, "should be a header"),
+    "a zip cut off": (zipped(image_archive())[:-30], UnreadableFile, "zip"),
+    "a tar cut off": (tarred(image_archive())[:3000], UnreadableFile, "tar"),
+    "a tar without its end": (ENDLESS, UnreadableFile, "The tar has no end marker"),
+    "a tar with a damaged header": (
+        tarred(image_archive())[:1024] + b"x" * 512, UnreadableFile, "has no valid header at byte 1024",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_used_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
-    data, error, said = BAD[name]
-    with pytest.raises(error, match=said):
+def test_an_unusable_item_is_refused_by_its_id(tmp_path: Path, name: str) -> None:
+    data, error, message = BAD[name]
+    with pytest.raises(error, match=message):
         read(tmp_path, data)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_a_tar_holds_files_and_no_links_or_devices(tmp_path: Path, kind: bytes) -> None:
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         info = tarfile.TarInfo("1.png")
@@ -150,37 +158,37 @@ def test_a_tar_holds_files_and_no_links_or_devices(tmp_path: Path, kind: bytes) 
         read(tmp_path, file.getvalue())
 
 
-def test_a_tar_whose_attributes_are_endless_is_refused_unread(tmp_path: Path) -> None:
+def test_a_tar_with_huge_attributes_is_refused_before_reading_them(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@PaxHeader")
     info.type, info.size = tarfile.XHDTYPE, 2**20
     with pytest.raises(TooLarge, match="bytes in a name"):
-        read(tmp_path, info.tobuf() + bytes(2**20) + tarred(album()))
+        read(tmp_path, info.tobuf() + bytes(2**20) + tarred(image_archive()))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
-def test_pictures_of_every_mode_are_read(tmp_path: Path, mode: str) -> None:
+def test_images_of_every_mode_are_read(tmp_path: Path, mode: str) -> None:
     file = io.BytesIO()
     Image.new(mode, (8, 6)).save(file, "JPEG" if mode == "CMYK" else "PNG")
     assert read(tmp_path, shown(file.getvalue())) == [Item("p", (file.getvalue(),))]
 
 
-def test_one_picture_may_be_shown_by_many_items_and_is_decoded_once(tmp_path: Path) -> None:
+def test_an_image_shared_by_many_items_is_decoded_once(tmp_path: Path) -> None:
     items = [{"id": str(number), "image": "1.png", "text": "x"} for number in range(10)]
-    read_items = read(tmp_path, zipped({"manifest.jsonl": jsonl(items), "1.png": picture()}))
-    assert {item.values[0] for item in read_items} == {picture()}
+    read_items = read(tmp_path, zipped({"manifest.jsonl": jsonl(items), "1.png": encoded_image()}))
+    assert {item.values[0] for item in read_items} == {encoded_image()}
 
 
-def test_the_pictures_of_a_file_may_not_have_too_many_pixels_together(tmp_path: Path) -> None:
-    """Each is small enough, and so is the file; decoding all of them would take long."""
+def test_the_images_of_a_file_have_a_limit_of_total_pixels(tmp_path: Path) -> None:
+    """Each image is small enough, and so is the file, but decoding all of them would take long."""
     bombs = {f"{number}.png": bomb(8 * (990 + number), 990) for number in range(10)}
     data = zipped({"manifest.jsonl": jsonl([{"id": name, "image": name} for name in bombs]), **bombs})
     with pytest.raises(
-        TooLarge, match=r"Item '\d.png': its `image` brings the pictures of this file to too many pixels"
+        TooLarge, match=r"The view `image` of item '\d.png' brings the images of the file to \d+ pixels; the limit is"
     ):
         read(tmp_path, data, ItemLimits(image_pixels=8_000_000))
 
 
-def test_a_number_without_end_is_no_id(tmp_path: Path) -> None:
+def test_a_huge_number_is_not_a_valid_id(tmp_path: Path) -> None:
     text = json.dumps({"text": "x"})[:-1] + ', "id": 1' + "0" * 5000 + "}"
     with pytest.raises(ConsilienceError):
         read(tmp_path, text.encode())

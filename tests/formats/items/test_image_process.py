@@ -1,4 +1,4 @@
-"""The process that decodes pictures: what it may do, and what comes of it when a picture makes it fail."""
+"""Privileges of the process that decodes images, and the result when an image makes it fail."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ import pytest
 from consilience.errors import MissingExtra, Unavailable
 from consilience.formats.items import checks
 from consilience.formats.items.checks import ImageCheck, ImageChecker
-from tests.formats.items.item_files import picture
+from tests.formats.items.item_files import encoded_image
 
 PROGRAM = "consilience.formats.items.image_process"
 
@@ -26,20 +26,20 @@ def reader() -> Iterator[ImageChecker]:
     assert children() == []
 
 
-def test_one_process_decodes_one_picture_after_the_other(reader: ImageChecker) -> None:
+def test_one_process_decodes_images_one_after_the_other(reader: ImageChecker) -> None:
     for kind in ("PNG", "JPEG", "WEBP"):
-        assert reader.examine(picture(size=(30, 20), kind=kind)) == ImageCheck(30, 20)
+        assert reader.check(encoded_image(size=(30, 20), kind=kind)) == ImageCheck(30, 20)
     assert len(children()) == 1
 
 
-def test_of_a_picture_that_is_too_large_its_size_alone_is_told(reader: ImageChecker) -> None:
-    large = picture(size=(2000, 2000))
-    assert reader.examine(large[: len(large) // 2]) == ImageCheck(2000, 2000)
+def test_only_the_size_of_a_too_large_image_is_read(reader: ImageChecker) -> None:
+    large = encoded_image(size=(2000, 2000))
+    assert reader.check(large[: len(large) // 2]) == ImageCheck(2000, 2000)
 
 
-def test_it_may_open_nothing_and_is_told_no_secret(reader: ImageChecker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_can_open_nothing_and_gets_no_secret(reader: ImageChecker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIENCE_DATABASE_URL", "postgresql://user:password@host/name")
-    reader.examine(picture())
+    reader.check(encoded_image())
     (child,) = children()
     assert not [name for name in child.environ() if name.startswith("CONSILIENCE")]
     for what in (psutil.RLIMIT_NOFILE, psutil.RLIMIT_FSIZE, psutil.RLIMIT_CORE):
@@ -48,35 +48,35 @@ def test_it_may_open_nothing_and_is_told_no_secret(reader: ImageChecker, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [(signal.SIGSEGV, "crash"), (signal.SIGABRT, "crash"), (signal.SIGKILL, "too much"), (signal.SIGXCPU, "too much")],
 )
-def test_its_death_is_a_fault_of_the_picture_and_the_next_one_gets_another(
-    reader: ImageChecker, number: signal.Signals, said: str
+def test_after_a_crash_the_image_is_refused_and_a_new_process_starts(
+    reader: ImageChecker, number: signal.Signals, message: str
 ) -> None:
-    reader.examine(picture())
+    reader.check(encoded_image())
     children()[0].send_signal(number)
-    assert said in (reader.examine(picture()).fault or "")
-    assert reader.examine(picture()) == ImageCheck(8, 6)
+    assert message in (reader.check(encoded_image()).error or "")
+    assert reader.check(encoded_image()) == ImageCheck(8, 6)
 
 
-def test_one_that_never_answers_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "PATIENCE_S", 0.3)
+def test_a_process_that_does_not_respond_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "IMAGE_TIMEOUT_S", 0.3)
     with ImageChecker(1000) as reader:
-        reader.examine(picture())
+        reader.check(encoded_image())
         children()[0].send_signal(signal.SIGSTOP)
-        assert "too much time" in (reader.examine(picture()).fault or "")
+        assert "too much time" in (reader.check(encoded_image()).error or "")
     assert children() == []
 
 
-def test_one_that_cannot_start_is_no_fault_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_is_not_an_error_about_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with ImageChecker(1000) as reader, pytest.raises(Unavailable, match="did not start"):
-        reader.examine(picture())
+        reader.check(encoded_image())
 
 
-def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pillow_is_reported_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda _: None)
     with ImageChecker(1000) as reader, pytest.raises(MissingExtra, match="Pillow") as caught:
-        reader.examine(picture())
+        reader.check(encoded_image())
     assert caught.value.hint == "Run: pip install 'consilience[images]'."

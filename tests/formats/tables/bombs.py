@@ -1,4 +1,4 @@
-"""Small files that hold a great deal."""
+"""Decompression bombs: small files that unpack to a lot of data."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ ROWS = np.random.default_rng(0).standard_normal((40_000, 8)).astype("f4")
 
 
 def ragged(lengths: list[int]) -> pa.Array:
-    """Rows of zeros of these lengths."""
+    """Rows of zeros with these lengths."""
     offsets = pa.array(np.cumsum([0, *lengths], dtype="i4"))
     return pa.ListArray.from_arrays(offsets, pa.array(np.zeros(sum(lengths), "f4")))
 
@@ -38,13 +38,13 @@ def huge_label() -> bytes:
 
 
 def huge_dictionary() -> bytes:
-    """Every row says the same long word, which stands in the file once."""
+    """A column with the same long word in every row, which the file contains once."""
     words = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int32()), pa.array(["y" * 100_000]))
     return write("arrow-file", pa.table({"group": words, "x": vectors(ROWS.repeat(2, axis=0)[:50_000])}))
 
 
 def endless_stream() -> bytes:
-    """Batches of zeros, one after the other."""
+    """Many batches of zeros."""
     return write("arrow-stream", pa.table({"x": vectors(np.zeros((1_000_000, 64), "f4"))}), 20_000, compression="zstd")
 
 

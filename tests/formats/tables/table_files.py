@@ -1,4 +1,4 @@
-"""Tables as bytes, for the tests of several rooms."""
+"""Tables as bytes, for the tests of several packages."""
 
 import io
 from typing import Any
@@ -16,17 +16,17 @@ MEDIA_TYPES = {
 
 
 def vectors(array: np.ndarray[Any, Any]) -> pa.Array:
-    """Rows (n, d) as lists of a fixed size."""
+    """Rows (n, d) as lists of fixed size."""
     return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
 
 
 def lists(rows: list[Any], kind: pa.DataType | None = None) -> pa.Array:
-    """Rows as lists of any size."""
+    """Rows as lists of variable size."""
     return pa.array(rows, pa.list_(kind or pa.float32()))
 
 
 def write(kind: str, table: pa.Table, rows: int | None = None, **options: Any) -> bytes:
-    """The table in row groups or batches of so many rows."""
+    """The bytes of a table with row groups or batches of `rows` rows."""
     sink = io.BytesIO()
     if kind == "parquet":
         parquet.write_table(table, sink, row_group_size=rows or len(table) or 1, **options)

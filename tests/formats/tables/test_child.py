@@ -1,4 +1,4 @@
-"""The process that reads tables: what it may do, and what comes of it when a file makes it fail."""
+"""Privileges and memory of the process that reads tables, and the errors when a file makes it fail."""
 
 import signal
 import subprocess
@@ -18,11 +18,11 @@ from tests.formats.tables.table_files import KINDS, vectors, write
 
 ROWS = np.random.default_rng(0).standard_normal((40_000, 64)).astype("f4")
 ZEROS = [0.0] * 20_000_000
-CONFINED = """
+SANDBOXED = """
 import socket, sys
 from pathlib import Path
-from consilience.formats.sandbox import confine
-confine(0, 0)
+from consilience.formats.sandbox import restrict_for_file
+restrict_for_file(0, 0)
 for attempt in ATTEMPTS:
     try:
         attempt()
@@ -39,7 +39,7 @@ ATTEMPTS = {
 
 
 def children() -> list[psutil.Process]:
-    """Those that read tables: servers of other tests may run beside them."""
+    """Processes that read tables, without other children such as the servers of other tests."""
     return [child for child in psutil.Process().children() if "consilience.formats.tables.child" in child.cmdline()]
 
 
@@ -51,9 +51,9 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", ATTEMPTS)
-def test_a_confined_process_cannot(what: str, tmp_path: Path) -> None:
+def test_a_sandboxed_process_cannot(what: str, tmp_path: Path) -> None:
     attempt, error = ATTEMPTS[what]
-    command = [sys.executable, "-c", CONFINED.replace("ATTEMPTS", f"[{attempt}]")]
+    command = [sys.executable, "-c", SANDBOXED.replace("ATTEMPTS", f"[{attempt}]")]
 
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
 
@@ -61,11 +61,11 @@ def test_a_confined_process_cannot(what: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_confined_process_is_stopped_when_it_never_ends() -> None:
+def test_a_sandboxed_process_that_never_ends_is_killed() -> None:
     command = [
         sys.executable,
         "-c",
-        CONFINED.replace("for attempt in ATTEMPTS:", "while True: pass\nfor attempt in ():"),
+        SANDBOXED.replace("for attempt in ATTEMPTS:", "while True: pass\nfor attempt in ():"),
     ]
     started = time.monotonic()
 
@@ -73,7 +73,7 @@ def test_a_confined_process_is_stopped_when_it_never_ends() -> None:
     assert time.monotonic() - started < 60
 
 
-def test_it_is_told_no_secret(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_gets_no_secret_from_the_environment(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIENCE_DATABASE_URL", "postgresql://user:password@host/name")
     with open_path(table):
         (child,) = children()
@@ -82,39 +82,41 @@ def test_it_is_told_no_secret(table: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_no_process_is_left_when_the_caller_gives_up(table: Path) -> None:
-    def give_up() -> None:
+    def fail() -> None:
         with open_path(table) as file:
             next(file.blocks())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        give_up()
+        fail()
     assert children() == []
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "said"),
+    ("number", "error", "message"),
     [
-        (signal.SIGSEGV, UnreadableFile, "made its reader crash"),
-        (signal.SIGBUS, UnreadableFile, "made its reader crash"),
-        (signal.SIGABRT, UnreadableFile, "made its reader crash"),
+        (signal.SIGSEGV, UnreadableFile, "made the process that reads it crash"),
+        (signal.SIGBUS, UnreadableFile, "made the process that reads it crash"),
+        (signal.SIGABRT, UnreadableFile, "made the process that reads it crash"),
         (signal.SIGKILL, TooLarge, "too much memory"),
         (signal.SIGXCPU, TooLarge, "too much processor time"),
     ],
 )
-def test_its_death_is_an_error_about_the_file(
-    table: Path, number: signal.Signals, error: type[ConsilienceError], said: str
+def test_a_crash_of_the_process_is_an_error_about_the_file(
+    table: Path, number: signal.Signals, error: type[ConsilienceError], message: str
 ) -> None:
     with open_path(table) as file:
         blocks = file.blocks()
         next(blocks)
         children()[0].send_signal(number)
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             list(blocks)
     assert children() == []
 
 
-def test_one_that_cannot_start_is_no_fault_of_the_file(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_is_not_an_error_about_the_file(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(Unavailable, match="cannot be started"):
         read_layers(table)
@@ -139,8 +141,8 @@ for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
 
 
 def measure(path: Path) -> tuple[str, float, int, int]:
-    """What came of reading the file; seconds; kilobytes of the caller and of the process that reads."""
-    # A new program's peak begins with that of whoever forked it: the shell is small, and this process is not.
+    """Return the outcome of reading the file, the seconds, and the kilobytes of the caller and of its child process."""
+    # A new program's peak starts at that of its parent: the shell is small, unlike this process.
     command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", MEASURED, str(path)]
     outcome, seconds, *peaks = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     print(path.name, outcome, seconds, *peaks)  # noqa: T201 - shown with -s
@@ -148,7 +150,7 @@ def measure(path: Path) -> tuple[str, float, int, int]:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_soon_and_in_little_memory(tmp_path: Path, name: str) -> None:
+def test_a_decompression_bomb_is_refused_quickly_and_in_little_memory(tmp_path: Path, name: str) -> None:
     make, errors = BOMBS[name]
     path = tmp_path / name
     path.write_bytes(make())

@@ -1,4 +1,4 @@
-"""Columns of lists become layers, `id` and `group` become the rows' labels, in every kind of table."""
+"""Reading of tables of every kind: columns of lists are layers, `id` and `group` label the rows."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def test_row_groups_and_batches_of_any_size_give_the_same_rows(tmp_path: Path, k
 
 
 @pytest.mark.parametrize(("dtype", "kept"), [("f2", "F16"), ("f4", "F32"), ("f8", "F32")])
-def test_floats_of_three_sizes_are_kept_as_elsewhere(tmp_path: Path, kind: str, dtype: str, kept: str) -> None:
+def test_floats_of_three_sizes_are_stored_as_in_other_formats(tmp_path: Path, kind: str, dtype: str, kept: str) -> None:
     array = ROWS.astype(dtype)
     file, layers = read(tmp_path, write(kind, pa.table({"x": vectors(array)})))
 
@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[InputError], str]] = {
     "a null value": ({"x": spoiled(None, fixed=True)}, NonFiniteValues, "row 17, column 3 of layer x: null"),
     "a null value among others": ({"x": spoiled(None, fixed=False)}, NonFiniteValues, "row 17, column 3 of layer x: null"),
     "NaN": ({"x": spoiled(float("nan"), fixed=False)}, NonFiniteValues, "row 17, column 3 of layer x: nan"),
-    "a ragged row": ({"x": lists(RAGGED)}, InvalidShape, "Row 17 of the column 'x' is ragged: 2 entries"),
+    "a ragged row": ({"x": lists(RAGGED)}, InvalidShape, "Row 17 of the column 'x' has 2 entries, but the first row has 5"),
     "an empty row": ({"x": lists([*ROWS[:17].tolist(), [], *ROWS[18:].tolist()])}, InvalidShape, "Row 17"),
     "lists of nothing": ({"x": lists([[]] * 23)}, InvalidShape, "(23, 0)"),
     "three rows": ({"x": vectors(ROWS[:3])}, TooFewRows, "(3, 5)"),
@@ -183,19 +183,19 @@ REFUSED: dict[str, tuple[dict[str, Any], type[InputError], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("kind", ["parquet", "arrow-stream"])
-def test_what_cannot_be_used_is_refused_with_its_place(tmp_path: Path, kind: str, name: str) -> None:
-    columns, error, said = REFUSED[name]
+def test_an_unusable_table_is_refused_with_the_position(tmp_path: Path, kind: str, name: str) -> None:
+    columns, error, message = REFUSED[name]
     with pytest.raises(error) as caught:
         read(tmp_path, write(kind, pa.table(columns), 9))
-    assert said in f"{caught.value.detail} {caught.value.value}"
+    assert message in f"{caught.value.detail} {caught.value.value}"
 
 
-def test_columns_whose_names_are_one_path_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedFormat, match="told apart"):
+def test_columns_with_ambiguous_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat, match="ambiguous"):
         read(tmp_path, write("parquet", pa.table({"a": [{"b": 1.0}] * 23, "a.b": vectors(ROWS)})))
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path: Path, kind: str) -> None:
+def test_duplicate_column_names_are_refused(tmp_path: Path, kind: str) -> None:
     table = pa.Table.from_arrays([vectors(ROWS), vectors(ROWS)], names=["x", "x"])
     with pytest.raises(UnsupportedFormat, match="same name"):
         read(tmp_path, write(kind, table))
@@ -207,19 +207,19 @@ def test_labels_over_their_limit_are_refused(tmp_path: Path, kind: str) -> None:
         read(tmp_path, write(kind, table), FormatLimits(column_bytes=100))
 
 
-def test_ids_inside_and_beside_a_table_are_refused(tmp_path: Path) -> None:
+def test_ids_both_inside_and_beside_a_table_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(write("parquet", pa.table({"id": NAMES, "x": vectors(ROWS)})))
     with open_path(tmp_path / "a") as file, pytest.raises(InvalidRequest, match="inside"):
         file.with_columns(tuple(NAMES), None)
 
 
 @pytest.mark.parametrize("limits", [{"rows": 22}, {"dim": 4}, {"layers": 1}, {"unpacked_bytes": 900}])
-def test_the_limits_of_all_formats_hold(tmp_path: Path, kind: str, limits: dict[str, int]) -> None:
+def test_tables_respect_the_limits_of_all_formats(tmp_path: Path, kind: str, limits: dict[str, int]) -> None:
     with pytest.raises(TooLarge):
         read(tmp_path, write(kind, pa.table({"x": vectors(ROWS), "y": vectors(ROWS)})), FormatLimits(**limits))
 
 
-def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+def test_a_missing_pyarrow_is_reported_with_the_extra_to_install(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(write("parquet", pa.table({"x": vectors(ROWS)})))
     script = (
         "import sys; sys.modules['pyarrow'] = None\n"
@@ -228,12 +228,15 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
         "except Exception as error: print(error.code, error)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "a")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    message = subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    assert said == "missing-extra Parquet and Arrow need pyarrow. Run: pip install 'consilience[parquet]'.\n"
+    assert message == (
+        "missing-extra Reading Parquet and Arrow needs pyarrow, which is not installed. "
+        "Run: pip install 'consilience[parquet]'.\n"
+    )
 
 
-def test_every_part_of_a_table_is_missed(tmp_path: Path, kind: str) -> None:
+def test_a_truncated_table_is_refused_at_any_length(tmp_path: Path, kind: str) -> None:
     data = write(kind, pa.table({"id": NAMES, "x": vectors(ROWS)}), 9)
     for length in {1, 4, 12, 60, len(data) // 2, len(data) - 9, len(data) - 8, len(data) - 4, len(data) - 1}:
         with pytest.raises((UnreadableFile, UnsupportedFormat)):

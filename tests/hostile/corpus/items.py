@@ -14,7 +14,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from tests.formats.items.item_files import ITEMS, album, jsonl, moving, picture, table, tarred, zipped
+from tests.formats.items.item_files import ITEMS, animation, encoded_image, image_archive, jsonl, table, tarred, zipped
 from tests.hostile.corpus.arrays import Shell
 from tests.hostile.corpus.attack import Attack, post
 from tests.hostile.corpus.tables import PARQUET
@@ -24,11 +24,15 @@ JSONL, ZIP, TAR, TABLE = "application/jsonl", "application/zip", "application/x-
 MUTATIONS = 4
 GOOD = {
     JSONL: jsonl(ITEMS),
-    ZIP: zipped(album()),
-    TAR: tarred(album()),
-    TABLE: table({"id": ["a", "b"], "text": ["x", "y"], "photo": [picture(), picture("blue")]}),
+    ZIP: zipped(image_archive()),
+    TAR: tarred(image_archive()),
+    TABLE: table({"id": ["a", "b"], "text": ["x", "y"], "photo": [encoded_image(), encoded_image("blue")]}),
 }
-SHAPES = {"PNG": picture(size=(64, 64)), "JPEG": picture(size=(64, 64), kind="JPEG"), "WEBP": picture(kind="WEBP")}
+SHAPES = {
+    "PNG": encoded_image(size=(64, 64)),
+    "JPEG": encoded_image(size=(64, 64), kind="JPEG"),
+    "WEBP": encoded_image(kind="WEBP"),
+}
 
 Content = bytes | Callable[[], bytes]
 
@@ -167,21 +171,21 @@ PICTURES: dict[str, Content] = {
     "a JPEG of 12 megapixels that are not there": lambda: shown(jpeg(4000, 3000)[:-30]),
     "a WebP of 268 megapixels": lambda: shown(webp(16_384)),
     "a WebP of 24 megapixels that are not there": lambda: shown(webp(4900)),
-    "a picture that moves": lambda: shown(moving("WEBP")),
+    "a picture that moves": lambda: shown(animation("WEBP")),
     "SVG": shown(b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'),
     "PostScript": shown(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file"),
-    "a TIFF": shown(picture(kind="TIFF")),
+    "a TIFF": shown(encoded_image(kind="TIFF")),
     "the same megabyte nine hundred times": lambda: zipped({
         "manifest.jsonl": jsonl([{"id": number, "image": "1.png"} for number in range(900)]),
-        "1.png": picture() + bytes(1_000_000),
+        "1.png": encoded_image() + bytes(1_000_000),
     }),
 }  # fmt: skip
 ZIPS: dict[str, Content] = {
     "a manifest of 200 MB of nothing": lambda: zipped({"manifest.jsonl": b" " * 50_000_000}),
     "entries that overlap": lambda: overlapping(500),
-    "a zip in a zip": zipped({"manifest.jsonl": jsonl([{"image": "a.zip"}]), "a.zip": zipped(album())}),
-    "no manifest": zipped({"1.png": picture()}),
-    "two manifests": zipped(album({"x/manifest.jsonl": b"{}"})),
+    "a zip in a zip": zipped({"manifest.jsonl": jsonl([{"image": "a.zip"}]), "a.zip": zipped(image_archive())}),
+    "no manifest": zipped({"1.png": encoded_image()}),
+    "two manifests": zipped(image_archive({"x/manifest.jsonl": b"{}"})),
     "a path out of it": zipped({"manifest.jsonl": jsonl([{"image": "../../../etc/passwd"}])}),
     "an absolute path": zipped({"manifest.jsonl": jsonl([{"image": "/etc/passwd"}])}),
     "only its end": b"PK\x05\x06" + bytes(18),
@@ -210,7 +214,7 @@ TABLES: dict[str, Content] = {
     "an id twice": table({"id": ["a", "a"], "text": ["x", "y"]}),
     "a missing text": table({"id": ["a", "b"], "text": ["x", None]}),
     "a missing id": table({"id": ["a", None], "text": ["x", "y"]}),
-    "a picture of 18 MB": lambda: table({"photo": [picture() + bytes(18_000_000)]}),
+    "a picture of 18 MB": lambda: table({"photo": [encoded_image() + bytes(18_000_000)]}),
     "a picture of 25 MB": lambda: table({"photo": [random.Random(0).randbytes(25_000_000)]}),  # noqa: S311 - any bytes will do
     "no rows": table({"text": pa.array([], pa.string())}),
     **{name: PARQUET[name] for name in ("a page of 2 GB", "a footer of 0xff", "columns without bottom")},
