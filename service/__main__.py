@@ -1,4 +1,4 @@
-"""`python -m service`: the HTTP server."""
+"""Entry point of `python -m service`, the HTTP server."""
 
 import sys
 
@@ -15,7 +15,7 @@ from service.middleware.logs import configure_logging
 from service.settings import ServiceSettings, read_settings
 from service.tracing import start_tracing
 
-#: The exit status of a start that failed for a reason that the operator can mend.
+#: Exit status of a start that failed because of the configuration.
 EXIT_STARTUP_ERROR = 2
 
 
@@ -33,24 +33,24 @@ def main() -> None:
 
 
 def check_exposure(settings: ServiceSettings) -> None:
-    """Only this machine may reach a service without keys, unless the operator has said otherwise.
+    """Refuse to listen on a public address without keys, unless the operator allows it.
 
     Raises
     ------
     StartupError
-        The address is not a loopback address, there is no key, and neither keys nor strangers were asked for.
+        The address is not a loopback address, there is no key, and no setting requires keys or allows requests without.
     """
     if is_loopback(settings.host) or settings.require_keys or _has_keys(settings):
         return
     if not settings.allow_unauthenticated:
         raise StartupError(
-            f"{PREFIX}HOST={settings.host!r} is not a loopback address and the service has no keys.",
+            f"{PREFIX}HOST={settings.host!r} is not a loopback address, and the service has no API keys.",
             value=settings.host,
-            hint=f"Make a key with `consilience keys create`, or set {PREFIX}REQUIRE_KEYS=true to make one later, "
-            f"or {PREFIX}ALLOW_UNAUTHENTICATED=true if everyone who reaches it may use it.",
+            hint=f"Create a key with `consilience keys create`, set {PREFIX}REQUIRE_KEYS=true to create one later, "
+            f"or set {PREFIX}ALLOW_UNAUTHENTICATED=true to let everyone who reaches the service use it.",
         )
     structlog.get_logger().warning(
-        "no_authentication", host=settings.host, detail="Whoever reaches this port can use the service."
+        "no_authentication", host=settings.host, detail="Everyone who reaches this port can use the service."
     )
 
 
@@ -64,7 +64,7 @@ def _has_keys(settings: ServiceSettings) -> bool:
 
 
 def serve(settings: ServiceSettings) -> None:
-    """Run the server; a port that is taken and stores that cannot be opened end it with status 2 or 3."""
+    """Run the server. The exit status is 2 if the port is in use, and 3 if the stores cannot be opened."""
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -73,7 +73,7 @@ def serve(settings: ServiceSettings) -> None:
         access_log=False,
         server_header=False,
         http=Connection,
-        # uvicorn hands it to a timer, which takes fractions too.
+        # uvicorn passes the value to a timer, which accepts fractions.
         timeout_keep_alive=settings.connection_idle_limit_s,  # type: ignore[arg-type]
         timeout_graceful_shutdown=settings.shutdown_limit_s,
     )

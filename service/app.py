@@ -1,4 +1,4 @@
-"""The application: everything is put together here, and only here."""
+"""Factory of the ASGI application, which assembles routes, middleware and stores."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -34,7 +34,7 @@ ROUTERS = (
     info,
     health,
 )
-#: Figures of the stores are read for so many scrapers at once.
+#: Maximum number of scrapes that read the stores at the same time.
 CONCURRENT_SCRAPES = 2
 DESCRIPTION = """Measures how far embedding spaces agree.
 
@@ -43,20 +43,20 @@ Every error is a problem document (RFC 9457)."""
 
 
 def create_app(settings: ServiceSettings, stores: Stores | None = None) -> FastAPI:
-    """The service as an ASGI application.
+    """Create the service as an ASGI application.
 
     Parameters
     ----------
     settings : Settings
-        What the operator decided.
+        Settings of the operator.
     stores : Stores, optional
-        Stores that the caller opened and will close; by default the application opens those of the settings when it
-        starts, and closes them when it stops.
+        Stores that the caller opened and will close. By default, the application opens the stores of the settings when it
+        starts and closes them when it stops.
 
     Raises
     ------
     StartupError, Unavailable
-        When it starts: the stores cannot be opened.
+        The stores cannot be opened; raised when the application starts.
     """
     http_metrics = HttpMetrics()
 
@@ -74,7 +74,7 @@ def create_app(settings: ServiceSettings, stores: Stores | None = None) -> FastA
         openapi_tags=TAGS,
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url=None,  # service.openapi.docs_page has a page whose files come from this service alone
+        docs_url=None,  # service.openapi.docs_page serves a page that loads files from this service only
         redoc_url=None,
         telemetry=TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},

@@ -1,7 +1,7 @@
-"""Connections that nobody can hold for nothing: what uvicorn leaves open.
+"""HTTP protocol with timeouts that uvicorn lacks.
 
-uvicorn closes a connection that is silent between two requests. It waits without end for the rest of a request's head,
-and after an answer it reads without end what is left of the request's body.
+uvicorn closes a connection that is idle between two requests. But it has no timeout for the headers of a request, nor for the
+rest of a request body after the response.
 """
 
 import asyncio
@@ -14,40 +14,40 @@ from service.middleware.headers import SECURITY_HEADERS
 
 
 class Connection(H11Protocol):
-    """One client. Between an answer and the next request's whole head lies no more than the keep-alive limit."""
+    """Connection of one client, with a timeout from each response to the complete headers of the next request."""
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn's own
-        """Wait for a head."""
+        """Start the timeout for the first request."""
         super().connection_made(transport)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing."""
+        """Stop the timeout."""
         self._disarm()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """A request whose head is there has limits of its own."""
+        """Stop the timeout when the headers of a request are complete; its body has its own limits."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
             self._disarm()
 
     def on_response_complete(self) -> None:
-        """Wait for the next head, and read what may be left of the body, for a while."""
+        """Start the timeout for the rest of the body and the next request."""
         self._arm()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """A problem document for what is no HTTP, as for everything else."""
+        """Send a problem document in response to data that are not valid HTTP."""
         problem = Problem(
             type=TYPE_PREFIX + "bad-request",
             title="Bad Request",
             status=400,
             detail=msg,
-            hint="Speak HTTP/1.1; a request's head has at most 64 KiB.",
+            hint="Send valid HTTP/1.1; the headers of a request can have at most 64 KiB.",
         )
         body = problem.model_dump_json(exclude_none=True).encode()
         headers = [
@@ -61,7 +61,7 @@ class Connection(H11Protocol):
             h11.Data(data=body),
             h11.EndOfMessage(),
         )
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:  # otherwise an answer is under way
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:  # otherwise a response is in progress
             for event in events:
                 self.transport.write(self.conn.send(event))
         self.transport.close()

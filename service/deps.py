@@ -1,4 +1,4 @@
-"""What routes ask for, by type."""
+"""Dependencies of routes: the principal, the stores, and parameters that several routes share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,36 +17,36 @@ from service.settings import ServiceSettings
 from service.stores import Stores
 
 SCHEME = "bearer"
-#: Methods that change nothing.
+#: Methods that change no resource.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-#: What concerns the whole service and not one owner.
+#: Paths that concern the whole service, not one owner.
 ADMIN_PATHS = frozenset({"/metrics"})
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks; without a key, whoever reaches a service that has no keys."""
+    """Sender of a request, identified by an API key. Without a key: anyone who reaches a service that has no keys."""
 
     key: ApiKey | None = None
 
     @property
     def owner(self) -> str:
-        """Whose sets and jobs the request is about."""
+        """Owner whose sets and jobs the request concerns."""
         return self.key.owner if self.key else DEFAULT_OWNER
 
     def check(self, scope: Scope) -> None:
-        """Raise Forbidden where the principal may not do this."""
+        """Raise Forbidden if the principal does not have the scope."""
         if self.key and not self.key.allows(scope):
             has = ", ".join(self.key.scopes)
             raise Forbidden(
-                f"This needs an API key with the scope {scope.value}; this one has: {has}.",
+                f"This request needs an API key with the scope {scope.value}; the key has: {has}.",
                 value=has,
                 limit=scope.value,
-                hint=f"`consilience keys create --owner {self.owner} --scopes {scope.value}` makes one.",
+                hint=f"Create one with `consilience keys create --owner {self.owner} --scopes {scope.value}`.",
             )
 
     def access(self, settings: ServiceSettings) -> Access:
-        """What its statements are held to. Limits of an owner are for those who can be told apart: by their keys."""
+        """Return the records that the principal can access and its limits. Limits of an owner need a key."""
         if self.key is None:
             return Access(sees_all=True, queue_limit=settings.queue_limit)
         return Access(
@@ -59,30 +59,33 @@ class Principal:
 
 
 def authenticate(keys: KeyRecords, headers: Mapping[str, str], *, required: bool) -> Principal:
-    """The principal by its `Authorization: Bearer` header.
+    """Find the principal by the header `Authorization: Bearer`.
 
     Raises
     ------
     Unauthenticated
-        The key does not hold, or there is none although the service has keys (or `required`). A wrong key is refused
-        also where none is needed: whoever sends one believes to be known.
+        The key is not valid, or it is missing although the service has keys (or `required` is true). An invalid key is
+        refused even if no key is needed, because its sender expects to be identified.
     """
     authorization = headers.get("authorization")
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != SCHEME:
-            raise Unauthenticated("Only bearer tokens are read here.", hint="Send `Authorization: Bearer csl_...`.")
+            raise Unauthenticated(
+                f"The header `Authorization` uses the scheme {scheme[:32]!r}; the service accepts only bearer tokens.",
+                hint="Send `Authorization: Bearer csl_...`.",
+            )
         return Principal(keys.authenticate(token.strip()))
     if required or keys.exist():
         raise Unauthenticated(
-            "This service answers only to API keys.",
+            "The request has no API key, and this service requires one.",
             hint="Send `Authorization: Bearer csl_...`; the clients and the command line read CONSILIENCE_API_KEY.",
         )
     return Principal()
 
 
 def required_scope(method: str, path: str) -> Scope:
-    """What a request needs."""
+    """Return the scope that a request needs."""
     if path in ADMIN_PATHS:
         return Scope.ADMIN
     return Scope.READ if method in SAFE_METHODS else Scope.WRITE
@@ -90,39 +93,39 @@ def required_scope(method: str, path: str) -> Scope:
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """What every request can use."""
+    """Objects that every request can use."""
 
     settings: ServiceSettings
     stores: Stores
     ingest_limiter: CapacityLimiter
-    """One token for each upload that is being parsed."""
+    """Limit on the number of uploads that are parsed at the same time."""
     scrape_limiter: CapacityLimiter
-    """One token for each scrape of the stores' figures."""
+    """Limit on the number of scrapes that read the stores at the same time."""
     http_metrics: HttpMetrics
 
     def restricted_to(self, principal: Principal) -> Self:
-        """The same service, whose records are those that this principal may see."""
+        """Return the same service, restricted to the records that the principal can access."""
         return replace(self, stores=self.stores.restricted_to(principal.access(self.settings)))
 
 
 class LifespanState(TypedDict):
-    """What the application's lifespan gives to each request."""
+    """State that the application's lifespan gives to each request."""
 
     service: ServiceContext
 
 
 def get_service(request: Request) -> ServiceContext:
-    """The service behind a request."""
+    """Return the service of a request."""
     return cast("ServiceContext", request.state.service)
 
 
 def get_settings(request: Request) -> ServiceSettings:
-    """The settings."""
+    """Return the settings."""
     return get_service(request).settings
 
 
 def get_stores(request: Request) -> Stores:
-    """The stores."""
+    """Return the stores."""
     return get_service(request).stores
 
 

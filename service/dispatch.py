@@ -1,4 +1,4 @@
-"""From a planned request of any kind to a job row and a message to the workers. Runs in threads."""
+"""Creation of job records and their delivery to the workers. Runs in threads."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from service.tracing import find_parent, start_send_span
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Adds jobs and hands them to the workers."""
+    """Adds jobs and sends them to the workers."""
 
     settings: ServiceSettings
     stores: Stores
 
     @property
     def limits(self) -> CostLimits:
-        """What one job may cost."""
+        """Maximum cost of one job."""
         settings = self.settings
         return CostLimits(settings.job_flops_limit, settings.job_memory_bytes, settings.job_timeout_s)
 
@@ -45,22 +45,22 @@ class Dispatch:
         datasets: Sequence[str] = (),
         maps: Sequence[str] = (),
     ) -> AddedJob:
-        """The committed job: the known one under a known idempotency key. `deliver` it next.
+        """Store a job, or return the existing job of a known idempotency key. Call `deliver` next.
 
         Parameters
         ----------
         kind : str
-            What it does.
+            Kind of job.
         request, plan : dict, Plan
-            The request in JSON with every default filled in, and what it will cost.
+            Request in JSON with all defaults filled in, and its cost estimate.
         embeddings : sequence of str
-            The sets that it reads.
+            Ids of the sets that the job reads.
         key : str, optional
-            The caller's idempotency key.
+            Idempotency key of the request.
         queue : str
-            Which workers take it.
+            Queue that the job is sent to.
         references, datasets, maps : sequence of str
-            The reference sets, stored datasets and maps that it reads.
+            Ids of the reference sets, stored datasets and maps that the job reads.
         """
         idempotency = (key, _fingerprint(request)) if key else None
         return self.stores.jobs.add(
@@ -77,7 +77,7 @@ class Dispatch:
         )
 
     def deliver(self, added: AddedJob, queue: QueueName = "align") -> Job:
-        """Tell the workers of a new job. Redis being away is no failure."""
+        """Send a new job to the workers. If Redis is unavailable, the reconciler sends it later."""
         job, delivery, created = added
         if created:
             structlog.get_logger().info("job_queued", job=job.id, delivery=delivery)
@@ -85,20 +85,20 @@ class Dispatch:
                 try:
                     self.stores.queue.push(job.id, delivery, self.settings.job_timeout_s, queue)
                 except ServiceError as error:
-                    # The job's row is what counts: the reconciler finds that it was not delivered, and delivers it.
+                    # The job's record is enough: the reconciler finds undelivered jobs and delivers them.
                     structlog.get_logger().warning("delivery_postponed", job=job.id, detail=error.detail)
                     span.add_event("delivery_postponed")
         return job
 
     def check_webhook(self, webhook: WebhookChoice | None) -> None:
-        """Refuse a webhook that would never be sent; InvalidRequest says why."""
+        """Raise InvalidRequest if a webhook could never be sent."""
         if webhook is None:
             return
         if self.settings.webhook_secret is None:
             raise InvalidRequest(
-                "This service sends no webhooks: it has no secret to sign them with.",
+                "This service does not send webhooks, because it has no secret to sign them.",
                 value=webhook.url,
-                hint="The operator turns them on with CONSILIENCE_WEBHOOK_SECRET; jobs can be polled and watched.",
+                hint="Leave out `webhook` and poll the job, or ask the operator to set CONSILIENCE_WEBHOOK_SECRET.",
                 pointer="/webhook",
             )
         with at_pointer("/webhook/url"):

@@ -1,4 +1,4 @@
-"""From the wish for a set that a model makes to its job. Runs in threads."""
+"""Creation of extraction jobs, which compute embedding sets with models. Runs in threads."""
 
 from typing import Any, NamedTuple
 
@@ -30,44 +30,44 @@ from service.stores import Stores
 
 
 def find_extraction(upload: Upload) -> dict[str, Any] | None:
-    """The wish for a set that a JSON body holds; None where it holds vectors, or is anything else."""
+    """Return the extraction request in a JSON body, or None if the body contains anything else."""
     path, media_type = upload.files["file"]
     if media_type != JSON or path.stat().st_size > SMALL_BODY_BYTES:
         return None
     try:
         body = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError:
-        return None  # whoever reads the vectors says what is wrong
+        return None  # the reader of vectors reports the error
     return body if isinstance(body, dict) and body.keys() & EXTRACTION_FIELDS else None
 
 
 class KnownItems(NamedTuple):
-    """What is known of a dataset without reading an item."""
+    """Properties of a dataset that are known without reading its items."""
 
     n: int
     views: dict[str, ViewKind]
     exact: bool = True
-    """Whether there are just so many items, or about so many."""
+    """Whether `n` is exact and not an estimate."""
     held: tuple[str, ...] = ()
-    """The stored dataset that a job on them needs."""
+    """Id of the stored dataset that a job needs."""
 
 
 class ExtractionHandler:
-    """Turns wishes for sets into jobs."""
+    """Reads extraction requests, plans them and creates their jobs."""
 
     def __init__(self, settings: ServiceSettings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
         self._dispatch = Dispatch(settings, stores)
 
     def read(self, body: object) -> ExtractionRequest:
-        """The request, checked as far as it can be without the model.
+        """Read a request and validate all that can be validated without the model.
 
         Raises
         ------
         InvalidFields, InvalidRequest
-            A field, the pooling, or a view that the model cannot read.
+            A field or the pooling is not valid, or the model cannot read the view.
         ModelNotAllowed, NotFound, UnknownView
-            The operator's patterns, the dataset, its views.
+            The operator does not allow the model, or the dataset or its view does not exist.
         """
         request = read_model(ExtractionRequest, body)
         self.check(request)
@@ -75,7 +75,7 @@ class ExtractionHandler:
         return request
 
     def check(self, wish: Extraction) -> KnownItems:
-        """What is known of the items of a wish. Errors as in `read`, each with its field."""
+        """Validate an extraction and return the known properties of its items. Errors as in `read`, with pointers."""
         with at_pointer("/model"):
             model = check_model(wish.model, self._settings.models)
         with at_pointer("/pooling"):
@@ -94,24 +94,24 @@ class ExtractionHandler:
             if model.kinds is not None and kind not in model.kinds:
                 kinds = " or ".join(sorted(model.kinds))
                 raise InvalidRequest(
-                    f"{model} reads {kinds}, and the view {wish.view} holds {kind}.",
+                    f"The model {model} reads {kinds}, but the view {wish.view} contains {kind}.",
                     value=wish.view,
                     limit=sorted(model.kinds),
                 )
         return items
 
     def foresee(self, wish: Extraction) -> "PlannedSide":
-        """A side of a comparison that a model is to make, and what making it will cost. Errors as in `read`."""
+        """Return the shape and the cost of a side that a model will compute. Errors as in `read`."""
         items = self.check(wish)
         shape = SideShape(n=items.n, layers=(), unique_ids=items.n)
         return PlannedSide(shape, plan_extraction(wish, items.n), items.exact)
 
     def plan(self, request: ExtractionRequest) -> Plan:
-        """What the job will cost, as far as it can be said; nothing is stored."""
+        """Return the cost estimate of the job. Nothing is stored."""
         return plan_extraction(request, self.check(request).n)
 
     def submit(self, request: ExtractionRequest, key: str | None) -> Job:
-        """The job; the known one under a known key. Redis being away is no failure."""
+        """Create the job, or return the existing job of a known idempotency key."""
         wish = request.model_dump(mode="json")
         items = self.check(request)
         cost = plan_extraction(request, items.n)
@@ -121,7 +121,7 @@ class ExtractionHandler:
     def _find(self, name: str) -> KnownItems:
         if is_builtin(name):
             stored = dataset_repository(self._stores, self._settings.data_dir).find_builtin(name)
-            if stored is None:  # the worker makes it
+            if stored is None:  # the worker generates it
                 builtin = parse_builtin(name)
                 return KnownItems(builtin.n, dict(builtin.views), exact=builtin.is_exact)
         else:
@@ -135,15 +135,15 @@ class ExtractionHandler:
             called = self._stores.datasets.page(None, 1, name=name).data
             builtin = ", ".join(str(parse_builtin(each)) for each in OPTIONS)
             error.hint = (
-                f"A dataset is meant by its id: that of the newest with this label is {called[0].id}."
+                f"Use the id of the dataset: the newest dataset with this name has the id {called[0].id}."
                 if called
-                else f"Name it by its id (ds_...), or one that is built in: {builtin}."
+                else f"Use the id of a stored dataset (ds_...), or a built-in dataset: {builtin}."
             )
             raise
 
 
 class PlannedSide(NamedTuple):
-    """A side that is yet to be made: its layers are known once its model is loaded."""
+    """Side that a model will compute. Its layers are known when the model is loaded."""
 
     shape: SideShape
     plan: Plan
@@ -153,9 +153,9 @@ class PlannedSide(NamedTuple):
 def plan_with_extraction(
     options: ScoringOptions, a: SideShape | PlannedSide, b: SideShape | PlannedSide, limits: CostLimits
 ) -> Plan:
-    """Check a comparison with a side that a model is to make, as far as that can be known, and say what making it costs.
+    """Validate an alignment with sides that models will compute, and return the cost of computing them.
 
-    What scoring costs is known, and held to the same limits, once the sides are there.
+    The cost of scoring is estimated, with the same limits, when the sides exist.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From bytes to stored sets: what happens to an upload once it lies on disk. Runs in threads."""
+"""Storage of uploaded files as sets and datasets. Runs in threads."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,7 +25,7 @@ from service.stores import Stores
 
 
 def format_limits(settings: ServiceSettings) -> FormatLimits:
-    """What an upload may hold."""
+    """Return the limits of an uploaded embedding set."""
     return FormatLimits(
         rows=settings.rows_limit,
         dim=settings.dim_limit,
@@ -39,22 +39,22 @@ def format_limits(settings: ServiceSettings) -> FormatLimits:
 def store(
     stores: Stores, root: Path, file: OpenFile, name: str, metadata: Mapping[str, Any], *, key: str | None = None
 ) -> tuple[EmbeddingSet, bool]:
-    """Keep a file as a set; False where it was there already."""
+    """Store a file as a set. The second value is False if the set already existed."""
     shelf = EmbeddingRepository(stores.embeddings, stores.blobs, root)
     return shelf.add(file, name, metadata, ids=file.ids, groups=file.groups, key=key)
 
 
 def remove(stores: Stores, root: Path, embedding_id: str) -> None:
-    """Forget a set and the layers and columns that no other set uses.
+    """Delete a set, and the layers and columns that no other set uses.
 
-    Layers are shared by content: one may belong to an upload whose set is about to be recorded. So they are removed only
-    while no upload, and no backup, is under way in any process on this folder; otherwise the collector removes them later.
+    Sets share layers with equal content, and an upload in progress may be about to use one. Therefore, blobs are deleted only
+    while no upload and no backup is running in any process on this folder. Otherwise, the collector deletes them later.
     """
     remove_record(stores, root, stores.embeddings.delete, embedding_id)
 
 
 def remove_record(stores: Stores, root: Path, delete: Callable[[str], tuple[str, ...]], record_id: str) -> None:
-    """Forget a set or a dataset, by its records' own `delete`, and its blobs as `remove` says."""
+    """Delete a record with `delete`, and its blobs as in `remove`."""
     with exclusive_upload_lock(root) as alone:
         digests = delete(record_id)
         for digest in digests if alone else ():
@@ -63,14 +63,14 @@ def remove_record(stores: Stores, root: Path, delete: Callable[[str], tuple[str,
 
 @dataclass
 class NewSets:
-    """Sets stored for one request, which are removed again if it fails."""
+    """Sets that are stored for one request and deleted if it fails."""
 
     stores: Stores
     root: Path
     created: list[str] = field(default_factory=list)
 
     def store(self, file: OpenFile, name: str) -> EmbeddingSet:
-        """Keep a file as a set."""
+        """Store a file as a set."""
         kept, is_new = store(self.stores, self.root, file, name, {})
         if is_new:
             self.created.append(kept.id)
@@ -79,13 +79,13 @@ class NewSets:
 
 @contextmanager
 def new_sets(stores: Stores, root: Path) -> Iterator[NewSets]:
-    """Sets that stay only if the block succeeds."""
+    """Store sets that are kept only if the block succeeds."""
     sets = NewSets(stores, root)
     try:
         yield sets
     except BaseException:
         for embedding_id in sets.created:
-            with suppress(ConsilienceError):  # another request may use it by now; then it stays
+            with suppress(ConsilienceError):  # another request may use the set by now; then it is kept
                 remove(stores, root, embedding_id)
         raise
 
@@ -94,7 +94,7 @@ VIEWS: TypeAdapter[dict[str, ViewKind]] = TypeAdapter(dict[str, ViewKind])
 
 
 def item_limits(settings: ServiceSettings) -> ItemLimits:
-    """What a dataset may hold."""
+    """Return the limits of an uploaded dataset."""
     return ItemLimits(
         items=settings.items_limit,
         text_bytes=settings.text_limit_bytes,
@@ -106,7 +106,7 @@ def item_limits(settings: ServiceSettings) -> ItemLimits:
 
 
 def parse_views(text: bytes | None, pointer: str) -> ViewChoice:
-    """The views that a request names, with their kinds; None where it names none. Raises InvalidRequest."""
+    """Parse the views of a request and their kinds, or return None if there are none. Raises InvalidRequest."""
     if text is None:
         return None
     value = parse_json(text, pointer)
@@ -114,28 +114,28 @@ def parse_views(text: bytes | None, pointer: str) -> ViewChoice:
         return VIEWS.validate_python(value)
     except ValidationError:
         raise InvalidRequest(
-            "`views` is no object of names and kinds.",
+            "`views` must be a JSON object of view names and kinds.",
             value=value,
             limit=["text", "code", "image"],
-            hint='Such as {"caption": "text", "photo": "image"}.',
+            hint='For example {"caption": "text", "photo": "image"}.',
             pointer=pointer,
         ) from None
 
 
 def dataset_repository(stores: Stores, root: Path) -> DatasetRepository:
-    """Where the caller's datasets are kept."""
+    """Return the repository of the principal's datasets."""
     return DatasetRepository(stores.datasets, stores.blobs, root)
 
 
 SetSource = EmbeddingSet | OpenFile
-#: Vectors as they stood in a request, with their ids and groups.
+#: Inline vectors of a request, with their ids and groups.
 InlineVectors = Mapping[str, object]
 
 
 def take_inline(side: object) -> InlineVectors | None:
-    """Take the vectors out of a side, leaving `[]` in their place: the format's own checks are stricter and leaner.
+    """Remove the vectors from a side and return them; `[]` takes their place. The format's own checks are faster.
 
-    None where it has none, or names a set besides, which the request's model refuses.
+    None if the side has no vectors, or has the id of a set too, which the request's model refuses.
     """
     if not isinstance(side, dict) or not isinstance(side.get("vectors"), list) or side.get("embedding") is not None:
         return None
@@ -145,13 +145,13 @@ def take_inline(side: object) -> InlineVectors | None:
 
 
 def open_inline(taken: InlineVectors, limits: FormatLimits, place: str) -> OpenFile:
-    """What was taken from this place in the request, as a file. Errors as in `from_vectors`, each with its field."""
+    """Open inline vectors as a file. Errors as in `from_vectors`, with a pointer to the field."""
     with at_pointer(place):
         return from_vectors(taken["vectors"], limits, ids=taken.get("ids"), groups=taken.get("groups"))
 
 
 def shape_of(source: SetSource) -> SideShape:
-    """What planning needs to know of a side."""
+    """Return the shape of a side, which planning needs."""
     if isinstance(source, EmbeddingSet):
         return SideShape.of(source)
     return SideShape(
@@ -164,7 +164,7 @@ def shape_of(source: SetSource) -> SideShape:
 
 
 def store_source(sets: NewSets, source: SetSource, place: str, name: str) -> EmbeddingSet:
-    """The stored set, or the file as a new one of this name."""
+    """Return the stored set, or store the file as a new set with this name."""
     if isinstance(source, EmbeddingSet):
         return source
     with at_pointer(place):

@@ -1,7 +1,7 @@
-"""Multipart forms, written straight to where their files belong.
+"""Parser of multipart forms that writes files directly into the blob store.
 
-Starlette's parser spools files into the system's temporary folder, from which they would be copied a second time;
-in many containers that folder is memory.
+Starlette's parser writes files into the system's temporary folder, from which they would be copied a second time. In many
+containers, that folder is in memory.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -21,7 +21,7 @@ from consilience.stores.blobs import IncomingFile
 from service.deps import ServiceContext
 from service.request_body import BodyLimits, clean_media_type, media_type_of, receive
 
-#: Bytes of a part that is no file.
+#: Maximum size in bytes of a part that is not a file.
 FIELD_LIMIT_BYTES = 65_536
 PARTS_LIMIT = 8
 
@@ -30,25 +30,25 @@ OpenIncoming = Callable[[], IncomingFile]
 
 @dataclass(frozen=True)
 class FormShape:
-    """The parts that a form may have, by name; any other is refused."""
+    """Parts that a form can have, by name. Any other part is refused."""
 
     files: frozenset[str]
-    """Must all be there; written to disk."""
+    """Required parts, written to disk."""
     columns: frozenset[str]
-    """May be there; JSON lists of one entry a row, written to disk because they can be large."""
+    """Optional JSON lists with one entry for each row, written to disk because they can be large."""
     fields: frozenset[str]
-    """May be there; short, kept in memory."""
+    """Optional short parts, held in memory."""
     column_limit_bytes: int
     optional: frozenset[str] = frozenset()
-    """Those of the files that need not be there."""
+    """Files that are not required."""
 
     @property
     def names(self) -> frozenset[str]:
-        """All of them."""
+        """Names of all parts."""
         return self.files | self.columns | self.fields
 
     def limit_of(self, name: str) -> int | None:
-        """Bytes of a part; files are bounded by the body alone."""
+        """Return the maximum size of a part in bytes; None for files, which only the size of the body limits."""
         if name in self.files:
             return None
         return self.column_limit_bytes if name in self.columns else FIELD_LIMIT_BYTES
@@ -56,7 +56,7 @@ class FormShape:
 
 @dataclass
 class FormPart:
-    """One part: a file's place, or a field's text."""
+    """Part of a form: a file on disk or a text in memory."""
 
     name: str
     media_type: str | None
@@ -66,11 +66,11 @@ class FormPart:
     size: int = 0
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Write the next bytes."""
         self.size += len(data)
         if self.limit is not None and self.size > self.limit:
             raise TooLarge(
-                f"The part `{self.name}` has more than {self.limit} bytes.",
+                f"The part `{self.name}` has more than {self.limit} bytes, which is the maximum.",
                 value=f"more than {self.limit} bytes",
                 limit=self.limit,
                 pointer=f"/{self.name}",
@@ -82,16 +82,16 @@ class FormPart:
 
 
 class MultipartForm:
-    """A form while it arrives.
+    """Form that is parsed while it arrives.
 
     Parameters
     ----------
     boundary : bytes
-        From the Content-Type.
+        Boundary in the header Content-Type.
     shape : Shape
-        The parts that it may have.
+        Parts that the form can have.
     open_file : callable
-        Opens the place of the next file.
+        Function that opens a temporary file for the next part.
     """
 
     def __init__(self, boundary: bytes, shape: FormShape, open_file: OpenIncoming) -> None:
@@ -115,11 +115,11 @@ class MultipartForm:
         )
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Parse the next bytes of the body."""
         try:
             self._parser.write(data)
         except FormParserError as error:
-            raise InvalidRequest(f"The multipart body is malformed: {error}.") from None
+            raise InvalidRequest(f"The multipart body is not valid: {error}.") from None
 
     def _begin_part(self) -> None:
         self._headers = {}
@@ -139,9 +139,11 @@ class MultipartForm:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name not in self._shape.names:
             allowed = ", ".join(sorted(self._shape.names))
-            raise InvalidRequest(f"There is no part {name[:100]!r} in this form; allowed: {allowed}.", value=name)
+            raise InvalidRequest(f"The form has an unknown part {name[:100]!r}; allowed: {allowed}.", value=name)
         if name in self.parts:
-            raise InvalidRequest(f"The part {name!r} comes twice.", value=name, pointer=f"/{name}")
+            raise InvalidRequest(
+                f"The form has two parts {name!r}; each part can occur once.", value=name, pointer=f"/{name}"
+            )
         media_type = clean_media_type(self._headers.get(b"content-type", b"").decode("latin-1"))
         file = None if name in self._shape.fields else self._open_file()
         self._current = self.parts[name] = FormPart(name, media_type, self._shape.limit_of(name), file)
@@ -157,25 +159,27 @@ class MultipartForm:
 async def receive_form(
     request: Request, shape: FormShape, open_file: OpenIncoming, limits: BodyLimits
 ) -> Mapping[str, FormPart]:
-    """The parts of a multipart body, files on disk.
+    """Receive a multipart body and return its parts, with files on disk.
 
     Raises
     ------
     InvalidRequest
-        Malformed, cut off, an unknown part, or a file missing.
+        The body is not valid or incomplete, has an unknown part, or lacks a file.
     """
     _, options = parse_options_header(request.headers.get("content-type", ""))
     if not options.get(b"boundary"):
-        raise InvalidRequest("The Content-Type names no boundary.", value=request.headers.get("content-type"))
+        raise InvalidRequest("The header Content-Type has no boundary.", value=request.headers.get("content-type"))
     try:
         form = MultipartForm(options[b"boundary"], shape, open_file)
     except FormParserError as error:
-        raise InvalidRequest(f"The boundary cannot be used: {error}.") from None
+        raise InvalidRequest(f"The boundary of the form is not valid: {error}.") from None
     await receive(request, form.feed, limits)
     if not form.complete:
         raise InvalidRequest("The multipart body ends before its closing boundary.")
     for name in sorted(shape.files - shape.optional - form.parts.keys()):
-        raise InvalidRequest(f"The form has no part `{name}`.", pointer=f"/{name}", hint="Send it as a file.")
+        raise InvalidRequest(
+            f"The form has no part `{name}`, which is required.", pointer=f"/{name}", hint="Send it as a file."
+        )
     return form.parts
 
 
@@ -185,15 +189,15 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Upload:
-    """What a request brought: files by part name (a raw body is `file`), and the text of the other parts."""
+    """Received files by part name, and the texts of the other parts. A raw body is the file `file`."""
 
     files: Mapping[str, tuple[Path, str | None]]
-    """Path and media type."""
+    """Path and media type of each file."""
     columns: Mapping[str, Path] = field(default_factory=dict)
     fields: Mapping[str, bytes] = field(default_factory=dict)
 
     def column(self, name: str) -> tuple[str, ...] | None:
-        """The strings of a column; None where it did not come. Errors as in `load_column`."""
+        """Read the strings of a column, or return None if the request has no such part. Errors as in `load_column`."""
         return load_column(self.columns[name], name) if name in self.columns else None
 
 
@@ -207,7 +211,7 @@ async def receive_files(
     *,
     optional: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Upload]:
-    """The files of a multipart body; whatever happens, nothing of them is left afterwards."""
+    """Receive the files of a multipart body; they are deleted when the context ends."""
     settings, blobs = service.settings, service.stores.blobs
     async with contextmanager_in_threadpool(ExitStack()) as stack:
         parts = await receive_form(
@@ -229,15 +233,15 @@ async def receive_files(
 async def receive_file(
     request: Request, service: ServiceContext, media_types: Collection[str] = MEDIA_TYPES
 ) -> AsyncIterator[Upload]:
-    """The body itself as the one file, of one of these types; gone afterwards."""
+    """Receive the body as one file of one of these types; it is deleted when the context ends."""
     settings, media_type = service.settings, media_type_of(request)
     if media_type not in (None, UNNAMED_MEDIA_TYPE, *media_types):
         allowed = [*media_types, MULTIPART]
         raise UnsupportedFormat(
-            f"A body of type {media_type} is not read here; allowed: {', '.join(allowed)}.",
+            f"This operation does not accept a body of type {media_type}; allowed: {', '.join(allowed)}.",
             value=media_type,
             limit=allowed,
-            hint=f"Name the file's type, or {UNNAMED_MEDIA_TYPE} to have it told by its bytes.",
+            hint=f"Send the media type of the file, or {UNNAMED_MEDIA_TYPE} to detect it from the content.",
         )
     limit = settings.inline_limit_bytes if media_type == JSON else settings.upload_limit_bytes
     async with contextmanager_in_threadpool(service.stores.blobs.incoming()) as file:
@@ -246,10 +250,10 @@ async def receive_file(
 
 
 async def _body_limits(service: ServiceContext, limit: int) -> BodyLimits:
-    """At most `limit` bytes, and none that the owner's quota cannot hold.
+    """Return limits of `limit` bytes, or fewer if the owner's quota cannot hold them.
 
-    What is kept has at least half the bytes of its file, since float64 becomes float32; only text shrinks further, and
-    its limits are small. What the file really holds is known from its head, once it is there.
+    A stored set has at least half the size of its file, because float64 becomes float32. Only text shrinks more, and its
+    limits are small. The exact size is checked when the file has arrived.
     """
     settings, left = service.settings, await run_in_threadpool(service.stores.embeddings.quota_left)
     text = settings.inline_limit_bytes + 2 * settings.column_limit_bytes

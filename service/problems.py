@@ -1,4 +1,4 @@
-"""Errors on the wire: the one place that knows status codes."""
+"""Conversion of errors to problem documents, and the HTTP status of each error."""
 
 import math
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from consilience.errors import ConsilienceError, NotFound
 from consilience.quoting import QUOTED_LENGTH, quote
 from service.middleware.headers import SECURITY_HEADERS
 
-#: The status of each error; a class that is not listed has that of its base.
+#: HTTP status of each error class; a class that is not listed has the status of its base class.
 STATUS: dict[type[ConsilienceError], HTTPStatus] = {
     errors.ConsilienceError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -43,21 +43,21 @@ STATUS: dict[type[ConsilienceError], HTTPStatus] = {
     errors.MissingExtra: HTTPStatus.NOT_IMPLEMENTED,
     errors.StartupError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-#: Seconds after which a client may ask again.
+#: Seconds after which a client can retry.
 RETRY_AFTER_S = 1
-#: What `Allow` can name.
+#: Methods that the header `Allow` can contain.
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-#: The client is gone: nobody reads this, it stands in the log.
+#: Status in the log for a client that closed the connection before the response.
 CLIENT_CLOSED = 499
 
 
 def status_of(error: type[ConsilienceError]) -> HTTPStatus:
-    """The HTTP status of a class of errors."""
+    """Return the HTTP status of an error class."""
     return next(STATUS[base] for base in error.__mro__ if base in STATUS)
 
 
 def error_responses(*kinds: type[ConsilienceError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can answer these errors."""
+    """Return the OpenAPI `responses` of a route that can raise these errors."""
     by_status: dict[int, list[type[ConsilienceError]]] = {}
     for kind in kinds:
         by_status.setdefault(status_of(kind), []).append(kind)
@@ -77,7 +77,7 @@ def _describe_status(kinds: list[type[ConsilienceError]]) -> dict[str, Any]:
 
 
 def problem_examples() -> dict[str, dict[str, Any]]:
-    """An example of the problem document of each error, by its code."""
+    """Return an example of the problem document of each error, by its code."""
     problems = [Problem.of(kind(f"{kind.title}."), status_of(kind)) for kind in _error_classes(ConsilienceError)]
     return {
         each.code: {"summary": each.title, "value": each.model_dump(mode="json", exclude_defaults=True)}
@@ -86,7 +86,7 @@ def problem_examples() -> dict[str, dict[str, Any]]:
 
 
 def _error_classes(base: type[ConsilienceError]) -> Iterator[type[ConsilienceError]]:
-    """`base` and its subclasses that have a code of their own."""
+    """Yield `base` and its subclasses that define their own code."""
     if "code" in vars(base):
         yield base
     for kind in base.__subclasses__():
@@ -114,7 +114,7 @@ TIMEOUT_RESPONSE: dict[int | str, dict[str, Any]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem document."""
+    """Install exception handlers that respond with problem documents."""
     app.add_exception_handler(ConsilienceError, respond_with_error)
     app.add_exception_handler(RequestValidationError, _respond_to_parameters)
     app.add_exception_handler(HTTPException, _respond_to_http_error)
@@ -123,7 +123,7 @@ def install(app: FastAPI) -> None:
 
 
 def respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    """A problem document as a response."""
+    """Return a problem document as a response."""
     request_id = request.scope.get("request_id")
     document = problem.model_copy(update={"request_id": request_id}).model_dump_json(exclude_none=True)
     extra = {"Retry-After": str(RETRY_AFTER_S)} if problem.retryable else {}
@@ -131,7 +131,7 @@ def respond(request: Request, problem: Problem, headers: dict[str, str] | None =
 
 
 async def respond_with_error(request: Request, error: Exception) -> Response:
-    """An error of ours as a problem document."""
+    """Return the problem document of a ConsilienceError."""
     assert isinstance(error, ConsilienceError)  # noqa: S101 - Starlette's signature is wider than its promise
     problem = Problem.of(error, status_of(type(error)))
     if isinstance(error, InvalidFields):
@@ -142,7 +142,7 @@ async def respond_with_error(request: Request, error: Exception) -> Response:
 
 
 def _headers(request: Request, error: ConsilienceError) -> dict[str, str]:
-    """What HTTP wants to be said of an error in header fields (RFC 6750 for keys)."""
+    """Return the headers of an error, such as `Retry-After` and `WWW-Authenticate` (RFC 6750)."""
     if isinstance(error, errors.TooManyRequests):
         return {"Retry-After": str(math.ceil(error.after_s))}
     if isinstance(error, errors.Unauthenticated):
@@ -154,11 +154,13 @@ def _headers(request: Request, error: ConsilienceError) -> dict[str, str]:
 
 
 async def _respond_to_parameters(request: Request, error: Exception) -> Response:
-    """Path, query and header parameters; bodies are read by `service.request_body`."""
+    """Respond to invalid path, query and header parameters; `service.request_body` reads bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     details = error.errors()[:FAULTS_LIMIT]
     if any(detail["loc"][0] == "path" for detail in details):
-        return await respond_with_error(request, NotFound("There is no such resource.", value=details[0]["input"]))
+        return await respond_with_error(
+            request, NotFound("There is no resource with this id.", value=details[0]["input"])
+        )
     faults = [
         FieldError(
             pointer=str(detail["loc"][-1]),
@@ -171,7 +173,7 @@ async def _respond_to_parameters(request: Request, error: Exception) -> Response
 
 
 async def _respond_to_http_error(request: Request, error: Exception) -> Response:
-    """What the framework refuses: unknown routes, other methods."""
+    """Respond to errors of the framework: unknown routes, other methods and timeouts."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     status = HTTPStatus(error.status_code)
     problem = Problem(
@@ -180,7 +182,7 @@ async def _respond_to_http_error(request: Request, error: Exception) -> Response
         status=status,
         detail=f"{request.method} {request.url.path[:QUOTED_LENGTH]}: {error.detail}.",
         value=request.method if status == HTTPStatus.METHOD_NOT_ALLOWED else None,
-        hint="The routes are listed at /openapi.json.",
+        hint="See /openapi.json for all routes.",
     )
     headers = dict(error.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -189,7 +191,7 @@ async def _respond_to_http_error(request: Request, error: Exception) -> Response
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Of all routes with this path: the framework names those of the first alone."""
+    """Return the methods of all routes with this path; the framework lists only those of the first route."""
     routes, scope = request.app.routes, dict(request.scope)
 
     def is_served(method: str) -> bool:
@@ -203,14 +205,14 @@ async def _respond_to_disconnect(_request: Request, _error: Exception) -> Respon
 
 
 async def _respond_to_unexpected(request: Request, _error: Exception) -> Response:
-    """The trace goes to the log, never to the caller."""
+    """Respond to an unexpected exception. Its traceback is logged and never sent."""
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     problem = Problem(
         type=TYPE_PREFIX + "internal-error",
-        title="The service met an unforeseen error",
+        title="Internal error of the service",
         status=status,
-        detail="The service met an unforeseen error; its log has the trace.",
-        hint="Report it with the request id.",
+        detail="The service failed with an unexpected error; its log contains the traceback.",
+        hint="Report this error with its request id to the operator.",
     )
-    # This answer is made outside of all middleware.
+    # This response is sent outside of all middleware.
     return respond(request, problem, {**SECURITY_HEADERS, "X-Request-ID": str(request.scope.get("request_id", ""))})

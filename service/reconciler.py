@@ -1,10 +1,10 @@
-"""Brings the queue and the workers back in line with the database, which is the truth.
+"""Reconciler of the queue and the workers with the database, which is the source of truth.
 
-* A running job whose `beat` has stood still for 6 s of this process's own clock has lost its worker: it is queued again.
-* A queued job whose message has been missing from Redis for 3 s is enqueued again.
+* A running job without a heartbeat for 6 s, by this process's own clock, has lost its worker and is queued again.
+* A queued job whose message has been missing from Redis for 3 s is sent again.
 
-It reads the database once and Redis once a cycle, and changes rows only by conditional updates: any number of
-reconcilers may run at once, and none needs to.
+Each cycle reads the database once and Redis once, and changes rows only by conditional updates. Therefore, any number of
+reconcilers can run at the same time.
 """
 
 import threading
@@ -19,40 +19,40 @@ from consilience.errors import ConsilienceError, JobCrashed, Unavailable
 from consilience.stores.leases import ActiveJob, Leases, describe_failure
 from consilience.stores.queue import JobQueue, Message
 
-#: Messages that are made anew by one statement and one exchange with Redis.
+#: Number of messages that are sent again at once.
 BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
 class ReconcilerTiming:
-    """How fast the reconciler looks and how long it waits before it acts."""
+    """Intervals and limits of the reconciler."""
 
     interval_s: float = 1.0
     lease_s: float = 6.0
-    """A worker that was not heard for so long has lost its job."""
+    """Seconds without a heartbeat after which a worker has lost its job."""
     missing_s: float = 3.0
-    """A message is on its way from the queue to the claim for less than this."""
+    """Seconds after which a message that is neither queued nor claimed counts as lost."""
     max_crashes: int = 3
     job_timeout_s: float = 3600.0
 
 
 class DurationTracker:
-    """How long each of some things has stayed as it is."""
+    """Durations for which things have been present without a change."""
 
     def __init__(self) -> None:
         self._since: dict[Hashable, float] = {}
 
     def update(self, things: Iterable[Hashable], now: float) -> None:
-        """Note the things that are there now, and forget all others."""
+        """Record the things that are present now and remove all others."""
         self._since = {thing: self._since.get(thing, now) for thing in things}
 
     def duration(self, thing: Hashable, now: float) -> float:
-        """Seconds for which the thing has been there."""
+        """Return the seconds for which the thing has been present."""
         return now - self._since[thing]
 
 
 class Reconciler:
-    """A thread that repairs what crashes and losses left behind."""
+    """Thread that recovers jobs after crashes and lost messages."""
 
     def __init__(self, leases: Leases, queue: JobQueue, timing: ReconcilerTiming | None = None) -> None:
         self._leases = leases
@@ -65,24 +65,24 @@ class Reconciler:
         self._log = structlog.get_logger()
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching and wait for the cycle in progress."""
+        """Stop the thread after the cycle in progress."""
         self._stopping.set()
         self._thread.join()
 
     def cycle(self) -> None:
-        """Look once and repair; Unavailable where the database or Redis does not answer."""
+        """Run one cycle. Raises Unavailable if the database or Redis does not respond."""
         now = self._tick()
-        # The rows come first: a message that is pushed between the two looks is then not thought missing.
+        # Rows are read first, so that a message sent between the two reads does not seem to be missing.
         active = self._leases.find_active()
         self._take_from_silent([each for each in active if each.status is JobStatus.RUNNING], now)
         self._deliver_missing([each for each in active if each.status is JobStatus.QUEUED], now)
 
     def _tick(self) -> float:
-        """Our own clock: a pause of this whole process counts as one cycle, since the workers may have paused too."""
+        """Advance the clock. A pause of the whole process counts as one cycle, because the workers may have paused too."""
         now = time.monotonic()
         self._clock += min(now - self._last_look, 2 * self._timing.interval_s)
         self._last_look = now
@@ -113,21 +113,21 @@ class Reconciler:
         if not messages:  # another reconciler was first
             return
         for job_id, delivery in messages:
-            self._log.warning("job_requeued", job=job_id, delivery=delivery, why="message_lost")
+            self._log.warning("job_requeued", job=job_id, delivery=delivery, reason="message_lost")
         try:
             self._queue.push_all(messages, self._timing.job_timeout_s, queue)
         except Unavailable as error:  # a later cycle will find the messages missing
             self._log.warning("push_failed", jobs=len(messages), cause=error.value)
 
     def _log_loss(self, job: ActiveJob, new: int | None) -> None:
-        """Nothing where another reconciler was first, or the worker has been heard after all."""
+        """Log the loss, unless another reconciler was first or the worker has sent a heartbeat."""
         log = self._log.bind(job=job.job_id)
         ended = None if new else self._leases.status(job.job_id, job.delivery)
         if new is None and ended not in {JobStatus.FAILED, JobStatus.CANCELED}:
             return
-        log.error("job_crashed", delivery=job.delivery, death="its worker went silent")
+        log.error("job_crashed", delivery=job.delivery, death="the worker stopped responding")
         event = f"job_{ended or 'requeued'}"
-        log.warning(event, delivery=new or job.delivery, why="crashed")
+        log.warning(event, delivery=new or job.delivery, reason="crashed")
 
     def _push(self, job: ActiveJob, delivery: int | None) -> None:
         if delivery is not None:
@@ -137,7 +137,7 @@ class Reconciler:
                 self._log.warning("push_failed", job=job.job_id, delivery=delivery, cause=error.value)
 
     def _watch(self) -> None:
-        # At once, since what is overdue is counted from the first look: a restart of the API must not add a pause to it.
+        # The first cycle runs at once, because durations count from it: a restart of the API adds no delay.
         self._guarded(self.cycle)
         while not self._stopping.wait(self._timing.interval_s):
             self._guarded(self.cycle)
@@ -153,8 +153,8 @@ class Reconciler:
 
 def _lost_worker(job: ActiveJob, lease_s: float) -> JobCrashed:
     return JobCrashed(
-        "The job's worker went silent too often.",
+        "The job's worker stopped responding too often.",
         value=f"delivery {job.delivery}",
-        limit=f"{lease_s:g} s of silence",
-        hint="See the workers' logs; a smaller job may get through.",
+        limit=f"{lease_s:g} s without a heartbeat",
+        hint="Check the logs of the workers, or request a smaller job.",
     )

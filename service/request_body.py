@@ -1,7 +1,7 @@
-"""Request bodies, read in pieces: nothing here holds more than a megabyte of a file.
+"""Reading of request bodies, with limits on size and speed. At most a megabyte of a file is in memory.
 
-FastAPI's own `max_body_size` is not used: over a declared length it answers plain text whatever the route says,
-and here every error is a problem document that names the limit and the size.
+The option `max_body_size` of FastAPI is not used: its response to a declared length above the limit is plain text, while
+every error of this service is a problem document with the limit and the size.
 """
 
 import asyncio
@@ -20,47 +20,47 @@ from consilience.contract.base import METADATA_LIMIT_BYTES, Name
 from consilience.contract.validation import explain
 from consilience.errors import InvalidRequest, QuotaExceeded, TooLarge, UnsupportedFormat
 
-#: Bytes collected before they go to a thread: one hop a megabyte, not one a packet.
+#: Number of bytes that are collected before a thread writes them.
 BATCH_BYTES = 2**20
 
 ChunkWriter = Callable[[bytes], object]
 
 
 def media_type_of(request: Request) -> str | None:
-    """The body's media type without its parameters; None where the client gives none."""
+    """Return the media type of the body without parameters, or None if the client sends none."""
     return clean_media_type(request.headers.get("content-type"))
 
 
 def clean_media_type(value: str | None) -> str | None:
-    """`Application/JSON; charset=utf-8` as `application/json`."""
+    """Return a media type without parameters in lower case: `application/json` for `Application/JSON; charset=utf-8`."""
     return value.split(";")[0].strip().lower() or None if value else None
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """How much a body may hold and how slowly it may come."""
+    """Maximum size and minimum speed of a body."""
 
     limit: int
-    """Bytes: a larger declared length is refused before anything is read, a larger real one in mid-stream."""
+    """Maximum number of bytes. A larger declared length is refused before the body is read."""
     idle_s: float
-    """Seconds that may pass without a byte."""
+    """Maximum number of seconds between two chunks."""
     min_bytes_per_s: int = 1024
-    """Bytes a second, on average once `idle_s` has passed: what comes slower only holds a connection."""
+    """Minimum mean number of bytes per second, after the first `idle_s` seconds."""
     quota_left: int | None = None
-    """What the owner may still keep, where it is this that sets the limit."""
+    """Number of bytes that the owner can still store, if this quota determines the limit."""
 
     def timeout(self, elapsed: float, total: int) -> float:
-        """Seconds until the next byte must be there, `elapsed` after the start and `total` bytes later."""
+        """Return the seconds until the next chunk must arrive, `elapsed` seconds and `total` bytes after the start."""
         return max(0.0, min(self.idle_s, self.idle_s + total / self.min_bytes_per_s - elapsed))
 
 
 async def receive(request: Request, sink: ChunkWriter, limits: BodyLimits) -> None:
-    """Hand the body to `sink`, in order, in batches, in a thread.
+    """Pass the body to `sink` in a thread, in order and in batches.
 
     Raises
     ------
     TooLarge, QuotaExceeded, UnsupportedFormat
-        Over the limit; compressed.
+        The body exceeds the limit, or is compressed.
     """
     check_encoding(request)
     check_declared_length(request, limits)
@@ -83,20 +83,22 @@ async def _next_chunk(stream: AsyncGenerator[bytes, None], timeout_s: float) -> 
         async with asyncio.timeout(timeout_s):
             return await anext(stream, b"")
     except TimeoutError:
-        raise HTTPException(408, "the body came too slowly, or no more of it came") from None
+        raise HTTPException(408, "the body was sent too slowly, or its end did not arrive") from None
 
 
 def check_encoding(request: Request) -> None:
-    """Compressed bodies are refused: their real size is unknown until they are unpacked."""
+    """Refuse a compressed body, because its real size is unknown until it is decompressed."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise UnsupportedFormat(
-            "The body is compressed.", value=encoding, hint="Send it as it is, without Content-Encoding."
+            f"The body is compressed with {encoding!r}, which the service does not accept.",
+            value=encoding,
+            hint="Send the body uncompressed and without the header Content-Encoding.",
         )
 
 
 def check_declared_length(request: Request, limits: BodyLimits) -> None:
-    """Refuse by the declared length, before a byte is read."""
+    """Refuse a body by its declared length, before reading it."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.limit:
         raise _too_large(f"{int(declared)} bytes", limits)
@@ -105,52 +107,52 @@ def check_declared_length(request: Request, limits: BodyLimits) -> None:
 def _too_large(size: str, limits: BodyLimits) -> TooLarge | QuotaExceeded:
     if limits.quota_left is not None:
         return QuotaExceeded(
-            f"The body has {size}; the owner may keep {limits.quota_left} bytes more.",
+            f"The body has {size}; the owner can store {limits.quota_left} more bytes.",
             value=size,
             limit=limits.quota_left,
-            hint="Delete sets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
+            hint="Delete sets that are no longer needed, or ask the operator to raise CONSILIENCE_OWNER_BYTES_LIMIT.",
         )
     return TooLarge(
         f"The body has {size}; at most {limits.limit} are allowed.",
         value=size,
         limit=limits.limit,
-        hint="GET /v1/info lists the limits; float16 halves a file.",
+        hint="Send a smaller body; a file with float16 values has half the size. GET /v1/info lists all limits.",
     )
 
 
 async def receive_bytes(request: Request, limits: BodyLimits) -> bytes:
-    """The whole body, where it is small."""
+    """Return the whole body; only for small bodies."""
     body = bytearray()
     await receive(request, body.extend, limits)
     return bytes(body)
 
 
 def parse_json(data: bytes, pointer: str = "") -> object:
-    """Strict JSON.
+    """Parse strict JSON.
 
     Raises
     ------
     InvalidRequest
-        Not JSON: NaN, infinity, lone surrogates and bad UTF-8 included.
+        The data are not JSON. NaN, infinity, lone surrogates and invalid UTF-8 are not allowed.
     """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         around = data[max(0, error.pos - 20) : error.pos + 20].decode("utf-8", "replace")
         raise InvalidRequest(
-            f"This is not JSON: {error}.",
+            f"The value is not valid JSON: {error}.",
             value=around,
-            hint="JSON has no NaN and no infinity.",
+            hint="Send valid JSON in UTF-8. NaN and infinity are not allowed.",
             pointer=pointer,
         ) from None
 
 
-#: Deeper nesting breaks JSON writers that recurse.
+#: Maximum depth of nested JSON; recursive JSON writers fail at greater depths.
 DEPTH_LIMIT = 32
 
 
 def parse_metadata(text: str | None, pointer: str = "metadata") -> dict[str, Any]:
-    """Metadata from its JSON text; none is empty.
+    """Parse metadata from JSON text; None gives an empty object.
 
     Raises
     ------
@@ -160,23 +162,25 @@ def parse_metadata(text: str | None, pointer: str = "metadata") -> dict[str, Any
         return {}
     value = parse_json(text.encode("utf-8", "surrogatepass"), pointer)
     if not isinstance(value, dict):
-        raise InvalidRequest("Metadata is a JSON object.", value=text, pointer=pointer)
+        raise InvalidRequest("The metadata must be a JSON object.", value=text, pointer=pointer)
     check_metadata(value, pointer)
     return value
 
 
 def check_metadata(metadata: dict[str, Any], pointer: str) -> None:
-    """Refuse what cannot be stored or is too much."""
+    """Raise an error if the metadata cannot be stored or is too large."""
     for depth, item in walk(metadata):
         if depth > DEPTH_LIMIT:
-            raise InvalidRequest("Metadata is nested too deeply.", limit=DEPTH_LIMIT, pointer=pointer)
+            raise InvalidRequest(
+                f"The metadata is nested more than {DEPTH_LIMIT} levels deep.", limit=DEPTH_LIMIT, pointer=pointer
+            )
         if isinstance(item, str) and "\0" in item:
-            raise InvalidRequest("Metadata holds a NUL character.", value=repr(item), pointer=pointer)
-    check_size("Metadata", orjson.dumps(metadata), METADATA_LIMIT_BYTES, pointer)
+            raise InvalidRequest("The metadata contains a NUL character.", value=repr(item), pointer=pointer)
+    check_size("The metadata", orjson.dumps(metadata), METADATA_LIMIT_BYTES, pointer)
 
 
 def check_size(words: str, text: bytes, limit: int, pointer: str) -> None:
-    """Refuse JSON that is longer than what these words name may be."""
+    """Raise TooLarge if a JSON text has more bytes than the limit; `words` name it in the message."""
     if len(text) > limit:
         raise TooLarge(
             f"{words} has {len(text)} bytes; at most {limit} are allowed.",
@@ -187,7 +191,7 @@ def check_size(words: str, text: bytes, limit: int, pointer: str) -> None:
 
 
 def walk(value: object) -> Iterator[tuple[int, object]]:
-    """Every key and value with its depth, breadth first: no recursion, so that depth cannot hurt."""
+    """Yield every key and value with its depth, breadth first and without recursion."""
     level, depth = [value], 1
     while level:
         for item in level:
@@ -204,26 +208,27 @@ def _members(item: object) -> list[object]:
     return item if isinstance(item, list) else []
 
 
-#: Values in a request besides its vectors; far more than the largest sensible one has.
+#: Maximum number of values in a request, without its vectors.
 VALUES_LIMIT = 10_000
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read_model(model: type[_Model], body: object) -> _Model:
-    """A request's model from its parsed JSON.
+    """Validate a parsed JSON body as a request.
 
     Raises
     ------
     InvalidFields
-        With each fault's JSON pointer.
+        Fields are not valid; each error has a JSON pointer.
     InvalidRequest
-        Nested too deeply, or too many values: pydantic would report each of a million faults.
+        The body is nested too deeply or has too many values.
     """
     for count, (depth, _) in enumerate(walk(body)):
         if depth > DEPTH_LIMIT or count > VALUES_LIMIT:
             raise InvalidRequest(
-                f"A request has at most {VALUES_LIMIT} values besides its vectors, {DEPTH_LIMIT} levels deep.",
+                f"The request is too large: at most {VALUES_LIMIT} values besides vectors, nested at most {DEPTH_LIMIT} levels "
+                "deep, are allowed.",
                 limit=VALUES_LIMIT if count > VALUES_LIMIT else DEPTH_LIMIT,
             )
     try:
@@ -239,14 +244,14 @@ NAMES: TypeAdapter[str] = TypeAdapter(Name)
 
 @dataclass(frozen=True)
 class ResourceLabel:
-    """A set's name and metadata."""
+    """Name and metadata of a resource."""
 
     name: str
     metadata: dict[str, Any]
 
 
 def read_resource_label(fields: Mapping[str, bytes], default: ResourceLabel) -> ResourceLabel:
-    """The label that a form's parts give; what they leave out is that of `default`."""
+    """Read name and metadata from the parts of a form; missing parts keep the values of `default`."""
     texts = {name: value.decode("utf-8", "replace") for name, value in fields.items()}
     name = _parse_name(texts["name"]) if "name" in texts else default.name
     metadata = parse_metadata(texts["metadata"], "/metadata") if "metadata" in texts else default.metadata
@@ -254,10 +259,10 @@ def read_resource_label(fields: Mapping[str, bytes], default: ResourceLabel) -> 
 
 
 def _parse_name(text: str) -> str:
-    """Plain text, or a JSON string: a name itself cannot begin with a quote."""
+    """Parse a name that is plain text or a JSON string; a name cannot begin with a quotation mark."""
     value = parse_json(text.encode(), "/name") if text.startswith('"') else text
     try:
         return NAMES.validate_python(value)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]["msg"]
-        raise InvalidRequest(f"The name cannot be used: {detail}.", value=text, pointer="/name") from None
+        raise InvalidRequest(f"The name is not valid: {detail}.", value=text, pointer="/name") from None

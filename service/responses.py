@@ -1,4 +1,4 @@
-"""Answers that are jobs, the same for every kind of request."""
+"""Responses that several routes share: jobs, waiting, ETags and content negotiation."""
 
 import asyncio
 import math
@@ -23,21 +23,21 @@ FORMAT = Query(
     alias="format",
     description="Format of the response. The default is the first supported format in the header `Accept`.",
 )
-#: Answers differ by who asks and by what it accepts.
+#: The response depends on the API key and on the header `Accept`.
 NEGOTIATED_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept"}
 
 _Format = TypeVar("_Format", bound=str)
 
 
 def negotiate(accept: str | None, forms: Mapping[str, _Format]) -> _Format:
-    """The first of the media types that a client accepts and that there is; the first of all where it accepts anything."""
+    """Return the first supported format that the client accepts, or the first of all if it accepts none of them."""
     for word in (accept or "").split(","):
         if (form := forms.get(word.partition(";")[0].strip().lower())) is not None:
             return form
     return next(iter(forms.values()))
 
 
-#: Seconds between two looks at a job: about a tenth of the time waited so far, so that looking adds a twentieth.
+#: Seconds between two polls of a job: about a tenth of the time waited so far, so that polling adds about 5 %.
 POLL_MIN_S = 0.01
 POLL_MAX_S = 0.25
 POLL_GROWTH = 1.1
@@ -46,18 +46,18 @@ WAIT = re.compile(r"""\bwait\s*=\s*"?(\d{1,9})""", re.IGNORECASE)
 
 
 def parse_wait(prefer: Sequence[str] | None, limit_s: float) -> float | None:
-    """Seconds to wait; None where the client does not ask for it. RFC 7240: what is not understood is ignored."""
+    """Return the seconds to wait, or None if the header does not request it. Unknown preferences are ignored (RFC 7240)."""
     found = WAIT.search(",".join(prefer or ()))
     return min(float(found[1]), limit_s) if found else None
 
 
 def format_etag(version: int) -> str:
-    """The strong ETag of a job's version."""
+    """Return the strong ETag of a job's version."""
     return f'"{version}"'
 
 
 def matches(if_none_match: str | None, version: int) -> bool:
-    """Whether the client already has this version (RFC 9110, 13.1.2: weak comparison)."""
+    """Return whether the client already has this version, by weak comparison (RFC 9110, 13.1.2)."""
     if if_none_match is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
@@ -65,7 +65,7 @@ def matches(if_none_match: str | None, version: int) -> bool:
 
 
 async def next_version(jobs: JobRecords, job_id: str, seen: int, deadline: float) -> int:
-    """The job's version as soon as it is not `seen`; at the deadline (monotonic seconds), `seen` itself."""
+    """Wait until the version of a job is not `seen`, and return it; at the deadline (monotonic seconds), return `seen`."""
     pause = POLL_MIN_S
     while (version := await run_in_threadpool(jobs.version, job_id)) == seen:
         if time.monotonic() + pause > deadline:
@@ -76,7 +76,7 @@ async def next_version(jobs: JobRecords, job_id: str, seen: int, deadline: float
 
 
 async def wait_until_finished(jobs: JobRecords, job_id: str, seconds: float) -> tuple[int, Job]:
-    """The job and its version when it has finished, or as they stand after the seconds."""
+    """Wait until the job has finished or the seconds have passed, and return its version and the job."""
     deadline = time.monotonic() + seconds
     job, version = await run_in_threadpool(jobs.versioned, job_id)
     while not job.finished and time.monotonic() < deadline:
@@ -87,7 +87,7 @@ async def wait_until_finished(jobs: JobRecords, job_id: str, seconds: float) -> 
 
 
 async def follow(jobs: JobRecords, job_id: str, seen: int | None) -> AsyncIterator[tuple[int, Job]]:
-    """Each version of a job, the present one first unless it is `seen`; ends when the job has finished."""
+    """Yield each version of a job, starting with the current one unless it is `seen`, until the job has finished."""
     job, version = await run_in_threadpool(jobs.versioned, job_id)
     if version != seen:
         yield version, job
@@ -97,10 +97,10 @@ async def follow(jobs: JobRecords, job_id: str, seen: int | None) -> AsyncIterat
         yield version, job
 
 
-#: A JSON body up to this size names its sides; it need not wait behind uploads that are being parsed.
+#: Size in bytes up to which a JSON body does not wait for uploads that are being parsed: it contains ids, not vectors.
 SMALL_BODY_BYTES = 65_536
 
-#: Besides 202, what a wish for a job is answered with.
+#: Responses of routes that create jobs, besides 202.
 JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The finished job if `Prefer: wait` is set, or the cost estimate if `dry_run` is set.",
@@ -115,17 +115,17 @@ _Result = TypeVar("_Result")
 async def act_on_json(
     request: Request, service: ServiceContext, act: Callable[[object], _Result], allowed: Sequence[str] = (JSON,)
 ) -> _Result:
-    """What `act` makes, in a thread, of the parsed JSON body.
+    """Parse a JSON body, call `act` with it in a thread and return the result.
 
     Raises
     ------
     UnsupportedFormat
-        The body says that it is something else; `allowed` are the types that the route reads.
+        The body has another media type; `allowed` are the types that the route accepts.
     """
     media_type = media_type_of(request)
     if media_type not in (None, JSON):
         raise UnsupportedFormat(
-            f"A body of type {media_type} is not read here; allowed: {', '.join(allowed)}.",
+            f"This operation does not accept a body of type {media_type}; allowed: {', '.join(allowed)}.",
             value=media_type,
             limit=list(allowed),
         )
@@ -136,7 +136,7 @@ async def act_on_json(
 
 
 def set_created(response: Response, links: Mapping[str, str], *, created: bool) -> None:
-    """Say where what was asked for is, and whether it is new."""
+    """Set the status and the header `Location` for a resource that was created or already existed."""
     response.status_code = 201 if created else 200
     response.headers["Location"] = links["self"]
 
@@ -144,7 +144,7 @@ def set_created(response: Response, links: Mapping[str, str], *, created: bool) 
 async def respond_with_job(
     answer: Job | Plan, service: ServiceContext, prefer: Sequence[str] | None, response: Response
 ) -> Job | Response:
-    """The job as it stands, or has finished within `Prefer: wait`; a plan as it is."""
+    """Return the job after the time of `Prefer: wait`, with its headers; a plan is returned as it is."""
     if isinstance(answer, Plan):
         return Response(answer.model_dump_json(), media_type=JSON)
     seconds = parse_wait(prefer, service.settings.wait_limit_s)

@@ -1,4 +1,4 @@
-"""The service's stores, opened once a process and closed in reverse."""
+"""Stores of the service, opened once per process and closed in reverse order."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,13 +21,13 @@ from consilience.stores.references import ReferenceRecords
 from service.reconciler import Reconciler, ReconcilerTiming
 from service.settings import ServiceSettings
 
-#: A temporary file that nobody wrote to for so long was left by a process that died.
+#: Age in seconds at which a temporary file counts as left behind by a process that died.
 STALE_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Everything that outlives a request."""
+    """Stores that outlive a request."""
 
     database: Database
     blobs: BlobStore
@@ -42,7 +42,7 @@ class Stores:
     keys: KeyRecords
 
     def restricted_to(self, access: Access) -> Self:
-        """The same stores, with the records that this access lets be seen."""
+        """Return the same stores, restricted to the records of this access."""
         return replace(
             self,
             embeddings=EmbeddingRecords(self.database, access),

@@ -1,4 +1,4 @@
-"""From an alignment request to its job. Runs in threads."""
+"""Creation of alignment jobs from requests. Runs in threads."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,25 +36,25 @@ from service.stores import Stores
 
 @dataclass(frozen=True)
 class ReferenceMembers:
-    """A reference set and its members."""
+    """Reference set and its members."""
 
     reference: ReferenceSet
     sets: tuple[EmbeddingSet, ...]
 
 
-#: One side that is there: a stored set or, as b, a reference set.
+#: Side that is stored: an embedding set or, for b, a reference set.
 StoredSide = EmbeddingSet | ReferenceMembers
-#: One side whose bytes are all stored: the same, or what a model is to make.
+#: Side that needs no upload: stored, or to be computed by a model.
 StoredOrExtraction = StoredSide | Extraction
-#: One side: the same, or a file whose layers are not yet kept.
+#: Any side: one of the above, or a file whose layers are not stored yet.
 SideSource = StoredOrExtraction | OpenFile
-#: Opens a side; a file stays open as long as the stack.
+#: Function that opens a side; a file stays open as long as the stack.
 SideOpener = Callable[[ExitStack], SideSource]
 
 
 @dataclass(frozen=True)
 class AlignmentSubmission:
-    """A request, checked as far as it can be without looking at the data."""
+    """Validated request whose data have not been read yet."""
 
     options: JobOptions
     a: SideOpener
@@ -63,7 +63,7 @@ class AlignmentSubmission:
 
 
 class AlignmentHandler:
-    """Turns submissions into jobs."""
+    """Reads alignment requests, plans them and creates their jobs."""
 
     def __init__(self, settings: ServiceSettings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
@@ -72,7 +72,7 @@ class AlignmentHandler:
         self._limits = format_limits(settings)
 
     def read_json(self, body: object, key: str | None) -> AlignmentSubmission:
-        """A submission whose sides are named or spelled out in JSON."""
+        """Read a JSON request, whose sides are ids or inline vectors."""
         inline = take_inline_sides(body)
         request = read_model(AlignmentRequest, body)
         a, b = (
@@ -83,20 +83,20 @@ class AlignmentHandler:
         return AlignmentSubmission(request, a, b, key)
 
     def read_form(self, request: object, upload: Upload, key: str | None) -> AlignmentSubmission:
-        """A submission whose sides came as files; b may be named instead."""
+        """Read a form whose sides are files; b can be an id instead."""
         options = read_model(FormOptions, request)
         self._dispatch.check_webhook(options.webhook)
         return AlignmentSubmission(options, self._open_file("a", upload), self._find_other(options.b, upload), key)
 
     def plan(self, submission: AlignmentSubmission) -> Plan:
-        """What the job would cost; nothing is stored."""
+        """Return the cost estimate of the job. Nothing is stored."""
         with ExitStack() as stack:
             return self._plan(submission, submission.a(stack), submission.b(stack))
 
     def submit(self, submission: AlignmentSubmission) -> Job:
-        """The job; the known one under a known key. Where anything fails, nothing is left behind.
+        """Create the job, or return the existing job of a known idempotency key. After an error, nothing is stored.
 
-        Redis being away is no failure.
+        If Redis is unavailable, the job is still created.
         """
         with ExitStack() as stack:
             sources = submission.a(stack), submission.b(stack)
@@ -109,7 +109,7 @@ class AlignmentHandler:
 
     def _plan(self, submission: AlignmentSubmission, a: SideSource, b: SideSource) -> Plan:
         limits = self._dispatch.limits
-        assert not isinstance(a, ReferenceMembers)  # noqa: S101 - no request can name one as a
+        assert not isinstance(a, ReferenceMembers)  # noqa: S101 - side a of a request cannot be a reference set
         if isinstance(a, Extraction) or isinstance(b, Extraction):
             return plan_with_extraction(submission.options, self._foresee(a), self._foresee(b), limits)
         if isinstance(b, ReferenceMembers):
@@ -164,19 +164,21 @@ class AlignmentHandler:
         return ReferenceMembers(reference, sets)
 
     def _find_other(self, named: ReferenceOrSide | None, upload: Upload) -> SideOpener:
-        """The b of a form: a file, or what its part `request` names."""
+        """Open side b of a form: a file, or the stored set or reference set in its part `request`."""
         if named is None and "b" not in upload.files:
             raise InvalidRequest(
-                "The form has no part `b`.",
-                hint="Send it as a file, or name a stored set or a reference set as `b` in the part `request`.",
+                "The form has no part `b`, and its part `request` has no `b` either.",
+                hint="Send `b` as a file, or set `b` in the part `request` to a stored set or a reference set.",
                 pointer="/b",
             )
         if named is None:
             return self._open_file("b", upload)
         if "b" in upload.files or named.vectors is not None:
             raise InvalidRequest(
-                "The form has two forms of `b`." if "b" in upload.files else "The vectors of `b` come as a file.",
-                hint="Send `b` as a file, or name a stored set or a reference set in the part `request`.",
+                "The form has `b` twice: as a file and in the part `request`."
+                if "b" in upload.files
+                else "The part `request` has inline vectors as `b`; in a form, vectors must be a file.",
+                hint="Send `b` as a file, or set `b` in the part `request` to a stored set or a reference set.",
                 pointer="/b",
             )
         return self._find("b", named)
@@ -197,20 +199,20 @@ class AlignmentHandler:
 
 
 def take_inline_sides(body: object) -> dict[str, InlineVectors]:
-    """Take the inline sides out of the request."""
+    """Remove the inline vectors from the request and return them by side."""
     sides = {side: take_inline(body.get(side)) for side in ("a", "b")} if isinstance(body, dict) else {}
     return {side: taken for side, taken in sides.items() if taken is not None}
 
 
 def _name(side: StoredOrExtraction) -> dict[str, Any]:
-    """A side as the stored request has it."""
+    """Return the form of a side in the stored request."""
     if isinstance(side, Extraction):
         return side.model_dump(mode="json")
     return {"embedding": side.id} if isinstance(side, EmbeddingSet) else {"reference": side.reference.id}
 
 
 def _ids(side: StoredOrExtraction) -> tuple[str, ...]:
-    """The stored sets that a side is made of."""
+    """Return the ids of the stored sets of a side."""
     if isinstance(side, Extraction):
         return ()
     return (side.id,) if isinstance(side, EmbeddingSet) else tuple(each.id for each in side.sets)

@@ -1,6 +1,6 @@
-"""Spans of the API: FastAPI makes one of each request, and this the one of a job that is sent to the workers.
+"""OpenTelemetry spans of the API: FastAPI creates one for each request, this module one for each job that is sent.
 
-All of it does nothing until `start_tracing` finds that spans are wanted: without a provider, OpenTelemetry's API is empty.
+Without `start_tracing`, all functions do nothing: OpenTelemetry has no provider then.
 """
 
 import os
@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from consilience.tracing.switch import find_problem, is_enabled
 from service.metrics import QUIET_ROUTES
 
-#: One span a request. No logs, which would hold errors of validation with their values; figures are for Prometheus.
+#: One span for each request. Logs are off, because they would contain values of invalid requests; metrics are in Prometheus.
 TELEMETRY: TelemetryConfig = {
     "metrics": False,
     "logs": False,
@@ -28,23 +28,20 @@ TELEMETRY: TelemetryConfig = {
 
 
 def start_tracing(environ: Mapping[str, str] = os.environ) -> None:
-    """Send spans where the variables of OpenTelemetry name a collector; what prevents it is logged, and no fault."""
+    """Export spans if environment variables of OpenTelemetry set an endpoint. A problem is logged and not raised."""
     if not is_enabled(environ):
         return
     if obstacle := find_problem(environ):
         structlog.get_logger().warning("tracing_off", detail=obstacle)
         return
-    from consilience.tracing.export import (
-        describe_process,
-        open_provider,
-    )
+    from consilience.tracing.export import describe_process, open_provider  # noqa: PLC0415 - the packages of an extra
 
     trace.set_tracer_provider(open_provider(describe_process("api")))
 
 
 @contextmanager
 def start_send_span(job_id: str, queue: str) -> Iterator[Span]:
-    """A span over a job's way to Redis."""
+    """Create a span for sending a job to Redis."""
     tracer = trace.get_tracer("consilience")
     attributes = {
         "messaging.operation.type": "send",
@@ -56,13 +53,13 @@ def start_send_span(job_id: str, queue: str) -> Iterator[Span]:
 
 
 def find_parent() -> str | None:
-    """The current span in the form of W3C Trace Context, for the job's row; None where there is none."""
+    """Return the current span as W3C Trace Context for the job's record, or None."""
     carrier: dict[str, Any] = {}
     TraceContextTextMapPropagator().inject(carrier)
     return carrier.get("traceparent")
 
 
 def find_trace() -> dict[str, str]:
-    """The current trace, for the log; empty where there is none."""
+    """Return the id of the current trace for the log; empty without a trace."""
     context = trace.get_current_span().get_span_context()
     return {"trace_id": trace.format_trace_id(context.trace_id)} if context.is_valid else {}

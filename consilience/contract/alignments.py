@@ -1,4 +1,4 @@
-"""The request for an alignment: sides, layers, preparation, null, interval, metrics."""
+"""Request for an alignment: sides, layers, preparation, null distribution, interval and metrics."""
 
 from typing import Annotated, Literal, Self
 
@@ -22,7 +22,7 @@ from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.search import BuilderChoice, EstimateChoice, GalleryChoice
 from consilience.contract.webhooks import WebhookChoice
 
-#: An item's or a group's name; an integer stands for its decimal digits.
+#: Id of an item or label of a group; an integer stands for its decimal digits.
 ItemLabel = Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)] | Annotated[int, Field(strict=True)]
 
 
@@ -43,9 +43,9 @@ class Side(Request):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.embedding is None) == (self.vectors is None):
-            raise ValueError("give exactly one of `embedding` and `vectors`")
+            raise ValueError("a side needs exactly one of `embedding` and `vectors`")
         if self.embedding is not None and (self.ids is not None or self.groups is not None):
-            raise ValueError("`ids` and `groups` stand beside `vectors`; a stored set has its own")
+            raise ValueError("`ids` and `groups` are only allowed with `vectors`; a stored set has its own")
         return self
 
 
@@ -59,26 +59,26 @@ class ReferenceOrSide(Side):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(source is not None for source in (self.embedding, self.vectors, self.reference)) != 1:
-            raise ValueError("give exactly one of `embedding`, `vectors` and `reference`")
+            raise ValueError("a side needs exactly one of `embedding`, `vectors` and `reference`")
         if self.vectors is None and (self.ids is not None or self.groups is not None):
-            raise ValueError("`ids` and `groups` stand beside `vectors`; a stored set has its own")
+            raise ValueError("`ids` and `groups` are only allowed with `vectors`; a stored set has its own")
         return self
 
 
 def _side_tag(value: object) -> str:
-    """How a side comes about."""
+    """Return the tag of a side: computed by a model, or given."""
     if isinstance(value, dict):
-        return "made" if value.keys() & EXTRACTION_FIELDS else "given"
-    return "made" if isinstance(value, Extraction) else "given"
+        return "extraction" if value.keys() & EXTRACTION_FIELDS else "given"
+    return "extraction" if isinstance(value, Extraction) else "given"
 
 
-#: One side: given, or made by a model before the comparison.
-AnySide = Annotated[Annotated[Side, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_side_tag)]
+#: Side a: given, or computed by a model before the comparison.
+AnySide = Annotated[Annotated[Side, Tag("given")] | Annotated[Extraction, Tag("extraction")], Discriminator(_side_tag)]
 
 
-#: The other one, likewise.
+#: Side b, likewise; it can be a reference set too.
 AnyReferenceOrSide = Annotated[
-    Annotated[ReferenceOrSide, Tag("given")] | Annotated[Extraction, Tag("made")], Discriminator(_side_tag)
+    Annotated[ReferenceOrSide, Tag("given")] | Annotated[Extraction, Tag("extraction")], Discriminator(_side_tag)
 ]
 
 
@@ -90,7 +90,7 @@ class Layers(Request):
 
 
 def _both_sides(value: object) -> object:
-    """One choice stands for both sides."""
+    """Use one choice for both sides."""
     return {"a": value, "b": value} if isinstance(value, str | list | tuple) else value
 
 
@@ -116,7 +116,7 @@ class Preparation(Request):
 
 
 def _name_to_profile(value: object) -> object:
-    """A bare name stands for the profile with its defaults."""
+    """Replace the name of a profile by the profile with its defaults."""
     return {"profile": value} if isinstance(value, str) else value
 
 
@@ -144,7 +144,7 @@ class NullChoice(Request):
 
 
 def _name_to_null(value: object) -> object:
-    """A bare method stands for itself with its defaults."""
+    """Replace the name of a method by its options with their defaults."""
     return {"method": value} if isinstance(value, str) else value
 
 
@@ -170,16 +170,16 @@ MetricChoices = Annotated[
 ]
 
 
-#: The least budget that a job can be planned with: its process alone takes about 200 MB.
+#: Minimum memory budget of a job; its process alone takes about 200 MB.
 MEMORY_BUDGET_MIN_BYTES = 512_000_000
 
 
-#: How a grid of layer pairs becomes one number.
+#: Reductions of the grid of layer pairs to one value.
 Aggregate = Literal["max", "row_max_mean", "column_max_mean", "top_k_mean", "hungarian_mean"]
 
 
 class ScoringOptions(Request):
-    """Everything of an alignment but its two sides; every field has a default."""
+    """Options of an alignment. Every field has a default."""
 
     metrics: MetricChoices = Field(
         default=(MutualKnn(), Cka()),
@@ -248,7 +248,7 @@ class ScoringOptions(Request):
 
 
 class JobOptions(ScoringOptions):
-    """The options, and what concerns the job and not its scores."""
+    """Options of an alignment job."""
 
     webhook: WebhookChoice | None = Field(default=None, description="Receiver of a notification when the job ends.")
 
@@ -262,13 +262,13 @@ class AlignmentRequest(JobOptions):
     )
 
     @property
-    def made(self) -> tuple[Extraction, ...]:
-        """The sides that a model makes."""
+    def extractions(self) -> tuple[Extraction, ...]:
+        """Sides that a model computes."""
         return tuple(side for side in (self.a, self.b) if isinstance(side, Extraction))
 
 
 class FormOptions(JobOptions):
-    """Part `request` of a form whose part `a` is a file."""
+    """Options in the part `request` of a form whose part `a` is a file."""
 
     b: ReferenceOrSide | None = Field(
         default=None, description="Stored set or reference set to use instead of the file `b`."

@@ -1,4 +1,4 @@
-"""Datasets: items, each with one or more views of the same thing."""
+"""Datasets of items, each with one or more views such as a text, a program or an image."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from consilience.contract.base import DatasetId, Digest, Document, Metadata, Nam
 from consilience.contract.embeddings import Column
 from consilience.contract.keys import DEFAULT_OWNER
 
-#: What a view holds: prose, a program's text, or an encoded picture (PNG, JPEG, WebP).
+#: Content of a view: prose, source code, or an encoded image (PNG, JPEG, WebP).
 ViewKind = Literal["text", "code", "image"]
 
 

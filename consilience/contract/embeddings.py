@@ -1,4 +1,4 @@
-"""Embedding sets: layers over the same n items."""
+"""Embedding sets: one or more layers over the same n items."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from consilience.contract.base import Digest, Document, EmbeddingId, Metadata, T
 from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.records import SetRecord
 
-#: How a stored layer's numbers are kept; F64 becomes F32 on the way in.
+#: Data types of stored layers; F64 is converted to F32 when it is stored.
 LayerDtype = Literal["F16", "BF16", "F32"]
 DTYPE_BYTES: dict[LayerDtype, int] = {"F16": 2, "BF16": 2, "F32": 4}
 

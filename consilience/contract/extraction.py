@@ -1,4 +1,4 @@
-"""Extraction: a model and a dataset become a set of embeddings."""
+"""Extraction of embedding sets: a model embeds a view of a dataset."""
 
 from typing import Annotated, Literal
 
@@ -10,9 +10,9 @@ from consilience.contract.models import ModelIdentifier, Pooling
 from consilience.contract.records import SetRecord
 from consilience.contract.webhooks import WebhookChoice
 
-#: More than any model reads.
+#: Upper limit of `max_length`; more than any model reads.
 TOKENS_MAX = 10_000_000
-#: By any of these a set that is to be made is told from one that is given.
+#: Fields that distinguish an extraction from a given set.
 EXTRACTION_FIELDS = frozenset({"model", "dataset", "view"})
 
 DatasetName = Annotated[
@@ -89,5 +89,5 @@ class ExtractionDocument(Document):
     """Model and settings that produced the set."""
     warnings: tuple[str, ...] = ()
     timings_s: dict[str, Finite]
-    """Wall-clock time of each step, in seconds. `embedding_cpu` is processor time, which other load does not
-    change."""
+    """Wall-clock time of each step, in seconds. `embedding_cpu` is CPU time, which does not depend on
+    other load."""

@@ -1,4 +1,4 @@
-"""What the service is and what it allows."""
+"""Description of the service: version, formats, metrics and limits."""
 
 from consilience.contract.base import Document, Finite
 

@@ -1,4 +1,4 @@
-"""Jobs: what is asked, what happens to it, and what comes out."""
+"""Jobs: their request, cost estimate, status, runs and result."""
 
 from enum import StrEnum
 from typing import Any, Literal, get_args
@@ -55,26 +55,26 @@ class JobStatus(StrEnum):
     """
 
     QUEUED = "queued"
-    """It waits for a worker."""
+    """The job waits for a worker."""
     RUNNING = "running"
-    """A worker's process is at it."""
+    """A worker runs the job."""
     SUCCEEDED = "succeeded"
-    """Its result is there."""
+    """The result is available."""
     FAILED = "failed"
-    """It ended with an error, which says why."""
+    """The job ended with an error."""
     CANCELED = "canceled"
-    """It was stopped on request; there is no result."""
+    """The job was stopped on request and has no result."""
 
 
-#: What a job does.
+#: Kinds of jobs.
 JobKind = Literal["alignment", "reference", "extraction", "study", "map", "translation", "upgrade"]
 
-#: Which workers take it: `extract` is for those that run models, such as workers with a card.
+#: Queues of jobs; workers of `extract` run models, for example on a GPU.
 QueueName = Literal["align", "extract"]
 
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
 
-#: What comes out of each kind of job.
+#: Type of the result of each kind of job.
 RESULTS: dict[JobKind, type[Document]] = {
     "alignment": ScoreDocument,
     "reference": ReferenceDocument,
@@ -155,13 +155,13 @@ class Job(Document):
     @field_validator("result", mode="before")
     @classmethod
     def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
-        """The kind says which document it is; the documents do not repeat it."""
+        """Validate the result as the type of its kind of job."""
         kind = info.data.get("kind")
         return RESULTS[kind].model_validate(value) if kind and isinstance(value, dict) else value
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job has succeeded, failed or been canceled."""
         return self.status in FINISHED
 
 

@@ -1,4 +1,4 @@
-"""Metrics that compare the two n x n matrices of similarities or distances."""
+"""Metrics that compare the n x n matrices of similarities or distances of the two spaces."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ class Cka(Metric):
     """Centred kernel alignment of the two spaces."""
 
     title = "Centred kernel alignment"
-    summary = "The cosine between the two spaces' centred similarity matrices; debiased by default."
+    summary = "Cosine of the centred similarity matrices of the two spaces; debiased by default."
     formula = (
         "HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)); debiased: with the unbiased HSIC; rbf: exp(-|x - x'|^2 / 2 sigma^2)"
     )
@@ -45,11 +45,11 @@ class Cka(Metric):
 
     @property
     def work_kind(self) -> str:
-        """The rbf kernel looks at every pair of rows."""
+        """Kind of work; the rbf kernel needs every pair of rows."""
         return "pairs" if self.kernel == "rbf" else self.work
 
     def options(self) -> dict[str, Any]:
-        """Without the width where the kernel has none."""
+        """Return the options, without the width for a kernel that has none."""
         options = super().options()
         return options if self.kernel == "rbf" else {name: v for name, v in options.items() if name != "sigma"}
 
@@ -58,7 +58,7 @@ class Rv(Metric):
     """RV coefficient: the older name of biased CKA with linear kernels."""
 
     title = "RV coefficient"
-    summary = "The cosine between the two centred linear kernels; the same number as biased linear CKA."
+    summary = "Cosine of the two centred linear kernels; equal to biased linear CKA."
     formula = "tr(Kc Lc) / sqrt(tr(Kc^2) tr(Lc^2))"
     chance = "sqrt(b_x b_y) / (n - 1) with b = tr(K)^2 / tr(K^2) of the centred kernel"
     nulls = ("analytic", "permutation")
@@ -72,12 +72,12 @@ class AngularCka(Metric):
     """Angle between the two centred linear kernels."""
 
     title = "Angular CKA"
-    summary = "The angle whose cosine is biased linear CKA: a distance that obeys the triangle inequality."
+    summary = "Angle whose cosine is biased linear CKA; a distance that obeys the triangle inequality."
     formula = "arccos(CKA), in radians"
     score_direction = "distance"
     triangle = True
     high = 1.5707963267948966
-    chance = "arccos of the RV coefficient's"
+    chance = "arccos of the value of the RV coefficient at chance"
     nulls = ("analytic", "permutation")
     cost = KERNEL_COST
     reference = "Williams et al. 2021, Generalized Shape Metrics, arXiv 2110.14739, section 2"
@@ -89,7 +89,7 @@ class DistanceCorrelation(Metric):
     """Correlation of the two centred matrices of Euclidean distances."""
 
     title = "Distance correlation"
-    summary = "The cosine between the two spaces' centred distance matrices; bias-corrected by default."
+    summary = "Cosine of the centred distance matrices of the two spaces; bias-corrected by default."
     formula = "bias-corrected: U-centred D_A . D_B / (|D_A| |D_B|); biased: sqrt of the double-centred cosine"
     low = -1.0
     chance = "0 (bias-corrected)"
@@ -110,7 +110,7 @@ class Cknna(NeighbourMetric):
     """Kernel alignment restricted to mutual nearest neighbours."""
 
     title = "Centred kernel nearest-neighbour alignment"
-    summary = "Kernel alignment in which only pairs count that are neighbours in both spaces."
+    summary = "Kernel alignment over the pairs of items that are neighbours in both spaces."
     formula = "sim(K, L) / sqrt(sim(K, K) sim(L, L)), sim over alpha_ij = 1[j in N_A(i) and j in N_B(i)]"
     symmetric = False
     low = None
@@ -130,7 +130,7 @@ class Cknna(NeighbourMetric):
 
     @property
     def is_symmetric(self) -> bool:
-        """Prh sums columns of one and rows of the other masked kernel, biased does so both ways round."""
+        """Whether swapping the sides keeps the value; `prh` sums columns of one masked kernel and rows of the other."""
         return self.variant != "prh"
 
 
@@ -138,7 +138,7 @@ class Rsa(Metric):
     """Correlation of the two matrices of dissimilarities."""
 
     title = "Representational similarity analysis"
-    summary = "The correlation, over pairs of items, between the distances in one space and those in the other."
+    summary = "Correlation, over pairs of items, of the distances in the two spaces."
     formula = "corr(d_A(i, j), d_B(i, j)) over i < j; spearman: of their ranks"
     low = -1.0
     chance = "0"
@@ -166,5 +166,5 @@ class Rsa(Metric):
 
     @property
     def is_rotation_invariant(self) -> bool:
-        """The correlation of two rows depends on their means over the features."""
+        """Whether rotating one side keeps the value; correlations of rows depend on their means over the columns."""
         return self.distance != "correlation"

@@ -1,4 +1,4 @@
-"""Maps: from the vectors of one space to those of another, and how well they do on rows that they have not seen."""
+"""Maps from one embedding space to another, and their evaluation on held-out rows."""
 
 from typing import Annotated, Literal, Self
 
@@ -23,9 +23,9 @@ from consilience.contract.keys import DEFAULT_OWNER
 from consilience.contract.scores import Pairing
 from consilience.contract.webhooks import WebhookChoice
 
-#: Values of an inner layer, and of a rank, at most.
+#: Maximum width of a hidden layer, and maximum rank.
 WIDTH_MAX = 65_536
-#: A matrix of anchors by anchors is decomposed.
+#: Maximum number of anchors; the fit decomposes a matrix of anchors by anchors.
 ANCHORS_MAX = 8192
 Width = Annotated[int, Field(strict=True, ge=1, le=WIDTH_MAX)]
 Penalty = Annotated[
@@ -117,7 +117,7 @@ MAPS: dict[str, type[Request]] = {
 
 
 def _kind(value: object) -> object:
-    """A bare name stands for the map with its defaults."""
+    """Replace the name of a map by the map with its defaults."""
     return {"kind": value} if isinstance(value, str) else value
 
 
@@ -129,12 +129,12 @@ class MapLayers(Request):
 
 
 def _both_sides(value: object) -> object:
-    """One name stands for both sides."""
+    """Use one name for both sides."""
     return {"a": value, "b": value} if isinstance(value, str) else value
 
 
 MapPreparation = Literal["none", "l2"]
-#: Rows within which a vector's own must be found; recall is given for each.
+#: Values of k of recall at k.
 RecallAt = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=1, le=10_000)], ...],
     BeforeValidator(as_list, json_schema_input_type=int | tuple[int, ...]),
@@ -149,7 +149,7 @@ class MapSource(Request):
 
 
 class MapOptions(Request):
-    """Everything of a map but its two sides; every field has a default."""
+    """Options of a map. Every field has a default."""
 
     map: Annotated[MapChoice, BeforeValidator(_kind, json_schema_input_type=MapKind | MapChoice)] = Field(
         default=RidgeMap(), description="Kind of map: a name, or an object with its options."
@@ -214,9 +214,11 @@ class TranslationRequest(Request):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.embedding is None) == (self.vectors is None):
-            raise ValueError("give exactly one of `embedding` and `vectors`")
+            raise ValueError("a translation needs exactly one of `embedding` and `vectors`")
         if self.vectors is not None and (self.name is not None or self.webhook is not None):
-            raise ValueError("vectors are answered at once: `name` and `webhook` are for a set")
+            raise ValueError(
+                "`name` and `webhook` are only allowed with `embedding`: inline vectors are translated at once, without a job"
+            )
         return self
 
 

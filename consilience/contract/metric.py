@@ -1,4 +1,4 @@
-"""What every metric declares about itself, and the options that several share."""
+"""Base classes of metrics, with the properties that every metric declares."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -9,7 +9,7 @@ from consilience.contract.base import Request, as_list
 
 Direction = Literal["similarity", "distance"]
 NullMethod = Literal["analytic", "bonferroni", "permutation", "none"]
-#: Neighbours per row; the upper bound is that of the graphs kept.
+#: Number of neighbours of each row; the maximum is that of cached graphs.
 K = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 KSweep = Annotated[
     tuple[K, ...],
@@ -20,70 +20,70 @@ PairDirection = Literal["ab", "ba", "mean"]
 
 
 class Metric(Request):
-    """What every metric declares about itself."""
+    """Base class of metrics: class variables describe the metric, fields are its options."""
 
     title: ClassVar[str]
-    #: One sentence: what the number says.
+    #: Meaning of the value, in one sentence.
     summary: ClassVar[str]
     formula: ClassVar[str]
-    #: Whether more agreement is a larger or a smaller number (`direction` on the wire).
+    #: Whether agreement is a large value or a small one (`direction` in the catalogue).
     score_direction: ClassVar[Direction] = "similarity"
     symmetric: ClassVar[bool] = True
-    #: The least and the largest value; None where there is no bound.
+    #: Smallest and largest possible value; None if there is no bound.
     low: ClassVar[float | None] = 0.0
     high: ClassVar[float | None] = 1.0
-    #: The value expected when the pairing is random, in words.
-    chance: ClassVar[str] = "found by permutation"
+    #: Expected value if the rows are paired at random, in words.
+    chance: ClassVar[str] = "estimated by permutation"
     #: Whether a distance obeys the triangle inequality.
     triangle: ClassVar[bool] = False
-    #: How its chance level can be had, the default first.
+    #: Methods for the null distribution; the first is the default.
     nulls: ClassVar[tuple[NullMethod, ...]] = ("permutation",)
-    #: Whether rotating or scaling one side leaves the value, rows scaled to length 1.
+    #: Whether rotating or scaling one side keeps the value, for rows of length 1.
     rotation_invariant: ClassVar[bool] = True
     scale_invariant: ClassVar[bool] = True
     cost: ClassVar[str]
-    #: What the cost is made of, for planning: passes over the features, over all pairs of rows, or fits.
+    #: Kind of work for planning: passes over the features, over all pairs of rows, or fits.
     work: ClassVar[Literal["features", "pairs", "fit"]] = "features"
     reference: ClassVar[str]
 
     metric: str
 
     def each(self) -> Iterator[Self]:
-        """One metric for each value of a swept option (`k`), in the order given."""
+        """Yield one metric for each value of `k`, in order."""
         yield self
 
     def options(self) -> dict[str, Any]:
-        """The options in force, without the name."""
+        """Return the options without the name of the metric."""
         return self.model_dump(exclude={"metric"})
 
     @property
     def work_kind(self) -> str:
-        """The kind of work under the options in force."""
+        """Kind of work with these options."""
         return self.work
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether swapping the sides leaves the value, under the options in force."""
+        """Whether swapping the sides keeps the value, with these options."""
         return self.symmetric
 
     @property
     def is_rotation_invariant(self) -> bool:
-        """Whether rotating one side leaves the value, under the options in force."""
+        """Whether rotating one side keeps the value, with these options."""
         return self.rotation_invariant
 
     @property
     def ceiling(self) -> float | None:
-        """The largest value under the options in force."""
+        """Largest possible value with these options."""
         return self.high
 
 
 class NeighbourMetric(Metric):
-    """A metric of neighbour graphs: k neighbours per row, one number or a list that gives one entry each."""
+    """Base class of metrics of neighbour graphs, with k neighbours for each row; a list gives one score for each k."""
 
     cost = "one exact search a layer, O(n^2 d); then O(n k) to O(n k^2) a pair of layers"
-    #: Whether a row costs k^2 steps and not k.
+    #: Whether the cost of a row is k^2 steps instead of k.
     k_squared: ClassVar[bool] = False
-    #: Whether a row's score needs the lists of its neighbours too.
+    #: Whether the score of a row also needs the neighbours of its neighbours.
     returns: ClassVar[bool] = False
 
     k: KSweep = Field(
@@ -93,10 +93,10 @@ class NeighbourMetric(Metric):
     )
 
     def each(self) -> Iterator[Self]:
-        """One metric for each k."""
+        """Yield one metric for each k."""
         for k in self.k:
             yield self.model_copy(update={"k": (k,)})
 
     def options(self) -> dict[str, Any]:
-        """A single k as a number, and the other options."""
+        """Return the options; a single k is a number."""
         return super().options() | {"k": self.k[0] if len(self.k) == 1 else list(self.k)}

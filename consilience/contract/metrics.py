@@ -1,7 +1,7 @@
-"""The metrics: one frozen model each, whose class facts are the catalogue.
+"""Catalogue of metrics: one frozen model for each.
 
-A metric is added as one class here, as one pure function in `numerics` and as one line in `measures`.
-`GET /v1/metrics`, the command line and the docs read these classes; there is no second list.
+A new metric needs a class here, a pure function in `numerics` and a line in `consilience.metrics`. `GET /v1/metrics`, the
+command line and the documentation read these classes.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -59,16 +59,16 @@ AnyMetric = (
     | Gulp
 )
 
-#: Every metric class by its name, in the order of the catalogue.
+#: Metric classes by name, in the order of the catalogue.
 METRICS: dict[str, type[Metric]] = {cls.model_fields["metric"].default: cls for cls in get_args(AnyMetric)}
 
 
 def _named(value: object) -> object:
-    """A bare name stands for the metric with its defaults."""
+    """Replace the name of a metric by the metric with its defaults."""
     return {"metric": value} if isinstance(value, str) else value
 
 
-#: A metric as a user writes it: its name, or an object with its options.
+#: Metric in a request: its name, or an object with its options.
 MetricChoice = Annotated[
     Annotated[AnyMetric, Field(discriminator="metric")],
     BeforeValidator(_named, json_schema_input_type=Literal[tuple(METRICS)] | AnyMetric),
@@ -115,7 +115,7 @@ class Catalogue(Document):
 
 
 def describe(metric: type[Metric]) -> MetricDescription:
-    """The catalogue's card of one metric, from its class alone."""
+    """Return the description of a metric, which its class determines."""
     schema = metric.model_json_schema()["properties"]
     own = {"name": metric.model_fields["metric"].default, "direction": metric.score_direction}
     own["options"] = {name: value for name, value in schema.items() if name != "metric"}
@@ -124,5 +124,5 @@ def describe(metric: type[Metric]) -> MetricDescription:
 
 
 def catalogue() -> Catalogue:
-    """Every metric, in order."""
+    """Return the descriptions of all metrics, in order."""
     return Catalogue(data=tuple(describe(metric) for metric in METRICS.values()))

@@ -1,6 +1,6 @@
-"""Models: how a request names one, and what is recorded of the one that made a set of embeddings.
+"""Model identifiers: parsing and validation.
 
-An identifier is read and checked here, without any library that could run the model.
+This module needs no library that runs models.
 """
 
 import re
@@ -15,10 +15,10 @@ from pydantic import AfterValidator, Field
 from consilience.contract.datasets import ViewKind
 from consilience.errors import InvalidRequest, ModelNotAllowed
 
-#: hf: a transformer's hidden states. st: sentence-transformers. timm: a vision model. endpoint: a server that the operator
-#: configured. baseline: no weights. local: a folder of the operator's, read as what it holds.
+#: hf: hidden states of a transformer. st: sentence-transformers. timm: a vision model. endpoint: an embedding server that the
+#: operator configured. baseline: a model without weights. local: a folder of the operator; its content determines the model.
 ModelKind = Literal["hf", "st", "timm", "endpoint", "baseline", "local"]
-#: How the vectors of an item's tokens, or of an image's patches, become one. auto: as the model is meant to be used.
+#: Pooling of the vectors of tokens or patches into one vector. auto: the method that the model was made for.
 Pooling = Literal["auto", "mean", "cls", "last"]
 
 IDENTIFIER_LENGTH = 256
@@ -33,12 +33,12 @@ _PATTERNS: dict[ModelKind, re.Pattern[str]] = {
     "local": re.compile(r"/?[^/\x00-\x1f\x7f]+(?:/[^/\x00-\x1f\x7f]+)*"),
 }
 _SHOULD_BE: dict[ModelKind, str] = {
-    "hf": "a name such as sentence-transformers/all-MiniLM-L6-v2, and perhaps @ and a revision",
-    "st": "a name such as sentence-transformers/all-MiniLM-L6-v2, and perhaps @ and a revision",
-    "timm": "a name such as vit_base_patch16_224.augreg2_in21k_ft_in1k, and perhaps @ and a revision",
+    "hf": "a name such as sentence-transformers/all-MiniLM-L6-v2, optionally followed by @ and a revision",
+    "st": "a name such as sentence-transformers/all-MiniLM-L6-v2, optionally followed by @ and a revision",
+    "timm": "a name such as vit_base_patch16_224.augreg2_in21k_ft_in1k, optionally followed by @ and a revision",
     "endpoint": "the name of a server that the operator configured",
-    "baseline": "tfidf-svd, random or pixels, and perhaps options such as ?dim=64&seed=1",
-    "local": "a path without . and .. in it",
+    "baseline": "tfidf-svd, random or pixels, optionally followed by options such as ?dim=64&seed=1",
+    "local": "a path without the parts . and ..",
 }
 #: Options of each baseline: smallest, largest and default value.
 BASELINE_OPTIONS: dict[str, dict[str, tuple[int, int, int]]] = {
@@ -57,14 +57,14 @@ _POOLINGS: dict[ModelKind, tuple[Pooling, ...]] = {
 
 @dataclass(frozen=True)
 class ModelName:
-    """An identifier in its parts.
+    """Parts of a model identifier.
 
     Attributes
     ----------
-    kind : who loads it
-    name : without the kind, the revision and the options
-    revision : what follows the @, of a model of the hub
-    options : of a baseline, with the defaults filled in
+    kind : library or server that runs the model
+    name : name without kind, revision and options
+    revision : revision of a model of the hub, which follows the @
+    options : options of a baseline, with defaults filled in
     """
 
     kind: ModelKind
@@ -73,12 +73,12 @@ class ModelName:
     options: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
-        """The identifier without revision and options: what an operator's pattern is about."""
+        """Return the identifier without revision and options, which patterns of the operator match."""
         return f"{self.kind}:{self.name}"
 
     @property
     def kinds(self) -> frozenset[ViewKind] | None:
-        """Of the views that it can embed; None where only its folder tells."""
+        """Kinds of views that the model can embed; None if only its folder determines them."""
         if self.kind == "local":
             return None
         if self.kind == "baseline":
@@ -87,25 +87,29 @@ class ModelName:
 
 
 def parse_model(identifier: str) -> ModelName:
-    """The parts of an identifier.
+    """Parse a model identifier.
 
     Raises
     ------
     InvalidRequest
-        It is none; the hint says what one of its kind looks like.
+        The identifier is not valid; the hint has an example.
     """
     kind, colon, rest = identifier.partition(":")
-    pattern = _PATTERNS.get(kind)  # type: ignore[call-overload]  # whether the word is a kind is the question
+    pattern = _PATTERNS.get(kind)  # type: ignore[call-overload]  # the kind may be unknown
     if not colon or pattern is None:
         raise InvalidRequest(
-            "A model is named by its kind, a colon and its name.",
+            f"The model identifier {identifier[:IDENTIFIER_LENGTH]!r} is not of the form KIND:NAME.",
             value=identifier,
-            hint=f"Kinds are {', '.join(_PATTERNS)}: for example hf:sentence-transformers/all-MiniLM-L6-v2.",
+            hint=f"Use one of the kinds {', '.join(_PATTERNS)}, for example hf:sentence-transformers/all-MiniLM-L6-v2.",
         )
     known: ModelKind = kind  # type: ignore[assignment]  # it has a pattern
     strange = known == "local" and {".", ".."} & set(rest.split("/"))
     if len(identifier) > IDENTIFIER_LENGTH or not pattern.fullmatch(rest) or ".." in rest.split("/") or strange:
-        raise InvalidRequest(f"What follows {kind}: is {_SHOULD_BE[known]}.", value=identifier, limit=IDENTIFIER_LENGTH)
+        raise InvalidRequest(
+            f"The model identifier is not valid: after {kind}: it must have {_SHOULD_BE[known]}.",
+            value=identifier,
+            limit=IDENTIFIER_LENGTH,
+        )
     if known == "baseline":
         return _parse_baseline(identifier, rest)
     if known in {"endpoint", "local"}:
@@ -122,18 +126,20 @@ def _parse_baseline(identifier: str, rest: str) -> ModelName:
         low, high, _ = allowed.get(option, (0, -1, 0))
         if not low <= int(text[:16]) <= high:
             ranges = ", ".join(f"{word} from {low} to {high}" for word, (low, high, _) in allowed.items())
-            raise InvalidRequest(f"The baseline {name} takes {ranges}.", value=identifier, limit=ranges)
+            raise InvalidRequest(
+                f"The options of the baseline {name} are not valid; allowed: {ranges}.", value=identifier, limit=ranges
+            )
         options[option] = int(text)
     return ModelName("baseline", name, options=tuple(options.items()))
 
 
 def check_model(identifier: str, allowed: Collection[str]) -> ModelName:
-    """The parts of an identifier that the operator allows.
+    """Parse a model identifier and check that the operator allows it.
 
     Parameters
     ----------
     identifier : str
-        As a user wrote it.
+        Identifier in the request.
     allowed : collection of str
         Patterns with ``*`` and ``?``; one that fits the identifier, or what it is without revision and options, will do.
 
@@ -156,17 +162,23 @@ def check_model(identifier: str, allowed: Collection[str]) -> ModelName:
 
 
 def check_pattern(pattern: str) -> str:
-    """A pattern for `check_model`; ValueError where it cannot fit any identifier."""
+    """Validate a pattern of `check_model`; ValueError if it cannot match any identifier."""
     if pattern != "*" and (pattern.partition(":")[0] not in _PATTERNS or pattern.endswith(":")):
-        raise ValueError(f"{pattern!r} fits no model: write one like hf:sentence-transformers/*, or * for all")
+        raise ValueError(
+            f"the pattern {pattern!r} matches no model; write, for example, hf:sentence-transformers/*, or * for all models"
+        )
     return pattern
 
 
 def check_pooling(name: ModelName, pooling: Pooling) -> None:
-    """Refuse a pooling where the model has its own; InvalidRequest says which there are."""
+    """Raise InvalidRequest if the model does not support the pooling."""
     poolings = _POOLINGS.get(name.kind, ("auto",))
     if pooling not in poolings:
-        raise InvalidRequest(f"The pooling of {name} is {' or '.join(poolings)}.", value=pooling, limit=list(poolings))
+        raise InvalidRequest(
+            f"The model {name} does not support the pooling {pooling!r}; allowed: {', '.join(poolings)}.",
+            value=pooling,
+            limit=list(poolings),
+        )
 
 
 def _check(identifier: str) -> str:

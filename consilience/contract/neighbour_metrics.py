@@ -1,4 +1,4 @@
-"""Metrics that compare whose neighbours are whose."""
+"""Metrics that compare the nearest neighbours of items in the two spaces."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ class MutualKnn(NeighbourMetric):
     """Mean share of the k nearest neighbours of an item that are the same in both spaces."""
 
     title = "Mutual k-nearest neighbours"
-    summary = "The mean share of an item's k nearest neighbours that are the same in both spaces."
+    summary = "Mean share of the k nearest neighbours of an item that are the same in both spaces."
     formula = "(1/nk) sum_i |N_A(i) & N_B(i)|"
     chance = "k / (n - 1)"
     nulls = ("analytic", "permutation")
@@ -27,7 +27,7 @@ class JaccardKnn(NeighbourMetric):
     """Mean Jaccard index of the two sets of neighbours."""
 
     title = "Jaccard k-nearest neighbours"
-    summary = "The mean ratio of shared neighbours to all neighbours that either space lists."
+    summary = "Mean ratio of the shared neighbours of an item to its neighbours in either space."
     formula = "(1/n) sum_i |N_A(i) & N_B(i)| / |N_A(i) | N_B(i)|"
     chance = "about k / (2 (n - 1))"
     reference = RESI
@@ -39,9 +39,9 @@ class RankSimilarity(NeighbourMetric):
     """Agreement of the ranks of the shared neighbours."""
 
     title = "Rank similarity"
-    summary = "How alike the shared neighbours are ranked, early ranks counting more; 0 where none is shared."
+    summary = "Agreement of the ranks of shared neighbours, with more weight on early ranks; 0 if none is shared."
     formula = "(1/n) sum_i [sum_{j in N_A & N_B} 2 / ((1 + |r_A - r_B|)(r_A + r_B))] / H_{|N_A & N_B|}"
-    chance = "found by permutation; falls with k / n"
+    chance = "estimated by permutation; falls with k / n"
     reference = f"{RESI}; Wang et al. 2022"
 
     metric: Literal["rank_similarity"] = "rank_similarity"
@@ -51,9 +51,9 @@ class LcsKnn(NeighbourMetric):
     """Longest common subsequence of the two ordered lists of neighbours."""
 
     title = "Longest common subsequence of neighbours"
-    summary = "The mean length of the longest sequence of neighbours that both lists hold in the same order, over k."
+    summary = "Mean length of the longest common subsequence of the two ordered lists of neighbours, divided by k."
     formula = "(1/nk) sum_i LCS(list_A(i), list_B(i)); raw: not divided by k"
-    reference = f"{PRH}, where it is not divided by k in the code"
+    reference = f"{PRH}; the code does not divide by k"
     k_squared = True
 
     metric: Literal["lcs_knn"] = "lcs_knn"
@@ -65,7 +65,7 @@ class LcsKnn(NeighbourMetric):
 
     @property
     def ceiling(self) -> float | None:
-        """The length of the lists where it is not divided by."""
+        """Largest possible value: k if the length is not divided by k."""
         return float(self.k[0]) if self.raw else self.high
 
 
@@ -73,7 +73,7 @@ class EditDistanceKnn(NeighbourMetric):
     """One minus the normalised edit distance between the two ordered lists of neighbours."""
 
     title = "Edit distance of neighbours"
-    summary = "One minus the mean number of edits that turn one neighbour list into the other, over k."
+    summary = "One minus the mean number of edits between the two ordered lists of neighbours, divided by k."
     formula = "1 - (1/nk) sum_i Levenshtein(list_A(i), list_B(i))"
     reference = PRH
     k_squared = True
@@ -85,10 +85,12 @@ class SecondOrderCosine(NeighbourMetric):
     """Cosine similarity, between the two spaces, of an item's similarities to its neighbours in either space."""
 
     title = "Second-order cosine similarity"
-    summary = "How alike the two spaces see the similarities of an item to all neighbours that either space lists."
+    summary = (
+        "Mean cosine similarity, between the two spaces, of an item's similarities to its neighbours in either space."
+    )
     formula = "(1/n) sum_i cos(s_A(i, U_i), s_B(i, U_i)), U_i = N_A(i) | N_B(i), s the similarity (ReSi's code: 1 - s)"
     low = -1.0
-    chance = "found by permutation; far above 0 where the rows have a mean"
+    chance = "estimated by permutation; far above 0 if the mean of the rows is not 0"
     reference = f"{RESI}; Hamilton et al. 2016, arXiv 1606.02821, eq. 4"
 
     metric: Literal["second_order_cosine"] = "second_order_cosine"
@@ -98,7 +100,9 @@ class CycleKnn(NeighbourMetric):
     """Share of items that a step to a neighbour in one space and a step back in the other space can return to."""
 
     title = "Cycle k-nearest neighbours"
-    summary = "The share of items that have a neighbour in one space of which they are a neighbour in the other."
+    summary = (
+        "Share of items that are, in one space, among the neighbours of one of their neighbours in the other space."
+    )
     formula = "ab: (1/n) sum_i 1[N_B(i) & {j : i in N_A(j)} is not empty]; ba: A and B swapped; mean: of the two"
     symmetric = False
     returns = True
@@ -114,5 +118,5 @@ class CycleKnn(NeighbourMetric):
 
     @property
     def is_symmetric(self) -> bool:
-        """Only the mean of both directions is."""
+        """Whether swapping the sides keeps the value; only for the mean of both directions."""
         return self.direction == "mean"

@@ -1,4 +1,4 @@
-"""Where in a request a fault is, and what it is: out of pydantic's words, or of an error that knows a part of the request."""
+"""JSON pointers of errors, and sentences about them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ Location = Sequence[int | str]
 
 
 def to_sentence(message: str) -> str:
-    """Pydantic's message as a sentence."""
+    """Return a message of pydantic as a sentence."""
     text = message.removeprefix("Value error, ").rstrip(".")
     return text[:1].upper() + text[1:] + "."
 
@@ -29,7 +29,7 @@ def suggest(name: object, allowed: Iterable[str]) -> str:
 
 
 def find_pointer(location: Location, body: Any, *, missing: bool) -> str:
-    """The JSON pointer of pydantic's `location`, which also names union members that the body does not contain."""
+    """Return the JSON pointer of a location of pydantic, which also contains union members that the body does not have."""
     parts: list[str] = []
     for step in location:
         if _has(body, step):
@@ -48,7 +48,7 @@ def _has(body: Any, step: int | str) -> bool:
 
 @contextmanager
 def at_pointer(pointer: str, *, instead: str = "") -> Iterator[None]:
-    """Errors of the block are about this place in the request; `instead` is what the block calls it."""
+    """Prefix the pointers of errors of the block; `instead` is the prefix that they have so far and lose."""
     try:
         yield
     except ConsilienceError as error:
@@ -58,7 +58,7 @@ def at_pointer(pointer: str, *, instead: str = "") -> Iterator[None]:
 
 @contextmanager
 def default_pointer(pointer: str) -> Iterator[None]:
-    """Errors of the block are about this place in the request, where they name none themselves."""
+    """Set the pointer of errors of the block that have none."""
     try:
         yield
     except ConsilienceError as error:
@@ -67,11 +67,11 @@ def default_pointer(pointer: str) -> Iterator[None]:
 
 
 @contextmanager
-def with_prefix(words: str) -> Iterator[None]:
-    """Errors of the block say first what they are about."""
+def with_prefix(prefix: str) -> Iterator[None]:
+    """Prefix the messages of errors of the block with the subject."""
     try:
         yield
     except ConsilienceError as error:
-        error.detail = f"{words}: {error.detail}"
+        error.detail = f"{prefix}: {error.detail}"
         error.args = (error.detail,)
         raise

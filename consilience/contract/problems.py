@@ -1,24 +1,24 @@
-"""Errors on the wire: RFC 9457 problem documents."""
+"""Problem documents (RFC 9457), in which the service reports errors."""
 
 from typing import Any, Self
 
 from consilience.contract.base import Document
 from consilience.errors import ConsilienceError
 
-#: Problem types are stable names under this address; they need not resolve.
+#: Prefix of problem types, which are stable names and need not resolve.
 TYPE_PREFIX = "https://consilience.dev/problems/"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class FieldError(Document):
-    """One of several faults in a request."""
+    """One of several errors in a request."""
 
     pointer: str
     """JSON pointer to the value in the body, or name of the parameter."""
     detail: str
-    """Description of the fault."""
+    """Description of the error."""
     value: str | None = None
-    """Value at fault, shortened to 200 characters."""
+    """Invalid value, shortened to 200 characters."""
 
 
 class Problem(Document):
@@ -33,7 +33,7 @@ class Problem(Document):
     detail: str
     """Description of this occurrence of the error."""
     value: str | None = None
-    """Value at fault, shortened to 200 characters."""
+    """Invalid value, shortened to 200 characters."""
     limit: Any = None
     """Limit that the value exceeds, or the values that are allowed."""
     hint: str | None = None
@@ -43,13 +43,13 @@ class Problem(Document):
     retryable: bool = False
     """Whether the same request can succeed later without a change."""
     errors: tuple[FieldError, ...] = ()
-    """All faults of the request, if there are several."""
+    """All errors of the request, if there are several."""
     request_id: str | None = None
     """Id of the request, which the server's log contains too."""
 
     @classmethod
     def of(cls, error: ConsilienceError, status: int) -> Self:
-        """The document of one error."""
+        """Create the problem document of an error."""
         return cls(
             type=TYPE_PREFIX + error.code,
             title=error.title,
@@ -64,5 +64,5 @@ class Problem(Document):
 
     @property
     def code(self) -> str:
-        """The last part of the type, by which programs tell problems apart."""
+        """Last part of the type, which identifies the kind of error."""
         return self.type.rsplit("/", 1)[-1]

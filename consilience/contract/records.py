@@ -1,4 +1,4 @@
-"""What is recorded of the making of embeddings: enough to make the same ones again."""
+"""Records of models and settings, which suffice to reproduce an embedding set."""
 
 from pydantic import Field
 

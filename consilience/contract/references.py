@@ -1,4 +1,4 @@
-"""Reference sets: a named, fixed list of embedding sets of the same items, which new models are scored against."""
+"""Reference sets: fixed lists of embedding sets of the same items that new models are compared with."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from consilience.contract.base import Digest, Document, EmbeddingId, Metadata, Name, ReferenceId, Request, Timestamp
 from consilience.contract.keys import DEFAULT_OWNER
 
-#: Members of one reference set; each pair of them is scored once.
+#: Maximum number of members of a reference set; each pair is scored once.
 REFERENCE_MEMBERS_MAX = 128
 
 

@@ -1,4 +1,4 @@
-"""The score document: a number and everything that it needs to be understood."""
+"""Results of alignments: scores with null distribution, interval and details of the computation."""
 
 from typing import Any, Literal
 
@@ -270,7 +270,7 @@ class ReferenceRank(Document):
     ties: int
     """Number of members with the same mean as the model."""
     outranked_share: Share | None
-    """Share of the ranked members that have a worse mean than the model; equal members count half."""
+    """Share of the ranked members that have a worse mean than the model; members with an equal mean count half."""
     reason: Reason | None = None
     """Reason that there is no rank."""
     members: tuple[MemberMean, ...]
@@ -302,7 +302,7 @@ class ReferenceDocument(Document):
     """Wall-clock time of each step, in seconds."""
 
     def score_document(self, index: int) -> ScoreDocument:
-        """The score document of the model and one member."""
+        """Return the score document of the model and one member."""
         member = self.members[index]
         return ScoreDocument(
             a=self.a,

@@ -1,4 +1,4 @@
-"""How neighbours are searched: which builder makes a graph, how many rows ask, and how large the gallery is."""
+"""Options of neighbour search: exact and approximate methods, number of query rows, and gallery sizes."""
 
 import re
 from dataclasses import dataclass
@@ -10,37 +10,37 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from consilience.contract.base import Level, Request
 from consilience.errors import InvalidRequest
 
-#: Builders of exact graphs. auto: the fastest for the shape on the processor at hand. faiss: a flat FAISS search. symmetric:
-#: every tile of the similarity matrix serves its rows and its columns. verified_bf16: candidates in bfloat16, decided in
-#: float32.
+#: Methods for exact neighbour graphs. auto: the fastest method for the shape on this machine. faiss: a flat FAISS search.
+#: symmetric: computes each tile of the similarity matrix once, for rows and columns. verified_bf16: finds candidates in
+#: bfloat16 and verifies them in float32.
 ExactBuilder = Literal["auto", "faiss", "symmetric", "verified_bf16"]
 
-_TURN = r"(?:(?:(?:PCAR?|RR)[1-9]\d{0,3}|OPQ[1-9]\d{0,3}(?:_[1-9]\d{0,3})?),)?"
+_TRANSFORM = r"(?:(?:(?:PCAR?|RR)[1-9]\d{0,3}|OPQ[1-9]\d{0,3}(?:_[1-9]\d{0,3})?),)?"
 _CODE = r"(?:SQ[468]|SQ(?:fp|bf)16|PQ[1-9]\d{0,2}(?:x(?:4|6|8|10|12))?)"
-#: FAISS crashes with a single link.
+#: FAISS crashes with HNSW1.
 _HNSW = r"HNSW(?:[2-9]|[1-9]\d{1,2})"
 _LISTS = rf"IVF[1-9]\d{{0,4}}(?:_{_HNSW})?,(?:Flat|{_CODE})"
 _LINKS = rf"{_HNSW}(?:,(?:Flat|{_CODE}))?"
-#: What the FAISS index factory is given: inverted lists, a graph or codes, after an optional rotation. Never a path, and never
-#: `Flat` alone, which is exact.
-INDEX_PATTERN = rf"^(?:auto|{_TURN}(?:{_LISTS}|{_LINKS}|{_CODE}))$"
+#: Allowed strings of the FAISS index factory: inverted lists, a graph or codes, after an optional transform. Paths are not
+#: allowed, nor `Flat` alone, which is exact.
+INDEX_PATTERN = rf"^(?:auto|{_TRANSFORM}(?:{_LISTS}|{_LINKS}|{_CODE}))$"
 
-#: Exact queries against which the recall of an approximate index is measured, at least.
+#: Minimum number of exact queries that measure the recall of an approximate index.
 RECALL_QUERIES_MIN = 1000
-#: Queries from which a standard error can be taken seriously.
+#: Minimum number of query rows for a reliable standard error.
 QUERIES_MIN = 100
-#: Narrower than any number of rows makes an interval.
+#: Minimum target half-width of an interval.
 HALF_WIDTH_MIN = 1e-6
-#: Rows that ask first where intervals must become narrow; fewer tell too little of the variance.
+#: Number of query rows in the first round of a search for narrow intervals; fewer estimate the variance badly.
 QUERIES_PILOT = 1000
-#: Sizes of a gallery-size curve.
+#: Maximum number of sizes of a gallery-size curve.
 CURVE_SIZES_MAX = 32
 
 
 def _check_index(text: str) -> str:
     if not re.fullmatch(INDEX_PATTERN, text):
         raise ValueError(
-            "not an index that is known here: write one like IVF1024,Flat, HNSW32, SQ8 or OPQ16,IVF256,PQ16, or auto"
+            f"the index {text!r} is not supported; write, for example, IVF1024,Flat, HNSW32, SQ8, OPQ16,IVF256,PQ16 or auto"
         )
     return text
 
@@ -66,7 +66,7 @@ class Approximate(Request):
 
 
 def _kind(value: object) -> str:
-    """Errors are about what was meant: the word, or the rule."""
+    """Return the tag of a choice, so that errors refer to the word or to the object."""
     return "word" if isinstance(value, str) else "rule"
 
 
@@ -95,7 +95,7 @@ class Estimate(Request):
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
         if (self.queries is None) == (self.half_width is None):
-            raise ValueError("give exactly one of `queries` and `half_width`")
+            raise ValueError("an estimate needs exactly one of `queries` and `half_width`")
         return self
 
 
@@ -113,52 +113,52 @@ GalleryChoice = Annotated[
 
 
 _PARTS = re.compile(
-    r"(?:(?P<turn>PCAR?|RR|OPQ)(?P<first>\d+)(?:_(?P<second>\d+))?,)?"
+    r"(?:(?P<transform>PCAR?|RR|OPQ)(?P<first>\d+)(?:_(?P<second>\d+))?,)?"
     r"(?:IVF(?P<lists>\d+)(?:_HNSW(?P<list_links>\d+))?,)?"
     r"(?:HNSW(?P<links>\d+),?)?"
     r"(?:(?P<code>Flat|SQ\w+)|PQ(?P<segments>\d+)(?:x(?P<bits>\d+))?)?"
 )
-#: Bits of a product quantiser's code unless the string says so, and of the one that OPQ turns the rows for.
+#: Default number of bits of the codes of a product quantiser, also of the one that OPQ rotates the rows for.
 CODE_BITS = 8
 FLOAT32_BITS = 32
 _SCALAR_BITS = {"Flat": FLOAT32_BITS, "SQfp16": 16, "SQbf16": 16, "SQ8": 8, "SQ6": 6, "SQ4": 4}
-#: Rows that each list is learnt from, at least, where `auto` chooses.
+#: Minimum number of rows for each inverted list that `auto` chooses.
 POINTS_PER_LIST = 40
-#: `auto` keeps rows as they are up to so many bytes of them, in half of the bits up to so many, else in a quarter.
+#: Sizes in bytes up to which `auto` stores rows in float32 and in float16; larger rows are stored in 8 bits.
 WHOLE_BYTES = 1_000_000_000
 HALVED_BYTES = 8_000_000_000
-#: Rows in the lists that a query looks into, unless it says how many lists: a share of all, and not fewer than so many, nor
-#: than so many for each neighbour wanted.
+#: Number of rows in the lists that a query probes by default: a share of all rows, at least a minimum, and at least a minimum
+#: for each requested neighbour.
 PROBED_SHARE = 1 / 32
 PROBED_ROWS = 2000
 PROBED_PER_NEIGHBOUR = 50
-#: Breadth of the search in a graph, unless it is given.
+#: Default search breadth of a graph index.
 BREADTH = 128
-#: Candidates for each neighbour wanted, where codes rank them roughly.
-SPARE_FEW_BITS = 2
-SPARE_WORDS = 4
+#: Number of candidates for each requested neighbour, for codes that rank them roughly.
+FEW_BITS_FACTOR = 2
+CODEWORD_FACTOR = 4
 
 
 @dataclass(frozen=True)
 class IndexShape:
-    """The parts of an index-factory string.
+    """Parts of an index-factory string.
 
     Attributes
     ----------
     text : the string itself
-    turn : PCA, PCAR, RR or OPQ; None where rows are not turned
-    turn_segments : what OPQ turns the rows for
-    turn_dim : columns after the turn; None: as before
-    lists, list_links : inverted lists, and links a list where the lists are found by a graph
-    links : links a row, where rows are linked
+    transform : PCA, PCAR, RR or OPQ; None without a transform
+    transform_segments : number of segments of the quantiser that OPQ rotates the rows for
+    transform_dim : number of columns after the transform; None if it does not change
+    lists, list_links : number of inverted lists, and links of each list if a graph finds them
+    links : number of links of each row in a graph
     code : Flat, SQ8, ..., or PQ
-    segments, bits : of a product quantiser
+    segments, bits : segments and bits of a product quantiser
     """
 
     text: str
-    turn: str | None
-    turn_segments: int | None
-    turn_dim: int | None
+    transform: str | None
+    transform_segments: int | None
+    transform_dim: int | None
     lists: int | None
     list_links: int | None
     links: int | None
@@ -168,43 +168,45 @@ class IndexShape:
 
     @property
     def exhaustive(self) -> bool:
-        """Whether a query looks at the code of every row."""
+        """Whether a query compares the codes of all rows."""
         return self.lists is None and self.links is None
 
     @property
-    def spare(self) -> int:
-        """Candidates to be asked for, for each neighbour that is wanted; the rows themselves decide between them."""
-        if self.segments is not None or self.turn_dim is not None:
-            return SPARE_WORDS
-        return 1 if _SCALAR_BITS[self.code] >= CODE_BITS else SPARE_FEW_BITS
+    def candidate_factor(self) -> int:
+        """Number of candidates for each requested neighbour; the rows themselves decide among them."""
+        if self.segments is not None or self.transform_dim is not None:
+            return CODEWORD_FACTOR
+        return 1 if _SCALAR_BITS[self.code] >= CODE_BITS else FEW_BITS_FACTOR
 
     def code_bits(self, d: int) -> int:
-        """Bits that a row of d columns takes."""
+        """Return the number of bits that the code of a row of d columns takes."""
         if self.segments is not None:
             return self.segments * self.bits
-        return _SCALAR_BITS[self.code] * (self.turn_dim or d)
+        return _SCALAR_BITS[self.code] * (self.transform_dim or d)
 
     def check(self, n: int, d: int) -> None:
-        """Refuse what FAISS refuses for n rows of d columns, and what would grow without use.
+        """Check that the index is possible for n rows of d columns.
 
         Raises
         ------
         InvalidRequest
         """
-        dim = self.turn_dim or d
-        self._require((self.lists or 1) <= n, f"there are not {self.lists} rows to learn its lists from", n)
-        if self.turn in ("PCA", "PCAR"):
-            self._require(dim <= min(n, d), f"{n} rows of {d} columns have no {dim} principal axes", min(n, d))
-        self._require(dim <= 2 * d, f"{d} columns are turned into more than twice as many", 2 * d)
-        for segments, bits in ((self.turn_segments, CODE_BITS), (self.segments, self.bits)):
+        dim = self.transform_dim or d
+        self._require((self.lists or 1) <= n, f"{self.lists} inverted lists need at least as many rows", n)
+        if self.transform in ("PCA", "PCAR"):
+            self._require(
+                dim <= min(n, d), f"{n} rows of {d} columns have fewer than {dim} principal components", min(n, d)
+            )
+        self._require(dim <= 2 * d, f"the transform produces more than twice the {d} columns", 2 * d)
+        for segments, bits in ((self.transform_segments, CODE_BITS), (self.segments, self.bits)):
             if segments is not None:
-                self._require(dim % segments == 0, f"{segments} does not divide {dim} columns", dim)
-                self._require(2**bits <= n, f"there are not {2**bits} rows to learn its codes from", n)
+                self._require(dim % segments == 0, f"the {dim} columns cannot be divided into {segments} segments", dim)
+                self._require(2**bits <= n, f"codes of {bits} bits need at least {2**bits} rows", n)
 
     def _require(self, sound: bool, why: str, limit: int) -> None:
         if not sound:
             raise InvalidRequest(
-                f"The index {self.text} does not suit the rows: {why}.",
+                f"The index {self.text} is not possible for these rows: {why}.",
                 value=self.text,
                 limit=limit,
                 hint="Choose another index, or `auto`.",
@@ -213,20 +215,22 @@ class IndexShape:
 
 
 def parse_index(text: str) -> IndexShape:
-    """Take a string apart that has the form of `search.INDEX_PATTERN` and is not `auto`."""
+    """Parse an index-factory string that matches `INDEX_PATTERN` and is not `auto`."""
     found = _PARTS.fullmatch(text)
     if found is None:
-        raise InvalidRequest(f"{text} is no index.", value=text, hint="Use `auto`.", pointer="/builder/index")
+        raise InvalidRequest(
+            f"The index {text!r} is not supported.", value=text, hint="Use `auto`.", pointer="/builder/index"
+        )
 
     def number(part: str) -> int | None:
         return int(found[part]) if found[part] else None
 
-    opq = found["turn"] == "OPQ"
+    opq = found["transform"] == "OPQ"
     return IndexShape(
         text=text,
-        turn=found["turn"],
-        turn_segments=number("first") if opq else None,
-        turn_dim=number("second" if opq else "first"),
+        transform=found["transform"],
+        transform_segments=number("first") if opq else None,
+        transform_dim=number("second" if opq else "first"),
         lists=number("lists"),
         list_links=number("list_links"),
         links=number("links"),
@@ -238,11 +242,11 @@ def parse_index(text: str) -> IndexShape:
 
 @dataclass(frozen=True)
 class ChosenIndex:
-    """The index in force, and how far it is searched.
+    """Index and search effort that are used.
 
     Attributes
     ----------
-    effort : lists probed, or breadth of the search in a graph; None where the code of every row is looked at
+    effort : number of probed lists, or search breadth of a graph; None for an exhaustive index
     """
 
     shape: IndexShape
@@ -250,27 +254,27 @@ class ChosenIndex:
 
 
 def choose_index(choice: Approximate, n: int, d: int, k: int) -> ChosenIndex:
-    """Turn `auto` and a missing effort into what is in force for k neighbours among n rows of d columns.
+    """Choose the index and the effort for k neighbours among n rows of d columns, if they are `auto` or missing.
 
     Raises
     ------
     InvalidRequest
-        The index does not suit the rows.
+        The index is not possible for these rows.
     """
     shape = parse_index(_auto(n, d) if choice.index == "auto" else choice.index)
     shape.check(n, d)
     if shape.exhaustive and choice.effort is not None:
         raise InvalidRequest(
-            f"The index {shape.text} looks at the code of every row, whatever the effort.",
+            f"The index {shape.text} compares all rows and has no effort.",
             value=choice.effort,
-            hint="Leave the effort out.",
+            hint="Leave out `effort`.",
             pointer="/builder/effort",
         )
     return ChosenIndex(shape, _effort(shape, choice.effort, n, k))
 
 
 def _auto(n: int, d: int) -> str:
-    """About 4 sqrt(n) lists, of rows as they are where they fit, else of scalar codes."""
+    """Choose about 4 sqrt(n) inverted lists, with scalar codes if the rows are too large."""
     lists = max(1, min(4 * isqrt(n), n // POINTS_PER_LIST))
     size = FLOAT32_BITS // 8 * n * d
     code = "Flat" if size <= WHOLE_BYTES else "SQfp16" if size <= HALVED_BYTES else "SQ8"

@@ -1,4 +1,4 @@
-"""Studies: what is asked of many models at once."""
+"""Requests for studies, which compare many models at once."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -10,8 +10,7 @@ from pydantic import Field, model_validator
 from consilience.contract.alignments import JobOptions, ScoringOptions, Side
 from consilience.contract.base import Finite, Level, Metadata, Name, Request
 
-#: A number of each model: a key of its metadata, or `width` (columns of its widest layer that takes part) or `depth` (how many
-#: layers it has).
+#: Number of each model: a key of its metadata, `width` (columns of its widest compared layer) or `depth` (number of layers).
 Quantity = Annotated[str, Field(min_length=1, max_length=128)]
 BUILT_IN: tuple[str, ...] = ("width", "depth")
 StudySide = Literal["rows", "columns"]
@@ -49,7 +48,7 @@ class Trend(Request):
     def _edges_rise(self) -> Self:
         edges = self.bins if isinstance(self.bins, tuple) else ()
         if any(high <= low for low, high in pairwise(edges)):
-            raise ValueError("the edges of bins must rise")
+            raise ValueError("the bin edges must be in rising order")
         return self
 
 
@@ -85,10 +84,10 @@ class Difference(Request):
     level: Level = Field(default=0.95, description="Level of the confidence interval.")
 
 
-#: Members of one side; what a study costs is limited by its cells besides.
+#: Maximum number of models of one side.
 STUDY_MEMBERS_MAX = 512
-#: Raised when a cell of the same sets and options would say something else.
-CELL_VERSION = 1
+#: Version of the cells; increased when the same sets and options give other scores.
+CELL_VERSION = 2
 
 
 class Member(Side):
@@ -106,7 +105,7 @@ Members = Annotated[tuple[Member, ...], Field(min_length=1, max_length=STUDY_MEM
 
 
 class StudyOptions(JobOptions):
-    """Everything of a study but its members."""
+    """Options of a study."""
 
     trends: Annotated[tuple[Trend, ...], Field(max_length=32)] = Field(
         default=(), description="Trends to test: whether alignment rises with a number of the models."
@@ -125,13 +124,15 @@ class StudyOptions(JobOptions):
     @model_validator(mode="after")
     def _of_a_study(self) -> Self:
         if self.null.correction != "none":
-            raise ValueError("a study corrects over its cells, by both methods: leave out `null.correction`")
+            raise ValueError(
+                "a study does not have `null.correction`: it always reports both corrections over its cells"
+            )
         if self.gallery_sizes is not None:
-            raise ValueError("a study has no gallery-size curves: leave out `gallery_sizes`")
+            raise ValueError("a study does not have `gallery_sizes`: it computes no gallery-size curves")
         return self
 
     def scoring(self) -> ScoringOptions:
-        """What each cell is scored with."""
+        """Return the scoring options of each cell."""
         return ScoringOptions.model_validate({name: getattr(self, name) for name in ScoringOptions.model_fields})
 
 
@@ -146,9 +147,9 @@ class StudyRequest(StudyOptions):
     @model_validator(mode="after")
     def _more_than_one(self) -> Self:
         if self.columns is None and len(self.rows) < 2:
-            raise ValueError("a study needs two models at least: a study of one has no cell")
+            raise ValueError("a study needs at least two models in `rows`, or models in `columns`")
         if self.columns is None and self.layers.a != self.layers.b:
-            raise ValueError("models that are compared with each other take part with the same choice of layers")
+            raise ValueError("`layers` must be the same for both sides if the rows are compared with each other")
         return self
 
     @property
@@ -157,7 +158,7 @@ class StudyRequest(StudyOptions):
         return self.columns is None
 
     def cells(self) -> Iterator[tuple[int, int]]:
-        """Every cell that is scored, as numbers of its row and column, in the order of work."""
+        """Yield the row and column number of every cell that is computed, in order."""
         return order_cells(self, len(self.rows), None if self.columns is None else len(self.columns))
 
 
@@ -172,23 +173,23 @@ class StudyAdditions(Request):
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.rows is None and self.columns is None:
-            raise ValueError("name the models to add: `rows`, `columns` or both")
+            raise ValueError("the request adds no models: give `rows`, `columns` or both")
         return self
 
 
 def is_mirrored(options: ScoringOptions) -> bool:
-    """Whether one triangle says all of models that are compared with each other."""
+    """Return whether the matrix of models compared with each other is symmetric."""
     sided = options.aggregate in ("row_max_mean", "column_max_mean")
     return not sided and all(metric.is_symmetric for metric in options.metrics)
 
 
 def order_cells(options: ScoringOptions, rows: int, columns: int | None) -> Iterator[tuple[int, int]]:
-    """Every cell that is scored, in the order of work: what is done at any moment is a study of fewer models.
+    """Yield every cell that is computed, in an order in which the finished cells are always a study of fewer models.
 
     Parameters
     ----------
     columns : int, optional
-        None: the rows are compared with each other, in one triangle where that says all.
+        Number of columns. None compares the rows with each other, in one triangle if the matrix is symmetric.
     """
     if columns is not None:
         yield from ((i, j) for i in range(rows) for j in range(columns))
@@ -202,7 +203,7 @@ def order_cells(options: ScoringOptions, rows: int, columns: int | None) -> Iter
 
 
 def cell_key(options: ScoringOptions, digest_a: str, digest_b: str) -> str:
-    """The address of a cell: what its scores depend on, and nothing else.
+    """Return the key of a cell, a hash of everything that its scores depend on.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Studies: what comes out, one matrix of scores for each metric and what it says of all models."""
+"""Results of studies: a matrix of scores for each metric, and analyses over all models."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -109,12 +109,12 @@ class StudyMatrix(Document):
 
     @property
     def name(self) -> str:
-        """The metric with its k and every option that is not the default, as the command line writes it."""
+        """Name of the metric with k and all options that differ from their defaults, as on the command line."""
         kind = METRICS.get(self.metric)
         usual = kind.model_validate({"metric": self.metric}).options() if kind else {}
-        told = {key: value for key, value in self.options.items() if key == "k" or usual.get(key, value) != value}
-        words = ",".join(f"{key}={_word(value)}" for key, value in told.items())
-        return f"{self.metric}:{words}" if words else self.metric
+        options = {key: value for key, value in self.options.items() if key == "k" or usual.get(key, value) != value}
+        text = ",".join(f"{key}={_word(value)}" for key, value in options.items())
+        return f"{self.metric}:{text}" if text else self.metric
 
 
 def _word(value: object) -> str:
@@ -263,15 +263,15 @@ class StudyDocument(Document):
 
     @property
     def complete(self) -> bool:
-        """Whether every cell is there."""
+        """Whether all cells are finished."""
         return self.done == self.total
 
     def table(self) -> Iterator[dict[str, object]]:
-        """One flat record for each cell and metric, for CSV and Parquet."""
+        """Yield one flat record for each cell and metric, for CSV and Parquet."""
         return chain.from_iterable((flatten(matrix, cell) for cell in matrix.cells) for matrix in self.matrices)
 
 
-#: The columns of a study as a table.
+#: Columns of the table of a study, with their types.
 TABLE: dict[str, type] = {
     "metric": str,
     "row": str,
@@ -295,7 +295,7 @@ TABLE: dict[str, type] = {
 
 
 def flatten(matrix: StudyMatrix, cell: StudyCell) -> dict[str, object]:
-    """A cell as a record of plain values, by the columns of `TABLE`."""
+    """Return a cell as a record of plain values, with the columns of `TABLE`."""
     interval = cell.interval
     return {
         "metric": matrix.name,

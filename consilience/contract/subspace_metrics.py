@@ -1,4 +1,4 @@
-"""Metrics that fit directions, maps or rotations between the two spaces' features."""
+"""Metrics that fit directions, linear maps or rotations between the two spaces."""
 
 from typing import Annotated, Literal
 
@@ -13,9 +13,9 @@ class CcaMean(Metric):
     """Mean canonical correlation."""
 
     title = "Mean canonical correlation"
-    summary = "The mean correlation of the best-matched pairs of directions of the two spaces."
+    summary = "Mean correlation of the canonical pairs of directions of the two spaces."
     formula = "(1/r) sum_i rho_i, rho the singular values of U_A' U_B, r = min(rank A, rank B)"
-    chance = "found by permutation; near 1 as d nears n"
+    chance = "estimated by permutation; near 1 if d is near n"
     cost = COST
     work = "fit"
     reference = "Raghu et al. 2017, SVCCA, arXiv 1706.05806; Kornblith et al. 2019, arXiv 1905.00414, table 1"
@@ -27,7 +27,7 @@ class CcaR2(Metric):
     """Mean squared canonical correlation."""
 
     title = "Mean squared canonical correlation"
-    summary = "The mean squared correlation of the best-matched pairs of directions of the two spaces."
+    summary = "Mean squared correlation of the canonical pairs of directions of the two spaces."
     formula = "(1/r) sum_i rho_i^2 = tr(P_A P_B) / r"
     chance = "max(rank A, rank B) / (n - 1)"
     nulls = ("analytic", "permutation")
@@ -42,12 +42,12 @@ class Svcca(Metric):
     """Mean canonical correlation of the leading principal components."""
 
     title = "Singular vector canonical correlation"
-    summary = "The mean canonical correlation of the two spaces' leading principal components."
+    summary = "Mean canonical correlation of the leading principal components of the two spaces."
     formula = "mean singular value of U_A,r' U_B,r, U the leading left singular vectors"
     rotation_invariant = False
     cost = COST
     work = "fit"
-    reference = "Raghu et al. 2017, arXiv 1706.05806; the reference's svcca is random, this one is exact"
+    reference = "Raghu et al. 2017, arXiv 1706.05806; exact, unlike the randomised reference implementation"
 
     metric: Literal["svcca"] = "svcca"
     components: Annotated[int, Field(ge=1, le=4096)] | None = Field(
@@ -65,7 +65,7 @@ class Svcca(Metric):
 
     @property
     def is_rotation_invariant(self) -> bool:
-        """Only without the scaling of columns it is."""
+        """Whether rotating one side keeps the value; not if columns are scaled."""
         return self.scaling == "centre"
 
 
@@ -73,7 +73,7 @@ class Pwcca(Metric):
     """Canonical correlations weighted by the variance of side a that they explain."""
 
     title = "Projection-weighted canonical correlation"
-    summary = "Canonical correlations weighted by how much of the first space their directions account for."
+    summary = "Mean of the canonical correlations, weighted by the variance of the first space that they explain."
     formula = "sum_i w_i rho_i, w_i proportional to sum_j |<h_i, x_j>|, h the canonical variates of a"
     symmetric = False
     rotation_invariant = False
@@ -88,7 +88,7 @@ class EigenspaceOverlap(Metric):
     """Overlap of the two column spaces."""
 
     title = "Eigenspace overlap"
-    summary = "How much of the larger of the two column spaces (not centred) the other one covers."
+    summary = "Share of the larger of the two column spaces (not centred) that the other one covers."
     formula = "|U_A' U_B|^2 / max(rank A, rank B)"
     chance = "[ab + (p - a)(q - b) / (n - 1)] / max(p, q), a = |U_A' 1|^2 / n, b = |U_B' 1|^2 / n"
     nulls = ("permutation", "analytic")
@@ -103,7 +103,7 @@ class LinearPredictivity(Metric):
     """Share of variance that a cross-validated ridge regression predicts."""
 
     title = "Linear predictivity"
-    summary = "The share of one space's variance that a ridge regression from the other predicts on held-out items."
+    summary = "Share of the variance of one space that ridge regression from the other predicts on held-out items."
     formula = "1 - sum |y - f(x)|^2 / sum |y - mean(y)|^2 over held-out folds; ab: from a to b"
     symmetric = False
     low = None
@@ -125,7 +125,7 @@ class LinearPredictivity(Metric):
 
     @property
     def is_symmetric(self) -> bool:
-        """Only the mean of both directions is."""
+        """Whether swapping the sides keeps the value; only for the mean of both directions."""
         return self.direction == "mean"
 
 
@@ -133,7 +133,7 @@ class ProcrustesSimilarity(Metric):
     """Normalised Procrustes similarity."""
 
     title = "Procrustes similarity"
-    summary = "The cosine between the two spaces after the best rotation; also called normalised Bures similarity."
+    summary = "Cosine of the two spaces after the best rotation; also called normalised Bures similarity."
     formula = "|Xc' Yc|_* / (|Xc| |Yc|), _* the nuclear norm"
     cost = COST
     work = "fit"
@@ -146,7 +146,7 @@ class AngularShape(Metric):
     """Angle between the two spaces after the best rotation and partial whitening."""
 
     title = "Angular shape distance"
-    summary = "The angle between the two spaces after the best rotation: a distance that obeys the triangle inequality."
+    summary = "Angle between the two spaces after the best rotation; a distance that obeys the triangle inequality."
     formula = "arccos |Z_A' Z_B|_*, Z = Xc (alpha I + (1 - alpha) (Xc' Xc)^(-1/2)) scaled to norm 1; in radians"
     score_direction = "distance"
     triangle = True
@@ -166,7 +166,7 @@ class Bures(Metric):
     """Bures distance of the two centred linear kernels, each scaled to trace 1."""
 
     title = "Bures distance"
-    summary = "The distance left after the best rotation of two spaces of the same size."
+    summary = "Distance between the two spaces, scaled to the same size, after the best rotation."
     formula = "sqrt(2 - 2 |Xc' Yc|_* / (|Xc| |Yc|))"
     score_direction = "distance"
     triangle = True
@@ -182,9 +182,7 @@ class Gulp(Metric):
     """Distance between the predictions of ridge regressions on the two spaces."""
 
     title = "GULP distance"
-    summary = (
-        "The largest mean difference between ridge predictions from the two spaces, over all targets of unit size."
-    )
+    summary = "Largest mean difference between ridge predictions from the two spaces, over all targets of unit norm."
     formula = "sqrt(T_AA + T_BB - 2 T_AB), T_AB = tr((S_A + l I)^-1 S_AB (S_B + l I)^-1 S_BA)"
     score_direction = "distance"
     triangle = True

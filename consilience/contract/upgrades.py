@@ -1,4 +1,4 @@
-"""Upgrades of an embedding model: what becomes of an index of the old model's vectors when the new model asks."""
+"""Upgrade reports: effect of a change of the embedding model on an index of vectors of the old model."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -11,7 +11,7 @@ from consilience.contract.maps import FitSummary, MapChoice, MapKind, MapSide, M
 from consilience.contract.scores import Pairing
 from consilience.contract.webhooks import WebhookChoice
 
-#: A share that a caller sets; a truth value is none.
+#: Threshold between 0 and 1; a boolean is not allowed.
 ThresholdShare = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
@@ -62,13 +62,13 @@ class QuerySummary(Document):
     """Matching of the queries of both models; null if documents serve as queries."""
 
 
-#: re_embed: new queries, documents embedded anew. old: old queries, old documents, as today. keep: new queries as they are,
-#: old documents. adapt: new queries through a map, old documents.
+#: re_embed: new queries, re-embedded documents. old: old queries, old documents. keep: new queries, old documents. adapt: new
+#: queries mapped into the old space, old documents.
 StrategyKind = Literal["re_embed", "old", "keep", "adapt"]
 
 
 class Strategy(Document):
-    """Strategy for answering queries after the change of model, and its results."""
+    """Strategy for searching after the change of model, and its results."""
 
     name: str
     """Name: the kind, and for `adapt` also the kind of map and a number if there are several, such as `adapt:ridge`."""
@@ -80,8 +80,8 @@ class Strategy(Document):
     recall: MeanShare
     """Share of the first k results of full re-embedding that are also among the first k results of this strategy."""
     relevant_recall: MeanShare | None = None
-    """Share of a query's relevant documents among its first k results; if it has more than k relevant documents, share
-    of k."""
+    """Share of the relevant documents of a query that are among its first k results; of k, if it has more than k
+    relevant documents."""
     retained: ValueWithInterval | None = None
     """Results of this strategy as a share of the results of full re-embedding: by relevance judgments if there are any,
     otherwise by `recall`. Null if full re-embedding retrieves nothing."""
@@ -178,15 +178,15 @@ class UpgradeReport(Document):
     """Wall-clock time of each step, in seconds."""
 
 
-#: Neighbours that a report counts, at most.
+#: Maximum of k.
 K_MAX = 1000
-#: Rows that ask, at most.
+#: Maximum number of query rows.
 SAMPLE_MAX = 100_000
 WORST_MAX = 100
 
 
 def _kind(value: object) -> object:
-    """A bare name stands for the map with its defaults."""
+    """Replace the name of a map by the map with its defaults."""
     return {"kind": value} if isinstance(value, str) else value
 
 
@@ -206,12 +206,12 @@ class UpgradeLayers(Request):
 
 
 def _both_models(value: object) -> object:
-    """One name stands for both models."""
+    """Use one name for both models."""
     return {"old": value, "new": value} if isinstance(value, str) else value
 
 
 class UpgradeOptions(Request):
-    """Everything of an upgrade report but the vectors and the judgements; every field has a default."""
+    """Options of an upgrade report. Every field has a default."""
 
     maps: UpgradeMaps = Field(
         default=(ProcrustesMap(), RidgeMap()),
@@ -256,7 +256,7 @@ class QuerySides(Request):
     new: Side = Field(description="Query embeddings by the new model.")
 
 
-#: For each query the documents that answer it, by their ids, or by row numbers where there are no ids.
+#: Relevant documents of each query, by id, or by row number if there are no ids.
 Qrels = dict[str, tuple[ItemLabel, ...]]
 
 
@@ -284,6 +284,6 @@ class UpgradeRequest(UpgradeOptions):
 
 
 def check_qrels(qrels: Mapping[str, object] | None, *, queries: bool) -> None:
-    """ValueError for judgements of queries that there are not."""
+    """Raise ValueError if there are relevance judgments but no queries."""
     if qrels is not None and not queries:
-        raise ValueError("`qrels` are about queries: give `queries` too")
+        raise ValueError("`qrels` need `queries`, whose relevant documents they list")

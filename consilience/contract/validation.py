@@ -37,7 +37,7 @@ class InvalidFields(InvalidRequest):
 
     Attributes
     ----------
-    faults : tuple of Fault
+    faults : tuple of FieldError
     """
 
     def __init__(self, faults: Sequence[FieldError], hint: str | None = None) -> None:
@@ -108,10 +108,15 @@ def validate(kind: type[Options], fields: Mapping[str, object]) -> Options:
         return kind.model_validate(fields)
     except ValidationError as error:
         first, *others = explain(error, fields, kind).faults
-        invalid = InvalidRequest(f"{first.pointer}: {first.detail}", value=first.value, pointer=first.pointer)
+        invalid = InvalidRequest(_locate(first), value=first.value, pointer=first.pointer)
         for fault in others:
-            invalid.add_note(f"{fault.pointer}: {fault.detail}")
+            invalid.add_note(_locate(fault))
         raise invalid from error
+
+
+def _locate(fault: FieldError) -> str:
+    """Start the sentence of a fault with its pointer, unless the fault is of the options as a whole."""
+    return f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail
 
 
 def explain(error: ValidationError, body: object, model: type[BaseModel]) -> InvalidFields:

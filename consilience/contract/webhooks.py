@@ -1,4 +1,4 @@
-"""Webhooks: where the end of a job is told, and what has become of that."""
+"""Webhooks: notifications when jobs end, and the state of their delivery."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -10,7 +10,9 @@ from consilience.contract.base import Document, Request, Timestamp
 
 def _without_password(url: HttpUrl) -> HttpUrl:
     if url.username or url.password:
-        raise ValueError("a webhook's URL holds no user name and no password: its receiver checks the signature")
+        raise ValueError(
+            "the URL of a webhook must not contain a user name or a password; the receiver can verify the signature instead"
+        )
     return url
 
 
@@ -33,11 +35,11 @@ class WebhookStatus(StrEnum):
     WAITING = "waiting"
     """The job has not ended."""
     PENDING = "pending"
-    """The job has ended; the message is sent, again and again, until it is accepted."""
+    """The job has ended, and the message is sent until the receiver accepts it."""
     DELIVERED = "delivered"
-    """The receiver accepted it."""
+    """The receiver accepted the message."""
     FAILED = "failed"
-    """It was given up; `last_error` says why."""
+    """Delivery was given up; `last_error` has the error."""
 
 
 class Webhook(Document):

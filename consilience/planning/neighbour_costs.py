@@ -75,20 +75,20 @@ def index_costs(choice: Approximate, n: int, dims: Sequence[int], k: int) -> tup
 
 def count_candidates(choice: Approximate, n: int, d: int, k: int) -> int:
     """Rows that are looked at to rank what the index proposes."""
-    return n * choose_index(choice, n, d, k).shape.spare * k
+    return n * choose_index(choice, n, d, k).shape.candidate_factor * k
 
 
 def index_flops(index: ChosenIndex, n: int, d: int, k: int, recall_queries: int) -> float:
     """Floating-point operations of a graph of k neighbours among n rows of d columns."""
-    shape, dim = index.shape, index.shape.turn_dim or d
-    ranked = n * shape.spare * k
+    shape, dim = index.shape, index.shape.transform_dim or d
+    ranked = n * shape.candidate_factor * k
     recall = min(n, recall_queries) * n
     return _learning(shape, n, d) + 2.0 * dim * _seen(index, n, k) + 2.0 * d * (ranked + recall)
 
 
 def index_bytes(index: ChosenIndex, n: int, d: int) -> int:
     """Bytes of the index and of the sample that it is learnt from."""
-    shape, dim = index.shape, index.shape.turn_dim or d
+    shape, dim = index.shape, index.shape.transform_dim or d
     links = 2 * FLOAT32_BYTES * (shape.links or 0)
     codes = n * (shape.code_bits(d) // 8 + links + ID_BYTES)
     return codes + FLOAT32_BYTES * ((shape.lists or 0) * dim + 2 * _points(shape, n, d) * max(d, dim))
@@ -97,18 +97,18 @@ def index_bytes(index: ChosenIndex, n: int, d: int) -> int:
 def _points(shape: IndexShape, n: int, d: int) -> int:
     """Rows of the sample."""
     words = 2**shape.bits if shape.segments is not None else 0
-    turn_words = 2**CODE_BITS if shape.turn_segments is not None else 0
+    turn_words = 2**CODE_BITS if shape.transform_segments is not None else 0
     centroids = max(shape.lists or 0, words, turn_words)
     return min(n, max(SAMPLE_MIN, POINTS_PER_CENTROID * centroids, POINTS_PER_COLUMN * d))
 
 
 def _learning(shape: IndexShape, n: int, d: int) -> float:
-    points, dim = _points(shape, n, d), shape.turn_dim or d
+    points, dim = _points(shape, n, d), shape.transform_dim or d
     words = WORD_ROUNDS * 2.0**shape.bits if shape.segments is not None else 0.0
     turn = 0.0
-    if shape.turn is not None:
-        rounds = TURN_ROUNDS if shape.turn == "OPQ" else 1
-        learnt = WORD_ROUNDS * 2.0**CODE_BITS if shape.turn == "OPQ" else 0.0
+    if shape.transform is not None:
+        rounds = TURN_ROUNDS if shape.transform == "OPQ" else 1
+        learnt = WORD_ROUNDS * 2.0**CODE_BITS if shape.transform == "OPQ" else 0.0
         turn = rounds * (TURN_PASSES * float(max(d, dim)) ** 3 + 2 * points * dim * (d + learnt)) + 4.0 * n * d * dim
     return turn + 2.0 * points * dim * (LIST_ROUNDS * (shape.lists or 0) + words)
 
@@ -120,9 +120,9 @@ def _seen(index: ChosenIndex, n: int, k: int) -> float:
     if shape.lists is not None:
         probed = effort * n / shape.lists
         # Rows whose lists come back too short are searched exactly.
-        return n * (2.0 * shape.lists + words + (probed if probed > 2 * shape.spare * k else n))
+        return n * (2.0 * shape.lists + words + (probed if probed > 2 * shape.candidate_factor * k else n))
     if shape.links is not None:
-        breadth = max(effort, shape.spare * k) + LINKING_BREADTH
+        breadth = max(effort, shape.candidate_factor * k) + LINKING_BREADTH
         return n * (min(float(n), breadth * shape.links) + words)
     return n * (float(n) + words)
 

@@ -1,4 +1,4 @@
-"""`python -m service.deliveries`: sends webhooks and removes what is no longer kept."""
+"""Entry point of `python -m service.deliveries`, which sends webhooks and collects garbage."""
 
 import signal
 import sys
@@ -18,14 +18,14 @@ from service.deliveries.sender import DeliveryTiming, Sender
 from service.middleware.logs import configure_logging
 from service.settings import DeliverySettings
 
-#: Exit statuses: a setting is wrong; the stores cannot be opened.
+#: Exit statuses: a setting is not valid; the stores cannot be opened.
 EXIT_STARTUP_ERROR, EXIT_STORE_ERROR = 2, 3
-#: The service migrates the database; this process waits for it.
+#: Seconds to wait for the service to migrate the database.
 SCHEMA_TIMEOUT_S = 60.0
 
 
 def main() -> int:
-    """Read the settings and work until SIGINT or SIGTERM."""
+    """Read the settings and run until SIGINT or SIGTERM."""
     try:
         settings = read_environment(DeliverySettings)
     except ConsilienceError as error:
@@ -46,11 +46,11 @@ def main() -> int:
 
 
 def work(settings: DeliverySettings, database: Database, blobs: BlobStore, stopping: threading.Event) -> None:
-    """Collect in a thread and send in this one, until told to stop."""
+    """Run the collector in a thread and the sender in this one, until `stopping` is set."""
     structlog.get_logger().info("deliveries_ready", webhooks=bool(settings.webhook_keys))
     days = settings.job_retention_days
     collector = Collector(Retention(database), blobs, settings.data_dir, timedelta(days=days) if days else None)
-    # A daemon: what it was about to remove, the next start finds again.
+    # A daemon thread: the next start removes the rest.
     threading.Thread(target=collector.run, args=(stopping, settings.collect_interval_s), daemon=True).start()
     if settings.webhook_keys:
         timing = DeliveryTiming(timeout_s=settings.webhook_timeout_s)

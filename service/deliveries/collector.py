@@ -1,7 +1,7 @@
-"""Removes what is no longer kept: jobs after their retention, blobs that no record names, what crashes left.
+"""Garbage collector of expired jobs, unreferenced blobs and files left by crashes.
 
-A blob is looked up in the records and removed under the lock that every upload holds from its first blob to its record, so
-that there is no moment at which one is neither named nor about to be: neither clocks nor pauses of a process matter.
+A blob is checked and deleted under an exclusive lock. Every upload holds the same lock, shared, from its first blob to its
+record. Therefore, no blob of an upload in progress can be deleted, whatever clocks and pauses of processes do.
 """
 
 import itertools
@@ -20,19 +20,19 @@ from consilience.stores.files import exclusive_upload_lock
 from consilience.stores.retention import Retention
 from service.stores import STALE_S
 
-#: A blob is this old before it goes: whoever looks at the folder meanwhile finds what it has just read of.
+#: Minimum age in seconds of a blob that is deleted, so that a process that has just read its record can open it.
 GRACE_S = 3600.0
-#: Rows of a set that a model was making are kept so long for whoever asks for the set again.
+#: Seconds for which checkpoints of an interrupted extraction are kept, so that a repeated request resumes it.
 CHECKPOINT_RETENTION_S = 24 * 3600.0
-#: Rows and blobs of one transaction or one hold of the lock: nobody waits long for either.
+#: Number of rows or blobs that are deleted in one transaction or under one lock.
 BATCH_SIZE = 200
-#: Between two tries to find a moment without an upload, and how long it is looked for.
+#: Seconds between two attempts to get the lock, and until the collector gives up.
 LOCK_POLL_S = 0.05
 LOCK_TIMEOUT_S = 10.0
 
 
 class Collected(NamedTuple):
-    """What one round removed."""
+    """Number of things that one round removed."""
 
     jobs: int
     blobs: int
@@ -41,9 +41,9 @@ class Collected(NamedTuple):
 
 
 class Collector:
-    """Rounds over the records and the data folder. Several at once do no harm."""
+    """Garbage collector of the records and the data folder. Several can run at the same time."""
 
-    def __init__(  # noqa: PLR0917 - what it looks at, then how patiently
+    def __init__(  # noqa: PLR0917 - stores, then times
         self,
         retention: Retention,
         blobs: BlobStore,
@@ -58,20 +58,20 @@ class Collector:
         self._log = structlog.get_logger()
 
     def run(self, stopping: threading.Event, interval_s: float) -> None:
-        """A round now and one after each interval, until told to stop."""
+        """Run a round now and after each interval, until `stopping` is set."""
         while True:
             try:
                 if any(collected := self.collect()):
                     self._log.info("collected", **collected._asdict())
             except ConsilienceError as error:
                 self._log.warning("collector_waits", detail=error.detail, cause=error.value)
-            except Exception:  # noqa: BLE001 - the next round may fare better; the log has the trace
+            except Exception:  # noqa: BLE001 - the next round may succeed; the log has the traceback
                 self._log.exception("collector_fault")
             if stopping.wait(interval_s):
                 return
 
     def collect(self) -> Collected:
-        """One round. Raises Unavailable where a store does not answer."""
+        """Run one round. Raises Unavailable if a store does not respond."""
         files = self._blobs.sweep(STALE_S) + self._checkpoints.sweep(CHECKPOINT_RETENTION_S)
         return Collected(self._expire_jobs(), self._delete_blobs(), files, self._expire_cells())
 
@@ -82,23 +82,21 @@ class Collector:
         return total
 
     def _expire_cells(self) -> int:
-        """Cells of studies live as long as jobs: a study that is read again finds them again."""
+        """Delete cells of studies that are older than the retention of jobs."""
         return 0 if self._job_retention is None else self._retention.expire_cells(self._job_retention)
 
     def _delete_blobs(self) -> int:
         digests, total = self._blobs.digests(), 0
         while batch := tuple(itertools.islice(digests, BATCH_SIZE)):
             deleted = self._delete_unnamed(batch)
-            if deleted is None:  # uploads without a pause, or a backup: a later round finds a better moment
+            if deleted is None:  # uploads or a backup hold the lock: a later round retries
                 break
             total += deleted
         return total
 
     def _delete_unnamed(self, digests: tuple[str, ...]) -> int | None:
-        """How many of these nobody names and were deleted; None where there was no moment without an upload."""
-        if not set(digests) - self._retention.find_referenced(
-            digests
-        ):  # no upload is held up where there is nothing to do
+        """Delete unreferenced blobs and return their number, or None if the lock was not available."""
+        if not set(digests) - self._retention.find_referenced(digests):  # no lock is needed if all are referenced
             return 0
         deadline = time.monotonic() + self._lock_timeout_s
         while True:

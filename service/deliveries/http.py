@@ -1,8 +1,7 @@
-"""Requests to addresses that users name: to public hosts alone, unless the operator allows others.
+"""Signed HTTP requests to URLs of users, only to public hosts unless the operator allows others.
 
-The check is made of the address that the connection goes to, after the name was resolved and once: a name that means
-another address the next time it is asked (DNS rebinding) gains nothing. Redirects are not followed, proxies of the
-environment are not used, and no more is read of an answer than its head.
+The host name is resolved once, and the resolved address is checked, so that DNS rebinding has no effect. Redirects are not
+followed, proxies of the environment are not used, and only the status and headers of a response are read.
 """
 
 import base64
@@ -24,9 +23,9 @@ from consilience.errors import InvalidRequest
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: IPv6 of the whole internet (IANA); everything else is local, reserved, or another way to write an IPv4 address.
+#: Global unicast IPv6 addresses (IANA); all others are local, reserved or map to IPv4.
 GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
-#: Inside it, or among IPv4's public addresses by Python's table, and yet no public host.
+#: Networks that are not public, although they are global unicast or public by Python's tables.
 NOT_PUBLIC = tuple(
     ipaddress.ip_network(each)
     for each in (
@@ -43,23 +42,23 @@ NOT_PUBLIC = tuple(
 
 
 class AddressRefused(InvalidRequest):
-    """A user's URL leads to an address that requests may not go to."""
+    """The URL of a user leads to an address that is not allowed."""
 
 
 @dataclass(frozen=True)
 class Destinations:
-    """Where requests may go: public hosts, and what the operator allows besides."""
+    """Allowed destinations: public hosts, and networks that the operator allows."""
 
     allowed: tuple[Network, ...] = ()
 
     def permit(self, address: IPAddress) -> bool:
-        """Whether a connection to this address may be made."""
+        """Return whether connections to this address are allowed."""
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         return any(address in network for network in self.allowed) or _is_public(address)
 
     def check_host(self, host: str) -> None:
-        """Refuse early what needs no look-up: an address that may not be connected to, and `localhost`."""
+        """Refuse an address that is not allowed, or `localhost`, without resolving a name."""
         named_loopback = host.rstrip(".").rpartition(".")[2] == "localhost"
         try:
             address = ipaddress.ip_address("127.0.0.1" if named_loopback else host.strip("[]"))
@@ -69,12 +68,12 @@ class Destinations:
             raise _refused(host)
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """The addresses of a host that may be connected to.
+        """Resolve a host name and return its allowed addresses.
 
         Raises
         ------
         AddressRefused
-            There are addresses, but none that may.
+            None of the addresses is allowed.
         OSError
             The name cannot be resolved.
         """
@@ -95,9 +94,9 @@ def _is_public(address: IPAddress) -> bool:
 
 def _refused(host: str) -> AddressRefused:
     return AddressRefused(
-        f"{host} is not a public host: requests to it are refused.",
+        f"The host {host!r} is not public, and the service does not send requests to it.",
         value=host,
-        hint="The operator can allow its network with CONSILIENCE_WEBHOOK_ALLOW.",
+        hint="Use a public host, or ask the operator to add its network to CONSILIENCE_WEBHOOK_ALLOW.",
     )
 
 
@@ -110,14 +109,14 @@ def post(
     timeout_s: float,
     ssl_context: ssl.SSLContext | None = None,
 ) -> int:
-    """Send one POST; the status of the answer. A redirect is an answer like any other.
+    """Send one POST request and return the status of the response. Redirects are not followed.
 
     Raises
     ------
     AddressRefused
-        The host has no address that may be connected to.
+        The host has no allowed address.
     httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError
-        There was no answer within `timeout_s` in all, or none that is HTTP.
+        There was no valid response within `timeout_s`.
     """
     backend = GuardedBackend(destinations, time.monotonic() + timeout_s)
     with (
@@ -128,7 +127,7 @@ def post(
 
 
 class GuardedBackend(httpcore2.NetworkBackend):
-    """Connections to permitted addresses alone, which all end at the deadline."""
+    """Network backend that connects only to allowed addresses and until a deadline."""
 
     def __init__(self, destinations: Destinations, deadline: float) -> None:
         self._destinations, self._deadline = destinations, deadline
@@ -142,7 +141,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Resolve the name once, and connect to the first address that is permitted and answers."""
+        """Resolve the name once and connect to the first allowed address that responds."""
         try:
             addresses = self._destinations.resolve(host, port)
         except OSError as error:
@@ -160,21 +159,21 @@ class GuardedBackend(httpcore2.NetworkBackend):
 
 
 class TimedStream(httpcore2.NetworkStream):
-    """A stream whose every step ends at the deadline, however slowly the other side drips."""
+    """Network stream whose operations all end at the deadline."""
 
     def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
         self._stream, self._deadline = stream, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline is stricter
-        """As the stream does."""
+        """Read from the stream."""
         return self._stream.read(max_bytes, remaining_s(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the same
-        """As the stream does."""
+        """Write to the stream."""
         self._stream.write(buffer, remaining_s(self._deadline))
 
     def close(self) -> None:
-        """As the stream does."""
+        """Close the stream."""
         self._stream.close()
 
     def start_tls(
@@ -183,20 +182,20 @@ class TimedStream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002 - the same
     ) -> httpcore2.NetworkStream:
-        """As the stream does; the certificate must be the name's, not the address's."""
+        """Start TLS; the certificate must match the host name, not the address."""
         stream = self._stream.start_tls(ssl_context, server_hostname, remaining_s(self._deadline))
         return TimedStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
-        """As the stream does."""
+        """Return information about the stream."""
         return self._stream.get_extra_info(info)
 
 
 def remaining_s(deadline: float) -> float:
-    """Until the deadline; TimeoutException after it."""
+    """Return the seconds until the deadline; raises ReadTimeout after it."""
     left_s = deadline - time.monotonic()
     if left_s <= 0:
-        raise httpcore2.ReadTimeout("the time for one attempt is over")
+        raise httpcore2.ReadTimeout("the attempt exceeded its timeout")
     return left_s
 
 
@@ -205,18 +204,18 @@ KEY_BYTES = range(24, 65)
 
 
 def parse_secret(text: str) -> bytes:
-    """The key of a secret, `whsec_` and base64 of 24 to 64 bytes; ValueError, which never quotes it, otherwise."""
+    """Return the key of a secret, `whsec_` and base64 of 24 to 64 bytes. The ValueError never quotes an invalid secret."""
     try:
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
     except binascii.Error:
         key = b""
     if not text.startswith(PREFIX) or len(key) not in KEY_BYTES:
-        raise ValueError("a secret is `whsec_` and the base64 of 24 to 64 random bytes")
+        raise ValueError("a secret must be `whsec_` followed by the base64 encoding of 24 to 64 random bytes")
     return key
 
 
 def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The header fields of a signed message: one signature for each key, so that keys can be changed in peace."""
+    """Return the headers of a signed message, with one signature for each key to allow key rotation."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     digests = (hmac.new(key, signed, hashlib.sha256).digest() for key in keys)
     signatures = " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)

@@ -1,4 +1,4 @@
-"""Sends the webhooks that are due, several at a time, and tries again what was not accepted."""
+"""Sender of due webhooks, with several deliveries at a time and retries."""
 
 import json
 import random
@@ -16,37 +16,37 @@ from consilience.errors import ConsilienceError
 from consilience.stores.webhooks import Outbox, WebhookMessage
 from service.deliveries.http import AddressRefused, Destinations, post, sign
 
-#: Seconds from one attempt to the next: twelve attempts in three days, then the message is given up.
+#: Seconds between attempts: after twelve attempts in three days, a message has failed.
 PAUSES_S = (5, 30, 120, 600, 1800, 7200, 18_000, 36_000, 50_400, 64_800, 79_200)
-#: Each pause is up to so much longer, so that a receiver which comes back is not met by all at once.
+#: Maximum random extension of a pause, so that messages do not arrive at a recovered receiver all at once.
 JITTER = 0.1
-#: What is under way when the process stops has so long.
+#: Seconds that deliveries in progress have to finish when the process stops.
 DRAIN_TIMEOUT_S = 5.0
-#: A receiver that answers so wants no more of it.
+#: Status of a receiver that wants no further attempts.
 GONE = 410
 
 
 @dataclass(frozen=True)
 class DeliveryTiming:
-    """How much is sent at once and how long an attempt may take."""
+    """Concurrency, timeout and pauses of deliveries."""
 
     timeout_s: float = 15.0
     slots: int = 16
-    """Messages that are being sent at the same time."""
+    """Maximum number of messages that are sent at the same time."""
     slots_of_host: int = 4
-    """Of these to one host: one that hangs holds up nobody else."""
+    """Maximum number of these to one host, so that one slow host does not delay others."""
     interval_s: float = 0.5
-    """How often the outbox is looked at."""
+    """Seconds between two polls of the outbox."""
     pauses_s: Sequence[float] = PAUSES_S
 
     @property
     def lease_s(self) -> float:
-        """A claimed message is due again after this: an attempt's time, and as much for looking up a name."""
+        """Seconds after which a claimed message is due again: twice the timeout, because name resolution can take as long."""
         return 2 * self.timeout_s + 1
 
 
 class Sender:
-    """Takes messages out of the outbox, posts them, and says how it went."""
+    """Claims messages from the outbox, sends them and records the outcome."""
 
     def __init__(
         self, outbox: Outbox, keys: Sequence[bytes], destinations: Destinations, timing: DeliveryTiming | None = None
@@ -59,23 +59,23 @@ class Sender:
         self._log = structlog.get_logger()
 
     def run(self, stopping: threading.Event) -> None:
-        """Send until told to stop; what is under way then has a few seconds to end, or is sent again by the next."""
+        """Send until `stopping` is set. Deliveries in progress then have a few seconds; otherwise they are sent again later."""
         while not stopping.wait(self._timing.interval_s):
             self._guarded(self.send_due)
         self.drain(min(self._timing.timeout_s, DRAIN_TIMEOUT_S))
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until nothing is under way, at most so long."""
+        """Wait until no delivery is in progress, for at most `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         while self._under_way.total() and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def send_due(self) -> int:
-        """Begin to send all that is due and has room; how many."""
+        """Start the delivery of due messages while there are free slots, and return their number."""
         begun = 0
         while (message := self._claim()) is not None:
             begun += 1
-            # Threads that do not keep the process: one that hangs in a look-up must not either.
+            # Daemon threads: one that hangs in name resolution must not keep the process alive.
             threading.Thread(target=self._guarded, args=(self._handle, message), daemon=True).start()
         return begun
 
@@ -103,7 +103,7 @@ class Sender:
                 self._under_way -= Counter([message.host])
 
     def _attempt(self, message: WebhookMessage) -> tuple[str | None, bool]:
-        """What went wrong, and whether another attempt is pointless."""
+        """Send a message once. Return the error, if any, and whether it is final."""
         body = json.dumps(message.body, separators=(",", ":"), ensure_ascii=False).encode()
         headers = {
             "content-type": "application/json",
@@ -121,15 +121,15 @@ class Sender:
             )
         except AddressRefused as refusal:
             return refusal.detail, False
-        except Exception as error:  # noqa: BLE001 - whatever a receiver makes of the protocol, the message is tried again
+        except Exception as error:  # noqa: BLE001 - after any protocol error of a receiver, the message is sent again
             return f"{type(error).__name__}: {error}", False
-        return (None if 200 <= status < 300 else f"the receiver answered {status}"), status == GONE
+        return (None if 200 <= status < 300 else f"the receiver responded with status {status}"), status == GONE
 
     def _report_failure(self, message: WebhookMessage, error: str, *, is_final: bool) -> None:
         pauses = self._timing.pauses_s
         again = None if is_final or message.attempt > len(pauses) else pauses[message.attempt - 1]
         if again is not None:
-            again *= 1 + random.uniform(0, JITTER)  # noqa: S311 - spreads load, guards nothing
+            again *= 1 + random.uniform(0, JITTER)  # noqa: S311 - spreads load, not for security
         self._outbox.failed(message, error, again)
         self._log.warning(
             "webhook_failed",
@@ -142,7 +142,7 @@ class Sender:
     def _guarded(self, act: Callable[..., object], *args: object) -> None:
         try:
             act(*args)
-        except ConsilienceError as error:  # what was claimed is due again after its lease
+        except ConsilienceError as error:  # a claimed message is due again after its lease
             self._log.warning("deliveries_wait", detail=error.detail, cause=error.value)
-        except Exception:  # noqa: BLE001 - the loop must outlive any fault; the log has the trace
+        except Exception:  # noqa: BLE001 - the loop must survive any error; the log has the traceback
             self._log.exception("deliveries_fault")

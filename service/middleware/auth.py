@@ -1,6 +1,6 @@
-"""The gate before every route: nothing behind it is reached by someone who may not be there.
+"""Authentication of every request, before any route.
 
-It is middleware and not a dependency of routes, so that a new route is guarded before anybody thinks of it.
+Authentication is middleware and not a dependency of routes, so that every new route is protected by default.
 """
 
 import hashlib
@@ -21,20 +21,20 @@ from service.middleware.rates import RateExceeded, RateLimiter, RateLimitState
 from service.openapi.docs_page import STATIC_PATH
 from service.settings import ServiceSettings
 
-#: So long after the database last vouched for a principal.
+#: Seconds for which an authenticated principal is cached.
 CACHE_TTL_S = 900.0
-#: The newest are kept; a service has one or two scrapers.
+#: Number of cached principals; a service has one or two scrapers.
 CACHE_SIZE = 16
 
 
 class AuthenticationCache:
-    """Callers by the SHA-256 of what they showed: no token is kept."""
+    """Cache of principals by the SHA-256 of their `Authorization` header. No token is stored."""
 
     def __init__(self) -> None:
         self._seen: dict[bytes, tuple[Principal, float]] = {}
 
     def add(self, authorization: str | None, principal: Principal) -> None:
-        """The database has vouched for this principal now."""
+        """Cache a principal that the database has just authenticated."""
         digest = _digest(authorization)
         self._seen.pop(digest, None)
         self._seen[digest] = principal, time.monotonic()
@@ -42,11 +42,11 @@ class AuthenticationCache:
             del self._seen[next(iter(self._seen))]
 
     def discard(self, authorization: str | None) -> None:
-        """The database has refused it: it is revoked or has expired."""
+        """Remove a key that the database has refused, because it is revoked or expired."""
         self._seen.pop(_digest(authorization), None)
 
     def find(self, authorization: str | None) -> Principal | None:
-        """The principal, if that was not long ago and its key has not expired."""
+        """Return the cached principal, or None if the entry or its key has expired."""
         principal, seen = self._seen.get(_digest(authorization), (None, 0.0))
         if principal is None or time.monotonic() - seen > CACHE_TTL_S:
             return None
@@ -58,17 +58,17 @@ def _digest(authorization: str | None) -> bytes:
     return hashlib.sha256(repr(authorization).encode()).digest()
 
 
-#: What everybody may ask: whether the service lives, and what its contract is.
+#: Paths that need no API key: health checks and the API documentation.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs"})
 
 
 def is_public(path: str) -> bool:
-    """Whether `path` needs no API key."""
+    """Return whether `path` needs no API key."""
     return path in OPEN_PATHS or path.startswith(STATIC_PATH)
 
 
 class AuthenticationMiddleware:
-    """ASGI middleware: finds the principal, counts the request, and lets routes see only what the principal may see."""
+    """ASGI middleware that authenticates, applies the rate limit and restricts routes to the principal's records."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
@@ -97,7 +97,7 @@ class AuthenticationMiddleware:
         await self.app(scope, receive, _with_headers(send, state))
 
     async def _identify(self, service: ServiceContext, scope: ASGIScope) -> Principal:
-        """The principal; for the metrics also one who was let in lately, while the database is away: they say that it is."""
+        """Authenticate. If the database is unavailable, `/metrics`, which reports this, accepts a cached principal."""
         headers = Headers(scope=scope)
         try:
             principal = await run_in_threadpool(authenticate, service.stores.keys, headers, required=self._required)

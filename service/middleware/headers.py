@@ -1,4 +1,4 @@
-"""Header fields that every answer has: what a browser may do with it, which is next to nothing."""
+"""Security headers of every response, and checks of the headers `Host` and `Origin`."""
 
 import ipaddress
 import re
@@ -18,25 +18,25 @@ SETTING = f"{PREFIX}ALLOWED_HOSTS"
 
 @dataclass(frozen=True)
 class HostCheck:
-    """The names of the service, lower-case and without ports, besides those that no stranger can own."""
+    """Check of the headers `Host` and `Origin`; `names` are allowed host names in lower case without ports."""
 
     names: Collection[str] = ()
 
     def check_host(self, headers: Headers) -> None:
-        """Refuse a request that was sent to a name which is not the service's.
+        """Refuse a request that was sent to another host name, as in a DNS rebinding attack.
 
         Raises
         ------
         WrongHost
-            The name is no address, not localhost, has a dot and is not among `names`.
+            The host name contains a dot and is not an address, a name below localhost, or in `names`.
         """
         host = headers.get("host", "")
         name = _host_name(host)
         if name is None or not self._is_own(name):
             raise WrongHost(
-                "Without an API key this service does not answer to that name.",
+                f"Requests without an API key cannot use the host name {host!r}.",
                 value=host,
-                hint=f"Use its address or localhost, or let the operator list the name in {SETTING}.",
+                hint=f"Use the address of the service or localhost, or ask the operator to add the name to {SETTING}.",
             )
 
     def check_origin(self, headers: Headers) -> None:
@@ -45,7 +45,7 @@ class HostCheck:
         Raises
         ------
         WrongOrigin
-            `Origin` is there, and is neither the host that was asked nor among `names`.
+            The header `Origin` is neither the host of the request nor in `names`.
         """
         origin = headers.get("origin")
         if origin is None:
@@ -54,18 +54,18 @@ class HostCheck:
         is_own = place == headers.get("host", "").lower() or _host_name(place) in self.names
         if not place or not is_own:
             raise WrongOrigin(
-                "A page of another site may not change anything here.",
+                f"Pages of the site {origin!r} cannot send requests that change data.",
                 value=origin,
-                hint=f"Pages of a site that the operator lists in {SETTING} may.",
+                hint=f"Ask the operator to add the host of the site to {SETTING}.",
             )
 
     def _is_own(self, name: str) -> bool:
-        """Rebinding needs a name in the public DNS: an address is none, and one without a dot belongs to nobody there."""
+        """Return whether the name is safe. DNS rebinding needs a public DNS name, which contains a dot and is no address."""
         return "." not in name or name.endswith(".localhost") or name in self.names or _is_address(name)
 
 
 def _authority_of(origin: str) -> str:
-    """`https://example.org:8443` as `example.org:8443`; `null` is no place."""
+    """Return the authority of an origin, `example.org:8443` for `https://example.org:8443`; empty for `null`."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -73,7 +73,7 @@ def _authority_of(origin: str) -> str:
 
 
 def _host_name(place: str) -> str | None:
-    """`Example.org.:8443` as `example.org`, `[::1]:8000` as `::1`; None where it is no place."""
+    """Return the host name of an authority: `example.org` for `Example.org.:8443`, `::1` for `[::1]:8000`."""
     found = AUTHORITY.fullmatch(place)
     return (found["v6"] or found["name"]).lower().removesuffix(".") if found else None
 
@@ -86,19 +86,19 @@ def _is_address(name: str) -> bool:
     return True
 
 
-#: A page that needs more says so itself; an answer of the API needs nothing.
+#: Default headers of a response; pages that need more permissions set their own.
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # Answers hold a company's scores: no proxy and no disk keeps them, unless a route says otherwise.
+    # Responses are confidential: proxies and browsers must not store them, unless a route allows it.
     "Cache-Control": "no-store",
 }
 
 
 class SecurityHeadersMiddleware:
-    """ASGI middleware: adds those fields that the answer does not have yet."""
+    """ASGI middleware that adds the security headers that a response lacks."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

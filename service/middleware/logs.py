@@ -1,4 +1,4 @@
-"""One JSON line a request, and everything else in the same form. Never a body, never a header's value."""
+"""JSON logs, with one line for each request. Bodies and values of headers are never logged."""
 
 import logging
 import re
@@ -16,12 +16,12 @@ from service.metrics import QUIET_ROUTES, HttpMetrics, known_method
 from service.tracing import find_trace
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-#: Traces without the frames' variables, which hold passwords and users' data.
+#: Tracebacks without local variables, which can contain passwords and user data.
 TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logging(level: str) -> None:
-    """Write JSON lines to standard error: ours, uvicorn's and those of every library."""
+    """Write all logs, including those of libraries, as JSON lines to standard error."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -44,12 +44,12 @@ def configure_logging(level: str) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line for each migration step helps nobody
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # no line for each migration step
 
 
 @dataclass
 class RequestOutcome:
-    """How a request goes: what was answered, and the bytes of its body and of the answer's."""
+    """Status of a response, and the number of bytes received and sent."""
 
     status: int = 500
     bytes_in: int = 0
@@ -57,7 +57,7 @@ class RequestOutcome:
 
 
 class RequestLogMiddleware:
-    """ASGI middleware: gives each request an id and logs how it went."""
+    """ASGI middleware that gives each request an id and logs its outcome."""
 
     def __init__(self, app: ASGIApp, http_metrics: HttpMetrics) -> None:
         self.app, self._http_metrics = app, http_metrics
@@ -96,7 +96,7 @@ def _choose_id(given: str | None) -> str:
 
 
 def _route(scope: Scope) -> str | None:
-    """The template of the path; None where there is none, or the request was refused before one was looked for."""
+    """Return the path template of the route, or None if the request did not reach a route."""
     return getattr(scope.get("route"), "path", None)
 
 

@@ -1,7 +1,7 @@
-"""How many requests a minute each key may make: a bucket of tokens a key, in this process's memory.
+"""Rate limit of requests per API key, by a token bucket in the memory of this process.
 
-Several API processes count for themselves, so N of them let N times as many through; in return nothing waits for
-Redis, and nothing changes while it is away.
+Each API process counts on its own, so that N processes allow N times as many requests. In return, no request waits for Redis,
+and the limit works without it.
 """
 
 import math
@@ -15,7 +15,7 @@ WINDOW_S = 60
 
 @dataclass
 class TokenBucket:
-    """The tokens that are left, and when they were counted."""
+    """Number of tokens at a point in time."""
 
     tokens: float
     at: float
@@ -23,15 +23,15 @@ class TokenBucket:
 
 @dataclass(frozen=True)
 class RateLimitState:
-    """How much of a limit is left (draft-ietf-httpapi-ratelimit-headers)."""
+    """State of a rate limit (draft-ietf-httpapi-ratelimit-headers)."""
 
     limit: int
     left: int
     full_in_s: int
-    """Seconds until all of it is there again."""
+    """Seconds until the full limit is available again."""
 
     def headers(self) -> dict[str, str]:
-        """The header fields of a response."""
+        """Return the headers of a response."""
         return {
             "RateLimit-Policy": f'"requests";q={self.limit};w={WINDOW_S}',
             "RateLimit": f'"requests";r={self.left};t={self.full_in_s}',
@@ -39,19 +39,19 @@ class RateLimitState:
 
 
 class RateLimiter:
-    """The buckets of all keys that asked; there are no more than keys. For one thread: the event loop's."""
+    """Token buckets of all API keys. Only for the thread of the event loop."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._refill = limit, limit / WINDOW_S
         self._buckets: dict[str, TokenBucket] = {}
 
     def take(self, key_id: str, now: float | None = None) -> RateLimitState:
-        """Count one request; `Standing.left` is what the key has after it.
+        """Count one request and return the remaining limit of the key.
 
         Raises
         ------
         RateExceeded
-            It has none left; the error has the state.
+            The limit is used up; the error contains the state.
         """
         now = time.monotonic() if now is None else now
         bucket = self._buckets.setdefault(key_id, TokenBucket(self._limit, now))
@@ -68,13 +68,13 @@ class RateLimiter:
 
 
 class RateExceeded(TooManyRequests):
-    """The key's requests of this minute are used up."""
+    """The rate limit of the API key is exceeded."""
 
     def __init__(self, limit: int, after_s: float, state: RateLimitState) -> None:
         super().__init__(
-            f"This API key may make {limit} requests a minute.",
+            f"The API key has exceeded the limit of {limit} requests per minute.",
             limit=limit,
             after_s=after_s,
-            hint="Ask again after the seconds of Retry-After; CONSILIENCE_RATE_LIMIT_PER_MINUTE is the limit.",
+            hint="Retry after the seconds in the header Retry-After. The operator sets CONSILIENCE_RATE_LIMIT_PER_MINUTE.",
         )
         self.state = state

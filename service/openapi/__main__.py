@@ -1,4 +1,4 @@
-"""The OpenAPI document: `python -m service.openapi.__main__` prints it."""
+"""Entry point of `python -m service.openapi`, which prints the OpenAPI document."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from service.settings import ServiceSettings
 
 
 def render() -> str:
-    """The document as committed in `openapi/openapi.json`; settings have no influence on it."""
+    """Return the OpenAPI document in the form of `openapi/openapi.json`. It does not depend on settings."""
     document = create_app(ServiceSettings.model_construct()).openapi()
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -5,9 +5,9 @@ from typing import Any
 from consilience.contract.base import LABEL_LENGTH
 from consilience.contract.problems import Problem
 
-#: Stands for a stored set in the examples.
+#: Placeholder for the id of a stored set.
 EXAMPLE_ID = "emb_0123456789abcdef0123456789abcdef"
-#: Stands for a reference set.
+#: Placeholder for the id of a reference set.
 EXAMPLE_REFERENCE_ID = "ref_0123456789abcdef0123456789abcdef"
 
 #: Twelve points on a circle, and the same points rotated by a right angle: every score is 1 up to rounding.
@@ -34,23 +34,23 @@ STORED = {"embedding": EXAMPLE_ID}
 
 
 def refer(model: str) -> dict[str, Any]:
-    """A schema by the name of its model."""
+    """Return a reference to the schema of a model."""
     return {"$ref": f"#/components/schemas/{model}"}
 
 
 def show(schema: dict[str, Any], **examples: tuple[str, object]) -> dict[str, Any]:
-    """A schema and its examples, each with a summary, by their names."""
+    """Return a schema with its examples, each with a summary, by name."""
     shown = {name: {"summary": summary, "value": value} for name, (summary, value) in examples.items()}
     return {"schema": schema, "examples": shown} if shown else {"schema": schema}
 
 
 def part(schema: dict[str, Any], description: str, example: object = None) -> dict[str, Any]:
-    """A part of a form: its schema, its description and, if it is JSON, an example of its value."""
+    """Return the schema of a part of a form with a description and, for JSON, an example."""
     return {**schema, "description": description} | ({} if example is None else {"examples": [example]})
 
 
 def form(required: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """A form with a required file and optional parts: files, text and JSON."""
+    """Return the schema of a form with a required file and optional parts."""
     encoding = {name: _encoding(schema) for name, schema in properties.items()}
     return {
         "schema": {"type": "object", "required": [required], "properties": properties},
@@ -59,19 +59,19 @@ def form(required: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encoding(schema: dict[str, Any]) -> dict[str, str] | None:
-    """The media type of a part; None for text."""
+    """Return the encoding of a part, or None for text."""
     if schema.get("type") != "string":
         return JSON_PART
     return FILE_PART if "format" in schema else None
 
 
 def require(content: dict[str, Any]) -> dict[str, Any]:
-    """A request body, by its media types."""
+    """Return a required request body, by media type."""
     return {"required": True, "content": content}
 
 
 def require_json(schema: dict[str, Any], **examples: tuple[str, object]) -> dict[str, Any]:
-    """A request body in JSON alone."""
+    """Return a required JSON request body."""
     return require({"application/json": show(schema, **examples)})
 
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what FastAPI finds in the routes."""
+"""Additions to the OpenAPI document that FastAPI generates."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ SECURITY_SCHEME = {
     "description": "API key `csl_...`, created with `consilience keys create`. "
     "GET requests need the scope `read`, all others `write`.",
 }
-#: The groups of operations, in the order of the document.
+#: Groups of operations, in the order of the document.
 TAGS = [
     {"name": name, "description": description}
     for name, description in {
@@ -47,10 +47,10 @@ TAGS = [
         "health": "Check and monitor the service.",
     }.items()
 ]
-#: What FastAPI documents for its own error format, which is not used here.
+#: Schemas of FastAPI's own error format, which the service does not use.
 UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
-#: Requests whose routes read them themselves.
+#: Bodies that routes read themselves.
 BODIES = (
     AlignmentRequest,
     BuiltinRequest,
@@ -62,12 +62,12 @@ BODIES = (
     TranslationRequest,
     UpgradeRequest,
 )
-#: What the gate can answer before a route is reached.
+#: Errors that the authentication middleware can raise.
 MIDDLEWARE_ERRORS = (Unauthenticated, Forbidden, WrongOrigin, WrongHost, TooManyRequests, Unavailable)
 
 
 def extend_openapi(app: FastAPI) -> None:
-    """Add to the document of `app` what routes only refer to: bodies that they read themselves, and problems."""
+    """Add bodies that routes read themselves, problems and security to the OpenAPI document of `app`."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _add_schemas(document: dict[str, Any]) -> None:
         [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
     )
     schemas.update(requests["$defs"])
-    # A client takes a problem apart that it has received: what has a default may be absent.
+    # In a response, fields with a default can be absent.
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = {**problem, "examples": [PROBLEM]}
@@ -104,14 +104,14 @@ def _add_schemas(document: dict[str, Any]) -> None:
 
 
 def _add_keys(operation: dict[str, Any]) -> None:
-    """What the gate can answer before the route is reached. A service without keys needs none."""
+    """Add the security scheme and the errors of authentication. A service without keys needs none."""
     operation["security"] = [{"ApiKey": []}, {}]
     for status, response in error_responses(*MIDDLEWARE_ERRORS).items():
         operation["responses"].setdefault(str(status), response)
 
 
 def _drop_default_error(operation: dict[str, Any]) -> None:
-    """FastAPI documents its own 422; here a bad path parameter is a 404, any other a problem."""
+    """Replace FastAPI's own 422: an invalid path parameter is a 404, any other a problem document."""
     responses = operation["responses"]
     if "application/json" not in responses.get("422", {}).get("content", {}):
         return
@@ -121,7 +121,7 @@ def _drop_default_error(operation: dict[str, Any]) -> None:
 
 
 def _drop_null(operation: dict[str, Any]) -> None:
-    """A parameter that may be left out cannot be null: `limit=null` is the text "null"."""
+    """Remove null from the schemas of optional parameters: `limit=null` would be the text "null"."""
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"]
         kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]

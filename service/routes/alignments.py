@@ -1,4 +1,4 @@
-"""Alignments: how far two spaces agree."""
+"""Routes of alignments."""
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
@@ -25,7 +25,7 @@ ERRORS = (
     errors.KeyReused,
 )
 FILES, FIELDS = frozenset("ab"), frozenset({"request"})
-#: A file that the part `request` may name instead.
+#: File that the part `request` can replace.
 NAMED = frozenset("b")
 COLUMNS = frozenset({"ids_a", "ids_b", "groups_a", "groups_b"})
 
@@ -66,10 +66,10 @@ async def create_alignment(
 
 
 async def _receive(request: Request, service: ServiceContext, key: str | None, dry_run: bool) -> Job | Plan:
-    """Read the body in the form in which it comes, and act on it while its files are there."""
+    """Read the body, JSON or a form, and plan or submit it while its files exist."""
     submissions = AlignmentHandler(service.settings, service.stores)
     if media_type_of(request) == MULTIPART:
-        if key is None:  # a known key may stand for a job that is there already
+        if key is None:  # a known key may belong to an existing job
             await run_sync(service.stores.jobs.check_room)
         async with receive_files(request, service, FILES, COLUMNS, FIELDS, optional=NAMED) as upload:
             options = parse_json(upload.fields.get("request", b"{}"), "/request")

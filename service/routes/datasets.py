@@ -1,4 +1,4 @@
-"""Datasets: upload or make, look, list, forget."""
+"""Routes of datasets."""
 
 from functools import partial
 from typing import Any

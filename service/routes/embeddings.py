@@ -1,4 +1,4 @@
-"""Embedding sets: upload, look, list, forget."""
+"""Routes of embedding sets."""
 
 from functools import partial
 from typing import Any
@@ -135,7 +135,7 @@ def _keep(service: ServiceContext, upload: Upload, label: ResourceLabel, key: st
 
 
 def _label(name: str, metadata: str | None) -> dict[str, Any]:
-    """The label in the query, which a body may leave out."""
+    """Return the name and metadata of the query parameters, without defaults."""
     given = {"name": None if name == UNNAMED else name, "metadata": parse_metadata(metadata)}
     return {field: value for field, value in given.items() if value}
 
@@ -147,7 +147,7 @@ def _request_extraction(service: ServiceContext, wish: dict[str, Any], key: str 
 
 
 def _as_response(answer: Job | Response, response: Response) -> Response:
-    """A job, where the route's own document is a set."""
+    """Return a job as a response, because the route's own response model is a set."""
     if isinstance(answer, Response):
         return answer
     status = response.status_code or ACCEPTED

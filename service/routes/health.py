@@ -1,4 +1,4 @@
-"""Whether the process is alive, and whether it can do its work."""
+"""Routes of health checks and metrics."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -63,9 +63,13 @@ def get_readiness(stores: StoresDep) -> Readiness:
     Without Redis, sets and jobs can still be read and jobs are still accepted. These jobs start when Redis is back.
     """
     checks = {"database": stores.database.ping, "blobs": stores.blobs.check, "redis": stores.queue.ping}
-    broken = [f"{name}: {fault}" for name, ping in checks.items() if (fault := _find_fault(ping))]
+    broken = [(name, fault) for name, ping in checks.items() if (fault := _find_fault(ping))]
     if broken:
-        raise Unavailable("The service is not ready.", value="; ".join(broken), hint="`value` says what is away.")
+        raise Unavailable(
+            f"The service is not ready: {', '.join(name for name, _ in broken)} failed.",
+            value="; ".join(f"{name}: {fault}" for name, fault in broken),
+            hint="Retry later; `value` has the error of each store.",
+        )
     return Readiness(checks=dict.fromkeys(checks, "ok"))
 
 
@@ -77,7 +81,7 @@ def _find_fault(ping: Callable[[], object]) -> str | None:
     return None
 
 
-#: Prometheus gives up after ten seconds, unless it is told otherwise.
+#: Seconds to wait for the stores; the default timeout of Prometheus is ten seconds.
 SCRAPE_TIMEOUT_S = 5.0
 
 
@@ -101,7 +105,7 @@ async def get_metrics(service: ServiceDep) -> Response:
     """
     figures = missing_store_metrics()
     with move_on_after(SCRAPE_TIMEOUT_S):
-        # A scrape that was given up still holds its turn: those that hang do not pile up.
+        # An abandoned read still counts against the limit, so that reads that hang do not accumulate.
         figures = await to_thread.run_sync(
             collect_store_metrics, service.stores, abandon_on_cancel=True, limiter=service.scrape_limiter
         )

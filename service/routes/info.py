@@ -1,4 +1,4 @@
-"""What the service is and what it allows."""
+"""Routes of the service's description and its metrics."""
 
 from fastapi import APIRouter
 
@@ -35,7 +35,7 @@ def get_info(settings: SettingsDep, stores: StoresDep) -> Info:
 
 
 def limits_of(settings: ServiceSettings) -> Limits:
-    """The limits in force; each has the setting's own name."""
+    """Return the limits of the settings; each has the name of its setting."""
     found = {"metadata_limit_bytes": METADATA_LIMIT_BYTES, "job_memory_limit_bytes": settings.job_memory_bytes}
     return Limits(**{name: getattr(settings, name) for name in Limits.model_fields if name not in found}, **found)
 

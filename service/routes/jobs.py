@@ -1,4 +1,4 @@
-"""Jobs: look, wait, cancel, follow."""
+"""Routes of jobs."""
 
 import time
 from collections.abc import AsyncIterator
@@ -117,7 +117,7 @@ def get_webhook(job_id: JobPath, stores: StoresDep) -> Webhook:
 
 
 def known_job(job_id: JobPath, stores: StoresDep) -> str:
-    """The id of a job that exists: asked before a stream begins, since its status cannot be changed later."""
+    """Check that the job exists, before the stream starts and its status can no longer change."""
     stores.jobs.version(job_id)
     return job_id
 

@@ -1,4 +1,4 @@
-"""Maps: fit or upload, look, download, forget, translate."""
+"""Routes of maps."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,16 +44,16 @@ from service.responses import act_on_json, respond_with_job
 from service.settings import ServiceSettings
 from service.stores import Stores
 
-#: Numbers of vectors that are answered at once, before and after; and what their translation may take.
+#: Maximum number of values of inline vectors, before and after their translation, and maximum cost of it.
 VALUES_MAX = 1 << 20
 FLOPS_MAX = 1e10
-#: Of a map that was fitted elsewhere; those that are fitted here have less than half.
+#: Maximum size of the model card of an uploaded map; the service's own cards have less than half.
 MODEL_CARD_LIMIT_BYTES = 65_536
 
 
 @dataclass(frozen=True)
 class MapHandler:
-    """What routes do with maps."""
+    """Fits, stores, deletes and applies maps."""
 
     settings: ServiceSettings
     stores: Stores
@@ -63,7 +63,7 @@ class MapHandler:
         object.__setattr__(self, "dispatch", Dispatch(self.settings, self.stores))
 
     def fit(self, body: object, key: str | None, *, dry_run: bool) -> Job | Plan:
-        """A job that fits a map of two stored sets; or what it would cost."""
+        """Create a job that fits a map between two stored sets, or return its cost estimate."""
         request = read_model(MapRequest, body)
         self.dispatch.check_webhook(request.webhook)
         a, b = (self._find(f"/{name}/embedding", getattr(request, name).embedding) for name in ("a", "b"))
@@ -74,18 +74,18 @@ class MapHandler:
         return self.dispatch.deliver(added)
 
     def keep(self, path: Path, name: str, key: str | None) -> tuple[StoredMap, bool]:
-        """Keep a map's file; False where it was there already."""
+        """Store the file of a map. The second value is False if the map already existed."""
         file = read_map(path)
         check_model_card(file.card)
         with upload_lock(self.settings.data_dir):
             return self.stores.maps.add(name, file, idempotency_key=key)
 
     def remove(self, map_id: str) -> None:
-        """Forget a map."""
+        """Delete a map."""
         remove_record(self.stores, self.settings.data_dir, self.stores.maps.delete, map_id)
 
     def apply(self, map_id: str, body: object, key: str | None, *, dry_run: bool) -> Job | Plan | TranslatedVectors:
-        """The translations of a few vectors; or a job that makes a new set of a stored one's, or what it would cost."""
+        """Translate a few vectors, create a job that translates a stored set, or return its cost estimate."""
         vectors = _take_vectors(body)
         request = read_model(TranslationRequest, body)
         if vectors is not None:
@@ -114,10 +114,10 @@ class MapHandler:
         most = int(min(VALUES_MAX // widest, FLOPS_MAX // work))
         if len(rows) > most:
             raise TooLarge(
-                f"{len(rows)} vectors are too many to be answered at once.",
+                f"The request has {len(rows)} vectors; at most {most} of this size can be translated at once.",
                 value=len(rows),
                 limit=most,
-                hint="Send fewer, or upload them as a set and name it as `embedding`.",
+                hint="Send fewer vectors, or upload them as a set and send its id as `embedding`.",
                 pointer="/vectors",
             )
         with at_pointer("/vectors"):
@@ -125,7 +125,7 @@ class MapHandler:
 
 
 def check_model_card(card: MapDocument) -> None:
-    """Refuse a card with more in it than a fit could say: it is stored, listed, and its models become metadata of sets.
+    """Raise an error if an uploaded model card is larger than a fit could produce.
 
     Raises
     ------
@@ -134,11 +134,13 @@ def check_model_card(card: MapDocument) -> None:
     check_metadata(card.metadata, "/card/metadata")
     for side in ("a", "b"):
         check_metadata(getattr(card, side).model_dump(mode="json"), f"/card/{side}")
-    check_size("The map's card", card.model_dump_json(by_alias=True).encode(), MODEL_CARD_LIMIT_BYTES, "/card")
+    check_size(
+        "The model card of the map", card.model_dump_json(by_alias=True).encode(), MODEL_CARD_LIMIT_BYTES, "/card"
+    )
 
 
 def _take_vectors(body: object) -> object:
-    """Take the vectors out of a request, leaving none in their place: the format's own checks are stricter and leaner."""
+    """Remove the vectors from a request and return them; `[]` takes their place. The format's own checks are faster."""
     if not isinstance(body, dict) or not isinstance(body.get("vectors"), list):
         return None
     vectors, body["vectors"] = body["vectors"], []
@@ -149,10 +151,10 @@ def _check_model(stored: StoredMap, model: str | None) -> None:
     known = stored.model_card.a.model
     if model is not None and known is not None and model != known:
         raise InvalidRequest(
-            f"The map takes vectors of {known}.",
+            f"The map translates vectors of the model {known}, not of {model}.",
             value=model,
             limit=known,
-            hint="Fit a map from this model, or take the one that was fitted from it.",
+            hint="Use a map that was fitted on this model.",
             pointer="/model",
         )
 

@@ -1,4 +1,4 @@
-"""Reference sets: what new models are scored against."""
+"""Routes of reference sets."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Studies: many models at once, one matrix of scores for each metric."""
+"""Routes of studies."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,28 +39,28 @@ from service.routes.alignments import ERRORS
 from service.settings import ServiceSettings
 from service.stores import Stores
 
-#: Members' vectors as they came, by their place in the request.
+#: Inline vectors of members, by side and number.
 InlineMembers = dict[tuple[str, int], InlineVectors]
 
 
 @dataclass(frozen=True)
 class StudySubmission:
-    """A request, checked as far as it can be without looking at the data."""
+    """Validated request whose data have not been read yet."""
 
     request: StudyRequest
     key: str | None = None
     inline: InlineMembers = field(default_factory=dict)
     known: Mapping[str, int] = field(default_factory=dict)
-    """How many members of each side were there already, before those of this request."""
+    """Number of members of each side that existed before this request."""
 
     def place(self, side: str, number: int) -> str:
-        """Where in the body a member stands; the body as a whole for one that was there already."""
+        """Return the JSON pointer of a member; empty for a member that existed before."""
         own = number - self.known.get(side, 0)
         return f"/{side}/{own}" if own >= 0 else ""
 
 
 class StudyHandler:
-    """Turns submissions into jobs, and jobs into documents."""
+    """Reads study requests, creates their jobs and assembles their documents."""
 
     def __init__(self, settings: ServiceSettings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
@@ -68,7 +68,7 @@ class StudyHandler:
         self._limits = format_limits(settings)
 
     def read(self, body: object, key: str | None) -> StudySubmission:
-        """A submission whose members are named or spelled out in JSON."""
+        """Read a request, whose members are ids or inline vectors."""
         inline = take_inline_members(body)
         request = read_model(StudyRequest, body)
         _check_members(request)
@@ -76,18 +76,18 @@ class StudyHandler:
         return StudySubmission(request, key, inline)
 
     def request(self, study_id: str) -> StudyRequest:
-        """What was asked; NotFound, Expired."""
+        """Return the request of a study. Raises NotFound or Expired."""
         return _read_request(self._stores.jobs.get(study_id))
 
     def extend(self, known: StudyRequest, body: object, key: str | None) -> StudySubmission:
-        """A known study with more models; InvalidRequest where it has no such side, or no room for them."""
+        """Add models to the request of a study. Raises InvalidRequest if it lacks the side or would be too large."""
         inline = take_inline_members(body)
         more = read_model(StudyAdditions, body)
         _check_members(more)
         if known.columns is None and more.columns is not None:
             raise InvalidRequest(
-                "This study compares its rows with each other: it has no columns.",
-                hint="Add `rows`.",
+                "The study compares its rows with each other and has no columns.",
+                hint="Add the models to `rows`.",
                 pointer="/columns",
             )
         first = {"rows": len(known.rows), "columns": len(known.columns or ())}
@@ -99,11 +99,11 @@ class StudyHandler:
         return StudySubmission(request, key, moved, first)
 
     def plan(self, submission: StudySubmission) -> Plan:
-        """What the job would cost; nothing is stored."""
+        """Return the cost estimate of the job. Nothing is stored."""
         return self._plan(submission, *self._open(submission))
 
     def submit(self, submission: StudySubmission) -> Job:
-        """The job; the known one under a known key. Where anything fails, nothing is left behind."""
+        """Create the job, or return the existing job of a known idempotency key. After an error, nothing is stored."""
         rows, columns = self._open(submission)
         cost = self._plan(submission, rows, columns)
         with new_sets(self._stores, self._settings.data_dir) as sets:
@@ -111,12 +111,12 @@ class StudyHandler:
         return self._dispatch.deliver(added)
 
     def document(self, study_id: str) -> tuple[Job, StudyDocument]:
-        """The job of a study, and its document as far as it is there.
+        """Return the job of a study and its document with the finished cells.
 
         Raises
         ------
         NotFound
-            There is no such study; or it has no result, and one of its sets is gone.
+            The study does not exist, or it has no result and one of its sets was deleted.
         Expired
         """
         job = self._stores.jobs.get(study_id)
@@ -126,7 +126,7 @@ class StudyHandler:
         return job, self._assemble(request)
 
     def _assemble(self, request: StudyRequest) -> StudyDocument:
-        """The cells that are there, whoever found them."""
+        """Assemble the document from all stored cells."""
         sides = [
             None if members is None else [self._find(side, place, member) for place, member in enumerate(members)]
             for side, members in (("rows", request.rows), ("columns", request.columns))
@@ -139,19 +139,19 @@ class StudyHandler:
         return assemble(request, _describe(request, rows, sides[1]), found)
 
     def _find(self, side: str, place: int, member: Member) -> EmbeddingSet:
-        """A member of a study that has no result; while it is unfinished no member can go."""
+        """Return the set of a member. While the study is unfinished, no member can be deleted."""
         try:
             return self._stores.embeddings.get(member.embedding or "")
         except NotFound as error:
             raise NotFound(
-                f"The study has no result, and its set {member.label} has been deleted since.",
+                f"The study has no result, and its set {member.label!r} was deleted.",
                 value=error.value,
-                hint="Make a study of the sets that are there: it finds the cells that are known.",
+                hint="Request a new study of the remaining sets; it reuses the cells that are stored.",
                 pointer=f"/{side}/{place}",
             ) from error
 
     def _open(self, submission: StudySubmission) -> tuple[list[SetSource], list[SetSource] | None]:
-        """Every member: a stored set, or vectors not yet kept."""
+        """Open every member: a stored set, or inline vectors."""
         request = submission.request
 
         def open_all(side: str, members: Sequence[Member]) -> list[SetSource]:
@@ -176,7 +176,7 @@ class StudyHandler:
     def _keep(
         self, sets: NewSets, submission: StudySubmission, rows: Sequence[SetSource], columns: Sequence[SetSource] | None
     ) -> StudyRequest:
-        """The request with every member stored and labelled."""
+        """Store all members and return the request with their ids and labels."""
         request = submission.request
 
         def keep_all(side: str, members: Sequence[Member], sources: Sequence[SetSource]) -> tuple[Member, ...]:
@@ -200,7 +200,7 @@ class StudyHandler:
 
 def _read_request(job: Job) -> StudyRequest:
     if job.kind != "study":
-        raise NotFound("There is no such study.", value=job.id, hint=f"It is a job of kind {job.kind}.")
+        raise NotFound(f"The job {job.id} is not a study.", value=job.id, hint=f"It is a job of kind {job.kind}.")
     return StudyRequest.model_validate(job.request)
 
 
@@ -214,7 +214,7 @@ def _join(side: str, known: Sequence[Member], more: Sequence[Member] | None) -> 
     joined = (*known, *(more or ()))
     if len(joined) > STUDY_MEMBERS_MAX:
         raise InvalidRequest(
-            f"With these the study would have {len(joined)} {side}; at most {STUDY_MEMBERS_MAX} are allowed.",
+            f"The study would have {len(joined)} {side}; at most {STUDY_MEMBERS_MAX} are allowed.",
             value=len(joined),
             limit=STUDY_MEMBERS_MAX,
             pointer=f"/{side}",
@@ -223,7 +223,7 @@ def _join(side: str, known: Sequence[Member], more: Sequence[Member] | None) -> 
 
 
 def take_inline_members(body: object) -> InlineMembers:
-    """Take the inline members out of the request."""
+    """Remove the inline vectors of members from the request and return them."""
     taken: InlineMembers = {}
     for side in ("rows", "columns"):
         members = body.get(side) if isinstance(body, dict) else None
@@ -253,7 +253,7 @@ def _entries(word: str, members: Sequence[Member], sources: Sequence[SetSource])
 
 
 def _named(member: Member, kept: EmbeddingSet) -> Member:
-    """The member by id, under the label that it has now: a later name of the set changes nothing."""
+    """Return the member with its id and its current label, which later names of the set do not change."""
     return Member(embedding=kept.id, label=find_label(member, kept.name), metadata=member.metadata)
 
 
@@ -261,7 +261,7 @@ router = APIRouter(tags=["studies"])
 
 StudyFormat = Literal["json", "csv", "parquet"]
 MEDIA_TYPES: dict[str, StudyFormat] = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
-#: What a study can be refused for besides what an alignment is.
+#: Errors of studies besides those of alignments.
 MISSING = (errors.Expired, errors.MissingExtra)
 
 

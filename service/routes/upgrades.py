@@ -1,4 +1,4 @@
-"""Upgrades: what a swap of the embedding model asks of an index."""
+"""Routes of upgrade reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,17 +36,17 @@ from service.routes.alignments import ERRORS
 from service.settings import ServiceSettings
 from service.stores import Stores
 
-#: Where sides stand in a request, and what their vectors are called when they are kept.
+#: JSON pointer of each side, and the name of its set if its vectors are stored.
 SIDES = {"/old": "old", "/new": "new", "/queries/old": "queries old", "/queries/new": "queries new"}
 
 
 @dataclass(frozen=True)
 class UpgradeSubmission:
-    """A request, checked as far as it can be without looking at the data.
+    """Validated request whose data have not been read yet.
 
     Attributes
     ----------
-    inline : vectors as they came, by their place in the request
+    inline : inline vectors, by the JSON pointer of their side
     """
 
     request: UpgradeRequest
@@ -55,7 +55,7 @@ class UpgradeSubmission:
 
 
 class UpgradeHandler:
-    """Turns submissions into jobs, and jobs into reports."""
+    """Reads upgrade requests, creates their jobs and returns their reports."""
 
     def __init__(self, settings: ServiceSettings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
@@ -63,18 +63,18 @@ class UpgradeHandler:
         self._limits = format_limits(settings)
 
     def read(self, body: object, key: str | None) -> UpgradeSubmission:
-        """A submission whose sides are named or spelled out in JSON."""
+        """Read a request, whose sides are ids or inline vectors."""
         inline = take_inline_sides(body)
         request = read_model(UpgradeRequest, body)
         self._dispatch.check_webhook(request.webhook)
         return UpgradeSubmission(request, key, inline)
 
     def plan(self, submission: UpgradeSubmission) -> Plan:
-        """What the job would cost; nothing is stored."""
+        """Return the cost estimate of the job. Nothing is stored."""
         return self._plan(submission, self._open(submission))
 
     def submit(self, submission: UpgradeSubmission) -> Job:
-        """The job; the known one under a known key. Where anything fails, nothing is left behind."""
+        """Create the job, or return the existing job of a known idempotency key. After an error, nothing is stored."""
         sources = self._open(submission)
         cost = self._plan(submission, sources)
         with new_sets(self._stores, self._settings.data_dir) as sets:
@@ -85,30 +85,34 @@ class UpgradeHandler:
         return self._dispatch.deliver(added)
 
     def report(self, job_id: str) -> UpgradeReport:
-        """The report of a job.
+        """Return the report of a job.
 
         Raises
         ------
         NotFound
-            There is no such upgrade.
+            There is no such job, or it is not an upgrade.
         Expired
         StateError
-            It has no report, yet or at all.
+            The job has not finished, or has failed.
         """
         job = self._stores.jobs.get(job_id)
         if job.kind != "upgrade":
-            raise NotFound("There is no such upgrade.", value=job.id, hint=f"It is a job of kind {job.kind}.")
+            raise NotFound(
+                f"The job {job.id} is not an upgrade.", value=job.id, hint=f"It is a job of kind {job.kind}."
+            )
         if isinstance(job.result, UpgradeReport):
             return job.result
         if job.finished:
             why = job.error.detail if job.error else "The job was canceled."
-            raise StateError(f"There is no report: {why}", value=job.status, hint="Ask for another one.")
+            raise StateError(f"The job has no report: {why}", value=job.status, hint="Request a new report.")
         raise StateError(
-            "The report is not there yet.", value=job.status, hint="Poll the job, or wait for it with `Prefer: wait`."
+            f"The job is {job.status} and has no report yet.",
+            value=job.status,
+            hint="Poll the job, or wait for it with `Prefer: wait`.",
         )
 
     def _open(self, submission: UpgradeSubmission) -> dict[str, SetSource]:
-        """Every side by its place: a stored set, or vectors not yet kept."""
+        """Open every side, by its JSON pointer: a stored set, or inline vectors."""
         request = submission.request
         sides = {"/old": request.old, "/new": request.new}
         if request.queries is not None:
@@ -128,7 +132,7 @@ class UpgradeHandler:
 
 
 def take_inline_sides(body: object) -> dict[str, InlineVectors]:
-    """Take the inline sides out of the request."""
+    """Remove the inline vectors from the request and return them by the JSON pointer of their side."""
     taken: dict[str, InlineVectors] = {}
     for place in SIDES:
         value = body
@@ -140,7 +144,7 @@ def take_inline_sides(body: object) -> dict[str, InlineVectors]:
 
 
 def _with_ids(request: dict[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
-    """The request with every side named."""
+    """Return the request with the id of the stored set as every side."""
     request |= {"old": {"embedding": ids["/old"]}, "new": {"embedding": ids["/new"]}}
     if request["queries"] is not None:
         request["queries"] = {name: {"embedding": ids[f"/queries/{name}"]} for name in ("old", "new")}

@@ -10,16 +10,22 @@ from consilience.errors import InvalidRequest
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("IVF256,Flat", {"lists": 256, "code": "Flat", "links": None, "spare": 1}),
-        ("IVF65536_HNSW32,SQfp16", {"lists": 65536, "list_links": 32, "code": "SQfp16", "spare": 1}),
-        ("IVF16,PQ8x10", {"lists": 16, "code": "PQ", "segments": 8, "bits": 10, "spare": 4}),
+        ("IVF256,Flat", {"lists": 256, "code": "Flat", "links": None, "candidate_factor": 1}),
+        ("IVF65536_HNSW32,SQfp16", {"lists": 65536, "list_links": 32, "code": "SQfp16", "candidate_factor": 1}),
+        ("IVF16,PQ8x10", {"lists": 16, "code": "PQ", "segments": 8, "bits": 10, "candidate_factor": 4}),
         ("HNSW32", {"links": 32, "code": "Flat", "lists": None, "exhaustive": False}),
-        ("HNSW32,SQ4", {"links": 32, "code": "SQ4", "spare": 2}),
+        ("HNSW32,SQ4", {"links": 32, "code": "SQ4", "candidate_factor": 2}),
         ("SQ8", {"code": "SQ8", "exhaustive": True}),
-        ("OPQ8_32,IVF4,PQ8", {"turn": "OPQ", "turn_segments": 8, "turn_dim": 32, "segments": 8, "bits": 8}),
-        ("OPQ8,PQ8", {"turn": "OPQ", "turn_segments": 8, "turn_dim": None}),
-        ("PCAR64,HNSW16,Flat", {"turn": "PCAR", "turn_dim": 64, "turn_segments": None, "links": 16, "spare": 4}),
-        ("RR64,SQ6", {"turn": "RR", "turn_dim": 64, "code": "SQ6"}),
+        (
+            "OPQ8_32,IVF4,PQ8",
+            {"transform": "OPQ", "transform_segments": 8, "transform_dim": 32, "segments": 8, "bits": 8},
+        ),
+        ("OPQ8,PQ8", {"transform": "OPQ", "transform_segments": 8, "transform_dim": None}),
+        (
+            "PCAR64,HNSW16,Flat",
+            {"transform": "PCAR", "transform_dim": 64, "transform_segments": None, "links": 16, "candidate_factor": 4},
+        ),
+        ("RR64,SQ6", {"transform": "RR", "transform_dim": 64, "code": "SQ6"}),
     ],
 )
 def test_a_string_is_taken_apart(text: str, parts: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from tests.concurrency import at_once
 from tests.service.documented import CREATING, Example, Operation, keep_map, kind_of, make_everything
 from tests.service.servers import npy, rows, upload
-from tests.together import at_once
 
 TIMES = 4
 EXAMPLES = [(each, each.examples[0]) for each in CREATING if each.examples]

@@ -13,7 +13,7 @@ from consilience.contract.jobs import JobStatus, Plan
 from consilience.errors import Unavailable
 from consilience.stores import tables
 from consilience.stores.database import Database
-from consilience.stores.jobs import JobRecords, _fresh
+from consilience.stores.jobs import JobRecords, _initial_values
 from consilience.stores.leases import ActiveJob, Leases
 from consilience.stores.queue import JobQueue
 from service.reconciler import Reconciler, ReconcilerTiming
@@ -107,7 +107,7 @@ def test_thousands_of_messages_are_made_anew_within_seconds(
     database: Database, queue: JobQueue, reconciler: Reconciler
 ) -> None:
     ids = [f"job_{number:032x}" for number in range(1200)]
-    shared = {"kind": "alignment", "request": {}, "plan": PLAN.model_dump(mode="json"), **_fresh()}
+    shared = {"kind": "alignment", "request": {}, "plan": PLAN.model_dump(mode="json"), **_initial_values()}
     with database.write() as connection:
         connection.execute(sa.insert(tables.jobs), [{"id": each, "owner": "default", **shared} for each in ids])
     began = time.monotonic()

@@ -1,0 +1,146 @@
+"""Neighbour graphs of the layers of one side: the choice of builder, device and process, and warnings about recall."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from consilience.contract.search import Approximate, BuilderChoice, choose_index
+from consilience.metrics.graph_sources import (
+    ApproximateSearch,
+    ExactSearch,
+    GraphKey,
+    GraphSource,
+    QuerySearch,
+)
+from consilience.metrics.layer_rows import LayerRows, LayerStatistics
+from consilience.numerics.knn.approximate import IndexSearch, build_approximate
+from consilience.numerics.knn.build import build_graph, choose_gpu
+from consilience.numerics.knn.graph import NeighbourGraph, scale_exponent
+from consilience.numerics.knn.graph_tasks import GraphTask, build_by_tasks
+from consilience.numerics.rows.arrays import IdArray
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, STEPS_MIN, Executor
+
+#: Number of rows up to which an exact graph takes no longer than an approximate one, measured at 384 columns.
+EXACT_GRAPH_ROWS = 50_000
+
+
+@dataclass
+class LayerGraphs:
+    """Neighbour graphs of the layers of one side.
+
+    Attributes
+    ----------
+    rows, statistics : the rows that are searched
+    source : source of graphs that may already exist
+    groups : group number of each row; rows of one group are never each other's neighbours
+    builder : method of the search
+    seed : seed of everything random in an approximate graph
+    executor : executor of long computations
+    device : device for the search: `cpu`, `cuda`, `cuda:1` or `auto`
+    """
+
+    rows: LayerRows
+    statistics: LayerStatistics
+    source: GraphSource
+    groups: IdArray | None = None
+    builder: BuilderChoice = "auto"
+    seed: int = 0
+    executor: Executor = LOCAL_EXECUTOR
+    device: str = "cpu"
+    _found: dict[int, tuple[NeighbourGraph, bool]] = field(default_factory=dict)
+
+    def find(self, index: int, k: int, report: Callable[[int], None] | None = None) -> tuple[NeighbourGraph, bool]:
+        """Return the neighbour graph of a layer with k_max >= k, and True if the source already had it.
+
+        `report` is called with the number of rows searched so far.
+        """
+        found = self._found.get(index)
+        if found is None or found[0].k_max < k:
+            found = self.source.graph(
+                lambda: self.key(index, self._search_key(index, k)), k, lambda k_max: self._build(index, k_max, report)
+            )
+            self._found[index] = found
+        return found
+
+    def key(self, index: int, search: ExactSearch | ApproximateSearch | QuerySearch) -> GraphKey:
+        """Key of a graph of a layer: the numbers and rows, their preparation, the groups and the search."""
+        groups = None if self.groups is None else sha256(self.groups.tobytes()).hexdigest()
+        return GraphKey(self.rows.key(index), groups, search)
+
+    def _search_key(self, index: int, k: int) -> ExactSearch | ApproximateSearch:
+        if isinstance(self.builder, Approximate):
+            return ApproximateSearch(k, self._find_search(self.builder, index, k))
+        return ExactSearch()
+
+    def _find_search(self, choice: Approximate, index: int, k: int) -> IndexSearch:
+        return find_search(choice, self.rows.n, self.rows.layers[index].dim, k, self.seed)
+
+    def _build(self, index: int, k_max: int, report: Callable[[int], None] | None) -> NeighbourGraph:
+        rows, builder = self.rows, self.builder
+        if isinstance(builder, Approximate):
+            search, largest = self._find_search(builder, index, k_max), self.statistics.largest_value(index)
+            return build_approximate(
+                rows.reader_for_one_pass(index), k_max, search, groups=self.groups, largest=largest, report=report
+            )
+        if not (self.is_remote(index) or self._reads_tiles(index)):
+            graph = build_graph(rows.array(index), k_max, self.groups, report, builder, device=self.device)
+            if rows.is_streamed(index):  # a graph needs all rows of one layer, and the next layer needs their room
+                rows.clear()
+            return graph
+        exponent = scale_exponent(self.statistics.largest_value(index))
+        task = GraphTask(rows.prepared(index), k_max, self.groups, exponent, builder)
+        return build_by_tasks(task, self.executor, report)
+
+    def is_remote(self, index: int) -> bool:
+        """Return True if the graph of a layer is built by other processes: it is large enough, and no GPU is here."""
+        dim = self.rows.layers[index].dim
+        if isinstance(self.builder, Approximate):  # an index is built in one piece
+            return False
+        if not self.executor.elsewhere or float(self.rows.n) ** 2 * dim < STEPS_MIN:
+            return False
+        return choose_gpu(self.rows.n, dim, self.builder, self.device) is None
+
+    def _reads_tiles(self, index: int) -> bool:
+        """Return True if a graph is built from tiles whose rows are read one by one, because the layer does not fit."""
+        if not self.rows.is_streamed(index) or self.builder == "faiss" or isinstance(self.builder, Approximate):
+            return False
+        return choose_gpu(self.rows.n, self.rows.layers[index].dim, self.builder, self.device) is None
+
+    @property
+    def found(self) -> list[tuple[NeighbourGraph, bool]]:
+        """All graphs in memory."""
+        return list(self._found.values())
+
+
+def find_search(choice: Approximate, n: int, dim: int, k: int, seed: int) -> IndexSearch:
+    """Find the search for the k neighbours of each of n rows of `dim` columns through an index.
+
+    Raises
+    ------
+    InvalidRequest
+        The index does not suit the rows.
+    """
+    index = choose_index(choice, n, dim, k)
+    return IndexSearch(index.shape.text, index.effort, index.shape.candidate_factor, choice.recall_queries, seed)
+
+
+def worst_recall(graphs: Sequence[NeighbourGraph], k: int) -> float:
+    """Share of the true k neighbours in the worst of some graphs; 1 if all graphs are exact."""
+    return min(1.0 if graph.recall is None else graph.recall[k - 1] for graph in graphs)
+
+
+def warn_of_recall(a: Sequence[NeighbourGraph], b: Sequence[NeighbourGraph], k: int) -> tuple[str, ...]:
+    """Explain the effect of missing neighbours on a score; empty if no graph of either side is approximate."""
+    measured = [graph.recall_queries for graph in (*a, *b) if graph.recall_queries is not None]
+    if not measured:
+        return ()
+    recall_a, recall_b = worst_recall(a, k), worst_recall(b, k)
+    effect = (
+        f"The graphs are approximate: measured on {min(measured)} rows, they contain {recall_a:.2%} of the true {k} "
+        f"neighbours in a and {recall_b:.2%} in b. A shared neighbour counts only if both sides find it: the agreement "
+        f"beyond chance is too low, by a factor of {recall_a * recall_b:.3f} if neighbours are missed at random."
+    )
+    n = len(a[0].ids)
+    if n > EXACT_GRAPH_ROWS:
+        return (effect,)
+    return effect, f"With {n} rows, an exact graph takes no longer: use `builder: auto`."
