@@ -14,12 +14,12 @@ import psutil
 
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.scores import ScoreDocument
-from consilience.execution.parallel import open_parts
+from consilience.execution.parallel import open_executor
 from consilience.formats.files import open_path
-from consilience.metrics.comparison import FreshGraphs
-from consilience.numerics.rows.sources import Source
+from consilience.metrics.graph_sources import FreshGraphs
+from consilience.numerics.rows.sources import SideSource
 from consilience.scoring import ignore_progress, score_sources
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 from tests.execution.clusters import Cluster
 
 ROWS, DIM = 24_576, 768
@@ -54,12 +54,12 @@ def measure() -> dict[str, object]:
     }
 
 
-def _store(folder: Path, name: str, seed: int) -> Source:
+def _store(folder: Path, name: str, seed: int) -> SideSource:
     rows = np.random.default_rng(seed).standard_normal((ROWS, DIM), np.float32).astype(np.float16)
     np.save(folder / f"{name}.npy", rows)
-    blobs = Blobs(folder / "data")
+    blobs = BlobStore(folder / "data")
     with open_path(folder / f"{name}.npy") as file:
-        return Source(name, [blobs.open(layer, ROWS) for layer in blobs.put(file)])
+        return SideSource(name, [blobs.open(layer, ROWS) for layer in blobs.put(file)])
 
 
 def _start(folder: Path, workers: int) -> Cluster:
@@ -79,12 +79,12 @@ class Run:
     document: ScoreDocument
 
 
-def _score(sides: list[Source], cluster: Cluster | None) -> Run:
+def _score(sides: list[SideSource], cluster: Cluster | None) -> Run:
     workers = [psutil.Process(worker.pid) for worker in cluster.workers] if cluster else []
     before = [_busy_s(worker) for worker in workers]
     started = time.perf_counter()
-    with open_parts(cluster and cluster.address) as parts:
-        document = score_sources(OPTIONS, *sides, FreshGraphs(), ignore_progress, parts=parts)
+    with open_executor(cluster and cluster.address) as executor:
+        document = score_sources(OPTIONS, *sides, FreshGraphs(), ignore_progress, executor=executor)
     seconds = time.perf_counter() - started
     busy = [_busy_s(worker) - earlier for worker, earlier in zip(workers, before, strict=True)]
     return Run(seconds, max(busy, default=0.0), document.model_copy(update={"timings_s": {}}))

@@ -25,7 +25,7 @@ from consilience.contract.metrics import METRICS
 from consilience.errors import TooExpensive
 from consilience.execution.alignment import CachedGraphs
 from consilience.formats.open_file import LayerHeader, OpenFile, Tensor
-from consilience.metrics.comparison import FreshGraphs, GraphSource
+from consilience.metrics.graph_sources import FreshGraphs, GraphSource
 from consilience.numerics.rows.sources import SelectedLayer, SideSource
 from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import BlobStore

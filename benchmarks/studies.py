@@ -28,7 +28,7 @@ from consilience.contract.studies import StudyOptions
 from consilience.contract.study_results import StudyDocument
 from consilience.execution.alignment import CachedGraphs
 from consilience.formats.open_file import LayerHeader, OpenFile, Tensor
-from consilience.metrics.comparison import FreshGraphs
+from consilience.metrics.graph_sources import FreshGraphs
 from consilience.numerics.rows.sources import ArrayLayer, SideSource
 from consilience.scoring import ignore_progress, score_sources
 from consilience.stores.blobs import BlobStore, set_digest

@@ -1,4 +1,4 @@
-"""What a job does that scores one stored set against all members of a reference set."""
+"""Scoring of a stored set against all members of a reference set, and its rank among them."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,6 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import combinations, permutations
 from math import fsum, isclose
+from typing import Self
 
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.embeddings import EmbeddingSet
@@ -25,9 +26,10 @@ from consilience.contract.scores import (
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.alignment import CachedGraphs, Prefetcher, mentions_any, open_set
 from consilience.execution.parallel import open_executor
-from consilience.metrics.comparison import Address, GraphSource, Report
+from consilience.metrics.comparison import Report
+from consilience.metrics.graph_sources import GraphSource, LazyKey
 from consilience.metrics.results import correct
-from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.parallel import Executor
 from consilience.numerics.rows.sources import SideSource
 from consilience.planning.studies import SIDES_BYTES, is_mirrored, mutual_options
 from consilience.scoring import Stopwatch, find_versions, score_sources
@@ -35,16 +37,16 @@ from consilience.stores.blobs import BlobStore
 from consilience.stores.graph_cache import DiskCache
 from consilience.studies.running import CachedFacts, SideCache
 
-#: Means that are nearer to each other than this share of them differ by rounding alone.
+#: Relative difference up to which two means are equal but for rounding.
 TIE = 1e-12
 
-#: The value of (member, other member), None where it is undefined.
+#: Value of (member, other member), None if undefined.
 Mutual = Mapping[tuple[int, int], float | None]
 
 
 @dataclass(frozen=True)
 class MemberNames:
-    """What the members are called, in their order."""
+    """Ids and names of the members, in their order."""
 
     ids: Sequence[str]
     names: Sequence[str]
@@ -53,15 +55,15 @@ class MemberNames:
 def rank_model(
     scores: Sequence[Score], mutual: Mapping[tuple[int, int], float | None], members: MemberNames, own: int | None
 ) -> ReferenceRank:
-    """Rank the model by its mean score among the members by theirs.
+    """Rank the model among the members by mean scores.
 
-    Parameters
-    ----------
-    scores : the model's score against each member, under one metric
-    mutual : the value of each member against each other one, under the same metric
-    members : Names
-    own : the member that holds the model's own content, None where none does; it is left out of the model's mean and of those
-        that it is ranked among, so that a member stands where its own mean places it
+        Parameters
+        ----------
+        scores : scores of the model against each member, by one metric
+        mutual : value of each member against each other one, by the same metric
+        members : Names
+    own : index of the member that has the same content as the model, or None. It is excluded from the model's mean and from
+            the ranked members, so that a member has the rank of its own mean
     """
     count = len(scores)
     others = [j for j in range(count) if j != own]
@@ -94,12 +96,12 @@ def rank_model(
 
 
 def without_rank(standing: ReferenceRank, reason: Reason) -> ReferenceRank:
-    """The same means without a rank."""
+    """Return the same means without a rank."""
     return standing.model_copy(update={"rank": None, "ties": 0, "outranked_share": None, "reason": reason})
 
 
 def _mean(values: Sequence[float | None]) -> tuple[float | None, int]:
-    """The mean of those that are defined, and how many these are; the sum is exact, whatever the order."""
+    """Return mean and number of the defined values. The sum is exact, so the order does not matter."""
     defined = [value for value in values if value is not None]
     return (fsum(defined) / len(defined), len(defined)) if defined else (None, 0)
 
@@ -110,36 +112,38 @@ def _equal(first: float, second: float) -> bool:
 
 def _find_reason(value: float | None, ranked: Sequence[float], members: int) -> Reason | None:
     if value is None:
-        return Reason(code="undefined-scores", detail="No score of the model against another member is defined.")
+        return Reason(code="undefined-scores", detail="All scores of the model against other members are undefined.")
     if members == 1:
-        return Reason(code="one-member", detail="The one member has no other to be scored against.")
+        return Reason(
+            code="one-member", detail="The reference set has only one member, so there are no scores between members."
+        )
     if not ranked:
-        return Reason(code="no-other-means", detail="No other member has a defined score against another one.")
+        return Reason(code="no-other-means", detail="All scores between other members are undefined.")
     return None
 
 
-#: Raised when the value of a pair of members would be another.
+#: Increased whenever the value of a pair of members would change.
 PAIR_FORMAT_VERSION = 1
 
 OTHER_LAYERS = (
-    "The model takes part with other layers than the members do among themselves: the best of more pairs is larger by chance "
-    "alone, so that its rank is not comparable."
+    "The model is compared with other layers than the members among themselves. The best of more pairs of layers is larger by "
+    "chance alone, so the rank is not comparable."
 )
 
-#: The values of a pair under each metric, None where undefined.
+#: Values of a pair by each metric, None if undefined.
 Values = tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
 class ReferenceMembers:
-    """A reference set and its members."""
+    """Reference set and its members."""
 
     reference: ReferenceSet
     members: Sequence[EmbeddingSet]
 
     @property
     def names(self) -> MemberNames:
-        """What the members are called."""
+        """Ids and names of the members."""
         return MemberNames([each.id for each in self.members], [each.name for each in self.members])
 
 
@@ -154,41 +158,41 @@ def run_reference(
     cluster: ClusterAddress | None = None,
     device: str = "cpu",
 ) -> ReferenceDocument:
-    """Score a stored set against each member, and say where it stands among them.
+    """Score a stored set against each member, and rank it among them.
 
-    The scores are those of as many alignments. The members' scores against each other are found once for the same content and
-    options, and kept with the facts about layers.
+    The scores equal those of separate alignments. The scores of the members against each other are computed once per content
+    and options, and cached with the facts about layers.
 
     Parameters
     ----------
     report, cluster, device
-        As `alignment.run_alignment` has them.
+        As in `alignment.run_alignment`.
 
     Raises
     ------
     Unavailable, InputError
-        As an alignment does.
+        As in `alignment.run_alignment`.
     """
     lasting = [layer.digest for member in against.members for layer in member.layers]
-    name = _address(mutual_options(options), [against.reference.digest])
-    with open_executor(cluster) as parts, Prefetcher(graphs, name, mentions_any(lasting)) as ahead:
-        cached = CachedGraphs(graphs, report, ahead)
+    name = MemberScoresKey.of(mutual_options(options), [against.reference.digest]).address
+    with open_executor(cluster) as executor, Prefetcher(graphs, name, mentions_any(lasting)) as prefetcher:
+        cached = CachedGraphs(graphs, report, prefetcher)
         known = CachedFacts(_TransientFacts(cached, [layer.digest for layer in a.layers]))
-        return _ReferenceRun(options, a, against, blobs, known, report, parts, device).run()
+        return _ReferenceRun(options, a, against, blobs, known, report, executor, device).run()
 
 
 class _TransientFacts:
-    """Facts about a model are found and not kept: a checkpoint is scored once, and each fact would be a file."""
+    """Graph source that does not cache facts about the model, since a model is scored once and each fact would be a file."""
 
     def __init__(self, source: CachedGraphs, digests: Sequence[str]) -> None:
         self.graph, self.matrix = source.graph, source.matrix
         self._source, self._digests = source, digests
 
-    def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
-        """Find it where it is the model's, else ask the cache."""
-        address = key()
-        passes = any(digest in address for digest in self._digests)
-        return find() if passes else self._source.fact(lambda: address, find)
+    def fact(self, key: LazyKey, find: Callable[[], bytes]) -> bytes:
+        """Compute a fact about the model; read other facts from the cache."""
+        known = key()
+        is_transient = any(digest in known.address for digest in self._digests)
+        return find() if is_transient else self._source.fact(lambda: known, find)
 
 
 @dataclass
@@ -199,16 +203,16 @@ class _ReferenceRun:
     blobs: BlobStore
     graphs: GraphSource
     report: Report
-    parts: Parts
+    executor: Executor
     device: str
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     sides: SideCache = field(default_factory=lambda: SideCache(SIDES_BYTES))
-    """Holds the model's side while it is scored, and those of members: what is found of a layer serves every pair."""
+    """Sides of the model and the members, so that values of a layer are computed once for all pairs."""
     scored: int = 0
-    """Pairs of members that were scored anew."""
+    """Number of pairs of members that were not cached."""
 
     def run(self) -> ReferenceDocument:
-        """Score, rank and write it down."""
+        """Score and rank the model, and return the document."""
         reference, members = self.against.reference, self.against.members
         with self.stopwatch.time("members"):
             documents = self._score_members()
@@ -218,7 +222,7 @@ class _ReferenceRun:
             a=documents[0].a,
             reference=ReferenceSummary(id=reference.id, name=reference.name, digest=reference.digest),
             n=members[0].n,
-            ranks=tuple(self._stand(documents, mutual)),
+            ranks=tuple(self._rank(documents, mutual)),
             members=tuple(self._describe(documents)),
             graphs=_sum_graph_use(documents),
             pairs_reused=len(self._pairs) - self.scored,
@@ -232,7 +236,7 @@ class _ReferenceRun:
     # The model against the members.
 
     def _score_members(self) -> list[ScoreDocument]:
-        """The model's document with each member; the p-values are corrected later, over all of them."""
+        """Score the model against each member. The p-values are corrected later, for all members together."""
         null = self.options.null.model_copy(update={"correction": "none"})
         options, documents = self.options.model_copy(update={"null": null}), []
         model = self._open(self.a)
@@ -243,9 +247,9 @@ class _ReferenceRun:
 
     def _score(self, options: ScoringOptions, a: SideSource, b: SideSource) -> ScoreDocument:
         document = score_sources(
-            options, a, b, self.graphs, _ignore_progress, sides=self.sides, parts=self.parts, device=self.device
+            options, a, b, self.graphs, _ignore_progress, sides=self.sides, executor=self.executor, device=self.device
         )
-        self.sides.rest()
+        self.sides.clear_transient()
         return document
 
     def _open(self, embeddings: EmbeddingSet) -> SideSource:
@@ -253,7 +257,7 @@ class _ReferenceRun:
 
     @cached_property
     def _sources(self) -> list[SideSource]:
-        """The members, which will be asked for again by every model to come."""
+        """Sides of the members, which every further model uses again."""
         return [replace(self._open(member), persistent=True) for member in self.against.members]
 
     # The members among themselves.
@@ -264,16 +268,16 @@ class _ReferenceRun:
         return list(combinations(count, 2) if is_mirrored(self.options) else permutations(count, 2))
 
     def _mutual(self) -> dict[tuple[int, int], Values]:
-        """The values of every pair of members, in both orders: kept for all of them together, and for each pair."""
+        """Return the values of all pairs of members in both orders. They are cached for all pairs together and for each pair."""
         options = mutual_options(self.options)
         everyone = [member.digest for member in self.against.members]
 
         def find() -> bytes:
             return json.dumps([self._pair_values(options, pair) for pair in self._pairs]).encode()
 
-        kept = self.graphs.fact(lambda: _address(options, everyone), find)
-        found = {pair: tuple(values) for pair, values in zip(self._pairs, json.loads(kept), strict=True)}
-        return {(j, i): values for (i, j), values in found.items()} | found
+        cached = self.graphs.fact(lambda: MemberScoresKey.of(options, everyone), find)
+        values_by_pair = {pair: tuple(values) for pair, values in zip(self._pairs, json.loads(cached), strict=True)}
+        return {(j, i): values for (i, j), values in values_by_pair.items()} | values_by_pair
 
     def _pair_values(self, options: ScoringOptions, pair: tuple[int, int]) -> Values:
         def find() -> bytes:
@@ -283,36 +287,36 @@ class _ReferenceRun:
             return json.dumps([score.value for score in self._score(options, a, b).scores]).encode()
 
         digests = [self.against.members[each].digest for each in pair]
-        return tuple(json.loads(self.graphs.fact(lambda: _address(options, digests), find)))
+        return tuple(json.loads(self.graphs.fact(lambda: MemberScoresKey.of(options, digests), find)))
 
-    # What it comes to.
+    # The document.
 
-    def _stand(
+    def _rank(
         self, documents: Sequence[ScoreDocument], mutual: dict[tuple[int, int], Values]
     ) -> Iterator[ReferenceRank]:
         own = next((j for j, member in enumerate(self.against.members) if self._is_own(member)), None)
-        reason = self._find_reason(documents)
-        for place in range(len(documents[0].scores)):
+        reason = self._find_obstacle(documents)
+        for metric in range(len(documents[0].scores)):
             standing = rank_model(
-                [document.scores[place] for document in documents],
-                {pair: values[place] for pair, values in mutual.items()},
+                [document.scores[metric] for document in documents],
+                {pair: values[metric] for pair, values in mutual.items()},
                 self.against.names,
                 own,
             )
             yield standing if reason is None else without_rank(standing, reason)
 
-    def _find_reason(self, documents: Sequence[ScoreDocument]) -> Reason | None:
-        """Why the model's scores are not to be compared with those of members among themselves."""
+    def _find_obstacle(self, documents: Sequence[ScoreDocument]) -> Reason | None:
+        """Return the reason why the model's scores are not comparable with those between members, or None."""
         n, matched = self.against.members[0].n, min(document.n for document in documents)
         if matched == n:
             return None
         return Reason(
             code="fewer-items",
-            detail=f"The model has {matched} of the members' {n} items, and their own scores are those of all items.",
+            detail=f"The model has only {matched} of the {n} items of the members, whose scores use all items.",
         )
 
     def _describe(self, documents: Sequence[ScoreDocument]) -> Iterator[MemberScores]:
-        """Each member's scores, their p-values corrected for all scores of the document."""
+        """Describe the scores of each member, with p-values corrected for all scores of the document."""
         corrected = iter(correct([score for each in documents for score in each.scores], self.options.null))
         for document, member in zip(documents, self.against.members, strict=True):
             yield MemberScores(
@@ -328,10 +332,23 @@ class _ReferenceRun:
         return [layer.digest for layer in member.layers] == [layer.digest for layer in self.a.layers]
 
 
-def _address(options: ScoringOptions, digests: Sequence[str]) -> str:
-    """Of the values of two members, or of all pairs of more: what they depend on."""
-    words = f"{PAIR_FORMAT_VERSION} {options.model_dump_json()} {' '.join(digests)}"
-    return f"values of members {sha256(words.encode()).hexdigest()}"
+@dataclass(frozen=True)
+class MemberScoresKey:
+    """Key of the scores of two members, or of all pairs of more members."""
+
+    options: str
+    digests: tuple[str, ...]
+
+    @classmethod
+    def of(cls, options: ScoringOptions, digests: Sequence[str]) -> Self:
+        """Return the key of members with these digests."""
+        return cls(options.model_dump_json(), tuple(digests))
+
+    @property
+    def address(self) -> str:
+        """Text of the key."""
+        text = f"{PAIR_FORMAT_VERSION} {self.options} {' '.join(self.digests)}"
+        return f"values of members {sha256(text.encode()).hexdigest()}"
 
 
 def _sum_graph_use(documents: Sequence[ScoreDocument]) -> GraphUse | None:
@@ -342,4 +359,4 @@ def _sum_graph_use(documents: Sequence[ScoreDocument]) -> GraphUse | None:
 
 
 def _ignore_progress(stage: str, done: int, total: int) -> None:
-    """Stages of one pair are too short to be told."""
+    """Report nothing, since the stages of one pair are short."""

@@ -46,8 +46,8 @@ from consilience.metrics.pairing import PairedSides, pair
 from consilience.numerics.regression.evaluation import evaluate_maps
 from consilience.numerics.regression.maps import LinearStep, Transform, translate
 from consilience.numerics.rows.arrays import AnyArray, Float32Array
-from consilience.numerics.rows.parallel import HERE, Parts
-from consilience.numerics.rows.prepared import Matrix
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
+from consilience.numerics.rows.prepared import RawRows
 from consilience.numerics.rows.sources import RawLayer, SideSource, raw_blocks
 from consilience.planning.alignments import check_pairing, choose_layer
 from consilience.planning.maps import check_choice
@@ -116,7 +116,7 @@ class Map:
                 hint="Fit a map in the other direction.",
             )
 
-    def blocks(self, layer: Matrix, step: int = TRANSLATION_ROWS) -> Iterator[Float32Array]:
+    def blocks(self, layer: RawRows, step: int = TRANSLATION_ROWS) -> Iterator[Float32Array]:
         """Translate a layer that is read by blocks.
 
         Raises
@@ -314,7 +314,7 @@ def fit_sources(
     report: Report,
     *,
     models: ModelNames = (None, None),
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
 ) -> Map:
     """Fit a map of two opened sides."""
     stopwatch = Stopwatch()
@@ -324,7 +324,7 @@ def fit_sources(
         split = TrainTestSplit(paired.a.layers[0], paired.b.layers[0], options, paired.groups)
         check_choice(options.map, len(split.train_rows), split.a.dim, split.b.dim, "training rows")
     with stopwatch.time("sums"):
-        sums = compute_sums(split, report, parts)
+        sums = compute_sums(split, report, executor)
     with stopwatch.time("fit_map"):
         transform, fitted = fit_transform(options.map, split, sums, report)
     with stopwatch.time("evaluation"):

@@ -96,7 +96,7 @@ class LayerGraphs:
         dim = self.rows.layers[index].dim
         if isinstance(self.builder, Approximate):  # an index is built in one piece
             return False
-        if not self.executor.elsewhere or float(self.rows.n) ** 2 * dim < STEPS_MIN:
+        if not self.executor.is_remote or float(self.rows.n) ** 2 * dim < STEPS_MIN:
             return False
         return choose_gpu(self.rows.n, dim, self.builder, self.device) is None
 

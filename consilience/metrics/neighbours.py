@@ -19,11 +19,10 @@ from consilience.metrics.sides import CacheKey, PreparedSide
 from consilience.numerics.knn.graph import NeighbourGraph
 from consilience.numerics.neighbour_overlap import metrics
 from consilience.numerics.neighbour_overlap.cknna import cknna, weight_edges
-from consilience.numerics.rows.arrays import BoolArray
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists, SimilaritySpace
 from consilience.numerics.neighbour_overlap.nulls import count_graph, cycle_knn_null, mutual_knn_null
-from consilience.numerics.rows.arrays import Float32Array, Float64Array
-from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.arrays import BoolArray, Float32Array, Float64Array
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
 from consilience.numerics.stats.intervals import (
     ConfidenceInterval,
     Replicates,
@@ -286,7 +285,7 @@ def _find_graphs(comparison: Comparison, k: int) -> tuple[list[NeighbourGraph], 
         progress.update(layer, n)
         return found
 
-    found = _choose_executor(comparison).overlap([partial(find, layer) for layer in layers])
+    found = _choose_executor(comparison).run_concurrently([partial(find, layer) for layer in layers])
     graphs, hits = [graph for graph, _ in found], {hit for _, hit in found}
     verified = [graph.verified for graph in graphs if graph.verified is not None]
     measured = [graph.recall_queries for graph in graphs if graph.recall_queries is not None]
@@ -305,11 +304,11 @@ def summarise_cache(hits: set[bool]) -> str:
     return "mixed" if len(hits) == 2 else "hit" if hits == {True} else "miss"
 
 
-def _choose_executor(comparison: Comparison) -> Parts:
+def _choose_executor(comparison: Comparison) -> Executor:
     """Choose the comparison's executor if every graph is built by other processes: two threads cannot share rows here."""
     layers = [(comparison.side(layer), layer.index) for layer in comparison.layers]
     if not all(side.graphs.is_remote(index) for side, index in layers):
-        return HERE
+        return LOCAL_EXECUTOR
     for side, index in layers:
         side.statistics.find(index)
     return comparison.executor

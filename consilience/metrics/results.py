@@ -1,4 +1,7 @@
-"""From a measurement to its entry in the score document: the best layer pair, its null, its interval."""
+"""Entries of the score document: the best layer pair of a measurement, its chance level, its interval, its curve.
+
+The chance level has a closed form, a Bonferroni bound over the grid, or comes from permutations; a document names which.
+"""
 
 from collections.abc import Iterable
 from math import isnan
@@ -9,84 +12,84 @@ from consilience.contract.alignments import NullChoice, ScoringOptions
 from consilience.contract.metric import Metric, NullMethod
 from consilience.contract.scores import GalleryPoint, Interval, NullDistribution, Reason, Score
 from consilience.errors import InvalidRequest
-from consilience.metrics.comparison import Comparison
-from consilience.metrics.measurement import Measurement, Selected
+from consilience.metrics.comparison import Comparison, Measurement, SelectedScore
 from consilience.numerics.stats.layers import aggregate
 from consilience.numerics.stats.nulls import P_FLOOR, ClosedFormNull, NullMean, PearsonNull, PermutationNull, adjust
 
 
 def find_null(
-    metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions, selected: Selected
+    metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions, selected: SelectedScore
 ) -> NullDistribution:
-    """Find the chance level of a value by the method asked for.
+    """Find the chance level of a value by the requested method.
 
     Raises
     ------
     InvalidRequest
         A method that the metric does not have.
     """
-    method = choose_method(metric, options.null, grouped=comparison.grouped)
+    method = choose_method(metric, options.null, grouped=comparison.groups is not None)
     if method == "none":
         return NullDistribution(method="none", layer_pairs=measurement.grid.size)
-    if measurement.asked is not None:
-        return _mean_alone(measurement, selected)
+    if measurement.queries is not None:
+        return _find_mean_only(measurement, selected)
     if method == "permutation":
-        return _permutation(metric, measurement, comparison, options, selected.value)
-    law = measurement.law(*selected.cell)
-    if law is None:
-        raise LookupError(f"{metric.metric} names a closed form and has none")
-    return _closed_form(law, options, selected.value, _count_cells(measurement))
+        return _permute(metric, measurement, comparison, options, selected.value)
+    null = measurement.null(*selected.cell)
+    if null is None:
+        raise LookupError(f"{metric.metric} declares a closed-form null and has none.")
+    return _closed_form(null, options, selected.value, _count_cells(measurement))
 
 
 def _count_cells(measurement: Measurement) -> int:
     return int((~np.isnan(measurement.grid)).sum())
 
 
-def _mean_alone(measurement: Measurement, selected: Selected) -> NullDistribution:
-    """The mean where it is known without the list of every row; nothing else is."""
-    cells, law = _count_cells(measurement), measurement.law(*selected.cell)
+def _find_mean_only(measurement: Measurement, selected: SelectedScore) -> NullDistribution:
+    """Mean of the null distribution, if it is known without the list of every row; the rest is not known."""
+    cells, null = _count_cells(measurement), measurement.null(*selected.cell)
     reason = Reason(
-        code="query-subset", detail="The chance level needs the neighbours of every row, and only some asked."
+        code="query-subset",
+        detail="The chance level needs the neighbours of every row, but only some rows are queries.",
     )
-    if not isinstance(law, NullMean):
+    if not isinstance(null, NullMean):
         return NullDistribution(method="none", layer_pairs=cells, reason=reason)
     return NullDistribution(
-        method="analytic" if cells == 1 else "bonferroni", layer_pairs=cells, mean=law.mean, reason=reason
+        method="analytic" if cells == 1 else "bonferroni", layer_pairs=cells, mean=null.mean, reason=reason
     )
 
 
 def choose_method(metric: Metric, choice: NullChoice, *, grouped: bool) -> NullMethod:
-    """Turn `auto` into a method: the closed form where there is one and every relabelling is allowed."""
+    """Turn `auto` into a method: the closed form if there is one and every permutation is allowed."""
     if choice.method == "none":
         return "none"
     if choice.method == "auto":
         return "permutation" if grouped else metric.nulls[0]
     if choice.method not in metric.nulls or (grouped and choice.method == "analytic"):
-        why = "its closed form is over all relabellings, and groups forbid some" if grouped else "it has none"
+        why = "its closed form assumes all permutations, and groups forbid some" if grouped else "it has no closed form"
         raise InvalidRequest(
-            f"{metric.metric} has no {choice.method} null here: {why}.",
+            f"{metric.metric} does not support the null method {choice.method!r} here: {why}.",
             value=choice.method,
-            hint="Use `permutation`, or `auto`.",
+            hint="Use `permutation` or `auto`.",
             pointer="/null/method",
         )
     return choice.method
 
 
-def _closed_form(law: ClosedFormNull, options: ScoringOptions, value: float, cells: int) -> NullDistribution:
-    """Take the law of the best pair; over a grid, Bonferroni over its defined pairs.
+def _closed_form(null: ClosedFormNull, options: ScoringOptions, value: float, cells: int) -> NullDistribution:
+    """Take the null distribution of the best pair; over a grid, with a Bonferroni correction for its defined pairs.
 
-    Every aggregate is at most the maximum, so that the bound for the maximum holds for all.
+    No aggregate exceeds the maximum, so that the bound for the maximum holds for all.
     """
     method: NullMethod = "analytic" if cells == 1 else "bonferroni"
-    if isinstance(law, NullMean):
-        reason = Reason(code="mean-only", detail="Only the mean has a closed form; permutation gives the rest.")
-        return NullDistribution(method=method, layer_pairs=cells, mean=law.mean, reason=reason)
-    p = min(1.0, law.p_value(value) * cells)
-    moments = {"mean": law.mean, "sd": law.sd} if isinstance(law, PearsonNull) else {}
+    if isinstance(null, NullMean):
+        reason = Reason(code="mean-only", detail="Only the mean has a closed form; use `permutation` for the rest.")
+        return NullDistribution(method=method, layer_pairs=cells, mean=null.mean, reason=reason)
+    p = min(1.0, null.p_value(value) * cells)
+    moments = {"mean": null.mean, "sd": null.sd} if isinstance(null, PearsonNull) else {}
     return NullDistribution(
         method=method,
         layer_pairs=cells,
-        threshold=law.threshold(options.null.alpha / cells),
+        threshold=null.threshold(options.null.alpha / cells),
         p_value=max(p, P_FLOOR),
         p_is_bound=cells > 1 or p < P_FLOOR,
         alpha=options.null.alpha,
@@ -94,10 +97,10 @@ def _closed_form(law: ClosedFormNull, options: ScoringOptions, value: float, cel
     )
 
 
-def _permutation(
+def _permute(
     metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions, value: float
 ) -> NullDistribution:
-    """Relabel b's items; over a grid, one relabelling serves every pair, and its aggregate is the draw."""
+    """Permute b's items; over a grid, one permutation serves every pair, and the aggregate of the grid is one draw."""
     sign = 1.0 if metric.score_direction == "similarity" else -1.0
     draws = np.empty(options.null.permutations)
     for index, permutation in enumerate(comparison.permutations(options.null.permutations)):
@@ -117,7 +120,7 @@ def _permutation(
 
 
 def correct(scores: Iterable[Score], choice: NullChoice) -> tuple[Score, ...]:
-    """Correct the p-values of all scores of a document for their number, where asked to."""
+    """Correct the p-values of all scores of a document for their number, if the request says so."""
     entries = tuple(scores)
     if choice.correction == "none":
         return entries
@@ -136,7 +139,7 @@ def correct(scores: Iterable[Score], choice: NullChoice) -> tuple[Score, ...]:
     )
 
 
-#: Of the intervals of a curve, where the score is to have none.
+#: Level of the intervals of a curve, if the score itself has no interval.
 CURVE_LEVEL = 0.95
 
 
@@ -162,18 +165,18 @@ def result(metric: Metric, measurement: Measurement, comparison: Comparison, opt
     )
 
 
-def select(metric: Metric, measurement: Measurement, options: ScoringOptions) -> Selected | None:
-    """Reduce the grid to its value and best pair (the first of equals); None where no pair is defined."""
+def select(metric: Metric, measurement: Measurement, options: ScoringOptions) -> SelectedScore | None:
+    """Reduce the grid to its value and best pair (the first one if several are equal); None if no pair is defined."""
     grid = measurement.grid
     if np.isnan(grid).all():
         return None
     sign = 1.0 if metric.score_direction == "similarity" else -1.0
     i, j = np.unravel_index(int(np.nanargmax(sign * grid)), grid.shape)
-    return Selected(sign * aggregate(sign * grid, options.aggregate, options.top_k), (int(i), int(j)))
+    return SelectedScore(sign * aggregate(sign * grid, options.aggregate, options.top_k), (int(i), int(j)))
 
 
 def _calibrate(metric: Metric, value: float, threshold: float | None) -> float | None:
-    """(value - tau) / (s_max - tau), not below 0: how far the value is from chance's edge to perfect agreement."""
+    """Calibrated score (value - tau) / (s_max - tau), at least 0: 0 at the threshold of chance, 1 at perfect agreement."""
     best = metric.ceiling
     if threshold is None or metric.score_direction == "distance" or best is None or threshold >= best:
         return None
@@ -181,32 +184,34 @@ def _calibrate(metric: Metric, value: float, threshold: float | None) -> float |
 
 
 def _find_interval(
-    measurement: Measurement, selected: Selected, options: ScoringOptions
+    measurement: Measurement, selected: SelectedScore, options: ScoringOptions
 ) -> tuple[Interval | None, tuple[str, ...]]:
-    """Find the interval of the best pair, or a warning that says why there is none."""
-    choice, target = options.interval, "population" if measurement.asked is None else "gallery"
+    """Find the interval of the best pair, or a warning with the reason why there is none."""
+    choice, target = options.interval, "population" if measurement.queries is None else "gallery"
     if choice is None or (choice.target == "gallery" and target == "population"):
         return None, ()  # an exact score has no sampling error in its own gallery
     if choice.target == "population" and target == "gallery":
-        return None, ("No interval: that of the population needs the neighbours of every row, and only some asked.",)
+        return None, (
+            "No interval: a population interval needs the neighbours of every row, but only some rows are queries.",
+        )
     if options.aggregate != "max" and measurement.grid.size > 1:
-        return None, (f"No interval: there is none for the aggregate {options.aggregate}.",)
-    bounds = measurement.bounds(*selected.cell, choice.level)
-    if isinstance(bounds, Reason):
-        return None, (f"No interval: {bounds.detail}",)
-    note = "The interval is that of the selected layer pair; it does not allow for the selection."
-    interval = Interval(low=bounds.low, high=bounds.high, level=choice.level, target=target, method=bounds.method)
+        return None, (f"No interval: the aggregate {options.aggregate} has none.",)
+    found = measurement.interval(*selected.cell, choice.level)
+    if isinstance(found, Reason):
+        return None, (f"No interval: {found.detail}",)
+    note = "The interval is that of the selected layer pair and does not account for the selection."
+    interval = Interval(low=found.low, high=found.high, level=choice.level, target=target, method=found.method)
     return interval, (note,) if measurement.grid.size > 1 else ()
 
 
 def _find_curve(
-    measurement: Measurement, selected: Selected, options: ScoringOptions
+    measurement: Measurement, selected: SelectedScore, options: ScoringOptions
 ) -> tuple[tuple[GalleryPoint, ...] | None, tuple[str, ...]]:
-    """Find the gallery-size curve of the best pair, where one is asked for."""
+    """Find the gallery-size curve of the best pair, if it was requested."""
     if measurement.curve is None:
         return None, ()
     if options.aggregate != "max" and measurement.grid.size > 1:
-        return None, (f"No gallery-size curve: there is none for the aggregate {options.aggregate}.",)
+        return None, (f"No gallery-size curve: the aggregate {options.aggregate} has none.",)
     return measurement.curve(selected.cell, options.interval.level if options.interval else CURVE_LEVEL), ()
 
 
@@ -229,7 +234,7 @@ def _undefined(metric: Metric, measurement: Measurement, comparison: Comparison,
 def _facts(
     metric: Metric, measurement: Measurement, comparison: Comparison, options: ScoringOptions
 ) -> dict[str, object]:
-    """What an entry says whether or not its score is defined."""
+    """Fields of an entry that do not depend on whether its score is defined."""
     return {
         "metric": metric.metric,
         "options": metric.options(),
@@ -238,6 +243,6 @@ def _facts(
         "aggregate": options.aggregate,
         "grid": tuple(tuple(None if isnan(v) else float(v) for v in row) for row in measurement.grid),
         "estimator": measurement.estimator,
-        "queries": measurement.asked or comparison.n,
+        "queries": measurement.queries or comparison.n,
         "neighbours": measurement.neighbours,
     }

@@ -1,4 +1,8 @@
-"""Each metric of fitted directions, as a recipe: how a layer is weighed, what two layers have in common."""
+"""Metrics of fitted directions on two sides: a factor for each layer, a small matrix for each layer pair.
+
+A `SubspaceMetric` describes one metric: the whitening or scaling of a layer, and the value of two layers. `measure_fit` measures all
+of them in the same way, and computes population intervals by fitting again on parts of the rows.
+"""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -21,9 +25,9 @@ from consilience.contract.subspace_metrics import (
     Svcca,
 )
 from consilience.limits import BLOCKS, FOLDS, REPEATS
-from consilience.metrics.comparison import Comparison, Side
-from consilience.metrics.measurement import Measurement, find_reasons
-from consilience.numerics.rows.arrays import Float32Array, Float64Array
+from consilience.metrics.comparison import Cell, Comparison, Measurement, find_reasons
+from consilience.metrics.sides import CacheKey, PreparedSide
+from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
 from consilience.numerics.stats.intervals import (
     ConfidenceInterval,
     assign_blocks,
@@ -54,320 +58,375 @@ from consilience.numerics.subspaces.spectra import (
     scale_directions,
 )
 
-#: The score of other rows, paired, of two layers under a fit; from their sums along the fitted directions.
-HeldOut = Callable[[ScaledDirections, ScaledDirections, PairSums], float]
+#: Factors of both layers of a pair.
+Fit = tuple[ScaledDirections, ScaledDirections]
+#: Returns the score of other rows, paired, of two layers under a fit, from their sums along the fitted directions.
+HeldOutScore = Callable[[ScaledDirections, ScaledDirections, PairSums], float]
+
+#: Smallest number of rows of a held-out part: two rows are always perfectly correlated.
+_SCORED_MIN = 3
+
+FIT_WARNING = (
+    "Directions are fitted and scored on the same rows, which overstates the agreement. The interval is that of the held-out "
+    "value (fitted on four fifths of the rows, scored on the rest), so it may not contain the score."
+)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a metric weighs a layer and compares two of them.
+class SpectrumKey(CacheKey[Spectrum]):
+    """Spectrum of a layer."""
+
+    centre: bool
+    zscore: bool
+    leading: int | None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Whitening or scaling of a layer's spectrum; metrics with equal scalings share the factors.
 
     Attributes
     ----------
-    kind : tells factors apart, with every option that they depend on
-    weigh : a layer's factor from its spectrum
-    value : the score of two factors, with b's rows permuted where asked
-    held_out : the score of other rows under a fit; None: the interval is that of the block jackknife
-    law : the closed-form null, where there is one
-    centre, zscore, leading : how the spectrum is taken, and how many of its directions where not all are needed
-    spare : a layer of rank n - spare or more makes the value the same whatever the pairing; None where no rank does
+    name : name of the scaling
+    options : every option that the result depends on
+    centre, zscore : True if columns are centred, or scaled to variance 1, before the decomposition
+    leading : number of directions, if not all are needed
     """
 
-    kind: str
-    weigh: Callable[[Spectrum], ScaledDirections]
-    value: Callable[[ScaledDirections, ScaledDirections, Permutation | None], float]
-    held_out: HeldOut | None
-    law: Callable[[ScaledDirections, ScaledDirections], ClosedFormNull] | None = None
+    name: str
+    options: tuple[object, ...] = ()
     centre: bool = True
     zscore: bool = False
     leading: int | None = None
-    spare: int | None = None
 
-    def find_factor(self, side: Side, index: int) -> ScaledDirections:
-        """A layer's factor; metrics that weigh layers alike share it, and all share the spectrum."""
-        spectrum = f"spectrum centre={self.centre} zscore={self.zscore} leading={self.leading}"
+    @property
+    def spectrum(self) -> SpectrumKey:
+        """Key of the spectrum that is scaled."""
+        return SpectrumKey(self.centre, self.zscore, self.leading)
+
+
+@dataclass(frozen=True)
+class FactorKey(CacheKey[ScaledDirections]):
+    """Factor of a layer."""
+
+    scaling: Scaling
+
+
+@dataclass(frozen=True)
+class SubspaceMetric:
+    """One metric of fitted directions.
+
+    Attributes
+    ----------
+    scaling : name and options of the whitening or scaling
+    scale : computes a layer's factor from its spectrum
+    value : value of two factors, with b's rows permuted if a permutation is given
+    held_out : score of other rows under a fit; None: the interval is that of the block jackknife
+    null : closed-form null distribution, if there is one
+    rank_slack : a layer of rank n - rank_slack or more makes the value the same for every pairing; None if no rank does
+    """
+
+    scaling: Scaling
+    scale: Callable[[Spectrum], ScaledDirections]
+    value: Callable[[ScaledDirections, ScaledDirections, Permutation | None], float]
+    held_out: HeldOutScore | None
+    null: Callable[[ScaledDirections, ScaledDirections], ClosedFormNull] | None = None
+    rank_slack: int | None = None
+
+    def factor(self, side: PreparedSide, index: int) -> ScaledDirections:
+        """Factor of a layer; metrics with equal scalings share it, and all share the spectrum."""
 
         def find() -> ScaledDirections:
-            return self.weigh(side.keep(index, spectrum, lambda: self._find_spectrum(side, index)))
+            return self.scale(side.memoize(index, self.scaling.spectrum, lambda: self._find_spectrum(side, index)))
 
-        return side.keep(index, f"factor {self.kind}", find)
+        return side.memoize(index, FactorKey(self.scaling), find)
+
+    def factors(self, comparison: Comparison, cell: Cell) -> Fit:
+        """Factors of both layers of a pair."""
+        return self.factor(comparison.a, cell[0]), self.factor(comparison.b, cell[1])
 
     def fit(self, rows: Float32Array | SumsLayer) -> ScaledDirections | None:
-        """The factor of some of a layer's rows, or of their sums; None where it leaves the value undefined."""
+        """Factor of some of a layer's rows, or of their sums; None if the value would be undefined."""
         if isinstance(rows, SumsLayer):
-            factor = self.weigh(self._decompose_moments(rows, rows.square))
+            factor = self.scale(self._decompose_moments(rows, rows.square))
         else:
-            factor = self.weigh(self._decompose(rows))
-        return None if factor.rank == 0 or self.fills(factor) else factor
+            factor = self.scale(self._decompose(rows))
+        return None if factor.rank == 0 or self.is_saturated(factor) else factor
 
-    def _find_spectrum(self, side: Side, index: int) -> Spectrum:
-        if not side.streams(index):
-            return self._decompose(side.rows(index))
+    def fit_pair(self, a: Float32Array | SumsLayer, b: Float32Array | SumsLayer) -> Fit | None:
+        """Factors of some rows of both layers; None if the value would be undefined."""
+        of_a, of_b = self.fit(a), self.fit(b)
+        return None if of_a is None or of_b is None else (of_a, of_b)
+
+    def is_saturated(self, factor: ScaledDirections) -> bool:
+        """Return True if a layer's directions use up all that its rows allow, so that the value is fixed."""
+        return self.rank_slack is not None and factor.rank >= factor.n - self.rank_slack
+
+    def _find_spectrum(self, side: PreparedSide, index: int) -> Spectrum:
+        if not side.rows.is_streamed(index):
+            return self._decompose(side.rows.array(index))
         layer = side.streamed(index)
         return self._decompose_moments(layer, layer.own.square)
 
     def _decompose(self, rows: Float32Array) -> Spectrum:
-        return find_spectrum(rows, centre=self.centre, zscore=self.zscore, leading=self.leading)
+        scaling = self.scaling
+        return find_spectrum(rows, centre=scaling.centre, zscore=scaling.zscore, leading=scaling.leading)
 
     def _decompose_moments(self, products: CrossProductSource, square: FloatArray) -> Spectrum:
-        return decompose_moments(products, square, centre=self.centre, zscore=self.zscore, leading=self.leading)
-
-    def fills(self, factor: ScaledDirections) -> bool:
-        """Whether a layer spans all that its rows have room for, where that settles the value."""
-        return self.spare is not None and factor.rank >= factor.n - self.spare
-
-
-#: Rows that a held-out part must have: two always correlate wholly.
-_SCORED_MIN = 3
-
-Cell = tuple[int, int]
+        scaling = self.scaling
+        return decompose_moments(
+            products, square, centre=scaling.centre, zscore=scaling.zscore, leading=scaling.leading
+        )
 
 
-def find_bounds(
-    metric: Metric, recipe: Recipe, comparison: Comparison, cell: Cell, level: float
+def find_interval(
+    metric: Metric, fitted: SubspaceMetric, comparison: Comparison, cell: Cell, level: float
 ) -> ConfidenceInterval | Reason:
-    """Find the interval of a layer pair: of the held-out value where the recipe has one, else by the block jackknife."""
-    held_out = recipe.held_out
-    found = _jackknife(recipe, comparison, cell) if held_out is None else _hold_out(recipe, held_out, comparison, cell)
-    values = np.array(list(found))
+    """Find the interval of a layer pair: of the held-out value if the metric has one, else by the block jackknife."""
+    held_out = fitted.held_out
+    if held_out is None:
+        values = np.array(list(_leave_blocks_out(fitted, comparison, cell)))
+    else:
+        values = np.array(list(_hold_out(fitted, held_out, comparison, cell)))
     if np.isnan(values).any():
         return Reason(
             code="too-few-rows",
-            detail=f"Parts of the {comparison.n} rows are too few for a fit, or for the rows that it is scored on.",
+            detail=f"Some parts of the {comparison.n} rows are too small for a fit, or for the score of the held-out rows.",
         )
     if held_out is not None:
-        # A held-out correlation can be below 0, where the score itself cannot.
+        # A held-out correlation can be negative even if the score itself cannot.
         low = metric.low if metric.score_direction == "distance" else None
         return held_out_interval(float(values.mean()), values, FOLDS, level, (low, metric.high))
-    value = recipe.value(recipe.find_factor(comparison.a, cell[0]), recipe.find_factor(comparison.b, cell[1]), None)
+    value = fitted.value(*fitted.factors(comparison, cell), None)
     return block_jackknife_interval(value, values, level, (metric.low, metric.high))
 
 
-def _hold_out(recipe: Recipe, held_out: HeldOut, comparison: Comparison, cell: Cell) -> Iterator[float]:
-    """The held-out value of each split, NaN where a split leaves it undefined."""
-    if streams(comparison, cell):
-        yield from _hold_out_sums(recipe, held_out, comparison, cell)
-        return
-    a, b = comparison.a.rows(cell[0]), comparison.b.rows(cell[1])
+@dataclass(frozen=True)
+class _FoldFit:
+    """A fit without one fold, and a function for the sums of that fold's rows along the fitted directions."""
+
+    fit: Fit
+    project: Callable[[ScaledDirections, ScaledDirections], PairSums]
+
+
+def _hold_out(fitted: SubspaceMetric, held_out: HeldOutScore, comparison: Comparison, cell: Cell) -> Iterator[float]:
+    """Yield the held-out value of each fold, NaN if it is undefined."""
+    find = _fit_sums if comparison.is_streamed(cell) else _fit_rows
+    for fold in find(fitted, comparison, cell):
+        yield nan if fold is None else held_out(*fold.fit, fold.project(*fold.fit))
+
+
+def _fit_rows(fitted: SubspaceMetric, comparison: Comparison, cell: Cell) -> Iterator[_FoldFit | None]:
+    """Fit the rows without each fold, in memory."""
+    a, b = comparison.a.rows.array(cell[0]), comparison.b.rows.array(cell[1])
     splits = list(split_folds(comparison.n, comparison.seed, comparison.groups))
-    for done, (fitted, scored) in enumerate(splits):
+    for done, (train, test) in enumerate(splits):
         comparison.report("held-out", done, len(splits))
-        side_a, side_b = recipe.fit(a[fitted]), recipe.fit(b[fitted])
-        if side_a is None or side_b is None or len(scored) < _SCORED_MIN:
-            yield nan
-        else:
-            yield held_out(side_a, side_b, sum_rows(side_a.project(a[scored]), side_b.project(b[scored])))
+        fit = fitted.fit_pair(a[train], b[train])
+
+        def project(x: ScaledDirections, y: ScaledDirections, test: Permutation = test) -> PairSums:
+            return sum_rows(x.project(a[test]), y.project(b[test]))
+
+        yield None if fit is None or len(test) < _SCORED_MIN else _FoldFit(fit, project)
 
 
-def _hold_out_sums(recipe: Recipe, held_out: HeldOut, comparison: Comparison, cell: Cell) -> Iterator[float]:
-    """The same from sums over the parts: one pass for each of the two dealings, whatever the parts."""
-    rows = comparison.a.centred(cell[0]), comparison.b.centred(cell[1])
-    for repeat, dealt in enumerate(assign_folds_repeatedly(comparison.n, comparison.seed, comparison.groups)):
-        parts = find_fold_sums(
-            *rows, dealt, parts=comparison.a.parts, progress=_report(comparison, "held-out", repeat, REPEATS)
-        )
-        for held in range(FOLDS):
-            if held >= len(parts) or parts[held].n < _SCORED_MIN:
-                yield nan
+def _fit_sums(fitted: SubspaceMetric, comparison: Comparison, cell: Cell) -> Iterator[_FoldFit | None]:
+    """Fit the sums without each fold, from one streamed pass for each random assignment to folds."""
+    assignments = assign_folds_repeatedly(comparison.n, comparison.seed, comparison.groups)
+    for repeat, assigned in enumerate(assignments):
+        folds = _find_sums(comparison, cell, assigned, _progress(comparison, "held-out", repeat, REPEATS))
+        for number in range(FOLDS):
+            if number >= len(folds) or folds[number].n < _SCORED_MIN:
+                yield None
                 continue
-            fits = _fit(recipe, add_sums([part for place, part in enumerate(parts) if place != held]))
-            if fits is None:
-                yield nan
-            else:
-                mappings = ((fit.mean, fit.mapping) for fit in fits)
-                yield held_out(*fits, project_sums(parts[held], *mappings))
+            fit = _fit_without(fitted, folds, number)
+
+            def project(x: ScaledDirections, y: ScaledDirections, sums: PairSums = folds[number]) -> PairSums:
+                return project_sums(sums, (x.mean, x.mapping), (y.mean, y.mapping))
+
+            yield None if fit is None else _FoldFit(fit, project)
 
 
-def _jackknife(recipe: Recipe, comparison: Comparison, cell: Cell) -> Iterator[float]:
-    """The value without each block of rows, NaN where it is undefined."""
+def _leave_blocks_out(fitted: SubspaceMetric, comparison: Comparison, cell: Cell) -> Iterator[float]:
+    """Yield the value without each block of rows, NaN if it is undefined."""
     n, seed, groups = comparison.n, comparison.seed, comparison.groups
-    if streams(comparison, cell):
-        rows = comparison.a.centred(cell[0]), comparison.b.centred(cell[1])
-        parts = find_fold_sums(
-            *rows,
-            assign_blocks(n, seed, groups),
-            parts=comparison.a.parts,
-            progress=_report(comparison, "block-jackknife", 0, 1),
-        )
-        for left_out in range(len(parts)):
-            fits = _fit(recipe, add_sums([part for place, part in enumerate(parts) if place != left_out]))
-            yield nan if fits is None else recipe.value(*fits, None)
-        return
-    a, b = comparison.a.rows(cell[0]), comparison.b.rows(cell[1])
-    for done, kept in enumerate(leave_blocks_out(n, seed, groups)):
+    if comparison.is_streamed(cell):
+        progress = _progress(comparison, "block-jackknife", 0, 1)
+        blocks = _find_sums(comparison, cell, assign_blocks(n, seed, groups), progress)
+        fits: Iterator[Fit | None] = (_fit_without(fitted, blocks, number) for number in range(len(blocks)))
+    else:
+        fits = _fit_kept_rows(fitted, comparison, cell)
+    for fit in fits:
+        yield nan if fit is None else fitted.value(*fit, None)
+
+
+def _fit_kept_rows(fitted: SubspaceMetric, comparison: Comparison, cell: Cell) -> Iterator[Fit | None]:
+    a, b = comparison.a.rows.array(cell[0]), comparison.b.rows.array(cell[1])
+    for done, kept in enumerate(leave_blocks_out(comparison.n, comparison.seed, comparison.groups)):
         comparison.report("block-jackknife", done, BLOCKS)
-        side_a, side_b = recipe.fit(a[kept]), recipe.fit(b[kept])
-        yield nan if side_a is None or side_b is None else recipe.value(side_a, side_b, None)
+        yield fitted.fit_pair(a[kept], b[kept])
 
 
-def _fit(recipe: Recipe, sums: PairSums) -> tuple[ScaledDirections, ScaledDirections] | None:
-    """Both layers' factors of the rows that are in the sums."""
-    a, b = recipe.fit(SumsLayer(sums, first=True)), recipe.fit(SumsLayer(sums, first=False))
-    return None if a is None or b is None else (a, b)
+def _find_sums(comparison: Comparison, cell: Cell, assigned: IdArray, progress: RowProgress) -> list[PairSums]:
+    """Sums of each part of the rows, from one streamed pass over both layers."""
+    x, y = comparison.a.centred(cell[0]), comparison.b.centred(cell[1])
+    return list(find_fold_sums(x, y, assigned, executor=comparison.executor, progress=progress))
 
 
-def streams(comparison: Comparison, cell: Cell) -> bool:
-    """Whether a pair of layers is read by blocks."""
-    return comparison.a.streams(cell[0]) and comparison.b.streams(cell[1])
+def _fit_without(fitted: SubspaceMetric, parts: list[PairSums], left_out: int) -> Fit | None:
+    """Fit the sums of all parts but one."""
+    sums = add_sums([part for number, part in enumerate(parts) if number != left_out])
+    return fitted.fit_pair(SumsLayer(sums, first=True), SumsLayer(sums, first=False))
 
 
-def _report(comparison: Comparison, stage: str, done: int, total: int) -> RowProgress:
+def _progress(comparison: Comparison, stage: str, done: int, total: int) -> RowProgress:
     return lambda rows, n: comparison.report(stage, done * n + rows, total * n)
 
 
-FITTED = (
-    "Directions are fitted and scored on the same rows, which overstates the agreement; an interval is that of the held-out "
-    "value (fitted on four fifths of the rows, scored on the others) and need not hold the score."
-)
-
-
-def measure_fit(metric: Metric, recipe: Recipe, comparison: Comparison) -> Measurement:
-    """Measure every layer pair by a recipe."""
-    _read_pairs(comparison)
-    reasons = find_reasons(comparison, partial(_layer_reason, recipe))
-    a, b = comparison.a, comparison.b
-    shape = (len(a.layers), len(b.layers))
-    cells = [cell for cell in np.ndindex(*shape) if cell not in reasons]
+def measure_fit(metric: Metric, fitted: SubspaceMetric, comparison: Comparison) -> Measurement:
+    """Measure every layer pair by a metric of fitted directions."""
+    _stream_pairs(comparison)
+    reasons = find_reasons(comparison, partial(_layer_reason, fitted))
+    cells = [cell for cell in np.ndindex(*comparison.shape) if cell not in reasons]
 
     def fill(permutation: Permutation | None, stage: str | None) -> Float64Array:
-        grid = np.full(shape, np.nan)
-        for done, (i, j) in enumerate(cells):
+        grid = np.full(comparison.shape, np.nan)
+        for done, cell in enumerate(cells):
             if stage is not None:
                 comparison.report(stage, done, len(cells))
-            grid[i, j] = recipe.value(recipe.find_factor(a, i), recipe.find_factor(b, j), permutation)
+            grid[cell] = fitted.value(*fitted.factors(comparison, cell), permutation)
         return grid
 
-    def law(i: int, j: int) -> ClosedFormNull:
-        if recipe.law is None:
-            raise AssertionError(f"{metric.metric} declares a closed-form null and has none")
-        return recipe.law(recipe.find_factor(a, i), recipe.find_factor(b, j))
+    def null(i: int, j: int) -> ClosedFormNull:
+        if fitted.null is None:
+            raise AssertionError(f"{metric.metric} declares a closed-form null and has none.")
+        return fitted.null(*fitted.factors(comparison, (i, j)))
 
     return Measurement(
         grid=fill(None, metric.metric),
         reasons=reasons,
-        law=law,
+        null=null,
         permuted=lambda permutation: fill(permutation, None),
-        bounds=lambda i, j, level: find_bounds(metric, recipe, comparison, (i, j), level),
-        warnings=_find_warnings(recipe, comparison, cells),
+        interval=lambda i, j, level: find_interval(metric, fitted, comparison, (i, j), level),
+        warnings=_find_warnings(fitted, comparison, cells),
     )
 
 
-def _read_pairs(comparison: Comparison) -> None:
-    """Go over the pairs of layers that are read by blocks: every metric of fitted directions shares what it finds."""
-    a, b = comparison.a, comparison.b
-    cells = list(np.ndindex(len(a.layers), len(b.layers)))
+def _stream_pairs(comparison: Comparison) -> None:
+    """Read the pairs of streamed layers once: every metric of fitted directions uses the moments."""
+    cells = list(np.ndindex(*comparison.shape))
     for done, (i, j) in enumerate(cells):
-        if a.streams(i) and b.streams(j):
-
-            def step(rows: int, n: int, before: int = done) -> None:
-                comparison.report("moments", before * n + rows, len(cells) * n)
-
-            a.streamed(i).load_cross(b.streamed(j), step)
+        if comparison.is_streamed((i, j)):
+            progress = _progress(comparison, "moments", done, len(cells))
+            comparison.a.streamed(i).load_cross(comparison.b.streamed(j), progress)
 
 
-def _layer_reason(recipe: Recipe, side: Side, index: int) -> Reason | None:
+def _layer_reason(fitted: SubspaceMetric, side: PreparedSide, index: int) -> Reason | None:
     reason = side.reason(index)
     if reason is not None:
         return reason
-    factor, name = recipe.find_factor(side, index), side.layers[index].name
+    factor, name = fitted.factor(side, index), side.layers[index].name
     if factor.rank == 0:
-        return Reason(code="constant-rows", detail=f"Rows of layer {name} differ by rounding alone.")
-    if not recipe.fills(factor):
+        return Reason(code="constant-rows", detail=f"The rows of layer {name} differ by rounding alone.")
+    if not fitted.is_saturated(factor):
         return None
     return Reason(
         code="not-enough-rows",
-        detail=f"Layer {name} has {factor.rank} directions, all that {factor.n} rows have room for: the value would be the "
-        "same whatever the pairing. Give more rows than dimensions, or use svcca, procrustes or cka.",
+        detail=f"Layer {name} has {factor.rank} directions, the maximum for {factor.n} rows: the value would be the same for "
+        "every pairing. Give more rows than dimensions, or use svcca, procrustes or cka.",
     )
 
 
-def _find_warnings(recipe: Recipe, comparison: Comparison, cells: Collection[Cell]) -> tuple[str, ...]:
-    """Say what a fit overstates, and where two spaces must share directions because they outnumber the rows."""
-    if recipe.held_out is None or not cells:
+def _find_warnings(fitted: SubspaceMetric, comparison: Comparison, cells: Collection[Cell]) -> tuple[str, ...]:
+    """Warn of overstated fits, and of directions that two spaces share because they have more dimensions than rows."""
+    if fitted.held_out is None or not cells:
         return ()
-    if recipe.spare is None:
-        return (FITTED,)
-    a, b = comparison.a, comparison.b
-    ranks = (recipe.find_factor(a, i).rank + recipe.find_factor(b, j).rank for i, j in cells)
-    excess = max(ranks) - (comparison.n - recipe.spare)
+    if fitted.rank_slack is None:
+        return (FIT_WARNING,)
+    ranks = (sum(factor.rank for factor in fitted.factors(comparison, cell)) for cell in cells)
+    excess = max(ranks) - (comparison.n - fitted.rank_slack)
     if excess <= 0:
-        return (FITTED,)
+        return (FIT_WARNING,)
     return (
-        FITTED,
-        f"With {comparison.n} rows, two layers share {excess} directions whatever the pairing: too many dimensions.",
+        FIT_WARNING,
+        f"With {comparison.n} rows, two layers share {excess} directions for every pairing: there are too many dimensions.",
     )
+
+
+_WHITE = Scaling("white")
+_UNIT = Scaling("shape", (1.0,))
+_unit_shape = partial(shapes.unit_shape, alpha=1.0)
 
 
 def measure_cca_mean(metric: CcaMean, comparison: Comparison) -> Measurement:
     """Measure the mean canonical correlation of every layer pair."""
-    return measure_fit(
-        metric, Recipe("white", scale_directions, cca.cca_mean, cca.held_out_cca_mean, spare=1), comparison
-    )
+    fitted = SubspaceMetric(_WHITE, scale_directions, cca.cca_mean, cca.held_out_cca_mean, rank_slack=1)
+    return measure_fit(metric, fitted, comparison)
 
 
 def measure_cca_r2(metric: CcaR2, comparison: Comparison) -> Measurement:
     """Measure the mean squared canonical correlation of every layer pair."""
-    recipe = Recipe("white", scale_directions, cca.cca_r2, cca.held_out_cca_r2, cca.cca_r2_null, spare=1)
-    return measure_fit(metric, recipe, comparison)
+    fitted = SubspaceMetric(_WHITE, scale_directions, cca.cca_r2, cca.held_out_cca_r2, cca.cca_r2_null, rank_slack=1)
+    return measure_fit(metric, fitted, comparison)
 
 
 def measure_svcca(metric: Svcca, comparison: Comparison) -> Measurement:
     """Measure the mean canonical correlation of the leading components of every layer pair."""
-    recipe = Recipe(
-        f"leading {metric.components} {metric.variance} {metric.scaling}",
-        partial(cca.leading_components, components=metric.components, variance=metric.variance),
-        cca.cca_mean,
-        cca.held_out_cca_mean,
-        zscore=metric.scaling == "zscore",
-        leading=metric.components,
-        spare=1,
-    )
-    return measure_fit(metric, recipe, comparison)
+    scaling = Scaling("leading", (metric.variance,), zscore=metric.scaling == "zscore", leading=metric.components)
+    scale = partial(cca.leading_components, components=metric.components, variance=metric.variance)
+    fitted = SubspaceMetric(scaling, scale, cca.cca_mean, cca.held_out_cca_mean, rank_slack=1)
+    return measure_fit(metric, fitted, comparison)
 
 
 def measure_pwcca(metric: Pwcca, comparison: Comparison) -> Measurement:
     """Measure the projection-weighted canonical correlation of every layer pair."""
-    return measure_fit(metric, Recipe("white", scale_directions, cca.pwcca, cca.held_out_pwcca, spare=1), comparison)
+    fitted = SubspaceMetric(_WHITE, scale_directions, cca.pwcca, cca.held_out_pwcca, rank_slack=1)
+    return measure_fit(metric, fitted, comparison)
 
 
 def measure_eigenspace_overlap(metric: EigenspaceOverlap, comparison: Comparison) -> Measurement:
     """Measure the overlap of the column spaces of every layer pair."""
-    value, law = cca.eigenspace_overlap, cca.eigenspace_null
-    return measure_fit(metric, Recipe("columns", scale_directions, value, None, law, centre=False, spare=0), comparison)
+    fitted = SubspaceMetric(
+        Scaling("columns", centre=False),
+        scale_directions,
+        cca.eigenspace_overlap,
+        held_out=None,
+        null=cca.eigenspace_null,
+        rank_slack=0,
+    )
+    return measure_fit(metric, fitted, comparison)
 
 
 def measure_procrustes(metric: ProcrustesSimilarity, comparison: Comparison) -> Measurement:
     """Measure the cosine after the best rotation of every layer pair."""
-    return measure_fit(metric, Recipe("shape 1.0", _rotated, shapes.procrustes, cca.held_out_cosine), comparison)
+    fitted = SubspaceMetric(_UNIT, _unit_shape, shapes.procrustes, cca.held_out_cosine)
+    return measure_fit(metric, fitted, comparison)
 
 
 def measure_angular_shape(metric: AngularShape, comparison: Comparison) -> Measurement:
     """Measure the angle after the best rotation of every layer pair."""
-    recipe = Recipe(
-        f"shape {metric.alpha}",
+    fitted = SubspaceMetric(
+        Scaling("shape", (metric.alpha,)),
         partial(shapes.unit_shape, alpha=metric.alpha),
         shapes.angular_shape,
         cca.held_out_angle,
-        spare=1 if metric.alpha == 0 else None,
+        rank_slack=1 if metric.alpha == 0 else None,
     )
-    return measure_fit(metric, recipe, comparison)
+    return measure_fit(metric, fitted, comparison)
 
 
 def measure_bures(metric: Bures, comparison: Comparison) -> Measurement:
     """Measure the distance after the best rotation of every layer pair."""
-    return measure_fit(metric, Recipe("shape 1.0", _rotated, shapes.bures, cca.held_out_bures), comparison)
+    return measure_fit(metric, SubspaceMetric(_UNIT, _unit_shape, shapes.bures, cca.held_out_bures), comparison)
 
 
 def measure_gulp(metric: Gulp, comparison: Comparison) -> Measurement:
     """Measure the distance of ridge predictions of every layer pair."""
-    recipe = Recipe(
-        f"ridge {metric.ridge}",
+    fitted = SubspaceMetric(
+        Scaling("ridge", (metric.ridge,)),
         partial(shapes.ridge_shape, ridge=metric.ridge),
         shapes.gulp,
-        None,
-        spare=1 if metric.ridge == 0 else None,
+        held_out=None,
+        rank_slack=1 if metric.ridge == 0 else None,
     )
-    return measure_fit(metric, recipe, comparison)
-
-
-_rotated = partial(shapes.unit_shape, alpha=1.0)
+    return measure_fit(metric, fitted, comparison)

@@ -33,7 +33,7 @@ from consilience.maps.fit import TrainTestSplit, fit_warnings
 from consilience.metrics.comparison import Report
 from consilience.metrics.pairing import PairedSides
 from consilience.numerics.regression.evaluation import neighbour_recall
-from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
 from consilience.numerics.rows.sources import SideSource
 from consilience.planning.maps import check_choice, check_columns, check_k
 from consilience.scoring import Columns, Stopwatch, find_versions, ignore_progress, open_source, with_columns
@@ -186,7 +186,7 @@ def upgrade_report(
 
 
 def report_sources(
-    options: UpgradeOptions, given: UpgradeInput, progress: Report, *, parts: Parts = HERE
+    options: UpgradeOptions, given: UpgradeInput, progress: Report, *, executor: Executor = LOCAL_EXECUTOR
 ) -> UpgradeReport:
     """Report on opened sides."""
     stopwatch = Stopwatch()
@@ -201,10 +201,10 @@ def report_sources(
         sampled, held_out = sample_documents(split, options.max_queries)
         queries = _choose_queries(options, given, documents, sampled.first(held_out), int(split.is_test.sum()))
     with stopwatch.time("fit"):
-        maps = fit_maps(options.maps, split, progress, parts)
+        maps = fit_maps(options.maps, split, progress, executor)
     with stopwatch.time("search"):
         found = search_indexes(
-            split, sampled, queries.vectors, maps.transforms, k=options.k, parts=parts, report=progress
+            split, sampled, queries.vectors, maps.transforms, k=options.k, executor=executor, report=progress
         )
     with stopwatch.time("figures"):
         results = _describe_results(options, split.n, found, queries, maps.fits)
@@ -293,7 +293,11 @@ class _Lists(TypedDict):
 
 
 def _list_changed(
-    options: UpgradeOptions, documents: PairedSides, sampled: QuerySet, queries: EvaluationQueries, found: RetrievalResults
+    options: UpgradeOptions,
+    documents: PairedSides,
+    sampled: QuerySet,
+    queries: EvaluationQueries,
+    found: RetrievalResults,
 ) -> _Lists:
     labels, n, count = row_labels(documents), documents.a.n, options.worst
     old, new = found.documents_old, found.documents_new

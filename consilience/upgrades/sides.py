@@ -15,7 +15,7 @@ from consilience.metrics.comparison import Report
 from consilience.metrics.graph_sources import FreshGraphs
 from consilience.metrics.pairing import PairedSides, pair
 from consilience.numerics.regression.maps import Transform
-from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.parallel import Executor
 from consilience.numerics.rows.sources import SideSource
 from consilience.upgrades.evaluation import RowLabels, resolve_qrels
 from consilience.upgrades.search import QuerySet, RowNumbers, sample_queries
@@ -38,7 +38,7 @@ class FittedMaps:
     fits: FitsByStrategy = field(default_factory=dict)
 
 
-def fit_maps(choices: Sequence[MapChoice], split: TrainTestSplit, report: Report, parts: Parts) -> FittedMaps:
+def fit_maps(choices: Sequence[MapChoice], split: TrainTestSplit, report: Report, executor: Executor) -> FittedMaps:
     """Fit every map, in one pass over the training documents.
 
     Raises
@@ -49,7 +49,7 @@ def fit_maps(choices: Sequence[MapChoice], split: TrainTestSplit, report: Report
     maps = FittedMaps()
     if not choices:
         return maps
-    sums = compute_sums(split, report, parts)
+    sums = compute_sums(split, report, executor)
     for name, choice in zip(name_strategies(choices), choices, strict=True):
         maps.transforms[name], fitted = fit_transform(choice, split, sums, report)
         maps.fits[name] = choice, fitted

@@ -13,26 +13,29 @@ from consilience.contract.scores import ScoreDocument
 from consilience.errors import Unavailable
 from consilience.execution.alignment import CachedGraphs, open_set
 from consilience.formats.files import from_vectors
+from consilience.metrics.graph_sources import RowsKey
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
 from consilience.numerics.rows.arrays import AnyArray, Float32Array
-from consilience.numerics.rows.sources import ArrayLayer, Source
+from consilience.numerics.rows.sources import ArrayLayer, SideSource
 from consilience.scoring import ignore_progress, score_sources
-from consilience.stores.blobs import Blobs, set_digest
+from consilience.stores.blobs import BlobStore, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 
 ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)
 NAMES = tuple("abcdef")
 
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path / "data")
+KEY = RowsKey("key", None, centre=False, normalise=True)
 
 
 @pytest.fixture
-def stored(blobs: Blobs, sqlite_url: str) -> EmbeddingSet:
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "data")
+
+
+@pytest.fixture
+def stored(blobs: BlobStore, sqlite_url: str) -> EmbeddingSet:
     """A set with ids and groups, as the service stores it."""
     layers = blobs.put(from_vectors(ROWS.tolist()))
     ids, groups = blobs.put_column(NAMES), blobs.put_column(("x", "y") * 3)
@@ -43,17 +46,17 @@ def stored(blobs: Blobs, sqlite_url: str) -> EmbeddingSet:
     return found
 
 
-def test_a_stored_set_is_a_side_with_its_columns(stored: EmbeddingSet, blobs: Blobs) -> None:
+def test_a_stored_set_is_a_side_with_its_columns(stored: EmbeddingSet, blobs: BlobStore) -> None:
     side = open_set(stored, blobs, with_ids=True)
     assert (side.ids, side.groups) == (NAMES, ("x", "y") * 3)
     assert (side.id, side.name, side.n) == (stored.id, "docs", 6)
 
 
-def test_ids_are_read_only_where_they_are_asked_for(stored: EmbeddingSet, blobs: Blobs) -> None:
+def test_ids_are_read_only_where_they_are_asked_for(stored: EmbeddingSet, blobs: BlobStore) -> None:
     assert open_set(stored, blobs, with_ids=False).ids is None
 
 
-def test_ids_that_are_lost_are_an_error_and_not_a_pairing_without_them(stored: EmbeddingSet, blobs: Blobs) -> None:
+def test_ids_that_are_lost_are_an_error_and_not_a_pairing_without_them(stored: EmbeddingSet, blobs: BlobStore) -> None:
     assert stored.ids
     assert blobs.delete(stored.ids.digest, grace_s=0)
     with pytest.raises(Unavailable):
@@ -72,21 +75,21 @@ class Builds:
 
 
 def test_a_kept_graph_answers_every_smaller_k_and_a_larger_one_replaces_it(tmp_path: Path) -> None:
-    graphs, build = CachedGraphs(Graphs(tmp_path, 10**6), print), Builds()
+    graphs, build = CachedGraphs(DiskCache(tmp_path, 10**6), print), Builds()
     asked = [(5, False), (5, True), (3, True), (9, False), (5, True), (9, True)]
-    found = [(k, *graphs.graph(lambda: "key", k, build)) for k, _ in asked]
+    found = [(k, *graphs.graph(lambda: KEY, k, build)) for k, _ in asked]
     assert [(k, hit) for k, _, hit in found] == asked
     assert build.done == [5, 9]
     for k, graph, _ in found:
         np.testing.assert_array_equal(graph.ids[:, :k], found[3][1].ids[:, :k])
         np.testing.assert_array_equal(graph.similarities[:, :k], found[3][1].similarities[:, :k])
-    described = Graphs(tmp_path, 10**6).describe()
+    described = DiskCache(tmp_path, 10**6).describe()
     assert (described.graphs, described.hits, described.misses) == (1, 4, 2)
 
 
 def test_without_a_cache_every_graph_is_built(tmp_path: Path) -> None:
-    graphs, build = CachedGraphs(Graphs(tmp_path, 0), print), Builds()
-    assert [graphs.graph(lambda: "key", 5, build)[1] for _ in range(2)] == [False, False]
+    graphs, build = CachedGraphs(DiskCache(tmp_path, 0), print), Builds()
+    assert [graphs.graph(lambda: KEY, 5, build)[1] for _ in range(2)] == [False, False]
     assert build.done == [5, 5]
 
 
@@ -105,11 +108,11 @@ def test_a_second_score_of_the_same_sets_reads_no_rows_and_says_the_same(tmp_pat
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=(60, 4)).astype(np.float32) for _ in "ab"]
     arrays[0][7] = arrays[0][3]
-    graphs, options = CachedGraphs(Graphs(tmp_path, 10**6), ignore_progress), ScoringOptions(metrics=(MutualKnn(),))
+    graphs, options = CachedGraphs(DiskCache(tmp_path, 10**6), ignore_progress), ScoringOptions(metrics=(MutualKnn(),))
 
     def score() -> tuple[ScoreDocument, list[int]]:
         layers = [WatchedLayer("0", array) for array in arrays]
-        document = score_sources(options, *(Source("s", [layer]) for layer in layers), graphs, ignore_progress)
+        document = score_sources(options, *(SideSource("s", [layer]) for layer in layers), graphs, ignore_progress)
         return document, layers[0].reads + layers[1].reads
 
     (first, read), (again, read_again) = score(), score()
@@ -125,11 +128,11 @@ def test_what_is_known_of_a_layer_is_not_told_of_another(tmp_path: Path) -> None
     rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     zeros = rows.copy()
     zeros[5] = 0
-    graphs = CachedGraphs(Graphs(tmp_path, 10**6), ignore_progress)
+    graphs = CachedGraphs(DiskCache(tmp_path, 10**6), ignore_progress)
 
     def score(profile: str, a: Float32Array) -> str | None:
         options = ScoringOptions.model_validate({"metrics": "mutual_knn", "preparation": profile})
-        sides = (Source("s", [ArrayLayer("0", array)]) for array in (a, rows))
+        sides = (SideSource("s", [ArrayLayer("0", array)]) for array in (a, rows))
         reason = score_sources(options, *sides, graphs, ignore_progress).scores[0].reason
         return reason and reason.code
 
@@ -142,9 +145,9 @@ def test_what_is_known_of_a_layer_is_not_told_of_another(tmp_path: Path) -> None
 
 
 def test_a_damaged_fact_is_found_anew(tmp_path: Path) -> None:
-    graphs = CachedGraphs(Graphs(tmp_path, 10**6), ignore_progress)
-    assert graphs.fact(lambda: "key", lambda: b"first") == b"first"
-    assert graphs.fact(lambda: "key", lambda: b"second") == b"first"
+    graphs = CachedGraphs(DiskCache(tmp_path, 10**6), ignore_progress)
+    assert graphs.fact(lambda: KEY, lambda: b"first") == b"first"
+    assert graphs.fact(lambda: KEY, lambda: b"second") == b"first"
     (kept,) = (tmp_path / "facts").glob("??/*")
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
-    assert graphs.fact(lambda: "key", lambda: b"third") == b"third"
+    assert graphs.fact(lambda: KEY, lambda: b"third") == b"third"

@@ -14,14 +14,14 @@ from consilience.contract.scores import Score
 from consilience.contract.search import Approximate
 from consilience.errors import InvalidRequest
 from consilience.execution.alignment import CachedGraphs
-from consilience.metrics.comparison import find_search
+from consilience.metrics.layer_graphs import find_search
 from consilience.numerics.knn.approximate import build_approximate
 from consilience.numerics.rows.prepared import ArrayRows
 from consilience.scoring import ignore_progress, open_source, score, score_sources
 from consilience.stores.graph_cache import DiskCache
-from tests import twins
 from tests.laws.variants_neighbours import VARIANTS
-from tests.twins_neighbours import views
+from tests.reference_implementations import basic
+from tests.reference_implementations.neighbours import views
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 DOCS, CODE = DATA / "stdlib2048_docs.npy", DATA / "stdlib2048_code.npy"
@@ -39,7 +39,9 @@ def test_it_is_called_approximate_with_its_recall_and_what_that_means(rough: Sco
     assert made is not None
     assert (made.builder, made.recall_queries) == ("IVF64,Flat", 1000)
     assert 0.4 < made.recall < 0.9
-    told = re.fullmatch(r".*they hold ([\d.]+)%.* in a and ([\d.]+)% in b.*factor of ([\d.]+) if.*", rough.warnings[0])
+    told = re.fullmatch(
+        r".*they contain ([\d.]+)%.* in a and ([\d.]+)% in b.*factor of ([\d.]+) if.*", rough.warnings[0]
+    )
     assert told is not None
     of_a, of_b, factor = map(float, told.groups())
     assert min(of_a, of_b) / 100 == pytest.approx(made.recall, abs=1e-4)
@@ -61,7 +63,7 @@ def test_it_has_no_interval_and_says_why(rough: Score) -> None:
 
 
 def test_it_says_that_an_exact_graph_of_so_few_rows_takes_no_longer(rough: Score) -> None:
-    assert any("At 2048 rows an exact graph" in warning for warning in rough.warnings)
+    assert any("With 2048 rows, an exact graph" in warning for warning in rough.warnings)
 
 
 def test_its_null_is_the_closed_form_of_the_graphs_as_they_are(rough: Score) -> None:
@@ -120,7 +122,7 @@ def test_an_index_that_suits_all_rows_but_not_the_matched_ones_is_refused_when_t
 
 
 def test_rows_of_one_group_are_no_neighbours() -> None:
-    a = np.repeat(twins.unit_rows(np.random.default_rng(0).normal(size=(60, 8))), 3, axis=0).astype(np.float32)
+    a = np.repeat(basic.unit_rows(np.random.default_rng(0).normal(size=(60, 8))), 3, axis=0).astype(np.float32)
     groups = tuple(str(i // 3) for i in range(180))
     builder = {"index": "IVF6,Flat", "effort": 6}
     found, exact = [

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from consilience.execution.alignment import CachedGraphs
-from consilience.metrics.comparison import Side
+from consilience.metrics.sides import PreparedSide
 from consilience.numerics.rows.sources import ArrayLayer
 from consilience.scoring import ignore_progress
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 
 ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) + 1
 PLAIN: dict[str, Any] = {"clamps": [None], "centre": False, "normalise": True, "groups": None}
@@ -22,23 +22,23 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def open_side(folder: Path, rows: np.ndarray = ROWS, **changed: Any) -> Side:
-    kept = CachedGraphs(Graphs(folder, 10**8), ignore_progress)
-    return Side([ArrayLayer("0", rows)], graphs=kept, **PLAIN | changed)
+def open_side(folder: Path, rows: np.ndarray = ROWS, **changed: Any) -> PreparedSide:
+    kept = CachedGraphs(DiskCache(folder, 10**8), ignore_progress)
+    return PreparedSide([ArrayLayer("0", rows)], source=kept, **PLAIN | changed)
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_a_graph_of_rows_prepared_otherwise_or_in_groups_is_another_graph(
     tmp_path: Path, other: dict[str, Any]
 ) -> None:
-    graph, _ = open_side(tmp_path).graph(0, 5)
-    changed, hit = open_side(tmp_path, **other).graph(0, 5)
+    graph, _ = open_side(tmp_path).graphs.find(0, 5)
+    changed, hit = open_side(tmp_path, **other).graphs.find(0, 5)
     assert not hit
     assert (changed.ids != graph.ids).any()
-    assert open_side(tmp_path).graph(0, 5)[1]
-    assert open_side(tmp_path, **other).graph(0, 5)[1]
+    assert open_side(tmp_path).graphs.find(0, 5)[1]
+    assert open_side(tmp_path, **other).graphs.find(0, 5)[1]
 
 
 def test_a_graph_of_other_rows_is_another_graph(tmp_path: Path) -> None:
-    open_side(tmp_path).graph(0, 5)
-    assert not open_side(tmp_path, ROWS + 1).graph(0, 5)[1]
+    open_side(tmp_path).graphs.find(0, 5)
+    assert not open_side(tmp_path, ROWS + 1).graphs.find(0, 5)[1]

@@ -13,14 +13,14 @@ from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import GraphUse, Score, ScoreDocument
 from consilience.errors import InvalidRequest
 from consilience.execution.alignment import CachedGraphs
-from consilience.metrics.comparison import Comparison
-from consilience.metrics.estimated import Survey, estimate_cell
+from consilience.metrics.comparison import Comparison, LayerRef
+from consilience.metrics.estimated import QuerySample, estimate_cell
 from consilience.metrics.registry import measure
 from consilience.numerics.rows.arrays import IdArray
-from consilience.numerics.rows.sources import ArrayLayer, Source
-from consilience.numerics.stats.intervals import Estimate
+from consilience.numerics.rows.sources import ArrayLayer, SideSource
+from consilience.numerics.stats.intervals import SampledMean
 from consilience.scoring import ignore_progress, score, score_sources
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 from tests.metrics.test_neighbours import cases, layers, name, open_side
 
 every_metric = pytest.mark.parametrize("metric", list(cases()), ids=name)
@@ -31,17 +31,15 @@ GROUPS = np.array([0, 0, 1, 2, 2, 3, 4, 5, 6], np.int32)
 
 
 def compare(n: int, metric: NeighbourMetric, groups: IdArray | None = None) -> Comparison:
-    sides = [open_side(layers(1, seed, n)) for seed in (0, 1)]
-    for side in sides:
-        side.groups = groups
+    sides = [open_side(layers(1, seed, n), groups) for seed in (0, 1)]
     return Comparison(*sides, metric.k[0], 0, ignore_progress, groups)
 
 
-def ask(comparison: Comparison, metric: NeighbourMetric, chosen: Sequence[int]) -> Estimate:
+def ask(comparison: Comparison, metric: NeighbourMetric, chosen: Sequence[int]) -> SampledMean:
     order = np.array([*chosen, *(row for row in range(comparison.n) if row not in chosen)], np.int32)
-    survey = Survey(comparison, metric.k[0], (comparison.n,), order)
-    survey.ask(len(chosen))
-    found = estimate_cell(metric, survey, (0, 0))
+    sample = QuerySample(comparison, metric.k[0], (comparison.n,), order)
+    sample.extend(len(chosen))
+    found = estimate_cell(metric, sample, (0, 0))
     assert found is not None
     return found
 
@@ -109,11 +107,12 @@ def test_as_many_queries_as_rows_are_the_exact_score() -> None:
 def test_more_queries_extend_the_ones_before() -> None:
     comparison = Comparison(*(open_side([x]) for x in pair()), 10, 0, ignore_progress)
     order = np.random.default_rng(0).permutation(600).astype(np.int32)
-    at_once, by_draws = (Survey(comparison, 10, (600,), order) for _ in "ab")
-    at_once.ask(300)
+    at_once, by_draws = (QuerySample(comparison, 10, (600,), order) for _ in "ab")
+    at_once.extend(300)
     for m in (100, 250, 300):
-        by_draws.ask(m)
-    np.testing.assert_array_equal(at_once.answers("a", 0).ids, by_draws.answers("a", 0).ids)
+        by_draws.extend(m)
+    first = LayerRef("a", 0)
+    np.testing.assert_array_equal(at_once.neighbours(first).ids, by_draws.neighbours(first).ids)
 
 
 def test_rows_are_drawn_until_every_interval_is_narrow_enough() -> None:
@@ -178,7 +177,7 @@ def test_a_grid_has_the_interval_of_its_best_pair() -> None:
     assert (found.layer_a, found.layer_b) == ("0", "1")
     assert found.interval is not None
     assert found.interval.low < found.value < found.interval.high
-    assert any("does not allow for the selection" in warning for warning in found.warnings)
+    assert any("does not account for the selection" in warning for warning in found.warnings)
     assert found.null.method == "bonferroni"
     averaged = only(
         score(
@@ -210,7 +209,7 @@ def test_an_estimate_of_identical_sides_without_limits_has_no_interval_and_says_
     a, _ = pair(3000)
     found = only(score(a, a, metrics={"metric": "cknna", "variant": "paper"}, estimate={"half_width": 0.01}))
     assert (found.value, found.queries, found.interval) == (pytest.approx(1.0, abs=1e-4), 1000, None)
-    assert any("score the same" in warning for warning in found.warnings)
+    assert any("have the same score" in warning for warning in found.warnings)
 
 
 def test_an_approximate_graph_cannot_be_asked_by_some_rows() -> None:
@@ -220,18 +219,18 @@ def test_an_approximate_graph_cannot_be_asked_by_some_rows() -> None:
 
 
 def test_intervals_that_stay_too_wide_say_how_many_rows_would_be_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consilience.metrics.registry.DRAWS_MAX", 0)
+    monkeypatch.setattr("consilience.metrics.query_sampling.EXTENSIONS_MAX", 0)
     found = only(ask_for(n=3000, estimate={"half_width": 0.003}))
     assert found.queries == 1000
-    assert any("wider than 0.003 each way: 1000 rows asked" in warning for warning in found.warnings)
+    assert any("above the requested 0.003" in warning and "and 1000 were used" in warning for warning in found.warnings)
 
 
 def test_an_estimate_with_the_same_seed_finds_its_lists_in_the_cache(tmp_path: Path) -> None:
-    a, b = (Source(side, [ArrayLayer("0", x)]) for side, x in zip("ab", pair(), strict=True))
+    a, b = (SideSource(side, [ArrayLayer("0", x)]) for side, x in zip("ab", pair(), strict=True))
 
     def run(**fields: object) -> ScoreDocument:
         options = ScoringOptions.model_validate({"metrics": ["mutual_knn", "cycle_knn"], **fields})
-        return score_sources(options, a, b, CachedGraphs(Graphs(tmp_path, 10**8), ignore_progress), ignore_progress)
+        return score_sources(options, a, b, CachedGraphs(DiskCache(tmp_path, 10**8), ignore_progress), ignore_progress)
 
     chosen: dict[str, object] = {"estimate": {"queries": 150}, "gallery_sizes": [100, 600]}
     first, again, other = run(**chosen), run(**chosen), run(**chosen, seed=1)

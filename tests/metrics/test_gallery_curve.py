@@ -6,7 +6,7 @@ import pytest
 from consilience.contract.metric import NeighbourMetric
 from consilience.contract.scores import Score
 from consilience.errors import InvalidRequest
-from consilience.numerics.stats.intervals import order_rows
+from consilience.numerics.stats.intervals import draw_row_order
 from consilience.scoring import score
 from tests.metrics.test_neighbours import cases, name
 
@@ -33,7 +33,7 @@ def test_where_all_rows_ask_each_point_is_the_score_of_its_gallery(metric: Neigh
     groups = [str(row // 2) for row in range(N)] if grouped else None
     curve = only(a, b, metric.model_dump(), gallery_sizes=SIZES, groups=(groups, None)).gallery_curve
     assert curve is not None
-    order = order_rows(N, 0)
+    order = draw_row_order(N, 0)
     for point, size in zip(curve, SIZES, strict=True):
         rows = np.sort(order[:size])
         part = [groups[row] for row in rows] if groups else None
@@ -64,7 +64,7 @@ def test_rows_of_smaller_galleries_lose_the_mean_of_all_rows() -> None:
     a, b = pair()
     a += 3
     curve = only(a, b, preparation="centre_l2", gallery_sizes=[60]).gallery_curve
-    rows = np.sort(order_rows(N, 0)[:60])
+    rows = np.sort(draw_row_order(N, 0)[:60])
     exact = only((a - a.mean(axis=0))[rows], (b - b.mean(axis=0))[rows]).value
     assert curve is not None
     assert curve[0].value == pytest.approx(exact, abs=1e-3)

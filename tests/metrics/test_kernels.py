@@ -9,11 +9,12 @@ from consilience.contract.metric import Metric
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
 from consilience.errors import InvalidRequest
-from consilience.metrics import kernels
+from consilience.metrics import kernel_strategies
 from consilience.metrics import rsa as rsa_module
-from consilience.metrics.comparison import Comparison, FreshGraphs, Side
-from consilience.metrics.measurement import Measurement
+from consilience.metrics.comparison import Comparison, Measurement
+from consilience.metrics.graph_sources import FreshGraphs
 from consilience.metrics.registry import measure
+from consilience.metrics.sides import PreparedSide
 from consilience.numerics.rows.sources import ArrayLayer
 from consilience.numerics.stats.intervals import ConfidenceInterval
 from consilience.scoring import ignore_progress, score
@@ -43,9 +44,9 @@ def layers(count: int, seed: int, d: int = 6, n: int = N) -> list[np.ndarray]:
     return [(part + (1 + i) * rng.normal(size=(n, d))).astype(np.float32) for i, part in enumerate(mixed)]
 
 
-def open_side(arrays: list[np.ndarray]) -> Side:
+def open_side(arrays: list[np.ndarray]) -> PreparedSide:
     found = [ArrayLayer(str(i), array) for i, array in enumerate(arrays)]
-    return Side(found, [None] * len(found), centre=False, normalise=True, graphs=FreshGraphs())
+    return PreparedSide(found, [None] * len(found), centre=False, normalise=True, source=FreshGraphs())
 
 
 def compare(metric: Metric, a: list[np.ndarray], b: list[np.ndarray]) -> Measurement:
@@ -97,14 +98,14 @@ def test_a_constant_layer_beside_none_that_is_not_leaves_nothing() -> None:
 def test_little_memory_changes_no_number(monkeypatch: pytest.MonkeyPatch, metric: Metric, d: int) -> None:
     a, b = layers(3, 0, d), layers(3, 1, d)
     roomy = compare(metric, a, b)
-    expected = roomy.grid, roomy.permuted(ORDERS[0]), roomy.bounds(1, 2, 0.95)
-    for module in (kernels, rsa_module):
-        monkeypatch.setattr(module, "WHOLE_BYTES", 4 * N * N * 4)
-    monkeypatch.setattr(kernels, "POINTS_BYTES", 4 * N * d * 2)
+    expected = roomy.grid, roomy.permuted(ORDERS[0]), roomy.interval(1, 2, 0.95)
+    for module in (kernel_strategies, rsa_module):
+        monkeypatch.setattr(module, "MATRICES_BYTES", 4 * N * N * 4)
+    monkeypatch.setattr(kernel_strategies, "POINTS_BYTES", 4 * N * d * 2)
     tight = compare(metric, a, b)
     np.testing.assert_allclose(tight.grid, expected[0], atol=1e-9)
     np.testing.assert_allclose(tight.permuted(ORDERS[0]), expected[1], atol=1e-9)
-    found, wanted = tight.bounds(1, 2, 0.95), expected[2]
+    found, wanted = tight.interval(1, 2, 0.95), expected[2]
     assert isinstance(found, ConfidenceInterval)
     assert isinstance(wanted, ConfidenceInterval)
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
@@ -235,7 +236,7 @@ def test_four_rows_have_a_value_and_no_interval() -> None:
 
 def test_all_pairs_of_too_many_rows_are_refused_with_what_to_do() -> None:
     x = np.random.default_rng(0).normal(size=(rsa_module.ALL_ROWS_MAX + 1, 2)).astype(np.float32)
-    with pytest.raises(InvalidRequest, match="All pairs of 8193 rows"):
+    with pytest.raises(InvalidRequest, match="allows at most 8192 rows, but there are 8193"):
         score(x, x, metrics={"metric": "rsa", "pairs": "all"})
 
 

@@ -10,20 +10,22 @@ from consilience.contract.metric import NeighbourMetric
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
 from consilience.limits import HALVES
-from consilience.metrics import comparison
-from consilience.metrics.comparison import Comparison, FreshGraphs, Side
-from consilience.metrics.measurement import Measurement
+from consilience.metrics import layer_graphs
+from consilience.metrics.comparison import Comparison, Measurement
+from consilience.metrics.graph_sources import FreshGraphs
 from consilience.metrics.neighbours import find_score
 from consilience.metrics.registry import measure
+from consilience.metrics.sides import PreparedSide
 from consilience.numerics.knn import build
-from consilience.numerics.knn.devices import Card
+from consilience.numerics.knn.devices import Gpu
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists
+from consilience.numerics.rows.arrays import IdArray
 from consilience.numerics.rows.sources import ArrayLayer
 from consilience.numerics.stats.intervals import ConfidenceInterval, list_length
 from consilience.scoring import ignore_progress, score
-from tests import twins
-from tests import twins_neighbours as slow
 from tests.laws.variants_neighbours import VARIANTS
+from tests.reference_implementations import basic
+from tests.reference_implementations import neighbours as slow
 
 N = 90
 
@@ -47,9 +49,9 @@ def layers(count: int, seed: int, n: int = N) -> list[np.ndarray]:
     return [(shared + (1 + i) * rng.normal(size=(n, 6))).astype(np.float32) for i in range(count)]
 
 
-def open_side(arrays: list[np.ndarray]) -> Side:
+def open_side(arrays: list[np.ndarray], groups: IdArray | None = None) -> PreparedSide:
     found = [ArrayLayer(str(i), array) for i, array in enumerate(arrays)]
-    return Side(found, [None] * len(found), centre=False, normalise=True, graphs=FreshGraphs())
+    return PreparedSide(found, [None] * len(found), centre=False, normalise=True, source=FreshGraphs(), groups=groups)
 
 
 def compare(
@@ -95,7 +97,7 @@ def halves() -> list[tuple[NeighbourLists, NeighbourLists]]:
     """Both sides' lists in each of the halves that delete-half draws with seed 0, searched again."""
     rng = np.random.default_rng(0)
     kept = [np.sort(rng.permutation(N)[: N // 2]) for _ in range(HALVES)]
-    sides = [twins.unit_rows(layers(1, seed)[0]).astype(np.float32) for seed in (1, 2)]
+    sides = [basic.unit_rows(layers(1, seed)[0]).astype(np.float32) for seed in (1, 2)]
     return [(slow.lists_of(sides[0][rows], 10), slow.lists_of(sides[1][rows], 10)) for rows in kept]
 
 
@@ -104,7 +106,7 @@ def test_the_interval_is_that_of_searching_each_half_again(
     metric: NeighbourMetric, halves: list[tuple[NeighbourLists, NeighbourLists]]
 ) -> None:
     whole = compare(metric, layers(1, 1), layers(1, 2), length=N - 1)
-    found = whole.bounds(0, 0, 0.95)
+    found = whole.interval(0, 0, 0.95)
     assert isinstance(found, ConfidenceInterval)
     kind, (k,) = find_score(metric), metric.k
     values = [kind.score(*(kind.read(lists, k) for lists in half)) for half in halves]
@@ -121,8 +123,8 @@ def test_a_longer_graph_from_a_cache_changes_nothing(metric: NeighbourMetric) ->
     short = Comparison(open_side(a), open_side(b), length, 0, ignore_progress)
     long = Comparison(open_side(a), open_side(b), length, 0, ignore_progress)
     for side in (long.a, long.b):
-        side.graph(0, N - 1)
-    assert measure(metric, short).bounds(0, 0, 0.95) == measure(metric, long).bounds(0, 0, 0.95)
+        side.graphs.find(0, N - 1)
+    assert measure(metric, short).interval(0, 0, 0.95) == measure(metric, long).interval(0, 0, 0.95)
 
 
 @every_metric
@@ -132,7 +134,7 @@ def test_the_law_has_the_mean_of_the_draws(metric: NeighbourMetric) -> None:
     found = compare(metric, layers(1, 1), layers(1, 2))
     rng = np.random.default_rng(4)
     draws = [found.permuted(rng.permutation(N))[0, 0] for _ in range(400)]
-    law = found.law(0, 0)
+    law = found.null(0, 0)
     assert law.mean == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / 20)  # type: ignore[union-attr]  # no angle
 
 
@@ -205,8 +207,8 @@ def test_the_fewest_rows_have_a_value_or_a_reason_and_never_an_error(metric: Nei
 
 def test_a_card_in_the_jobs_own_process_comes_before_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     side = open_side(layers(1, seed=0))
-    monkeypatch.setattr(comparison, "STEPS_MIN", 1)
-    monkeypatch.setattr(side, "parts", SimpleNamespace(elsewhere=True))
-    assert side.sends(0)
-    monkeypatch.setattr(build, "find_card", lambda _: Card("cuda:0", "of the tests"))
-    assert not side.sends(0)
+    monkeypatch.setattr(layer_graphs, "STEPS_MIN", 1)
+    monkeypatch.setattr(side.graphs, "executor", SimpleNamespace(is_remote=True))
+    assert side.graphs.is_remote(0)
+    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cuda:0", "of the tests"))
+    assert not side.graphs.is_remote(0)

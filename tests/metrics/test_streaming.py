@@ -9,9 +9,11 @@ from consilience.contract.alignments import ScoringOptions
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
 from consilience.contract.search import BuilderChoice
-from consilience.metrics.comparison import Comparison, FreshGraphs, Side
+from consilience.metrics.comparison import Comparison
+from consilience.metrics.graph_sources import FreshGraphs
 from consilience.metrics.registry import measure
 from consilience.metrics.results import result
+from consilience.metrics.sides import PreparedSide
 from consilience.numerics.rows import parallel
 from consilience.numerics.rows.arrays import Float32Array
 from consilience.numerics.rows.sources import ArrayLayer
@@ -49,11 +51,13 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-class Streamed(Side):
-    """A side none of whose layers fits."""
+def refuse_arrays(side: PreparedSide) -> None:
+    """Let every attempt to load a whole layer of a side fail."""
 
-    def rows(self, index: int) -> Float32Array:
-        raise AssertionError(f"layer {index} is loaded as a whole")
+    def array(index: int) -> Float32Array:
+        raise AssertionError(f"Layer {index} is loaded as a whole.")
+
+    side.rows.array = array  # type: ignore[method-assign]  # on purpose
 
 
 def layers(seed: int, dims: tuple[int, ...]) -> list[ArrayLayer]:
@@ -63,12 +67,17 @@ def layers(seed: int, dims: tuple[int, ...]) -> list[ArrayLayer]:
     return [ArrayLayer(str(i), array.astype(np.float16)) for i, array in enumerate(arrays)]
 
 
-def find(kind: type[Side], rows_bytes: int, metric: dict[str, Any], dims: tuple[int, ...], **fields: Any) -> Score:
+def find(rows_bytes: int, metric: dict[str, Any], dims: tuple[int, ...], **fields: Any) -> Score:
     chosen = METRICS[metric["metric"]].model_validate(metric)
     sides = [
-        kind(found, [0.9] * len(found), centre=False, normalise=True, graphs=FreshGraphs(), rows_bytes=rows_bytes)
+        PreparedSide(
+            found, [0.9] * len(found), centre=False, normalise=True, source=FreshGraphs(), rows_bytes=rows_bytes
+        )
         for found in (layers(1, dims), layers(2, dims[::-1]))
     ]
+    if rows_bytes == 0:
+        for side in sides:
+            refuse_arrays(side)
     comparison = Comparison(sides[0], sides[1], 130, 0, ignore_progress)
     return result(
         chosen, measure(chosen, comparison), comparison, ScoringOptions(metrics=(chosen,), null=NULL, **fields)
@@ -91,19 +100,26 @@ def test_a_layer_read_by_blocks_scores_as_in_memory(
     monkeypatch: pytest.MonkeyPatch, metric: dict[str, Any], dims: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr(parallel, "BLOCK_ROWS", 128)
-    assert_same(find(Streamed, 0, metric, dims), find(Side, 10**9, metric, dims))
+    assert_same(find(0, metric, dims), find(10**9, metric, dims))
 
 
 @pytest.mark.parametrize("builder", ["symmetric", "verified_bf16"])
 def test_a_graph_of_rows_read_for_its_tiles_is_that_of_rows_in_memory(builder: BuilderChoice) -> None:
     sides = [
-        kind(
-            layers(1, (24,)), [0.9], centre=True, normalise=True, graphs=FreshGraphs(), rows_bytes=size, builder=builder
+        PreparedSide(
+            layers(1, (24,)),
+            [0.9],
+            centre=True,
+            normalise=True,
+            source=FreshGraphs(),
+            rows_bytes=size,
+            builder=builder,
         )
-        for kind, size in ((Streamed, 0), (Side, 10**9))
+        for size in (0, 10**9)
     ]
-    found, expected = (side.graph(0, 12)[0] for side in sides)
+    refuse_arrays(sides[0])
+    found, expected = (side.graphs.find(0, 12)[0] for side in sides)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.similarities, expected.similarities)
-    assert (found.builder, found.certified) == (expected.builder, expected.certified)
+    assert (found.builder, found.verified) == (expected.builder, expected.verified)
     assert found.builder == builder

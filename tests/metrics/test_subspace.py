@@ -3,8 +3,8 @@ import pytest
 
 from consilience.contract.scores import Score
 from consilience.scoring import score
-from tests import twins
-from tests import twins_subspace as slow
+from tests.reference_implementations import basic
+from tests.reference_implementations import subspaces as slow
 
 NAMES = [
     "cca_mean",
@@ -43,7 +43,7 @@ def only(a: np.ndarray, b: np.ndarray, metric: object, **options: object) -> Sco
 
 def test_each_metric_is_that_of_its_slow_twin_on_the_prepared_rows() -> None:
     a, b = views(d=12)
-    x, y = twins.unit_rows(a[:, 2]), twins.unit_rows(b[:, 2])
+    x, y = basic.unit_rows(a[:, 2]), basic.unit_rows(b[:, 2])
     expected = {
         "cca_mean": slow.correlations(x, y).mean(),
         "cca_r2": (slow.correlations(x, y) ** 2).mean(),
@@ -153,7 +153,7 @@ def test_the_others_are_defined_with_more_dimensions_than_rows(name: str) -> Non
 def test_directions_that_two_layers_must_share_are_named() -> None:
     found = only(*noise(30, 20), "cca_mean")
     assert any("share 11 directions" in warning for warning in found.warnings)
-    correlations = slow.correlations(*(twins.unit_rows(side) for side in noise(30, 20)))
+    correlations = slow.correlations(*(basic.unit_rows(side) for side in noise(30, 20)))
     assert (correlations > 1 - 1e-9).sum() == 11
     assert not any("share" in warning for warning in only(*noise(60, 20), "cca_mean").warnings)
 
