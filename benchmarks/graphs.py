@@ -85,7 +85,7 @@ def _compare(graph: object, ids: np.ndarray, similarities: np.ndarray) -> dict[s
     return {
         "same_ids": round(float((graph.ids == ids).mean()), 6),  # type: ignore[attr-defined]  # a NeighbourGraph
         "largest_difference": float(np.abs(graph.similarities - similarities).max()),  # type: ignore[attr-defined]  # the same
-        "certified": graph.certified,  # type: ignore[attr-defined]  # the same
+        "certified": graph.verified,  # type: ignore[attr-defined]  # the same
     }
 
 

@@ -46,7 +46,7 @@ from consilience.metrics.results import correct, result
 from consilience.metrics.sides import PreparedSide
 from consilience.numerics.knn.devices import check_device
 from consilience.numerics.rows.arrays import split_layers
-from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
 from consilience.numerics.rows.prepared import find_clamp, find_exact_clamp
 from consilience.numerics.rows.sources import ArrayLayer, ConcatLayer, RawLayer, SelectedLayer, SideSource
 from consilience.numerics.stats.intervals import list_length
@@ -55,9 +55,9 @@ from consilience.planning.alignments import (
     SideShape,
     check_neighbours,
     check_pairing,
-    check_subset,
+    check_query_sample,
+    choose_gallery_sizes,
     choose_layers,
-    choose_sizes,
     plan_rows,
 )
 
@@ -231,7 +231,7 @@ def score_sources(
     report: Report,
     *,
     sides: SideLoader = build_side,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     device: str = "cpu",
 ) -> ScoreDocument:
     """Score two opened sides.
@@ -245,7 +245,9 @@ def score_sources(
     stopwatch, counted = Stopwatch(), CountedGraphs(graphs)
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
-        paired, comparison = open_comparison(options, a, b, counted, report, sides=sides, parts=parts, device=device)
+        paired, comparison = open_comparison(
+            options, a, b, counted, report, sides=sides, executor=executor, device=device
+        )
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
     return ScoreDocument(
         a=_summarise(a, comparison.a),
@@ -270,7 +272,7 @@ def open_comparison(
     report: Report,
     *,
     sides: SideLoader = build_side,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     device: str = "cpu",
 ) -> tuple[PairedSides, Comparison]:
     """Pair two sides and prepare them for the metrics; the parameters are those of `score_sources`.
@@ -285,12 +287,12 @@ def open_comparison(
     paired = pair(a, b, options.pairing, graphs.fact)
     check_pairing(paired.a.n, paired.b.n)
     check_neighbours(options, _neighbours_max(paired))
-    check_subset(options, paired.a.n)
+    check_query_sample(options, paired.a.n)
     rows_bytes = 0 if _plan(options, paired).streamed else sys.maxsize
     side_a, side_b = (
         sides(
             _side_key(options, paired, side, rows_bytes),
-            partial(_open_side, options, paired, side, graphs, parts=parts, rows_bytes=rows_bytes, device=device),
+            partial(_open_side, options, paired, side, graphs, executor=executor, rows_bytes=rows_bytes, device=device),
         )
         for side in ("a", "b")
     )
@@ -311,7 +313,7 @@ def _side_key(options: ScoringOptions, paired: PairedSides, side: str, rows_byte
 
 def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Stopwatch") -> Iterator[Score]:
     with stopwatch.time("queries"):
-        sample = sample_queries(options, comparison, choose_sizes(options, comparison.n))
+        sample = sample_queries(options, comparison, choose_gallery_sizes(options, comparison.n))
     for choice in options.metrics:
         for metric in choice.each():
             with stopwatch.time(metric.metric):
@@ -347,7 +349,7 @@ def _open_side(
     side: str,
     graphs: GraphSource,
     *,
-    parts: Parts,
+    executor: Executor,
     rows_bytes: int,
     device: str,
 ) -> PreparedSide:
@@ -370,7 +372,7 @@ def _open_side(
         groups=paired.groups,
         builder=options.builder,
         seed=options.seed,
-        executor=parts,
+        executor=executor,
         rows_bytes=rows_bytes,
         device=device,
         persistent=source.persistent,

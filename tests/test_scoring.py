@@ -17,11 +17,11 @@ from consilience.errors import (
     UnreadableFile,
 )
 from consilience.numerics.knn import build
-from consilience.numerics.knn.devices import Card, explain_absence
+from consilience.numerics.knn.devices import Gpu, explain_missing_gpu
 from consilience.numerics.stats.layers import aggregate
 from consilience.numerics.stats.nulls import adjust
 from consilience.scoring import score
-from tests import twins
+from tests.reference_implementations import basic
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 
@@ -43,7 +43,7 @@ def test_the_last_layers_are_compared_by_default() -> None:
     found = score(a, b)
     assert [entry.metric for entry in found.scores] == ["mutual_knn", "cka"]
     assert [(entry.layer_a, entry.layer_b) for entry in found.scores] == [("2", "2")] * 2
-    expected = twins.mutual_knn(twins.unit_rows(a[:, 2]), twins.unit_rows(b[:, 2]), 10)
+    expected = basic.mutual_knn(basic.unit_rows(a[:, 2]), basic.unit_rows(b[:, 2]), 10)
     assert found.scores[0].value == pytest.approx(expected, abs=1e-12)
 
 
@@ -52,7 +52,7 @@ def test_a_grid_has_the_layers_of_a_in_rows_and_reports_its_best_cell() -> None:
     found = only(score(a, b[:, :2], metrics="mutual_knn", layers="all"))
     assert (len(found.grid), len(found.grid[0])) == (3, 2)
     expected = [
-        [twins.mutual_knn(twins.unit_rows(x), twins.unit_rows(y), 10) for y in (b[:, 0], b[:, 1])]
+        [basic.mutual_knn(basic.unit_rows(x), basic.unit_rows(y), 10) for y in (b[:, 0], b[:, 1])]
         for x in a.swapaxes(0, 1)
     ]
     np.testing.assert_allclose(np.array(found.grid, dtype=float), expected, atol=1e-12)
@@ -83,7 +83,7 @@ def test_several_k_give_one_score_each_from_one_graph() -> None:
     document = score(a, b, metrics={"metric": "mutual_knn", "k": [3, 10, 20]})
     assert [entry.options for entry in document.scores] == [{"k": 3}, {"k": 10}, {"k": 20}]
     for entry, k in zip(document.scores, (3, 10, 20), strict=True):
-        assert entry.value == pytest.approx(twins.mutual_knn(twins.unit_rows(a[:, 2]), twins.unit_rows(b[:, 2]), k))
+        assert entry.value == pytest.approx(basic.mutual_knn(basic.unit_rows(a[:, 2]), basic.unit_rows(b[:, 2]), k))
 
 
 def test_one_cell_has_an_analytic_null_and_a_grid_a_bonferroni_bound() -> None:
@@ -349,8 +349,8 @@ def test_captions_of_one_image_are_not_neighbours_of_each_other() -> None:
     )
     found = only(document)
     assert (document.pairing.groups, document.n, found.null.method) == (40, 120, "permutation")
-    x = twins.unit_rows(np.repeat(images, 3, axis=0))
-    y = twins.unit_rows(captions)
+    x = basic.unit_rows(np.repeat(images, 3, axis=0))
+    y = basic.unit_rows(captions)
     owner = np.repeat(np.arange(40), 3)
     lists = []
     for side in (x, y):
@@ -383,7 +383,7 @@ def test_a_missing_device_is_refused_and_the_processor_is_recorded() -> None:
     a, b = views()
     with pytest.raises(InvalidRequest, match="'gpu' is no device"):
         score(a, b, device="gpu")
-    if explain_absence():
+    if explain_missing_gpu():
         with pytest.raises(Unavailable, match="There is no device cuda"):
             score(a, b, metrics="cka", device="cuda")
     found = only(score(a, b, metrics="mutual_knn", device="auto"))
@@ -395,7 +395,7 @@ def test_a_score_on_a_gpu_names_the_gpu_and_equals_that_of_the_processor(monkeyp
     a, b = views()
     here = only(score(a, b, metrics="mutual_knn"))
     monkeypatch.setattr(scoring, "check_device", lambda _: None)
-    monkeypatch.setattr(build, "find_card", lambda _: Card("cpu", "of the tests"))  # torch's processor as a card
+    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cpu", "of the tests"))  # torch's processor as a card
     there = only(score(a, b, metrics="mutual_knn", device="cuda"))
     assert there.neighbours is not None
     assert (there.neighbours.device, there.neighbours.verified) == ("cpu of the tests", 1.0)

@@ -1,4 +1,4 @@
-"""`python -m workers`: one worker, until SIGTERM or SIGINT."""
+"""Run one worker until SIGTERM or SIGINT: `python -m workers`."""
 
 import functools
 import logging
@@ -9,13 +9,13 @@ from typing import Any
 import structlog
 
 from consilience.errors import ConsilienceError
-from workers.settings import Settings, read_settings
+from workers.settings import WorkerSettings, read_settings
 
 EXIT_STARTUP_FAILED = 2
 
 
 def main() -> int:
-    """Read the settings, load everything that a job needs, work."""
+    """Read the settings, import all that jobs need, and run jobs."""
     configure_logging()
     try:
         settings = read_settings()
@@ -27,10 +27,10 @@ def main() -> int:
 
 
 def configure_logging() -> None:
-    """Write JSON lines to standard error: ours and those of every library."""
+    """Write the logs of this program and of all libraries to standard error as JSON lines."""
     before: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     after: list[Any] = [
-        # Traces without the frames' variables, which hold passwords.
+        # Tracebacks without local variables, which may contain passwords.
         structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
         structlog.processors.JSONRenderer(),
     ]
@@ -42,44 +42,44 @@ def configure_logging() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Give the numeric libraries this many threads. They read it when they are imported, so this comes first."""
+    """Set the number of threads of the numeric libraries. They read it when they are imported, so call this first."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, str(threads))
-    # OpenBLAS's threads spin for a tenth of a second after each product, on cores that the job's other threads need; so
-    # they sleep after 2^16 cycles.
+    # By default OpenBLAS threads spin for a tenth of a second after each product, on cores that other threads of the job
+    # need. With this setting they sleep after 2^16 cycles.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
-    # The only layer of numba's that survives a fork.
+    # The only threading layer of numba that survives a fork.
     os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
 
 
-def _serve(settings: Settings) -> int:
-    # These load numpy, FAISS and the compiled kernels: after the threads are limited, before any fork.
-    from consilience.execution import parallel  # noqa: PLC0415 - as the line above says
-    from consilience.stores.blobs import Blobs  # noqa: PLC0415 - the same
-    from consilience.stores.checkpoints import Partials  # noqa: PLC0415 - the same
-    from consilience.stores.database import Database  # noqa: PLC0415 - the same
-    from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - the same
-    from consilience.stores.graph_cache import Graphs  # noqa: PLC0415 - the same
-    from consilience.stores.records import EVERYTHING  # noqa: PLC0415 - the same
-    from consilience.stores.references import ReferenceRecords  # noqa: PLC0415 - the same
-    from workers import context, tasks, worker  # noqa: PLC0415 - the same
-    from workers.context import Workshop  # noqa: PLC0415 - the same
+def _serve(settings: WorkerSettings) -> int:
+    # These imports load numpy, FAISS and the compiled kernels: after limit_threads, and before any fork.
+    from consilience.execution import parallel  # noqa: PLC0415 - see the comment above
+    from consilience.stores.blobs import BlobStore  # noqa: PLC0415 - see the comment above
+    from consilience.stores.checkpoints import CheckpointStore  # noqa: PLC0415 - see the comment above
+    from consilience.stores.database import Database  # noqa: PLC0415 - see the comment above
+    from consilience.stores.embeddings import EmbeddingRecords  # noqa: PLC0415 - see the comment above
+    from consilience.stores.graph_cache import DiskCache  # noqa: PLC0415 - see the comment above
+    from consilience.stores.records import ALL_OWNERS  # noqa: PLC0415 - see the comment above
+    from consilience.stores.references import ReferenceRecords  # noqa: PLC0415 - see the comment above
+    from workers import tasks, worker  # noqa: PLC0415 - see the comment above
+    from workers.context import WorkerContext, preload  # noqa: PLC0415 - see the comment above
 
     parallel.check_device(settings.device)
-    parallel.look_ahead()
+    parallel.prepare_fork()
     database = Database(settings.database)
     if settings.cluster:
         parallel.load_cluster()
-    # Others read the same files by the same paths, whatever folder they started in.
+    # Processes with other working directories use the same paths.
     data_dir = settings.data_dir.resolve()
-    workshop = Workshop(
+    context = WorkerContext(
         database=database,
         data_dir=data_dir,
-        embeddings=EmbeddingRecords(database, EVERYTHING),
-        references=ReferenceRecords(database, EVERYTHING),
-        blobs=Blobs(data_dir),
-        graphs=Graphs(data_dir, settings.graph_cache_bytes),
-        partials=Partials(data_dir),
+        embeddings=EmbeddingRecords(database, ALL_OWNERS),
+        references=ReferenceRecords(database, ALL_OWNERS),
+        blobs=BlobStore(data_dir),
+        graphs=DiskCache(data_dir, settings.graph_cache_bytes),
+        checkpoints=CheckpointStore(data_dir),
         rules=settings.rules,
         cluster=settings.cluster,
         device=settings.device,
@@ -87,9 +87,9 @@ def _serve(settings: Settings) -> int:
         job_timeout_s=settings.job_timeout_s,
         owner_bytes_limit=settings.owner_bytes_limit,
     )
-    task, warm = functools.partial(tasks.run, workshop=workshop), functools.partial(context.warm_up, database=database)
-    # Models run in workers of one queue; the others never need their libraries.
-    return worker.serve(settings, database, task, warm if settings.queue == "extract" else None)
+    task, preload_models = functools.partial(tasks.run, context=context), functools.partial(preload, database=database)
+    # Only the workers of one queue run models and need their libraries.
+    return worker.serve(settings, database, task, preload_models if settings.queue == "extract" else None)
 
 
 if __name__ == "__main__":

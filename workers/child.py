@@ -1,8 +1,8 @@
-"""One forked process that does one job, and its parent's hold on it.
+"""Child process that runs one job, and its monitor in the parent process.
 
-A process of its own, because native code (BLAS, FAISS) can be stopped in no other way, and because a crash then takes
-one job and not the worker. A fork, because it starts with everything imported; hence the parent may import the numeric
-libraries but must never run them (a fork after a FAISS search hangs in its first own one).
+Each job has a process of its own, since native code (BLAS, FAISS) can be stopped in no other way and a crash then ends one
+job instead of the worker. The process is forked, so that all imports are there already. Hence the parent may import the
+numeric libraries but must never run them: a fork after a FAISS search hangs in its own first search.
 """
 
 import contextlib
@@ -21,122 +21,122 @@ from typing import NoReturn
 
 import structlog
 
-from consilience.stores.leases import Beat, Leases
+from consilience.stores.leases import HeartbeatReply, Leases
 from consilience.stores.queue import Message
-from workers.attempts import AWAY
+from workers.attempts import UNAVAILABLE
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
-#: Where Linux counts the processes that it stopped for their memory.
+#: File in which Linux counts the processes that were killed because memory ran out.
 VMSTAT = Path("/proc/vmstat")
-#: Where a process says how gladly it would be stopped when memory runs out, and what a job's says (the most is 1000).
-OOM_SCORE, EXPENDABLE = Path("/proc/self/oom_score_adj"), "800"
+#: File with the priority of a process for the out-of-memory killer, and the priority of child processes (the maximum is 1000).
+OOM_SCORE, CHILD_OOM_SCORE = Path("/proc/self/oom_score_adj"), "800"
 
 
 @dataclass(frozen=True)
-class Death:
-    """How a horse ended."""
+class ProcessExit:
+    """Exit of a child process."""
 
     status: int
-    """As `os.waitstatus_to_exitcode` has it: the exit status, or minus the signal."""
+    """Exit status, or minus the number of the signal, as returned by `os.waitstatus_to_exitcode`."""
     peak_bytes: int
-    """The largest resident memory that it had."""
-    starved: bool
-    """Whether the system stopped a process for its memory meanwhile."""
+    """Peak resident memory in bytes."""
+    oom_killed: bool
+    """True if the system killed a process for lack of memory meanwhile."""
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether it was, as far as can be known, stopped for its memory."""
-        return self.starved and self.status == -signal.SIGKILL
+        """True if the process was probably killed because memory ran out."""
+        return self.oom_killed and self.status == -signal.SIGKILL
 
     def __str__(self) -> str:
-        """In words."""
+        """Describe the exit."""
         if self.status >= 0:
             return f"exit status {self.status}"
         return signal.Signals(-self.status).name
 
 
-class Horse:
-    """A process that runs `work` and exits with its return value."""
+class ChildProcess:
+    """Process that runs `work` and exits with its return value."""
 
     def __init__(self, work: Callable[[], int]) -> None:
-        self._starved_before = _count_starved()
+        self._oom_kills_before = _count_oom_kills()
         self._alive, write_end = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             _run(work, parent)
-        # Its death closes the last write end, so that the read end wakes us, on every system.
+        # When the child exits, the last write end closes and the read end becomes readable, on every system.
         os.close(write_end)
-        # Both sides do this, so that kill() cannot come before it.
+        # Both processes do this, so that kill() cannot come before it.
         _lead_group(self.pid)
 
-    def wait(self, timeout_s: float) -> Death | None:
-        """How it ended; None where it has not within `timeout_s`."""
+    def wait(self, timeout_s: float) -> ProcessExit | None:
+        """Wait for the exit for at most `timeout_s` seconds. Return None if the process is still running."""
         ended, _, _ = select.select([self._alive], [], [], max(0.0, timeout_s))
-        return self.bury() if ended else None
+        return self.reap() if ended else None
 
-    def kill(self) -> Death:
-        """Stop it and whatever it started, at once."""
-        # Unless buried it is a zombie at least, so that the number is still its own; macOS refuses to signal those.
+    def kill(self) -> ProcessExit:
+        """Kill the process and all processes that it started."""
+        # Until it is reaped it is at least a zombie and keeps its process id; macOS refuses to signal zombies.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        return self.bury()
+        return self.reap()
 
-    def bury(self) -> Death:
-        """Wait for its end."""
+    def reap(self) -> ProcessExit:
+        """Wait for the exit."""
         _, status, usage = os.wait4(self.pid, 0)
         os.close(self._alive)
-        return Death(
+        return ProcessExit(
             status=os.waitstatus_to_exitcode(status),
             peak_bytes=usage.ru_maxrss * 1024,
-            starved=_count_starved() > self._starved_before,
+            oom_killed=_count_oom_kills() > self._oom_kills_before,
         )
 
 
 def freeze_memory() -> None:
-    """Keep the garbage collector of every horse from touching, and so copying, what was loaded before the fork."""
+    """Exclude all objects from garbage collection, so that child processes do not copy their memory pages."""
     gc.collect()
     gc.freeze()
 
 
 def _run(work: Callable[[], int], parent: int) -> NoReturn:
-    """The horse's whole life. It never returns into the code of the worker that was forked."""
+    """Run `work` in the child process and exit. It never returns into the code of the worker."""
     status = 1
     try:
         _lead_group(0)
-        _die_with(parent)
-        _go_first()
+        _exit_with_parent(parent)
+        _prefer_for_oom_kill()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         random.seed()
         status = work()
-    except BaseException:  # noqa: BLE001 - the last line of defence: without it the fork would run on as a second worker
+    except BaseException:  # noqa: BLE001 - otherwise the child would continue as a second worker
         structlog.get_logger().exception("process_fault")
     finally:
         os._exit(status)
 
 
 def _lead_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the process has exited already
         os.setpgid(pid, pid)
 
 
-def _die_with(parent: int) -> None:
-    """An orphan would compute for nobody, beside the run that replaces it."""
+def _exit_with_parent(parent: int) -> None:
+    """Kill this process when its parent dies, since the job will run again elsewhere."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:  # the parent died before the line above
         os._exit(1)
 
 
-def _go_first() -> None:
-    """When memory runs out, the system is to stop the job's process, and not its worker or the API beside it."""
+def _prefer_for_oom_kill() -> None:
+    """Let the system kill this process first when memory runs out, instead of the worker or the API."""
     with contextlib.suppress(OSError):
-        OOM_SCORE.write_text(EXPENDABLE)
+        OOM_SCORE.write_text(CHILD_OOM_SCORE)
 
 
-def _count_starved() -> int:
+def _count_oom_kills() -> int:
     try:
         lines = VMSTAT.read_text().splitlines()
     except OSError:
@@ -144,71 +144,71 @@ def _count_starved() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-class Verdict(Enum):
-    """Whether a horse may run on, and if not, why."""
+class RunDecision(Enum):
+    """Decision if a run may continue, and the reason if not."""
 
-    GO_ON = auto()
+    CONTINUE = auto()
     CANCEL = auto()
-    """The user asked for an end."""
+    """The user requested cancellation."""
     FENCED = auto()
-    """Another run has the job, or the job is over."""
+    """Another run has the job, or the job has ended."""
     TIMED_OUT = auto()
-    """It ran longer than its time limit."""
-    CUT_OFF = auto()
-    """The database did not answer for so long that the lease must be thought lost."""
+    """The run exceeded its time limit."""
+    DATABASE_LOST = auto()
+    """The database did not respond for so long that the lease may have expired."""
     HAND_BACK = auto()
-    """The worker has to stop."""
+    """The worker is stopping."""
 
 
-class Watch:
-    """The clock of one run.
+class RunMonitor:
+    """Monitors one run: extends its lease and enforces its time limit.
 
     Parameters
     ----------
     leases, message
-        Where the run is held, and which it is.
+        Store of the leases, and the message of the run.
     timeout_s : float
-        How long it may take.
+        Time limit of the run.
     beat_s, lease_s : float
-        How often its lease is extended, and how long it lasts without.
+        Interval of heartbeats, and duration of the lease without one.
     """
 
     def __init__(self, leases: Leases, message: Message, *, timeout_s: float, beat_s: float, lease_s: float) -> None:
         self._leases, self._message = leases, message
         self._beat_s, self._lease_s = beat_s, lease_s
-        began = time.monotonic()
-        self._deadline = began + timeout_s
-        self._next_beat = began + beat_s
-        self._lease_ends = began + lease_s
+        started = time.monotonic()
+        self._deadline = started + timeout_s
+        self._next_beat = started + beat_s
+        self._lease_ends = started + lease_s
 
-    def next_look_s(self, stop_at: float) -> float:
-        """Seconds until `judge` should be asked again; at most one beat, as a signal may bring `stop_at` forward."""
+    def seconds_to_next_check(self, stop_at: float) -> float:
+        """Return the seconds until `decide` should be called again, at most one heartbeat interval."""
         return min(self._next_beat, self._deadline, stop_at) - time.monotonic()
 
-    def judge(self, stop_at: float) -> Verdict:
-        """Extend the lease where it is time; say whether the run may go on."""
+    def decide(self, stop_at: float) -> RunDecision:
+        """Extend the lease if it is time. Decide if the run may continue."""
         now = time.monotonic()
         if now >= self._deadline:
-            return Verdict.TIMED_OUT
+            return RunDecision.TIMED_OUT
         if now >= stop_at:
-            return Verdict.HAND_BACK
+            return RunDecision.HAND_BACK
         if now < self._next_beat:
-            return Verdict.GO_ON
+            return RunDecision.CONTINUE
         self._next_beat = now + self._beat_s
         return self._beat(now)
 
-    def _beat(self, now: float) -> Verdict:
+    def _beat(self, now: float) -> RunDecision:
         try:
-            beat = self._leases.beat(*self._message)
-        except AWAY as error:
-            structlog.get_logger().warning("beat_failed", job=self._message[0], cause=error.value or error.detail)
-            return Verdict.CUT_OFF if time.monotonic() >= self._lease_ends else Verdict.GO_ON
+            beat = self._leases.heartbeat(*self._message)
+        except UNAVAILABLE as error:
+            structlog.get_logger().warning("heartbeat_failed", job=self._message[0], cause=error.value or error.detail)
+            return RunDecision.DATABASE_LOST if time.monotonic() >= self._lease_ends else RunDecision.CONTINUE
         self._lease_ends = now + self._lease_s
-        return _VERDICTS[beat]
+        return _DECISIONS[beat]
 
 
-_VERDICTS: dict[Beat, Verdict] = {
-    Beat.KEEP: Verdict.GO_ON,
-    Beat.CANCEL: Verdict.CANCEL,
-    Beat.FENCED: Verdict.FENCED,
+_DECISIONS: dict[HeartbeatReply, RunDecision] = {
+    HeartbeatReply.CONTINUE: RunDecision.CONTINUE,
+    HeartbeatReply.CANCEL: RunDecision.CANCEL,
+    HeartbeatReply.FENCED: RunDecision.FENCED,
 }

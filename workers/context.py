@@ -1,5 +1,6 @@
-"""What the jobs of one worker work with."""
+"""Context of a worker's jobs: stores, and settings of the operator."""
 
+import re
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -10,48 +11,55 @@ from consilience.contract.jobs import Job
 from consilience.execution.addresses import ClusterAddress
 from consilience.models.registry import load_libraries
 from consilience.models.rules import ModelRules
-from consilience.stores.blobs import Blobs
-from consilience.stores.checkpoints import Partials
+from consilience.stores.blobs import BlobStore
+from consilience.stores.checkpoints import CheckpointStore
 from consilience.stores.database import Database
-from consilience.stores.embeddings import EmbeddingRecords, SetShelf
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.embeddings import EmbeddingRecords, EmbeddingRepository
+from consilience.stores.graph_cache import DiskCache
 from consilience.stores.jobs import JobRecords
 from consilience.stores.keys import KeyRecords
-from consilience.stores.records import EVERYTHING, Access
+from consilience.stores.records import ALL_OWNERS, Access
 from consilience.stores.references import ReferenceRecords
 from workers.child import freeze_memory
 
+NAME_LENGTH = 128
 
-def warm_up(job_id: str, database: Database) -> None:
-    """Import what the models of a job need. The job itself says what is wrong, so nothing is raised."""
+
+def preload(job_id: str, database: Database) -> None:
+    """Import the libraries of a job's models. Nothing is raised, since the job itself reports the errors."""
     try:
-        models = models_of(JobRecords(database, EVERYTHING).get(job_id))
+        models = find_models(JobRecords(database, ALL_OWNERS).get(job_id))
         for model in models:
             load_libraries(model)
-    except Exception as error:  # noqa: BLE001 - libraries raise anything; the fork meets the same error, and reports it
-        structlog.get_logger().warning("not_warmed", job=job_id, cause=repr(error))
+    except Exception as error:  # noqa: BLE001 - the child process raises the same error and reports it
+        structlog.get_logger().warning("preload_failed", job=job_id, cause=repr(error))
     else:
         if models:
             freeze_memory()
 
 
-def models_of(job: Job) -> list[str]:
-    """The models that a job names, alone or in its sides."""
-    wishes = (job.request, *(job.request.get(side) for side in "ab"))
-    return [wish["model"] for wish in wishes if isinstance(wish, dict) and isinstance(wish.get("model"), str)]
+def find_models(job: Job) -> list[str]:
+    """Return the models that a job names, in the request or in its sides."""
+    extractions = (job.request, *(job.request.get(side) for side in "ab"))
+    return [each["model"] for each in extractions if isinstance(each, dict) and isinstance(each.get("model"), str)]
+
+
+def make_name(text: str) -> str:
+    """Replace the characters that names must not contain, and shorten the text to the length of a name."""
+    return re.sub(r"[^A-Za-z0-9 ._:@+-]", "-", text)[:NAME_LENGTH]
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """The stores, and what the operator allows and provides."""
+class WorkerContext:
+    """Stores and settings that the jobs of a worker use."""
 
     database: Database
     data_dir: Path
     embeddings: EmbeddingRecords
     references: ReferenceRecords
-    blobs: Blobs
-    graphs: Graphs
-    partials: Partials
+    blobs: BlobStore
+    graphs: DiskCache
+    checkpoints: CheckpointStore
     rules: ModelRules = field(default_factory=ModelRules)
     cluster: ClusterAddress | None = None
     device: str = "cpu"
@@ -60,10 +68,10 @@ class Workshop:
     owner_bytes_limit: int | None = None
 
     def access(self, job: Job) -> Access:
-        """On behalf of a job's owner, within the quota of its uploads: nobody has one as long as there are no keys."""
+        """Return the access of a job's owner. There is no storage limit as long as there are no API keys."""
         limit = self.owner_bytes_limit if KeyRecords(self.database).exist() else None
         return Access(job.owner, owner_bytes_limit=limit)
 
-    def shelf(self, access: Access) -> SetShelf:
-        """Where the sets that a job makes are kept."""
-        return SetShelf(EmbeddingRecords(self.database, access), self.blobs, self.data_dir)
+    def repository(self, access: Access) -> EmbeddingRepository:
+        """Return the repository for the sets that a job makes."""
+        return EmbeddingRepository(EmbeddingRecords(self.database, access), self.blobs, self.data_dir)

@@ -1,6 +1,5 @@
-"""Sets that a model makes of a dataset: for a job that asks for one, and for a side of a comparison."""
+"""Extraction of sets with a model, for extraction jobs and for sides of other jobs."""
 
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,78 +20,77 @@ from consilience.stores.embeddings import Provenance
 from consilience.stores.files import upload_lock
 from consilience.stores.records import ALL_OWNERS
 from workers.attempts import ReportProgress
-from workers.context import WorkerContext
+from workers.context import WorkerContext, make_name
 
-NAME_LENGTH = 128
-#: Between two looks at a set that another job is making.
+#: Interval in seconds between two looks for a set that another job extracts.
 WAIT_S = 0.2
 
 
 class SetLabel(NamedTuple):
-    """What a set is called."""
+    """Name and metadata of a set."""
 
     name: str
     metadata: Mapping[str, Any]
 
 
 class SetExtractor:
-    """Finds or makes sets on behalf of one job."""
+    """Finds or extracts sets on behalf of one job."""
 
-    def __init__(self, job: Job, report: ReportProgress, workshop: WorkerContext) -> None:
-        self._job, self._report, self._workshop = job, report, workshop
-        access = workshop.access(job)
-        self._sets = workshop.shelf(access)
-        self._shelf = DatasetRepository(DatasetRecords(workshop.database, access), workshop.blobs, workshop.data_dir)
-        # The service has looked whether the owner may see what is named by its id.
-        self._datasets = DatasetRecords(workshop.database, ALL_OWNERS)
+    def __init__(self, job: Job, report: ReportProgress, context: WorkerContext) -> None:
+        self._job, self._report, self._context = job, report, context
+        access = context.access(job)
+        self._sets = context.repository(access)
+        self._dataset_repository = DatasetRepository(DatasetRecords(context.database, access), context.blobs, context.data_dir)
+        # The service has checked that the owner may see the datasets that the job names.
+        self._datasets = DatasetRecords(context.database, ALL_OWNERS)
 
-    def make(self, request: Extraction, label: SetLabel | None = None) -> tuple[EmbeddingSet, ExtractionDocument]:
-        """The set of an extraction: the one that was made before, or a new one.
+    def extract(self, request: Extraction, label: SetLabel | None = None) -> tuple[EmbeddingSet, ExtractionDocument]:
+        """Return the set of an extraction: an existing one, or a new one.
 
         Raises
         ------
         ConsilienceError
-            Why there is none.
+            The reason why the extraction failed.
         """
         began = time.monotonic()
-        label = label or SetLabel(name_of(request), {})
+        label = label or SetLabel(default_name(request), {})
         self._report("opening the dataset", 0, 1)
         dataset = self._open(request.dataset)
         dataset.view(request.view)
         with default_pointer("/model"):
-            identity = extraction.identify(request, dataset.digest, self._workshop.rules)
+            identity = extraction.identify(request, dataset.digest, self._context.rules)
         timings_s = {"dataset": round(time.monotonic() - began, 3)}
         found = self._find(identity, label)
         if found is None:
-            with self._workshop.partials.claim(identity, self._wait) as claim:
-                found = self._find(identity, label)  # whoever had the claim may have made it
+            with self._context.checkpoints.claim(identity, self._wait) as claim:
+                found = self._find(identity, label)  # another job may have extracted it meanwhile
                 if found is None:
-                    return self._make(request, dataset, claim, identity, label, timings_s)
+                    return self._extract(request, dataset, claim, identity, label, timings_s)
         return found, _describe(found, "hit", timings_s=timings_s)
 
     def _open(self, name: str) -> OpenDataset:
         if is_builtin(name):
-            dataset, _ = self._shelf.keep_builtin(BuiltinRequest(builtin=name))
-            self._datasets.hold(dataset.id, self._job.id)
+            dataset, _ = self._dataset_repository.add_builtin(BuiltinRequest(builtin=name))
+            self._datasets.link_to_job(dataset.id, self._job.id)
         else:
             dataset = self._datasets.get(name)
-        return self._workshop.blobs.open_dataset(dataset)
+        return self._context.blobs.open_dataset(dataset)
 
     def _find(self, identity: str, label: SetLabel) -> EmbeddingSet | None:
-        """The set of this identity under this label, which is a new one where it was made under another."""
-        with upload_lock(self._workshop.data_dir):
+        """Return the set with this identity, recorded under this label, or None if it was not extracted yet."""
+        with upload_lock(self._context.data_dir):
             known = self._sets.records.find_made(identity)
             if known is None or known.record is None:
                 return None
             return self._record(known, label, identity, known.record)
 
     def _record(self, known: EmbeddingSet, label: SetLabel, identity: str, record: SetRecord) -> EmbeddingSet:
-        making = Provenance(identity, record, self._job.id)
+        provenance = Provenance(identity, record, self._job.id)
         content = known.n, known.layers, known.digest
         records = self._sets.records
-        return records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, making=making)[0]
+        return records.add(label.name, *content, label.metadata, known.bytes, ids=known.ids, provenance=provenance)[0]
 
-    def _make(  # noqa: PLR0917 - what is made of what, and where
+    def _extract(  # noqa: PLR0917 - one argument per input
         self,
         request: Extraction,
         dataset: OpenDataset,
@@ -101,47 +99,46 @@ class SetExtractor:
         label: SetLabel,
         timings_s: dict[str, float],
     ) -> tuple[EmbeddingSet, ExtractionDocument]:
-        workshop = self._workshop
-        making = extraction.embed(
+        context = self._context
+        run = extraction.embed(
             request,
             dataset,
             claim,
             identity=identity,
-            rules=workshop.rules,
-            device=extraction.choose_device(request, workshop.device),
+            rules=context.rules,
+            device=extraction.choose_device(request, context.device),
             report=self._report,
             check_room=self._sets.records.check_quota,
         )
         began = time.monotonic()
         self._report("storing the set", 0, 1)
-        made_by = Provenance(identity, making.record, self._job.id)
-        stored, _ = self._sets.keep(making.rows, label.name, label.metadata, ids=dataset.ids, making=made_by)
-        timings_s |= making.timings_s | {"storing": round(time.monotonic() - began, 3)}
+        provenance = Provenance(identity, run.record, self._job.id)
+        stored, _ = self._sets.add(run.rows, label.name, label.metadata, ids=dataset.ids, provenance=provenance)
+        timings_s |= run.timings_s | {"storing": round(time.monotonic() - began, 3)}
         document = _describe(stored, "miss", timings_s=timings_s).model_copy(
             update={
-                "resumed_at": making.began_at,
-                "items_per_s": making.items_per_s,
-                "warnings": making.warnings,
+                "resumed_at": run.began_at,
+                "items_per_s": run.items_per_s,
+                "warnings": run.warnings,
             }
         )
         return stored, document
 
     def _wait(self) -> None:
-        self._report("waiting for another job that makes the same set", 0, 1)
+        self._report("waiting for another job that extracts the same set", 0, 1)
         time.sleep(WAIT_S)
 
 
-def extract(job: Job, report: ReportProgress, workshop: WorkerContext) -> ExtractionDocument:
-    """The set of an extraction job, in words."""
+def extract(job: Job, report: ReportProgress, context: WorkerContext) -> ExtractionDocument:
+    """Run an extraction job and return its document."""
     request = ExtractionRequest.model_validate(job.request)
-    label = SetLabel(request.name or name_of(request), request.metadata)
-    return SetExtractor(job, report, workshop).make(request, label)[1]
+    label = SetLabel(request.name or default_name(request), request.metadata)
+    return SetExtractor(job, report, context).extract(request, label)[1]
 
 
-def name_of(request: Extraction) -> str:
-    """A label in the alphabet of labels."""
-    words = f"{request.model} {request.dataset} {request.view}"
-    return re.sub(r"[^A-Za-z0-9 ._:@+-]", "-", words)[:NAME_LENGTH]
+def default_name(request: Extraction) -> str:
+    """Return the default name of an extracted set."""
+    return make_name(f"{request.model} {request.dataset} {request.view}")
 
 
 def _describe(stored: EmbeddingSet, cache: str, *, timings_s: dict[str, float]) -> ExtractionDocument:

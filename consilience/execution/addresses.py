@@ -1,4 +1,4 @@
-"""Where a cluster is, and what a process shows to be let in. Imports nothing: settings are read first of all."""
+"""Address and certificates of a Dask cluster. Imports nothing, since settings are read first."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Certificate:
-    """Who we are, and who is trusted: three files in PEM form.
+    """Certificates for TLS: three PEM files.
 
     Attributes
     ----------
-    ca_file : certificates of those who may vouch for the scheduler and its workers
-    cert_file, key_file : our own certificate and its key
+    ca_file : certificates of the authorities that sign the certificates of the scheduler and its workers
+    cert_file, key_file : certificate of this process, and its key
     """
 
     ca_file: Path
@@ -21,12 +21,12 @@ class Certificate:
 
 @dataclass(frozen=True)
 class ClusterAddress:
-    """The address of a Dask scheduler.
+    """Address of a Dask scheduler.
 
     Attributes
     ----------
     url : ``tls://host:port``, or ``tcp://127.0.0.1:port`` on this machine
-    certificate : needed for ``tls://``
+    certificate : required for ``tls://``
     """
 
     url: str

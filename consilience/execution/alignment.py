@@ -1,4 +1,4 @@
-"""What a job does with its two stored sets. Holds the cache of neighbour graphs."""
+"""Scoring of two stored sets, with cached neighbour graphs and facts about layers."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,7 +12,8 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.scores import ScoreDocument
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.parallel import open_executor
-from consilience.metrics.comparison import Address, Builder, Report
+from consilience.metrics.comparison import Report
+from consilience.metrics.graph_sources import Builder, LazyKey
 from consilience.numerics.knn.graph import NeighbourGraph
 from consilience.numerics.rows.sources import SideSource
 from consilience.planning.alignments import CostLimits, SideShape, plan
@@ -20,65 +21,65 @@ from consilience.scoring import score_sources
 from consilience.stores.blobs import BlobStore
 from consilience.stores.graph_cache import DiskCache
 
-#: What is read before it is asked for; more is left to whoever asks.
+#: Maximum number of bytes that are prefetched.
 PREFETCH_BYTES = 256_000_000
 
 CacheName = Literal["graphs", "facts", "matrices"]
 
 
 class Prefetcher(AbstractContextManager["Prefetcher"]):
-    """Reads what the last job of the same name read, in its order, and notes what this one reads.
+    """Prefetches the cache entries that the last job of the same name read, and records those that this job reads.
 
     Parameters
     ----------
     graphs : Graphs
-        The cache, with its facts and matrices.
+        Cache of graphs, with its caches of facts and matrices.
     name : str
-        What jobs that read the same have in common.
-    concerns : callable
-        Whether an address is one that the next job of the name will read too.
+        Name that jobs reading the same entries share.
+    is_shared : callable
+        Returns True for the key of an entry that the next job of this name will read too.
     """
 
-    def __init__(self, graphs: DiskCache, name: str, concerns: Callable[[str], bool]) -> None:
-        self._stores: dict[CacheName, DiskCache] = {
+    def __init__(self, graphs: DiskCache, name: str, is_shared: Callable[[str], bool]) -> None:
+        self._caches: dict[CacheName, DiskCache] = {
             "graphs": graphs,
             "facts": graphs.facts,
             "matrices": graphs.matrices,
         }
-        self._address, self._concerns = f"read ahead by {name}", concerns
-        self._coming: dict[str, Future[bytes | None]] = {}
+        self._address, self._is_shared = f"read ahead by {name}", is_shared
+        self._pending: dict[str, Future[bytes | None]] = {}
         self._used: list[tuple[CacheName, str]] = []
-        self._wanted: list[list[str]] | None = None
+        self._known: list[list[str]] | None = None
         self._read_bytes = 0
         self._reader = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Self:
-        known = self._stores["facts"].read(self._address, lambda file: file.read())
-        self._wanted = None if known is None else json.loads(known)
-        for place, address in self._wanted or ():
-            self._coming[address] = self._reader.submit(self._read, place, address)
+        known = self._caches["facts"].read(self._address, lambda file: file.read())
+        self._known = None if known is None else json.loads(known)
+        for cache, address in self._known or ():
+            self._pending[address] = self._reader.submit(self._read, cache, address)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
-        noted = [[place, address] for place, address in self._used]
-        if noted != self._wanted:
-            with self._stores["facts"].claim(self._address, lambda: None) as keep:
+        noted = [[cache, address] for cache, address in self._used]
+        if noted != self._known:
+            with self._caches["facts"].claim(self._address, lambda: None) as keep:
                 keep(lambda file: file.write(json.dumps(noted).encode()))
 
-    def take(self, place: CacheName, address: str) -> bytes | None:
-        """What the file of an address holds, where it was read ahead; None where it was not, or is not there."""
-        if self._concerns(address):
-            self._used.append((place, address))
-        coming = self._coming.pop(address, None)
-        return None if coming is None else coming.result()
+    def take(self, cache: CacheName, address: str) -> bytes | None:
+        """Return the prefetched content of an entry, or None if it was not prefetched or does not exist."""
+        if self._is_shared(address):
+            self._used.append((cache, address))
+        pending = self._pending.pop(address, None)
+        return None if pending is None else pending.result()
 
-    def _read(self, place: CacheName, address: str) -> bytes | None:
+    def _read(self, cache: CacheName, address: str) -> bytes | None:
         if self._read_bytes > PREFETCH_BYTES:
             return None
-        found = self._stores[place].read(address, _read_all)
-        self._read_bytes += len(found or b"")
-        return found
+        content = self._caches[cache].read(address, _read_all)
+        self._read_bytes += len(content or b"")
+        return content
 
 
 def _read_all(file: BinaryIO) -> bytes:
@@ -86,34 +87,37 @@ def _read_all(file: BinaryIO) -> bytes:
 
 
 def mentions_any(digests: Sequence[str]) -> Callable[[str], bool]:
-    """Whether an address names one of these layers."""
+    """Return a function that is True for keys that contain one of these digests of layers."""
     return lambda address: any(digest in address for digest in digests)
 
 
-#: Raised when the bytes of a graph or the way it is built change.
+#: Increased whenever the format of graphs or the way they are built changes.
 GRAPH_VERSION = 6
-#: The same of facts about layers.
+#: Increased whenever the format or the computation of facts changes.
 FACT_VERSION = 1
-#: The same of matrices.
+#: Increased whenever the format or the computation of matrices changes.
 MATRIX_VERSION = 1
 
 
 @dataclass(frozen=True)
 class CachedGraphs:
-    """Neighbour graphs by the content that they were made of, shared with all other jobs."""
+    """Neighbour graphs in the cache that all jobs share, keyed by the content they are built from."""
 
     store: DiskCache
     report: Report
-    ahead: Prefetcher | None = None
-    """Reads files before they are asked for."""
+    prefetcher: Prefetcher | None = None
+    """Prefetches cache entries."""
 
-    def graph(self, key: Address, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
-        """Read the graph of a key where it answers k; else build it, or wait for the job that does, and keep it."""
-        address = f"graph {GRAPH_VERSION} {key()}"
+    def graph(self, key: LazyKey, k: int, build: Builder) -> tuple[NeighbourGraph, bool]:
+        """Return the cached graph of a key if it has at least k neighbours; otherwise build it, or wait for the job that does.
+
+        The second value is True if the graph was in the cache.
+        """
+        address = f"graph {GRAPH_VERSION} {key().address}"
         found = self._read(address, k)
         if found is None:
             with self.store.claim(address, self._wait) as keep:
-                found = self._read(address, k)  # somebody may have built it since
+                found = self._read(address, k)  # another job may have built it meanwhile
                 if found is None:
                     self.store.count(hit=False)
                     graph = build(k)
@@ -122,16 +126,16 @@ class CachedGraphs:
         self.store.count(hit=True)
         return found, True
 
-    def fact(self, key: Address, find: Callable[[], bytes]) -> bytes:
-        """Read what is known of a layer; else find it and keep it."""
-        return self._recall("facts", self.store.facts, f"fact {FACT_VERSION} {key()}", find)
+    def fact(self, key: LazyKey, find: Callable[[], bytes]) -> bytes:
+        """Return a cached fact about a layer, or compute and store it."""
+        return self._recall("facts", self.store.facts, f"fact {FACT_VERSION} {key().address}", find)
 
-    def matrix(self, key: Address, find: Callable[[], bytes]) -> bytes:
-        """Read what is kept of a layer; else find it and keep it."""
-        return self._recall("matrices", self.store.matrices, f"matrix {MATRIX_VERSION} {key()}", find)
+    def matrix(self, key: LazyKey, find: Callable[[], bytes]) -> bytes:
+        """Return a cached matrix of a layer, or compute and store it."""
+        return self._recall("matrices", self.store.matrices, f"matrix {MATRIX_VERSION} {key().address}", find)
 
-    def _recall(self, place: CacheName, store: DiskCache, address: str, find: Callable[[], bytes]) -> bytes:
-        found = self.ahead.take(place, address) if self.ahead else None
+    def _recall(self, cache: CacheName, store: DiskCache, address: str, find: Callable[[], bytes]) -> bytes:
+        found = self.prefetcher.take(cache, address) if self.prefetcher else None
         if found is None:
             found = store.read(address, lambda file: file.read())
         if found is None:
@@ -141,7 +145,7 @@ class CachedGraphs:
         return found
 
     def _read(self, address: str, k: int) -> NeighbourGraph | None:
-        known = self.ahead.take("graphs", address) if self.ahead else None
+        known = self.prefetcher.take("graphs", address) if self.prefetcher else None
         if known is None:
             graph = self.store.read(address, lambda file: NeighbourGraph.from_bytes(file.read()))
         else:
@@ -168,35 +172,35 @@ def run_alignment(
     Parameters
     ----------
     request : AlignmentRequest
-        Its sides are `a` and `b`.
+        Request whose sides are `a` and `b`.
     report : callable
-        Called with a stage, what is done and what there is to do.
+        Called with a stage, the completed and the total number of steps.
     cluster : ClusterAddress, optional
-        Where long computations run; by default in this process. The result is the same.
+        Cluster for long computations. By default they run in this process. The result is the same.
     device : str
-        What multiplies for neighbour graphs: `cpu`, `cuda`, `cuda:1` or `auto`. The result is the same.
+        Device for neighbour search: `auto`, `cpu`, `cuda` or `cuda:N`. The result is the same.
 
     Raises
     ------
     Unavailable
-        The cluster does not answer, has no workers, or was lost; there is no such device.
+        The cluster does not respond, has no workers, or was lost; or the device does not exist.
     InputError
-        What only the numbers can tell, such as a null that a metric does not have.
+        An error that only the data reveal, such as a null that a metric does not have.
     """
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
-    with open_executor(cluster) as parts:
-        return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, parts=parts, device=device)
+    with open_executor(cluster) as executor:
+        return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, executor=executor, device=device)
 
 
 def check_cost(request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, *, flops: float, seconds: float) -> None:
-    """Ask of two sets what the service asks at POST, where it could not: a model had yet to make one. Errors as `plan`."""
+    """Check the cost of a job whose sets did not exist when it was submitted. Raise the errors of `plan`."""
     limits = CostLimits(flops, request.memory_budget_bytes, seconds)
     plan(request, SideShape.of(a), SideShape.of(b), limits)
 
 
 def open_set(embeddings: EmbeddingSet, blobs: BlobStore, *, with_ids: bool) -> SideSource:
-    """A stored set as a side; its ids are read only where they are asked for."""
+    """Open a stored set as a side. The ids are only read if `with_ids`."""
     return SideSource(
         name=embeddings.name,
         layers=[blobs.open(layer, embeddings.n) for layer in embeddings.layers],

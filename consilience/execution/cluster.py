@@ -1,8 +1,8 @@
-"""The parts of a job on a Dask cluster. The one module that imports distributed.
+"""Execution of a job's tasks on a Dask cluster. This is the only module that imports distributed.
 
-Dask's messages are pickles: whoever can speak to the cluster can run code on it, so it is reached over TLS with certificates on
-both sides, or on this machine alone (the worker's settings see to it). A client is made in the process of the job that needs it
-and lives no longer: when that process ends, however it ends, the scheduler drops what the job had waiting.
+Dask's messages are pickles: whoever can connect to the cluster can run code on it. So the worker's settings require TLS with
+certificates on both sides, or a cluster on this machine. The process of each job makes its own client. When that process
+ends, the scheduler drops the pending tasks of the job.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,30 +23,30 @@ from consilience.scoring import find_versions
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
-#: How long a cluster that does not answer, or has no workers, is waited for.
-PATIENCE_S = 30.0
-#: Layers of one job that wait for their parts at the same time.
+#: Seconds to wait for a cluster that does not respond or has no workers.
+CONNECT_TIMEOUT_S = 30.0
+#: Maximum number of layers of one job whose tasks run at the same time.
 OVERLAP_MAX = 16
 
 
-class DaskParts:
-    """Runs parts as tasks of a Dask cluster; it is connected to when the first part is there.
+class DaskExecutor:
+    """Runs tasks on a Dask cluster. It connects when the first task is submitted.
 
-    Use it as a context: afterwards the cluster holds nothing of it.
+    Use it as a context manager: afterwards the cluster holds no data of the job.
 
     Parameters
     ----------
     address : ClusterAddress
-        Where the scheduler is.
-    patience_s : float
-        How long it may take to answer, and to have a worker.
+        Address of the scheduler.
+    timeout_s : float
+        Seconds to wait for a response, and for a first worker.
     """
 
-    elsewhere = True
+    is_remote = True
 
-    def __init__(self, address: ClusterAddress, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, address: ClusterAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self._address = address
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._connecting = Lock()
         self._thread = local()
 
@@ -57,23 +57,23 @@ class DaskParts:
         self.close()
 
     def close(self) -> None:
-        """Leave the cluster, which drops every part that is not done."""
+        """Disconnect from the cluster, which drops all unfinished tasks."""
         if "_client" in self.__dict__:
             self._client.close(timeout=1)
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """Send all parts, and give the results in the parts' order, as they come.
+        """Submit all tasks, and yield the results in the order of the tasks.
 
-        A part that would be alone on the cluster is done here: that is as fast, and spares the way.
+        A single task runs in this process, which is as fast and avoids the transfer.
 
         Raises
         ------
         Unavailable
-            The cluster does not answer, has no workers, or is lost on the way.
+            The cluster does not respond, has no workers, or was lost.
         JobCrashed
-            Several workers died of the same part.
+            Several workers died while running the same task.
         ConsilienceError
-            What the function raises.
+            An error of the function.
         """
         if len(parts) < 2 and not getattr(self._thread, "overlaps", False):
             yield from map(function, parts)
@@ -85,8 +85,8 @@ class DaskParts:
         while futures:
             yield self._result(futures.pop(0))
 
-    def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Make the calls side by side, each in a thread of its own; where one fails, the others' parts are dropped."""
+    def run_concurrently(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Run calls concurrently, each in its own thread. If one fails, the tasks of the others are dropped."""
         if len(calls) < 2:
             return [call() for call in calls]
         with ThreadPoolExecutor(min(len(calls), OVERLAP_MAX), initializer=self._note_overlap) as pool:
@@ -105,13 +105,13 @@ class DaskParts:
             client = Client(
                 self._address.url,
                 security=_secure(self._address.certificate),
-                timeout=self._patience_s,
+                timeout=self._timeout_s,
                 set_as_default=False,
             )
         except OSError as error:  # timeouts and refused handshakes are among them
-            raise self._unavailable("does not answer") from error
+            raise self._unavailable("does not respond") from error
         try:
-            client.wait_for_workers(1, timeout=self._patience_s)
+            client.wait_for_workers(1, timeout=self._timeout_s)
         except TimeoutError as error:
             client.close(timeout=1)
             raise self._unavailable("has no workers") from error
@@ -120,29 +120,29 @@ class DaskParts:
     def _result(self, future: Future[Result]) -> Result:
         try:
             return future.result()
-        except (CancelledError, CommClosedError) as error:  # before, or while, it is fetched
+        except (CancelledError, CommClosedError) as error:  # before or while the result is fetched
             raise self._unavailable("was lost") from error
         except KilledWorker as error:
             raise JobCrashed(
-                "A part of the job ended every worker of the cluster that tried it.",
+                "A task of the job crashed every worker of the cluster that ran it.",
                 value=error.last_worker.address,
                 limit=error.allowed_failures,
-                hint="See that worker's log; most often it ran out of memory.",
+                hint="See the log of that worker. The usual cause is a lack of memory.",
             ) from error
         finally:
             future.release()
 
-    def _unavailable(self, what: str) -> Unavailable:
+    def _unavailable(self, problem: str) -> Unavailable:
         return Unavailable(
-            f"The cluster {what}.",
+            f"The cluster {problem}.",
             value=self._address.url,
-            hint="Send the job again when the scheduler and its workers are back.",
+            hint="Submit the job again when the scheduler and its workers are available.",
         )
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A part on its way, with the versions that must be the same where it runs."""
+    """Task with the library versions that the worker must have."""
 
     function: Callable[[Any], Any]
     part: object
@@ -150,13 +150,13 @@ class _Task:
 
 
 def _run(task: _Task) -> Any:
-    """On the cluster's worker: other versions could give other numbers, and there must be no telling where a part ran."""
-    here = find_versions()
-    if here != task.versions:
+    """Run a task on a worker of the cluster. Refuse other versions, which could give other results."""
+    versions = find_versions()
+    if versions != task.versions:
         raise Unavailable(
-            "A worker of the cluster has other versions than the job.",
-            value=", ".join(f"{name} {version}" for name, version in sorted(here.items() - task.versions.items())),
-            hint="Run the same image everywhere.",
+            "A worker of the cluster has other library versions than the job.",
+            value=", ".join(f"{name} {version}" for name, version in sorted(versions.items() - task.versions.items())),
+            hint="Run the same image on all machines.",
         )
     return task.function(task.part)
 

@@ -1,4 +1,4 @@
-"""What a job does with a model and a dataset: their set is found, or made block by block and kept."""
+"""Extraction: embed the items of a dataset with a model, block by block, and resume after interruptions."""
 
 import hashlib
 import json
@@ -33,29 +33,29 @@ from consilience.models.base import (
 )
 from consilience.models.registry import fingerprint, open_model
 from consilience.models.rules import ModelRules, find_packaged_models
-from consilience.numerics.knn.devices import find_card
+from consilience.numerics.knn.devices import find_gpu
 from consilience.stores.checkpoints import Checkpoint, CheckpointClaim, CheckpointStore
 
-#: Items that are embedded between two looks at the clock, and lost at most where a run dies.
+#: Number of items per block. At most one block is lost if a run is interrupted.
 BLOCK_ITEMS: dict[ViewKind, int] = {"text": 256, "code": 256, "image": 32}
-#: Rows of a block in memory, of all layers.
+#: Maximum size of the rows of a block, of all layers, in bytes.
 BLOCK_BYTES = 2**26
-#: +1 whenever the same request would give other rows.
+#: Increased whenever the same request would give other rows.
 EXTRACTION_VERSION = 1
 STAGE = "embedding"
 
 
 def identify(request: Extraction, dataset_digest: str, rules: ModelRules) -> str:
-    """SHA-256 of everything that decides what is in the set: equal for the same model, items and wishes.
+    """Return the SHA-256 of everything that determines the content of the set: model, items and options.
 
     Raises
     ------
     InputError, Unavailable
-        As `consilience.models.registry.open_model`: the model is looked for, but not loaded.
+        Raised as by `consilience.models.registry.open_model`. The model is located, but not loaded.
     """
-    wishes = request.model_dump(mode="json", include={"view", "layers", "pooling", "max_length"})
+    options = request.model_dump(mode="json", include={"view", "layers", "pooling", "max_length"})
     what = {
-        **wishes,
+        **options,
         "model": fingerprint(request.model, rules),
         "dataset": dataset_digest,
         "generation": EXTRACTION_VERSION,
@@ -64,16 +64,16 @@ def identify(request: Extraction, dataset_digest: str, rules: ModelRules) -> str
 
 
 def choose_device(request: Extraction, word: str) -> str:
-    """What computes, by the worker's word for it: a card where there is one, unless the model needs none."""
+    """Return the device to compute on: a GPU if `word` allows one and there is one, unless the model needs none."""
     if parse_model(request.model).kind in {"baseline", "endpoint"}:
         return "cpu"
-    card = find_card(word)
+    card = find_gpu(word)
     return card.name if card else "cpu"
 
 
 @dataclass
 class ExtractionRun:
-    """A set on its way: the model, its items and how far it is."""
+    """Extraction in progress: model, items and rows so far."""
 
     request: Extraction
     dataset: OpenDataset
@@ -84,7 +84,7 @@ class ExtractionRun:
 
     @property
     def record(self) -> SetRecord:
-        """How the set is made."""
+        """Record of how the set was made."""
         return SetRecord(
             **self.model.record.model_dump(),
             dataset=self.request.dataset,
@@ -95,15 +95,15 @@ class ExtractionRun:
 
     @property
     def items_per_s(self) -> float | None:
-        """Of this run, without loading and storing."""
+        """Items per second of this run, without loading the model and storing the set."""
         done, seconds = self.rows.done - self.began_at, self.timings_s.get(STAGE, 0.0)
         return round(done / seconds, 3) if done and seconds else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What whoever uses the set should know."""
+        """Warnings for users of the set."""
         wide = [
-            f"Layer {layer.name} is kept in float32: float16 cannot hold its largest number, {self.rows.peaks[layer.name]:.3g}."
+            f"Layer {layer.name} is stored in float32: float16 cannot hold its largest value, {self.rows.peaks[layer.name]:.3g}."
             for layer in self.rows.layers
             if layer.dtype == "F32"
         ]
@@ -111,11 +111,11 @@ class ExtractionRun:
 
 
 def warn_of_truncation(record: SetRecord, n: int) -> tuple[str, ...]:
-    """What whoever uses a set of n items should know of those that were not read to their ends."""
+    """Return the warning about truncated items of a set of n items, if any."""
     if not record.truncated:
         return ()
-    reads = "the model reads" if record.max_length is None else f"the {record.max_length} tokens that are read"
-    return (f"{record.truncated} of {n} items were longer than {reads}, and cut.",)
+    limit = "the maximum input of the model" if record.max_length is None else f"{record.max_length} tokens"
+    return (f"{record.truncated} of {n} items were longer than {limit} and were truncated.",)
 
 
 def embed(
@@ -129,14 +129,14 @@ def embed(
     report: Report,
     check_room: Callable[[int], None] = lambda _: None,
 ) -> ExtractionRun:
-    """Every item's rows, in the claimed file; what is there already is not made again.
+    """Embed all items that are not in the checkpoint yet, and add their rows to it.
 
-    `check_room` is called with the bytes that the set will have at least, before an item is embedded; it may refuse them.
+    `check_room` is called with the minimum size of the set before the first item is embedded. It may raise an error.
 
     Raises
     ------
     ConsilienceError
-        Of the model, an item, a layer or the disk.
+        An error of the model, an item, a layer or the disk.
     """
     began = time.monotonic()
     view = dataset.view(request.view)
@@ -146,37 +146,37 @@ def embed(
         _check_unchanged(request, identify(request, dataset.digest, rules), identity)
     check_kind(model, view, request)
     if isinstance(model, FittableModel):
-        report("learning from the items", 0, 1)
+        report("fitting the model", 0, 1)
         model.fit(_read_all(view))
     with default_pointer("/layers"):
         layers = _choose_layers(request.layers, model.layers)
     rows = claim.open(_describe(model), view.n, layers)
     check_room(rows.kept_bytes)
-    making = ExtractionRun(request, dataset, rows, model, began_at=rows.done)
-    making.timings_s["model"] = round(time.monotonic() - began, 3)
+    run = ExtractionRun(request, dataset, rows, model, began_at=rows.done)
+    run.timings_s["model"] = round(time.monotonic() - began, 3)
     began, processor = time.monotonic(), time.process_time()
-    _embed_remaining(making, view, report)
-    making.timings_s[STAGE] = round(time.monotonic() - began, 3)
-    making.timings_s[f"{STAGE}_processor"] = round(time.process_time() - processor, 3)
-    return making
+    _embed_remaining(run, view, report)
+    run.timings_s[STAGE] = round(time.monotonic() - began, 3)
+    run.timings_s[f"{STAGE}_processor"] = round(time.process_time() - processor, 3)
+    return run
 
 
 def _check_unchanged(request: Extraction, now: str, before: str) -> None:
-    """Refuse a model whose files were exchanged since it was looked for: its rows would be kept as the other one's."""
+    """Raise UnreadableFile if the files of the model have changed since the identity was computed."""
     if now != before:
         raise UnreadableFile(
-            f"The files of {request.model} changed while they were read.",
+            f"The files of {request.model} changed while the model was loaded.",
             value=request.model,
-            hint="Send the request again once they no longer change.",
+            hint="Repeat the request when the files no longer change.",
         )
 
 
 def check_kind(model: EmbeddingModel, view: View, request: Extraction) -> None:
-    """Refuse a view that the model cannot read."""
+    """Raise InvalidRequest if the model cannot read this kind of view."""
     if view.kind not in model.kinds:
         kinds = " or ".join(sorted(model.kinds))
         raise InvalidRequest(
-            f"{request.model} reads {kinds}, and the view {view.name} holds {view.kind}.",
+            f"{request.model} reads {kinds}, but the view {view.name} holds {view.kind}.",
             value=view.name,
             limit=sorted(model.kinds),
             pointer="/view",
@@ -188,7 +188,7 @@ def _choose_layers(choice: LayerChoice, layers: Sequence[tuple[str, int]]) -> Se
         return layers
     if choice == "last":
         return layers[-1:]
-    return [layers[place] for place in find_layer_indices(layers, tuple(dict.fromkeys(choice)))]
+    return [layers[index] for index in find_layer_indices(layers, tuple(dict.fromkeys(choice)))]
 
 
 def _read_all(view: View) -> Iterator[Item]:
@@ -197,8 +197,8 @@ def _read_all(view: View) -> Iterator[Item]:
         yield from view.read(start, min(view.n, start + step))
 
 
-def _embed_remaining(making: ExtractionRun, view: View, report: Report) -> None:
-    rows, dataset = making.rows, making.dataset
+def _embed_remaining(run: ExtractionRun, view: View, report: Report) -> None:
+    rows, dataset = run.rows, run.dataset
     names = [name for name, _ in rows.dims]
     width = 4 * sum(dim for _, dim in rows.dims)
     step = max(1, min(BLOCK_ITEMS[view.kind], BLOCK_BYTES // width))
@@ -207,7 +207,7 @@ def _embed_remaining(making: ExtractionRun, view: View, report: Report) -> None:
         start = rows.done
         stop = min(view.n, start + step)
         try:
-            encoded = making.model.encode(view.read(start, stop), names)
+            encoded = run.model.encode(view.read(start, stop), names)
         except UnusableItem as error:
             item = dataset.ids[start + error.index]
             raise BadItem(f"Item {item!r}: {error.detail}", value=item, hint=error.hint) from error
@@ -222,49 +222,49 @@ def _check_finite(matrix: Rows, layer: str, ids: tuple[str, ...]) -> None:
     if bad:
         item = ids[bad[0]]
         raise NonFiniteValues(
-            f"The model makes NaN or infinity of {len(bad)} items, the first of them {item!r}.",
+            f"The model returned NaN or infinity for {len(bad)} items; the first is {item!r}.",
             value=f"layer {layer} of {item!r}",
-            hint="Its weights are damaged, or overflow in their dtype.",
+            hint="The weights are damaged or overflow in their dtype.",
         )
 
 
 def _describe(model: EmbeddingModel) -> Mapping[str, Any]:
-    """What rows of the same file have in common; those of another library or device are not mixed with them."""
+    """Describe how the rows are made, so that rows of another library or device are not mixed with them."""
     return {"record": model.record.model_dump(mode="json"), "generation": EXTRACTION_VERSION}
 
 
 def peak_memory_bytes() -> int:
-    """The most that this process had resident so far."""
+    """Return the peak resident memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-#: Between two looks at a file that another process is making.
+#: Interval in seconds between two looks at a file that another process is writing.
 WAIT_S = 0.5
 
 
 def extract_to_file(
     request: Extraction, out: Path, *, ids_out: Path | None, folders: Sequence[Path], device: str, report: Report
 ) -> ExtractionRun:
-    """Embed a built-in dataset into a safetensors file, a tensor a layer, whose header holds the record.
+    """Embed a built-in dataset into a safetensors file with one tensor per layer. The header holds the record.
 
-    A call that was interrupted is gone on with: what it made lies beside the file until that is written.
+    An interrupted call resumes when it is repeated: its rows are kept beside the file until the file is complete.
 
     Parameters
     ----------
     request : Extraction
-        The model, the dataset and the wishes.
+        Model, dataset and options.
     out, ids_out : Path
-        Where the rows go, and the items' ids as a JSON list.
+        Output files of the rows, and of the items' ids as a JSON list.
     folders : sequence of Path
-        Each holds models as subfolders, beside the hub's cache; nothing is fetched.
+        Folders whose subfolders are models, beside the cache of the hub. Nothing is downloaded.
     device, report
-        See `consilience.execution.extraction`.
+        See `embed` and `choose_device`.
 
     Raises
     ------
     ConsilienceError
-        Of the dataset, the model or an item.
+        An error of the dataset, the model or an item.
     StorageFull, InputError
         A file cannot be written.
     """
@@ -278,17 +278,17 @@ def extract_to_file(
     beside = out.with_name(f"{out.name}.partial")
 
     def wait() -> None:
-        report("waiting for another process that makes the same set", 0, 1)
+        report("waiting for another process that extracts the same set", 0, 1)
         time.sleep(WAIT_S)
 
     with CheckpointStore(beside).claim(identity, wait) as claim:
         chosen = choose_device(request, device)
-        making = embed(request, dataset, claim, identity=identity, rules=rules, device=chosen, report=report)
-        write_safetensors(out, making.rows, {"consilience.record": making.record.model_dump_json()})
+        run = embed(request, dataset, claim, identity=identity, rules=rules, device=chosen, report=report)
+        write_safetensors(out, run.rows, {"consilience.record": run.record.model_dump_json()})
     if ids_out is not None:
         with atomic_write(ids_out) as ids:
             ids.write(json.dumps(dataset.ids).encode())
-    with suppress(OSError):  # another call's rows may lie there
+    with suppress(OSError):  # the folder may hold rows of another call
         (beside / "extracting").rmdir()
         beside.rmdir()
-    return making
+    return run

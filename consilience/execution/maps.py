@@ -1,4 +1,4 @@
-"""What a job does to fit a map of two stored sets, and to translate a stored set by a map."""
+"""Jobs with maps of stored sets: fit a map, translate a set, and report on an upgrade."""
 
 from collections.abc import Iterator
 
@@ -27,35 +27,35 @@ def run_map(
     report: Report,
     cluster: ClusterAddress | None = None,
 ) -> Map:
-    """Fit a map of two stored sets and judge it.
+    """Fit a map of two stored sets and evaluate it.
 
     Raises
     ------
     InputError
-        What only the numbers can tell.
+        An error that only the data reveal.
     Unavailable
-        The cluster does not answer, has no workers, or was lost.
+        The cluster does not respond, has no workers, or was lost.
     """
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
     models = find_model(a), find_model(b)
-    with open_executor(cluster) as parts:
-        return fit_sources(request, side_a, side_b, report, models=models, parts=parts)
+    with open_executor(cluster) as executor:
+        return fit_sources(request, side_a, side_b, report, models=models, executor=executor)
 
 
 def find_model(stored: EmbeddingSet) -> str | None:
-    """The model that a set is known to be of: its record says so, or its metadata's `model`."""
-    named = stored.record.model if stored.record is not None else stored.metadata.get("model")
-    return named if isinstance(named, str) else None
+    """Return the model of a set if it is known from the record of the set or from `model` in its metadata."""
+    model = stored.record.model if stored.record is not None else stored.metadata.get("model")
+    return model if isinstance(model, str) else None
 
 
 def run_translation(file: MapFile, source: EmbeddingSet, layer: str, blobs: BlobStore, *, report: Report) -> OpenFile:
-    """The translations of a stored set's layer as a file of one layer, whose rows are made when they are read.
+    """Return the translation of a layer of a stored set as a file of one layer. Rows are translated when they are read.
 
     Raises
     ------
     InputError
-        The set is known not to be of the space that the map starts from, or has no such layer.
+        The set is known to be in another space than the source of the map, or has no such layer.
     """
     found = open_map(file)
     side = open_set(source, blobs, with_ids=source.ids is not None)
@@ -77,7 +77,7 @@ def run_translation(file: MapFile, source: EmbeddingSet, layer: str, blobs: Blob
     return OpenFile((LayerHeader("0", chosen.n, dim, "F32"),), (tensor,), **columns)
 
 
-#: A set by the old and by the new model.
+#: Embeddings of the same items by the old and by the new model.
 Sets = tuple[EmbeddingSet, EmbeddingSet]
 
 
@@ -90,20 +90,20 @@ def run_upgrade(
     report: Report,
     cluster: ClusterAddress | None = None,
 ) -> UpgradeReport:
-    """Report on stored sets.
+    """Report on an upgrade between the models of stored sets.
 
     Parameters
     ----------
     request : UpgradeRequest
-        Its sides are `documents` and `queries`.
+        Request whose sides are `documents` and `queries`.
     report, cluster : as in `alignment.run_alignment`
 
     Raises
     ------
     InputError
-        What only the numbers, or the ids, can tell.
+        An error that only the data or the ids reveal.
     Unavailable
-        The cluster does not answer, has no workers, or was lost.
+        The cluster does not respond, has no workers, or was lost.
     """
     old, new = (open_set(each, blobs, with_ids=each.ids is not None) for each in documents)
     asking = None
@@ -112,5 +112,5 @@ def run_upgrade(
         asking = first, second
     models = find_model(documents[0]), find_model(documents[1])
     question = UpgradeInput(old, new, asking, request.qrels, models)
-    with open_executor(cluster) as parts:
-        return report_sources(request, question, report, parts=parts)
+    with open_executor(cluster) as executor:
+        return report_sources(request, question, report, executor=executor)

@@ -1,4 +1,4 @@
-"""What a study's job does with its stored sets."""
+"""Studies of stored sets."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -29,22 +29,23 @@ def run_study_job(
     cluster: ClusterAddress | None = None,
     device: str = "cpu",
 ) -> StudyDocument:
-    """Compare stored sets.
+    """Run a study of stored sets.
 
     Parameters
     ----------
     request : StudyRequest
-        Its members are `rows` and `columns`, in this order.
+        Request whose members are `rows` and `columns`, in this order.
     cells : CellStore
-        Where cells are kept as soon as they are done, and found again after a crash or by a study of more models.
-    report, cluster, device : as in `alignment.run_alignment`
+        Store of finished cells, which are reused after a crash and by other studies.
+    report, cluster, device
+        As in `alignment.run_alignment`.
 
     Raises
     ------
     Unavailable
-        As for an alignment.
+        As in `alignment.run_alignment`.
     InputError
-        What two of the sets cannot be scored for.
+        Two of the sets cannot be compared.
     """
     by_id = request.pairing == "id"
 
@@ -63,14 +64,14 @@ def run_study_job(
         open_all(request.rows, rows),
         None if request.columns is None or columns is None else open_all(request.columns, columns),
     )
-    with open_executor(cluster) as parts:
+    with open_executor(cluster) as executor:
         return run_study(
             request,
             models,
             CachedGraphs(graphs, report),
             report,
             cells=cells,
-            parts=parts,
+            executor=executor,
             device=device,
             open_graphs=partial(CachedGraphs, graphs, ignore_progress),
         )

@@ -32,7 +32,7 @@ from consilience.numerics.regression.map_fits import (
 )
 from consilience.numerics.regression.maps import HELD_OUT, Affine, MapSums, Transform, add_sums, find_fold_sums
 from consilience.numerics.rows.arrays import IdArray
-from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.parallel import Executor
 from consilience.numerics.rows.prepared import PreparedRows
 from consilience.numerics.rows.sources import RawLayer, SelectedLayer
 from consilience.numerics.stats.intervals import assign_folds
@@ -157,7 +157,7 @@ class TrainingSums:
         return RidgePath(self.total)
 
 
-def compute_sums(split: TrainTestSplit, report: Report, parts: Parts) -> TrainingSums:
+def compute_sums(split: TrainTestSplit, report: Report, executor: Executor) -> TrainingSums:
     """Compute the sums of linear maps in one pass over the training rows.
 
     Raises
@@ -166,7 +166,7 @@ def compute_sums(split: TrainTestSplit, report: Report, parts: Parts) -> Trainin
         Values whose squares exceed float32; only rows that are not scaled can have them.
     """
     folds = find_fold_sums(
-        *split.rows, split.train_folds(), parts=parts, progress=lambda done, n: report("sums", done, n)
+        *split.rows, split.train_folds(), executor=executor, progress=lambda done, n: report("sums", done, n)
     )
     sums = TrainingSums(folds)
     largest = max(float(np.trace(sums.total.xx)), sums.total.yy) ** 0.5

@@ -1,9 +1,9 @@
 """Strategies for the sums and products that metrics of centred n x n matrices need, for all layer pairs at once.
 
-Linear kernels are compared through the features, O(n p q) for each pair, or through blocks of their n x n matrices, O(n^2 d) for
-each layer and O(n^2) for each pair, whichever is less work for the grid; other kernels always through blocks. Matrices that fit in
-memory are stored: for permutations, and for the values themselves if they are smaller than the rows. A single pair of linear
-kernels of few rows is stored packed.
+Linear kernels are compared through the features, O(n p q) for each pair, or through blocks of their n x n matrices, O(n^2 d)
+for each layer and O(n^2) for each pair, whichever is less work for the grid; other kernels always through blocks. Matrices that
+fit in memory are stored: for permutations, and for the values themselves if they are smaller than the rows. A single pair of
+linear kernels of few rows is stored packed.
 """
 
 from abc import ABC, abstractmethod
@@ -51,7 +51,7 @@ EXACT_ROWS = 512
 SKEW_ROWS = 1024
 #: Number of rows up to which one pair of layers is compared through packed linear kernels, 8 MB each.
 PACKED_ROWS = 2048
-#: Cost of a multiply-add in a block of a kernel, and in the product of two kernels, relative to one in a plain product; measured.
+#: Measured cost of a multiply-add in a block of a kernel, and in the product of two kernels, relative to a plain product.
 _BLOCK_COST, _ENTRY_COST = 0.75, 4.0
 
 

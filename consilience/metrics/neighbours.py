@@ -65,6 +65,9 @@ def _score_pairs(score: Callable[[T, T], float], a: Sequence[T], b: Sequence[T],
     return fill
 
 
+_UNDEFINED = Reason(code="undefined", detail="The score has no value.")
+
+
 def _no_null(_a: object, _b: object) -> ClosedFormNull:
     raise LookupError("A closed-form null is requested only if the metric's `nulls` include analytic.")
 
@@ -85,7 +88,7 @@ class ListScore(Generic[T]):
 
     score: Callable[[T, T], float]
     read: Callable[[NeighbourLists, int], T]
-    undefined: Reason = Reason(code="undefined", detail="The score has no value.")
+    undefined: Reason = _UNDEFINED
     null: Callable[[T, T], ClosedFormNull] = _no_null
     bind: Callable[[Callable[[T, T], float], Sequence[T], Sequence[T], CellProgress], Grid] = _score_pairs
     subsets: Callable[[NeighbourLists, NeighbourLists, int, BoolArray], Float64Array] | None = None
@@ -154,8 +157,8 @@ _SCORES: dict[str, Callable[[Any], ListScore[Any]]] = {
 }
 
 
-# Leaving rows out of approximate lists measures the spread of the approximate score, not its distance to the exact one; and that
-# interval gets narrower with more rows, but the bias does not get smaller.
+# Leaving rows out of approximate lists measures the spread of the approximate score, not its distance to the exact one. That
+# interval narrows with more rows, but the bias does not.
 _BIASED = Reason(
     code="approximate-graph",
     detail="It would be centred on the score of the approximate graphs, which differs from that of the exact ones.",

@@ -57,17 +57,19 @@ class QuerySampling:
         if (required := _count_required(metric, self.sample, self.rule)) <= count:
             return ()
         return (
-            f"The half-width of the interval is above the requested {width:g}: it needs about {required} query rows, and "
-            f"{count} were used.",
+            (
+                f"The half-width of the interval is above the requested {width:g}: that needs about {required} query rows, and "
+                f"{count} were used."
+            ),
         )
 
 
 def sample_queries(options: ScoringOptions, comparison: Comparison, sizes: tuple[int, ...]) -> QuerySampling:
     """Sample as many query rows as the request needs, and search for their neighbours in galleries of some sizes.
 
-    With a half-width, a pilot sample comes first. Its variances give the required number of queries; if that is more than half of
-    all rows, all rows are used, since an exact graph costs no more. The variance of the larger sample may be larger than that of
-    the pilot, so that up to two more extensions follow.
+    With a half-width, a pilot sample comes first. Its variances give the required number of queries; if that is more than half
+    of all rows, all rows are used, since an exact graph costs no more. The variance of the larger sample may exceed that of the
+    pilot, so that up to two more extensions follow.
     """
     metrics = [each for metric in options.metrics if isinstance(metric, NeighbourMetric) for each in metric.each()]
     if not metrics:

@@ -181,7 +181,7 @@ class PairGrid:
             cause = "is zero" if self.metric.distance == "cosine" else "has equal values only"
             return Reason(
                 code="rows-without-direction",
-                detail=f"A row of layer {side.layers[index].name} {cause}: its {self.metric.distance} with others is undefined.",
+                detail=f"A row of layer {side.layers[index].name} {cause}; its {self.metric.distance} is undefined.",
             )
 
         return side.memoize(index, DirectionKey(self.metric.distance), find)

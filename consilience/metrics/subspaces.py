@@ -1,7 +1,7 @@
 """Metrics of fitted directions on two sides: a factor for each layer, a small matrix for each layer pair.
 
-A `SubspaceMetric` describes one metric: the whitening or scaling of a layer, and the value of two layers. `measure_fit` measures all
-of them in the same way, and computes population intervals by fitting again on parts of the rows.
+A `SubspaceMetric` describes one metric: the whitening or scaling of a layer, and the value of two layers. `measure_fit`
+measures all of them in the same way, and computes population intervals by fitting again on parts of the rows.
 """
 
 from collections.abc import Callable, Collection, Iterator

@@ -33,7 +33,7 @@ from consilience.metrics.comparison import Report
 from consilience.metrics.graph_sources import GraphSource
 from consilience.metrics.registry import measure
 from consilience.numerics.rows.arrays import Float64Array
-from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.parallel import Executor
 from consilience.numerics.rows.sources import SideSource
 from consilience.numerics.stats.correlations import Correlation, partial_correlation, pearson, spearman
 from consilience.numerics.stats.intervals import Replicates, difference_interval
@@ -63,7 +63,7 @@ class ReplicateScorer:
     graphs: GraphSource
     report: Report
     sides: SideLoader
-    parts: Parts
+    executor: Executor
     device: str
 
     def replicate(self, metric: Metric, cell: StudyCell, sources: Sources) -> Replicates | Reason:
@@ -81,7 +81,7 @@ class ReplicateScorer:
         }
         options = self.options.model_copy(update=update)
         _, comparison = open_comparison(
-            options, a, b, self.graphs, self.report, sides=self.sides, parts=self.parts, device=self.device
+            options, a, b, self.graphs, self.report, sides=self.sides, executor=self.executor, device=self.device
         )
         found = measure(metric, comparison).replicates
         if found is None:

@@ -17,10 +17,10 @@ from consilience.contract.study_results import CellScore, StudyDocument
 from consilience.metrics.comparison import Report
 from consilience.metrics.graph_sources import CountedGraphs, GraphSource, LazyKey, StorageKey
 from consilience.metrics.sides import PreparedSide
-from consilience.numerics.rows.parallel import HERE, Parts
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
 from consilience.numerics.rows.sources import SideSource
 from consilience.planning.alignments import SideShape
-from consilience.planning.studies import SIDES_BYTES, Entries, Entry, assemble, named
+from consilience.planning.studies import SIDES_BYTES, ModelDescription, StudyDescription, assemble, with_labels
 from consilience.scoring import SideKey, SideLoader, Stopwatch, find_versions, score_sources
 from consilience.studies.analysis import ReplicateScorer, compare_models, complete_study
 
@@ -84,12 +84,12 @@ class StudyModel:
     metadata: Metadata = field(default_factory=dict)
     digest: str | None = None
 
-    def describe(self) -> Entry:
+    def describe(self) -> ModelDescription:
         """Describe the model for planning."""
         source = self.source
         layers = tuple((layer.name, layer.dim) for layer in source.layers)
         unique = None if source.ids is None else len(set(source.ids))
-        return Entry(
+        return ModelDescription(
             label=self.label,
             shape=SideShape(source.n, layers, unique_ids=unique, has_groups=source.groups is not None),
             metadata=self.metadata,
@@ -109,10 +109,10 @@ class StudyModels:
         """Models of the columns; in a square study, those of the rows."""
         return self.rows if self.columns is None else self.columns
 
-    def describe(self) -> Entries:
+    def describe(self) -> StudyDescription:
         """Describe the models for planning."""
         columns = None if self.columns is None else [model.describe() for model in self.columns]
-        return Entries([model.describe() for model in self.rows], columns)
+        return StudyDescription([model.describe() for model in self.rows], columns)
 
 
 def score_pair(
@@ -122,13 +122,13 @@ def score_pair(
     graphs: GraphSource,
     sides: SideLoader,
     *,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     device: str = "cpu",
 ) -> CellScores:
     """Score two models as an alignment job would; the message of an error begins with their labels."""
-    with named(a.label, b.label):
+    with with_labels(a.label, b.label):
         document = score_sources(
-            options, a.source, b.source, graphs, _ignore_progress, sides=sides, parts=parts, device=device
+            options, a.source, b.source, graphs, _ignore_progress, sides=sides, executor=executor, device=device
         )
     return read_scores(document)
 
@@ -225,7 +225,7 @@ def run_study(
     report: Report,
     *,
     cells: CellStore | None = None,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     device: str = "cpu",
     open_graphs: Callable[[], GraphSource] | None = None,
 ) -> StudyDocument:
@@ -249,12 +249,12 @@ def run_study(
     """
     stopwatch, counted, entries = Stopwatch(), CountedGraphs(CachedFacts(graphs)), models.describe()
     limit = min(SIDES_BYTES, options.memory_budget_bytes or SIDES_BYTES)
-    scorer = CellScorer(options, models, counted, report, SideCache(limit), parts, device, open_graphs)
+    scorer = CellScorer(options, models, counted, report, SideCache(limit), executor, device, open_graphs)
     with stopwatch.time("cells"):
         found, known = scorer.score_cells(entries, cells or NullCellStore())
     document = assemble(options, entries, found)
     with stopwatch.time("differences"):
-        comparisons = ReplicateScorer(options.scoring(), counted, report, scorer.pool, parts, device)
+        comparisons = ReplicateScorer(options.scoring(), counted, report, scorer.pool, executor, device)
         sources = {"rows": models.rows, "columns": models.column_models}
         differences = compare_models(
             options.differences,
@@ -285,11 +285,11 @@ class CellScorer:
     graphs: GraphSource
     report: Report
     pool: SideCache
-    parts: Parts
+    executor: Executor
     device: str
     open_graphs: Callable[[], GraphSource] | None
 
-    def score_cells(self, entries: Entries, store: CellStore) -> tuple[dict[CellIndex, CellScores], int]:
+    def score_cells(self, entries: StudyDescription, store: CellStore) -> tuple[dict[CellIndex, CellScores], int]:
         """Return the scores of every cell, and the number of cells that the store had."""
         order = entries.cells(self.options)
         found = self._read(order, store)
@@ -305,13 +305,13 @@ class CellScorer:
 
     def _score(self, cells: Sequence[CellIndex]) -> Iterator[tuple[CellIndex, CellScores]]:
         """Score cells in this process one after the other, or in batches in other processes."""
-        if self.open_graphs is not None and self.parts.elsewhere:
+        if self.open_graphs is not None and self.executor.is_remote:
             yield from self._score_batches(cells, self.open_graphs)
             return
         scoring = self.options.scoring()
         for cell in cells:
             a, b = self._models(cell)
-            scores = score_pair(scoring, a, b, self.graphs, self.pool, parts=self.parts, device=self.device)
+            scores = score_pair(scoring, a, b, self.graphs, self.pool, executor=self.executor, device=self.device)
             self.pool.clear_transient()
             yield cell, scores
 
@@ -321,7 +321,7 @@ class CellScorer:
         runs = [cells[start : start + BATCH_CELLS] for start in range(0, len(cells), BATCH_CELLS)]
         scoring = self.options.scoring()
         batches = [CellBatch(scoring, tuple(map(self._models, run)), open_graphs, self.device) for run in runs]
-        for run, found in zip(runs, self.parts.map(score_batch, batches), strict=True):
+        for run, found in zip(runs, self.executor.map(score_batch, batches), strict=True):
             yield from zip(run, found, strict=True)
 
     def _models(self, cell: CellIndex) -> tuple[StudyModel, StudyModel]:

@@ -11,7 +11,7 @@ from consilience.metrics.comparison import Report
 from consilience.numerics.knn.queries import NO_GROUP, search_vectors
 from consilience.numerics.regression.maps import Transform
 from consilience.numerics.rows.arrays import Float32Array, IdArray
-from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.parallel import Executor
 from consilience.numerics.rows.prepared import PreparedRows, scale_to_unit
 from consilience.numerics.rows.sources import RawLayer
 
@@ -86,13 +86,13 @@ def search_index(
     k: int,
     groups: IdArray | None,
     *,
-    parts: Parts,
+    executor: Executor,
     report: Callable[[int], None],
 ) -> dict[str, SearchResult]:
     """Find the exact k nearest documents of every query of all blocks, in one pass over the index."""
     vectors = np.concatenate([block.vectors for block in blocks])
     excluded = np.concatenate([block.excluded for block in blocks])
-    found = search_vectors(vectors, index, k, own=excluded, groups=groups, parts=parts, report=report)
+    found = search_vectors(vectors, index, k, own=excluded, groups=groups, executor=executor, report=report)
     ends = np.cumsum([len(block.excluded) for block in blocks])
     results = {}
     for block, end in zip(blocks, ends, strict=True):
@@ -117,7 +117,7 @@ def search_indexes(
     transforms: dict[str, Transform],
     *,
     k: int,
-    parts: Parts,
+    executor: Executor,
     report: Report,
 ) -> RetrievalResults:
     """Search the old and the new index with documents and queries.
@@ -136,13 +136,13 @@ def search_indexes(
         QueryBlock(name, _translate(transform, queries.new), queries.excluded) for name, transform in transforms.items()
     ]
     from_old = search_index(
-        old_index, blocks, k, split.groups, parts=parts, report=lambda done: report("old index", done, split.n)
+        old_index, blocks, k, split.groups, executor=executor, report=lambda done: report("old index", done, split.n)
     )
     blocks = [QueryBlock("documents", documents.new, documents.excluded)]
     if are_queries_separate:
         blocks.append(QueryBlock("re_embed", queries.new, queries.excluded))
     from_new = search_index(
-        new_index, blocks, k, split.groups, parts=parts, report=lambda done: report("new index", done, split.n)
+        new_index, blocks, k, split.groups, executor=executor, report=lambda done: report("new index", done, split.n)
     )
     old, new = from_old.pop("documents"), from_new.pop("documents")
     if not are_queries_separate:

@@ -1,33 +1,33 @@
-"""What a job reads ahead is what the last one of its name read, and never anything else than what is kept."""
+"""What a job reads prefetcher is what the last one of its name read, and never anything else than what is kept."""
 
 from pathlib import Path
 
 import pytest
 
-from consilience.execution.alignment import Ahead, concerns_any
-from consilience.stores.graph_cache import Graphs
+from consilience.execution.alignment import Prefetcher, mentions_any
+from consilience.stores.graph_cache import DiskCache
 
 
 @pytest.fixture
-def graphs(tmp_path: Path) -> Graphs:
-    return Graphs(tmp_path, 2**20)
+def graphs(tmp_path: Path) -> DiskCache:
+    return DiskCache(tmp_path, 2**20)
 
 
-def put(store: Graphs, address: str, data: bytes) -> None:
+def put(store: DiskCache, address: str, data: bytes) -> None:
     with store.claim(address, lambda: None) as keep:
         keep(lambda file: file.write(data))
 
 
-def read(graphs: Graphs, name: str = "a name") -> dict[str, bytes | None]:
-    with Ahead(graphs, name, concerns_any(["abc", "def"])) as ahead:
+def read(graphs: DiskCache, name: str = "a name") -> dict[str, bytes | None]:
+    with Prefetcher(graphs, name, mentions_any(["abc", "def"])) as prefetcher:
         return {
-            "graph": ahead.take("graphs", "graph of abc"),
-            "matrix": ahead.take("matrices", "matrix of def"),
-            "other": ahead.take("facts", "fact of xyz"),
+            "graph": prefetcher.take("graphs", "graph of abc"),
+            "matrix": prefetcher.take("matrices", "matrix of def"),
+            "other": prefetcher.take("facts", "fact of xyz"),
         }
 
 
-def test_the_second_job_of_a_name_finds_what_the_first_read(graphs: Graphs) -> None:
+def test_the_second_job_of_a_name_finds_what_the_first_read(graphs: DiskCache) -> None:
     put(graphs, "graph of abc", b"graph")
     put(graphs.matrices, "matrix of def", b"matrix")
     put(graphs.facts, "fact of xyz", b"fact")
@@ -37,7 +37,7 @@ def test_the_second_job_of_a_name_finds_what_the_first_read(graphs: Graphs) -> N
     assert read(graphs, "another name") == {"graph": None, "matrix": None, "other": None}
 
 
-def test_what_has_gone_meanwhile_or_is_damaged_is_not_there(graphs: Graphs, tmp_path: Path) -> None:
+def test_what_has_gone_meanwhile_or_is_damaged_is_not_there(graphs: DiskCache, tmp_path: Path) -> None:
     put(graphs, "graph of abc", b"graph")
     put(graphs.matrices, "matrix of def", b"matrix")
     read(graphs)
@@ -50,6 +50,6 @@ def test_what_has_gone_meanwhile_or_is_damaged_is_not_there(graphs: Graphs, tmp_
 
 
 def test_a_cache_that_is_off_is_asked_for_nothing(tmp_path: Path) -> None:
-    off = Graphs(tmp_path, 0)
+    off = DiskCache(tmp_path, 0)
     assert read(off) == read(off) == {"graph": None, "matrix": None, "other": None}
     assert not (tmp_path / "facts").exists()

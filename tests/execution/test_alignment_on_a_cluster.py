@@ -98,7 +98,7 @@ def test_the_document_is_that_of_a_job_that_computed_all_by_itself(
 def test_candidates_in_bfloat16_are_found_and_decided_by_a_cluster_to_the_same_bits(
     cluster: Cluster, rows: Any, add: Callable[..., EmbeddingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1100.0**2 * DIM)
+    monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 1100.0**2 * DIM)
     a, b = add("a", rows[0][None], range(N)), add("b", rows[0][None] + rows[1][None], range(N))
     options = {"metrics": ["mutual_knn"], "builder": "verified_bf16", "interval": None}
     pair = Pair(a, b, tmp_path / "data", options)

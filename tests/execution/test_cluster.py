@@ -13,9 +13,9 @@ import pytest
 
 from consilience.errors import JobCrashed, Unavailable, UnknownLayer
 from consilience.execution.addresses import ClusterAddress
-from consilience.execution.cluster import DaskParts, _run, _Task
+from consilience.execution.cluster import DaskExecutor, _run, _Task
 from tests.execution.clusters import OPENSSL, Cluster, Slow, die, make_certificate, refuse, wait_for, work_slowly
-from workers.child import Horse
+from workers.child import ChildProcess
 
 # Dask forgets to close the sockets over which a scheduler does not answer.
 pytestmark = pytest.mark.filterwarnings(
@@ -31,8 +31,8 @@ def collected() -> Iterator[None]:
 
 
 @pytest.fixture
-def parts(cluster: Cluster) -> Iterator[DaskParts]:
-    with DaskParts(cluster.address) as parts:
+def parts(cluster: Cluster) -> Iterator[DaskExecutor]:
+    with DaskExecutor(cluster.address) as parts:
         yield parts
 
 
@@ -49,7 +49,7 @@ def count(log: Path) -> Counter[str]:
     return Counter(log.read_text().split() if log.exists() else [])
 
 
-def test_results_come_in_the_order_of_the_parts(parts: DaskParts, tmp_path: Path) -> None:
+def test_results_come_in_the_order_of_the_parts(parts: DaskExecutor, tmp_path: Path) -> None:
     slow = [Slow(tmp_path / "log", seconds) for seconds in (0.2, 0.0, 0.0, 0.1)]
     found = list(parts.map(work_slowly, slow))
     assert len(found) == 4
@@ -57,21 +57,21 @@ def test_results_come_in_the_order_of_the_parts(parts: DaskParts, tmp_path: Path
     assert list(parts.map(abs, [-3, 2, -1])) == [3, 2, 1]
 
 
-def test_calls_that_wait_for_parts_wait_at_the_same_time(parts: DaskParts, tmp_path: Path) -> None:
+def test_calls_that_wait_for_parts_wait_at_the_same_time(parts: DaskExecutor, tmp_path: Path) -> None:
     slow = [Slow(tmp_path / name, 0.5) for name in "ab"]
-    processes = parts.overlap([lambda part=part: list(parts.map(work_slowly, [part])) for part in slow])
+    processes = parts.run_concurrently([lambda part=part: list(parts.map(work_slowly, [part])) for part in slow])
     assert processes[0] != processes[1]
-    assert parts.overlap([]) == []
+    assert parts.run_concurrently([]) == []
 
 
-def test_an_error_of_a_part_arrives_as_it_was_raised(parts: DaskParts) -> None:
+def test_an_error_of_a_part_arrives_as_it_was_raised(parts: DaskExecutor) -> None:
     with pytest.raises(UnknownLayer) as caught:
         list(parts.map(refuse, ["7", "8"]))
     assert (caught.value.value, caught.value.hint) == ("7", "Choose another.")
 
 
 def test_one_failed_call_drops_the_parts_of_the_others(cluster: Cluster, tmp_path: Path) -> None:
-    with DaskParts(cluster.address) as parts, pytest.raises(UnknownLayer):
+    with DaskExecutor(cluster.address) as parts, pytest.raises(UnknownLayer):
         parts.overlap(
             [
                 lambda: list(parts.map(refuse, ["7", "8"])),
@@ -83,23 +83,23 @@ def test_one_failed_call_drops_the_parts_of_the_others(cluster: Cluster, tmp_pat
 
 def test_parts_that_wait_never_run_once_their_job_is_killed(cluster: Cluster, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    horse = Horse(partial(map_slowly, cluster.address, log))
+    horse = ChildProcess(partial(map_slowly, cluster.address, log))
     wait_for(lambda: count(log)["begun"] >= 3)
     assert horse.kill().status == -signal.SIGKILL
-    with DaskParts(cluster.address) as parts:  # those of another job come after all that wait
+    with DaskExecutor(cluster.address) as parts:  # those of another job come after all that wait
         list(parts.map(work_slowly, [Slow(tmp_path / "other", 0.0)] * 4))
     wait_for(lambda: count(log)["begun"] == count(log)["ended"])  # what had begun has come to its end
     assert count(log)["begun"] <= 10
 
 
 def map_slowly(address: ClusterAddress, log: Path) -> int:
-    with DaskParts(address) as parts:
+    with DaskExecutor(address) as parts:
         return len(list(parts.map(work_slowly, [Slow(log, 0.2)] * 50)))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(cluster: Cluster) -> None:
     url = cluster.address.url.rsplit(":", 1)[0] + ":1"
-    with DaskParts(replace(cluster.address, url=url), patience_s=0.2) as parts, pytest.raises(Unavailable) as caught:
+    with DaskExecutor(replace(cluster.address, url=url), patience_s=0.2) as parts, pytest.raises(Unavailable) as caught:
         list(parts.map(abs, [1, 2]))
     assert "does not answer" in str(caught.value)
     assert caught.value.value == url
@@ -110,22 +110,22 @@ def test_a_stranger_is_not_let_in(cluster: Cluster, tmp_path: Path) -> None:
     stranger = replace(cluster.address, certificate=make_certificate(tmp_path / "stranger"))
     unarmed = ClusterAddress(cluster.address.url.replace("tls:", "tcp:"))
     for address in (stranger, unarmed):
-        with DaskParts(address, patience_s=1.0) as parts, pytest.raises(Unavailable):
+        with DaskExecutor(address, patience_s=1.0) as parts, pytest.raises(Unavailable):
             list(parts.map(abs, [1, 2]))
 
 
 def test_a_cluster_without_workers_is_an_error_and_one_whose_workers_die_of_a_part_another(frail: Cluster) -> None:
-    with DaskParts(frail.address, patience_s=0.2) as parts, pytest.raises(Unavailable, match="no workers"):
+    with DaskExecutor(frail.address, patience_s=0.2) as parts, pytest.raises(Unavailable, match="no workers"):
         list(parts.map(abs, [1, 2]))
     frail.start_worker()
     frail.start_worker()
-    with DaskParts(frail.address) as parts, pytest.raises(JobCrashed) as caught:
+    with DaskExecutor(frail.address) as parts, pytest.raises(JobCrashed) as caught:
         list(parts.map(die, [1, 0]))
     assert caught.value.limit == 0
 
 
 def test_a_cluster_that_goes_away_is_an_error_that_can_be_tried_again(frail: Cluster, tmp_path: Path) -> None:
-    with DaskParts(frail.address) as parts:
+    with DaskExecutor(frail.address) as parts:
         coming = parts.map(work_slowly, [Slow(tmp_path / "log", 0.1)] * 50)
         next(coming)
         frail.scheduler.kill()

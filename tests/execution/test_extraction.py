@@ -68,7 +68,7 @@ def test_cut_items_and_large_numbers_are_said(tmp_path: Path, monkeypatch: pytes
     making = embed(tmp_path, Odd(scale=1e6), monkeypatch)
     assert making.record.truncated == 3, "one of each block"
     assert "3 of 600 items were longer" in making.warnings[-1]
-    assert "kept in float32: float16 cannot hold its largest number, 5.99e+08" in making.warnings[0]
+    assert "stored in float32: float16 cannot hold its largest value, 5.99e+08" in making.warnings[0]
 
 
 def test_a_model_that_is_exchanged_while_it_is_read_is_not_kept_as_the_other(

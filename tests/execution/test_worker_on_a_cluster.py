@@ -14,10 +14,10 @@ from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import JobStatus, Plan
 from consilience.execution.alignment import run_alignment
 from consilience.formats.files import open_path
-from consilience.stores.blobs import Blobs, set_digest
+from consilience.stores.blobs import BlobStore, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 from consilience.stores.jobs import JobRecords
 from consilience.stores.queue import JobQueue
 from tests.execution.clusters import Cluster, wait_for
@@ -31,7 +31,7 @@ def database_url(sqlite_url: str) -> str:
     return sqlite_url
 
 
-def add_set(blobs: Blobs, database: Database, seed: int, folder: Path) -> EmbeddingSet:
+def add_set(blobs: BlobStore, database: Database, seed: int, folder: Path) -> EmbeddingSet:
     rows = np.random.default_rng(seed).standard_normal((3000, 576)).astype(np.float16)
     np.save(folder / "upload.npy", rows)
     with open_path(folder / "upload.npy") as file:
@@ -66,7 +66,7 @@ def test_a_job_is_done_on_the_cluster_that_the_environment_names(
     start: Callable[..., subprocess.Popen[bytes]],
     tmp_path: Path,
 ) -> None:
-    blobs = Blobs(tmp_path / "data")
+    blobs = BlobStore(tmp_path / "data")
     a, b = (add_set(blobs, database, seed, tmp_path) for seed in range(2))
     sides = {"a": {"embedding": a.id}, "b": {"embedding": b.id}}
     request = AlignmentRequest.model_validate({**sides, "metrics": ["mutual_knn"]})
@@ -82,6 +82,6 @@ def test_a_job_is_done_on_the_cluster_that_the_environment_names(
     job = jobs.get(job_id)
     assert job.status is JobStatus.SUCCEEDED, job.error
     assert cluster.log().count("Receive client connection") == clients + 1
-    here = run_alignment(request, a, b, blobs, Graphs(tmp_path / "data", 0), report=lambda *_: None)
+    here = run_alignment(request, a, b, blobs, DiskCache(tmp_path / "data", 0), report=lambda *_: None)
     assert job.result
     assert job.result.scores == here.scores

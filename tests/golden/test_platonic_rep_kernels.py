@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from consilience.scoring import score
-from tests import twins
-from tests import twins_kernels as slow
+from tests.reference_implementations import basic
+from tests.reference_implementations import kernels as slow
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 DOCS, CODE = DATA / "dev_docs.npy", DATA / "dev_code.npy"
@@ -31,7 +31,7 @@ def only(pair: str, **metric: object) -> float:
 def rows(pair: str) -> list[np.ndarray]:
     sides = zip((DOCS, CODE), PAIRS[pair], strict=True)
     return [
-        twins.unit_rows(np.load(path)[:, int(layer)].astype(np.float32)).astype(np.float32) for path, layer in sides
+        basic.unit_rows(np.load(path)[:, int(layer)].astype(np.float32)).astype(np.float32) for path, layer in sides
     ]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from consilience.scoring import score
-from tests import twins_subspace as twins
-from tests.twins import unit_rows
+from tests.reference_implementations import subspaces as twins
+from tests.reference_implementations.basic import unit_rows
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 DOCS, CODE = (np.load(DATA / f"dev_{name}.npy").astype(np.float32) for name in ("docs", "code"))

@@ -9,8 +9,8 @@ import pytest
 from consilience.contract.metrics import METRICS, Metric
 from consilience.contract.scores import Score
 from consilience.scoring import score
-from tests import twins, twins_neighbours
 from tests.laws import variants_kernels, variants_neighbours, variants_subspace
+from tests.reference_implementations import basic, neighbours
 
 N = 60
 #: Independent pairs: of closed forms, and of permutations with 20 draws each, whose level is exact by construction.
@@ -79,8 +79,8 @@ def test_identical_spaces_agree_wholly(metric: Metric) -> None:
     if metric.metric == "linear_predictivity":  # shrunk, and fitted on other rows
         assert 0.99 < value(metric, a, a) <= 1
     elif metric.metric == "cycle_knn":  # not all items have a neighbour whose neighbour they are
-        ids = twins.neighbours(twins.unit_rows(a), metric.options()["k"])
-        assert value(metric, a, a) == pytest.approx(twins_neighbours.cycle_knn(ids, ids))
+        ids = basic.neighbours(basic.unit_rows(a), metric.options()["k"])
+        assert value(metric, a, a) == pytest.approx(neighbours.cycle_knn(ids, ids))
     elif metric.score_direction == "distance":  # the root, or the arc cosine, of a difference of 1e-16
         assert value(metric, a, a) == pytest.approx(0, abs=1e-7)
     else:

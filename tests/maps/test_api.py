@@ -19,7 +19,7 @@ from consilience.maps.api import Map, apply_map, fit_map, load_map
 from consilience.maps.fit import TrainTestSplit, compute_sums, fit_linear
 from consilience.maps.report import describe_evaluation
 from consilience.numerics.regression.evaluation import draw_held_out, evaluate_maps
-from consilience.numerics.rows.parallel import HERE
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR
 from consilience.numerics.rows.sources import ArrayLayer
 from consilience.scoring import ignore_progress
 
@@ -331,7 +331,7 @@ def test_intervals_contain_the_mean_of_repeated_splits(docs: np.ndarray, code: n
 def evaluate_split(options: MapOptions, a: np.ndarray, b: np.ndarray) -> Evaluation:
     """Fit and evaluate a map without the best linear map, which takes most of the time."""
     split = TrainTestSplit(ArrayLayer("a", a), ArrayLayer("b", b), options, None)
-    sums = compute_sums(split, ignore_progress, HERE)
+    sums = compute_sums(split, ignore_progress, LOCAL_EXECUTOR)
     transform, _ = fit_linear(options.map, split, sums)
     rows = split.held_out_rows()
     (found,), _ = evaluate_maps([transform], rows, sums.total.means[1])

@@ -26,8 +26,8 @@ from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
 from consilience.stores.records import DATASETS, EMBEDDINGS, MAPS, REFERENCES, Access, RecordTable
 from consilience.stores.references import ReferenceRecords
+from tests.concurrency import at_once
 from tests.stores.conftest import PLAN, digest
-from tests.together import at_once
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 MAP = fit_map(ROWS, ROWS, map="procrustes").file()
@@ -140,8 +140,8 @@ def test_what_is_deleted_while_the_same_is_made_is_new(shop: Shop, kind: RecordT
 
     def delete() -> None:
         with shop.database.write() as connection:
-            kind.release(connection, old, shop.access)
-            kind.forget(connection, old, ())
+            kind.lock_for_delete(connection, old, shop.access)
+            kind.delete(connection, old, ())
             deleting.set()
             going.wait(0.2)  # the other is under way, and waits
 
@@ -194,7 +194,7 @@ def test_two_at_once_do_not_pass_the_quota_that_has_room_for_one(shop: Shop) -> 
 def test_every_table_of_ties_and_of_keys_is_one_of_a_kind() -> None:
     kinds = (EMBEDDINGS, DATASETS, REFERENCES, MAPS)
     named = {name for name in tables.metadata.tables if name.startswith("job_") or name.endswith("_keys")}
-    assert {table.name for each in kinds for table in (each.uses, each.keys)} == named - {
+    assert {table.name for each in kinds for table in (each.links, each.keys)} == named - {
         "api_keys",
         "idempotency_keys",
     }

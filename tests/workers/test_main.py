@@ -15,8 +15,8 @@ from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
 from consilience.contract.jobs import Job, JobStatus, Plan
 from consilience.formats.files import open_path
-from consilience.numerics.knn.devices import explain_absence
-from consilience.stores.blobs import Blobs, set_digest
+from consilience.numerics.knn.devices import explain_missing_gpu
+from consilience.stores.blobs import BlobStore, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
@@ -39,7 +39,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def add_set(database: Database, data_dir: Path, tmp_path: Path) -> Callable[..., EmbeddingSet]:
-    blobs, records = Blobs(data_dir), EmbeddingRecords(database)
+    blobs, records = BlobStore(data_dir), EmbeddingRecords(database)
 
     def add(rows: Any) -> EmbeddingSet:
         np.save(tmp_path / "upload.npy", rows.astype(np.float32))
@@ -128,7 +128,7 @@ def work():
     before, folder = set(sys.modules), Path({str(data_dir)!r})
     records = EmbeddingRecords(database), ReferenceRecords(database)
     shop = Workshop(database, folder, *records, Blobs(folder), Graphs(folder, 2**20), Partials(folder))
-    tasks.run(job, lambda *_: None, workshop=shop)
+    tasks.run(job, lambda *_: None, context=shop)
     print(*sorted(set(sys.modules) - before), flush=True)
     return 0
 print(runtime.Horse(work).wait(60).status)
@@ -159,11 +159,11 @@ def test_a_worker_waits_for_the_services_migration_and_not_for_ever(
     assert "Start the service" in line["detail"]
 
 
-@pytest.mark.skipif(explain_absence() is None, reason="there may be a card here")
+@pytest.mark.skipif(explain_missing_gpu() is None, reason="there may be a card here")
 def test_a_worker_that_is_to_use_a_card_and_has_none_says_what_it_found(environment: dict[str, str]) -> None:
     status, line = start({**environment, "CONSILIENCE_DEVICE": "cuda"})
     assert status == 2
-    assert f"There is no device cuda: {explain_absence()}" in line["detail"]
+    assert f"There is no device cuda: {explain_missing_gpu()}" in line["detail"]
     assert "CONSILIENCE_DEVICE=cpu" in line["detail"]
 
 

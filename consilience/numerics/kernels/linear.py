@@ -16,7 +16,7 @@ from consilience.numerics.kernels.matrices import (
     rounding_square,
 )
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
-from consilience.numerics.rows.parallel import HERE, Parts, block_rows, read_ahead, split_rows
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor, block_rows, prefetch_blocks, split_rows
 from consilience.numerics.rows.prepared import Rows
 from consilience.numerics.stats.nulls import Permutation
 from consilience.numerics.subspaces.moments import (
@@ -154,7 +154,7 @@ def linear_product_row_sums(
     moments: PairMoments,
     *,
     debiased: bool,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     progress: RowProgress | None = None,
 ) -> tuple[ProductRowSums, ProductRowSums, ProductRowSums]:
     """Compute the row sums of K with L, K with K and L with L, weighted for the jackknife: O(n (p + q)^2), one pass.
@@ -176,7 +176,7 @@ def linear_product_row_sums(
     todo = [
         _Task((a.load(), b.load()), (a.mean, b.mean), products, span) for span in split_rows(a.n, max(a.dim, b.dim))
     ]
-    for part, found in zip(todo, parts.map(_multiply, todo), strict=True):
+    for part, found in zip(todo, executor.map(_multiply, todo), strict=True):
         sums[:, :, part.span] = found
         if progress is not None:
             progress(part.span.stop, a.n)
@@ -201,7 +201,7 @@ def _multiply(task: _Task) -> Float64Array:
     start = task.span.start
     sums = np.empty((len(task.products), 3, task.span.stop - start))
     step = block_rows(max(len(mean) for mean in task.means))
-    for block, rows in read_ahead(partial(_read, task), task.span, step):
+    for block, rows in prefetch_blocks(partial(_read, task), task.span, step):
         local = slice(block.start - start, block.stop - start)
         for index, product in enumerate(task.products):
             s, t = product.sides

@@ -15,7 +15,7 @@ import numpy as np
 from consilience.errors import InvalidRequest
 from consilience.limits import POINTS_PER_CENTROID, POINTS_PER_COLUMN, SAMPLE_MIN, TURN_ROUNDS
 from consilience.numerics.knn.graph import NeighbourGraph, scale_exponent
-from consilience.numerics.knn.order import NOBODY, rank_rows
+from consilience.numerics.knn.order import NO_NEIGHBOUR, rank_rows
 from consilience.numerics.knn.queries import search_queries
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray, RowIndex
 from consilience.numerics.rows.parallel import map_rows
@@ -32,8 +32,8 @@ def train_index(text: str, rows: Rows, seed: int) -> Any:
     """
     try:
         index = faiss.index_factory(rows.dim, text, faiss.METRIC_INNER_PRODUCT)
-        kept = [_settle(part) for part in _parts(index)]
-        wanted = max(SAMPLE_MIN, *(_points(part) for part in _parts(index)), POINTS_PER_COLUMN * rows.dim)
+        kept = [_set_defaults(part) for part in _parts(index)]
+        wanted = max(SAMPLE_MIN, *(_training_rows(part) for part in _parts(index)), POINTS_PER_COLUMN * rows.dim)
         with _threads(1):
             _train(index, _sample(rows, wanted, seed))
         del kept
@@ -81,7 +81,7 @@ def _parts(index: Any, *, quantisers: bool = True) -> Iterator[Any]:
         yield from _parts(index.quantizer)
 
 
-def _settle(part: Any) -> Any:
+def _set_defaults(part: Any) -> Any:
     """Set what the factory leaves open; gives what must live until the part is trained."""
     for words in (getattr(part, "cp", None), getattr(getattr(part, "pq", None), "cp", None)):
         if words is not None:
@@ -97,7 +97,7 @@ def _settle(part: Any) -> Any:
     return None
 
 
-def _points(part: Any) -> int:
+def _training_rows(part: Any) -> int:
     """Rows that a part is to be trained on."""
     lists = part.nlist if isinstance(part, faiss.IndexIVF) else 0
     quantiser = getattr(part, "pq", None)
@@ -131,10 +131,10 @@ def _threads(count: int) -> Iterator[None]:
 
 
 #: Rows, the places of those that ask, and the places of the candidates of each.
-_AtHand = tuple[Float32Array, IdArray, IdArray]
+_LoadedRows = tuple[Float32Array, IdArray, IdArray]
 
 #: Candidates beyond those kept, so that there are some among equal ones.
-SLACK = 8
+EXTRA_CANDIDATES = 8
 #: Values of the candidates' rows that are gathered in one step: 128 MB.
 GATHERED_VALUES = 1 << 25
 #: Rows that are searched in one step, at most; ids of their candidates.
@@ -143,7 +143,7 @@ BLOCK_IDS = 1 << 22
 
 
 @dataclass(frozen=True)
-class Search:
+class IndexSearch:
     """How an approximate graph is made.
 
     Attributes
@@ -157,7 +157,7 @@ class Search:
 
     index: str
     effort: int | None
-    spare: int = 1
+    candidate_factor: int = 1
     recall_queries: int = 1000
     seed: int = 0
 
@@ -172,7 +172,7 @@ class _Gallery:
     def width(self, count: int) -> int:
         """Candidates that leave `count` after those of a row's own group are gone."""
         own = 1 if self.groups is None else int(np.bincount(self.groups).max())
-        return min(self.rows.n, count + own + SLACK)
+        return min(self.rows.n, count + own + EXTRA_CANDIDATES)
 
     def rank(self, queries: RowIndex, candidates: RowIndex, k: int) -> tuple[IdArray, Float32Array]:
         """The k most similar candidates of some rows, none of the own group; -1 where there are too few.
@@ -181,12 +181,12 @@ class _Gallery:
         """
         owner = (lambda rows: rows) if self.groups is None else self.groups.__getitem__
         missing = (candidates < 0) | (owner(candidates) == owner(queries)[:, None])
-        names = np.where(missing, NOBODY, candidates).astype(np.int32)
+        names = np.where(missing, NO_NEIGHBOUR, candidates).astype(np.int32)
         ids, similarities = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
         for part in self._steps(names):
             rows, left, places = self._at_hand(queries[part].astype(np.int32), names[part])
 
-            def rank(span: slice, args: _AtHand = (rows, left, places), first: int = part.start) -> None:
+            def rank(span: slice, args: _LoadedRows = (rows, left, places), first: int = part.start) -> None:
                 x, asking, near = args
                 whole = slice(first + span.start, first + span.stop)
                 rank_rows(x, asking[span], near[span], names[whole], ids[whole], similarities[whole])
@@ -200,7 +200,7 @@ class _Gallery:
         step = m if isinstance(self.rows, ArrayRows) else max(1, GATHERED_VALUES // (names.shape[1] * self.rows.dim))
         return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
-    def _at_hand(self, queries: IdArray, names: IdArray) -> _AtHand:
+    def _at_hand(self, queries: IdArray, names: IdArray) -> _LoadedRows:
         """Rows, and where among them those are that ask and their candidates; anywhere for none."""
         asked = np.maximum(np.column_stack([queries, names]), 0)
         if isinstance(self.rows, ArrayRows):
@@ -218,7 +218,7 @@ class _Gallery:
 def build_approximate(
     rows: Rows,
     k_max: int,
-    search: Search,
+    search: IndexSearch,
     *,
     groups: IdArray | None = None,
     largest: float = 1.0,
@@ -255,7 +255,7 @@ def build_approximate(
     gallery = _Gallery(scaled(rows, scale_exponent(largest)), groups)
     ids, similarities = _propose(scaled(rows, 1 - int(np.frexp(largest)[1])), gallery, k_max, search, report)
     _complete(gallery, ids, similarities)
-    asked = _draw(rows.n, search)
+    asked = _draw_recall_queries(rows.n, search)
     recall = measure_recall(similarities[asked], gallery.search(asked, k_max)[1])
     return NeighbourGraph(ids, similarities, search.index, recall=tuple(recall.tolist()), recall_queries=len(asked))
 
@@ -284,10 +284,10 @@ def measure_recall(found: Float32Array, true: Float32Array) -> Float64Array:
 
 
 def _propose(
-    scaled: Rows, gallery: _Gallery, k_max: int, search: Search, report: Callable[[int], None] | None
+    scaled: Rows, gallery: _Gallery, k_max: int, search: IndexSearch, report: Callable[[int], None] | None
 ) -> tuple[IdArray, Float32Array]:
     """Ask the index for the candidates of every row, and rank them."""
-    n, width = scaled.n, gallery.width(search.spare * k_max)
+    n, width = scaled.n, gallery.width(search.candidate_factor * k_max)
     index = train_index(search.index, scaled, search.seed)
     fill_index(index, scaled)
     set_effort(index, search.effort, width)
@@ -310,7 +310,7 @@ def _complete(gallery: _Gallery, ids: IdArray, similarities: Float32Array) -> No
         ids[rows], similarities[rows] = gallery.search(rows, ids.shape[1])
 
 
-def _draw(n: int, search: Search) -> RowIndex:
+def _draw_recall_queries(n: int, search: IndexSearch) -> RowIndex:
     """Rows on which the recall is measured; not the draw that the index was trained on."""
     if search.recall_queries >= n:
         return np.arange(n)

@@ -7,11 +7,11 @@ from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.parallel import map_rows
 
 #: Half of the spacing of bfloat16 at 1: relative error of rounding to it.
-ROUNDING = 2.0**-8
+BFLOAT16_ROUNDING = 2.0**-8
 #: The same of float32, twice, for processors that cut sums off.
-SUMMING = 2.0**-23
+FLOAT32_SUMMING = 2.0**-23
 #: Of float32 where sums are rounded to nearest, and a hundredth for what roundings of roundings add in up to 160,000 columns.
-SUMMING_HERE = 1.01 * 2.0**-24
+NEAREST_SUMMING = 1.01 * 2.0**-24
 #: The least normal float32: below it, a processor may take 0.
 TINY = 2.0**-126
 #: The spacing of float64 at 1.
@@ -34,5 +34,5 @@ def bound_errors(left: Float64Array, right: Float64Array, dim: int) -> Float64Ar
     similarities and limits that are rounded themselves.
     """
     furthest = left * right.max()
-    errors: Float64Array = (dim + 8) * (SUMMING_HERE + EPSILON) * furthest + dim * TINY * (2 + left + right.max())
+    errors: Float64Array = (dim + 8) * (NEAREST_SUMMING + EPSILON) * furthest + dim * TINY * (2 + left + right.max())
     return errors

@@ -7,7 +7,7 @@ from typing import Literal
 from llvmlite import binding
 
 from consilience.limits import CERTIFIED_STEPS
-from consilience.numerics.knn.devices import Card, find_card
+from consilience.numerics.knn.devices import Gpu, find_gpu
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
 from consilience.numerics.knn.symmetric import build_symmetric, count_blocks
 from consilience.numerics.rows.arrays import Float32Array, IdArray
@@ -20,7 +20,7 @@ ExactBuilder = Literal["auto", "faiss", "symmetric", "verified_bf16"]
 #: Below it, all take less than a millisecond.
 ROWS_MIN = 128
 #: Multiply-adds that take two cores some five seconds: as long as loading torch and waking a card may take.
-CARD_STEPS = 2.5e11
+GPU_STEPS = 2.5e11
 
 
 def build_graph(
@@ -48,33 +48,36 @@ def build_graph(
     InvalidRequest, Unavailable
         There is no such device.
     """
-    card = choose_card(len(x), x.shape[1], builder, device)
+    card = choose_gpu(len(x), x.shape[1], builder, device)
     if card is None:
-        return _build_here(x, k_max, groups, report, builder)
-    from consilience.numerics.knn.accelerated.gpu import CardFull, build_on_card  # noqa: PLC0415 - it loads torch
+        return _build_on_cpu(x, k_max, groups, report, builder)
+    from consilience.numerics.knn.accelerated.gpu import (
+        GpuOutOfMemory,  # noqa: PLC0415 - it loads torch
+        build_on_gpu,  # noqa: PLC0415 - it loads torch
+    )
 
     try:
-        graph, label = build_on_card(x, k_max, groups, report, device=card.name), str(card)
-    except CardFull:
-        graph, label = _build_here(x, k_max, groups, report, builder), f"cpu ({card}: out of memory)"
+        graph, label = build_on_gpu(x, k_max, groups, report, device=card.name), str(card)
+    except GpuOutOfMemory:
+        graph, label = _build_on_cpu(x, k_max, groups, report, builder), f"cpu ({card}: out of memory)"
     return replace(graph, device=label)
 
 
-def choose_card(n: int, d: int, builder: str, device: str) -> Card | None:
+def choose_gpu(n: int, d: int, builder: str, device: str) -> Gpu | None:
     """The card that builds a graph of n rows of d values; None where the processor does, whose builders can be forced."""
-    if builder not in ("auto", "verified_bf16") or (device == "auto" and n * n * d < CARD_STEPS):
+    if builder not in ("auto", "verified_bf16") or (device == "auto" and n * n * d < GPU_STEPS):
         return None
-    return find_card(device)
+    return find_gpu(device)
 
 
-def _build_here(
+def _build_on_cpu(
     x: Float32Array, k_max: int, groups: IdArray | None, report: Callable[[int], None] | None, builder: ExactBuilder
 ) -> NeighbourGraph:
     chosen = choose_builder(*x.shape) if builder == "auto" else builder
     if chosen == "verified_bf16":
-        from consilience.numerics.knn.accelerated.bfloat16 import build_certified  # noqa: PLC0415 - its kernels are for it alone
+        from consilience.numerics.knn.accelerated.bfloat16 import build_verified  # noqa: PLC0415 - its kernels are for it alone
 
-        return build_certified(x, k_max, groups, report)
+        return build_verified(x, k_max, groups, report)
     build = build_symmetric if chosen == "symmetric" else build_exact
     return build(x, k_max, groups, report)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from consilience.errors import InvalidRequest, Unavailable
 
 #: auto: a card where there is one and the search is worth it. cuda: the first card.
-WORDS = re.compile(r"auto|cpu|cuda(?::\d{1,2})?")
+DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(?::\d{1,2})?")
 #: What NVIDIA's driver shows: on Linux, in a container, under Windows.
 DRIVER_FILES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """A card that torch can use.
 
     Attributes
@@ -45,15 +45,15 @@ def check_device(word: str) -> None:
     Unavailable
         What is missing.
     """
-    if not WORDS.fullmatch(word):
+    if not DEVICE_PATTERN.fullmatch(word):
         raise InvalidRequest(
             f"{word!r} is no device.", value=word, hint="Say auto, cpu, cuda, or cuda:1 for the second card."
         )
-    if word.startswith("cuda") and (absence := explain_absence()):
+    if word.startswith("cuda") and (absence := explain_missing_gpu()):
         raise _missing(word, absence)
 
 
-def find_card(word: str) -> Card | None:
+def find_gpu(word: str) -> Gpu | None:
     """The card that a word asks for; None where the processor is to compute. Loads torch where there may be one.
 
     Raises
@@ -62,9 +62,9 @@ def find_card(word: str) -> Card | None:
         As `check_device` says; Unavailable also where torch sees no such card.
     """
     check_device(word)
-    if word == "cpu" or explain_absence():
+    if word == "cpu" or explain_missing_gpu():
         return None
-    cards = _list_cards()
+    cards = _list_gpus()
     if word == "auto":
         return cards[0] if cards else None
     number = int(word.partition(":")[2] or 0)
@@ -73,7 +73,7 @@ def find_card(word: str) -> Card | None:
     return cards[number]
 
 
-def explain_absence() -> str | None:
+def explain_missing_gpu() -> str | None:
     """Why there can be no card here; None where there may be one."""
     try:
         build = version("torch")
@@ -87,13 +87,13 @@ def explain_absence() -> str | None:
 
 
 @cache
-def _list_cards() -> tuple[Card, ...]:
+def _list_gpus() -> tuple[Gpu, ...]:
     import torch  # noqa: PLC0415 - it takes a second, and most machines have no card
 
     if not torch.cuda.is_available():
         return ()
     return tuple(
-        Card(f"cuda:{number}", torch.cuda.get_device_name(number)) for number in range(torch.cuda.device_count())
+        Gpu(f"cuda:{number}", torch.cuda.get_device_name(number)) for number in range(torch.cuda.device_count())
     )
 
 

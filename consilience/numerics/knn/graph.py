@@ -14,7 +14,13 @@ import faiss
 import numpy as np
 
 from consilience.numerics.knn.bounds import measure_lengths
-from consilience.numerics.knn.tie_break import Rounded, Settled, count_candidates, search_others, settle
+from consilience.numerics.knn.tie_break import (
+    DecidedNeighbours,
+    RoundedRows,
+    break_ties,
+    count_candidates,
+    search_unverified,
+)
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, make_keys
 from consilience.numerics.rows.arrays import CountArray, Float32Array, IdArray
 from consilience.numerics.rows.prepared import ArrayRows
@@ -28,7 +34,7 @@ BLOCK_STEPS = 1e11
 MIN_BLOCK_ROWS = 1024
 
 #: What a graph says of itself besides its lists.
-_FACTS = ("builder", "certified", "recall", "recall_queries", "device")
+_FACTS = ("builder", "verified", "recall", "recall_queries", "device")
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class NeighbourGraph:
     ids: IdArray
     similarities: Float32Array
     builder: str
-    certified: float | None = None
+    verified: float | None = None
     recall: Sequence[float] | None = None
     recall_queries: int | None = None
     device: str = "cpu"
@@ -108,19 +114,19 @@ def build_exact(
         x = np.ldexp(x, exponent)
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     excluded = 1 if groups is None else int(np.bincount(groups).max())
-    kept, rounded = count_candidates(k_max, n), Rounded.plain(x, measure_lengths(x))
-    whole, certified = Settled.empty(n, k_max), np.empty(n, np.bool_)
+    kept, rounded = count_candidates(k_max, n), RoundedRows.plain(x, measure_lengths(x))
+    whole, certified = DecidedNeighbours.empty(n, k_max), np.empty(n, np.bool_)
     step = max(MIN_BLOCK_ROWS, int(BLOCK_STEPS / x.size))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         asking = np.arange(rows.start, rows.stop, dtype=np.int32)
         near, ids = faiss.knn(x[rows], x, min(n, kept + excluded), metric=faiss.METRIC_INNER_PRODUCT)
         keys, counts = _others(near, ids.astype(np.int32), owner, asking, kept)
-        found, certified[rows] = settle(x, asking, keys, counts, rounded=rounded, k=k_max)
+        found, certified[rows] = break_ties(x, asking, keys, counts, rounded=rounded, k=k_max)
         whole.ids[rows], whole.similarities[rows] = found.ids, found.similarities
         if report is not None:
             report(rows.stop)
-    search_others(ArrayRows(x), groups, whole, certified)
+    search_unverified(ArrayRows(x), groups, whole, certified)
     return NeighbourGraph(whole.ids, whole.similarities, "faiss_flat")
 
 

@@ -16,7 +16,7 @@ from consilience.numerics.knn.tile_kernels import KeyArray, key_item, key_value
 from consilience.numerics.rows.arrays import CountArray, Float32Array, Float64Array, IdArray
 
 #: The id of no neighbour, where a list ran out; its similarity is minus infinity.
-NOBODY = -1
+NO_NEIGHBOUR = -1
 
 #: Partial sums in one vector, and vectors of them.
 _WIDTH, _VECTORS = 8, 4
@@ -89,7 +89,7 @@ def _sum_steps(_context: Any, _left: Any, _right: Any, _steps: Any) -> Any:
 
 
 @nb.njit(nogil=True)
-def multiply(x: Float32Array, i: int | np.int64, y: Float32Array, j: int | np.int64) -> float:
+def inner_product(x: Float32Array, i: int | np.int64, y: Float32Array, j: int | np.int64) -> float:
     """Inner product of row i of x and row j of y, in float64: the same bits everywhere, and from both ends.
 
     Parameters
@@ -115,7 +115,7 @@ def precedes(similarity: float, item: int, other_similarity: float, other: int) 
 
 
 @nb.njit(nogil=True)
-def sort_best(  # noqa: PLR0917 - numba takes arguments by position
+def sort_neighbours(  # noqa: PLR0917 - numba takes arguments by position
     order: IdArray, first: int, last: int, similarities: Float64Array, items: IdArray, spare: IdArray
 ) -> None:
     """Sort the numbers of some neighbours in place, best first: a merge sort that passes over what is in order.
@@ -152,7 +152,7 @@ def sort_best(  # noqa: PLR0917 - numba takes arguments by position
 def square_rows(x: Float32Array, start: int, stop: int, squares: Float64Array) -> None:
     """Write the squared lengths of some rows."""
     for row in range(start, stop):
-        squares[row] = multiply(x, row, x, row)
+        squares[row] = inner_product(x, row, x, row)
 
 
 @nb.njit(
@@ -163,7 +163,7 @@ def square_rows(x: Float32Array, start: int, stop: int, squares: Float64Array) -
     cache=True,
     nogil=True,
 )
-def decide_rows(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and compiled code takes no keywords
+def break_row_ties(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and compiled code takes no keywords
     x: Float32Array,
     items: IdArray,
     rows: IdArray,
@@ -200,7 +200,7 @@ def decide_rows(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and
         # What lies further below the worst of k others than it can be off, or both can, is not among the k best.
         limit, known, last = np.float64(key_value(keys[place, k - 1])) - 2 * errors[place], 0 if rough else k, k
         for t in range(known):
-            found[t] = multiply(x, rows[place], x, key_item(keys[place, t]))
+            found[t] = inner_product(x, rows[place], x, key_item(keys[place, t]))
         if not rough:
             limit = found[:k].min() - errors[place]
         while last < counts[place] and key_value(keys[place, last]) >= limit:
@@ -217,8 +217,8 @@ def decide_rows(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and
                 end += 1
             if end > first + 1 or not rough:
                 for t in range(max(first, known), end):
-                    found[t] = multiply(x, rows[place], x, key_item(keys[place, t]))
-                sort_best(order, first, end, found, names, spare)
+                    found[t] = inner_product(x, rows[place], x, key_item(keys[place, t]))
+                sort_neighbours(order, first, end, found, names, spare)
                 least[place] = found[order[min(k, end) - 1]]
             else:
                 least[place] = found[first] - errors[place]
@@ -229,7 +229,9 @@ def decide_rows(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and
 
 
 @nb.njit(nb.void(nb.int32[:, :], nb.float64[:, :], nb.int32[:, :], nb.float64[:, :]), cache=True, nogil=True)
-def merge_best(ids: IdArray, similarities: Float64Array, other_ids: IdArray, other_similarities: Float64Array) -> None:
+def merge_neighbours(
+    ids: IdArray, similarities: Float64Array, other_ids: IdArray, other_similarities: Float64Array
+) -> None:
     """Keep in place the best of two sets of neighbours of some rows, both best first; whichever of them came first."""
     n, k = ids.shape
     both, items = np.empty(2 * k), np.empty(2 * k, np.int32)
@@ -238,7 +240,7 @@ def merge_best(ids: IdArray, similarities: Float64Array, other_ids: IdArray, oth
         both[:k], both[k:] = similarities[row], other_similarities[row]
         items[:k], items[k:] = ids[row], other_ids[row]
         order[:] = np.arange(2 * k)
-        sort_best(order, 0, 2 * k, both, items, spare)
+        sort_neighbours(order, 0, 2 * k, both, items, spare)
         for t in range(k):
             similarities[row, t], ids[row, t] = both[order[t]], items[order[t]]
 
@@ -265,11 +267,11 @@ def rank_rows(  # noqa: PLR0917 - the same
     for row in range(len(rows)):
         count = 0
         for t in range(width):
-            if names[row, t] != NOBODY:
-                found[count], items[count] = multiply(x, rows[row], x, places[row, t]), names[row, t]
+            if names[row, t] != NO_NEIGHBOUR:
+                found[count], items[count] = inner_product(x, rows[row], x, places[row, t]), names[row, t]
                 order[count] = count
                 count += 1
-        sort_best(order, 0, count, found, items, spare)
+        sort_neighbours(order, 0, count, found, items, spare)
         for t in range(ids.shape[1]):
-            ids[row, t] = items[order[t]] if t < count else NOBODY
+            ids[row, t] = items[order[t]] if t < count else NO_NEIGHBOUR
             similarities[row, t] = found[order[t]] if t < count else -np.inf

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.numerics.knn.bounds import bound_errors, measure_lengths
-from consilience.numerics.knn.order import NOBODY, merge_best, multiply, sort_best
+from consilience.numerics.knn.order import NO_NEIGHBOUR, inner_product, merge_neighbours, sort_neighbours
 from consilience.numerics.knn.tile_kernels import KeyArray, key_item, key_value, make_key, partition
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray
-from consilience.numerics.rows.parallel import HERE, Parts, block_rows, map_rows, read_ahead
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor, block_rows, map_rows, prefetch_blocks
 from consilience.numerics.rows.prepared import Rows
 
 _TILE = nb.types.Array(nb.float32, 2, "C", readonly=True)
@@ -31,7 +31,7 @@ _ROOM_MIN, _ROOM_MAX = 16, 1024
 
 
 @nb.njit(nogil=True)
-def _keep_reaching(keys: KeyArray, count: int, limit: np.float32) -> int:
+def _drop_below(keys: KeyArray, count: int, limit: np.float32) -> int:
     """Drop the candidates that do not reach a limit; how many are left."""
     left = 0
     for t in range(count):
@@ -96,27 +96,27 @@ def keep_best(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and c
                     # The k best of them are no worse than this, so that whatever is better reaches the limit.
                     partition(keys, 0, count, k)
                     limit = max(limit, np.float32(key_value(keys[0, k - 1]) - 2 * errors[i]))
-                    count = _keep_reaching(keys, count, limit)
+                    count = _drop_below(keys, count, limit)
                     room = max(first_room, 2 * count)
         if count > k:
             partition(keys, 0, count, k)
             limit = max(limit, np.float32(key_value(keys[0, k - 1]) - 2 * errors[i]))
-            count = _keep_reaching(keys, count, limit)
+            count = _drop_below(keys, count, limit)
         if count == 0:
             continue
         for t in range(k):
             found[t], names[t] = similarities[i, t], ids[i, t]
         for t in range(count):
             column = key_item(keys[0, t])
-            found[k + t], names[k + t] = multiply(asking, i, rows, column), items[column]
+            found[k + t], names[k + t] = inner_product(asking, i, rows, column), items[column]
         order[: k + count] = np.arange(k + count)
-        sort_best(order, 0, k + count, found, names, spare)
+        sort_neighbours(order, 0, k + count, found, names, spare)
         for t in range(k):
             similarities[i, t], ids[i, t] = found[order[t]], names[order[t]]
 
 
 #: Which gallery each row is first in: 0 the smallest.
-RingArray = npt.NDArray[np.uint8]
+GalleryArray = npt.NDArray[np.uint8]
 
 #: Queries multiplied with a block at a time, so that their similarities stay in a processor's cache.
 TILE_QUERIES = 1024
@@ -132,7 +132,7 @@ NO_GROUP = -1
 
 
 @dataclass(frozen=True)
-class Found:
+class Neighbours:
     """Neighbours of m queries in each of S galleries, nearest first.
 
     Attributes
@@ -148,8 +148,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Nearest:
-    """What m queries have found so far in each of S rings, best first.
+class NearestSoFar:
+    """What m queries have found so far in each of S galleries, best first.
 
     Attributes
     ----------
@@ -161,19 +161,19 @@ class Nearest:
     similarities: Float64Array
 
     @classmethod
-    def none(cls, rings: int, m: int, k: int) -> Self:
+    def none(cls, galleries: int, m: int, k: int) -> Self:
         """Nothing has been found."""
-        return cls(np.full((rings, m, k), NOBODY, np.int32), np.full((rings, m, k), -np.inf))
+        return cls(np.full((galleries, m, k), NO_NEIGHBOUR, np.int32), np.full((galleries, m, k), -np.inf))
 
-    def rounded(self) -> Found:
+    def rounded(self) -> Neighbours:
         """Give the end of the search."""
         similarities = self.similarities.astype(np.float32)
-        similarities[self.ids == NOBODY] = 0
-        return Found(self.ids, similarities)
+        similarities[self.ids == NO_NEIGHBOUR] = 0
+        return Neighbours(self.ids, similarities)
 
 
 @dataclass(frozen=True)
-class Part:
+class SearchTask:
     """Some queries against some rows of the gallery: all that is needed to search it anywhere.
 
     Attributes
@@ -181,10 +181,10 @@ class Part:
     gallery : access to all rows
     queries : ids of the rows that ask; where vectors ask, what is excluded from each one's neighbours: see `search_vectors`
     start, stop : the rows that answer
-    k : neighbours kept for each query and ring
+    k : neighbours kept for each query and gallery_number
     own, groups : the group of each query, and of each row that answers; None: every row is a group of its own
-    rings : the ring of each row that answers; None: there is one
-    ring_count : number of rings
+    galleries : the gallery_number of each row that answers; None: there is one
+    gallery_count : number of galleries
     vectors : what asks, where it is no row of the gallery; array of shape (m, d), float32
     """
 
@@ -195,8 +195,8 @@ class Part:
     k: int
     own: IdArray | None
     groups: IdArray | None
-    rings: RingArray | None
-    ring_count: int
+    galleries: GalleryArray | None
+    gallery_count: int
     vectors: Float32Array | None = None
 
 
@@ -206,10 +206,10 @@ def search_queries(
     k: int,
     *,
     groups: IdArray | None = None,
-    rings: RingArray | None = None,
-    parts: Parts = HERE,
+    galleries: GalleryArray | None = None,
+    executor: Executor = LOCAL_EXECUTOR,
     report: Callable[[int], None] | None = None,
-) -> Found:
+) -> Neighbours:
     """Find the exact k nearest other rows of each query, by inner product.
 
     Parameters
@@ -221,8 +221,8 @@ def search_queries(
     k : int, k >= 1
     groups : array of shape (n,), int32, optional
         Rows of one group are never each other's neighbours. None: every row is a group of its own.
-    rings : array of shape (n,), uint8, optional
-        Galleries: gallery s holds the rows whose ring is at most s. None: there is one, of all rows.
+    galleries : array of shape (n,), uint8, optional
+        Galleries: gallery s holds the rows whose gallery_number is at most s. None: there is one, of all rows.
     parts : Parts
         Where the search runs.
     report : callable, optional
@@ -232,13 +232,13 @@ def search_queries(
     -------
     Found, for S galleries; O(m n d) time, O(m S (d + k)) memory beside the blocks
     """
-    count = 1 if rings is None else int(rings.max()) + 1
+    count = 1 if galleries is None else int(galleries.max()) + 1
     own = None if groups is None else groups[queries]
-    places, split = _split(queries, gallery, k, own, groups, rings, count)
-    best = Nearest.none(count, len(queries), k)
-    _run(best, places, split, parts, report)
+    places, split = _split_tasks(queries, gallery, k, own, groups, galleries, count)
+    best = NearestSoFar.none(count, len(queries), k)
+    _run_tasks(best, places, split, executor, report)
     for inner, outer in pairwise(range(count)):
-        merge_best(best.ids[outer], best.similarities[outer], best.ids[inner], best.similarities[inner])
+        merge_neighbours(best.ids[outer], best.similarities[outer], best.ids[inner], best.similarities[inner])
     return best.rounded()
 
 
@@ -249,9 +249,9 @@ def search_vectors(
     *,
     own: IdArray | None = None,
     groups: IdArray | None = None,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     report: Callable[[int], None] | None = None,
-) -> Found:
+) -> Neighbours:
     """Find the exact k nearest rows of each vector, by inner product.
 
     Parameters
@@ -266,34 +266,38 @@ def search_vectors(
     Found, for one gallery
     """
     excluded = np.full(len(vectors), NO_GROUP, np.int32) if own is None else own
-    places, split = _split(excluded, gallery, k, excluded, groups, None, 1, vectors)
-    best = Nearest.none(1, len(vectors), k)
-    _run(best, places, split, parts, report)
+    places, split = _split_tasks(excluded, gallery, k, excluded, groups, None, 1, vectors)
+    best = NearestSoFar.none(1, len(vectors), k)
+    _run_tasks(best, places, split, executor, report)
     return best.rounded()
 
 
-def _run(
-    best: Nearest, places: Sequence[slice], split: Sequence[Part], parts: Parts, report: Callable[[int], None] | None
+def _run_tasks(
+    best: NearestSoFar,
+    places: Sequence[slice],
+    split: Sequence[SearchTask],
+    executor: Executor,
+    report: Callable[[int], None] | None,
 ) -> None:
     """Search every part, and keep the best of each query in place."""
-    for done, (place, found) in enumerate(zip(places, parts.map(search_part, split), strict=True), 1):
-        for ring in range(len(best.ids)):
-            kept = (best.ids[ring, place], best.similarities[ring, place])
-            merge_best(*kept, found.ids[ring], found.similarities[ring])
+    for done, (place, found) in enumerate(zip(places, executor.map(run_search_task, split), strict=True), 1):
+        for gallery_number in range(len(best.ids)):
+            kept = (best.ids[gallery_number, place], best.similarities[gallery_number, place])
+            merge_neighbours(*kept, found.ids[gallery_number], found.similarities[gallery_number])
         if report is not None:
             report(split[0].gallery.n * done // len(split))
 
 
-def _split(  # noqa: PLR0917 - what every part is told
+def _split_tasks(  # noqa: PLR0917 - what every part is told
     queries: IdArray,
     gallery: Rows,
     k: int,
     own: IdArray | None,
     groups: IdArray | None,
-    rings: RingArray | None,
+    galleries: GalleryArray | None,
     count: int,
     vectors: Float32Array | None = None,
-) -> tuple[list[slice], list[Part]]:
+) -> tuple[list[slice], list[SearchTask]]:
     """Cut queries and gallery into parts by their sizes alone; say which queries each part is about."""
     held = min(len(queries), max(1, PART_VALUES // max(gallery.dim, 2 * count * k)))
     block = block_rows(gallery.dim)
@@ -305,7 +309,7 @@ def _split(  # noqa: PLR0917 - what every part is told
             rows = slice(start, min(start + length, gallery.n))
             places.append(place)
             split.append(
-                Part(
+                SearchTask(
                     gallery=gallery,
                     queries=queries[place],
                     start=rows.start,
@@ -313,21 +317,21 @@ def _split(  # noqa: PLR0917 - what every part is told
                     k=k,
                     own=None if own is None else own[place],
                     groups=None if groups is None else groups[rows],
-                    rings=None if rings is None else rings[rows],
-                    ring_count=count,
+                    galleries=None if galleries is None else galleries[rows],
+                    gallery_count=count,
                     vectors=None if vectors is None else vectors[place],
                 )
             )
     return places, split
 
 
-def search_part(part: Part) -> Nearest:
-    """Find the best k rows of a part, per ring and query."""
+def run_search_task(part: SearchTask) -> NearestSoFar:
+    """Find the best k rows of a part, per gallery_number and query."""
     asking = _take_sorted(part.gallery, part.queries) if part.vectors is None else part.vectors
     own, lengths = part.queries if part.own is None else part.own, measure_lengths(asking)
-    found = Nearest.none(part.ring_count, len(asking), part.k)
+    found = NearestSoFar.none(part.gallery_count, len(asking), part.k)
     tile = np.empty(TILE_QUERIES * min(block_rows(part.gallery.dim), part.stop - part.start), np.float32)
-    for _, block in read_ahead(partial(_read, part), slice(part.start, part.stop), block_rows(part.gallery.dim)):
+    for _, block in prefetch_blocks(partial(_read, part), slice(part.start, part.stop), block_rows(part.gallery.dim)):
         errors = bound_errors(lengths, measure_lengths(block.rows), part.gallery.dim)
         for first in range(0, len(asking), TILE_QUERIES):
             rows = slice(first, min(first + TILE_QUERIES, len(asking)))
@@ -340,7 +344,7 @@ def search_part(part: Part) -> Nearest:
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows of the gallery; those of one ring lie side by side, from one edge to the next."""
+    """Rows of the gallery; those of one gallery_number lie side by side, from one edge to the next."""
 
     rows: Float32Array
     ids: IdArray
@@ -348,16 +352,16 @@ class _Block:
     edges: Sequence[int]
 
 
-def _read(part: Part, start: int, stop: int) -> _Block:
+def _read(part: SearchTask, start: int, stop: int) -> _Block:
     rows = part.gallery.read(start, stop)
     ids = np.arange(start, stop, dtype=np.int32)
     here = slice(start - part.start, stop - part.start)
     groups = ids if part.groups is None else part.groups[here]
-    if part.rings is None:
+    if part.galleries is None:
         return _Block(rows, ids, groups, (0, len(rows)))
-    rings = part.rings[here]
-    order = np.argsort(rings, kind="stable")
-    edges = np.searchsorted(rings[order], np.arange(part.ring_count + 1))
+    galleries = part.galleries[here]
+    order = np.argsort(galleries, kind="stable")
+    edges = np.searchsorted(galleries[order], np.arange(part.gallery_count + 1))
     return _Block(rows[order], ids[order], groups[order], edges.tolist())
 
 
@@ -378,12 +382,12 @@ def _keep(  # noqa: PLR0917 - what a kernel is told
     ids: IdArray,
     similarities: Float64Array,
 ) -> None:
-    """Put a tile's best similarities beside the best so far, ring by ring, on several threads."""
+    """Put a tile's best similarities beside the best so far, gallery_number by gallery_number, on several threads."""
 
     def keep(rows: slice) -> None:
-        for ring, (start, stop) in enumerate(pairwise(block.edges)):
+        for gallery_number, (start, stop) in enumerate(pairwise(block.edges)):
             if start < stop:
                 asked = (asking[rows], block.rows, block.ids, block.groups, own[rows], errors[rows])
-                keep_best(products[rows], start, stop, *asked, ids[ring, rows], similarities[ring, rows])
+                keep_best(products[rows], start, stop, *asked, ids[gallery_number, rows], similarities[gallery_number, rows])
 
     map_rows(keep, len(products), products.shape[1])

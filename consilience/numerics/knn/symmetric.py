@@ -20,10 +20,16 @@ from consilience.limits import TILE_ROWS
 from consilience.numerics.knn.accelerated.lanes import LANES
 from consilience.numerics.knn.bounds import measure_lengths
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
-from consilience.numerics.knn.tie_break import Rounded, count_candidates, search_others, settle, settle_by_blocks
-from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, cut, select
+from consilience.numerics.knn.tie_break import (
+    RoundedRows,
+    break_ties,
+    break_ties_by_blocks,
+    count_candidates,
+    search_unverified,
+)
+from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, select_from_tile, truncate_keys
 from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Array, IdArray
-from consilience.numerics.rows.parallel import HERE, Parts, count_threads, map_rows, serial_products
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor, count_threads, map_rows, serial_products
 from consilience.numerics.rows.prepared import ArrayRows, Rows
 
 #: Numbers of the row block and the column block of a tile, the first not above the second.
@@ -135,10 +141,10 @@ BUILDER = "symmetric"
 #: Keys collected beyond the best k before a row is cut: as many as k, within these limits.
 ROOM_MIN, ROOM_MAX = 32, 512
 #: What merging a key costs beside a step of a kernel.
-STEPS_A_KEY = 16
+STEPS_PER_KEY = 16
 
 
-class Found:
+class TileCandidates:
     """What some rows have found so far: the arrays that `compiled_tiles.select` writes to.
 
     Parameters
@@ -160,7 +166,7 @@ class Found:
         self.shifts = np.zeros(len(items) + LANES, np.float32)
         self._own = int(np.bincount(owner).max())
 
-    def add(self, tile: AnyArray, row: int, column: int, kernel: Callable[..., None] = select) -> None:
+    def add(self, tile: AnyArray, row: int, column: int, kernel: Callable[..., None] = select_from_tile) -> None:
         """Add the similarities of a tile whose first row and column stand at these places."""
         if row == column:
             self._limit(tile, row)
@@ -180,7 +186,7 @@ class Found:
         """The best k keys of each row, best first, `NO_KEY` where there are fewer: a view, and the end of the search."""
 
         def sort(part: slice) -> None:
-            cut(self.keys, self.counts, self.k, part.start, part.stop)
+            truncate_keys(self.keys, self.counts, self.k, part.start, part.stop)
             self.keys[part, : self.k].sort(axis=1)
 
         map_rows(sort, len(self.items), 4 * self.k)
@@ -194,7 +200,7 @@ def widen(tile: AnyArray) -> Float32Array:
 
 
 @dataclass(frozen=True)
-class TilePart:
+class TileTask:
     """Some tiles of a search: all that is needed to do them, in this process or in another one.
 
     Attributes
@@ -273,23 +279,29 @@ def build_symmetric(
     """
     if exponent := find_exponent(x):
         x = np.ldexp(x, exponent)
-    part = TilePart(ArrayRows(x), all_pairs(count_blocks(len(x))), k_max, groups)
+    part = TileTask(ArrayRows(x), all_pairs(count_blocks(len(x))), k_max, groups)
     found, lengths = _search(part, report)
-    settled, certified = settle(x, found.items, found.best(), found.counts, rounded=Rounded.plain(x, lengths), k=k_max)
-    search_others(part.rows, groups, settled, certified)
+    settled, certified = break_ties(
+        x, found.items, found.best(), found.counts, rounded=RoundedRows.plain(x, lengths), k=k_max
+    )
+    search_unverified(part.rows, groups, settled, certified)
     if report is not None:
         report(len(x))
     return NeighbourGraph(settled.ids, settled.similarities, BUILDER)
 
 
-def search_part(part: TilePart) -> PartialGraph:
+def run_tile_task(part: TileTask) -> PartialGraph:
     """Do the tiles of a part: the candidates that its rows find in them."""
     found, lengths = _search(part, None)
     return PartialGraph(found.items, np.ascontiguousarray(found.best()), lengths)
 
 
-def merge(
-    partials: Iterable[PartialGraph], rows: Rows, k_max: int, groups: IdArray | None = None, parts: Parts = HERE
+def merge_partial_graphs(
+    partials: Iterable[PartialGraph],
+    rows: Rows,
+    k_max: int,
+    groups: IdArray | None = None,
+    executor: Executor = LOCAL_EXECUTOR,
 ) -> NeighbourGraph:
     """Make one graph of parts that hold every tile once, in whatever order they come.
 
@@ -307,17 +319,17 @@ def merge(
             lengths[found.items] = found.lengths
             yield found
 
-    gather(told(), keys)
-    rounded = Rounded.plain(np.empty((0, rows.dim), np.float32), lengths)
-    settled, certified = settle_by_blocks(rows, keys, rounded, k_max, parts)
-    search_others(rows, groups, settled, certified, parts)
+    merge_keys(told(), keys)
+    rounded = RoundedRows.plain(np.empty((0, rows.dim), np.float32), lengths)
+    settled, certified = break_ties_by_blocks(rows, keys, rounded, k_max, executor)
+    search_unverified(rows, groups, settled, certified, executor)
     return NeighbourGraph(settled.ids, settled.similarities, BUILDER)
 
 
-def gather(partials: Iterable[PartialGraph], best: KeyArray) -> None:
+def merge_keys(partials: Iterable[PartialGraph], best: KeyArray) -> None:
     """Add what parts found to the best keys of every row, best first, in place."""
     for found in partials:
-        map_rows(partial(_keep_best, best, found), len(found.items), STEPS_A_KEY * best.shape[1])
+        map_rows(partial(_keep_best, best, found), len(found.items), STEPS_PER_KEY * best.shape[1])
 
 
 def _keep_best(best: KeyArray, found: PartialGraph, part: slice) -> None:
@@ -326,12 +338,12 @@ def _keep_best(best: KeyArray, found: PartialGraph, part: slice) -> None:
     best[found.items[part]] = both[:, : best.shape[1]]
 
 
-def _search(part: TilePart, report: Callable[[int], None] | None) -> tuple[Found, Float64Array]:
+def _search(part: TileTask, report: Callable[[int], None] | None) -> tuple[TileCandidates, Float64Array]:
     """Find the candidates of a part's rows; their lengths."""
     n = part.rows.n
     stripes = Stripes.of(part.pairs, n)
     owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
-    found = Found(stripes.items, owner, count_candidates(part.k, n))
+    found = TileCandidates(stripes.items, owner, count_candidates(part.k, n))
     values = [part.rows.read(*span) for span in stripes.spans]
 
     def open_worker() -> Callable[[Pair], None]:

@@ -9,24 +9,24 @@ from typing import Self
 
 import numpy as np
 
-from consilience.numerics.knn.bounds import EPSILON, SUMMING, SUMMING_HERE, TINY
-from consilience.numerics.knn.order import decide_rows
+from consilience.numerics.knn.bounds import EPSILON, FLOAT32_SUMMING, NEAREST_SUMMING, TINY
+from consilience.numerics.knn.order import break_row_ties
 from consilience.numerics.knn.queries import search_queries
 from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, read_keys
 from consilience.numerics.rows.arrays import AnyArray, BoolArray, CountArray, Float32Array, Float64Array, IdArray
-from consilience.numerics.rows.parallel import HERE, Parts, map_rows
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor, map_rows
 from consilience.numerics.rows.prepared import Rows
 
 #: Candidates of float32 products beyond the k wanted: the bound seldom leaves more open.
-BEYOND = 8
+EXTRA_CANDIDATES = 8
 
 #: Candidates that are read and decided at a time: 64 MB of rows of 1024 columns.
-DECIDED = 1 << 14
+BLOCK_CANDIDATES = 1 << 14
 _ID, _VALUE = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF00000000)
 
 
 @dataclass(frozen=True)
-class Rounded:
+class RoundedRows:
     """What is known of rows as they were multiplied: perhaps centred, perhaps in bfloat16 (see `certified.build_certified`).
 
     Attributes
@@ -47,10 +47,10 @@ class Rounded:
     shifts: Float64Array
     centre: float = 0.0
     product: float = 0.0
-    summing: float = SUMMING
+    summing: float = FLOAT32_SUMMING
 
     @classmethod
-    def plain(cls, x: Float32Array, lengths: Float64Array, summing: float = SUMMING_HERE) -> Self:
+    def plain(cls, x: Float32Array, lengths: Float64Array, summing: float = NEAREST_SUMMING) -> Self:
         """Rows of float32, multiplied as they are; the lengths are those of `measure_lengths`."""
         none = np.zeros(len(lengths))
         return cls(x, lengths, lengths, none, none, summing=summing)
@@ -70,7 +70,7 @@ class Rounded:
             self.left[rows] * self.whole.max() + self.rounded[rows] * self.left.max(),
             d * self.summing * self.rounded[rows] * self.rounded.max(),
             self.product * furthest,
-            4 * SUMMING * (largest + np.abs(t) + np.abs(all_t).max()),
+            4 * FLOAT32_SUMMING * (largest + np.abs(t) + np.abs(all_t).max()),
             d * TINY * (2 + 2 * self.rounded.max()),
             4 * d * EPSILON * (self.whole.max() + self.centre) ** 2,
         )
@@ -79,7 +79,7 @@ class Rounded:
 
 
 @dataclass(frozen=True)
-class Settled:
+class DecidedNeighbours:
     """The neighbours of some rows, as they are decided among candidates.
 
     Attributes
@@ -105,10 +105,10 @@ class Settled:
 
 def count_candidates(k_max: int, n: int) -> int:
     """How many candidates of float32 products a row has for its k_max neighbours."""
-    return min(k_max + BEYOND, n)
+    return min(k_max + EXTRA_CANDIDATES, n)
 
 
-def find_ends(keys: KeyArray, counts: CountArray) -> Float32Array:
+def read_end_similarities(keys: KeyArray, counts: CountArray) -> Float32Array:
     """The similarities of each row's first candidate and of its last."""
     return read_similarities(np.stack([keys[:, 0], keys[np.arange(len(keys)), counts - 1]], axis=1))
 
@@ -129,22 +129,22 @@ def decide(  # noqa: PLR0917 - the parameters of the kernel
     errors: Float64Array,
     rough: bool,
     k: int,
-) -> Settled:
+) -> DecidedNeighbours:
     """Decide among candidates on several threads; the parameters are those of `compiled_order.decide_rows`."""
     m = len(rows)
-    found = Settled.empty(m, k)
+    found = DecidedNeighbours.empty(m, k)
 
     def work(part: slice) -> None:
         written = (found.ids, found.similarities, found.least)
-        decide_rows(x, items, rows, keys, counts, errors, rough, part.start, part.stop, *written)
+        break_row_ties(x, items, rows, keys, counts, errors, rough, part.start, part.stop, *written)
 
     map_rows(work, m, 2 * k * x.shape[1])
     return found
 
 
-def settle(
-    x: Float32Array, rows: IdArray, keys: KeyArray, counts: CountArray, *, rounded: Rounded, k: int
-) -> tuple[Settled, BoolArray]:
+def break_ties(
+    x: Float32Array, rows: IdArray, keys: KeyArray, counts: CountArray, *, rounded: RoundedRows, k: int
+) -> tuple[DecidedNeighbours, BoolArray]:
     """Decide among the candidates of some rows: their neighbours, and which of the rows are certified.
 
     Parameters
@@ -154,14 +154,14 @@ def settle(
     keys : array of shape (m, kept): candidates, most similar first
     counts : array of shape (m,), how many candidates each row has, at least k
     """
-    ends = find_ends(keys, counts)
+    ends = read_end_similarities(keys, counts)
     errors = rounded.errors(rows, ends)
     found = decide(x, np.arange(len(x), dtype=np.int32), rows, keys, counts, errors, rounded.rough, k)
     return found, found.certify(counts, keys.shape[1], ends, errors)
 
 
 @dataclass(frozen=True)
-class _Candidates:
+class _TieBreakTask:
     """Some rows' candidates to be decided by the rows themselves; the parameters of `compiled_order.decide_rows`."""
 
     rows: Rows
@@ -173,20 +173,22 @@ class _Candidates:
     k: int
 
 
-def settle_by_blocks(rows: Rows, keys: KeyArray, rounded: Rounded, k: int, parts: Parts) -> tuple[Settled, BoolArray]:
+def break_ties_by_blocks(
+    rows: Rows, keys: KeyArray, rounded: RoundedRows, k: int, executor: Executor
+) -> tuple[DecidedNeighbours, BoolArray]:
     """Do for all rows what `settle` does, by blocks of rows that are read for it, here or elsewhere."""
     counts = np.count_nonzero(keys != NO_KEY, axis=1)
-    ends = find_ends(keys, counts)
+    ends = read_end_similarities(keys, counts)
     errors = rounded.errors(np.arange(rows.n, dtype=np.int32), ends)
-    step = max(1, DECIDED // keys.shape[1])
+    step = max(1, BLOCK_CANDIDATES // keys.shape[1])
     blocks = []
     for start in range(0, rows.n, step):
         span = slice(start, min(start + step, rows.n))
         ids, needed = np.arange(span.start, span.stop, dtype=np.int32), _count_needed(keys[span], errors[span], k)
         near = keys[span, : needed.max()]
-        blocks.append(_Candidates(rows, ids, near, np.minimum(needed, counts[span]), errors[span], rounded.rough, k))
-    found = list(parts.map(_decide_block, blocks))
-    whole = Settled(
+        blocks.append(_TieBreakTask(rows, ids, near, np.minimum(needed, counts[span]), errors[span], rounded.rough, k))
+    found = list(executor.map(_decide_block, blocks))
+    whole = DecidedNeighbours(
         np.concatenate([block.ids for block in found]),
         np.concatenate([block.similarities for block in found]),
         np.concatenate([block.least for block in found]),
@@ -202,7 +204,7 @@ def _count_needed(keys: KeyArray, errors: Float64Array, k: int) -> CountArray:
     return counts
 
 
-def _decide_block(part: _Candidates) -> Settled:
+def _decide_block(part: _TieBreakTask) -> DecidedNeighbours:
     """Decide among some rows' candidates."""
     real = np.arange(part.keys.shape[1]) < part.counts[:, None]
     items = (part.keys & _ID).astype(np.int32)
@@ -213,11 +215,11 @@ def _decide_block(part: _Candidates) -> Settled:
     return decide(part.rows.take(near), near, asking, keys, part.counts, part.errors, part.rough, part.k)
 
 
-def search_others(
-    rows: Rows, groups: IdArray | None, found: Settled, certified: BoolArray, parts: Parts = HERE
+def search_unverified(
+    rows: Rows, groups: IdArray | None, found: DecidedNeighbours, certified: BoolArray, executor: Executor = LOCAL_EXECUTOR
 ) -> None:
     """Search the rows that are not certified among all rows, in place."""
     left = np.flatnonzero(~certified).astype(np.int32)
     if len(left):
-        anew = search_queries(left, rows, found.ids.shape[1], groups=groups, parts=parts)
+        anew = search_queries(left, rows, found.ids.shape[1], groups=groups, executor=executor)
         found.ids[left], found.similarities[left] = anew.ids[0], anew.similarities[0]

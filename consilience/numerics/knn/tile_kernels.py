@@ -7,7 +7,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.knn.accelerated.lanes import LANES, find_reaching, find_reaching_each, lowest_bit, read_value
+from consilience.numerics.knn.accelerated.lanes import LANES, lowest_bit, mask_reaching, mask_reaching_each, read_value
 from consilience.numerics.rows.arrays import AnyArray, CountArray, Float32Array, IdArray
 
 KeyArray = npt.NDArray[np.uint64]
@@ -108,7 +108,7 @@ def partition(keys: KeyArray, row: int, count: int, k: int) -> None:
 
 
 @nb.njit(nb.void(nb.float32[:, ::1], *SELECTION), cache=True, nogil=True)
-def select(  # noqa: PLR0917 - numba takes arguments by position
+def select_from_tile(  # noqa: PLR0917 - numba takes arguments by position
     tile: AnyArray,
     first_row: int,
     first_column: int,
@@ -151,8 +151,8 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
         for c in range(0, width, LANES):
             at = values + tile.itemsize * (r * width + c)
             above, below = column_shifts + 4 * (first_column + c), bounds + 4 * (first_column + c)
-            rows = find_reaching(tile, at, shift, above, limits[i])
-            columns = find_reaching_each(tile, at, shift, above, below) if mirrored else np.uint64(0)
+            rows = mask_reaching(tile, at, shift, above, limits[i])
+            columns = mask_reaching_each(tile, at, shift, above, below) if mirrored else np.uint64(0)
             if not rows | columns:
                 continue
             inside = (_ONE << np.uint64(width - c)) - _ONE if width - c < LANES else ~np.uint64(0)
@@ -179,7 +179,7 @@ def select(  # noqa: PLR0917 - numba takes arguments by position
 
 
 @nb.njit(nb.void(_KEYS, nb.int64[::1], nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
-def cut(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> None:
+def truncate_keys(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> None:
     """Bring the best k keys of some rows to the front, in any order; where there are fewer, `NO_KEY` follows them."""
     for row in range(start, stop):
         if counts[row] > k:

@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from consilience.numerics.knn.order import multiply
+from consilience.numerics.knn.order import inner_product
 from consilience.numerics.rows.arrays import BoolArray, CountArray, Float32Array, Float64Array, IdArray
 
 _IDS = nb.types.Array(nb.int32, 2, "C", readonly=True)
@@ -245,7 +245,7 @@ def inner_products(rows: Float32Array, left: IdArray, right: IdArray) -> Float32
     products = np.empty(right.shape, np.float32)
     for i in range(right.shape[0]):
         for t in range(right.shape[1]):
-            products[i, t] = multiply(rows, left[i], rows, right[i, t])
+            products[i, t] = inner_product(rows, left[i], rows, right[i, t])
     return products
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from consilience.numerics.neighbour_overlap.kernels import overlap_rows
 from consilience.numerics.regression.maps import Transform
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray, cached_rows
-from consilience.numerics.rows.parallel import block_rows, map_rows, read_ahead
+from consilience.numerics.rows.parallel import block_rows, map_rows, prefetch_blocks
 from consilience.numerics.rows.prepared import Rows, scale_to_unit
 from consilience.numerics.stats.intervals import ConfidenceInterval
 
@@ -94,7 +94,9 @@ def evaluate_maps(
     queries_b = _unit(y)
     totals = [_MapSums(_unit(transform.apply(x)), queries_b) for transform in transforms]
     baseline = _BaselineSums(constant)
-    for block, (x, y) in read_ahead(partial(_read, rows), slice(0, rows.a.n), block_rows(max(rows.a.dim, rows.b.dim))):
+    for block, (x, y) in prefetch_blocks(
+        partial(_read, rows), slice(0, rows.a.n), block_rows(max(rows.a.dim, rows.b.dim))
+    ):
         unit = _unit(y)
         baseline.add(y, unit)
         for transform, total in zip(transforms, totals, strict=True):

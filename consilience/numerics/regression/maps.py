@@ -11,11 +11,11 @@ from scipy.special import erf
 from consilience.errors import InvalidShape
 from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Array, IdArray, cached_rows, check_finite
 from consilience.numerics.rows.parallel import (
-    HERE,
-    Parts,
+    LOCAL_EXECUTOR,
+    Executor,
     block_rows,
     map_rows,
-    read_ahead,
+    prefetch_blocks,
     serial_products,
     split_rows,
 )
@@ -94,7 +94,7 @@ class _Task:
 
 
 def find_fold_sums(
-    a: Rows, b: Rows, folds: IdArray, *, parts: Parts = HERE, progress: RowProgress | None = None
+    a: Rows, b: Rows, folds: IdArray, *, executor: Executor = LOCAL_EXECUTOR, progress: RowProgress | None = None
 ) -> list[MapSums]:
     """Compute the sums of every fold: O(n p (p + q)) time, O(folds p (p + q)) memory beside the blocks, in float64.
 
@@ -111,7 +111,7 @@ def find_fold_sums(
     spans = split_rows(a.n, max(a.dim, b.dim))
     todo = [_Task(a, b, origins, count, span, folds[span]) for span in spans]
     total: list[MapSums] | None = None
-    for span, found in zip(spans, parts.map(_add_up, todo), strict=True):
+    for span, found in zip(spans, executor.map(_add_up, todo), strict=True):
         total = found if total is None else [before + more for before, more in zip(total, found, strict=True)]
         if progress is not None:
             progress(span.stop, a.n)
@@ -130,7 +130,7 @@ def _add_up(task: _Task) -> list[MapSums]:
         MapSums(0, task.origins, np.zeros(p), np.zeros(q), np.zeros((p, p)), np.zeros((p, q)), 0.0)
         for _ in range(task.count)
     ]
-    for block, (x, y) in read_ahead(partial(_read, task), task.span, block_rows(max(p, q))):
+    for block, (x, y) in prefetch_blocks(partial(_read, task), task.span, block_rows(max(p, q))):
         folds = task.folds[block.start - task.span.start : block.stop - task.span.start]
         for fold in range(task.count):
             rows = np.flatnonzero(folds == fold)

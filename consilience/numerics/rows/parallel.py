@@ -23,7 +23,7 @@ from consilience.limits import BLOCK_ROWS, BLOCK_VALUES
 T = TypeVar("T")
 
 
-def read_ahead(read: Callable[[int, int], T], span: slice, step: int) -> Iterator[tuple[slice, T]]:
+def prefetch_blocks(read: Callable[[int, int], T], span: slice, step: int) -> Iterator[tuple[slice, T]]:
     """Yield the blocks of rows of a span and what `read` returns for each, in order, prefetching the next block on a thread.
 
     At most the current block and the next one are in memory. The thread ends with the last block, so that the process may fork
@@ -48,39 +48,39 @@ PART_VALUES = 1 << 26
 #: Multiply-adds, about a tenth of a second on one core, below which a search is not worth sending to another process.
 STEPS_MIN = 5e9
 
-Part = TypeVar("Part")
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class Parts(Protocol):
+class Executor(Protocol):
     """Executor of the tasks of a computation."""
 
     @property
-    def elsewhere(self) -> bool:
+    def is_remote(self) -> bool:
         """True if tasks run in other processes, so that they read rows from a store and hold none."""
 
-    def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], parts: Sequence[Task]) -> Iterator[Result]:
         """Apply a module-level function to every task and yield the results in the order of the tasks."""
 
-    def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    def run_concurrently(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """Run calls that mostly wait for tasks of their own, and return their results in order."""
 
 
-class Here:
+class LocalExecutor:
     """Executor that runs every task in this process, one after the other."""
 
-    elsewhere = False
+    is_remote = False
 
-    def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], parts: Sequence[Task]) -> Iterator[Result]:
         """Apply the function to a task when its result is requested."""
         return map(function, parts)
 
-    def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    def run_concurrently(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """Run one call after the other."""
         return [call() for call in calls]
 
 
-HERE = Here()
+LOCAL_EXECUTOR = LocalExecutor()
 
 
 def block_rows(dim: int) -> int:

@@ -13,10 +13,17 @@ import numpy.typing as npt
 
 from consilience.limits import BLOCK_ROWS, BLOCK_VALUES
 from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Array, RowIndex, cached_rows
-from consilience.numerics.rows.parallel import HERE, Parts, block_rows, map_rows, read_ahead, split_rows
+from consilience.numerics.rows.parallel import (
+    LOCAL_EXECUTOR,
+    Executor,
+    block_rows,
+    map_rows,
+    prefetch_blocks,
+    split_rows,
+)
 
 
-class Matrix(Protocol):
+class RawRows(Protocol):
     """Unprepared rows that can be read by blocks: an array in memory or a stored layer."""
 
     @property
@@ -38,7 +45,7 @@ class Matrix(Protocol):
         """Return the rows of some ids as a (len(ids), dim) array, in the ids' order."""
 
 
-def find_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[float, ...]:
+def find_clamp(layers: Sequence[RawRows], quantile: float, scope: str) -> tuple[float, ...]:
     """Compute the clamp threshold of each layer.
 
     t = mean_i quantile_q(|x_i|), the quantile (linearly interpolated) running over all features of row i: those of every
@@ -60,7 +67,7 @@ def find_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[f
     return (_mean_row_quantile(layers, quantile),) * len(layers)
 
 
-def _mean_row_quantile(layers: Sequence[Matrix], quantile: float) -> float:
+def _mean_row_quantile(layers: Sequence[RawRows], quantile: float) -> float:
     n, total = layers[0].n, 0.0
     step, width = max(1, BLOCK_ROWS // len(layers)), sum(layer.dim for layer in layers)
     for start in range(0, n, step):
@@ -70,7 +77,7 @@ def _mean_row_quantile(layers: Sequence[Matrix], quantile: float) -> float:
     return total / n
 
 
-def _find_row_quantiles(layers: Sequence[Matrix], quantile: float, first: int, part: slice) -> Float32Array:
+def _find_row_quantiles(layers: Sequence[RawRows], quantile: float, first: int, part: slice) -> Float32Array:
     """Return `np.quantile` of each row's absolute values, by one selection; numpy would make four and search for NaN."""
     bits, dtype = _join_magnitudes([layer.rows(first + part.start, first + part.stop) for layer in layers])
     last = bits.shape[1] - 1
@@ -97,7 +104,7 @@ def _join_magnitudes(blocks: Sequence[AnyArray]) -> tuple[npt.NDArray[np.unsigne
     return bits, dtype
 
 
-def find_exact_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> tuple[float, ...]:
+def find_exact_clamp(layers: Sequence[RawRows], quantile: float, scope: str) -> tuple[float, ...]:
     """Compute the clamp threshold of each layer as a quantile of all its values at once.
 
     t = element int(q * count), counted from 0, of the sorted absolute values: of all layers together under scope "model",
@@ -112,7 +119,7 @@ def find_exact_clamp(layers: Sequence[Matrix], quantile: float, scope: str) -> t
     return (_select(layers, quantile),) * len(layers)
 
 
-def _select(layers: Sequence[Matrix], quantile: float) -> float:
+def _select(layers: Sequence[RawRows], quantile: float) -> float:
     """Return an order statistic without sorting: positive floats have the order of their bits, counted 16 at a time."""
     count = sum(layer.n * layer.dim for layer in layers)
     rank = min(int(quantile * count), count - 1)
@@ -128,7 +135,7 @@ def _select(layers: Sequence[Matrix], quantile: float) -> float:
     return float(np.uint32(top << 16 | bottom).view(np.float32))
 
 
-def _absolute_bits(layers: Sequence[Matrix]) -> Iterator[npt.NDArray[np.uint32]]:
+def _absolute_bits(layers: Sequence[RawRows]) -> Iterator[npt.NDArray[np.uint32]]:
     for layer in layers:
         for start in range(0, layer.n, BLOCK_ROWS):
             block = np.abs(layer.rows(start, min(start + BLOCK_ROWS, layer.n)).astype(np.float32))
@@ -203,13 +210,13 @@ class PreparedRows:
     normalise : whether rows are scaled to length 1; a row of zeros has no direction and stays zero
     """
 
-    layer: Matrix
+    layer: RawRows
     clamp: float | None = None
     mean: Float32Array | None = None
     normalise: bool = True
 
     @classmethod
-    def of(cls, layer: Matrix, *, clamp: float | None = None, centre: bool = False, normalise: bool = True) -> Self:
+    def of(cls, layer: RawRows, *, clamp: float | None = None, centre: bool = False, normalise: bool = True) -> Self:
         """Create prepared rows; to centre them, compute the mean in one pass over the layer."""
         if not centre:
             return cls(layer, clamp, None, normalise)
@@ -354,12 +361,12 @@ class _StatisticsTask:
     origin: Float32Array
 
 
-def find_row_statistics(rows: Rows, parts: Parts = HERE) -> RowStatistics:
+def find_row_statistics(rows: Rows, executor: Executor = LOCAL_EXECUTOR) -> RowStatistics:
     """Compute the statistics of a layer in one pass."""
     origin = rows.read(0, 1)[0]
     tasks = [_StatisticsTask(rows, span, origin) for span in split_rows(rows.n, rows.dim)]
     zero_rows, constant, largest, total = 0, True, 0.0, np.zeros(rows.dim)
-    for found in parts.map(_find_part_statistics, tasks):
+    for found in executor.map(_find_part_statistics, tasks):
         zero_rows += found.zero_rows
         constant = constant and found.constant
         largest = max(largest, found.largest)
@@ -382,7 +389,7 @@ def _find_part_statistics(task: _StatisticsTask) -> RowStatistics:
             largest = max(largest, float(found.max()), -float(found.min()))
         return largest
 
-    for _, block in read_ahead(task.rows.read, task.span, block_rows(task.rows.dim)):
+    for _, block in prefetch_blocks(task.rows.read, task.span, block_rows(task.rows.dim)):
         suspects = block[block[:, 0] == 0]
         zero_rows += int((~suspects.any(axis=1)).sum())
         constant = constant and bool((block[0] == task.origin).all() and (block == task.origin).all())

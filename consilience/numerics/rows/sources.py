@@ -16,7 +16,7 @@ import numpy.typing as npt
 from consilience.errors import UnpairedSides
 from consilience.limits import BLOCK_ROWS
 from consilience.numerics.rows.arrays import AnyArray, IdArray, RowIndex
-from consilience.numerics.rows.prepared import Matrix
+from consilience.numerics.rows.prepared import RawRows
 
 Index = npt.NDArray[np.intp]
 
@@ -105,7 +105,7 @@ def number_groups(labels: Sequence[str]) -> IdArray:
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int32)
 
 
-class RawLayer(Matrix, Protocol):
+class RawLayer(RawRows, Protocol):
     """Layer with unprepared rows and a digest that identifies its content."""
 
     @property
@@ -224,7 +224,7 @@ class ConcatLayer:
         return np.concatenate(blocks, axis=1)
 
 
-def raw_blocks(layer: Matrix) -> Iterator[AnyArray]:
+def raw_blocks(layer: RawRows) -> Iterator[AnyArray]:
     """Yield all rows of a layer as they are stored, by blocks."""
     for start in range(0, layer.n, BLOCK_ROWS):
         yield layer.rows(start, min(start + BLOCK_ROWS, layer.n))

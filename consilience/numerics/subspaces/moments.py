@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from consilience.limits import EXACT_WORK
 from consilience.numerics.rows.arrays import Float32Array, Float64Array, IdArray, cached_rows
-from consilience.numerics.rows.parallel import HERE, Parts, block_rows, read_ahead, split_rows
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor, block_rows, prefetch_blocks, split_rows
 from consilience.numerics.rows.prepared import Rows, find_row_statistics
 from consilience.numerics.stats.nulls import Permutation
 
@@ -126,7 +126,7 @@ def find_moments(
     own: tuple[bool, bool] = (True, True),
     order: Permutation | None = None,
     exact: bool = False,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     progress: RowProgress | None = None,
 ) -> PairMoments:
     """Compute Xc'Yc of two layers over the same rows and, in the same pass, the requested moments of each layer alone.
@@ -149,7 +149,7 @@ def find_moments(
     spans = split_rows(n, max(dims))
     todo = [_Task(*rows, means, own, dtypes, span, None if order is None else order[span]) for span in spans]
     total = _Total(n, dims, own)
-    for span, found in zip(spans, parts.map(_add_up, todo), strict=True):
+    for span, found in zip(spans, executor.map(_add_up, todo), strict=True):
         total.add(span, found)
         if progress is not None:
             progress(span.stop, n)
@@ -192,7 +192,7 @@ class _Total:
 def _add_up(task: _Task) -> PairMoments:
     """Sum over the blocks of one task."""
     total = _Total(task.span.stop - task.span.start, (task.a.dim, task.b.dim), task.own)
-    for block, found in read_ahead(partial(_read, task), task.span, block_rows(max(task.a.dim, task.b.dim))):
+    for block, found in prefetch_blocks(partial(_read, task), task.span, block_rows(max(task.a.dim, task.b.dim))):
         local = slice(block.start - task.span.start, block.stop - task.span.start)
         total.add(local, _multiply(task, found))
     return total.moments()
@@ -323,7 +323,7 @@ def find_fold_sums(
     folds: IdArray,
     *,
     order: Permutation | None = None,
-    parts: Parts = HERE,
+    executor: Executor = LOCAL_EXECUTOR,
     progress: RowProgress | None = None,
 ) -> list[PairSums]:
     """Compute the sums of every fold: O(n (p + q)^2), one pass in float64.
@@ -345,7 +345,7 @@ def find_fold_sums(
         for span in split_rows(a.n, max(a.dim, b.dim))
     ]
     total = [_zero_sums((a.mean, b.mean)) for _ in range(count)]
-    for part, found in zip(todo, parts.map(_add_up_folds, todo), strict=True):
+    for part, found in zip(todo, executor.map(_add_up_folds, todo), strict=True):
         total = [before + more for before, more in zip(total, found, strict=True)]
         if progress is not None:
             progress(part.span.stop, a.n)
@@ -386,7 +386,9 @@ def _zero_sums(origins: tuple[Float64Array, Float64Array]) -> PairSums:
 
 def _add_up_folds(task: _FoldTask) -> list[PairSums]:
     total = [_zero_sums(task.means) for _ in range(task.count)]
-    for block, (x, y) in read_ahead(partial(_read_folds, task), task.span, block_rows(max(task.a.dim, task.b.dim))):
+    for block, (x, y) in prefetch_blocks(
+        partial(_read_folds, task), task.span, block_rows(max(task.a.dim, task.b.dim))
+    ):
         folds = task.folds[block.start - task.span.start : block.stop - task.span.start]
         by_fold = np.argsort(folds, kind="stable")
         edges = np.searchsorted(folds[by_fold], np.arange(task.count + 1))

@@ -14,7 +14,7 @@ from scipy.linalg import cholesky, eigh, solve_triangular
 
 from consilience.limits import BLOCK_ROWS
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
-from consilience.numerics.rows.parallel import HERE, Parts, block_rows, read_ahead
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor, block_rows, prefetch_blocks
 from consilience.numerics.stats.nulls import Permutation
 from consilience.numerics.subspaces.moments import (
     CentredRows,
@@ -53,7 +53,7 @@ class StreamedLayer:
     """Layer whose rows are read by blocks and never all in memory."""
 
     rows: CentredRows
-    parts: Parts = HERE
+    executor: Executor = LOCAL_EXECUTOR
     _own: OwnMoments | None = None
     _crosses: dict[int, FloatArray] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class StreamedLayer:
     def own(self) -> OwnMoments:
         """Moments of this layer alone."""
         if self._own is None:
-            self._own = find_moments(self.rows, self.rows, own=(True, False), exact=True, parts=self.parts).a
+            self._own = find_moments(self.rows, self.rows, own=(True, False), exact=True, executor=self.executor).a
         if self._own is None:
             raise AssertionError("The moments of the layer were requested and are missing.")
         return self._own
@@ -80,7 +80,7 @@ class StreamedLayer:
         """Compute Xc'Yc in one pass over both layers, together with the moments of each that are not known yet."""
         if permutation is not None:
             return find_moments(
-                self.rows, other.rows, own=(False, False), order=permutation, exact=True, parts=self.parts
+                self.rows, other.rows, own=(False, False), order=permutation, exact=True, executor=self.executor
             ).cross
         if id(other) not in self._crosses:
             if id(self) in other._crosses:  # noqa: SLF001 - of its own kind
@@ -93,7 +93,7 @@ class StreamedLayer:
         if id(other) in self._crosses:
             return
         unknown = self._own is None, other._own is None  # noqa: SLF001 - of its own kind
-        found = find_moments(self.rows, other.rows, own=unknown, exact=True, parts=self.parts, progress=progress)
+        found = find_moments(self.rows, other.rows, own=unknown, exact=True, executor=self.executor, progress=progress)
         self._own, other._own = found.a or self._own, found.b or other._own  # noqa: SLF001 - the same
         if (1 + len(self._crosses)) * found.cross.nbytes > CROSSES_BYTES:
             self._crosses.clear()
@@ -106,7 +106,7 @@ class StreamedLayer:
         def read(start: int, stop: int) -> FloatArray:
             return centre(source.read(start, stop), mean, _FLOAT64)
 
-        return read_ahead(read, slice(0, self.n), step)
+        return prefetch_blocks(read, slice(0, self.n), step)
 
 
 @dataclass(frozen=True)

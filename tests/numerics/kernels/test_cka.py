@@ -21,8 +21,8 @@ from consilience.numerics.rows.arrays import Float64Array
 from consilience.numerics.rows.prepared import ArrayRows
 from consilience.numerics.subspaces import moments as moments_module
 from consilience.numerics.subspaces.moments import centre_layer, find_moments, find_own_moments
-from tests import twins
-from tests import twins_kernels as slow
+from tests.reference_implementations import basic
+from tests.reference_implementations import kernels as slow
 
 OPTIONS = [CkaOptions(debiased, definition) for debiased in (True, False) for definition in ("standard", "prh")]
 #: n, p, q and how far the rows lie from the origin.
@@ -41,7 +41,7 @@ def pair(n: int = 60, p: int = 9, q: int = 14, offset: float = 0.0) -> tuple[np.
     shared = rng.normal(size=(n, 5))
     x = shared @ rng.normal(size=(5, p)) + rng.normal(size=(n, p)) + offset
     y = shared @ rng.normal(size=(5, q)) + rng.normal(size=(n, q)) + offset
-    return twins.unit_rows(x).astype(np.float32), twins.unit_rows(y).astype(np.float32)
+    return basic.unit_rows(x).astype(np.float32), basic.unit_rows(y).astype(np.float32)
 
 
 def matrix(x: np.ndarray, entry: Entry) -> PairMatrix:
@@ -71,7 +71,7 @@ def test_blocks_and_features_give_the_value_of_whole_kernel_matrices(
     way: Way, options: CkaOptions, shape: tuple[int, int, int, float]
 ) -> None:
     x, y = pair(*shape)
-    expected = twins.cka(x, y, debiased=options.debiased, epsilon=epsilon(options))
+    expected = basic.cka(x, y, debiased=options.debiased, epsilon=epsilon(options))
     assert way(x, y, options) == pytest.approx(expected, abs=1e-9)
 
 
@@ -115,7 +115,7 @@ def test_float32_products_keep_a_relative_accuracy_of_one_in_a_million(
 ) -> None:
     """Against float64 throughout; an offset of 3 leaves the rows a mean cosine of 0.9."""
     x, y = pair(1500, 256, 192, offset)
-    expected = twins.cka(x, y, debiased=debiased)
+    expected = basic.cka(x, y, debiased=debiased)
     monkeypatch.setattr(moments_module, "EXACT_WORK", 0)
     assert way(x, y, CkaOptions(debiased)) == pytest.approx(expected, rel=1e-6)
 
@@ -136,7 +136,7 @@ def test_float32_blocks_of_other_kernels_keep_the_same_accuracy(
 def test_rows_far_from_the_origin_lose_no_accuracy(way: Way) -> None:
     x, y = pair(100)
     far = (x + 1000).astype(np.float32)
-    exact = twins.cka(far.astype(np.float64) - 1000, y, debiased=True)
+    exact = basic.cka(far.astype(np.float64) - 1000, y, debiased=True)
     assert way(far, y, CkaOptions()) == pytest.approx(exact, abs=1e-9)
     assert way(x, y, CkaOptions()) == pytest.approx(exact, abs=1e-2)
 
@@ -147,7 +147,7 @@ def test_a_very_wide_gaussian_kernel_approaches_the_linear_one() -> None:
     wide = [pair_matrix(centre_rows(side, centre_layer(ArrayRows(side)).mean), "gaussian", 1e5) for side in (x, y)]
     (a, b), products = find_sums(wide)
     found = cka(float(products[0, 1]), a, b, CkaOptions())
-    assert found == pytest.approx(twins.cka(x, y, debiased=True), abs=1e-6)
+    assert found == pytest.approx(basic.cka(x, y, debiased=True), abs=1e-6)
 
 
 @pytest.mark.parametrize("options", OPTIONS)

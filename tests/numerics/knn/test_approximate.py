@@ -6,35 +6,35 @@ import numpy as np
 import pytest
 
 from consilience.errors import InvalidRequest
-from consilience.numerics.knn.approximate import Search, build_approximate, measure_recall
+from consilience.numerics.knn.approximate import IndexSearch, build_approximate, measure_recall
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
 from consilience.numerics.rows.arrays import Float32Array
 from consilience.numerics.rows.prepared import ArrayRows, PreparedRows
 from consilience.numerics.rows.sources import ArrayLayer
-from tests import twins
+from tests.reference_implementations import basic
 
 N, D, K = 700, 24, 12
 FAMILIES = [
-    Search("IVF16,Flat", 3),
-    Search("IVF16,SQ8", 3),
-    Search("IVF16_HNSW8,SQfp16", 3),
-    Search("IVF16,PQ6", 3, spare=4),
-    Search("IVF16,PQ6x4", 3, spare=4),
-    Search("HNSW4", 8),
-    Search("HNSW8,SQ4", 20),
-    Search("HNSW8,PQ6x6", 20),
-    Search("SQ4", None),
-    Search("SQ6", None),
-    Search("SQ8", None),
-    Search("SQfp16", None),
-    Search("SQbf16", None),
-    Search("PQ12x4", None),
-    Search("PQ6x8", None, spare=4),
-    Search("OPQ6,IVF16,PQ6x4", 4, spare=4),
-    Search("OPQ4_16,SQ8", None, spare=4),
-    Search("PCA8,IVF16,Flat", 4, spare=4),
-    Search("PCAR8,HNSW8", 20, spare=4),
-    Search("RR32,SQ8", None),
+    IndexSearch("IVF16,Flat", 3),
+    IndexSearch("IVF16,SQ8", 3),
+    IndexSearch("IVF16_HNSW8,SQfp16", 3),
+    IndexSearch("IVF16,PQ6", 3, candidate_factor=4),
+    IndexSearch("IVF16,PQ6x4", 3, candidate_factor=4),
+    IndexSearch("HNSW4", 8),
+    IndexSearch("HNSW8,SQ4", 20),
+    IndexSearch("HNSW8,PQ6x6", 20),
+    IndexSearch("SQ4", None),
+    IndexSearch("SQ6", None),
+    IndexSearch("SQ8", None),
+    IndexSearch("SQfp16", None),
+    IndexSearch("SQbf16", None),
+    IndexSearch("PQ12x4", None),
+    IndexSearch("PQ6x8", None, candidate_factor=4),
+    IndexSearch("OPQ6,IVF16,PQ6x4", 4, candidate_factor=4),
+    IndexSearch("OPQ4_16,SQ8", None, candidate_factor=4),
+    IndexSearch("PCA8,IVF16,Flat", 4, candidate_factor=4),
+    IndexSearch("PCAR8,HNSW8", 20, candidate_factor=4),
+    IndexSearch("RR32,SQ8", None),
 ]
 every_family = pytest.mark.parametrize("search", FAMILIES, ids=lambda search: search.index)
 
@@ -44,7 +44,7 @@ def rows() -> Float32Array:
     """Rows about 40 centres, off the origin, of length 1."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, D))[rng.integers(0, 40, N)] + 0.7 * rng.normal(size=(N, D)) + 0.4
-    return twins.unit_rows(x).astype(np.float32)
+    return basic.unit_rows(x).astype(np.float32)
 
 
 @contextmanager
@@ -62,8 +62,8 @@ def assert_same(one: NeighbourGraph, other: NeighbourGraph) -> None:
 
 
 @every_family
-def test_its_recall_is_the_share_of_the_true_neighbours_for_every_k(search: Search, rows: Float32Array) -> None:
-    graph, true = build_approximate(ArrayRows(rows), K, search), twins.neighbours(rows, K)
+def test_its_recall_is_the_share_of_the_true_neighbours_for_every_k(search: IndexSearch, rows: Float32Array) -> None:
+    graph, true = build_approximate(ArrayRows(rows), K, search), basic.neighbours(rows, K)
     assert graph.builder == search.index
     assert graph.recall is not None
     assert graph.recall_queries == N
@@ -74,7 +74,7 @@ def test_its_recall_is_the_share_of_the_true_neighbours_for_every_k(search: Sear
 
 
 @every_family
-def test_every_list_is_full_sorted_and_without_the_row_itself(search: Search, rows: Float32Array) -> None:
+def test_every_list_is_full_sorted_and_without_the_row_itself(search: IndexSearch, rows: Float32Array) -> None:
     graph = build_approximate(ArrayRows(rows), K, search)
     assert (graph.ids >= 0).all()
     assert not (graph.ids == np.arange(N)[:, None]).any()
@@ -85,7 +85,7 @@ def test_every_list_is_full_sorted_and_without_the_row_itself(search: Search, ro
 
 @every_family
 def test_it_is_the_same_every_time_on_any_number_of_threads_from_memory_and_by_blocks(
-    search: Search, rows: Float32Array, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    search: IndexSearch, rows: Float32Array, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from consilience.numerics.knn import approximate
 
@@ -104,7 +104,7 @@ def test_another_seed_learns_from_other_rows(monkeypatch: pytest.MonkeyPatch, ro
     monkeypatch.setattr(faiss_indexes, "SAMPLE_MIN", 100)
     monkeypatch.setattr(faiss_indexes, "POINTS_PER_CENTROID", 2)
     monkeypatch.setattr(faiss_indexes, "POINTS_PER_COLUMN", 2)
-    graphs = [build_approximate(ArrayRows(rows), K, Search("IVF32,Flat", 1, seed=seed)) for seed in (0, 0, 1)]
+    graphs = [build_approximate(ArrayRows(rows), K, IndexSearch("IVF32,Flat", 1, seed=seed)) for seed in (0, 0, 1)]
     assert_same(graphs[0], graphs[1])
     assert (graphs[0].ids != graphs[2].ids).any()
 
@@ -114,7 +114,7 @@ def test_another_seed_learns_from_other_rows(monkeypatch: pytest.MonkeyPatch, ro
 def test_rows_of_one_group_are_never_neighbours(index: str, count: int, rows: Float32Array) -> None:
     groups = np.random.default_rng(count).integers(0, count, N).astype(np.int32)
     effort = {"IVF8,Flat": 8, "HNSW16": 700}.get(index)
-    graph = build_approximate(ArrayRows(rows), K, Search(index, effort), groups=groups)
+    graph = build_approximate(ArrayRows(rows), K, IndexSearch(index, effort), groups=groups)
     assert not (groups[graph.ids] == groups[:, None]).any()
     exact = build_exact(rows, K, groups)
     assert graph.recall is not None
@@ -124,23 +124,23 @@ def test_rows_of_one_group_are_never_neighbours(index: str, count: int, rows: Fl
 
 def test_a_search_that_looks_at_everything_is_the_exact_graph_ties_included() -> None:
     x = np.repeat(np.eye(6, dtype=np.float32), 3, axis=0)
-    for search in (Search("IVF2,Flat", 2), Search("SQfp16", None)):
-        np.testing.assert_array_equal(build_approximate(ArrayRows(x), 2, search).ids, twins.neighbours(x, 2))
+    for search in (IndexSearch("IVF2,Flat", 2), IndexSearch("SQfp16", None)):
+        np.testing.assert_array_equal(build_approximate(ArrayRows(x), 2, search).ids, basic.neighbours(x, 2))
 
 
 def test_any_of_equally_similar_neighbours_is_a_true_one() -> None:
     x = np.repeat(np.eye(3, dtype=np.float32), 60, axis=0)
-    graph = build_approximate(ArrayRows(x), 5, Search("IVF3,Flat", 1))
+    graph = build_approximate(ArrayRows(x), 5, IndexSearch("IVF3,Flat", 1))
     assert graph.recall == (1.0,) * 5
 
 
 def test_rows_whose_lists_come_back_too_short_are_searched_exactly(rows: Float32Array) -> None:
-    graph = build_approximate(ArrayRows(rows), K, Search("IVF700,Flat", 1))
-    np.testing.assert_array_equal(graph.ids, twins.neighbours(rows, K))
+    graph = build_approximate(ArrayRows(rows), K, IndexSearch("IVF700,Flat", 1))
+    np.testing.assert_array_equal(graph.ids, basic.neighbours(rows, K))
 
 
 def test_the_recall_is_measured_on_a_draw_of_rows(rows: Float32Array) -> None:
-    graphs = [build_approximate(ArrayRows(rows), K, Search("IVF16,Flat", 2, recall_queries=m)) for m in (200, N)]
+    graphs = [build_approximate(ArrayRows(rows), K, IndexSearch("IVF16,Flat", 2, recall_queries=m)) for m in (200, N)]
     assert [graph.recall_queries for graph in graphs] == [200, N]
     drawn, whole = [graph.recall or () for graph in graphs]
     assert drawn != whole
@@ -152,9 +152,9 @@ def test_the_recall_is_measured_on_a_draw_of_rows(rows: Float32Array) -> None:
 def test_rows_of_any_size_have_the_neighbours_of_the_same_rows_near_1(scale: float, index: str) -> None:
     x = np.random.default_rng(4).normal(size=(200, 8)).astype(np.float32)
     scaled = (x * np.float64(scale)).astype(np.float32)
-    search = Search(index, 4 if "IVF" in index else None)
+    search = IndexSearch(index, 4 if "IVF" in index else None)
     graph = build_approximate(ArrayRows(scaled), 7, search, largest=float(np.abs(scaled).max()))
-    assert (graph.ids == twins.neighbours(scaled, 7)).mean() > 0.99
+    assert (graph.ids == basic.neighbours(scaled, 7)).mean() > 0.99
 
 
 def test_progress_is_told_up_to_all_rows(monkeypatch: pytest.MonkeyPatch, rows: Float32Array) -> None:
@@ -162,20 +162,20 @@ def test_progress_is_told_up_to_all_rows(monkeypatch: pytest.MonkeyPatch, rows: 
 
     told: list[int] = []
     monkeypatch.setattr(approximate, "BLOCK_ROWS", 300)
-    build_approximate(ArrayRows(rows), K, Search("SQ8", None), report=told.append)
+    build_approximate(ArrayRows(rows), K, IndexSearch("SQ8", None), report=told.append)
     assert told == [300, 600, 700]
 
 
 @pytest.mark.parametrize("index", ["PQ7", "IVF9000,Flat", "PCA25,SQ8", "PQ6x10", "OPQ5,PQ6", "nonsense"])
 def test_what_faiss_refuses_is_an_invalid_request(index: str, rows: Float32Array) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        build_approximate(ArrayRows(rows), K, Search(index, 1))
+        build_approximate(ArrayRows(rows), K, IndexSearch(index, 1))
     assert refusal.value.value == index
     assert refusal.value.hint
 
 
 def test_a_graph_keeps_its_recall_in_its_bytes(rows: Float32Array) -> None:
-    graph = build_approximate(ArrayRows(rows), K, Search("IVF16,Flat", 2))
+    graph = build_approximate(ArrayRows(rows), K, IndexSearch("IVF16,Flat", 2))
     read = NeighbourGraph.from_bytes(graph.to_bytes())
     assert (read.builder, list(read.recall or ()), read.recall_queries) == ("IVF16,Flat", list(graph.recall or ()), N)
 

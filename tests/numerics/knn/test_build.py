@@ -7,9 +7,9 @@ import pytest
 from consilience.numerics.knn import build
 from consilience.numerics.knn.build import ExactBuilder, build_graph, choose_builder
 from consilience.numerics.knn.graph import NeighbourGraph
-from tests import twins
+from tests.reference_implementations import basic
 
-X = twins.unit_rows(np.random.default_rng(0).normal(size=(400, 32))).astype(np.float32)
+X = basic.unit_rows(np.random.default_rng(0).normal(size=(400, 32))).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ X = twins.unit_rows(np.random.default_rng(0).normal(size=(400, 32))).astype(np.f
 )
 def test_a_builder_can_be_forced_and_the_graph_says_which_it_was(builder: ExactBuilder, name: str) -> None:
     graph = build_graph(X, 10, builder=builder)
-    np.testing.assert_array_equal(graph.ids, twins.neighbours(X, 10))
+    np.testing.assert_array_equal(graph.ids, basic.neighbours(X, 10))
     assert graph.builder == name
     assert NeighbourGraph.from_bytes(graph.to_bytes()).builder == name
 

@@ -4,13 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
-from tests import twins
+from tests.reference_implementations import basic
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(50, 3, 1), (300, 64, 10), (1025, 17, 48), (12, 5, 11)])
 def test_the_graph_is_that_of_a_full_sort_in_float64(n: int, d: int, k: int) -> None:
-    x = twins.unit_rows(np.random.default_rng(n).normal(size=(n, d))).astype(np.float32)
-    np.testing.assert_array_equal(build_exact(x, k).ids, twins.neighbours(x, k))
+    x = basic.unit_rows(np.random.default_rng(n).normal(size=(n, d))).astype(np.float32)
+    np.testing.assert_array_equal(build_exact(x, k).ids, basic.neighbours(x, k))
 
 
 def test_a_row_is_never_its_own_neighbour_even_among_its_copies() -> None:
@@ -21,7 +21,7 @@ def test_a_row_is_never_its_own_neighbour_even_among_its_copies() -> None:
 
 def test_copies_are_ordered_by_id_however_many_they_are() -> None:
     x = np.repeat(np.eye(3, dtype=np.float32), 30, axis=0)
-    np.testing.assert_array_equal(build_exact(x, 4).ids, twins.neighbours(x, 4))
+    np.testing.assert_array_equal(build_exact(x, 4).ids, basic.neighbours(x, 4))
 
 
 @settings(deadline=None, max_examples=60)
@@ -29,7 +29,7 @@ def test_copies_are_ordered_by_id_however_many_they_are() -> None:
 def test_ties_of_small_integers_go_by_id(n: int, d: int, seed: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, n - 1))
     x = np.random.default_rng(seed).integers(-1, 2, size=(n, d)).astype(np.float32)
-    np.testing.assert_array_equal(build_exact(x, k).ids, twins.neighbours(x, k))
+    np.testing.assert_array_equal(build_exact(x, k).ids, basic.neighbours(x, k))
 
 
 def test_any_smaller_k_is_a_prefix() -> None:
@@ -49,7 +49,7 @@ def test_a_graph_survives_its_bytes() -> None:
     read = NeighbourGraph.from_bytes(graph.to_bytes())
     np.testing.assert_array_equal(read.ids, graph.ids)
     np.testing.assert_array_equal(read.similarities, graph.similarities)
-    assert (read.builder, read.certified) == (graph.builder, graph.certified) == ("faiss_flat", None)
+    assert (read.builder, read.verified) == (graph.builder, graph.verified) == ("faiss_flat", None)
 
 
 @pytest.mark.parametrize("groups", [25, 40, 3])
@@ -68,7 +68,7 @@ def test_rows_of_one_group_are_never_neighbours(groups: int) -> None:
 def test_rows_whose_products_leave_float32_have_the_neighbours_of_the_same_rows_in_range(scale: float) -> None:
     x = np.random.default_rng(4).normal(size=(60, 8)).astype(np.float32)
     scaled = (x * np.float64(scale)).astype(np.float32)
-    np.testing.assert_array_equal(build_exact(scaled, 7).ids, twins.neighbours(scaled, 7))
+    np.testing.assert_array_equal(build_exact(scaled, 7).ids, basic.neighbours(scaled, 7))
     np.testing.assert_array_equal(build_exact(scaled, 7).ids, build_exact(x, 7).ids)
 
 

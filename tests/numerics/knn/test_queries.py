@@ -11,7 +11,7 @@ from consilience.numerics.knn import queries as module
 from consilience.numerics.knn.graph import build_exact, scale_exponent
 from consilience.numerics.knn.queries import search_queries, search_vectors
 from consilience.numerics.rows.arrays import Float32Array, IdArray
-from consilience.numerics.rows.parallel import Here
+from consilience.numerics.rows.parallel import LocalExecutor
 from consilience.numerics.rows.prepared import ArrayRows, PreparedRows, scaled
 from consilience.numerics.rows.sources import ArrayLayer
 
@@ -76,7 +76,7 @@ def test_each_gallery_gives_the_graph_of_its_own_rows(*, rows: Callable[[], Floa
     x, sizes = rows(), (40, 41, 150, N)
     groups = in_groups() if grouped else None
     order, rings = nested(sizes)
-    found = search_queries(order, ArrayRows(x), K, groups=groups, rings=rings)
+    found = search_queries(order, ArrayRows(x), K, groups=groups, galleries=rings)
     for ids, size in zip(found.ids, sizes, strict=True):
         gallery = np.sort(order[:size])
         graph = build_exact(np.ascontiguousarray(x[gallery]), K, None if groups is None else groups[gallery])
@@ -98,15 +98,17 @@ def test_any_k_up_to_all_other_rows_is_found(k: int) -> None:
     np.testing.assert_array_equal(search_queries(asking, ArrayRows(x), k).ids[0], build_exact(x, k).ids[asking])
 
 
-class Sent(Here):
+class Sent(LocalExecutor):
     """Parts that are done in another order than they are given back in, as those of a cluster are."""
 
-    elsewhere = True
+    is_remote = True
 
     def __init__(self) -> None:
         self.count = 0
 
-    def map(self, function: Callable[[module.Part], object], parts: Sequence[module.Part]) -> Iterator[object]:
+    def map(
+        self, function: Callable[[module.SearchTask], object], parts: Sequence[module.SearchTask]
+    ) -> Iterator[object]:
         self.count += len(parts)
         done = {index: function(parts[index]) for index in reversed(range(len(parts)))}
         return (done[index] for index in range(len(parts)))
@@ -115,13 +117,13 @@ class Sent(Here):
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
 def test_blocks_and_parts_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     x, asking, (_, rings) = small_integers(), some(120), nested((50, N))
-    whole = search_queries(asking, ArrayRows(x), K, rings=rings)
+    whole = search_queries(asking, ArrayRows(x), K, galleries=rings)
     monkeypatch.setattr("consilience.numerics.rows.parallel.BLOCK_VALUES", block * x.shape[1])
     monkeypatch.setattr(module, "PART_STEPS", 1.0)
     monkeypatch.setattr(module, "PART_VALUES", 50 * 64)
     monkeypatch.setattr(module, "TILE_QUERIES", 16)
     parts, reports = Sent(), list[int]()
-    found = search_queries(asking, ArrayRows(x), K, rings=rings, parts=parts, report=reports.append)
+    found = search_queries(asking, ArrayRows(x), K, galleries=rings, executor=parts, report=reports.append)
     np.testing.assert_array_equal(found.ids, whole.ids)
     np.testing.assert_array_equal(found.similarities, whole.similarities)
     assert parts.count == len(reports)

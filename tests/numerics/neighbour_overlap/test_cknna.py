@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from consilience.numerics.neighbour_overlap.cknna import Variant, _alignment, cknna, weight_edges
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists
-from tests import twins_neighbours as slow
+from tests.reference_implementations import neighbours as slow
 
 VARIANTS: tuple[Variant, ...] = ("prh", "paper", "biased")
 each_variant = pytest.mark.parametrize("variant", VARIANTS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consilience.numerics.neighbour_overlap.lists import SimilaritySpace
 from consilience.numerics.stats.intervals import list_length
-from tests import twins_neighbours as slow
+from tests.reference_implementations import neighbours as slow
 
 
 def test_permuted_lists_are_those_of_the_permuted_rows() -> None:

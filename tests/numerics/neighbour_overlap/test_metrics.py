@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from consilience.numerics.neighbour_overlap import metrics
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists, SimilaritySpace
-from tests import twins
-from tests import twins_neighbours as slow
+from tests.reference_implementations import basic
+from tests.reference_implementations import neighbours as slow
 
 PAIRS = {
     "jaccard_knn": (metrics.jaccard_knn, slow.jaccard_knn),
@@ -115,8 +115,8 @@ def test_inner_products_are_the_same_on_several_threads() -> None:
 def stacks(n: int, layers_a: int, layers_b: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(n)
     shared = rng.normal(size=(n, 6))
-    x = [twins.unit_rows(shared + rng.normal(size=(n, 6)) * (1 + i)) for i in range(layers_a)]
-    y = [twins.unit_rows(shared + rng.normal(size=(n, 6)) * (1 + i)) for i in range(layers_b)]
+    x = [basic.unit_rows(shared + rng.normal(size=(n, 6)) * (1 + i)) for i in range(layers_a)]
+    y = [basic.unit_rows(shared + rng.normal(size=(n, 6)) * (1 + i)) for i in range(layers_b)]
     return np.array(x, np.float32), np.array(y, np.float32)
 
 
@@ -128,7 +128,7 @@ def graphs(stack: np.ndarray, k: int) -> np.ndarray:
 def test_mutual_knn_is_the_overlap_of_sets(k: int) -> None:
     x, y = stacks(120, 1, 1)
     value = metrics.mutual_knn(slow.lists_of(x[0], k), slow.lists_of(y[0], k))
-    assert value == pytest.approx(twins.mutual_knn(x[0], y[0], k), abs=1e-12)
+    assert value == pytest.approx(basic.mutual_knn(x[0], y[0], k), abs=1e-12)
 
 
 @pytest.mark.parametrize("fast", [metrics.mutual_knn, metrics.jaccard_knn], ids=["mutual", "jaccard"])
@@ -141,7 +141,7 @@ def test_the_score_is_1_if_every_other_row_is_a_neighbour(
 
 def test_a_grid_contains_each_pair_of_layers() -> None:
     x, y = stacks(80, 3, 2)
-    expected = [[twins.mutual_knn(a, b, 7) for b in y] for a in x]
+    expected = [[basic.mutual_knn(a, b, 7) for b in y] for a in x]
     np.testing.assert_allclose(metrics.mutual_knn_grid(graphs(x, 7), graphs(y, 7)), expected, atol=1e-12)
 
 

@@ -6,7 +6,7 @@ import pytest
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists
 from consilience.numerics.neighbour_overlap.metrics import cycle_knn, mutual_knn
 from consilience.numerics.neighbour_overlap.nulls import count_graph, cycle_knn_null, mutual_knn_null
-from tests import twins_neighbours as slow
+from tests.reference_implementations import neighbours as slow
 
 
 def sides(seed: int, k: int) -> tuple[NeighbourLists, NeighbourLists]:

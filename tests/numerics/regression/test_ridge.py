@@ -9,7 +9,7 @@ from consilience.numerics.regression.ridge import (
     fold_shares,
     linear_predictivity,
 )
-from tests import twins_subspace as twins
+from tests.reference_implementations import subspaces as twins
 
 
 def pair(n: int, p: int, q: int, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

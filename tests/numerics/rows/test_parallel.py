@@ -1,7 +1,7 @@
 import pytest
 
 from consilience.limits import BLOCK_ROWS
-from consilience.numerics.rows.parallel import HERE, PART_VALUES, block_rows, split_rows
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, PART_VALUES, block_rows, split_rows
 
 
 @pytest.mark.parametrize(("n", "dim"), [(4, 3), (BLOCK_ROWS, 768), (1_000_000, 768), (300_000, 100_000)])
@@ -15,6 +15,6 @@ def test_rows_are_split_into_whole_blocks_that_cover_them(n: int, dim: int) -> N
 
 def test_local_tasks_run_in_order_when_their_results_are_requested() -> None:
     done: list[int] = []
-    results = HERE.map(lambda part: done.append(part) or part, [3, 1, 2])
+    results = LOCAL_EXECUTOR.map(lambda part: done.append(part) or part, [3, 1, 2])
     assert done == []
     assert list(results) == done == [3, 1, 2]

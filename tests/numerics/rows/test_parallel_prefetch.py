@@ -2,11 +2,11 @@ import threading
 
 import pytest
 
-from consilience.numerics.rows.parallel import read_ahead
+from consilience.numerics.rows.parallel import prefetch_blocks
 
 
 def test_blocks_come_in_order_and_cover_the_span() -> None:
-    found = list(read_ahead(lambda start, stop: list(range(start, stop)), slice(3, 20), 5))
+    found = list(prefetch_blocks(lambda start, stop: list(range(start, stop)), slice(3, 20), 5))
     assert [block for block, _ in found] == [slice(3, 8), slice(8, 13), slice(13, 18), slice(18, 20)]
     assert [row for _, rows in found for row in rows] == list(range(3, 20))
 
@@ -18,7 +18,7 @@ def test_at_most_one_block_is_read_in_advance() -> None:
         started.append(start)
         return start
 
-    blocks = read_ahead(read, slice(0, 100), 10)
+    blocks = prefetch_blocks(read, slice(0, 100), 10)
     for _, found in blocks:
         assert max(started) <= found + 10
         if found == 50:
@@ -28,7 +28,7 @@ def test_at_most_one_block_is_read_in_advance() -> None:
 
 
 def test_the_thread_ends_with_the_last_block() -> None:
-    list(read_ahead(lambda start, _: start, slice(0, 30), 10))
+    list(prefetch_blocks(lambda start, _: start, slice(0, 30), 10))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
@@ -39,4 +39,4 @@ def test_an_error_in_the_thread_is_raised_to_the_reader() -> None:
         return start
 
     with pytest.raises(OSError, match="gone"):
-        list(read_ahead(read, slice(0, 50), 10))
+        list(prefetch_blocks(read, slice(0, 50), 10))

@@ -5,11 +5,11 @@ import numpy.typing as npt
 import pytest
 from ml_dtypes import bfloat16
 
-from consilience.numerics.rows.prepared import Matrix, find_clamp, find_exact_clamp
+from consilience.numerics.rows.prepared import RawRows, find_clamp, find_exact_clamp
 from consilience.numerics.rows.sources import ArrayLayer
 
 
-def layers(stack: npt.NDArray[np.float32]) -> Sequence[Matrix]:
+def layers(stack: npt.NDArray[np.float32]) -> Sequence[RawRows]:
     return [ArrayLayer(str(i), stack[:, i]) for i in range(stack.shape[1])]
 
 

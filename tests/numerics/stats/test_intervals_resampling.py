@@ -13,7 +13,7 @@ from consilience.numerics.stats.intervals import (
     score_each,
     subsample_rows,
 )
-from tests import twins_neighbours as slow
+from tests.reference_implementations import neighbours as slow
 
 N, K = 200, 10
 

@@ -14,16 +14,16 @@ from calibrated_similarity import calibrate, calibrate_layers
 from consilience.contract.scores import Score
 from consilience.numerics.stats.nulls import draw_permutation
 from consilience.scoring import score
-from tests import twins, twins_subspace
+from tests.reference_implementations import basic, subspaces
 
 N, DRAWS, SEED = 48, 60, 7
 #: The peer holds its draws in float32.
 FLOAT32 = 2e-6
 Similarity = Callable[[np.ndarray, np.ndarray], float]
 SIMILARITIES: dict[str, tuple[dict[str, object], Similarity]] = {
-    "mutual_knn": ({"k": 5}, lambda a, b: twins.mutual_knn(twins.unit_rows(a), twins.unit_rows(b), 5)),
-    "cka": ({"debiased": False}, lambda a, b: twins.cka(twins.unit_rows(a), twins.unit_rows(b), debiased=False)),
-    "procrustes": ({}, lambda a, b: twins_subspace.procrustes(twins.unit_rows(a), twins.unit_rows(b))),
+    "mutual_knn": ({"k": 5}, lambda a, b: basic.mutual_knn(basic.unit_rows(a), basic.unit_rows(b), 5)),
+    "cka": ({"debiased": False}, lambda a, b: basic.cka(basic.unit_rows(a), basic.unit_rows(b), debiased=False)),
+    "procrustes": ({}, lambda a, b: subspaces.procrustes(basic.unit_rows(a), basic.unit_rows(b))),
 }
 
 

@@ -14,7 +14,7 @@ from consilience.numerics.subspaces.cca import (
     pwcca,
 )
 from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum, scale_directions
-from tests import twins_subspace as twins
+from tests.reference_implementations import subspaces as twins
 
 ALL = np.array(list(permutations(range(7))))
 SHAPES = [(80, 9, 14), (80, 14, 9), (60, 5, 5), (300, 80, 70), (4, 2, 1)]

@@ -15,7 +15,7 @@ from consilience.numerics.subspaces.cca import (
 from consilience.numerics.subspaces.moments import PairSums, sum_rows
 from consilience.numerics.subspaces.shapes import unit_shape
 from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum, scale_directions
-from tests import twins_subspace as twins
+from tests.reference_implementations import subspaces as twins
 
 
 def pair(n: int = 80, p: int = 6, q: int = 9) -> tuple[np.ndarray, np.ndarray]:

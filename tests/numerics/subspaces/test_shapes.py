@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from consilience.numerics.subspaces.shapes import angular_shape, bures, gulp, procrustes, ridge_shape, unit_shape
 from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum
-from tests import twins_subspace as twins
+from tests.reference_implementations import subspaces as twins
 
 SHAPES = [(80, 9, 14), (80, 14, 9), (60, 5, 5), (300, 80, 70), (20, 50, 40), (4, 7, 2)]
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from consilience.limits import BEYOND_MAX, BEYOND_MIN
 from consilience.numerics.knn.accelerated.lanes import LANES
-from consilience.numerics.knn.bounds import EPSILON, ROUNDING
+from consilience.numerics.knn.bounds import BFLOAT16_ROUNDING, EPSILON
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
-from consilience.numerics.knn.symmetric import Found, Pair, all_pairs, block_edges, build_symmetric, run_pairs
-from consilience.numerics.knn.tie_break import Rounded, Settled, search_others, settle
-from consilience.numerics.knn.tile_kernels import SELECTION, select
+from consilience.numerics.knn.symmetric import Pair, TileCandidates, all_pairs, block_edges, build_symmetric, run_pairs
+from consilience.numerics.knn.tie_break import DecidedNeighbours, RoundedRows, break_ties, search_unverified
+from consilience.numerics.knn.tile_kernels import SELECTION, select_from_tile
 from consilience.numerics.rows.arrays import BoolArray, Float32Array, Float64Array, IdArray
 from consilience.numerics.rows.parallel import map_rows
 from consilience.numerics.rows.prepared import ArrayRows
@@ -33,7 +33,7 @@ _HALF, _ONE, _SHIFT = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
 
 
 #: `select` for tiles of bfloat16, as bits.
-select_rounded = nb.njit(nb.void(nb.uint16[:, ::1], *SELECTION), cache=True, nogil=True)(select.py_func)
+select_rounded = nb.njit(nb.void(nb.uint16[:, ::1], *SELECTION), cache=True, nogil=True)(select_from_tile.py_func)
 
 
 @nb.njit(
@@ -75,13 +75,13 @@ BUILDER = "verified_bf16"
 #: Rows whose mean is the centre.
 CENTRE_ROWS = 4096
 #: Largest share of rows that are searched one by one; beyond it half of all products is less.
-SINGLE_MAX = 0.5
+UNVERIFIED_SHARE_MAX = 0.5
 
 #: Values of bfloat16 in a line of the processor's cache.
-LINE = 32
+CACHE_LINE_VALUES = 32
 
 
-def build_certified(
+def build_verified(
     x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
 ) -> NeighbourGraph:
     """Build the exact graph of the rows of x; the parameters are those of `neighbours.build_exact`.
@@ -110,50 +110,50 @@ def build_certified(
     n = len(x)
     if exponent := find_exponent(x):
         x = np.ldexp(x, exponent)
-    kept = count_kept(k_max, n)
+    kept = count_bfloat16_candidates(k_max, n)
     rounded, items = round_centred(x), np.arange(n, dtype=np.int32)
     found = _search(rounded, items if groups is None else groups, kept, report)
     best = found.best()
-    settled, certified = settle(x, items, best, found.counts, rounded=rounded, k=k_max)
-    complete(x, groups, settled, certified)
+    settled, certified = break_ties(x, items, best, found.counts, rounded=rounded, k=k_max)
+    search_unverified_float32(x, groups, settled, certified)
     if report is not None:
         report(n)
-    return NeighbourGraph(settled.ids, settled.similarities, BUILDER, certified=float(certified.mean()))
+    return NeighbourGraph(settled.ids, settled.similarities, BUILDER, verified=float(certified.mean()))
 
 
-def count_kept(k_max: int, n: int) -> int:
+def count_bfloat16_candidates(k_max: int, n: int) -> int:
     """How many candidates a row has for its k_max neighbours."""
     return min(k_max + min(max(k_max, BEYOND_MIN), BEYOND_MAX), n)
 
 
-def round_centred(x: Float32Array) -> Rounded:
+def round_centred(x: Float32Array) -> RoundedRows:
     """Centre rows and round them to bfloat16."""
     n, d = x.shape
     centre = x[:: max(1, n // CENTRE_ROWS)].mean(axis=0, dtype=np.float64)
-    bits, measures = allocate(n, d), np.empty((4, n))
+    bits, measures = allocate_bits(n, d), np.empty((4, n))
     map_rows(lambda part: round_rows(x, centre, part.start, part.stop, bits, measures), n, d)
-    return describe(bits, measures, centre, d)
+    return describe_rounding(bits, measures, centre, d)
 
 
-def describe(bits: BitsArray, measures: Float64Array, centre: Float64Array, d: int) -> Rounded:
+def describe_rounding(bits: BitsArray, measures: Float64Array, centre: Float64Array, d: int) -> RoundedRows:
     """What follows from the measures of `round_rows`, of rows of d columns."""
     whole, rounded, left = np.sqrt(measures[:3]) * (1 + d * EPSILON)
     shifts = measures[3] - centre @ centre / 2
-    return Rounded(bits, whole, rounded, left, shifts, float(np.linalg.norm(centre)), ROUNDING)
+    return RoundedRows(bits, whole, rounded, left, shifts, float(np.linalg.norm(centre)), BFLOAT16_ROUNDING)
 
 
-def allocate(n: int, d: int) -> BitsArray:
+def allocate_bits(n: int, d: int) -> BitsArray:
     """Rows that all begin where a line of the processor's cache does: else products take twice the time."""
-    width = ceil(d / LINE) * LINE
-    values = np.empty(n * width + LINE, np.uint16)
-    first = -values.ctypes.data // values.itemsize % LINE
+    width = ceil(d / CACHE_LINE_VALUES) * CACHE_LINE_VALUES
+    values = np.empty(n * width + CACHE_LINE_VALUES, np.uint16)
+    first = -values.ctypes.data // values.itemsize % CACHE_LINE_VALUES
     return values[first : first + n * width].reshape(n, width)
 
 
-def _search(rounded: Rounded, owner: IdArray, kept: int, report: Callable[[int], None] | None) -> Found:
+def _search(rounded: RoundedRows, owner: IdArray, kept: int, report: Callable[[int], None] | None) -> TileCandidates:
     """Find the candidates of all rows."""
     n, edges = len(rounded.values), block_edges(len(rounded.values))
-    found = Found(np.arange(n, dtype=np.int32), owner, kept)
+    found = TileCandidates(np.arange(n, dtype=np.int32), owner, kept)
     found.shifts[:n] = rounded.shifts
     pairs = all_pairs(len(edges) - 1)
     bits = cast("BitsArray", rounded.values)
@@ -165,7 +165,7 @@ def multiply_rounded(
     rows: BitsArray,
     edges: Sequence[int],
     pairs: Sequence[Pair],
-    found: Found,
+    found: TileCandidates,
     report: Callable[[float], None],
 ) -> None:
     """Multiply tiles of rows in bfloat16 and add them to what is found.
@@ -202,11 +202,13 @@ def multiply_rounded(
         torch.set_num_threads(threads)
 
 
-def complete(x: Float32Array, groups: IdArray | None, found: Settled, certified: BoolArray) -> None:
+def search_unverified_float32(
+    x: Float32Array, groups: IdArray | None, found: DecidedNeighbours, certified: BoolArray
+) -> None:
     """Search the rows that are not certified with products in float32, in place."""
     left = ~certified
-    if left.mean() > SINGLE_MAX:
+    if left.mean() > UNVERIFIED_SHARE_MAX:
         whole = build_symmetric(x, found.ids.shape[1], groups)
         found.ids[left], found.similarities[left] = whole.ids[left], whole.similarities[left]
     else:
-        search_others(ArrayRows(x), groups, found, certified)
+        search_unverified(ArrayRows(x), groups, found, certified)

@@ -9,16 +9,21 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from consilience.numerics.knn.accelerated.bfloat16 import BUILDER, complete, count_kept, round_centred
-from consilience.numerics.knn.bounds import ROUNDING, SUMMING, measure_lengths
+from consilience.numerics.knn.accelerated.bfloat16 import (
+    BUILDER,
+    count_bfloat16_candidates,
+    round_centred,
+    search_unverified_float32,
+)
+from consilience.numerics.knn.bounds import BFLOAT16_ROUNDING, FLOAT32_SUMMING, measure_lengths
 from consilience.numerics.knn.graph import NeighbourGraph, find_exponent
-from consilience.numerics.knn.tie_break import Rounded, Settled, settle
+from consilience.numerics.knn.tie_break import DecidedNeighbours, RoundedRows, break_ties
 from consilience.numerics.knn.tile_kernels import KeyArray, make_keys
 from consilience.numerics.rows.arrays import CountArray, Float32Array, IdArray
 from consilience.numerics.rows.parallel import map_rows
 
 #: Share of the card's free memory that is planned with: others may want some too.
-SHARE = 0.6
+MEMORY_SHARE = 0.6
 #: The same on the processor, where there is nothing to be measured.
 PROCESSOR_BYTES = 1 << 28
 #: Nothing is halved below so many rows.
@@ -29,12 +34,12 @@ TILE_BYTES = 4 + 1 + 8
 FOUND_BYTES = 4 + 8
 
 
-class CardFull(Exception):
+class GpuOutOfMemory(Exception):
     """The card has no memory for the smallest tile."""
 
 
 @dataclass(frozen=True)
-class Tile:
+class GpuTile:
     """How much is on the card at a time.
 
     Attributes
@@ -53,11 +58,11 @@ class Tile:
         held = self.queries * (row_bytes + kept * FOUND_BYTES) + 2 * self.width * (row_bytes + FOUND_BYTES)
         return held + self.height * (self.width * TILE_BYTES + 4 * kept * FOUND_BYTES)
 
-    def halved(self) -> "Tile":
+    def halved(self) -> "GpuTile":
         """Half of everything; CardFull where that would be too little to be worth the way."""
-        half = Tile(*(max(ROWS_MIN, size // 2) for size in (self.queries, self.height, self.width)))
+        half = GpuTile(*(max(ROWS_MIN, size // 2) for size in (self.queries, self.height, self.width)))
         if half == self:
-            raise CardFull
+            raise GpuOutOfMemory
         return half
 
 
@@ -80,7 +85,7 @@ class Operands:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class GpuCandidates:
     """The best that some rows have found.
 
     Attributes
@@ -96,7 +101,7 @@ class Candidates:
 
 
 @contextmanager
-def plain_products(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Products of float32 in float32, and sums of bfloat16 products in float32, whatever the process has set.
 
     The device is the current one meanwhile: pinned memory would wake another card.
@@ -123,7 +128,7 @@ def search(
     device: torch.device,
     budget: int | None,
     report: Callable[[int], None],
-) -> Iterator[Candidates]:
+) -> Iterator[GpuCandidates]:
     """Find the candidates of some rows, as many rows at a time as fit.
 
     Where the card runs out of memory all the same, tiles are halved and the rows ask again.
@@ -142,10 +147,10 @@ def search(
     ------
     CardFull
     """
-    tile, first = _fit(Tile(), operands.values, kept, _find_budget(device) if budget is None else budget), 0
+    tile, first = _fit(GpuTile(), operands.values, kept, _find_budget(device) if budget is None else budget), 0
     while first < len(rows):
         part = rows[first : first + tile.queries]
-        found = _try(_Asking(operands, part, kept, device, tile), partial(_tell, report, first))
+        found = _search_block(_QueryBlock(operands, part, kept, device, tile), partial(_tell, report, first))
         if found is None:
             tile = tile.halved()
             continue
@@ -162,10 +167,10 @@ def _find_budget(device: torch.device) -> int:
         return PROCESSOR_BYTES
     torch.cuda.empty_cache()  # what earlier searches have left counts as used
     free, _ = torch.cuda.mem_get_info(device)
-    return int(SHARE * free)
+    return int(MEMORY_SHARE * free)
 
 
-def _fit(tile: Tile, values: torch.Tensor, kept: int, budget: int) -> Tile:
+def _fit(tile: GpuTile, values: torch.Tensor, kept: int, budget: int) -> GpuTile:
     """The largest tile within the budget and not beyond the rows that there are."""
     n = max(ROWS_MIN, len(values))
     tile = replace(tile, queries=min(tile.queries, n), height=min(tile.height, n), width=min(tile.width, n))
@@ -174,12 +179,12 @@ def _fit(tile: Tile, values: torch.Tensor, kept: int, budget: int) -> Tile:
     return tile
 
 
-def _try(asking: "_Asking", report: Callable[[int], None]) -> Candidates | None:
+def _search_block(asking: "_QueryBlock", report: Callable[[int], None]) -> GpuCandidates | None:
     """What the rows find; None where the card has no memory for it."""
     try:
         return asking.search(report)
     except RuntimeError as error:
-        if not _is_full(error):
+        if not _is_out_of_memory(error):
             raise
     # Outside the handler, where the error no longer holds what was allocated.
     if asking.device.type == "cuda":
@@ -187,7 +192,7 @@ def _try(asking: "_Asking", report: Callable[[int], None]) -> Candidates | None:
     return None
 
 
-def _is_full(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error is about memory: of torch, of CUDA for pinned pages, or of cuBLAS."""
     told = ("out of memory", "ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in told)
@@ -208,16 +213,16 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Asking:
+class _QueryBlock:
     """Rows that ask, as many as are on the card at a time."""
 
     operands: Operands
     rows: IdArray
     kept: int
     device: torch.device
-    tile: Tile
+    tile: GpuTile
 
-    def search(self, report: Callable[[int], None]) -> Candidates:
+    def search(self, report: Callable[[int], None]) -> GpuCandidates:
         """Let all blocks of rows answer."""
         n = len(self.operands.values)
         values = self._send(self.operands.values[torch.from_numpy(self.rows).long()])
@@ -237,7 +242,7 @@ class _Asking:
             report(len(self.rows) * block.stop // n)
         similarities: Float32Array = best.cpu().numpy()
         similarities += self.operands.shifts[self.rows, None]
-        return Candidates(self.rows, similarities, ids.to(torch.int32).cpu().numpy())
+        return GpuCandidates(self.rows, similarities, ids.to(torch.int32).cpu().numpy())
 
     def _compare(  # noqa: PLR0917 - a tile: what asks, what answers, what is found
         self,
@@ -275,12 +280,12 @@ class _Asking:
 
 
 #: The builder of cards that do not multiply bfloat16.
-PLAIN_BUILDER = "verified_f32"
+FLOAT32_BUILDER = "verified_f32"
 #: CUDA's number of the first cards that multiply bfloat16.
 CAPABILITY_MIN = (8, 0)
 
 
-def build_on_card(
+def build_on_gpu(
     x: Float32Array,
     k_max: int,
     groups: IdArray | None = None,
@@ -288,7 +293,7 @@ def build_on_card(
     *,
     device: str = "cuda:0",
     budget: int | None = None,
-    precisions: Sequence[Callable[[Float32Array], Rounded]] | None = None,
+    precisions: Sequence[Callable[[Float32Array], RoundedRows]] | None = None,
 ) -> NeighbourGraph:
     """Build the exact graph of the rows of x; the first parameters are those of `neighbours.build_exact`.
 
@@ -324,8 +329,8 @@ def build_on_card(
     if exponent := find_exponent(x):
         x = np.ldexp(x, exponent)
     chosen = precisions or _choose(torch.device(device))
-    builder = BUILDER if round_for_card in chosen else PLAIN_BUILDER
-    whole = Settled.empty(n, k_max)
+    builder = BUILDER if round_for_gpu in chosen else FLOAT32_BUILDER
+    whole = DecidedNeighbours.empty(n, k_max)
     left, furthest = np.arange(n, dtype=np.int32), 0
 
     def tell(done: int) -> None:
@@ -338,33 +343,33 @@ def build_on_card(
     for precision in chosen:
         if len(left):
             left = _search(x, left, groups, whole, precision(x), torch.device(device), budget, tell)
-    complete(x, groups, whole, ~np.isin(np.arange(n), left))
+    search_unverified_float32(x, groups, whole, ~np.isin(np.arange(n), left))
     tell(len(left))
-    return NeighbourGraph(whole.ids, whole.similarities, builder, certified=1 - len(left) / n)
+    return NeighbourGraph(whole.ids, whole.similarities, builder, verified=1 - len(left) / n)
 
 
-def round_for_card(x: Float32Array) -> Rounded:
+def round_for_gpu(x: Float32Array) -> RoundedRows:
     """Centre rows and round them to bfloat16; the constants are those of a card."""
-    return replace(round_centred(x), product=2 * ROUNDING, summing=2 * SUMMING)
+    return replace(round_centred(x), product=2 * BFLOAT16_ROUNDING, summing=2 * FLOAT32_SUMMING)
 
 
-def take_whole(x: Float32Array) -> Rounded:
+def keep_float32(x: Float32Array) -> RoundedRows:
     """Rows as they are, for products in float32."""
-    return Rounded.plain(x, measure_lengths(x), SUMMING)
+    return RoundedRows.plain(x, measure_lengths(x), FLOAT32_SUMMING)
 
 
-def _choose(device: torch.device) -> Sequence[Callable[[Float32Array], Rounded]]:
+def _choose(device: torch.device) -> Sequence[Callable[[Float32Array], RoundedRows]]:
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < CAPABILITY_MIN:
-        return (take_whole,)
-    return (round_for_card, take_whole)
+        return (keep_float32,)
+    return (round_for_gpu, keep_float32)
 
 
 def _search(  # noqa: PLR0917 - what a pass over some rows is told
     x: Float32Array,
     rows: IdArray,
     groups: IdArray | None,
-    whole: Settled,
-    rounded: Rounded,
+    whole: DecidedNeighbours,
+    rounded: RoundedRows,
     device: torch.device,
     budget: int | None,
     report: Callable[[int], None],
@@ -374,22 +379,24 @@ def _search(  # noqa: PLR0917 - what a pass over some rows is told
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     operands = Operands(_as_tensor(rounded), rounded.shifts.astype(np.float32), owner, groups is not None)
     left = []
-    with plain_products(device):
-        for found in search(operands, rows, count_kept(k, n), device=device, budget=budget, report=report):
+    with full_precision(device):
+        for found in search(
+            operands, rows, count_bfloat16_candidates(k, n), device=device, budget=budget, report=report
+        ):
             keys, counts = _read(found)
-            part, certified = settle(x, found.rows, keys, counts, rounded=rounded, k=k)
+            part, certified = break_ties(x, found.rows, keys, counts, rounded=rounded, k=k)
             whole.ids[found.rows], whole.similarities[found.rows] = part.ids, part.similarities
             left.append(found.rows[~certified])
     return np.concatenate(left)
 
 
-def _as_tensor(rounded: Rounded) -> torch.Tensor:
+def _as_tensor(rounded: RoundedRows) -> torch.Tensor:
     if rounded.values.dtype == np.uint16:
         return torch.from_numpy(rounded.values.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(rounded.values)
 
 
-def _read(found: Candidates) -> tuple[KeyArray, CountArray]:
+def _read(found: GpuCandidates) -> tuple[KeyArray, CountArray]:
     """Keys of the candidates, and how many each row has."""
     rows, kept = found.ids.shape
     counts, keys = np.isfinite(found.similarities).sum(axis=1), np.empty((rows, kept), np.uint64)

@@ -49,7 +49,7 @@ def _similarities(builder: Any, tile: Any, address: Any, shift: Any, shifts: Any
 
 
 @_instruction
-def find_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limit: Any) -> Any:
+def mask_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limit: Any) -> Any:
     """Which similarities are not below a limit: a bit each, the first the lowest.
 
     A similarity is a tile's value, from an address on, plus the row's shift, plus the column's, float32 from another
@@ -65,7 +65,7 @@ def find_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts:
 
 
 @_instruction
-def find_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limits: Any) -> Any:
+def mask_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limits: Any) -> Any:
     """The same, with a limit of its own for each column, float32 from an address on."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:

@@ -11,15 +11,15 @@ from consilience.numerics.knn.graph import NeighbourGraph
 from consilience.numerics.knn.symmetric import (
     Pair,
     PartialGraph,
-    TilePart,
+    TileTask,
     block_edges,
     count_blocks,
-    merge,
-    search_part,
+    merge_partial_graphs,
+    run_tile_task,
 )
-from consilience.numerics.knn.tie_break import search_others
+from consilience.numerics.knn.tie_break import search_unverified
 from consilience.numerics.rows.arrays import IdArray
-from consilience.numerics.rows.parallel import Parts
+from consilience.numerics.rows.parallel import Executor
 from consilience.numerics.rows.prepared import PreparedRows, scaled
 
 
@@ -43,7 +43,7 @@ class GraphTask:
     builder: ExactBuilder = "auto"
 
 
-def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] | None = None) -> NeighbourGraph:
+def build_by_tasks(task: GraphTask, executor: Executor, report: Callable[[int], None] | None = None) -> NeighbourGraph:
     """Build a graph, bit for bit the one that `graphs.build_graph` builds in this process with the same builder.
 
     `report` is told how many rows have been searched, or what comes to as much.
@@ -51,47 +51,50 @@ def build_in_parts(task: GraphTask, parts: Parts, report: Callable[[int], None] 
     n, dim = task.rows.n, task.rows.dim
     builder = choose_builder(n, dim) if task.builder == "auto" else task.builder
     if builder == "faiss":
-        (graph,) = parts.map(_build_whole, [replace(task, builder=builder)])
+        (graph,) = executor.map(_build_whole, [replace(task, builder=builder)])
         return graph
     if builder == "verified_bf16":
-        return _build_certified(task, parts, report)
-    return _build_symmetric(task, parts, report)
+        return _build_certified(task, executor, report)
+    return _build_symmetric(task, executor, report)
 
 
-def _build_symmetric(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
+def _build_symmetric(task: GraphTask, executor: Executor, report: Callable[[int], None] | None) -> NeighbourGraph:
     n, rows = task.rows.n, scaled(task.rows, task.exponent)
-    split = [TilePart(rows, pairs, task.k_max, task.groups) for pairs in split_pairs(n, task.rows.dim)]
+    split = [TileTask(rows, pairs, task.k_max, task.groups) for pairs in split_pairs(n, task.rows.dim)]
     done, total = 0, sum(len(part.pairs) for part in split)
 
     def found() -> Iterator[PartialGraph]:
         nonlocal done
-        for part, partial in zip(split, parts.map(search_part, split), strict=True):
+        for part, partial in zip(split, executor.map(run_tile_task, split), strict=True):
             yield partial
             done += len(part.pairs)
             if report is not None:
                 report(n * done // total)
 
-    return merge(found(), rows, task.k_max, task.groups, parts)
+    return merge_partial_graphs(found(), rows, task.k_max, task.groups, executor)
 
 
-def _build_certified(task: GraphTask, parts: Parts, report: Callable[[int], None] | None) -> NeighbourGraph:
-    from consilience.numerics.knn.accelerated.bfloat16 import BUILDER, SINGLE_MAX  # noqa: PLC0415 - it loads torch
-    from consilience.numerics.knn.accelerated.bfloat16_parts import search_certified  # noqa: PLC0415 - the same
+def _build_certified(task: GraphTask, executor: Executor, report: Callable[[int], None] | None) -> NeighbourGraph:
+    from consilience.numerics.knn.accelerated.bfloat16 import (
+        BUILDER,  # noqa: PLC0415 - it loads torch
+        UNVERIFIED_SHARE_MAX,  # noqa: PLC0415 - it loads torch
+    )
+    from consilience.numerics.knn.accelerated.bfloat16_tasks import search_verified  # noqa: PLC0415 - the same
 
     rows, n = scaled(task.rows, task.exponent), task.rows.n
     split = split_pairs(n, rows.dim)
-    found, certified = search_certified(
-        rows, task.k_max, task.groups, split=split, parts=parts, report=report or (lambda _: None)
+    found, certified = search_verified(
+        rows, task.k_max, task.groups, split=split, executor=executor, report=report or (lambda _: None)
     )
     left = ~certified
-    if left.mean() > SINGLE_MAX:
-        whole = _build_symmetric(task, parts, None)
+    if left.mean() > UNVERIFIED_SHARE_MAX:
+        whole = _build_symmetric(task, executor, None)
         found.ids[left], found.similarities[left] = whole.ids[left], whole.similarities[left]
     else:
-        search_others(rows, task.groups, found, certified, parts)
+        search_unverified(rows, task.groups, found, certified, executor)
     if report is not None:
         report(n)
-    return NeighbourGraph(found.ids, found.similarities, BUILDER, certified=float(certified.mean()))
+    return NeighbourGraph(found.ids, found.similarities, BUILDER, verified=float(certified.mean()))
 
 
 def split_pairs(n: int, dim: int) -> list[list[Pair]]:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import pearsonr, spearmanr
 
-from tests import twins
+from tests.reference_implementations import basic
 
 Array = npt.NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def distances(x: npt.ArrayLike) -> Array:
 
 
 def alignment(k: Array, l: Array, *, debiased: bool, epsilon: float = 0.0) -> float:  # noqa: E741 - K and L are the literature's names
-    hsic = twins.debiased_hsic if debiased else twins.biased_hsic
+    hsic = basic.debiased_hsic if debiased else basic.biased_hsic
     return hsic(k, l) / (np.sqrt(hsic(k, k) * hsic(l, l)) + epsilon)
 
 

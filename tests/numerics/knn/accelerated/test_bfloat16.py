@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from consilience.numerics.knn import build
 from consilience.numerics.knn.accelerated import bfloat16
-from consilience.numerics.knn.accelerated.bfloat16 import build_certified
+from consilience.numerics.knn.accelerated.bfloat16 import build_verified
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
-from consilience.numerics.knn.tie_break import find_ends
+from consilience.numerics.knn.tie_break import read_end_similarities
 from consilience.numerics.knn.tile_kernels import read_keys
-from tests import twins
 from tests.hostile_rows import (
     HOSTILE,
     Draw,
@@ -30,6 +29,7 @@ from tests.hostile_rows import (
     some_zero,
     sort_all,
 )
+from tests.reference_implementations import basic
 
 
 @pytest.mark.parametrize("scale", [0, -70, 58], ids=["", "tiny", "huge"])
@@ -37,7 +37,7 @@ from tests.hostile_rows import (
 @pytest.mark.parametrize("draw", HOSTILE)
 def test_hostile_rows_have_the_neighbours_of_a_full_sort_in_float64(draw: Draw, d: int, scale: int) -> None:
     x = np.ldexp(draw(np.random.default_rng(d), 1100, d), scale)
-    graph = build_certified(x, 10)
+    graph = build_verified(x, 10)
     np.testing.assert_array_equal(graph.ids, sort_all(x, 10))
     assert graph.builder == "verified_bf16"
 
@@ -46,18 +46,18 @@ def test_hostile_rows_have_the_neighbours_of_a_full_sort_in_float64(draw: Draw, 
 @given(st.sampled_from(HOSTILE), st.integers(5, 300), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
 def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
     x, groups, k = draw_case(draw, n, d, seed, data)
-    np.testing.assert_array_equal(build_certified(x, k, groups).ids, sort_all(x, k, groups))
+    np.testing.assert_array_equal(build_verified(x, k, groups).ids, sort_all(x, k, groups))
 
 
 def test_the_mean_cosine_of_the_anisotropic_rows_is_as_high_as_that_of_language_models() -> None:
-    unit = twins.unit_rows(anisotropic(np.random.default_rng(0), 1100, 8))
+    unit = basic.unit_rows(anisotropic(np.random.default_rng(0), 1100, 8))
     assert (unit @ unit.T).mean() > 0.85
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(700, 24, 48), (2500, 96, 10), (1025, 768, 48), (600, 3, 10)])
 def test_rows_of_length_one_have_the_neighbours_of_a_flat_search_but_for_rounding(n: int, d: int, k: int) -> None:
-    x = twins.unit_rows(np.random.default_rng(n).normal(size=(n, d))).astype(np.float32)
-    found, flat = build_certified(x, k), build_exact(x, k)
+    x = basic.unit_rows(np.random.default_rng(n).normal(size=(n, d))).astype(np.float32)
+    found, flat = build_verified(x, k), build_exact(x, k)
     np.testing.assert_allclose(found.similarities, flat.similarities, rtol=0, atol=1e-6)
     assert (found.ids == flat.ids).mean() > 0.998
 
@@ -70,7 +70,7 @@ def _found(x: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     keys = found.best()
     ids, near = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
     read_keys(keys, 0, n, ids, near)
-    errors = rounded.errors(rows, find_ends(keys, found.counts))
+    errors = rounded.errors(rows, read_end_similarities(keys, found.counts))
     similarity = np.zeros((n, n))
     np.put_along_axis(similarity, ids.astype(np.intp), near.astype(np.float64), axis=1)
     return similarity, errors
@@ -103,22 +103,22 @@ def test_rounding_the_operands_can_cost_what_the_first_constant_says_and_the_pro
 
 
 def test_rows_of_no_structure_certify_and_crowds_and_copies_do_not() -> None:
-    assert 0 < (build_certified(clusters(np.random.default_rng(0), 1100, 100), 10).certified or 0) < 0.9
-    assert build_certified(normal(np.random.default_rng(0), 3000, 256), 10).certified == 1.0
-    assert build_certified(np.ones((300, 8), np.float32), 10).certified == 0.0
+    assert 0 < (build_verified(clusters(np.random.default_rng(0), 1100, 100), 10).verified or 0) < 0.9
+    assert build_verified(normal(np.random.default_rng(0), 3000, 256), 10).verified == 1.0
+    assert build_verified(np.ones((300, 8), np.float32), 10).verified == 0.0
 
 
 def test_the_share_survives_the_cache() -> None:
-    graph = build_certified(some_zero(np.random.default_rng(0), 500, 8), 10)
-    assert graph.certified == pytest.approx(0.67, abs=0.1)
-    assert NeighbourGraph.from_bytes(graph.to_bytes()).certified == graph.certified
+    graph = build_verified(some_zero(np.random.default_rng(0), 500, 8), 10)
+    assert graph.verified == pytest.approx(0.67, abs=0.1)
+    assert NeighbourGraph.from_bytes(graph.to_bytes()).verified == graph.verified
 
 
 def test_it_tells_how_far_it_is_and_gives_torch_its_threads_back() -> None:
     import torch
 
     threads, told = torch.get_num_threads(), list[int]()
-    build_certified(normal(np.random.default_rng(0), 2000, 4), 5, report=told.append)
+    build_verified(normal(np.random.default_rng(0), 2000, 4), 5, report=told.append)
     assert told == sorted(told)
     assert told[-1] == 2000
     assert torch.get_num_threads() == threads
@@ -149,13 +149,13 @@ def test_auto_takes_it_for_long_searches_on_processors_that_have_such_products(m
 
 
 def _search(pipe: "multiprocessing.connection.Connection") -> None:
-    pipe.send(build_certified(near_ties(np.random.default_rng(0), 1500, 8), 10).ids)
+    pipe.send(build_verified(near_ties(np.random.default_rng(0), 1500, 8), 10).ids)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_searches_after_its_parent() -> None:
     fork = multiprocessing.get_context("fork")
-    ids = build_certified(near_ties(np.random.default_rng(0), 1500, 8), 10).ids
+    ids = build_verified(near_ties(np.random.default_rng(0), 1500, 8), 10).ids
     here, there = fork.Pipe()
     child = fork.Process(target=_search, args=(there,))
     child.start()

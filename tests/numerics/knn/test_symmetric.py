@@ -14,24 +14,24 @@ from consilience.numerics.knn.graph import NeighbourGraph, build_exact
 from consilience.numerics.knn.queries import search_queries
 from consilience.numerics.knn.symmetric import (
     Pair,
-    TilePart,
+    TileTask,
     all_pairs,
     block_edges,
     build_symmetric,
     count_blocks,
-    merge,
+    merge_partial_graphs,
     run_pairs,
-    search_part,
+    run_tile_task,
 )
 from consilience.numerics.rows import parallel
 from consilience.numerics.rows.prepared import ArrayRows
-from tests import twins
+from tests.reference_implementations import basic
 
 Rows = npt.NDArray[np.float32]
 
 
 def draw_rows(n: int, d: int, seed: int = 0) -> Rows:
-    return twins.unit_rows(np.random.default_rng(seed).normal(size=(n, d))).astype(np.float32)
+    return basic.unit_rows(np.random.default_rng(seed).normal(size=(n, d))).astype(np.float32)
 
 
 def draw_whole(n: int, d: int, seed: int, *, spread: int = 2) -> Rows:
@@ -96,7 +96,7 @@ def test_copies_in_other_tiles_tie_too() -> None:
 def test_rows_whose_products_leave_float32_have_the_neighbours_of_the_same_rows_in_range(scale: float) -> None:
     x = np.random.default_rng(4).normal(size=(300, 8)).astype(np.float32)
     scaled = (x * np.float64(scale)).astype(np.float32)
-    np.testing.assert_array_equal(build_symmetric(scaled, 7).ids, twins.neighbours(scaled, 7))
+    np.testing.assert_array_equal(build_symmetric(scaled, 7).ids, basic.neighbours(scaled, 7))
 
 
 def test_zero_rows_and_the_sign_of_zero_do_not_matter() -> None:
@@ -123,10 +123,10 @@ def test_parts_merge_to_the_same_bits_however_they_are_cut(seed: int) -> None:
     rng.shuffle(pairs)
     cuts = np.sort(rng.integers(1, len(pairs), rng.integers(0, 6)))
     shares = [pairs[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(pairs)], strict=True) if start < stop]
-    parts = [TilePart(ArrayRows(x), [(int(i), int(j)) for i, j in share], k, groups) for share in shares]
-    partials = [pickle.loads(pickle.dumps(search_part(part))) for part in parts]  # noqa: S301 - its own bytes
+    parts = [TileTask(ArrayRows(x), [(int(i), int(j)) for i, j in share], k, groups) for share in shares]
+    partials = [pickle.loads(pickle.dumps(run_tile_task(part))) for part in parts]  # noqa: S301 - its own bytes
     rng.shuffle(partials)  # type: ignore[arg-type]  # a list can be shuffled
-    assert_same(merge(partials, ArrayRows(x), k, groups), build_symmetric(x, k, groups))
+    assert_same(merge_partial_graphs(partials, ArrayRows(x), k, groups), build_symmetric(x, k, groups))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

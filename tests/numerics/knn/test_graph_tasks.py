@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from consilience.limits import PART_STEPS, STRIPES_MAX
 from consilience.numerics.knn import tie_break
 from consilience.numerics.knn.accelerated import bfloat16
-from consilience.numerics.knn.accelerated.bfloat16 import build_certified
+from consilience.numerics.knn.accelerated.bfloat16 import build_verified
 from consilience.numerics.knn.build import ExactBuilder, build_graph
 from consilience.numerics.knn.graph import find_exponent
-from consilience.numerics.knn.parts import GraphTask, build_in_parts, split_pairs
+from consilience.numerics.knn.graph_tasks import GraphTask, build_by_tasks, split_pairs
 from consilience.numerics.knn.symmetric import all_pairs, block_edges, count_blocks
 from consilience.numerics.knn.tile_kernels import make_keys
-from consilience.numerics.rows.parallel import HERE
+from consilience.numerics.rows.parallel import LOCAL_EXECUTOR
 from consilience.numerics.rows.prepared import PreparedRows
 from consilience.numerics.rows.sources import ArrayLayer
 from tests.hostile_rows import HOSTILE, Draw, draw_case, sort_all
@@ -34,7 +34,7 @@ class Told(list[int]):
 class Counting:
     """Counts the parts that it runs."""
 
-    elsewhere = True
+    is_remote = True
 
     def __init__(self) -> None:
         self.parts = 0
@@ -43,19 +43,19 @@ class Counting:
         self.parts += len(parts)
         return map(function, pickle.loads(pickle.dumps(parts)))  # noqa: S301 - our own, as a cluster's are
 
-    def overlap(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
-        return HERE.overlap(calls)
+    def run_concurrently(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+        return LOCAL_EXECUTOR.run_concurrently(calls)
 
 
 @pytest.mark.parametrize(
     ("builder", "count"), [("auto", 10 + 3), ("symmetric", 10 + 3), ("verified_bf16", 1 + 10 + 7), ("faiss", 1)]
 )
 def test_its_parts_make_the_same_graph(monkeypatch: pytest.MonkeyPatch, builder: ExactBuilder, count: int) -> None:
-    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 720 * 720 * 16)
+    monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 720 * 720 * 16)
     x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float16)
     x[5], groups = x[1700], np.arange(2000, dtype=np.int32) // 2
     rows, parts, told = PreparedRows(ArrayLayer("0", x)), Counting(), Told()
-    found = build_in_parts(GraphTask(rows, 12, groups, 0, builder), parts, told.append)
+    found = build_by_tasks(GraphTask(rows, 12, groups, 0, builder), parts, told.append)
     whole = build_graph(rows.load().array, 12, groups, None, builder)
     np.testing.assert_array_equal(found.ids, whole.ids)
     np.testing.assert_array_equal(found.similarities, whole.similarities)
@@ -79,15 +79,15 @@ def test_every_tile_is_in_one_part_and_parts_are_of_a_size(n: int, dim: int) -> 
 def test_hostile_rows_in_parts_have_the_neighbours_of_a_full_sort_in_float64(
     monkeypatch: pytest.MonkeyPatch, draw: Draw, scale: int
 ) -> None:
-    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 720 * 720 * 8)
+    monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 720 * 720 * 8)
     x = np.ldexp(draw(np.random.default_rng(8), 1100, 8), scale)
     rows = PreparedRows(ArrayLayer("0", x), normalise=False)
     groups = np.arange(1100, dtype=np.int32) // 3
-    graph = build_in_parts(GraphTask(rows, 10, groups, find_exponent(x), "verified_bf16"), HERE)
+    graph = build_by_tasks(GraphTask(rows, 10, groups, find_exponent(x), "verified_bf16"), LOCAL_EXECUTOR)
     np.testing.assert_array_equal(graph.ids, sort_all(x, 10, groups))
-    whole = build_certified(x, 10, groups)
+    whole = build_verified(x, 10, groups)
     np.testing.assert_array_equal(graph.similarities, whole.similarities)
-    assert graph.certified == whole.certified
+    assert graph.verified == whole.verified
 
 
 @settings(deadline=None, max_examples=25)
@@ -97,25 +97,25 @@ def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed:
     x, groups, k = draw_case(draw, n, d, seed, data)
     task = GraphTask(PreparedRows(ArrayLayer("0", x), normalise=False), k, groups, builder="verified_bf16")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1)
+        patch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 1)
         patch.setattr(tie_break, "DECIDED", 500)
         patch.setattr(bfloat16, "BEYOND_MIN", data.draw(st.sampled_from([0, 38])))
-        graph, whole = build_in_parts(task, Counting()), build_certified(x, k, groups)
+        graph, whole = build_by_tasks(task, Counting()), build_verified(x, k, groups)
     np.testing.assert_array_equal(graph.ids, sort_all(x, k, groups))
-    assert graph.certified == whole.certified
+    assert graph.verified == whole.verified
 
 
 @pytest.mark.parametrize("draw", HOSTILE)
 def test_what_one_part_finds_spares_the_others_no_candidate(monkeypatch: pytest.MonkeyPatch, draw: Draw) -> None:
     """With one candidate beyond the neighbour that is wanted, any that is passed over shows in who is certified."""
-    monkeypatch.setattr("consilience.numerics.knn.parts.PART_STEPS", 1)
+    monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 1)
     monkeypatch.setattr(bfloat16, "BEYOND_MIN", 0)
     x = draw(np.random.default_rng(3), 2200, 8)
     rows = PreparedRows(ArrayLayer("0", x), normalise=False)
-    graph = build_in_parts(GraphTask(rows, 1, builder="verified_bf16"), HERE)
-    whole = build_certified(x, 1)
+    graph = build_by_tasks(GraphTask(rows, 1, builder="verified_bf16"), LOCAL_EXECUTOR)
+    whole = build_verified(x, 1)
     np.testing.assert_array_equal(graph.ids, sort_all(x, 1))
-    assert graph.certified == whole.certified
+    assert graph.verified == whole.verified
 
 
 def test_every_candidate_is_decided_that_can_be_among_the_best_if_both_it_and_the_last_of_them_are_off() -> None:

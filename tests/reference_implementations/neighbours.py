@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilience.numerics.knn.graph import build_exact
-from consilience.numerics.neighbour_overlap.lists import Lists, Space
+from consilience.numerics.neighbour_overlap.lists import NeighbourLists, SimilaritySpace
 
 Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]
@@ -92,10 +92,10 @@ def cknna(k: Array, l: Array, a: Array, b: Array, variant: str) -> float:  # noq
     return cross / (np.sqrt(own) + (1e-6 if variant == "prh" else 0.0))
 
 
-def lists_of(x: npt.NDArray[np.float32], k: int) -> Lists:
+def lists_of(x: npt.NDArray[np.float32], k: int) -> NeighbourLists:
     """The lists of prepared rows, with the rows behind them."""
     graph = build_exact(x, k)
-    return Lists.of(graph.ids, graph.similarities, Space(lambda: x))
+    return NeighbourLists.of(graph.ids, graph.similarities, SimilaritySpace(lambda: x))
 
 
 def views(n: int, seed: int = 0, noise: float = 0.8) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

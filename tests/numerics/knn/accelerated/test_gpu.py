@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from consilience.numerics.knn import build
 from consilience.numerics.knn.accelerated import gpu
 from consilience.numerics.knn.accelerated.gpu import (
-    CardFull,
+    GpuOutOfMemory,
     Operands,
-    build_on_card,
-    round_for_card,
+    build_on_gpu,
+    keep_float32,
+    round_for_gpu,
     search,
-    take_whole,
 )
 from consilience.numerics.knn.build import build_graph
-from consilience.numerics.knn.devices import Card
+from consilience.numerics.knn.devices import Gpu
 from consilience.numerics.knn.symmetric import build_symmetric
-from consilience.numerics.knn.tie_break import Rounded
+from consilience.numerics.knn.tie_break import RoundedRows
 from tests.hostile_rows import (
     HOSTILE,
     Draw,
@@ -37,13 +37,13 @@ from tests.hostile_rows import (
     rounding_ties,
     sort_all,
 )
-from tests.small_card import SmallCard
+from tests.small_gpu import SmallCard
 
-Precision = Callable[[Rows], Rounded]
+Precision = Callable[[Rows], RoundedRows]
 
 ON_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA card here")
 DEVICES = ["cpu", pytest.param("cuda:0", marks=ON_CARD)]
-PRECISIONS = [(round_for_card, take_whole), (round_for_card,), (take_whole,)]
+PRECISIONS = [(round_for_gpu, keep_float32), (round_for_gpu,), (keep_float32,)]
 #: Tiles of 64 rows and columns: everything goes through in pieces.
 LITTLE = 700_000
 
@@ -64,7 +64,7 @@ def test_hostile_rows_have_the_graph_of_the_processor_bit_for_bit(
     draw: Draw, d: int, scale: int, precisions: Sequence[Precision], device: str
 ) -> None:
     x = np.ldexp(draw(np.random.default_rng(d), 300, d), scale)
-    here, there = build_symmetric(x, 10), build_on_card(x, 10, device=device, budget=LITTLE, precisions=precisions)
+    here, there = build_symmetric(x, 10), build_on_gpu(x, 10, device=device, budget=LITTLE, precisions=precisions)
     np.testing.assert_array_equal(there.ids, here.ids)
     np.testing.assert_array_equal(there.similarities, here.similarities)
 
@@ -73,22 +73,22 @@ def test_hostile_rows_have_the_graph_of_the_processor_bit_for_bit(
 @given(st.sampled_from(HOSTILE), st.integers(5, 150), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
 def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
     x, groups, k = draw_case(draw, n, d, seed, data)
-    np.testing.assert_array_equal(build_on_card(x, k, groups, device="cpu").ids, sort_all(x, k, groups))
+    np.testing.assert_array_equal(build_on_gpu(x, k, groups, device="cpu").ids, sort_all(x, k, groups))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_rows_of_length_one_have_the_neighbours_of_the_processor_but_for_rounding(device: str) -> None:
     x = normal(np.random.default_rng(0), 2500, 96)
-    here, there = build_symmetric(x, 10), build_on_card(x, 10, device=device)
+    here, there = build_symmetric(x, 10), build_on_gpu(x, 10, device=device)
     np.testing.assert_allclose(there.similarities, here.similarities, rtol=0, atol=1e-6)
     assert (there.ids == here.ids).mean() > 0.998
-    assert there.certified == 1.0
+    assert there.verified == 1.0
 
 
 def test_neither_side_has_to_fit() -> None:
     x = near_ties(np.random.default_rng(0), 1500, 200)
     with SmallCard(limit_bytes=LITTLE) as card:
-        there = build_on_card(x, 10, device="cpu", budget=LITTLE)
+        there = build_on_gpu(x, 10, device="cpu", budget=LITTLE)
     assert x.nbytes > LITTLE
     assert card.refused == 0
     np.testing.assert_array_equal(there.ids, build_symmetric(x, 10).ids)
@@ -97,17 +97,17 @@ def test_neither_side_has_to_fit() -> None:
 def test_whoever_runs_out_of_memory_halves_its_tiles_and_goes_on() -> None:
     x = near_ties(np.random.default_rng(0), 700, 16)
     with SmallCard(limit_bytes=300_000) as card:
-        there = build_on_card(x, 10, device="cpu")
+        there = build_on_gpu(x, 10, device="cpu")
     assert card.refused > 1
     np.testing.assert_array_equal(there.ids, build_symmetric(x, 10).ids)
 
 
 def test_a_card_too_small_for_anything_says_so() -> None:
     x = near_ties(np.random.default_rng(0), 700, 16)
-    with SmallCard(limit_bytes=1000), pytest.raises(CardFull):
-        build_on_card(x, 10, device="cpu")
-    with pytest.raises(CardFull):
-        build_on_card(x, 10, device="cpu", budget=1000)
+    with SmallCard(limit_bytes=1000), pytest.raises(GpuOutOfMemory):
+        build_on_gpu(x, 10, device="cpu")
+    with pytest.raises(GpuOutOfMemory):
+        build_on_gpu(x, 10, device="cpu", budget=1000)
 
 
 def test_another_error_is_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +116,13 @@ def test_another_error_is_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(torch, "mm", break_down)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        build_on_card(near_ties(np.random.default_rng(0), 200, 8), 10, device="cpu")
+        build_on_gpu(near_ties(np.random.default_rng(0), 200, 8), 10, device="cpu")
 
 
 def test_the_graph_says_where_it_was_built_and_why_not_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     x = near_ties(np.random.default_rng(0), 700, 16)
     here = build_graph(x, 10)
-    monkeypatch.setattr(build, "find_card", lambda _: Card("cpu", "of the tests"))  # torch's processor as a card
+    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cpu", "of the tests"))  # torch's processor as a card
     found = build_graph(x, 10, device="cuda")
     assert (here.device, here.builder) == ("cpu", "symmetric")
     assert (found.device, found.builder) == ("cpu of the tests", "verified_bf16")
@@ -137,22 +137,22 @@ def test_the_graph_says_where_it_was_built_and_why_not_on_the_card(monkeypatch: 
 def test_a_card_is_not_woken_for_a_small_search_nor_for_a_builder_of_the_processor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(build, "find_card", lambda _: Card("cuda:0", "of the tests"))
-    assert build.choose_card(2000, 64, "auto", "auto") is None
-    assert build.choose_card(200_000, 64, "symmetric", "cuda") is None
-    assert build.choose_card(200_000, 64, "auto", "auto") is not None
-    assert build.choose_card(2000, 64, "verified_bf16", "cuda:0") is not None
+    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cuda:0", "of the tests"))
+    assert build.choose_gpu(2000, 64, "auto", "auto") is None
+    assert build.choose_gpu(200_000, 64, "symmetric", "cuda") is None
+    assert build.choose_gpu(200_000, 64, "auto", "auto") is not None
+    assert build.choose_gpu(2000, 64, "verified_bf16", "cuda:0") is not None
 
 
 def test_a_card_without_bfloat16_searches_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_choose", lambda _: (take_whole,))
-    graph = build_on_card(normal(np.random.default_rng(0), 300, 8), 10, device="cpu")
-    assert (graph.builder, graph.certified) == ("verified_f32", 1.0)
+    monkeypatch.setattr(gpu, "_choose", lambda _: (keep_float32,))
+    graph = build_on_gpu(normal(np.random.default_rng(0), 300, 8), 10, device="cpu")
+    assert (graph.builder, graph.verified) == ("verified_f32", 1.0)
 
 
 def test_it_tells_how_far_it_is() -> None:
     told = list[int]()
-    build_on_card(clusters(np.random.default_rng(0), 700, 8), 5, report=told.append, device="cpu", budget=LITTLE)
+    build_on_gpu(clusters(np.random.default_rng(0), 700, 8), 5, report=told.append, device="cpu", budget=LITTLE)
     assert told == sorted(told)
     assert told[-1] == 700
     assert len(told) > 20
@@ -163,8 +163,8 @@ def test_the_settings_of_torch_are_put_back() -> None:
     before = matmul.fp32_precision
     matmul.fp32_precision, matmul.allow_bf16_reduced_precision_reduction = "tf32", True
     try:
-        with SmallCard(limit_bytes=1000), pytest.raises(CardFull):
-            build_on_card(near_ties(np.random.default_rng(0), 200, 8), 5, device="cpu")
+        with SmallCard(limit_bytes=1000), pytest.raises(GpuOutOfMemory):
+            build_on_gpu(near_ties(np.random.default_rng(0), 200, 8), 5, device="cpu")
         assert matmul.fp32_precision == "tf32"
         assert matmul.allow_bf16_reduced_precision_reduction is True
     finally:
@@ -172,7 +172,7 @@ def test_the_settings_of_torch_are_put_back() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("precision", [round_for_card, take_whole])
+@pytest.mark.parametrize("precision", [round_for_gpu, keep_float32])
 @pytest.mark.parametrize("d", [1, 8, 300])
 @pytest.mark.parametrize("draw", [*HOSTILE, rounding_ties, almost_nothing, normal])
 def test_no_similarity_is_further_off_than_its_bound(draw: Draw, d: int, precision: Precision, device: str) -> None:
@@ -180,7 +180,7 @@ def test_no_similarity_is_further_off_than_its_bound(draw: Draw, d: int, precisi
     n, rounded = len(x), precision(x)
     rows = np.arange(n, dtype=np.int32)
     operands = Operands(gpu._as_tensor(rounded), rounded.shifts.astype(np.float32), rows, grouped=False)
-    with gpu.plain_products(torch.device(device)):
+    with gpu.full_precision(torch.device(device)):
         (found,) = search(operands, rows, n - 1, device=torch.device(device), budget=None, report=lambda _: None)
     errors = rounded.errors(rows, found.similarities[:, [0, -1]])
     true = np.take_along_axis(x.astype(np.float64) @ x.astype(np.float64).T, found.ids.astype(np.intp), axis=1)
@@ -211,7 +211,7 @@ def test_sums_that_are_cut_off_are_not_further_off_than_the_constant_says(d: int
     a, b = (np.abs(torch.from_numpy(rng.normal(size=(300, d))).bfloat16().float().numpy()) for _ in range(2))
     b[::2] *= np.where(rng.random((150, d)) < 0.5, -1, 1).astype(np.float32)
     off = np.abs(multiply_as_tensor_cores_do(a, b, step) - (a.astype(np.float64) * b).sum(axis=1))
-    rounded = round_for_card(near_ties(rng, 4, d))
+    rounded = round_for_gpu(near_ties(rng, 4, d))
     assert (off <= d * rounded.summing * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)).all()
 
 
