@@ -370,7 +370,7 @@ def test_an_analytic_null_is_refused_if_groups_restrict_permutations() -> None:
 
 def test_contradictory_groups_are_refused() -> None:
     a, b = views()
-    with pytest.raises(UnpairedSides, match="differently, first at row 1"):
+    with pytest.raises(UnpairedSides, match="divide the items differently; the first difference is at row 1"):
         score(a, b, groups=(["x"] * 120, ["x", "y"] * 60))
 
 
@@ -393,13 +393,13 @@ def test_a_missing_device_is_refused_and_the_processor_is_recorded() -> None:
 
 def test_a_score_on_a_gpu_names_the_gpu_and_equals_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = views()
-    here = only(score(a, b, metrics="mutual_knn"))
+    on_processor = only(score(a, b, metrics="mutual_knn"))
     monkeypatch.setattr(scoring, "check_device", lambda _: None)
-    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cpu", "of the tests"))  # torch's processor as a card
-    there = only(score(a, b, metrics="mutual_knn", device="cuda"))
-    assert there.neighbours is not None
-    assert (there.neighbours.device, there.neighbours.verified) == ("cpu of the tests", 1.0)
-    assert (there.value, there.interval) == (here.value, here.interval)
+    monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cpu", "of the tests"))  # torch on the processor stands in for a GPU
+    on_gpu = only(score(a, b, metrics="mutual_knn", device="cuda"))
+    assert on_gpu.neighbours is not None
+    assert (on_gpu.neighbours.device, on_gpu.neighbours.verified) == ("cpu of the tests", 1.0)
+    assert (on_gpu.value, on_gpu.interval) == (on_processor.value, on_processor.interval)
 
 
 @pytest.mark.parametrize("metric", ["mutual_knn", "second_order_cosine", "cka", "procrustes", "rsa"])

@@ -309,7 +309,7 @@ QUERIES = (space(50), space(50))
         (NonFiniteValues, "row 3, column 4", (space(), space(), {"queries": (space(50), HOLES[:50])})),
         (TooFewRows, "leaves 4 rows or groups to train on and 1 to test on", (space(5), space(5), {"k": 1})),
         (InvalidRequest, "at most 29 neighbours", (space(30), space(30), {"k": 30})),
-        (InvalidRequest, "qrels` are about queries", (space(), space(), {"qrels": {"0": [1]}})),
+        (InvalidRequest, "`qrels` need `queries`", (space(), space(), {"qrels": {"0": [1]}})),
         (
             InvalidRequest,
             "'700', but no row of the documents has this id; there are 600 rows, numbered from 0, and no ids",
