@@ -1,8 +1,8 @@
 """Estimates of neighbour metrics from a sample of query rows: the mean of their scores, and its confidence interval.
 
 One random order of all rows decides everything: its first m rows are the queries, and its first g rows are the gallery of g
-rows. More queries extend the ones before, and each gallery is nested in the next. Scores fall as the gallery grows; their values
-over several galleries form a curve.
+rows. More queries extend the ones before, and each gallery is nested in the next. Scores fall as the gallery grows; their
+values over several galleries form a curve.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
-"""What a request will cost, and whether it can be answered at all: known before anything is queued.
+"""Plans of alignments and extractions: validity and cost, known before a job is queued.
 
-The API refuses at POST with what stands here; the library asks the same questions before it computes. Standard library and
-contract only, so that the API process stays small.
+The API calls these functions at POST, and the library before it computes. Only the standard library and the contract are used,
+so that the API process stays small.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ from consilience.contract.models import ModelKind, parse_model
 from consilience.contract.search import QUERIES_PILOT, Approximate, Estimate
 from consilience.errors import InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
 from consilience.limits import ROWS_MIN
-from consilience.planning.costs import add_up, find_works
+from consilience.planning.costs import list_works, sum_works
 from consilience.planning.neighbour_costs import ROW_SCORE_SD_MAX, expect_queries
-from consilience.planning.work import Grid
+from consilience.planning.work import LayerGrid
 
 _CHEAPER = (
-    "Let some rows ask (`estimate: {half_width: 0.005}`), score fewer layers or rows, ask for fewer draws or for "
-    "`null: none`; or ask the operator for a higher limit."
+    "Use a sample of query rows (`estimate: {half_width: 0.005}`), fewer layers or rows, fewer permutations or `null: none`; "
+    "or ask the operator for a higher limit."
 )
 
 
 @dataclass(frozen=True)
 class SideShape:
-    """What planning needs to know of one side: rows, and each layer's name, columns and bytes per number."""
+    """Shape of one side: its rows, and each layer's name, columns and bytes per number."""
 
     n: int
     layers: tuple[tuple[str, int], ...]
     item_bytes: int = 4
     unique_ids: int | None = None
-    """How many different ids its rows have; None where they have none."""
+    """Number of distinct ids; None if the rows have no ids."""
     has_groups: bool = False
 
     @classmethod
     def of(cls, embeddings: EmbeddingSet) -> Self:
-        """Take the shape of a stored set."""
+        """Return the shape of a stored set."""
         widest = max(DTYPE_BYTES[layer.dtype] for layer in embeddings.layers)
         return cls(
             n=embeddings.n,
@@ -54,18 +54,18 @@ class SideShape:
 
     @property
     def names(self) -> list[str]:
-        """The layers in their order."""
+        """Names of the layers, in order."""
         return [name for name, _ in self.layers]
 
     def dims(self, names: Sequence[str]) -> list[int]:
-        """Columns of the named layers."""
+        """Number of columns of the named layers."""
         known = dict(self.layers)
         return [known[name] for name in names]
 
 
 @dataclass(frozen=True)
 class CostLimits:
-    """What a single job may cost at most."""
+    """Largest cost of a single job."""
 
     flops: float = inf
     bytes: int | None = None
@@ -73,45 +73,47 @@ class CostLimits:
 
 
 def choose_layers(choice: LayerChoice, names: Sequence[str], side: str) -> tuple[str, ...]:
-    """Turn `last`, `all` or names into names.
+    """Resolve `last`, `all` or names to names.
 
     Raises
     ------
     UnknownLayer
-        With the layers that there are.
+        The error lists the existing layers.
     """
     if choice == "last":
         return (names[-1],)
     if choice == "all":
         return tuple(names)
-    return tuple(dict.fromkeys(_know(name, names, side, "`last` and `all` work too") for name in choice))
+    return tuple(
+        dict.fromkeys(_check_layer_name(name, names, side, "`last` and `all` are allowed too") for name in choice)
+    )
 
 
 def choose_layer(choice: str, names: Sequence[str], side: str | None) -> str:
-    """Turn `last` or a name into a name, where one layer takes part; `side` is None where there is no other one.
+    """Resolve `last` or a name to a name, if a single layer takes part; `side` is None if there is no other side.
 
     Raises
     ------
     UnknownLayer
-        With the layers that there are.
+        The error lists the existing layers.
     """
-    return names[-1] if choice == "last" else _know(choice, names, side, "`last` works too")
+    return names[-1] if choice == "last" else _check_layer_name(choice, names, side, "`last` is allowed too")
 
 
-def _know(name: str, names: Sequence[str], side: str | None, words: str) -> str:
+def _check_layer_name(name: str, names: Sequence[str], side: str | None, alternatives: str) -> str:
     if name not in names:
-        whose, pointer = ("The set", "/layer") if side is None else (f"Side {side}", f"/layers/{side}")
+        owner, pointer = ("The set", "/layer") if side is None else (f"Side {side}", f"/layers/{side}")
         raise UnknownLayer(
-            f"{whose} has no layer {name!r}.",
+            f"{owner} has no layer {name!r}.",
             value=name,
-            hint=f"Its layers are {', '.join(names)}; {words}.",
+            hint=f"Its layers are {', '.join(names)}; {alternatives}.",
             pointer=pointer,
         )
     return name
 
 
 def check_pairing(n_a: int, n_b: int, names: tuple[str, str] = ("a", "b")) -> None:
-    """Refuse sides that cannot be paired by row; `names` are what the request calls them."""
+    """Refuse sides that cannot be paired by row; `names` are their names in the request."""
     a, b = names
     if n_a != n_b:
         raise UnpairedSides(
@@ -124,25 +126,25 @@ def check_pairing(n_a: int, n_b: int, names: tuple[str, str] = ("a", "b")) -> No
 
 
 def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape, names: tuple[str, str] = ("a", "b")) -> int:
-    """How many rows the paired sides have: exactly, by row; at most, by id, since ids are not compared here.
+    """Number of paired rows: exact if paired by row; an upper bound if paired by id, since ids are not compared here.
 
     Parameters
     ----------
-    names : what the request calls the sides
+    names : names of the sides in the request
 
     Raises
     ------
     UnpairedSides
-        By row: different numbers of rows. By id: an id comes twice on a side without groups.
+        Paired by row: the numbers of rows differ. Paired by id: a side without groups repeats an id.
     InvalidRequest
-        By id: a side has no ids.
+        Paired by id: a side has no ids.
     TooFewRows
     """
     if pairing == "row":
         check_pairing(a.n, b.n, names)
         return a.n
     repeats_a, repeats_b = (_count_repeats(side, name) for side, name in zip((a, b), names, strict=True))
-    # A row is paired with each row of its id on the other side, and no id may come twice on both.
+    # A row is paired with each row of its id on the other side, and no id may repeat on both sides.
     if repeats_a and repeats_b:
         n = a.n + b.n
     elif repeats_a or repeats_b:
@@ -154,10 +156,10 @@ def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape, names
 
 
 def _count_repeats(side: SideShape, name: str) -> int:
-    """How many rows of a side have the id of an earlier row."""
+    """Number of rows of a side with the id of an earlier row."""
     if side.unique_ids is None:
         raise InvalidRequest(
-            f"Pairing by id needs ids on both sides, and {name} has none.",
+            f"Pairing by id needs ids on both sides, but {name} has none.",
             value="id",
             hint="Upload the side with `ids`, or pair by row.",
             pointer="/pairing",
@@ -167,7 +169,7 @@ def _count_repeats(side: SideShape, name: str) -> int:
         raise UnpairedSides(
             f"{repeats} of {side.n} rows of {name} have the id of an earlier row.",
             value=f"{side.n} rows, {side.unique_ids} different ids",
-            hint="Ids must be unique, unless `groups` says which rows are one item with several captions.",
+            hint="Make ids unique, or give `groups` for rows that belong together, such as several captions of one item.",
             pointer=f"/{name}",
         )
     return repeats
@@ -175,66 +177,66 @@ def _count_repeats(side: SideShape, name: str) -> int:
 
 def _check_rows(n: int) -> None:
     if n < ROWS_MIN:
-        raise TooFewRows(f"There are {n} rows.", value=n, limit=ROWS_MIN, hint="A score needs at least 4 rows.")
+        raise TooFewRows(f"A score needs at least {ROWS_MIN} rows, but there are {n}.", value=n, limit=ROWS_MIN)
 
 
 def check_neighbours(options: ScoringOptions, neighbours_max: int) -> None:
-    """Refuse a k for which there are not enough neighbours: n - 1, or n less the largest group."""
+    """Refuse a k above the number of neighbours: n - 1, or n minus the size of the largest group."""
     for index, metric in enumerate(options.metrics):
         for k in metric.k if isinstance(metric, NeighbourMetric) else ():
             if k > neighbours_max:
                 raise InvalidRequest(
-                    f"k = {k} is too large: a row has only {neighbours_max} neighbours.",
+                    f"k = {k} is too large: each row has only {neighbours_max} neighbours.",
                     value=k,
                     limit=neighbours_max,
-                    hint=f"Ask for k of at most {neighbours_max}, or score more rows.",
+                    hint=f"Use a k of at most {neighbours_max}, or score more rows.",
                     pointer=f"/metrics/{index}/k",
                 )
 
 
-def check_subset(options: ScoringOptions, n: int) -> None:
-    """Refuse what cannot be had where only some of n rows ask.
+def check_query_sample(options: ScoringOptions, n: int) -> None:
+    """Refuse options that a sample of query rows does not allow.
 
     Raises
     ------
     InvalidRequest
-        A null by relabelling, which needs the neighbours of every row; an approximate graph of all rows.
+        A permutation null, which needs the neighbours of every row; an approximate graph of all rows.
     """
-    asks = any(isinstance(metric, NeighbourMetric) for metric in options.metrics)
-    if options.estimate == "all" or not asks or (options.estimate.queries or QUERIES_PILOT) >= n:
+    has_neighbours = any(isinstance(metric, NeighbourMetric) for metric in options.metrics)
+    if options.estimate == "all" or not has_neighbours or (options.estimate.queries or QUERIES_PILOT) >= n:
         return
     if isinstance(options.builder, Approximate):
         raise InvalidRequest(
-            "Rows that ask are told their exact neighbours, and an approximate graph has others.",
+            "An estimate from query rows uses exact neighbours, but `builder` requests an approximate graph.",
             value=options.builder.index,
-            hint="Leave out `builder`, or use `estimate: all`.",
+            hint="Remove `builder`, or use `estimate: all`.",
             pointer="/builder",
         )
     if options.null.method == "permutation":
         raise InvalidRequest(
-            "A permutation null needs the neighbours of every row, and only some are to ask.",
+            "A permutation null needs the neighbours of every row, but `estimate` samples only some query rows.",
             value="permutation",
-            hint="Use `null: auto`, which gives the mean where it is known, or `estimate: all`.",
+            hint="Use `null: auto`, which gives the mean if it is known, or use `estimate: all`.",
             pointer="/null/method",
         )
 
 
-def choose_sizes(options: ScoringOptions, n: int) -> tuple[int, ...]:
-    """The galleries that are scored, ascending; none where no curve is asked for. `auto`: 1000, 3000, 10000, ... and all rows.
+def choose_gallery_sizes(options: ScoringOptions, n: int) -> tuple[int, ...]:
+    """Sizes of the galleries that are scored, ascending; empty without a curve. `auto`: 1000, 3000, 10000, ... and all rows.
 
     Raises
     ------
     InvalidRequest
-        A gallery of more rows than there are, or of too few for k neighbours; any beside approximate graphs.
+        A size above the number of rows, or too small for k neighbours; any size with approximate graphs.
     """
     ks = [k for metric in options.metrics if isinstance(metric, NeighbourMetric) for k in metric.k]
     if options.gallery_sizes is None or not ks:
         return ()
     if isinstance(options.builder, Approximate):
         raise InvalidRequest(
-            "Smaller galleries are searched exactly, and their scores do not compare with that of an approximate graph.",
+            "Smaller galleries are searched exactly, so their scores are not comparable with that of an approximate graph.",
             value=options.builder.index,
-            hint="Leave out `builder`, or `gallery_sizes`.",
+            hint="Remove `builder` or `gallery_sizes`.",
             pointer="/gallery_sizes",
         )
     if options.gallery_sizes == "auto":
@@ -243,19 +245,19 @@ def choose_sizes(options: ScoringOptions, n: int) -> tuple[int, ...]:
     for index, size in enumerate(options.gallery_sizes):
         if not max(ks) < size <= n:
             raise InvalidRequest(
-                f"A gallery of {size} rows cannot be scored with k = {max(ks)} and {n} rows in all.",
+                f"A gallery of {size} rows cannot be scored with k = {max(ks)} and {n} rows in total.",
                 value=size,
                 limit=n,
-                hint=f"Ask for sizes from {max(ks) + 1} to {n}.",
+                hint=f"Use sizes from {max(ks) + 1} to {n}.",
                 pointer=f"/gallery_sizes/{index}",
             )
     return tuple(sorted(set(options.gallery_sizes)))
 
 
 def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits | None = None) -> Plan:
-    """Check a request against its two sides and say what it will cost.
+    """Check a request against its two sides and plan its cost.
 
-    Rows are held in memory where that fits the budget, and read by blocks else.
+    Rows are held in memory if they fit the budget, else read in blocks.
 
     Raises
     ------
@@ -263,29 +265,34 @@ def plan(options: ScoringOptions, a: SideShape, b: SideShape, limits: CostLimits
     InvalidRequest
         k >= n, or a memory budget above the limit.
     TooExpensive
-        It takes more operations, seconds or bytes than a limit, read by blocks or not.
+        It takes more operations, seconds or bytes than a limit, even if rows are read in blocks.
     """
     n = count_pairs(options.pairing, a, b)
     check_neighbours(options, n - 1)
-    check_subset(options, n)
+    check_query_sample(options, n)
     return plan_rows(options, n, a, b, limits or CostLimits())
 
 
 def plan_rows(options: ScoringOptions, n: int, a: SideShape, b: SideShape, limits: CostLimits) -> Plan:
-    """Plan the same for sides of which n rows are paired.
+    """Plan a request for sides with n paired rows.
 
     Raises
     ------
     UnknownLayer, InvalidRequest, TooExpensive
     """
     budget = choose_budget(options.memory_budget_bytes, limits.bytes)
-    result = _choose_way(options, find_grid(options, n, a, b), budget)
+    result = _choose_plan(options, find_grid(options, n, a, b), budget)
     check_cost(result, limits)
     return result
 
 
-def find_grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Grid:
-    """The layers of both sides that take part, and how their n rows are read; UnknownLayer, InvalidRequest as in `plan`."""
+def find_grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> LayerGrid:
+    """Find the layers of both sides that take part, and how their n rows are read.
+
+    Raises
+    ------
+    UnknownLayer, InvalidRequest
+    """
     dims = []
     for side, shape in (("a", a), ("b", b)):
         chosen = shape.dims(choose_layers(getattr(options.layers, side), shape.names, side))
@@ -293,43 +300,49 @@ def find_grid(options: ScoringOptions, n: int, a: SideShape, b: SideShape) -> Gr
             chosen.append(sum(shape.dims(shape.names)))
         dims.append(tuple(chosen))
     by_id = options.pairing == "id"
-    return Grid(
+    return LayerGrid(
         n,
         dims[0],
         dims[1],
         labelled=by_id or a.has_groups or b.has_groups,
         gathered=by_id,
-        galleries=tuple(size for size in choose_sizes(options, n) if size < n),
+        galleries=tuple(size for size in choose_gallery_sizes(options, n) if size < n),
     )
 
 
-def choose_budget(asked: int | None, limit: int | None) -> int | None:
-    """Bytes that a job plans with; InvalidRequest where more are asked for than the limit."""
-    if asked is None or limit is None:
-        return limit if asked is None else asked
-    if asked > limit:
+def choose_budget(requested: int | None, limit: int | None) -> int | None:
+    """Choose the memory budget of a job in bytes.
+
+    Raises
+    ------
+    InvalidRequest
+        The request exceeds the limit.
+    """
+    if requested is None or limit is None:
+        return limit if requested is None else requested
+    if requested > limit:
         raise InvalidRequest(
-            f"A job may plan with {limit / 1e9:.3g} GB of memory at most.",
-            value=asked,
+            f"The memory budget is {requested / 1e9:.3g} GB, above the limit of {limit / 1e9:.3g} GB.",
+            value=requested,
             limit=limit,
-            hint="Leave `memory_budget_bytes` out, or ask for less.",
+            hint="Remove `memory_budget_bytes`, or lower it.",
             pointer="/memory_budget_bytes",
         )
-    return asked
+    return requested
 
 
-def _choose_way(options: ScoringOptions, grid: Grid, budget: int | None) -> Plan:
-    """In memory where that fits, else by blocks; a job of small layers holds its rows either way."""
-    result = _cost(options, grid, budget, streamed=False)
+def _choose_plan(options: ScoringOptions, grid: LayerGrid, budget: int | None) -> Plan:
+    """Plan to hold rows in memory if they fit, else to read them in blocks if that needs less memory."""
+    result = _plan_cost(options, grid, budget, streamed=False)
     if budget is not None and result.bytes > budget:
-        leaner = _cost(options, grid, budget, streamed=True)
-        if leaner.bytes < result.bytes:
-            return leaner
+        streamed = _plan_cost(options, grid, budget, streamed=True)
+        if streamed.bytes < result.bytes:
+            return streamed
     return result
 
 
-def _cost(options: ScoringOptions, grid: Grid, budget: int | None, *, streamed: bool) -> Plan:
-    flops, seconds, peak = add_up(find_works(options, grid, streamed=streamed))
+def _plan_cost(options: ScoringOptions, grid: LayerGrid, budget: int | None, *, streamed: bool) -> Plan:
+    flops, seconds, peak = sum_works(list_works(options, grid, streamed=streamed))
     queries = queries_max = None
     if isinstance(options.estimate, Estimate) and any(isinstance(m, NeighbourMetric) for m in options.metrics):
         queries = expect_queries(options.estimate, grid.n)
@@ -350,17 +363,23 @@ def _cost(options: ScoringOptions, grid: Grid, budget: int | None, *, streamed: 
 
 
 def check_cost(result: Plan, limits: CostLimits) -> None:
-    """Refuse what takes more operations, seconds or bytes than a limit; TooExpensive says how much it would take."""
+    """Refuse a job that takes more operations, seconds or bytes than a limit.
+
+    Raises
+    ------
+    TooExpensive
+        The error gives the estimated cost.
+    """
     if result.flops > limits.flops:
         raise TooExpensive(
-            f"The job would take {result.flops:.2g} floating-point operations, about {_minutes(result.seconds)}.",
+            f"The job would take {result.flops:.2g} floating-point operations, about {_format_duration(result.seconds)}.",
             value=result.flops,
             limit=limits.flops,
             hint=_CHEAPER,
         )
     if result.seconds > limits.seconds:
         raise TooExpensive(
-            f"The job would take about {_minutes(result.seconds)}, and may take {_minutes(limits.seconds)}.",
+            f"The job would take about {_format_duration(result.seconds)}; the limit is {_format_duration(limits.seconds)}.",
             value=result.seconds,
             limit=limits.seconds,
             hint=_CHEAPER,
@@ -368,23 +387,23 @@ def check_cost(result: Plan, limits: CostLimits) -> None:
     budget = result.memory_budget_bytes
     if budget is not None and result.bytes > budget:
         raise TooExpensive(
-            f"The job would need {result.bytes / 1e9:.3g} GB of memory, even with its rows read by blocks; its budget is "
+            f"The job would need {result.bytes / 1e9:.3g} GB of memory, even if its rows are read in blocks; its budget is "
             f"{budget / 1e9:.3g} GB.",
             value=result.bytes,
             limit=budget,
-            hint="Score fewer rows or layers, or metrics of the features (cka) instead of all pairs of rows (rbf, "
+            hint="Use fewer rows or layers, or a metric of the features (cka) instead of one of all pairs of rows (rbf, "
             "distance_correlation, rsa); or raise `memory_budget_bytes` up to the operator's limit.",
         )
 
 
-def _minutes(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     for unit, size in (("h", 3600), ("minutes", 60)):
         if seconds >= 10 * size:
             return f"{seconds / size:.4g} {unit}"
     return f"{seconds:.4g} s"
 
 
-#: Items a second.
+#: Items embedded per second.
 RATES: dict[ModelKind, float] = {
     "hf": 60.0,
     "st": 60.0,
@@ -393,14 +412,18 @@ RATES: dict[ModelKind, float] = {
     "endpoint": 100.0,
     "baseline": 1500.0,
 }
-#: Importing the libraries and loading the weights.
+#: Seconds to import the libraries and to load the weights, of a model and of a baseline.
 LOADING_S, LOADING_BASELINE_S = 6.0, 1.0
-#: Of a process that runs a small model, and of one that runs none.
+#: Memory of a process that runs a small model, and of one that runs none.
 BYTES, BYTES_BASELINE = 1_500_000_000, 400_000_000
 
 
 def plan_extraction(request: Extraction, n: int) -> Plan:
-    """Guess what embedding n items costs."""
+    """Estimate the cost of embedding n items.
+
+    This is a guess for a small model on two cores, made to tell minutes from hours: only the worker knows the size of a model.
+    The progress of the job soon gives a better estimate. No request is refused because of it.
+    """
     kind = parse_model(request.model).kind
     light = kind in {"baseline", "endpoint"}
     return Plan(

@@ -1,4 +1,4 @@
-"""What a request's parts cost: operations, seconds and bytes, from the shapes of its layers alone."""
+"""Costs of the parts of a request: operations, seconds and bytes, computed from the shapes of its layers alone."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -28,15 +28,15 @@ from consilience.planning.work import (
     LABEL_BYTES,
     PRODUCT_FLOPS_PER_S,
     ROW_BYTES,
-    Grid,
+    LayerGrid,
     Work,
     count_draws,
     has_interval,
+    pass_seconds,
     rows_in_memory,
-    value_s,
 )
 
-#: Bytes of a job's process before it holds any rows, libraries and compiled kernels included.
+#: Memory of a job's process without any rows, but with libraries and compiled kernels.
 PROCESS_BYTES = 280_000_000
 #: Number of float32 copies of a block of rows at a time: two sides, two blocks, raw and centred.
 BLOCK_COPIES = 14
@@ -45,14 +45,14 @@ PAIR_STEPS, PAIR_S = 20.0, 6.0e-9
 PAIR_BLOCKS_BYTES = 300_000_000
 #: Seconds to rank a pair of rows for rsa, and bytes while it is ranked.
 RSA_PAIR_S, RSA_PAIR_BYTES = 1.0e-7, 60
-#: Operations for each entry and singular value of a cross-product; of a decomposition, for each cubed dimension.
+#: Operations for each entry and singular value of a cross-product, and for each cubed dimension of a decomposition.
 VALUES_STEPS, DECOMPOSITION_STEPS = 15.0, 12.0
 #: Number of fits on parts of the rows that an interval needs, and of passes over streamed rows.
 REFITS, STREAMED_REFIT_PASSES = FOLDS * REPEATS, REPEATS
 
 
-def find_works(options: ScoringOptions, grid: Grid, *, streamed: bool) -> list[Work]:
-    """What each part of a request costs, its rows read by blocks or held in memory."""
+def list_works(options: ScoringOptions, grid: LayerGrid, *, streamed: bool) -> list[Work]:
+    """List the costs of the parts of a request, with its rows read in blocks or held in memory."""
     works = [_rows(options, grid, streamed=streamed), cost_search(options, grid, streamed=streamed)]
     kernels: set[str] = set()
     for metric in options.metrics:
@@ -72,8 +72,8 @@ def find_works(options: ScoringOptions, grid: Grid, *, streamed: bool) -> list[W
     return works
 
 
-def add_up(works: Sequence[Work]) -> tuple[float, float, int]:
-    """Operations, seconds and peak bytes: what is kept adds up, of what is given back the most counts."""
+def sum_works(works: Sequence[Work]) -> tuple[float, float, int]:
+    """Return operations, seconds and peak bytes: permanent memory adds up, of transient memory the largest part counts."""
     return (
         sum(work.flops for work in works),
         JOB_S + sum(work.seconds for work in works),
@@ -81,22 +81,22 @@ def add_up(works: Sequence[Work]) -> tuple[float, float, int]:
     )
 
 
-def _rows(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
-    """Read, look for duplicates, clamp, prepare and scan; everything that grows with the rows alone."""
+def _rows(options: ScoringOptions, grid: LayerGrid, *, streamed: bool) -> Work:
+    """Cost of reading, checking for duplicates, clamping, preparing and scanning: all that grows with the rows alone."""
     passes = 3.0 + (8.0 if options.preparation.profile in ("prh", "prh_exact") else 0.0)
     kept = float(grid.n * (ROW_BYTES + (LABEL_BYTES if grid.labelled else 0)))
     if not streamed:
         kept += rows_in_memory(grid)
     blocks = BLOCK_COPIES * max(_block_bytes(d) for d in grid.dims)
-    return Work(seconds=passes * value_s(grid, grid.dims, streamed=streamed), kept=kept + blocks)
+    return Work(seconds=passes * pass_seconds(grid, grid.dims, streamed=streamed), kept=kept + blocks)
 
 
 def _block_bytes(dim: int) -> float:
     return FLOAT32_BYTES * min(BLOCK_ROWS, max(1, BLOCK_VALUES // dim)) * dim
 
 
-def _features(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool, known: bool) -> Work:
-    """Products of the features, or of blocks of all pairs where these are less work; the interval's are of one pair."""
+def _features(metric: Metric, options: ScoringOptions, grid: LayerGrid, *, streamed: bool, known: bool) -> Work:
+    """Cost of products of the features, or of blocks of all pairs if these are less work; the interval is of one pair."""
     n, (p, q) = float(grid.n), grid.widest
     draws = count_draws(metric, options)
     values = 0.0 if known else 2 * n * (grid.cross + grid.own)
@@ -110,7 +110,7 @@ def _features(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: 
     draw = n * n * grid.cells if n * n <= 4 * p * q else 2 * n * grid.cross
     flops = values + bounds + draw * draws
     passes = (0 if known else grid.cells) + (1 if bounds else 0) + draws * grid.cells
-    seconds = flops / PRODUCT_FLOPS_PER_S + passes * value_s(grid, (p, q), streamed=streamed)
+    seconds = flops / PRODUCT_FLOPS_PER_S + passes * pass_seconds(grid, (p, q), streamed=streamed)
     if streamed:
         seconds += draws * grid.cells * GATHER_S * n
     entries = p * p + q * q + p * q
@@ -120,13 +120,13 @@ def _features(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: 
 
 
 def _decompose(n: float, d: int, rank: float | None = None) -> tuple[float, float]:
-    """Operations in float64 of decomposing one layer in memory: products with the rows, and of the smaller square."""
+    """Return the float64 operations to decompose one layer in memory: products with the rows, and of the smaller square."""
     small = min(n, d)
     return 2 * n * d * (small + 3 * min(small, rank or small)), DECOMPOSITION_STEPS * small**3
 
 
-def _fit(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
-    """A factor a layer, a small matrix a pair; the interval fits again on parts of the rows of one pair."""
+def _fit(metric: Metric, options: ScoringOptions, grid: LayerGrid, *, streamed: bool) -> Work:
+    """Cost of a factor for each layer and a small matrix for each pair; the interval fits parts of one pair's rows again."""
     n, (p, q) = float(grid.n), grid.widest
     kept = min(grid.n, getattr(metric, "components", None) or grid.n)
     ranks_a, ranks_b = ([min(d, grid.n, kept) for d in dims] for dims in (grid.dims_a, grid.dims_b))
@@ -141,7 +141,7 @@ def _fit(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool)
         flops = 2 * n * (grid.cross * (1 + draws) + grid.own) + cubes + svd * (1 + draws)
         if has_interval(options):
             flops += STREAMED_REFIT_PASSES * 2 * n * entries + refits
-        seconds = flops / EXACT_FLOPS_PER_S + passes * value_s(grid, (p, q), streamed=True)
+        seconds = flops / EXACT_FLOPS_PER_S + passes * pass_seconds(grid, (p, q), streamed=True)
         seconds += draws * grid.cells * GATHER_S * n
         sums = FLOAT64_BYTES * entries * (2 * REFITS + 6)
         mappings = FLOAT64_BYTES * 4 * sum(d * d for d in grid.dims)
@@ -151,7 +151,7 @@ def _fit(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool)
     flops = layers + (1 + draws) * (svd + sum(2 * n * r * s for r, s in pairs))
     if has_interval(options):
         flops += REFITS * (sum(_decompose(n, p, kept)) + sum(_decompose(n, q, kept))) + refits
-    # The spectrum, and what each metric makes of it; while one is found, five arrays of that size.
+    # The spectrum, and the factor of each metric; five arrays of that size while a spectrum is computed.
     small = FLOAT64_BYTES * 8 * (min(p, grid.n) ** 2 + min(q, grid.n) ** 2)
     return Work(
         flops,
@@ -161,38 +161,38 @@ def _fit(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool)
     )
 
 
-def _ridge(metric: LinearPredictivity, options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
-    """Folds of each layer; draws and other dealings of the folds for the best pair."""
+def _ridge(metric: LinearPredictivity, options: ScoringOptions, grid: LayerGrid, *, streamed: bool) -> Work:
+    """Cost of the folds of each layer, and of permutations and other random splits for the best pair."""
     n, (p, q), folds = float(grid.n), grid.widest, metric.folds
-    dealings = max(2, ceil(10 / folds)) if has_interval(options) else 1
+    splits = max(2, ceil(10 / folds)) if has_interval(options) else 1
     draws = count_draws(metric, options)
     cubes = folds * (DECOMPOSITION_STEPS * max(p, q) ** 3 + 4.0 * p * q * max(p, q))
     entries = p * p + q * q + p * q
-    rounds = 2.0 * grid.cells * (1 + draws) + 2.0 * (dealings - 1)
+    rounds = 2.0 * grid.cells * (1 + draws) + 2.0 * (splits - 1)
     if streamed:
         flops = rounds * (2 * n * entries + cubes)
-        seconds = flops / EXACT_FLOPS_PER_S + rounds * value_s(grid, (p, q), streamed=True)
+        seconds = flops / EXACT_FLOPS_PER_S + rounds * pass_seconds(grid, (p, q), streamed=True)
         seconds += 2 * draws * grid.cells * GATHER_S * n
         return Work(flops, seconds, passing=FLOAT64_BYTES * entries * (2 * folds + 6))
     layers = folds * sum(sum(_decompose(n, d)) for d in grid.dims)
-    flops = layers * dealings + folds * rounds * 6 * n * p * q
+    flops = layers * splits + folds * rounds * 6 * n * p * q
     held = FLOAT64_BYTES * folds * n * sum(min(d, grid.n) for d in grid.dims)
     targets = FLOAT64_BYTES * n * sum(grid.dims)
     passing = FLOAT64_BYTES * n * (4 * (p + q) + folds * max(p, q))
     return Work(flops, flops / EXACT_FLOPS_PER_S, kept=held + targets, passing=passing)
 
 
-def _pairs(metric: Metric, options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
-    """Blocks of all pairs of rows; the rows of a run of layers are in memory, read by blocks or not."""
+def _pairs(metric: Metric, options: ScoringOptions, grid: LayerGrid, *, streamed: bool) -> Work:
+    """Cost of blocks of all pairs of rows; the rows of a run of layers are in memory, even if rows are read in blocks."""
     n, draws = float(grid.n), count_draws(metric, options)
     rounds = 1 + draws + (1 if has_interval(options) else 0)
-    products = 2.0 * n * n * sum(grid.dims) * (1 + (0 if _room(grid) else draws))
+    products = 2.0 * n * n * sum(grid.dims) * (1 + (0 if _fits_in_memory(grid) else draws))
     flops = products + PAIR_STEPS * n * n * rounds * grid.cells
     points = sum(
         min(FLOAT64_BYTES * n * sum(dims), POINTS_BYTES + _point_bytes(grid.n, max(dims)))
         for dims in (grid.dims_a, grid.dims_b)
     )
-    whole = _room(grid) and (draws > 0 or n * len(grid.dims) < sum(grid.dims))
+    whole = _fits_in_memory(grid) and (draws > 0 or n * len(grid.dims) < sum(grid.dims))
     matrices = min(MATRICES_BYTES, FLOAT64_BYTES * n * n * len(grid.dims)) if whole else 0
     blocks = min(PAIR_BLOCKS_BYTES, 48 * n * n)
     rows = FLOAT32_BYTES * n * (max(grid.dims_a) + max(grid.dims_b)) if streamed else 0
@@ -204,19 +204,19 @@ def _point_bytes(n: int, dim: int) -> float:
     return (FLOAT64_BYTES if 0.5 * n * n * dim <= EXACT_WORK else FLOAT32_BYTES) * float(n) * dim
 
 
-def _room(grid: Grid) -> bool:
+def _fits_in_memory(grid: LayerGrid) -> bool:
     return FLOAT32_BYTES * grid.n**2 * len(grid.dims) <= MATRICES_BYTES
 
 
-def _rsa(metric: Rsa, options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
-    """Dissimilarities within groups of items, ranked."""
+def _rsa(metric: Rsa, options: ScoringOptions, grid: LayerGrid, *, streamed: bool) -> Work:
+    """Cost of ranked dissimilarities within groups of items."""
     n, draws = float(grid.n), count_draws(metric, options)
     every = n * (n - 1) / 2
     wanted = every if metric.pairs == "all" or (metric.pairs == "auto" and grid.n <= RSA_ROWS) else RSA_PAIRS
     pairs = min(every, 2.0 * (metric.pairs if isinstance(metric.pairs, int) else wanted))
     makes = 1 + (draws if pairs < every else 0)
     flops = 4 * pairs * sum(grid.dims) * makes + PAIR_STEPS * 10 * pairs * len(grid.dims) * (1 + draws)
-    seconds = flops / PRODUCT_FLOPS_PER_S + 3 * value_s(grid, grid.dims, streamed=streamed)
+    seconds = flops / PRODUCT_FLOPS_PER_S + 3 * pass_seconds(grid, grid.dims, streamed=streamed)
     seconds += RSA_PAIR_S * pairs * len(grid.dims) * makes
     if streamed:
         seconds += GATHER_S * n * len(grid.dims) * makes

@@ -1,4 +1,4 @@
-"""What a map will cost, and whether it can be had at all: known before anything is queued."""
+"""Plans of maps, translations and upgrade reports: validity and cost, known before a job is queued."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from consilience.contract.upgrades import UpgradeOptions
 from consilience.errors import InvalidRequest, InvalidShape, TooFewRows
 from consilience.limits import FLOAT32_BYTES, FLOAT64_BYTES, FOLDS, TRANSLATION_ROWS
 from consilience.planning.alignments import CostLimits, SideShape, check_cost, choose_layer, count_pairs
-from consilience.planning.costs import add_up
+from consilience.planning.costs import sum_works
 from consilience.planning.work import (
     EXACT_FLOPS_PER_S,
     PRODUCT_FLOPS_PER_S,
@@ -17,45 +17,45 @@ from consilience.planning.work import (
     Work,
 )
 
-#: Rows that a map and its judgement need together.
+#: Smallest number of rows for a map and its evaluation together.
 ROWS_MIN = 8
 #: Cubes of the dimension that one fit costs.
 CUBES = 12
-#: Bytes of libraries that alignments do not load, and of the blocks of rows that are read ahead.
+#: Bytes of libraries that alignments do not load, and of prefetched blocks of rows.
 LIBRARY_BYTES, BLOCK_BYTES = 70_000_000, 300_000_000
-#: The share of a processor's products that training by small steps reaches.
+#: Share of a processor's speed of products that training in small steps reaches.
 TRAINING_SHARE = 0.3
 
 
 def plan_map(options: MapOptions, a: SideShape, b: SideShape, limits: CostLimits | None = None) -> Plan:
-    """Check a wish for a map against its two sides and say what it will cost.
+    """Check the options of a map against its two sides and plan its cost.
 
     Raises
     ------
     UnpairedSides, TooFewRows, UnknownLayer
     InvalidRequest
-        A rank or anchors that there cannot be.
+        An impossible rank or number of anchors.
     TooExpensive
     """
     n = count_pairs(options.pairing, a, b)
     check_rows(n)
     p, q = find_dim(a, options.layers.a, "a"), find_dim(b, options.layers.b, "b")
     check_choice(options.map, n, p, q)
-    held = options.test_share * n
-    judging = 2.0 * 2 * 2 * min(options.max_queries, held) * held * q + 4.0 * held * p * q
-    works = [price_maps([options.map], n, p, q), Work(judging, judging / SEARCH_FLOPS_PER_S, kept=BLOCK_BYTES)]
+    held_out = options.test_share * n
+    evaluation = 2.0 * 2 * 2 * min(options.max_queries, held_out) * held_out * q + 4.0 * held_out * p * q
+    works = [cost_maps([options.map], n, p, q), Work(evaluation, evaluation / SEARCH_FLOPS_PER_S, kept=BLOCK_BYTES)]
     return plan_works(works, limits, n=n, dim_a=p, dim_b=q, cells=1)
 
 
 def plan_works(works: Sequence[Work], limits: CostLimits | None, **shape: int) -> Plan:
-    """Say what works on rows that are read by blocks cost together; `shape` are the plan's other fields.
+    """Plan the total cost of work on rows that are read in blocks; `shape` are the other fields of the plan.
 
     Raises
     ------
     TooExpensive
     """
     limits = limits or CostLimits()
-    flops, seconds, peak = add_up([Work(kept=LIBRARY_BYTES), *works])
+    flops, seconds, peak = sum_works([Work(kept=LIBRARY_BYTES), *works])
     plan = Plan(
         flops=flops,
         bytes=peak,
@@ -69,17 +69,17 @@ def plan_works(works: Sequence[Work], limits: CostLimits | None, **shape: int) -
 
 
 def check_rows(n: int) -> None:
-    """Refuse fewer rows than a map and its judgement need."""
+    """Refuse fewer rows than a map and its evaluation need."""
     if n < ROWS_MIN:
-        raise TooFewRows(f"There are {n} rows.", value=n, limit=ROWS_MIN, hint="A map needs at least 8 rows.")
+        raise TooFewRows(f"A map needs at least {ROWS_MIN} rows, but there are {n}.", value=n, limit=ROWS_MIN)
 
 
-def price_maps(choices: Sequence[MapChoice], n: int, p: int, q: int) -> Work:
-    """One pass over n rows of p and q columns for all linear maps, and what some kinds take beside it."""
+def cost_maps(choices: Sequence[MapChoice], n: int, p: int, q: int) -> Work:
+    """Cost of one pass over n rows of p and q columns for all linear maps, and of the training of some kinds."""
     if not choices:
         return Work()
     linear = 2.0 * n * p * (p + q) + (FOLDS + 2) * CUBES * float(max(p, q)) ** 3
-    trained = [_train(choice, n, p, q) for choice in choices]
+    trained = [_cost_training(choice, n, p, q) for choice in choices]
     return Work(
         flops=linear + sum(work.flops for work in trained),
         seconds=linear / EXACT_FLOPS_PER_S + sum(work.seconds for work in trained),
@@ -88,8 +88,8 @@ def price_maps(choices: Sequence[MapChoice], n: int, p: int, q: int) -> Work:
     )
 
 
-def _train(choice: MapChoice, n: int, p: int, q: int) -> Work:
-    """Weights with what the optimiser keeps of them; anchors with what is made of them."""
+def _cost_training(choice: MapChoice, n: int, p: int, q: int) -> Work:
+    """Cost of weights with the state of the optimiser, or of anchors with their products."""
     flops = passing = 0.0
     if isinstance(choice, MlpMap):
         hidden = choice.hidden or q
@@ -100,44 +100,44 @@ def _train(choice: MapChoice, n: int, p: int, q: int) -> Work:
 
 
 def check_choice(choice: MapChoice, n: int, p: int, q: int, rows: str = "rows") -> None:
-    """Refuse a rank, or anchors, that there cannot be for n rows of p and q columns.
+    """Refuse a rank or a number of anchors that is impossible for n rows of p and q columns.
 
     Raises
     ------
     InvalidRequest
-        The place is that in a request for a map.
+        Its pointer is that in a request for a map.
     """
     if isinstance(choice, LowRankMap) and choice.rank > min(p, q):
         raise InvalidRequest(
-            f"No map from {p} to {q} dimensions has rank {choice.rank}.",
+            f"Rank {choice.rank} is too large for a map from {p} to {q} dimensions.",
             value=choice.rank,
             limit=min(p, q),
-            hint=f"Ask for a rank of at most {min(p, q)}.",
+            hint=f"Use a rank of at most {min(p, q)}.",
             pointer="/map/rank",
         )
     if isinstance(choice, RelativeMap) and choice.anchors > n:
         raise InvalidRequest(
-            f"There are {n} {rows} for {choice.anchors} anchors.",
+            f"The map needs {choice.anchors} anchors, but there are only {n} {rows}.",
             value=choice.anchors,
             limit=n,
-            hint="Take fewer anchors, or map more items.",
+            hint="Use fewer anchors, or give more items.",
             pointer="/map/anchors",
         )
 
 
 def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limits: CostLimits | None = None) -> Plan:
-    """What translating a set by a map from dims[0] to dims[1] dimensions will cost.
+    """Plan the cost of translating a set by a map from dims[0] to dims[1] dimensions.
 
     Raises
     ------
     UnknownLayer, TooExpensive
     InvalidRequest
-        The layer has another dimension than the map takes.
+        The layer does not have the map's number of input dimensions.
     """
     p = find_dim(source, layer, None)
     if p != dims[0]:
         raise InvalidRequest(
-            f"The layer has {p} dimensions, the map takes {dims[0]}.",
+            f"The layer has {p} dimensions, but the map takes {dims[0]}.",
             value=p,
             limit=dims[0],
             hint="Translate a set of the model that the map was fitted on.",
@@ -150,7 +150,7 @@ def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limit
 
 
 def find_dim(shape: SideShape, layer: str, side: str | None) -> int:
-    """Columns of the layer of this name, or of the last one.
+    """Number of columns of the layer of this name, or of the last one.
 
     Raises
     ------
@@ -160,22 +160,22 @@ def find_dim(shape: SideShape, layer: str, side: str | None) -> int:
     return dim
 
 
-#: Both models' shapes, the old one first.
+#: Shapes of the old and the new model.
 Shapes = tuple[SideShape, SideShape]
 
 
 def plan_upgrade(
     options: UpgradeOptions, documents: Shapes, queries: Shapes | None, limits: CostLimits | None = None
 ) -> Plan:
-    """Check an upgrade request against its sides and say what it will cost.
+    """Check an upgrade request against its sides and plan its cost.
 
     Raises
     ------
     UnpairedSides, TooFewRows, UnknownLayer
     InvalidShape
-        Queries of other dimensions than their documents.
+        Queries do not have the dimensions of their documents.
     InvalidRequest
-        A rank, anchors or a k that there cannot be.
+        An impossible rank, number of anchors or k.
     TooExpensive
     """
     old, new = documents
@@ -189,22 +189,22 @@ def plan_upgrade(
     for number, choice in enumerate(options.maps):
         with at_pointer(f"/maps/{number}", instead="/map"):
             check_choice(choice, n, p, q)
-    asking = min(options.max_queries, n)
-    works = [price_maps(options.maps, n, p, q), _search(options, n, asking, (p, q), asked_apart=queries is not None)]
-    return plan_works(works, limits, n=n, dim_a=q, dim_b=p, cells=1, queries=asking)
+    sampled = min(options.max_queries, n)
+    works = [cost_maps(options.maps, n, p, q), _search(options, n, sampled, (p, q), has_queries=queries is not None)]
+    return plan_works(works, limits, n=n, dim_a=q, dim_b=p, cells=1, queries=sampled)
 
 
-def _search(options: UpgradeOptions, n: int, asking: int, dims: tuple[int, int], *, asked_apart: bool) -> Work:
-    """From p columns of the new model to q of the old one: every way asks once."""
+def _search(options: UpgradeOptions, n: int, sampled: int, dims: tuple[int, int], *, has_queries: bool) -> Work:
+    """Cost of the searches from p columns of the new model and q of the old one: each strategy searches once."""
     (p, q), maps = dims, len(options.maps)
-    flops = 2.0 * n * asking * ((1 + asked_apart) * (p + q) + (maps + (p == q)) * q)
-    vectors = FLOAT32_BYTES * asking * (p + q) * (2 + maps)
-    lists = 12 * asking * options.k * (4 + maps)
+    flops = 2.0 * n * sampled * ((1 + has_queries) * (p + q) + (maps + (p == q)) * q)
+    vectors = FLOAT32_BYTES * sampled * (p + q) * (2 + maps)
+    lists = 12 * sampled * options.k * (4 + maps)
     return Work(flops, flops / PRODUCT_FLOPS_PER_S, kept=BLOCK_BYTES + vectors + lists)
 
 
 def check_k(k: int, n: int, largest_group: int = 1) -> None:
-    """Refuse more neighbours than there are documents of other groups.
+    """Refuse a k above the number of documents of other groups.
 
     Raises
     ------
@@ -213,10 +213,10 @@ def check_k(k: int, n: int, largest_group: int = 1) -> None:
     limit = n - largest_group
     if k > limit:
         raise InvalidRequest(
-            f"There are at most {limit} neighbours among {n} documents.",
+            f"k = {k} is too large: {n} documents have at most {limit} neighbours.",
             value=k,
             limit=limit,
-            hint="Ask for fewer neighbours, or give more documents.",
+            hint=f"Use a k of at most {limit}, or give more documents.",
             pointer="/k",
         )
 
@@ -230,7 +230,7 @@ def _check_queries(options: UpgradeOptions, queries: Shapes, dims: tuple[int, in
 
 
 def check_columns(model: str, documents: int, queries: int) -> None:
-    """Refuse queries that have other columns than the documents of their model.
+    """Refuse queries that do not have as many columns as the documents of their model.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def check_columns(model: str, documents: int, queries: int) -> None:
     """
     if documents != queries:
         raise InvalidShape(
-            f"The {model} model's queries have {queries} columns, its documents {documents}.",
+            f"The {model} model's queries have {queries} columns, but its documents have {documents}.",
             value=queries,
             limit=documents,
             hint="Embed queries and documents with the same model.",

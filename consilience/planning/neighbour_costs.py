@@ -1,4 +1,7 @@
-"""What neighbour graphs and lists cost: one search a layer serves every neighbour metric, k and null."""
+"""Costs of neighbour graphs and lists, exact and approximate: one search of a layer serves every metric, k and null.
+
+An approximate graph costs the training of its index, filling it, searching it, and measuring its recall.
+"""
 
 from collections.abc import Sequence
 from math import ceil, isqrt
@@ -43,25 +46,25 @@ from consilience.planning.work import (
     GATHER_S,
     SEARCH_FLOPS_PER_S,
     STEPS_PER_S,
-    Grid,
+    LayerGrid,
     Work,
     count_draws,
     has_interval,
+    pass_seconds,
     rows_in_memory,
-    value_s,
 )
 
-#: Rounds of k-means that learn lists, and words of codes; passes over a matrix that its singular values take.
+#: Rounds of k-means for lists and for codes; passes over a matrix for its singular values.
 LIST_ROUNDS = 10
 WORD_ROUNDS = 25
 TURN_PASSES = 30
-#: Breadth of the search that links a new row.
+#: Breadth of the search that links a new row of an HNSW index.
 LINKING_BREADTH = 40
 ID_BYTES = 8
 
 
 def index_costs(choice: Approximate, n: int, dims: Sequence[int], k: int) -> tuple[float, int]:
-    """Floating-point operations of the graphs of layers of so many columns, and the bytes of the largest index.
+    """Return the operations for the graphs of layers with `dims` columns, and the bytes of the largest index.
 
     Raises
     ------
@@ -74,36 +77,36 @@ def index_costs(choice: Approximate, n: int, dims: Sequence[int], k: int) -> tup
 
 
 def count_candidates(choice: Approximate, n: int, d: int, k: int) -> int:
-    """Rows that are looked at to rank what the index proposes."""
+    """Number of candidates of the index that are ranked by their rows."""
     return n * choose_index(choice, n, d, k).shape.candidate_factor * k
 
 
 def index_flops(index: ChosenIndex, n: int, d: int, k: int, recall_queries: int) -> float:
-    """Floating-point operations of a graph of k neighbours among n rows of d columns."""
+    """Number of floating-point operations for a graph of k neighbours among n rows of d columns."""
     shape, dim = index.shape, index.shape.transform_dim or d
     ranked = n * shape.candidate_factor * k
     recall = min(n, recall_queries) * n
-    return _learning(shape, n, d) + 2.0 * dim * _seen(index, n, k) + 2.0 * d * (ranked + recall)
+    return _training_flops(shape, n, d) + 2.0 * dim * _count_compared(index, n, k) + 2.0 * d * (ranked + recall)
 
 
 def index_bytes(index: ChosenIndex, n: int, d: int) -> int:
-    """Bytes of the index and of the sample that it is learnt from."""
+    """Size of the index and of the sample that it is trained on."""
     shape, dim = index.shape, index.shape.transform_dim or d
     links = 2 * FLOAT32_BYTES * (shape.links or 0)
     codes = n * (shape.code_bits(d) // 8 + links + ID_BYTES)
-    return codes + FLOAT32_BYTES * ((shape.lists or 0) * dim + 2 * _points(shape, n, d) * max(d, dim))
+    return codes + FLOAT32_BYTES * ((shape.lists or 0) * dim + 2 * _count_training_rows(shape, n, d) * max(d, dim))
 
 
-def _points(shape: IndexShape, n: int, d: int) -> int:
-    """Rows of the sample."""
+def _count_training_rows(shape: IndexShape, n: int, d: int) -> int:
+    """Number of rows of the training sample."""
     words = 2**shape.bits if shape.segments is not None else 0
     turn_words = 2**CODE_BITS if shape.transform_segments is not None else 0
     centroids = max(shape.lists or 0, words, turn_words)
     return min(n, max(SAMPLE_MIN, POINTS_PER_CENTROID * centroids, POINTS_PER_COLUMN * d))
 
 
-def _learning(shape: IndexShape, n: int, d: int) -> float:
-    points, dim = _points(shape, n, d), shape.transform_dim or d
+def _training_flops(shape: IndexShape, n: int, d: int) -> float:
+    points, dim = _count_training_rows(shape, n, d), shape.transform_dim or d
     words = WORD_ROUNDS * 2.0**shape.bits if shape.segments is not None else 0.0
     turn = 0.0
     if shape.transform is not None:
@@ -113,13 +116,13 @@ def _learning(shape: IndexShape, n: int, d: int) -> float:
     return turn + 2.0 * points * dim * (LIST_ROUNDS * (shape.lists or 0) + words)
 
 
-def _seen(index: ChosenIndex, n: int, k: int) -> float:
-    """Rows and centres that all rows together are compared with, while the index is filled and while it is searched."""
+def _count_compared(index: ChosenIndex, n: int, k: int) -> float:
+    """Number of comparisons of all rows with rows and centroids, to fill the index and to search it."""
     shape, effort = index.shape, index.effort or 1
     words = 2.0**shape.bits if shape.segments is not None else 0.0
     if shape.lists is not None:
         probed = effort * n / shape.lists
-        # Rows whose lists come back too short are searched exactly.
+        # Rows with too few candidates are searched exactly.
         return n * (2.0 * shape.lists + words + (probed if probed > 2 * shape.candidate_factor * k else n))
     if shape.links is not None:
         breadth = max(effort, shape.candidate_factor * k) + LINKING_BREADTH
@@ -127,20 +130,20 @@ def _seen(index: ChosenIndex, n: int, k: int) -> float:
     return n * (float(n) + words)
 
 
-#: And of an index, which is trained by one thread and jumps from row to row.
+#: Operations per second of an index, which is trained by one thread and reads rows in no order.
 INDEX_FLOPS_PER_S = 4.0e10
-#: An id and a similarity; lists are kept and cut to the request's length.
+#: Bytes of an id and a similarity, and copies of the lists, which are cut to the length of the request.
 NEIGHBOUR_BYTES, LIST_COPIES = 8, 3
 #: Bytes of the blocks of a search.
 SEARCH_BYTES = 200_000_000
 #: Bytes of a candidate, and of a value rounded to bfloat16.
 CANDIDATE_BYTES, ROUNDED_BYTES = 8, 2
-#: Standard deviation of row scores that an estimate is planned with, and the largest that scores between 0 and 1 can have.
+#: Standard deviation of row scores that is assumed, and the largest one that scores between 0 and 1 can have.
 ROW_SCORE_SD, ROW_SCORE_SD_MAX = 0.15, 0.5
 
 
 def expect_queries(estimate: Estimate, n: int, sd: float = ROW_SCORE_SD) -> int:
-    """How many of n rows ask until an interval is as narrow as wanted, where row scores have a standard deviation."""
+    """Expected number of query rows among n for an interval of the requested width, given the deviation of row scores."""
     if estimate.half_width is None:
         return min(n, estimate.queries or n)
     quantile = NormalDist().inv_cdf((1 + estimate.level) / 2)
@@ -149,21 +152,21 @@ def expect_queries(estimate: Estimate, n: int, sd: float = ROW_SCORE_SD) -> int:
 
 
 def count_queries(options: ScoringOptions, n: int) -> int:
-    """How many of n rows ask for their neighbours."""
+    """Number of query rows among n rows."""
     return n if options.estimate == "all" else expect_queries(options.estimate, n)
 
 
-def count_second(options: ScoringOptions, asked: int, n: int) -> int:
-    """Rows that are searched because others named them: the neighbours' own neighbours, for the metrics that look there."""
+def count_neighbour_queries(options: ScoringOptions, queries: int, n: int) -> int:
+    """Number of rows whose neighbours are needed too because they are neighbours of a query, for the metrics that use these."""
     ks = [max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric) and metric.returns]
-    return min(n, asked * max(ks, default=0))
+    return min(n, queries * max(ks, default=0))
 
 
 def _largest_k(options: ScoringOptions) -> int:
     return max((max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric)), default=0)
 
 
-def _list_length(options: ScoringOptions, grid: Grid) -> int:
+def _list_length(options: ScoringOptions, grid: LayerGrid) -> int:
     k_max = _largest_k(options)
     if not has_interval(options) or k_max == 0 or isinstance(options.builder, Approximate):
         return k_max
@@ -172,8 +175,8 @@ def _list_length(options: ScoringOptions, grid: Grid) -> int:
     return min(grid.n, max(HALVES_LIST_MIN, ceil(HALVES_FACTOR * k_max)))
 
 
-def cost_search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
-    """One search a layer serves every neighbour metric, k and null."""
+def cost_search(options: ScoringOptions, grid: LayerGrid, *, streamed: bool) -> Work:
+    """Cost of the searches: one search of each layer serves every neighbour metric, k and null."""
     k_max = _largest_k(options)
     if k_max == 0:
         return Work()
@@ -181,24 +184,24 @@ def cost_search(options: ScoringOptions, grid: Grid, *, streamed: bool) -> Work:
         return _approximate(options.builder, grid, k_max)
     n, layers, widest, passes = grid.n, len(grid.dims), max(grid.dims), 1
     largest = max(grid.galleries, default=0)
-    if (asked := count_queries(options, n)) < n:
-        told = asked + count_second(options, asked, n)
-        entries, pairs = told * k_max * (1 + len(grid.galleries)), float(told) * n
-        passing = float(SEARCH_BYTES + FLOAT32_BYTES * told * widest)
+    if (queries := count_queries(options, n)) < n:
+        searched = queries + count_neighbour_queries(options, queries, n)
+        entries, pairs = searched * k_max * (1 + len(grid.galleries)), float(searched) * n
+        passing = float(SEARCH_BYTES + FLOAT32_BYTES * searched * widest)
     else:
-        told = largest + count_second(options, largest, largest)
+        searched = largest + count_neighbour_queries(options, largest, largest)
         length = _list_length(options, grid)
-        entries = n * length + told * k_max * len(grid.galleries)
-        pairs = float(n) * n + float(told) * largest
+        entries = n * length + searched * k_max * len(grid.galleries)
+        pairs = float(n) * n + float(searched) * largest
         passes += 2 * n // held_rows(options, grid) if streamed else 0
         passing = SEARCH_BYTES + _graph_bytes(options, grid, length, streamed=streamed)
     flops = 2.0 * pairs * sum(grid.dims)
-    seconds = flops / SEARCH_FLOPS_PER_S + passes * value_s(grid, grid.dims, streamed=streamed)
+    seconds = flops / SEARCH_FLOPS_PER_S + passes * pass_seconds(grid, grid.dims, streamed=streamed)
     return Work(flops, seconds, kept=float(NEIGHBOUR_BYTES * LIST_COPIES * entries * layers), passing=passing)
 
 
-def _graph_bytes(options: ScoringOptions, grid: Grid, length: int, *, streamed: bool) -> float:
-    """Bytes while graphs are built: rows that are read or rounded for them, candidates, similarities that are kept."""
+def _graph_bytes(options: ScoringOptions, grid: LayerGrid, length: int, *, streamed: bool) -> float:
+    """Memory while graphs are built: rows that are read or rounded, candidates, and similarities that are kept."""
     n, widest = grid.n, max(grid.dims)
     sides = (FLOAT32_BYTES * n * n * len(dims) for dims in (grid.dims_a, grid.dims_b))
     candidates = CANDIDATE_BYTES * n * 2 * min(n, length + min(max(length, BEYOND_MIN), BEYOND_MAX))
@@ -208,35 +211,35 @@ def _graph_bytes(options: ScoringOptions, grid: Grid, length: int, *, streamed: 
     return rows + candidates + sum(size for size in sides if size <= SQUARE_BYTES)
 
 
-def held_rows(options: ScoringOptions, grid: Grid) -> int:
-    """Rows of the widest layer in memory while a graph of streamed layers is built, or rows of them are looked up."""
+def held_rows(options: ScoringOptions, grid: LayerGrid) -> int:
+    """Number of rows of the widest layer in memory while a graph of streamed layers is built or their rows are looked up."""
     if any(isinstance(metric, Cknna | SecondOrderCosine) for metric in options.metrics):
         return ceil(rows_in_memory(grid) / (FLOAT32_BYTES * max(grid.dims)))
     if options.builder == "faiss":
         return grid.n
     stripe = max(ceil(grid.n / STRIPES_MAX) + TILE_ROWS, isqrt(int(PART_STEPS / max(grid.dims))))
-    return min(grid.n, 2 * stripe)  # a part of a graph is of the tiles of two stripes of rows
+    return min(grid.n, 2 * stripe)  # one task of a graph covers the tiles of two stripes of rows
 
 
-def _approximate(choice: Approximate, grid: Grid, k_max: int) -> Work:
-    """An index a layer, one after the other; rows that are not in memory are fetched to rank the candidates."""
+def _approximate(choice: Approximate, grid: LayerGrid, k_max: int) -> Work:
+    """Cost of an index for each layer, one after the other; rows outside memory are fetched to rank the candidates."""
     flops, size = index_costs(choice, grid.n, grid.dims, k_max)
     fetched = sum(
         count_candidates(choice, grid.n, d, k_max) for d in grid.dims if FLOAT32_BYTES * grid.n * d > PREPARED_BYTES
     )
-    seconds = flops / INDEX_FLOPS_PER_S + 2 * value_s(grid, grid.dims, streamed=True) + GATHER_S * fetched
+    seconds = flops / INDEX_FLOPS_PER_S + 2 * pass_seconds(grid, grid.dims, streamed=True) + GATHER_S * fetched
     kept = float(NEIGHBOUR_BYTES * LIST_COPIES * grid.n * k_max * len(grid.dims))
     return Work(flops, seconds, kept=kept, passing=SEARCH_BYTES + size)
 
 
-def cost_lists(metric: NeighbourMetric, options: ScoringOptions, grid: Grid) -> Work:
-    """What one metric makes of the lists: values, draws of a null, the interval's subsamples."""
-    asked = count_queries(options, grid.n)
-    n, draws = float(asked), count_draws(metric, options) if asked == grid.n else 0
+def cost_lists(metric: NeighbourMetric, options: ScoringOptions, grid: LayerGrid) -> Work:
+    """Cost of one metric of the lists: values, permutations, and subsamples for the interval."""
+    queries = count_queries(options, grid.n)
+    n, draws = float(queries), count_draws(metric, options) if queries == grid.n else 0
     steps = n * max(metric.k) * (sum(metric.k) if metric.k_squared else len(metric.k))
     steps *= (1 + draws) * (grid.cells if metric.k_squared else len(grid.dims))
     bounds = 0.0
-    if has_interval(options) and asked == grid.n and not isinstance(options.builder, Approximate):
+    if has_interval(options) and queries == grid.n and not isinstance(options.builder, Approximate):
         parts = HALVES if grid.n <= HALVES_ROWS_MAX else BLOCKS
         widths = (2 * _list_length(options, grid) + k * (k if metric.k_squared else 1) for k in metric.k)
         bounds = parts * n * sum(widths)

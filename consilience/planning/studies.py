@@ -1,6 +1,7 @@
-"""What a study will cost, and whether its questions can be answered: known before anything is queued.
+"""Plans of studies and of alignments against a reference set: validity and cost, known before a job is queued.
 
-Standard library and contract only, as all of planning: the API asks here at POST, the library before it computes.
+Only the standard library and the contract are used, as in all of planning: the API calls these functions at POST, and the
+library before it computes.
 """
 
 from collections import Counter
@@ -19,13 +20,13 @@ from consilience.contract.studies import BUILT_IN, Factor, Member, StudyOptions,
 from consilience.contract.study_results import CellScore, StudyCell, StudyDocument, StudyMatrix, StudyMember
 from consilience.errors import ConsilienceError, InvalidRequest, TooLarge
 from consilience.planning.alignments import CostLimits, SideShape, check_cost, choose_layers, find_grid, plan
-from consilience.planning.costs import find_works
+from consilience.planning.costs import list_works
 from consilience.planning.work import JOB_S, Work
 
 
 def mutual_options(options: ScoringOptions) -> ScoringOptions:
-    """How members are scored against each other: as the model against them, and for their values alone."""
-    # Of the request nothing but this: what a model is and whom it tells of its job changes no score of members.
+    """Options for scores of members against each other: those of the model against them, without null and interval."""
+    # Only these fields of the request: the model and the webhook of a job change no score of members.
     own = {name: getattr(options, name) for name in ScoringOptions.model_fields}
     values_alone: dict[str, object] = {
         "layers": Layers(a=options.layers.b, b=options.layers.b),
@@ -39,7 +40,7 @@ def mutual_options(options: ScoringOptions) -> ScoringOptions:
 
 
 def is_mirrored(options: ScoringOptions) -> bool:
-    """Whether one order of two sets says all."""
+    """Return True if swapping two sets changes no score."""
     sided = options.aggregate in ("row_max_mean", "column_max_mean")
     return not sided and all(metric.is_symmetric for metric in options.metrics)
 
@@ -47,30 +48,30 @@ def is_mirrored(options: ScoringOptions) -> bool:
 def plan_reference(
     options: ScoringOptions, a: SideShape, members: Sequence[SideShape], limits: CostLimits | None = None
 ) -> Plan:
-    """Check a request against the model and every member, and say what it will cost at most.
+    """Check a request against the model and every member, and plan its cost.
 
-    At most, because the members' scores against each other are found once, and because a layer's graph serves all pairs.
+    The cost is an upper bound: the members' scores against each other are computed once, and a layer's graph serves all pairs.
 
     Returns
     -------
     Plan
-        `cells` are the layer pairs of all comparisons, those of members among themselves included.
+        `cells` counts the layer pairs of all comparisons, those between members included.
 
     Raises
     ------
     InputError
-        What an alignment with one of the members would be refused for; the sentence says which.
+        The error of an alignment with one of the members; its message names the member.
     TooExpensive
-        All together take more operations or seconds than a limit.
+        All alignments together take more operations or seconds than a limit.
     """
     limits = limits or CostLimits()
     memory = CostLimits(bytes=limits.bytes)
-    price = cache(lambda member: plan(options, a, member, memory))
+    plan_member = cache(lambda member: plan(options, a, member, memory))
     plans = []
     for place, member in enumerate(members):
         with with_prefix(f"Against member {place}"):
-            plans.append(price(member))
-    pairs = _price_pairs(mutual_options(options), members, memory, times=1 if is_mirrored(options) else 2)
+            plans.append(plan_member(member))
+    pairs = _plan_pairs(mutual_options(options), members, memory, times=1 if is_mirrored(options) else 2)
     everything = [*plans, *pairs]
     largest = max(everything, key=lambda found: found.bytes)
     total = plans[0].model_copy(
@@ -87,10 +88,8 @@ def plan_reference(
     return total
 
 
-def _price_pairs(
-    options: ScoringOptions, members: Sequence[SideShape], limits: CostLimits, *, times: int
-) -> list[Plan]:
-    """The plan of every pair of members; members of one shape cost the same."""
+def _plan_pairs(options: ScoringOptions, members: Sequence[SideShape], limits: CostLimits, *, times: int) -> list[Plan]:
+    """Return the plan of every pair of members; members of one shape cost the same."""
     counts = Counter(members)
     found: list[Plan] = []
     for i, (first, of_first) in enumerate(counts.items()):
@@ -101,24 +100,24 @@ def _price_pairs(
     return found
 
 
-#: Cells that a study may have, where nobody says otherwise.
+#: Default limit of the number of cells of a study.
 CELLS_MAX = 20_000
-#: Seconds of a cell beside its arithmetic.
+#: Overhead of a cell in seconds.
 CELL_S = 0.01
 #: Bytes of graphs and moments that are kept between cells, so that each layer is searched once.
 SIDES_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What is known of a model before its rows are read.
+class ModelDescription:
+    """Description of a model, without its rows.
 
     Attributes
     ----------
-    label : what the study calls it
-    shape : its rows and layers
-    metadata : its own, and what the request adds
-    id : of the stored set, where it is one
+    label : name of the model in the study
+    shape : rows and layers
+    metadata : metadata of the set and of the request
+    id : id of the stored set, if it is one
     """
 
     label: str
@@ -127,8 +126,8 @@ class Entry:
     id: str | None = None
 
     def describe(self, options: StudyOptions, side: Literal["a", "b"]) -> StudyMember:
-        """The model as the document shows it."""
-        with named(self.label):
+        """Return the model's entry in the document."""
+        with with_labels(self.label):
             chosen = choose_layers(getattr(options.layers, side), self.shape.names, side)
         return StudyMember(
             label=self.label,
@@ -141,69 +140,71 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Entries:
+class StudyDescription:
     """The models of a study: rows against columns, or all rows with each other."""
 
-    rows: Sequence[Entry]
-    columns: Sequence[Entry] | None
+    rows: Sequence[ModelDescription]
+    columns: Sequence[ModelDescription] | None
 
     @property
-    def across(self) -> Sequence[Entry]:
-        """Those of the columns, the rows themselves in a square."""
+    def across(self) -> Sequence[ModelDescription]:
+        """Models of the columns; those of the rows if the study is square."""
         return self.rows if self.columns is None else self.columns
 
     def cells(self, options: StudyOptions) -> list[tuple[int, int]]:
-        """Every cell, in the order of work."""
+        """Return all cells, in the order of work."""
         return list(order_cells(options, len(self.rows), None if self.columns is None else len(self.columns)))
 
     def members(self, options: StudyOptions) -> tuple[tuple[StudyMember, ...], tuple[StudyMember, ...]]:
-        """The models of rows and columns as the document shows them."""
-        rows = tuple(entry.describe(options, "a") for entry in self.rows)
-        columns = rows if self.columns is None else tuple(entry.describe(options, "b") for entry in self.columns)
+        """Return the study of rows and columns in the document."""
+        rows = tuple(model.describe(options, "a") for model in self.rows)
+        columns = rows if self.columns is None else tuple(model.describe(options, "b") for model in self.columns)
         return rows, columns
 
 
 def plan_study(
-    options: StudyOptions, entries: Entries, limits: CostLimits | None = None, cells_max: int = CELLS_MAX
+    options: StudyOptions, study: StudyDescription, limits: CostLimits | None = None, cells_max: int = CELLS_MAX
 ) -> Plan:
-    """Check a study against its models and say what it will cost: every layer once, and every cell.
+    """Check a study against its models and plan its cost: every layer once, and every cell.
 
     Raises
     ------
     InvalidRequest
-        Labels that repeat, questions about models or metadata that are not there.
+        A repeated label, or an analysis of models or metadata that do not exist.
     TooLarge
         More cells than `cells_max`.
     TooExpensive
         More operations, seconds or bytes than a limit.
     InputError
-        What a pair job of two of the models would be refused for; the error names them.
+        The error of an alignment of two of the models; its message names them.
     """
     limits = limits or CostLimits()
-    check_labels(entries)
-    cells = entries.cells(options)
+    check_labels(study)
+    cells = study.cells(options)
     if len(cells) > cells_max:
         raise TooLarge(
-            f"The study would have {len(cells)} cells.",
+            f"The study would have {len(cells)} cells; the limit is {cells_max}.",
             value=len(cells),
             limit=cells_max,
             hint="Compare fewer models, or ask the operator for a higher limit.",
             pointer="/rows",
         )
-    check_questions(options, *entries.members(options))
-    return _plan_cells(options, entries, cells, limits)
+    check_analyses(options, *study.members(options))
+    return _plan_cells(options, study, cells, limits)
 
 
-def _plan_cells(options: StudyOptions, entries: Entries, cells: Sequence[tuple[int, int]], limits: CostLimits) -> Plan:
-    across, letter = entries.across, "row" if entries.columns is None else "column"
-    known: dict[tuple[SideShape, SideShape], _Pair] = {}
+def _plan_cells(
+    options: StudyOptions, study: StudyDescription, cells: Sequence[tuple[int, int]], limits: CostLimits
+) -> Plan:
+    across, letter = study.across, "row" if study.columns is None else "column"
+    known: dict[tuple[SideShape, SideShape], _PairCost] = {}
     seen: set[tuple[str, int]] = set()
     flops, seconds, kept = 0.0, 0.0, 0.0
     for i, j in cells:
-        a, b = entries.rows[i], across[j]
+        a, b = study.rows[i], across[j]
         key = a.shape, b.shape
         if key not in known:
-            with named(a.label, b.label):
+            with with_labels(a.label, b.label):
                 known[key] = _plan_pair(options, a, b, limits)
         pair = known[key]
         new = 1.0 if options.pairing == "id" else _share_new(seen, ("row", i), (letter, j))
@@ -218,60 +219,60 @@ def _plan_cells(options: StudyOptions, entries: Entries, cells: Sequence[tuple[i
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """What two models cost: as a job of their own, and of it what belongs to their layers and what to the pair."""
+class _PairCost:
+    """Cost of two models: as a job of their own, split into the cost of their layers and that of the pair."""
 
     plan: Plan
     layers: Work
     own: Work
 
 
-def _plan_pair(options: StudyOptions, a: Entry, b: Entry, limits: CostLimits) -> _Pair:
+def _plan_pair(options: StudyOptions, a: ModelDescription, b: ModelDescription, limits: CostLimits) -> _PairCost:
     scoring = options.scoring()
     alone = plan(scoring, a.shape, b.shape, CostLimits(bytes=limits.bytes))
-    works = find_works(scoring, find_grid(scoring, alone.n, a.shape, b.shape), streamed=alone.streamed)
+    works = list_works(scoring, find_grid(scoring, alone.n, a.shape, b.shape), streamed=alone.streamed)
     shared, own = works[:2], works[2:]  # reading and searching come first
     kept = sum(work.kept for work in (*own, shared[1]))
-    return _Pair(alone, replace(_total(shared), kept=kept), _total(own))
+    return _PairCost(alone, replace(_sum_works(shared), kept=kept), _sum_works(own))
 
 
-def _total(works: Sequence[Work]) -> Work:
+def _sum_works(works: Sequence[Work]) -> Work:
     return Work(sum(work.flops for work in works), sum(work.seconds for work in works))
 
 
 def _share_new(seen: set[tuple[str, int]], *members: tuple[str, int]) -> float:
-    """How much of what a cell's sides cost is not yet paid: 0, a half or 1."""
+    """Share of the cost of a cell's sides that no earlier cell includes: 0, a half or 1."""
     new = sum(member not in seen for member in members) / 2
     seen.update(members)
     return new
 
 
 @contextmanager
-def named(*labels: str) -> Iterator[None]:
-    """Errors of the block name the models they are about."""
+def with_labels(*labels: str) -> Iterator[None]:
+    """Add the labels of models to the errors of a block."""
     try:
         with with_prefix(" and ".join(labels)):
             yield
     except ConsilienceError as error:
-        error.pointer = None  # it would be one of an alignment
+        error.pointer = None  # it would point into an alignment
         raise
 
 
-def check_labels(entries: Entries) -> None:
-    """Refuse labels that come twice on a side."""
-    for side, members in (("rows", entries.rows), ("columns", entries.columns or ())):
+def check_labels(study: StudyDescription) -> None:
+    """Refuse labels that repeat on a side."""
+    for side, members in (("rows", study.rows), ("columns", study.columns or ())):
         repeated = [label for label, count in Counter(entry.label for entry in members).items() if count > 1]
         if repeated:
             raise InvalidRequest(
-                f"Two of the {side} are called {repeated[0]}.",
+                f"The label {repeated[0]!r} is used by more than one of the {side}.",
                 value=repeated[0],
-                hint="Give each its own `label`.",
+                hint="Give each model a `label` of its own.",
                 pointer=f"/{side}",
             )
 
 
-def check_questions(options: StudyOptions, rows: Sequence[StudyMember], columns: Sequence[StudyMember]) -> None:
-    """Refuse questions about models or metadata that are not there."""
+def check_analyses(options: StudyOptions, rows: Sequence[StudyMember], columns: Sequence[StudyMember]) -> None:
+    """Refuse analyses of models or metadata that do not exist."""
     sides = {"rows": rows, "columns": columns}
     for index, trend in enumerate(options.trends):
         at, other = f"/trends/{index}", sides[_other(trend.side)]
@@ -288,7 +289,11 @@ def check_questions(options: StudyOptions, rows: Sequence[StudyMember], columns:
             find_member(rows, getattr(difference, place), f"{at}/{place}")
         named = (difference.first, difference.second, difference.reference)
         if rows == columns and len(set(named)) < 3:
-            raise InvalidRequest("A difference is between two models and a third.", value=", ".join(named), pointer=at)
+            raise InvalidRequest(
+                "A difference needs three different models: first, second and reference.",
+                value=", ".join(named),
+                pointer=at,
+            )
 
 
 def _other(side: StudySide) -> StudySide:
@@ -296,33 +301,41 @@ def _other(side: StudySide) -> StudySide:
 
 
 def find_member(members: Sequence[StudyMember], label: str, pointer: str) -> int:
-    """The number of a model by its label; InvalidRequest where there is none."""
+    """Find the number of a model by its label.
+
+    Raises
+    ------
+    InvalidRequest
+        No model has the label.
+    """
     labels = [member.label for member in members]
     if label not in labels:
         raise InvalidRequest(
-            f"There is no model {label!r} here.",
+            f"The study has no model with the label {label!r}.",
             value=label,
-            hint=f"There are {', '.join(labels)}." if len(labels) <= 50 else "See the labels of the request.",
+            hint=f"The labels are {', '.join(labels)}."
+            if len(labels) <= 50
+            else "Use one of the labels in the request.",
             pointer=pointer,
         )
     return labels.index(label)
 
 
 def read_quantities(members: Sequence[StudyMember], key: str, pointer: str | None = None) -> list[float]:
-    """A number of each model: of its metadata, or its width or depth.
+    """Read a number of each model: from its metadata, or its width or depth.
 
     Raises
     ------
     InvalidRequest
-        Some have none; the error names them.
+        Some models have no such number; the error names them.
     """
     values = [_read_number(member, key) for member in members]
     missing = [member.label for member, value in zip(members, values, strict=True) if value is None]
     if missing:
         raise InvalidRequest(
-            f"{len(missing)} of {len(members)} models have no number {key!r}: {', '.join(missing[:10])}.",
+            f"{len(missing)} of {len(members)} models have no number {key!r} in their metadata: {', '.join(missing[:10])}.",
             value=key,
-            hint=f"Give it in the `metadata` of each model; {' and '.join(BUILT_IN)} are always there.",
+            hint=f"Add it to the `metadata` of each model; {' and '.join(BUILT_IN)} always exist.",
             pointer=pointer,
         )
     return [value for value in values if value is not None]
@@ -336,53 +349,53 @@ def _read_number(member: StudyMember, key: str) -> float | None:
 
 
 @dataclass(frozen=True)
-class Series:
-    """The levels of a factor, ascending, and which model stands for each in every series."""
+class FactorSeries:
+    """Levels of a factor, ascending, and the model of each level in every series."""
 
     levels: tuple[float, ...]
     members: tuple[tuple[int, ...], ...]
 
 
-def read_series(members: Sequence[StudyMember], factor: Factor, pointer: str | None = None) -> Series:
-    """The models of a factor, in series of the same levels.
+def read_series(members: Sequence[StudyMember], factor: Factor, pointer: str | None = None) -> FactorSeries:
+    """Read the models of a factor, in series with the same levels.
 
     Raises
     ------
     InvalidRequest
-        A model has no level, or a series has a level twice or lacks one.
+        A model has no level, or a series repeats or lacks a level.
     """
     values = read_quantities(members, factor.by, f"{pointer}/by")
     names = [None if factor.within is None else member.metadata.get(factor.within) for member in members]
     series: dict[str, dict[float, int]] = {}
     for number, (name, value) in enumerate(zip(names, values, strict=True)):
-        places = series.setdefault(str(name), {})
-        if value in places:
+        models = series.setdefault(str(name), {})
+        if value in models:
             raise InvalidRequest(
-                f"{members[places[value]].label} and {members[number].label} have the same level {value:g} of {factor.by}.",
+                f"{members[models[value]].label} and {members[number].label} have the same level {value:g} of {factor.by}.",
                 value=value,
-                hint="Say with `within` which key of the metadata tells the series apart.",
+                hint="Set `within` to the metadata key that distinguishes the series.",
                 pointer=pointer,
             )
-        places[value] = number
+        models[value] = number
     levels = tuple(sorted(set(values)))
-    for name, places in series.items():
-        if len(places) < len(levels):
-            lacking = min(set(levels) - places.keys())
+    for name, models in series.items():
+        if len(models) < len(levels):
+            missing = min(set(levels) - models.keys())
             raise InvalidRequest(
-                f"The series {name} has no model at level {lacking:g} of {factor.by}.",
+                f"The series {name!r} has no model at level {missing:g} of {factor.by}.",
                 value=name,
-                hint="Every series needs every level.",
+                hint="Give every series a model at every level.",
                 pointer=pointer,
             )
-    return Series(levels, tuple(tuple(places[level] for level in levels) for places in series.values()))
+    return FactorSeries(levels, tuple(tuple(models[level] for level in levels) for models in series.values()))
 
 
 def assemble(
-    options: StudyOptions, entries: Entries, found: Mapping[tuple[int, int], Sequence[CellScore]]
+    options: StudyOptions, study: StudyDescription, found: Mapping[tuple[int, int], Sequence[CellScore]]
 ) -> StudyDocument:
-    """The document as far as cells are there, without what needs all of them."""
-    rows, columns = entries.members(options)
-    cells = entries.cells(options)
+    """Build the document from the cells found so far, without the analyses that need all cells."""
+    rows, columns = study.members(options)
+    cells = study.cells(options)
     singles = [single for metric in options.metrics for single in metric.each()]
     known = [cell for cell in cells if cell in found]
 
@@ -392,7 +405,7 @@ def assemble(
             yield StudyCell(row=rows[i].label, column=columns[j].label, **dict(score))
 
     return StudyDocument(
-        square=entries.columns is None,
+        square=study.columns is None,
         rows=rows,
         columns=columns,
         done=len(known),
@@ -412,10 +425,10 @@ def assemble(
 
 
 def find_label(member: Member, name: str) -> str:
-    """What the study calls a set: as the request says, else by its name."""
+    """Return the label of a set in the study: that of the request, else its name."""
     return member.label or name
 
 
 def join_metadata(member: Member, metadata: Metadata) -> Metadata:
-    """A set's metadata, and what the request adds to it."""
+    """Return a set's metadata, updated with that of the request."""
     return {**metadata, **member.metadata}

@@ -15,7 +15,14 @@ from consilience.contract.studies import STUDY_MEMBERS_MAX, Member, StudyAdditio
 from consilience.contract.study_results import TABLE, StudyDocument
 from consilience.errors import InvalidRequest, NotFound
 from consilience.formats.records import CSV, PARQUET, write_csv, write_parquet
-from consilience.planning.studies import Entries, Entry, assemble, find_label, join_metadata, plan_study
+from consilience.planning.studies import (
+    ModelDescription,
+    StudyDescription,
+    assemble,
+    find_label,
+    join_metadata,
+    plan_study,
+)
 from consilience.stores.jobs import AddedJob
 from service.deps import DryRunQuery, IdempotencyKey, JobPath, Prefer, ServiceContext, ServiceDep
 from service.dispatch import Dispatch
@@ -233,16 +240,18 @@ def take_inline_members(body: object) -> InlineMembers:
     return taken
 
 
-def _describe(request: StudyRequest, rows: Sequence[SetSource], columns: Sequence[SetSource] | None) -> Entries:
-    return Entries(
+def _describe(
+    request: StudyRequest, rows: Sequence[SetSource], columns: Sequence[SetSource] | None
+) -> StudyDescription:
+    return StudyDescription(
         _entries("row", request.rows, rows),
         None if columns is None else _entries("column", request.columns or (), columns),
     )
 
 
-def _entries(word: str, members: Sequence[Member], sources: Sequence[SetSource]) -> list[Entry]:
+def _entries(word: str, members: Sequence[Member], sources: Sequence[SetSource]) -> list[ModelDescription]:
     return [
-        Entry(
+        ModelDescription(
             label=find_label(member, source.name if isinstance(source, EmbeddingSet) else f"{word} {number}"),
             shape=shape_of(source),
             metadata=join_metadata(member, source.metadata if isinstance(source, EmbeddingSet) else {}),

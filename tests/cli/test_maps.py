@@ -62,7 +62,7 @@ def test_translated_vectors_are_those_of_the_library(
         (("--kind", "rigde"), "no map 'rigde'"),
         (("--kind", "ridge:rank=3"), "no ridge option 'rank'"),
         (("--kind", "ridge:penalty=-1"), "--kind (penalty)"),
-        (("--kind", "low_rank:rank=9"), "has rank 9"),
+        (("--kind", "low_rank:rank=9"), "Rank 9 is too large for a map"),
         (("--layer-a", "7"), "no layer '7'"),
         (("--test-share", "0.9"), "--test-share"),
     ],

@@ -229,7 +229,7 @@ def test_too_large_a_rank_and_too_many_anchors_are_refused() -> None:
     x, y = draw()
     with pytest.raises(InvalidRequest, match="rank 11"):
         fit_map(x, y, map={"kind": "low_rank", "rank": 11})
-    with pytest.raises(InvalidRequest, match="160 training rows for 161 anchors"):
+    with pytest.raises(InvalidRequest, match="needs 161 anchors, but there are only 160 training rows"):
         fit_map(x, y, map={"kind": "relative", "anchors": 161})
 
 

@@ -110,7 +110,7 @@ def test_the_recall_is_that_of_the_k_asked_for_in_the_worst_layer() -> None:
 
 def test_an_index_that_does_not_suit_the_rows_is_refused_by_the_library_too() -> None:
     a, b = views(100)
-    with pytest.raises(InvalidRequest, match="does not suit"):
+    with pytest.raises(InvalidRequest, match="is not possible for these rows"):
         score(a, b, metrics="mutual_knn", builder={"index": "IVF101,Flat"})
 
 

@@ -5,7 +5,7 @@ import pytest
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.metrics import METRICS
 from consilience.errors import ConsilienceError, InvalidRequest, TooExpensive, TooFewRows, UnknownLayer, UnpairedSides
-from consilience.planning.alignments import CostLimits, SideShape, choose_layers, choose_sizes, plan
+from consilience.planning.alignments import CostLimits, SideShape, choose_gallery_sizes, choose_layers, plan
 
 
 def shape(n: int = 1000, layers: int = 3, dim: int = 64) -> SideShape:
@@ -186,8 +186,8 @@ def test_what_needs_no_queries_is_planned_all_the_same() -> None:
     [(600, (600,)), (1000, (1000,)), (9999, (1000, 3000, 9999)), (100_000, (1000, 3000, 10_000, 30_000, 100_000))],
 )
 def test_auto_sizes_go_up_by_threes_to_all_rows(n: int, sizes: tuple[int, ...]) -> None:
-    assert choose_sizes(options(gallery_sizes="auto"), n) == sizes
-    assert choose_sizes(options(), n) == ()
+    assert choose_gallery_sizes(options(gallery_sizes="auto"), n) == sizes
+    assert choose_gallery_sizes(options(), n) == ()
 
 
 def test_rows_that_do_not_fit_the_budget_are_read_by_blocks() -> None:
@@ -237,7 +237,7 @@ def test_a_job_longer_than_the_limit_is_refused_with_its_estimate() -> None:
         plan(options(), large, large, limits)
     assert float(caught.value.value or 0) > 3600 == caught.value.limit
     assert "60 minutes" in caught.value.detail
-    assert re.search(r"about (?!60 minutes)[\d.]+ (h|minutes),", caught.value.detail)
+    assert re.search(r"about (?!60 minutes)[\d.]+ (h|minutes);", caught.value.detail)
     assert "estimate" in (caught.value.hint or "")
     some = plan(options(estimate={"half_width": 0.005}), large, large, limits)
     assert some.seconds < 600

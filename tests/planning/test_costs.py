@@ -12,13 +12,13 @@ import pytest
 
 from consilience.contract.alignments import ScoringOptions
 from consilience.contract.search import Estimate
-from consilience.numerics.knn import parts, symmetric
+from consilience.numerics.knn import graph_tasks, symmetric
 from consilience.planning.alignments import CostLimits, SideShape, plan
 from consilience.planning.neighbour_costs import (
     expect_queries,
     held_rows,
 )
-from consilience.planning.work import Grid
+from consilience.planning.work import LayerGrid
 
 SCRIPT = """
 import json, sys
@@ -76,8 +76,8 @@ def test_what_a_graph_of_tiles_holds_is_planned_with_the_tiles_own_sizes() -> No
     options = ScoringOptions.model_validate({"metrics": "mutual_knn", "memory_budget_bytes": 3_500_000_000})
     shape = SideShape(1_000_000, (("0", 768),))
     assert plan(options, shape, shape, CostLimits(flops=math.inf, seconds=math.inf)).streamed
-    grid = Grid(1_000_000, (768,), (768,))
-    most = max(len({block for pair in part for block in pair}) for part in parts.split_pairs(grid.n, 768))
+    grid = LayerGrid(1_000_000, (768,), (768,))
+    most = max(len({block for pair in part for block in pair}) for part in graph_tasks.split_pairs(grid.n, 768))
     edges = symmetric.block_edges(grid.n)
     assert most * (edges[1] + 1) <= held_rows(options, grid) < grid.n / 20
 

@@ -46,7 +46,7 @@ def test_sides_that_do_not_fit_are_refused() -> None:
     with pytest.raises(TooFewRows):
         plan_map(MapOptions(), few, few)
     some = SideShape(50, A.layers)
-    with pytest.raises(InvalidRequest, match="50 rows for 256 anchors"):
+    with pytest.raises(InvalidRequest, match="needs 256 anchors, but there are only 50 rows"):
         plan_map(MapOptions.model_validate({"map": "relative"}), some, some)
 
 
@@ -59,7 +59,7 @@ def test_what_costs_too_much_is_refused(limits: CostLimits) -> None:
 def test_a_translation_is_planned_too() -> None:
     found = plan_translation(A, "last", (768, 1024))
     assert (found.n, found.flops) == (1_000_000, 2.0 * 1_000_000 * 768 * 1024)
-    with pytest.raises(InvalidRequest, match="has 768 dimensions, the map takes 700"):
+    with pytest.raises(InvalidRequest, match="has 768 dimensions, but the map takes 700"):
         plan_translation(A, "last", (700, 10))
     with pytest.raises(UnknownLayer):
         plan_translation(A, "7", (768, 1024))

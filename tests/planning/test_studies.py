@@ -6,14 +6,14 @@ from consilience.contract.alignments import ScoringOptions
 from consilience.contract.studies import StudyOptions, StudyRequest, cell_key, order_cells
 from consilience.errors import InvalidRequest, TooExpensive, TooLarge, UnknownLayer
 from consilience.planning.alignments import CostLimits, SideShape, plan
-from consilience.planning.studies import Entries, Entry, plan_study
+from consilience.planning.studies import ModelDescription, StudyDescription, plan_study
 
 
-def entry(label: str, n: int = 1024, layers: int = 3, dim: int = 256, **metadata: object) -> Entry:
-    return Entry(label, SideShape(n, tuple((str(i), dim) for i in range(layers))), metadata)
+def entry(label: str, n: int = 1024, layers: int = 3, dim: int = 256, **metadata: object) -> ModelDescription:
+    return ModelDescription(label, SideShape(n, tuple((str(i), dim) for i in range(layers))), metadata)
 
 
-def models(count: int, **fields: int) -> list[Entry]:
+def models(count: int, **fields: int) -> list[ModelDescription]:
     return [entry(f"m{number}", **fields) for number in range(count)]
 
 
@@ -22,7 +22,7 @@ KNN = StudyOptions.model_validate({"metrics": "mutual_knn", "layers": "all", "in
 
 def test_a_plan_counts_each_layers_search_once_and_every_cell() -> None:
     pair = plan(KNN, models(1)[0].shape, models(1)[0].shape)
-    study = plan_study(KNN, Entries(models(20), None))
+    study = plan_study(KNN, StudyDescription(models(20), None))
     assert study.cells == 190
     assert 9 * pair.flops < study.flops < 30 * pair.flops  # ten pairs' searches, not 190
     assert (study.dim_a, study.dim_b) == (None, None)
@@ -30,30 +30,30 @@ def test_a_plan_counts_each_layers_search_once_and_every_cell() -> None:
 
 
 def test_a_large_study_of_many_layers_is_planned_in_no_time() -> None:
-    assert plan_study(KNN, Entries(models(100, layers=40), models(100, layers=40))).cells == 10_000
+    assert plan_study(KNN, StudyDescription(models(100, layers=40), models(100, layers=40))).cells == 10_000
 
 
 def test_too_many_cells_are_refused_with_their_number() -> None:
     with pytest.raises(TooLarge) as refused:
-        plan_study(KNN, Entries(models(30), None), cells_max=400)
+        plan_study(KNN, StudyDescription(models(30), None), cells_max=400)
     assert (refused.value.value, refused.value.limit) == ("435", 400)
 
 
 def test_a_study_above_a_limit_is_refused_with_the_estimate() -> None:
     with pytest.raises(TooExpensive, match="floating-point operations, about"):
-        plan_study(KNN, Entries(models(10), None), CostLimits(flops=1e9))
+        plan_study(KNN, StudyDescription(models(10), None), CostLimits(flops=1e9))
 
 
 def test_what_a_pair_is_refused_for_names_the_pair() -> None:
     options = StudyOptions.model_validate({"metrics": "mutual_knn", "layers": ["2"]})
     with pytest.raises(UnknownLayer, match=r"^flat: Side b has no layer '2'"):
-        plan_study(options, Entries(models(1), [entry("flat", layers=1)]))
+        plan_study(options, StudyDescription(models(1), [entry("flat", layers=1)]))
 
 
 def test_labels_must_differ_on_a_side_and_may_be_shared_by_both() -> None:
-    with pytest.raises(InvalidRequest, match="Two of the columns are called m0"):
-        plan_study(KNN, Entries(models(1), [*models(1), *models(1)]))
-    assert plan_study(KNN, Entries(models(1), models(1))).cells == 1
+    with pytest.raises(InvalidRequest, match="The label 'm0' is used by more than one of the columns"):
+        plan_study(KNN, StudyDescription(models(1), [*models(1), *models(1)]))
+    assert plan_study(KNN, StudyDescription(models(1), models(1))).cells == 1
 
 
 def test_cells_are_ordered_so_that_what_is_done_is_a_study_of_fewer_models() -> None:
@@ -76,7 +76,7 @@ def test_a_cells_address_depends_on_what_its_scores_do_and_on_nothing_else() -> 
 
 def test_a_study_of_one_is_refused_and_so_are_two_choices_of_layers_for_one_side() -> None:
     side = {"embedding": "emb_" + "0" * 32}
-    with pytest.raises(ValueError, match="a study of one has no cell"):
+    with pytest.raises(ValueError, match="a study needs at least two models in `rows`, or models in `columns`"):
         StudyRequest.model_validate({"rows": [side]})
     assert list(StudyRequest.model_validate({"rows": [side], "columns": [side]}).cells()) == [(0, 0)]
     with pytest.raises(ValueError, match="the same choice of layers"):
@@ -86,13 +86,15 @@ def test_a_study_of_one_is_refused_and_so_are_two_choices_of_layers_for_one_side
 def test_numbers_come_from_metadata_and_true_is_none() -> None:
     options = StudyOptions.model_validate({"metrics": "mutual_knn", "trends": [{"by": "params"}]})
     numbered = [entry("a", params=1), entry("b", params=2.5), entry("c", params=True)]
-    with pytest.raises(InvalidRequest, match=r"1 of 3 models have no number 'params': c\.") as refused:
-        plan_study(options, Entries(numbered, None))
+    with pytest.raises(
+        InvalidRequest, match=r"1 of 3 models have no number 'params' in their metadata: c\."
+    ) as refused:
+        plan_study(options, StudyDescription(numbered, None))
     assert refused.value.pointer == "/trends/0/by"
 
 
 def test_every_series_of_a_factor_needs_every_level() -> None:
     options = StudyOptions.model_validate({"metrics": "mutual_knn", "factors": [{"by": "words", "within": "model"}]})
     rows = [entry("a", words=1, model="x"), entry("b", words=2, model="x"), entry("c", words=1, model="y")]
-    with pytest.raises(InvalidRequest, match="The series y has no model at level 2 of words"):
-        plan_study(options, Entries(rows, models(2)))
+    with pytest.raises(InvalidRequest, match="The series 'y' has no model at level 2 of words"):
+        plan_study(options, StudyDescription(rows, models(2)))

@@ -165,14 +165,14 @@ def test_what_is_done_is_read_while_the_rest_is_not(
         gone = assert_problem(
             client.get(job["links"]["study"]), 404, "not-found", pointer="/rows/1", value=sets[1]["id"]
         )
-        assert "its set model 1 has been deleted since" in gone["detail"]
+        assert "its set 'model 1' was deleted" in gone["detail"]
 
 
 REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
-    ({"rows": 1}, 422, "invalid-request", "a study of one"),
+    ({"rows": 1}, 422, "invalid-request", "a study needs at least two models"),
     ({"trends": [{"by": "words"}]}, 422, "invalid-request", "3 of 3 models have no number 'words'"),
     ({"factors": [{"by": "depth"}]}, 422, "invalid-request", "have the same level"),
-    ({"trends": [{"by": "params", "reference": "nobody"}]}, 422, "invalid-request", "There is no model 'nobody'"),
+    ({"trends": [{"by": "params", "reference": "nobody"}]}, 422, "invalid-request", "The study has no model with the label 'nobody'"),
     ({"layers": ["9"]}, 422, "unknown-layer", "model 0: Side a has no layer '9'"),
     ({"gallery_sizes": "auto"}, 422, "invalid-request", "gallery-size"),
     ({"metrics": [{"metric": "mutual_knn", "k": 40}]}, 422, "invalid-request", "model 0 and model 1: k = 40"),
