@@ -184,7 +184,7 @@ def _find_path(name: ModelName, rules: ModelRules) -> Path:
     if not any(_is_inside(candidate, roots) for candidate in candidates):
         raise _outside_error(name)
     raise UnknownModel(
-        f"The folder of {name} is not among the operator's models.",
+        "The folder is not among the operator's models.",
         value=str(name),
         hint="Check the name in CONSILIENCE_MODEL_FOLDERS, or ask the operator: the folder may be moved or deleted.",
     )
@@ -224,7 +224,7 @@ def _resolve(path: Path) -> Path:
 
 def _outside_error(name: ModelName) -> ModelNotAllowed:
     return ModelNotAllowed(
-        f"The path of {name} is not in one of the operator's model folders.",
+        "The path is not in one of the operator's model folders.",
         value=str(name),
         hint="The operator can add the folder itself to CONSILIENCE_MODEL_FOLDERS; a link to it is not enough.",
     )

@@ -59,5 +59,5 @@ def test_both_clients_add_and_create_datasets(client: Client, service: Serve, tm
     with pytest.raises(NotFound):
         client.dataset(chosen.id)
     file.write_bytes(zipped(image_archive({"pictures/1.png": b"no picture"})))
-    with pytest.raises(BadItem, match="Item 'p0': its `image`"):
+    with pytest.raises(BadItem, match="The view `image` of item 'p0'"):
         client.add_dataset(file)

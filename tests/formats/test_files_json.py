@@ -1,4 +1,4 @@
-"""Vectors written out in JSON."""
+"""Reading of vectors in JSON."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whatever bytes come in, only our own errors come out, soon and in little memory."""
+"""Any bytes are read cleanly or refused with an InputError, quickly and in little memory."""
 
 import io
 import json
@@ -23,7 +23,7 @@ MEMORY_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 def ingest(data: bytes, media_type: str | None = None) -> None:
-    """Either a clean set comes out, or one of our errors about the input."""
+    """Read a file completely, or raise an InputError."""
     with tempfile.NamedTemporaryFile() as temporary:
         path = Path(temporary.name)
         path.write_bytes(data)
@@ -56,7 +56,7 @@ VALID = {
 
 @st.composite
 def mutations(draw: st.DrawFn) -> bytes:
-    """A valid file with a few bytes changed, taken out, put in or cut off; headers are hit more often."""
+    """A valid file with a few bytes changed, removed, inserted or truncated, mostly in its header."""
     data = bytearray(draw(st.sampled_from(list(VALID.values()))))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, draw(st.sampled_from([min(160, len(data)), len(data)]))))

@@ -1,4 +1,4 @@
-"""What numpy.save writes, and what only looks like it."""
+"""Reading of npy files, valid and invalid."""
 
 import io
 import pickle

@@ -1,4 +1,4 @@
-"""Archives of arrays, honest and not."""
+"""Reading of npz archives, valid and invalid."""
 
 import io
 import zipfile
@@ -116,7 +116,7 @@ def test_the_unpacked_size_of_an_archive_has_its_own_limit(tmp_path: Path) -> No
 
 
 def test_a_directory_that_lies_about_a_size_is_refused(tmp_path: Path) -> None:
-    """A small declared size would pass the caps: no more than that may ever come out."""
+    """A small declared size passes the limits, so the member must not unpack to more."""
     data = npy(np.zeros((8192, 1024), "f4"))
     path = zipped(tmp_path / "a.npz", [("a.npy", data)])
     true, false = (size.to_bytes(4, "little") for size in (len(data), 1000))

@@ -1,4 +1,4 @@
-"""One service with small limits, so that breaking them is cheap."""
+"""A service with small limits, so that exceeding them is cheap."""
 
 from collections.abc import Iterator
 
@@ -36,11 +36,11 @@ def client(server: Server) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="session")
 def cost_report(pytestconfig: pytest.Config) -> CostReport:
-    """What each attack cost."""
+    """Costs of all attacks of the run."""
     return pytestconfig.stash.setdefault(COST_REPORT, CostReport())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The worst cases, where the corpus ran in this process."""
+    """Print the most expensive attacks if the corpus ran in this process."""
     if cost_report := config.stash.get(COST_REPORT, None):
         cost_report.write(terminalreporter)

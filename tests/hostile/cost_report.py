@@ -1,4 +1,4 @@
-"""What each hostile thing cost, for the table at the end of the run."""
+"""Costs of the attacks, for the table at the end of the run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,20 +8,20 @@ WORST = 8
 
 
 class LineWriter(Protocol):
-    """Where a line can be written."""
+    """A target that lines are written to."""
 
     def write_line(self, line: str) -> None:
-        """One line."""
+        """Write a line."""
 
 
 @dataclass(frozen=True)
 class AttackCost:
-    """One attack; status 0 is a connection that the server closed."""
+    """Cost of an attack; status 0 means that the server closed the connection."""
 
     name: str
     seconds: float
     processor_s: float
-    """Of the server and of what it started: what is left of `seconds` on an idle machine."""
+    """Processor time of the server and its child processes."""
     growth_bytes: int
     status: int
 
@@ -35,16 +35,16 @@ ORDERS: dict[str, Callable[[AttackCost], float]] = {
 
 @dataclass
 class CostReport:
-    """All attacks of a run."""
+    """Costs of all attacks of a run."""
 
     cases: list[AttackCost] = field(default_factory=list)
 
     def add(self, case: AttackCost) -> None:
-        """Keep it."""
+        """Add the cost of an attack."""
         self.cases.append(case)
 
     def write(self, page: LineWriter) -> None:
-        """How many there were, how they ended, and the worst by time and by memory."""
+        """Write the number of attacks, their outcomes, and the most expensive ones by time and memory."""
         closed = sum(case.status == 0 for case in self.cases)
         page.write_line(f"{len(self.cases)} hostile inputs: {len(self.cases) - closed} answered 4xx, {closed} closed")
         for title, key in ORDERS.items():

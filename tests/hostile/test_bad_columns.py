@@ -1,4 +1,4 @@
-"""Ids and groups that cannot be used are refused with their place, and leave nothing behind."""
+"""Unusable ids and groups are refused with their position, and nothing of them is stored."""
 
 import json
 from typing import Any

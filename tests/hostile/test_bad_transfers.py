@@ -1,4 +1,4 @@
-"""Bodies that are too large, compressed, cut off, too slow, or no form."""
+"""Bodies that are too large, compressed, truncated, too slow, or invalid forms."""
 
 import socket
 import time

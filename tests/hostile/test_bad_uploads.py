@@ -1,4 +1,4 @@
-"""Every bad file is refused with a problem that quotes what is wrong, and leaves nothing behind."""
+"""Every bad file is refused with a problem that quotes the bad value, and nothing of it is stored."""
 
 import io
 import pickle
@@ -17,7 +17,7 @@ GOOD = rows(6)
 
 
 def with_header(header: str, body: bytes = b"") -> bytes:
-    """An npy file whose header says anything."""
+    """An npy file with any header."""
     text = header.encode().ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + body
 

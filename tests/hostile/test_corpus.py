@@ -1,4 +1,4 @@
-"""Everything hostile that we can think of: refused soon, in little memory, and nothing is left of it.
+"""A corpus of attacks: each is refused quickly, in little memory, and nothing of it is stored.
 
 `make hostile` runs this file alone and prints the worst cases.
 """
@@ -38,7 +38,7 @@ TRACE = Path("/tmp/consilience-was-here")  # noqa: S108 - its very name is what 
 
 
 class Watch:
-    """The resident memory of a process and its children, looked at again and again."""
+    """Repeated measurement of the resident memory of a process and its children."""
 
     def __init__(self, pid: int) -> None:
         self._pid, self._stopped = pid, threading.Event()
@@ -59,7 +59,7 @@ class Watch:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of the process, and of its children as long as they live."""
+    """Resident bytes of the process and of its running children."""
     total = 0
     try:
         fields = Path(f"/proc/{pid}/statm").read_text().split()
@@ -72,14 +72,14 @@ def _resident(pid: int) -> int:
 
 
 def _processor_s(pid: int) -> float:
-    """Seconds of processor time, those of children that have ended with it."""
+    """Processor seconds of the process, including its ended children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture(scope="module")
 def target(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The limits of a real service, but for those that a test would have to wait for, or send gigabytes to reach."""
+    """A service with real limits, except for those that would take a test too long or too many bytes to reach."""
     limits = {
         "upload_limit_bytes": 64 * 1024 * 1024,
         "items_limit": 100_000,
@@ -112,7 +112,7 @@ def test_a_hostile_input_is_refused_quickly_and_cheaply(target: Server, cost_rep
 
 
 def _wait_until_empty(server: Server) -> None:
-    """What a client left behind is removed when the server notices that it has gone."""
+    """Wait until the server has removed the remains of a disconnected client."""
     deadline = time.monotonic() + 5
     while (left := server.contents())["files"] or any(left["rows"][table] for table in left["rows"].keys() - SCHEMA):
         assert time.monotonic() < deadline, left

@@ -101,7 +101,7 @@ def save_sentences(bert: Path, folder: Path, **prompts: Any) -> None:
 
 
 def save_vision(folder: Path, architecture: str, **shape: Any) -> None:
-    """A vision model with random weights, as timm keeps it."""
+    """A vision model with random weights, as timm saves it."""
     torch.manual_seed(3)
     model = timm.create_model(architecture, pretrained=False, num_classes=5, **shape)
     for weight in model.parameters():
@@ -111,7 +111,7 @@ def save_vision(folder: Path, architecture: str, **shape: Any) -> None:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models, one a subfolder."""
+    """A folder with one model per subfolder."""
     root = tmp_path_factory.mktemp("models")
     save_bert(root / "tiny-bert")
     save_gpt(root / "tiny-gpt")
@@ -134,7 +134,7 @@ def rules(folders: Path) -> ModelRules:
 
 @pytest.fixture
 def copy_of(folders: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """A model's folder that a test may damage; `ModelRules(folders=(tmp_path,))` finds it by the same name."""
+    """Copy of a model's folder that a test may damage; `ModelRules(folders=(tmp_path,))` finds it by the same name."""
 
     def make(name: str) -> Path:
         import shutil

@@ -1,4 +1,4 @@
-"""Baselines: what they are by hand."""
+"""Baselines against computations by hand."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""A server of embeddings: its rows, its bad days, and what is made of them."""
+"""Embedding servers: their rows, and their failures."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -132,21 +132,32 @@ class BadRequest(NamedTuple):
 
 #: Requests that the service itself refuses. ROOT and PRIVATE are the operator's folder and one next to it.
 REFUSED = (
-    BadRequest("bert", "invalid-request", "named by its kind, a colon and its name", "Kinds are hf, st, timm"),
-    BadRequest("onnx:bert", "invalid-request", "named by its kind, a colon and its name", "Kinds are hf, st, timm"),
-    BadRequest("hf:../private/secret", "invalid-request", "What follows hf:", "is a name such as"),
-    BadRequest("local:../private/secret", "invalid-request", "What follows local:", "without . and .. in it"),
-    BadRequest("local:ROOT/../private/secret", "invalid-request", "What follows local:", "without . and .. in it"),
-    BadRequest("timm:resnet18", "model-not-allowed", "does not allow the model timm:resnet18", "ask the operator"),
+    BadRequest("bert", "invalid-request", "is not of the form KIND:NAME", "Use one of the kinds hf, st, timm"),
+    BadRequest("onnx:bert", "invalid-request", "is not of the form KIND:NAME", "Use one of the kinds hf, st, timm"),
+    BadRequest("hf:../private/secret", "invalid-request", "after hf: it must have", "a name such as"),
     BadRequest(
-        "hf:bert", "unknown-view", "no view 'sound'", "its views are: text, code", "sound", "/view", {"view": "sound"}
+        "local:../private/secret", "invalid-request", "after local: it must have", "a path without the parts . and .."
     ),
+    BadRequest(
+        "local:ROOT/../private/secret",
+        "invalid-request",
+        "after local: it must have",
+        "a path without the parts . and ..",
+    ),
+    BadRequest("timm:resnet18", "model-not-allowed", "does not allow the model timm:resnet18", "ask the operator"),
+    BadRequest("hf:bert", "unknown-view", "no view 'sound'", "text, code", "sound", "/view", {"view": "sound"}),
     BadRequest(
         "hf:bert", "not-found", "no such dataset", "", f"ds_{'0' * 32}", "/dataset", {"dataset": f"ds_{'0' * 32}"}
     ),
     BadRequest("hf:bert", "invalid-request", "", "", "0", "/max_length", {"max_length": 0}),
     BadRequest(
-        "st:bert", "invalid-request", "The pooling of st:bert is auto", "", "cls", "/pooling", {"pooling": "cls"}
+        "st:bert",
+        "invalid-request",
+        "does not support the pooling 'cls'; allowed: auto",
+        "",
+        "cls",
+        "/pooling",
+        {"pooling": "cls"},
     ),
 )
 #: Models behind a link to outside the operator's folder.
@@ -174,7 +185,7 @@ FAILED = (
     BadRequest("hf:pickle", "unsupported-format", "are pickles", "Convert the weights to safetensors", "pytorch_model.bin"),
     BadRequest("st:pickle", "unsupported-format", "are pickles", "Convert the weights to safetensors", "pytorch_model.bin"),
     BadRequest("hf:strip", "unreadable-file", "has no weights", "Download the model again"),
-    BadRequest("hf:spoil", "non-finite-values", "NaN or infinity of 5 items", "are damaged", "layer 3 of 'short'", None),
+    BadRequest("hf:spoil", "non-finite-values", "NaN or infinity for 5 items", "are damaged", "layer 3 of 'short'", None),
     BadRequest("hf:deepen", "unreadable-file", "lack 16 weights", "damaged", "encoder.layer.3.attention.output.LayerNorm.bias"),
     BadRequest("hf:widen", "unreadable-file", "other shapes than its config.json declares", "damaged"),
     BadRequest("hf:add_code", "unreadable-file", "cannot be loaded", "its own code, which is never run"),
@@ -333,7 +344,7 @@ def test_truncated_texts_are_reported_in_every_result(service: ServiceSetup) -> 
     made, found = (
         service.finish(service.client.post("/v1/embeddings", json=request).json()["id"])["result"] for _ in range(2)
     )
-    message = "1 of 5 items were longer than the 10 tokens that are read, and cut."
+    message = "1 of 5 items were longer than 10 tokens and were truncated."
     assert (made["cache"], made["record"]["truncated"], made["record"]["max_length"]) == ("miss", 1, 10)
     assert (found["cache"], found["warnings"], made["warnings"]) == ("hit", [message], [message])
     sides = {"a": request, "b": {"model": "baseline:random?dim=4", "dataset": service.texts, "view": "text"}}
@@ -341,9 +352,9 @@ def test_truncated_texts_are_reported_in_every_result(service: ServiceSetup) -> 
     assert f"Side a: {message}" in scores["result"]["warnings"]
 
 
-ALBUM = image_archive()
-PICTURE = next(name for name in ALBUM if name.endswith(".png"))
-CUT = ALBUM[PICTURE][:-30]
+ARCHIVE = image_archive()
+IMAGE = next(name for name in ARCHIVE if name.endswith(".png"))
+CUT = ARCHIVE[IMAGE][:-30]
 
 
 class BadFile(NamedTuple):
@@ -362,13 +373,13 @@ BAD_FILES = {
     "a missing text": BadFile(
         jsonl([*ITEMS, {"id": "six", "text": "a"}]), "The view `code` of item 'six' is missing.", "six"
     ),
-    "no picture": BadFile(
-        tarred({**ALBUM, PICTURE: b"\x89PNG" + bytes(90)}),
+    "no image": BadFile(
+        tarred({**ARCHIVE, IMAGE: b"\x89PNG" + bytes(90)}),
         "is not an image in a supported format",
         "p0",
         "application/x-tar",
     ),
-    "a cut picture": BadFile(tarred({**ALBUM, PICTURE: CUT}), "cannot be decoded", "p0", "application/x-tar"),
+    "a truncated image": BadFile(tarred({**ARCHIVE, IMAGE: CUT}), "cannot be decoded", "p0", "application/x-tar"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A model of sentence-transformers gives what its own `encode` gives."""
+"""Rows of sentence-transformers models against the library's own `encode`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -41,7 +41,7 @@ def encode(image: Image.Image, form: str = "PNG") -> bytes:
 
 
 def look(folder: Path, names: list[str], image: Image.Image) -> list[torch.Tensor]:
-    """What the named parts of the plain model put out for one image, and its embedding."""
+    """Outputs of the named modules of the plain model for one image, and its embedding."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     found: dict[str, torch.Tensor] = {}

@@ -28,7 +28,7 @@ def read(path: Path, data: bytes, limits: ItemLimits = LIMITS) -> list[Item]:
         return list(opened.read())
 
 
-def shown(one: bytes, name: str = "p") -> bytes:
+def archive_of(one: bytes, name: str = "p") -> bytes:
     """An archive with one item that has this image."""
     return zipped({"manifest.jsonl": jsonl([{"id": name, "image": "1.png"}]), "1.png": one})
 
@@ -38,7 +38,7 @@ def ids(*names: object) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG that is small and unpacks to black pixels, as many as its header says."""
+    """A small PNG that unpacks to as many black pixels as its header declares."""
     row = zlib.compressobj(9)
     data = b"".join(row.compress(bytes(1 + width // 8)) for _ in range(height)) + row.flush()
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
@@ -96,7 +96,7 @@ BAD = {
     "a line that is a list": (b'{"id": "a", "text": "x"}\n[1]\n', UnreadableFile, "Line 2 is not a JSON object"),
     "a huge line": (b'{"id": "a", "text": "' + b"x" * 5_000_000, TooLarge, "Line 1 has more than 4194304 bytes"),
     "a deeply nested line": (b'{"text": ' + b"[" * 100_000, UnreadableFile, "Line 1 is not valid JSON"),
-    "a missing picture": (
+    "a missing image": (
         zipped({"manifest.jsonl": jsonl([{"id": "p", "image": "2.png"}]), "1.png": encoded_image()}),
         BadItem,
         "Item 'p': the archive has no file '2.png'",
@@ -107,20 +107,20 @@ BAD = {
         "Item 'p': the archive has no file",
     ),
     "an absolute path": (tarred({"manifest.jsonl": jsonl([{"id": "p", "image": "/etc/passwd"}])}), BadItem, "no file"),
-    "no image": (shown(b"GIF89a, or so"), BadItem, "The view `image` of item 'p' is not an image in a supported format"),
-    "another kind of picture": (shown(encoded_image(kind="BMP")), BadItem, "PNG, JPEG, WEBP"),
-    "an empty picture": (shown(b""), BadItem, "is not an image"),
-    "a cut picture": (shown(encoded_image(size=(90, 90), kind="JPEG")[:-200]), BadItem, r"cannot be decoded \(OSError"),
-    "a damaged picture": (shown(encoded_image()[:-20] + bytes(20)), BadItem, "The view `image` of item 'p'"),
-    "an animated PNG": (shown(animation()), BadItem, "is an animation; an item must be a single image"),
-    "an animated WebP": (shown(animation("WEBP")), BadItem, "is an animation; an item must be a single image"),
-    "a large picture": (shown(encoded_image(size=(201, 200))), TooLarge, "item 'p' .* 201 x 200 pixels; the limit is 40000"),
-    "a bomb": (shown(bomb(20_000, 20_000)), TooLarge, "20000 x 20000 pixels"),
-    "a picture of no pixels": (shown(bomb(0, 5)), BadItem, "The view `image` of item 'p'"),
-    "a picture of 2^31 pixels a side": (
-        shown(bomb(8, 2)[:16] + HUGE * 2 + bomb(8, 2)[24:]), BadItem, "The view `image` of item 'p'",
+    "no image": (archive_of(b"GIF89a, or so"), BadItem, "The view `image` of item 'p' is not an image in a supported format"),
+    "another kind of image": (archive_of(encoded_image(kind="BMP")), BadItem, "PNG, JPEG, WEBP"),
+    "an empty image": (archive_of(b""), BadItem, "is not an image"),
+    "a cut image": (archive_of(encoded_image(size=(90, 90), kind="JPEG")[:-200]), BadItem, r"cannot be decoded \(OSError"),
+    "a damaged image": (archive_of(encoded_image()[:-20] + bytes(20)), BadItem, "The view `image` of item 'p'"),
+    "an animated PNG": (archive_of(animation()), BadItem, "is an animation; an item must be a single image"),
+    "an animated WebP": (archive_of(animation("WEBP")), BadItem, "is an animation; an item must be a single image"),
+    "a large image": (archive_of(encoded_image(size=(201, 200))), TooLarge, "item 'p' .* 201 x 200 pixels; the limit is 40000"),
+    "a bomb": (archive_of(bomb(20_000, 20_000)), TooLarge, "20000 x 20000 pixels"),
+    "an image of no pixels": (archive_of(bomb(0, 5)), BadItem, "The view `image` of item 'p'"),
+    "an image of 2^31 pixels a side": (
+        archive_of(bomb(8, 2)[:16] + HUGE * 2 + bomb(8, 2)[24:]), BadItem, "The view `image` of item 'p'",
     ),
-    "a heavy picture": (shown(encoded_image() + bytes(60_000)), TooLarge, "The view `image` of item 'p' has 50001 bytes"),
+    "a heavy image": (archive_of(encoded_image() + bytes(60_000)), TooLarge, "The view `image` of item 'p' has 50001 bytes"),
     "one heavy image shared by many items": (
         zipped({
             "manifest.jsonl": jsonl([{"id": f"{number}", "image": "1.png"} for number in range(9)]),
@@ -169,7 +169,7 @@ def test_a_tar_with_huge_attributes_is_refused_before_reading_them(tmp_path: Pat
 def test_images_of_every_mode_are_read(tmp_path: Path, mode: str) -> None:
     file = io.BytesIO()
     Image.new(mode, (8, 6)).save(file, "JPEG" if mode == "CMYK" else "PNG")
-    assert read(tmp_path, shown(file.getvalue())) == [Item("p", (file.getvalue(),))]
+    assert read(tmp_path, archive_of(file.getvalue())) == [Item("p", (file.getvalue(),))]
 
 
 def test_an_image_shared_by_many_items_is_decoded_once(tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def test_a_file_that_is_not_a_dataset_is_refused(
 
 @pytest.mark.parametrize("data", [jsonl(ITEMS), table(TEXTS), zipped(image_archive())])
 def test_an_unknown_view_is_refused_with_the_existing_ones(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(InvalidRequest, match=r"has no view 'picture'; its views are: .*text"):
-        read(tmp_path, data, None, {"picture": "image"})
+    with pytest.raises(InvalidRequest, match=r"has no view 'photo'; its views are: .*text"):
+        read(tmp_path, data, None, {"photo": "image"})
 
 
 def test_another_media_type_is_refused_with_the_supported_ones(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ def ragged(lengths: list[int]) -> pa.Array:
 
 
 def huge_row() -> bytes:
-    """Four rows of one entry each, and one of twenty million zeros: 80 MB out of few bytes."""
+    """Four rows, of which one has twenty million zeros: a few bytes unpack to 80 MB."""
     return write("parquet", pa.table({"x": ragged([1, 1, 20_000_000, 1])}), compression="zstd", use_dictionary=False)
 
 
 def huge_page() -> bytes:
-    """One page of a column of lists whose first row is short."""
+    """A page of a column of lists whose first row is short."""
     rows = ragged([1, *[4_000_000] * 5])
     return write("parquet", pa.table({"x": rows}), compression="zstd", use_dictionary=False, data_page_size=2**30)
 

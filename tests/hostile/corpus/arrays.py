@@ -1,4 +1,4 @@
-"""npy, npz, safetensors and JSON that lie, hide code, or grow."""
+"""Malicious npy, npz, safetensors and JSON files: false headers, hidden code, bombs."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def described(descr: object, shape: object, body: bytes = b"1234", *, order: obj
 
 
 class Shell:
-    """Runs a program when it is unpickled."""
+    """An object that runs a program when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
         import os
@@ -44,13 +44,13 @@ def bomb(size: int) -> bytes:
 
 
 def lying(data: bytes, field: bytes, lie: bytes) -> bytes:
-    """The archive with a field of its directory, found by its value, said differently."""
+    """The archive with a value in its directory replaced by a false one."""
     assert field in data
     return data.replace(field, lie)
 
 
 def overlapping() -> bytes:
-    """A directory of a thousand members, all of them the same bytes."""
+    """A zip directory of a thousand members that share the same bytes."""
     data = bytearray(archive({"a.npy": npy(rows(5000))}))
     end = data.rindex(b"PK\x05\x06")
     start = data.rindex(b"PK\x01\x02", 0, end)

@@ -1,4 +1,4 @@
-"""One hostile thing sent to a server, and what came back."""
+"""An attack on a server, and its outcome."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the server did: an answer, or a connection that it closed without one (status 0)."""
+    """Outcome of an attack: a response, or a connection closed without one (status 0)."""
 
     status: int
     media_type: str = ""
@@ -23,7 +23,7 @@ class Outcome:
 
     @property
     def problem(self) -> str:
-        """The last part of the problem's type; empty where it is none."""
+        """The last part of the problem's type; empty without a problem."""
         with suppress(ValueError, KeyError, TypeError):
             return str(json.loads(self.body)["type"]).rsplit("/", 1)[-1]
         return ""
@@ -36,13 +36,13 @@ Content = bytes | Callable[[], bytes | Iterable[bytes]]
 
 @dataclass(frozen=True)
 class Attack:
-    """Something hostile; what takes long to make is made by `ready`, before anyone looks at the clock."""
+    """An attack; `ready` prepares its content before the time is measured."""
 
     ready: Callable[[], Send]
 
 
 def post(path: str, content: Content, media_type: str, **headers: str) -> Attack:
-    """An ordinary request with an extraordinary body."""
+    """A normal request with a hostile body."""
 
     def ready() -> Send:
         body = content() if callable(content) else content
@@ -58,7 +58,7 @@ def post(path: str, content: Content, media_type: str, **headers: str) -> Attack
 
 
 def upload(content: Content, media_type: str = "application/octet-stream") -> Attack:
-    """A file as the body."""
+    """An upload of a file."""
     return post("/v1/embeddings", content, media_type)
 
 
@@ -74,7 +74,7 @@ def get(method: str, path: str) -> Attack:
 
 
 def wire(*pieces: bytes, pause_s: float = 0.0, forever: bytes = b"", shut: bool = False) -> Attack:
-    """Bytes on a connection, one piece after the other; then `forever` again and again, or the end of our side."""
+    """Raw bytes on a connection, piece by piece; then `forever` repeatedly, or the end of the client's side."""
 
     def send(url: str) -> Outcome:
         address = urlsplit(url)
@@ -97,7 +97,7 @@ def wire(*pieces: bytes, pause_s: float = 0.0, forever: bytes = b"", shut: bool 
 
 
 def _send_until_closed(connection: socket.socket, piece: bytes, pause_s: float, answer: bytearray) -> None:
-    """Until the server closes; what it says meanwhile is kept, for a closed connection may swallow it."""
+    """Send until the server closes the connection, and collect its response meanwhile, which could get lost later."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         connection.settimeout(max(pause_s, 0.001))

@@ -1,4 +1,4 @@
-"""Multipart bodies that flood, never close, or smuggle."""
+"""Malicious multipart bodies: floods, missing ends, smuggled content."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,7 +17,7 @@ def named(name: bytes, data: bytes = b"x") -> bytes:
 
 
 def flood(piece: bytes, times: int) -> Iterator[bytes]:
-    """The piece so many times, in chunks as a client would send them."""
+    """Repeat a piece, in chunks as a client would send them."""
     together = max(1, 65_536 // len(piece))
     return (piece * together for _ in range(max(1, times // together)))
 

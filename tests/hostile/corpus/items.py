@@ -1,4 +1,4 @@
-"""Datasets that lie, hide something, or grow."""
+"""Malicious datasets: false headers, hidden content, bombs."""
 
 import io
 import pickle
@@ -41,14 +41,14 @@ def dataset(content: Content, media_type: str = "application/octet-stream") -> A
     return post("/v1/datasets", content, media_type)
 
 
-def shown(*pictures: bytes) -> bytes:
-    """An archive of these pictures, stored as they are."""
-    files = {f"{number}.png": data for number, data in enumerate(pictures)}
+def archive_of(*images: bytes) -> bytes:
+    """An archive of these images, without compression."""
+    files = {f"{number}.png": data for number, data in enumerate(images)}
     return zipped({"manifest.jsonl": jsonl([{"id": name, "image": name} for name in files]), **files})
 
 
 def png(width: int, height: int, body: bytes, *extra: tuple[bytes, bytes]) -> bytes:
-    """One bit a pixel; the chunks are as they should be, whatever is in them."""
+    """A PNG with one bit per pixel and valid chunks around any content."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", body), (b"IEND", b"")]
     packed = [
@@ -58,13 +58,13 @@ def png(width: int, height: int, body: bytes, *extra: tuple[bytes, bytes]) -> by
 
 
 def black(width: int, height: int) -> bytes:
-    """All its pixels are there, and take next to nothing."""
+    """A complete black PNG that is very small."""
     packer = zlib.compressobj(9)
     return png(width, height, b"".join(packer.compress(bytes(1 + width // 8)) for _ in range(height)) + packer.flush())
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """A small one whose header says another size."""
+    """A small JPEG whose header declares another size."""
     data = bytearray(SHAPES["JPEG"])
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", height, width)
@@ -72,7 +72,7 @@ def jpeg(width: int, height: int) -> bytes:
 
 
 def webp(side: int) -> bytes:
-    """A small one whose frame says another size (VP8L: 14 bits each)."""
+    """A small WebP whose frame declares another size (VP8L: 14 bits each)."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "WEBP", lossless=True)
     data = bytearray(file.getvalue())
@@ -83,7 +83,7 @@ def webp(side: int) -> bytes:
 
 
 def mutated(kind: str, seed: int) -> bytes:
-    """The good file with some of its bytes damaged."""
+    """A valid file with some damaged bytes."""
     data, chance = bytearray(GOOD[kind]), random.Random(seed)  # noqa: S311 - any numbers will do
     for _ in range(4):
         at = chance.randrange(len(data) - 4)
@@ -92,14 +92,14 @@ def mutated(kind: str, seed: int) -> bytes:
 
 
 def crippled(kind: str, seed: int) -> bytes:
-    """A picture that is damaged in its middle, or cut."""
+    """An image that is damaged in its middle, or truncated."""
     chance, data = random.Random(seed), bytearray(SHAPES[kind])  # noqa: S311 - any numbers will do
     at = chance.randrange(12, len(data) - 4)
-    return shown(bytes(data[:at]))
+    return archive_of(bytes(data[:at]))
 
 
 def header(**fields: object) -> bytes:
-    """The head of one file in a tar, whose sum is right."""
+    """The header of a file in a tar, with the correct checksum."""
     info = tarfile.TarInfo("1.png")
     for name, value in fields.items():
         setattr(info, name, value)
@@ -107,7 +107,7 @@ def header(**fields: object) -> bytes:
 
 
 def resized(digits: bytes) -> bytes:
-    """The head of a file of any size, or of none."""
+    """The header of a file in a tar with any text as its size."""
     block = bytearray(header())
     block[124:136] = digits.ljust(12, b"\0")
     block[148:156] = b" " * 8
@@ -116,7 +116,7 @@ def resized(digits: bytes) -> bytes:
 
 
 def overlapping(count: int) -> bytes:
-    """A zip whose many entries are all the same megabyte of nothing."""
+    """A zip whose entries all share the same megabyte of zeros."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("manifest.jsonl", b'{"id": "a", "text": "x"}')
@@ -131,7 +131,7 @@ def overlapping(count: int) -> bytes:
 
 
 def strings(rows: int) -> bytes:
-    """Parquet of a hundred times as many bytes as it has: one long string, again and again."""
+    """Parquet that unpacks to a hundred times its size: one long string, repeated."""
     sink = pa.BufferOutputStream()
     column = pa.array(["x" * 1000] * rows)
     parquet.write_table(pa.table({"text": column}), sink, compression="zstd")
@@ -151,30 +151,30 @@ LINES: dict[str, Content] = {
     "a NUL in a view's name": b'{"te\\u0000xt": "x"}',
     "a path for a view": b'{"../../etc/passwd": "x"}',
     "an id twice": b'{"text": "x", "id": 1}\n' * 2,
-    "a picture in JSON": b'{"image": "/etc/passwd"}',
+    "an image in JSON": b'{"image": "/etc/passwd"}',
     "NaN for an id": b'{"text": "x", "id": NaN}',
     "UTF-16": '{"text": "x"}'.encode("utf-16"),
     "a pickle": pickle.dumps(Shell()),
 }
 PICTURES: dict[str, Content] = {
-    "a PNG of 900 megapixels": lambda: shown(black(30_000, 30_000)),
-    "forty PNGs of 10 megapixels": lambda: shown(*(black(5000 + 8 * number, 2000) for number in range(40))),
-    "a PNG of 2^31 pixels a side": lambda: shown(png(2**31 - 1, 2**31 - 1, b"")),
-    "a PNG without rows": lambda: shown(png(100, 100, zlib.compress(b""))),
-    "a PNG whose text is a bomb": lambda: shown(
+    "a PNG of 900 megapixels": lambda: archive_of(black(30_000, 30_000)),
+    "forty PNGs of 10 megapixels": lambda: archive_of(*(black(5000 + 8 * number, 2000) for number in range(40))),
+    "a PNG of 2^31 pixels a side": lambda: archive_of(png(2**31 - 1, 2**31 - 1, b"")),
+    "a PNG without rows": lambda: archive_of(png(100, 100, zlib.compress(b""))),
+    "a PNG whose text is a bomb": lambda: archive_of(
         png(8, 8, b"", (b"zTXt", b"key\0\0" + zlib.compress(bytes(100_000_000))))
     ),
-    "a PNG whose profile is a bomb": lambda: shown(
+    "a PNG whose profile is a bomb": lambda: archive_of(
         png(8, 8, b"", (b"iCCP", b"key\0\0" + zlib.compress(bytes(100_000_000))))
     ),
-    "a JPEG of 4 gigapixels": lambda: shown(jpeg(65_535, 65_535)),
-    "a JPEG of 12 megapixels that are not there": lambda: shown(jpeg(4000, 3000)[:-30]),
-    "a WebP of 268 megapixels": lambda: shown(webp(16_384)),
-    "a WebP of 24 megapixels that are not there": lambda: shown(webp(4900)),
-    "a picture that moves": lambda: shown(animation("WEBP")),
-    "SVG": shown(b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'),
-    "PostScript": shown(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file"),
-    "a TIFF": shown(encoded_image(kind="TIFF")),
+    "a JPEG of 4 gigapixels": lambda: archive_of(jpeg(65_535, 65_535)),
+    "a JPEG of 12 megapixels that are not there": lambda: archive_of(jpeg(4000, 3000)[:-30]),
+    "a WebP of 268 megapixels": lambda: archive_of(webp(16_384)),
+    "a WebP of 24 megapixels that are not there": lambda: archive_of(webp(4900)),
+    "an animation": lambda: archive_of(animation("WEBP")),
+    "SVG": archive_of(b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'),
+    "PostScript": archive_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file"),
+    "a TIFF": archive_of(encoded_image(kind="TIFF")),
     "the same megabyte nine hundred times": lambda: zipped({
         "manifest.jsonl": jsonl([{"id": number, "image": "1.png"} for number in range(900)]),
         "1.png": encoded_image() + bytes(1_000_000),
@@ -214,8 +214,8 @@ TABLES: dict[str, Content] = {
     "an id twice": table({"id": ["a", "a"], "text": ["x", "y"]}),
     "a missing text": table({"id": ["a", "b"], "text": ["x", None]}),
     "a missing id": table({"id": ["a", None], "text": ["x", "y"]}),
-    "a picture of 18 MB": lambda: table({"photo": [encoded_image() + bytes(18_000_000)]}),
-    "a picture of 25 MB": lambda: table({"photo": [random.Random(0).randbytes(25_000_000)]}),  # noqa: S311 - any bytes will do
+    "an image of 18 MB": lambda: table({"photo": [encoded_image() + bytes(18_000_000)]}),
+    "an image of 25 MB": lambda: table({"photo": [random.Random(0).randbytes(25_000_000)]}),  # noqa: S311 - any bytes will do
     "no rows": table({"text": pa.array([], pa.string())}),
     **{name: PARQUET[name] for name in ("a page of 2 GB", "a footer of 0xff", "columns without bottom")},
 }
@@ -223,7 +223,7 @@ TABLES: dict[str, Content] = {
 MANY_IDS = b'{"builtin": "scenes", "ids": [' + b",".join(b'"x%d"' % number for number in range(100_000)) + b"]}"
 ATTACKS: dict[str, Attack] = {
     **{f"items, JSON lines: {name}": dataset(data, JSONL) for name, data in LINES.items()},
-    **{f"items, picture: {name}": dataset(data, ZIP) for name, data in PICTURES.items()},
+    **{f"items, image: {name}": dataset(data, ZIP) for name, data in PICTURES.items()},
     **{f"items, zip: {name}": dataset(data, ZIP) for name, data in ZIPS.items()},
     **{f"items, tar: {name}": dataset(data, TAR) for name, data in TARS.items()},
     **{f"items, Parquet: {name}": dataset(data, TABLE) for name, data in TABLES.items()},

@@ -1,4 +1,4 @@
-"""Map files that lie or grow: the same safetensors as for embeddings, where another parser reads them, and bad cards."""
+"""Malicious map files: the safetensors of the embeddings, which another parser reads here, and bad cards."""
 
 import json
 
@@ -8,7 +8,7 @@ from tests.hostile.corpus.attack import Attack, post
 
 
 def card(text: object) -> bytes:
-    """A file with one tensor and something for a card."""
+    """A file with one tensor and any value as its card."""
     return tensors({"__metadata__": {CARD_KEY: text}, "a": entry(0, 48)}, bytes(48))
 
 

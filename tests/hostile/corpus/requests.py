@@ -1,4 +1,4 @@
-"""Requests in JSON, addresses and parameters that cannot be meant well."""
+"""Malicious JSON requests, addresses and parameters."""
 
 import json
 
@@ -21,7 +21,7 @@ BODIES: dict[str, bytes] = {
     "metadata that draws": b"{" + SIDES + b', "metadata": {"x": "\\ud83d"}}',
     "another encoding": ("{" + SIDES.decode() + "}").encode("utf-16"),
 }
-#: Whoever reads JSON reads it with the same care.
+#: Routes that read JSON.
 READERS = ("/v1/datasets", "/v1/maps", "/v1/references", "/v1/studies", "/v1/upgrades")
 EVERYWHERE = ("no bottom", "a million keys", "another encoding")
 ADDRESSES = {

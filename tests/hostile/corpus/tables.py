@@ -1,4 +1,4 @@
-"""Parquet and Arrow that lie, hide code, or grow."""
+"""Malicious Parquet and Arrow files: false headers, hidden code, bombs."""
 
 import pickle
 import random
@@ -22,7 +22,7 @@ MUTATIONS = 12
 
 
 def mutated(kind: str, seed: int) -> bytes:
-    """The good file with its metadata damaged: the footer of a file, the first messages of a stream."""
+    """A valid file with damaged metadata: the footer of a file, or the first messages of a stream."""
     data, chance = bytearray(GOOD[kind]), random.Random(seed)  # noqa: S311 - any numbers will do
     for _ in range(3):
         at = chance.randrange(8, 400) if kind == "arrow-stream" else len(data) - chance.randrange(12, 400)
@@ -31,7 +31,7 @@ def mutated(kind: str, seed: int) -> bytes:
 
 
 def footer(length: int) -> bytes:
-    """Parquet whose footer is said to be so long."""
+    """Parquet that declares a footer of this length."""
     return GOOD["parquet"][:-8] + struct.pack("<I", length % 2**32) + b"PAR1"
 
 
@@ -48,7 +48,7 @@ def extended(kind: str) -> bytes:
 
 
 def page(size: int) -> bytes:
-    """Parquet whose first page is said to unpack to `size` bytes."""
+    """Parquet whose first page declares that it unpacks to `size` bytes."""
     data = write("parquet", pa.table({"x": lists(ROWS.tolist())}), compression="zstd", use_dictionary=False)
     # A page's header: its kind, then field 2, the unpacked size, as a zigzag number of some bytes.
     at = data.index(b"\x15\x00\x15") + 3

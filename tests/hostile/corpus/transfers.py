@@ -1,4 +1,4 @@
-"""What is wrong with the transfer itself: lengths that lie, bodies without end, clients that hold a connection."""
+"""Malicious transfers: false lengths, endless bodies, clients that keep a connection open."""
 
 from tests.hostile.corpus.attack import Attack, post, wire
 from tests.hostile.test_bad_transfers import GOOD
