@@ -95,7 +95,9 @@ def parse_score_threshold(word: str, direction: Direction = "similarity") -> Sco
     choice = parse_metric(metric)
     actual = METRICS[choice["metric"]].score_direction
     if actual != direction:
-        raise InvalidRequest(f"{choice['metric']} is a {actual}: use {other} instead of {option}.", value=word)
+        raise InvalidRequest(
+            f"{option} needs a {direction}, but {choice['metric']} is a {actual}.", hint=f"Write {other} {word}."
+        )
     return ScoreThreshold(choice, value)
 
 

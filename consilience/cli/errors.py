@@ -87,8 +87,10 @@ def name_option(message: str) -> str:
 
     Example: `/null/permutations: ...` becomes `--permutations: ...`.
     """
-    match = re.match(r"(/[a-z0-9_/]+): ", message)
-    return message if match is None else f"{_option(match[1]) or match[1]}: {message[match.end() :]}"
+    match = re.match(r"(/[a-z0-9_/]+): (Input should )?", message)
+    if match is None:
+        return message
+    return f"{_option(match[1]) or match[1]}{' must ' if match[2] else ': '}{message[match.end() :]}"
 
 
 def _option(pointer: str) -> str | None:
@@ -101,8 +103,11 @@ def _option(pointer: str) -> str | None:
 
 
 def _with_value(message: str, value: str) -> str:
-    """Append the value, unless the message contains it as a separate word; the 0 of a 20 does not count."""
-    contained = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", message) if value else "''" in message
+    """Append the value, unless the message contains it, or its words; the 0 of a 20 is not a word."""
+    words = value.split(", ") if " " in value else [value]
+    contained = (
+        all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message) for word in words) if value else "''" in message
+    )
     return message if contained else f"{message} Got {value!r}."
 
 

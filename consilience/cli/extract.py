@@ -78,7 +78,6 @@ def _reject_local_options(options: "Mapping[str, object]", device: str) -> None:
         if value:
             raise InputError(
                 f"{option} cannot be used with --server: the service computes and stores the set.",
-                value=str(value),
                 hint=f"Leave out {option} or --server.",
             )
 

@@ -112,7 +112,7 @@ def gallery_curve_table(score: Score) -> RenderableType:
     points = score.gallery_curve or ()
     title = f"{metric_label(score.metric, score.options)} by gallery size"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for column in ("rows", "value", "format_interval"):
+    for column in ("rows", "value", "interval"):
         table.add_column(column, justify="right")
     table.add_column("")
     longest = max((abs(point.value) for point in points), default=0.0)
@@ -180,7 +180,7 @@ def new_table(*columns: str, left: Sequence[str] = ()) -> Table:
 
 def score_table(document: ScoreDocument) -> RenderableType:
     """Table of the scores with chance level, p-value, interval and layers."""
-    table = new_table("metric", "value", "chance", "p-value", "format_interval", "layers", left=("metric",))
+    table = new_table("metric", "value", "chance", "p-value", "interval", "layers", left=("metric",))
     for score in document.scores:
         table.add_row(
             metric_label(score.metric, score.options),

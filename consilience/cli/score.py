@@ -63,7 +63,6 @@ def compute_scores(  # noqa: PLR0917 - the arguments of the commands, in their o
     if device != "auto":
         raise InputError(
             "--device cannot be used with --server: the workers of the service choose their device.",
-            value=device,
             hint="Leave out --device or --server.",
         )
     return _score_on_service(a, b, options, columns, service.server, service.timeout)
@@ -194,7 +193,9 @@ def check_comparison(b: str | None, reference: str | None, server: str | None) -
         raise InputError("B and --reference cannot be used together.", hint="Leave out one of them.")
     if reference is not None and server is None:
         raise InputError(
-            f"The reference set {reference} needs a service.", value=reference, hint="Name it with --server URL."
+            f"The reference set {reference} needs a service.",
+            value=reference,
+            hint="Name the service with --server URL.",
         )
 
 

@@ -85,7 +85,7 @@ def parse_report_threshold(word: str) -> ReportThreshold:
     if strategy and metric in REPORT_METRICS:
         raise InvalidRequest(
             f"The metric {metric} is of the whole report; it cannot be limited to the strategy {strategy!r}.",
-            value=word,
+            value=strategy,
             hint=f"Write {metric}=VALUE.",
         )
     return ReportThreshold(metric, strategy or None, value)

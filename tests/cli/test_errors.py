@@ -16,6 +16,7 @@ from tests.cli.conftest import Command, list_commands
     ("message", "expected"),
     [
         ("/null/permutations: Too few.", "--permutations: Too few."),
+        ("/seed: Input should be 0 or more.", "--seed must be 0 or more."),
         ("/null/method: No.", "--null: No."),
         ("/metrics/0/k: Too large.", "--metric (k): Too large."),
         ("/preparation: No.", "--profile: No."),
@@ -45,6 +46,7 @@ def test_every_option_of_an_error_message_exists() -> None:
         ("k = 100 is too large.", 100, "k = 100 is too large."),
         ("There is no metric 'x'.", "x", "There is no metric 'x'."),
         ("A number is needed.", "", "A number is needed. Got ''."),
+        ("a has 2 rows and b has 3.", "2 rows, 3", "a has 2 rows and b has 3."),
         ("'' is no address.", "", "'' is no address."),
     ],
 )
