@@ -151,7 +151,7 @@ def _check_model(stored: StoredMap, model: str | None) -> None:
     known = stored.model_card.a.model
     if model is not None and known is not None and model != known:
         raise InvalidRequest(
-            f"The map translates vectors of the model {known}, not of {model}.",
+            f"The map takes vectors of the model {known}; got vectors of {model}.",
             value=model,
             limit=known,
             hint="Use a map that was fitted on this model.",

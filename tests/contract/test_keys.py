@@ -15,7 +15,7 @@ def test_scopes_are_read_in_their_order_and_once() -> None:
 
 @pytest.mark.parametrize("words", ["", "read,", "Read", "all"])
 def test_a_word_that_is_no_scope_is_named_with_those_that_are(words: str) -> None:
-    with pytest.raises(InvalidRequest, match="there are read, write, admin"):
+    with pytest.raises(InvalidRequest, match="allowed: read, write, admin"):
         parse_scopes(words)
 
 

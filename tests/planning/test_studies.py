@@ -1,4 +1,4 @@
-"""What a study costs and what it is refused for, before any row is read."""
+"""Cost and errors of a study, before any row is read."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def models(count: int, **fields: int) -> list[ModelDescription]:
 KNN = StudyOptions.model_validate({"metrics": "mutual_knn", "layers": "all", "interval": None})
 
 
-def test_a_plan_counts_each_layers_search_once_and_every_cell() -> None:
+def test_a_plan_counts_every_cell_and_each_search_of_a_layer_once() -> None:
     pair = plan(KNN, models(1)[0].shape, models(1)[0].shape)
     study = plan_study(KNN, StudyDescription(models(20), None))
     assert study.cells == 190
@@ -29,7 +29,7 @@ def test_a_plan_counts_each_layers_search_once_and_every_cell() -> None:
     assert study.bytes > pair.bytes
 
 
-def test_a_large_study_of_many_layers_is_planned_in_no_time() -> None:
+def test_a_large_study_of_many_layers_is_planned() -> None:
     assert plan_study(KNN, StudyDescription(models(100, layers=40), models(100, layers=40))).cells == 10_000
 
 
@@ -44,7 +44,7 @@ def test_a_study_above_a_limit_is_refused_with_the_estimate() -> None:
         plan_study(KNN, StudyDescription(models(10), None), CostLimits(flops=1e9))
 
 
-def test_what_a_pair_is_refused_for_names_the_pair() -> None:
+def test_an_error_of_a_pair_names_the_pair() -> None:
     options = StudyOptions.model_validate({"metrics": "mutual_knn", "layers": ["2"]})
     with pytest.raises(UnknownLayer, match=r"^flat: Side b has no layer '2'"):
         plan_study(options, StudyDescription(models(1), [entry("flat", layers=1)]))
@@ -56,7 +56,7 @@ def test_labels_must_differ_on_a_side_and_may_be_shared_by_both() -> None:
     assert plan_study(KNN, StudyDescription(models(1), models(1))).cells == 1
 
 
-def test_cells_are_ordered_so_that_what_is_done_is_a_study_of_fewer_models() -> None:
+def test_the_first_cells_form_a_study_of_fewer_models() -> None:
     assert list(order_cells(KNN, 3, None)) == [(0, 1), (0, 2), (1, 2)]
     assert list(order_cells(KNN, 2, 2)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     sided = StudyOptions.model_validate({"metrics": "linear_predictivity"})
@@ -65,7 +65,7 @@ def test_cells_are_ordered_so_that_what_is_done_is_a_study_of_fewer_models() -> 
     assert list(order_cells(rows_first, 2, None)) == [(0, 1), (1, 0)]
 
 
-def test_a_cells_address_depends_on_what_its_scores_do_and_on_nothing_else() -> None:
+def test_the_key_of_a_cell_depends_on_all_that_its_scores_depend_on() -> None:
     def key(digests: tuple[str, str] = ("a", "b"), **fields: object) -> str:
         return cell_key(ScoringOptions.model_validate(fields), *digests)
 
@@ -74,7 +74,7 @@ def test_a_cells_address_depends_on_what_its_scores_do_and_on_nothing_else() -> 
     assert len(keys) == 6
 
 
-def test_a_study_of_one_is_refused_and_so_are_two_choices_of_layers_for_one_side() -> None:
+def test_a_study_needs_two_models_and_one_choice_of_layers_for_a_side() -> None:
     side = {"embedding": "emb_" + "0" * 32}
     with pytest.raises(ValueError, match="a study needs at least two models in `rows`, or models in `columns`"):
         StudyRequest.model_validate({"rows": [side]})
@@ -83,7 +83,7 @@ def test_a_study_of_one_is_refused_and_so_are_two_choices_of_layers_for_one_side
         StudyRequest.model_validate({"rows": [side, side], "layers": {"a": "last", "b": "all"}})
 
 
-def test_numbers_come_from_metadata_and_true_is_none() -> None:
+def test_numbers_are_read_from_metadata_and_true_is_not_a_number() -> None:
     options = StudyOptions.model_validate({"metrics": "mutual_knn", "trends": [{"by": "params"}]})
     numbered = [entry("a", params=1), entry("b", params=2.5), entry("c", params=True)]
     with pytest.raises(

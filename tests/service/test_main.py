@@ -20,7 +20,7 @@ def test_other_than_loopback_is_refused_without_keys_and_says_the_ways_out(tmp_p
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
     assert finished.returncode == 2
-    assert "CONSILIENCE_HOST='0.0.0.0' is not a loopback address and the service has no keys" in finished.stderr
+    assert "CONSILIENCE_HOST='0.0.0.0' is not a loopback address, and the service has no API keys" in finished.stderr
     for way_out in (
         "consilience keys create",
         "CONSILIENCE_REQUIRE_KEYS=true",

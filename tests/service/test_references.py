@@ -175,8 +175,8 @@ def test_a_reference_set_is_named_as_b_alone_and_alone_there(client: httpx2.Clie
     ("request_part", "files", "what"),
     [
         ("{}", {}, "no part `b`"),
-        ('{"b": {"embedding": "emb_00000000000000000000000000000000"}}', {"b": npy(MODEL)}, "two forms"),
-        ('{"b": {"vectors": [[1.0]]}}', {}, "come as a file"),
+        ('{"b": {"embedding": "emb_00000000000000000000000000000000"}}', {"b": npy(MODEL)}, "The form has `b` twice"),
+        ('{"b": {"vectors": [[1.0]]}}', {}, "in a form, vectors must be a file"),
     ],
     ids=["none", "two", "vectors"],
 )

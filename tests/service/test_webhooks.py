@@ -48,7 +48,7 @@ def test_a_service_without_a_secret_refuses_webhooks_and_says_how_to_get_them(cl
 def test_an_address_that_is_no_public_host_is_refused_at_once(hooked: httpx2.Client, url: str) -> None:
     answer = hooked.post("/v1/alignments", json=body({"url": url}))
     problem = assert_problem(answer, 422, "invalid-request", pointer="/webhook/url")
-    assert "not a public host" in problem["detail"]
+    assert "is not public, and the service does not send requests to it" in problem["detail"]
 
 
 @pytest.mark.parametrize(

@@ -221,10 +221,10 @@ def test_a_report_of_an_attempt_that_was_overtaken_changes_nothing(outbox: Outbo
 def test_what_is_given_up_stays_so_with_its_last_error(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
     message = outbox.claim(0.0)
     assert message is not None
-    outbox.failed(message, "the receiver answered 500", None)
+    outbox.failed(message, "the receiver responded with status 500", None)
     assert outbox.claim(0.0) is None
     hook = jobs.webhook(ended)
-    assert (hook.status, hook.last_error) == (WebhookStatus.FAILED, "the receiver answered 500")
+    assert (hook.status, hook.last_error) == (WebhookStatus.FAILED, "the receiver responded with status 500")
     assert hook.failed_at is not None
 
 

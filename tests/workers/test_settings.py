@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from consilience.errors import StartupError
 from consilience.execution.addresses import Certificate, ClusterAddress
 from consilience.models.rules import Endpoint, ModelRules, find_packaged_models
-from workers.settings import Settings, count_cores, read_settings
+from workers.settings import WorkerSettings, count_cores, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_the_defaults_are_one_worker_of_this_machine(tmp_path: Path, monkeypatch
 
 
 def test_workers_share_the_cores() -> None:
-    assert Settings(workers=1000).threads == 1
+    assert WorkerSettings(workers=1000).threads == 1
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_an_error_names_the_variable_and_its_value(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("word", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
 def test_a_device_is_chosen_by_its_word(word: str) -> None:
-    assert Settings(device=word).device == word
-    assert Settings().device == "auto"
+    assert WorkerSettings(device=word).device == word
+    assert WorkerSettings().device == "auto"
 
 
 @pytest.mark.parametrize("word", ["", "gpu", "cuda:", "cuda:x", "cuda:0\n", "CUDA"])
@@ -71,12 +71,12 @@ def certificate(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786"])
 def test_a_cluster_on_this_machine_needs_no_certificate(url: str) -> None:
-    assert Settings(cluster_url=url).cluster == ClusterAddress(url)
-    assert Settings().cluster is None
+    assert WorkerSettings(cluster_url=url).cluster == ClusterAddress(url)
+    assert WorkerSettings().cluster is None
 
 
 def test_a_cluster_elsewhere_is_reached_with_a_certificate(certificate: dict[str, Path]) -> None:
-    found = Settings.model_validate({"cluster_url": "tls://scheduler:8786", **certificate}).cluster
+    found = WorkerSettings.model_validate({"cluster_url": "tls://scheduler:8786", **certificate}).cluster
     assert found == ClusterAddress("tls://scheduler:8786", Certificate(*certificate.values()))
 
 
@@ -119,12 +119,12 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        Settings().beat_s = 2.0  # type: ignore[misc]  # that it is refused is what is tested
+        WorkerSettings().beat_s = 2.0  # type: ignore[misc]  # that it is refused is what is tested
 
 
 def test_models_are_what_this_machine_has_and_nothing_is_fetched() -> None:
-    assert Settings().rules == ModelRules(named=find_packaged_models())
-    assert Settings().rules.allowed == ("*",)
+    assert WorkerSettings().rules == ModelRules(named=find_packaged_models())
+    assert WorkerSettings().rules.allowed == ("*",)
 
 
 def test_the_operator_says_which_models_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +149,8 @@ def test_the_operator_says_which_models_there_are(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("MODELS", "acme/tiny", "fits no model"),
-        ("MODELS", "hf:", "fits no model"),
+        ("MODELS", "acme/tiny", "matches no model"),
+        ("MODELS", "hf:", "matches no model"),
         ("MODEL_FOLDERS", "models", "absolute path"),
         ("MODEL_FOLDERS", "/nowhere/models", "no folder here"),
         ("MODEL_FOLDERS", "../x=/tmp", "no name of a model"),

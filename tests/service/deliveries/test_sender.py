@@ -63,7 +63,7 @@ def test_what_is_not_accepted_is_sent_again_under_the_same_id(
     answers = iter([500, 302, 200])
     receiver.answer = lambda: next(answers)
     hook = until_settled(jobs, end_job())
-    assert (hook.status, hook.attempts, hook.last_error) == (WebhookStatus.DELIVERED, 3, "the receiver answered 302")
+    assert (hook.status, hook.attempts, hook.last_error) == (WebhookStatus.DELIVERED, 3, "the receiver responded with status 302")
     assert len({(received.message_id, received.body) for received in receiver.got}) == 1
     assert all(received.is_signed() for received in receiver.got)
 
@@ -74,7 +74,7 @@ def test_it_is_given_up_after_the_last_pause_and_says_why(
     receiver.answer = lambda: 503
     hook = until_settled(jobs, end_job())
     assert (hook.status, hook.attempts) == (WebhookStatus.FAILED, len(QUICK.pauses_s) + 1)
-    assert (hook.last_error, hook.next_attempt_at) == ("the receiver answered 503", None)
+    assert (hook.last_error, hook.next_attempt_at) == ("the receiver responded with status 503", None)
 
 
 def test_a_receiver_that_is_gone_for_good_is_asked_once(
@@ -82,7 +82,7 @@ def test_a_receiver_that_is_gone_for_good_is_asked_once(
 ) -> None:
     receiver.answer = lambda: 410
     hook = until_settled(jobs, end_job())
-    assert (hook.status, hook.attempts, hook.last_error) == (WebhookStatus.FAILED, 1, "the receiver answered 410")
+    assert (hook.status, hook.attempts, hook.last_error) == (WebhookStatus.FAILED, 1, "the receiver responded with status 410")
 
 
 def test_nobody_who_listens_is_an_error_like_any_other(
@@ -103,7 +103,7 @@ def test_an_address_that_is_not_allowed_is_never_connected_to(
     assert sender.send_due() == 1
     hook = until_settled(jobs, job_id)
     assert hook.status is WebhookStatus.FAILED
-    assert "is not a public host" in str(hook.last_error)
+    assert "is not public, and the service does not send requests to it" in str(hook.last_error)
     assert receiver.got == []
     sender.drain(5)
 

@@ -43,7 +43,7 @@ def test_an_expired_key_is_not_recalled() -> None:
 def test_nobody_is_recalled_after_long(monkeypatch: pytest.MonkeyPatch) -> None:
     known = AuthenticationCache()
     known.add("Bearer x", principal())
-    monkeypatch.setattr(auth, "REMEMBERED_S", -1.0)
+    monkeypatch.setattr(auth, "CACHE_TTL_S", -1.0)
     assert known.find("Bearer x") is None
 
 

@@ -112,7 +112,7 @@ def test_the_set_that_a_map_leads_to_is_refused_by_the_job(
 ) -> None:
     answer = busy_client.post(stored["links"]["apply"], json={"embedding": sides[1]}, headers={"prefer": "wait=60"})
     assert answer.json()["status"] == "failed"
-    assert "takes vectors of old-model" in answer.json()["error"]["detail"]
+    assert "takes vectors of the model old-model; got vectors of new-model" in answer.json()["error"]["detail"]
 
 
 def test_a_file_that_was_fitted_elsewhere_is_kept_and_kept_once(client: httpx2.Client, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_what_only_the_ids_can_tell_fails_the_job(busy_client: httpx2.Client) ->
     body = {**BOTH, "queries": QUERIES, "qrels": {"0": ["700"], "1": ["1"]}, "k": 3}
     job = busy_client.post("/v1/upgrades", json=body, headers=WAIT).json()
     assert job["status"] == "failed"
-    assert "'700', which is none of the documents" in job["error"]["detail"]
+    assert "A relevance judgment names '700', but no row of the documents has this id" in job["error"]["detail"]
     assert job["error"]["pointer"] == "/judgements/0"
     problem = assert_problem(busy_client.get(job["links"]["upgrade"]), 409, "conflict")
     assert "'700'" in problem["detail"]
