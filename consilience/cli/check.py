@@ -67,7 +67,7 @@ class ScoreCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the score reaches the threshold."""
+        """True if the score reaches the threshold."""
         if self.score.value is None:
             return False
         if self.score.direction == "distance":

@@ -103,7 +103,7 @@ def _option(pointer: str) -> str | None:
 
 
 def _with_value(message: str, value: str) -> str:
-    """Append the value, unless the message contains it, or its words; the 0 of a 20 is not a word."""
+    """Append the value, unless the message contains it as separate words."""
     words = value.split(", ") if " " in value else [value]
     contained = (
         all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message) for word in words) if value else "''" in message

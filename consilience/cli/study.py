@@ -80,9 +80,9 @@ def _matrix(document: StudyDocument, matrix: StudyMatrix) -> RenderableType:
     labels = [member.label for member in document.columns]
     table = new_table("", *labels[:MAX_COLUMNS], left=("",))
     for member in document.rows[:MAX_ROWS]:
-        found = [_find(document, cells, member.label, column) for column in labels]
+        row = [_find(document, cells, member.label, column) for column in labels]
         table.add_row(
-            member.label, *(MISSING if cell is None else format_number(cell.value) for cell in found[:MAX_COLUMNS])
+            member.label, *(MISSING if cell is None else format_number(cell.value) for cell in row[:MAX_COLUMNS])
         )
     more = (
         [Text(f"{len(labels) - MAX_COLUMNS} more columns are in the output of --out and --json", "dim")]

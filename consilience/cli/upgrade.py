@@ -72,7 +72,7 @@ class ReportCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the value reaches the threshold."""
+        """True if the value reaches the threshold."""
         return self.value is not None and self.value >= self.threshold.value
 
 

@@ -17,9 +17,9 @@ def test_an_extracted_file_can_be_scored(consilience: Command, tmp_path: Path) -
 
 
 def test_a_missing_output_file_is_rejected(consilience: Command) -> None:
-    refused = consilience("extract", "baseline:random", "scenes:n=16", "--view", "code")
-    assert refused.status == 2
-    assert "--out FILE" in refused.err
+    rejected = consilience("extract", "baseline:random", "scenes:n=16", "--view", "code")
+    assert rejected.status == 2
+    assert "--out FILE" in rejected.err
 
 
 def test_an_unknown_model_or_view_is_bad_input(consilience: Command, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_device_can_be_chosen_only_without_a_server(consilience: Command, pair
     document = ScoreDocument.model_validate_json(consilience("score", *pair, "--json", "--device", "cpu").out)
     assert document.scores[0].neighbours is not None
     assert document.scores[0].neighbours.device == "cpu"
-    assert "'gpu' is no device" in consilience("score", *pair, "--device", "gpu").err
+    assert "'gpu' is not a device" in consilience("score", *pair, "--device", "gpu").err
     ran = consilience("score", *pair, "--device", "cuda", "--server", "http://127.0.0.1:1")
     assert (ran.status, "the workers of the service choose their device" in ran.err) == (2, True)
 

@@ -34,8 +34,8 @@ def test_ctrl_c_ends_the_demo_with_a_message_and_stops_all_processes(tmp_path: P
         until(lambda: len(psutil.Process(demo.pid).children(recursive=True)) > 1)
         descendants = psutil.Process(demo.pid).children(recursive=True)
         os.killpg(demo.pid, signal.SIGINT)  # a terminal sends it to the whole group
-        _, told = demo.communicate(timeout=30)
+        _, errors = demo.communicate(timeout=30)
     finally:
         demo.kill()
-    assert (demo.returncode, told) == (1, "Interrupted; everything is stopped.\n")
+    assert (demo.returncode, errors) == (1, "Interrupted; everything is stopped.\n")
     until(lambda: gone(descendants))

@@ -35,7 +35,7 @@ def test_the_client_fits_downloads_applies_and_deletes_a_map(
     made = client.translate_set(stored.id, sides[0], name="old as new").wait(timeout_s=60)
     assert client.embedding(made.embedding.id).layers[0].dim == 6
     again = client.upload_map(tmp_path / "map", name="sent back")
-    assert again.card == load_map(tmp_path / "map").card
+    assert again.model_card == load_map(tmp_path / "map").card
     for map_id in (stored.id, again.id):
         client.delete_map(map_id)
         with pytest.raises(NotFound):
@@ -50,7 +50,7 @@ def test_translation_by_an_unknown_map_is_rejected(client: Client, sides: tuple[
 def test_the_map_command_uses_the_service(on_service: Command, sides: tuple[Path, Path], tmp_path: Path) -> None:
     ran = on_service("map", "fit", *sides, "--kind", "procrustes", "--out", tmp_path / "map", "--model-a", "v1")
     assert ran.status == 0, ran.err
-    map_id = ran.err.split("Kept as ")[1].split()[0]
+    map_id = ran.err.split("Stored the map as ")[1].split()[0]
     assert load_map(tmp_path / "map").card.a.model == "v1"
     assert "procrustes map, v1 (7) to new (6)" in on_service("map", "report", map_id).out
     made = on_service("map", "apply", map_id, sides[0])

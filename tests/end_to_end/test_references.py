@@ -46,7 +46,7 @@ def test_one_call_scores_an_array_against_all_members(client: Client, reference:
 
     assert isinstance(found, ReferenceDocument)
     assert isinstance(pair, ScoreDocument)
-    assert found.n_scores(1).scores[0].value == pair.scores[0].value
+    assert found.score_document(1).scores[0].value == pair.scores[0].value
     assert (found.ranks[0].rank, found.ranks[0].n_ranked) == (1, 4)
     again = client.align(client.upload(array, name="stored"), reference=reference, metrics="mutual_knn").wait()
     assert again.ranks == found.ranks
@@ -63,7 +63,7 @@ def test_a_member_is_ranked_by_its_own_mean(client: Client, reference: Reference
 
 def test_a_comparison_has_exactly_one_second_side(client: Client, reference: ReferenceSet) -> None:
     with pytest.raises(InvalidRequest, match="Both"):
-        client.align(model(1), model(2), reference=reference)  # type: ignore[call-overload]  # what is refused
+        client.align(model(1), model(2), reference=reference)  # type: ignore[call-overload]  # the rejected call
     with pytest.raises(InvalidRequest, match="Neither"):
         client.align(model(1))  # type: ignore[call-overload]  # the same
 
