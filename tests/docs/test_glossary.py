@@ -22,14 +22,14 @@ ORDINARY = frozenset(
     add against agreement alternative api apply attempts available backward best bound budget by bytes cancel check code
     completion content cost create created data database days deep definition delete delivered detail device difference
     differences dir distances doctor documents done dry dtype duplicates ended error errors evaluation exact expires
-    extract failed file finished first fit fitted formats formula forward half has hint host image improvement
-    independent inline install invariant is items json k key keys kind label last length libraries limit limits links
-    list matched max mean means memory method min minute model more n name new next no options order out pairs peak per
-    pixels points port progress rate raw reason reasons recommendation reports request requested result resumed
-    retryable reused rotation s same scale scaling second seconds serve server share shared show size sizes source stage
-    started status summary symmetric test text timeout timings title top total train triangle type unique upload url
-    used value values variant vectors version versions wait warnings watch within worst x y
-    """.split()
+    extract failed finished first fit fitted formats formula forward half has hint host image improvement independent
+    inline install invariant is items json k key keys kind label last length libraries limit limits links list matched
+    max mean means memory method min minute model more n name new next no options order out pairs peak per pixels points
+    port progress rate raw reason reasons recommendation reports request requested result resumed retryable reused
+    rotation s same scale scaling second seconds serve server share shared show size sizes source stage started status
+    summary symmetric test text timeout timings title top total train triangle type unique upload url used value values
+    variant vectors version versions wait warnings watch within worst x y
+    """.split()  # noqa: SIM905 - a list of a hundred strings would take a hundred lines
 )
 
 
@@ -42,7 +42,7 @@ def glossary_words() -> set[str]:
 def is_known(word: str, known: set[str]) -> bool:
     """Whether the word, its singular or its plural is known."""
     forms = {word, word.removesuffix("s"), word.removesuffix("es"), f"{word}s", re.sub("ies$", "y", word)}
-    return bool(forms & known) or word in {"matrices"}
+    return bool(forms & known) or word == "matrices"
 
 
 def models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -27,7 +27,7 @@ def sides(busy_client: httpx2.Client) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(busy_client: httpx2.Client) -> dict[str, Any]:
-    """A job with queries, judgements and names that attack."""
+    """A job with queries, relevance judgments and names that attack."""
     body = {
         "old": {"vectors": OLD.tolist(), "ids": IDS},
         "new": {"vectors": NEW.tolist(), "ids": IDS},
@@ -160,7 +160,7 @@ def test_what_only_the_ids_can_tell_fails_the_job(busy_client: httpx2.Client) ->
     job = busy_client.post("/v1/upgrades", json=body, headers=WAIT).json()
     assert job["status"] == "failed"
     assert "A relevance judgment names '700', but no row of the documents has this id" in job["error"]["detail"]
-    assert job["error"]["pointer"] == "/judgements/0"
+    assert job["error"]["pointer"] == "/qrels/0"
     problem = assert_problem(busy_client.get(job["links"]["upgrade"]), 409, "conflict")
     assert "'700'" in problem["detail"]
 
