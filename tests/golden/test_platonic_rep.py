@@ -43,7 +43,7 @@ def test_cka_of_a_layer_pair(pair: str) -> None:
     assert document.scores[1].value == pytest.approx(EXPECTED["pairs"][pair]["unbiased_cka"], abs=FLOAT32)
 
 
-def test_debiased_cka_without_the_references_epsilon() -> None:
+def test_debiased_cka_without_the_epsilon_of_the_reference() -> None:
     document = score(DOCS, CODE, metrics="cka")
     assert document.scores[0].value == pytest.approx(0.383603, abs=1e-6)
 

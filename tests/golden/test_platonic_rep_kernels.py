@@ -21,7 +21,7 @@ FLOAT32 = 5e-5
 GAUSSIAN = 1e-4
 
 
-def only(pair: str, **metric: object) -> float:
+def score_one(pair: str, **metric: object) -> float:
     layers = {"a": [PAIRS[pair][0]], "b": [PAIRS[pair][1]]}
     value = score(DOCS, CODE, metrics=metric, layers=layers, null={"method": "none"}, interval=None).scores[0].value
     assert value is not None
@@ -37,8 +37,8 @@ def rows(pair: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize(("name", "debiased"), [("cka_rbf(sigma=1)", False), ("unbiased_cka_rbf(sigma=1)", True)])
-def test_cka_with_the_references_gaussian_kernel(pair: str, name: str, debiased: bool) -> None:
-    found = only(pair, metric="cka", kernel="rbf", sigma=1.0, debiased=debiased, definition="prh")
+def test_cka_with_the_gaussian_kernel_of_the_reference(pair: str, name: str, debiased: bool) -> None:
+    found = score_one(pair, metric="cka", kernel="rbf", sigma=1.0, debiased=debiased, definition="prh")
     assert found == pytest.approx(EXPECTED["pairs"][pair][name], abs=GAUSSIAN)
 
 
@@ -46,20 +46,23 @@ def test_cka_with_the_references_gaussian_kernel(pair: str, name: str, debiased:
 def test_cka_with_a_gaussian_kernel_as_wide_as_the_median_distance(pair: str) -> None:
     k, l = (slow.rbf(x, slow.median_distance(x)) for x in rows(pair))  # noqa: E741 - K and L are the literature's names
     expected = slow.alignment(k, l, debiased=True)
-    assert only(pair, metric="cka", kernel="rbf") == pytest.approx(expected, abs=1e-9)
+    assert score_one(pair, metric="cka", kernel="rbf") == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_rv_is_the_references_cka_and_angular_cka_its_angle(pair: str) -> None:
+def test_rv_is_the_cka_of_the_reference_and_angular_cka_its_angle(pair: str) -> None:
     expected = EXPECTED["pairs"][pair]["cka"]
-    assert only(pair, metric="rv") == pytest.approx(expected, abs=FLOAT32)
-    assert only(pair, metric="angular_cka") == pytest.approx(np.arccos(expected), abs=2 * FLOAT32)
+    assert score_one(pair, metric="rv") == pytest.approx(expected, abs=FLOAT32)
+    assert score_one(pair, metric="angular_cka") == pytest.approx(np.arccos(expected), abs=2 * FLOAT32)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_distance_correlation_is_that_of_its_definition(pair: str) -> None:
     x, y = rows(pair)
-    found = only(pair, metric="distance_correlation"), only(pair, metric="distance_correlation", bias_corrected=False)
+    found = (
+        score_one(pair, metric="distance_correlation"),
+        score_one(pair, metric="distance_correlation", bias_corrected=False),
+    )
     assert found[0] == pytest.approx(slow.corrected_distance_correlation(x, y), abs=1e-9)
     assert found[1] == pytest.approx(slow.distance_correlation(x, y), abs=1e-9)
 
@@ -68,5 +71,5 @@ def test_distance_correlation_is_that_of_its_definition(pair: str) -> None:
 @pytest.mark.parametrize("distance", ["cosine", "euclidean", "correlation"])
 def test_rsa_is_scipys_correlation_of_scipys_distances(method: str, distance: str) -> None:
     x, y = rows("layer 3 x layer 5")
-    found = only("layer 3 x layer 5", metric="rsa", method=method, distance=distance)
+    found = score_one("layer 3 x layer 5", metric="rsa", method=method, distance=distance)
     assert found == pytest.approx(slow.rsa(x, y, method, distance), abs=1e-6)

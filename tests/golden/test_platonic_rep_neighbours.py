@@ -38,7 +38,7 @@ def documents() -> dict[str, ScoreDocument]:
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("k", SIZES)
 @pytest.mark.parametrize("name", METRICS)
-def test_a_layer_pair(documents: dict[str, ScoreDocument], pair: str, k: int, name: str) -> None:
+def test_neighbour_metrics_of_a_layer_pair(documents: dict[str, ScoreDocument], pair: str, k: int, name: str) -> None:
     (found,) = (s for s in documents[pair].scores if s.metric == name and s.options["k"] == k)
     tolerance = {
         "mutual_knn": 2 / (512 * k),

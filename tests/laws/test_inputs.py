@@ -1,4 +1,4 @@
-"""Whatever the shape, the number type and the layout of the rows, a metric gives the value of the same numbers in float64."""
+"""Values of metrics for every shape, number type and memory layout of the rows: those of the same numbers in float64."""
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +12,7 @@ from consilience.contract.scores import ScoreDocument
 from consilience.scoring import score
 
 #: Few neighbours, so that small shapes have enough rows.
-ASKED: list[dict[str, object]] = [
+REQUESTED: list[dict[str, object]] = [
     {"metric": name, **({"k": 2} if issubclass(kind, NeighbourMetric) else {})} for name, kind in METRICS.items()
 ]
 DTYPES = {"f2": np.float16, "bf16": ml_dtypes.bfloat16, "f4": np.float32, "f8": np.float64}
@@ -39,7 +39,7 @@ def views(n: int, p: int, q: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(a: object, b: object) -> ScoreDocument:
-    return score(a, b, metrics=ASKED, null={"method": "none"}, interval=None)
+    return score(a, b, metrics=REQUESTED, null={"method": "none"}, interval=None)
 
 
 def values(document: ScoreDocument) -> list[float]:
@@ -62,7 +62,7 @@ def test_types_and_layouts_change_no_value(plain: tuple[np.ndarray, np.ndarray],
 
 @quick
 @given(n=st.integers(4, 24), p=st.integers(1, 30), q=st.integers(1, 30), seed=st.integers(0, 2**16))
-def test_every_shape_has_values_within_their_range_or_reasons(n: int, p: int, q: int, seed: int) -> None:
+def test_every_shape_has_values_in_their_range_or_reasons(n: int, p: int, q: int, seed: int) -> None:
     for entry in measure(*views(n, p, q, seed)).scores:
         kind = METRICS[entry.metric]
         assert (entry.value is None) == (entry.status == "undefined") == (entry.reason is not None)
@@ -78,7 +78,7 @@ def test_every_shape_has_values_within_their_range_or_reasons(n: int, p: int, q:
     n=st.integers(8, 32),
     seed=st.integers(0, 2**16),
 )
-def test_the_rows_given_are_left_as_they_are(dtype: str, layouts: tuple[str, str], n: int, seed: int) -> None:
+def test_scoring_does_not_change_the_rows(dtype: str, layouts: tuple[str, str], n: int, seed: int) -> None:
     sides = [
         LAYOUTS[layout](side.astype(DTYPES[dtype])) for layout, side in zip(layouts, views(n, 4, 3, seed), strict=True)
     ]
@@ -90,7 +90,7 @@ def test_the_rows_given_are_left_as_they_are(dtype: str, layouts: tuple[str, str
 
 @quick
 @given(dtype=st.sampled_from(["f2", "bf16"]), n=st.integers(16, 40), d=st.integers(2, 12), seed=st.integers(0, 2**16))
-def test_narrow_types_are_read_exactly_and_computed_with_in_wider_ones(dtype: str, n: int, d: int, seed: int) -> None:
+def test_narrow_types_are_converted_exactly_to_wider_ones(dtype: str, n: int, d: int, seed: int) -> None:
     narrow = [side.astype(DTYPES[dtype]) for side in views(n, d, d, seed)]
     assert values(measure(*narrow)) == pytest.approx(
         values(measure(*(side.astype(np.float32) for side in narrow))), abs=0, nan_ok=True
@@ -99,7 +99,7 @@ def test_narrow_types_are_read_exactly_and_computed_with_in_wider_ones(dtype: st
 
 @quick
 @given(scale=st.integers(-60, 60), n=st.integers(16, 32), seed=st.integers(0, 2**16))
-def test_rows_of_any_size_are_read_alike(scale: int, n: int, seed: int) -> None:
+def test_scaling_rows_by_powers_of_two_changes_no_value(scale: int, n: int, seed: int) -> None:
     a, b = (side.astype(np.float32) for side in views(n, 5, 4, seed))
     found, expected = values(measure(np.ldexp(a, scale), np.ldexp(b, -scale))), values(measure(a, b))
     assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)

@@ -1,4 +1,4 @@
-"""Laws that hold for metrics by what each declares about itself; a metric that declares nothing fails."""
+"""Properties that each metric declares, checked on data; a metric that declares none fails."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -32,7 +32,7 @@ def name(metric: Metric) -> str:
 
 
 def is_seeded(metric: Metric) -> bool:
-    """Whether the seed deals the rows to folds or to groups of pairs, so that their order counts."""
+    """Return True if the seed assigns rows to folds or to groups of pairs, so that their order matters."""
     return metric.metric == "linear_predictivity" or isinstance(getattr(metric, "pairs", None), int)
 
 
@@ -60,9 +60,9 @@ def by_chance() -> dict[str, list[Score]]:
     rng = np.random.default_rng(3)
     for number in range(PAIRS):
         sides = rng.normal(size=(2, N, 5))
-        asked = [m for m in CASES if number < PERMUTED_PAIRS or m.nulls[0] == "analytic"]
-        for start in range(0, len(asked), 32):  # as many as one request takes
-            part = asked[start : start + 32]
+        requested = [m for m in CASES if number < PERMUTED_PAIRS or m.nulls[0] == "analytic"]
+        for start in range(0, len(requested), 32):  # as many as one request takes
+            part = requested[start : start + 32]
             document = score(*sides, metrics=[m.model_dump() for m in part], interval=None, null={"permutations": 20})
             for metric, entry in zip(part, document.scores, strict=True):
                 found[name(metric)].append(entry)
@@ -74,7 +74,7 @@ def test_every_metric_has_its_variants_listed() -> None:
 
 
 @every_metric
-def test_identical_spaces_agree_wholly(metric: Metric) -> None:
+def test_identical_spaces_have_the_perfect_score(metric: Metric) -> None:
     a, _ = pair()
     if metric.metric == "linear_predictivity":  # shrunk, and fitted on other rows
         assert 0.99 < value(metric, a, a) <= 1
@@ -97,14 +97,14 @@ def test_the_order_of_the_items_does_not_matter(metric: Metric) -> None:
 
 
 @every_metric
-def test_sides_can_be_swapped_exactly_where_the_metric_says_so(metric: Metric) -> None:
+def test_swapping_sides_changes_nothing_exactly_if_declared(metric: Metric) -> None:
     a, b = pair()
     same = value(metric, a, b) == pytest.approx(value(metric, b, a), abs=1e-9)
     assert same == metric.is_symmetric
 
 
 @every_metric
-def test_rotating_a_space_changes_nothing_where_the_metric_says_so(metric: Metric) -> None:
+def test_rotating_a_space_changes_nothing_exactly_if_declared(metric: Metric) -> None:
     a, b = pair()
     rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(6, 6)))
     same = value(metric, a @ rotation, b) == pytest.approx(value(metric, a, b), abs=1e-6)
@@ -112,7 +112,7 @@ def test_rotating_a_space_changes_nothing_where_the_metric_says_so(metric: Metri
 
 
 @every_metric
-def test_scaling_a_space_changes_nothing_where_the_metric_says_so(metric: Metric) -> None:
+def test_scaling_a_space_changes_nothing_exactly_if_declared(metric: Metric) -> None:
     a, b = pair()
     same = value(metric, 7.5 * a, b) == pytest.approx(value(metric, a, b), abs=1e-6)
     assert same == metric.scale_invariant
@@ -127,7 +127,7 @@ def test_values_stay_in_the_declared_range(metric: Metric) -> None:
 
 
 @every_distance
-def test_no_detour_is_shorter_where_the_metric_says_so(metric: Metric) -> None:
+def test_declared_distances_obey_the_triangle_inequality(metric: Metric) -> None:
     for seed in range(4):
         spaces = [*pair(seed), np.random.default_rng(seed).normal(size=(N, 4))]
         for a, b, c in permutations(spaces):
@@ -140,10 +140,10 @@ def test_only_symmetric_distances_claim_the_triangle_inequality() -> None:
 
 
 @every_metric
-def test_independent_spaces_score_what_the_null_expects(metric: Metric, by_chance: dict[str, list[Score]]) -> None:
+def test_independent_spaces_score_as_the_null_expects(metric: Metric, by_chance: dict[str, list[Score]]) -> None:
     entries = [s for s in by_chance[name(metric)] if s.null.mean is not None]
     means, sds = np.array([[s.null.mean, s.null.sd] for s in entries], dtype=float).reshape(-1, 2).T
-    assert len(entries) in (0, PERMUTED_PAIRS, PAIRS)  # 0: a law that is not that of the value itself
+    assert len(entries) in (0, PERMUTED_PAIRS, PAIRS)  # 0: a null distribution without moments
     if not entries:
         return
     z = (np.array([s.value for s in entries], dtype=float) - means) / sds
@@ -159,11 +159,11 @@ def test_p_values_keep_their_level_on_independent_spaces(metric: Metric, by_chan
 
 
 @every_closed_form
-def test_a_closed_form_agrees_with_the_draws(metric: Metric) -> None:
+def test_a_closed_form_agrees_with_permutations(metric: Metric) -> None:
     a, b = pair()[0], pair(1)[1]
-    asked = {"metrics": [metric.model_dump()], "interval": None}
-    (closed,) = score(a, b, **asked).scores
-    (drawn,) = score(a, b, **asked, null={"method": "permutation", "permutations": 400}).scores
+    requested = {"metrics": [metric.model_dump()], "interval": None}
+    (closed,) = score(a, b, **requested).scores
+    (drawn,) = score(a, b, **requested, null={"method": "permutation", "permutations": 400}).scores
     assert closed.null.threshold is not None
     assert drawn.null.threshold is not None
     assert drawn.null.mean is not None

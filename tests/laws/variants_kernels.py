@@ -1,4 +1,4 @@
-"""The options under which the laws of the kernel and distance metrics are tested, for `VARIANTS` of `test_laws`."""
+"""Options of the kernel and distance metrics that `test_laws` checks."""
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "cka": [

@@ -1,4 +1,4 @@
-"""The options under which the laws of the neighbour metrics are tested, for `VARIANTS` of `test_laws`."""
+"""Options of the neighbour metrics that `test_laws` checks."""
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "mutual_knn": [{"k": 1}, {"k": 10}],

@@ -1,4 +1,4 @@
-"""The options under which the laws of the metrics of fitted directions are tested, for `VARIANTS` of `test_laws`."""
+"""Options of the metrics of fitted directions that `test_laws` checks."""
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "cca_mean": [{}],

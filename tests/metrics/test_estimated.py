@@ -1,4 +1,4 @@
-"""Neighbour metrics where some rows ask: unbiased by enumeration, exact where all ask, and honest about the rest."""
+"""Estimates of neighbour metrics from query rows: unbiased by enumeration, exact with all rows, labelled otherwise."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -35,7 +35,7 @@ def compare(n: int, metric: NeighbourMetric, groups: IdArray | None = None) -> C
     return Comparison(*sides, metric.k[0], 0, ignore_progress, groups)
 
 
-def ask(comparison: Comparison, metric: NeighbourMetric, chosen: Sequence[int]) -> SampledMean:
+def estimate(comparison: Comparison, metric: NeighbourMetric, chosen: Sequence[int]) -> SampledMean:
     order = np.array([*chosen, *(row for row in range(comparison.n) if row not in chosen)], np.int32)
     sample = QuerySample(comparison, metric.k[0], (comparison.n,), order)
     sample.extend(len(chosen))
@@ -46,13 +46,13 @@ def ask(comparison: Comparison, metric: NeighbourMetric, chosen: Sequence[int]) 
 
 @every_mean
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["alone", "groups"])
-def test_over_all_subsets_estimates_have_the_exact_score_as_mean_and_their_squared_errors_the_variance(
+def test_estimates_over_all_subsets_are_unbiased_and_have_the_right_variance(
     metric: NeighbourMetric, groups: IdArray | None
 ) -> None:
     metric = metric.model_copy(update={"k": (min(metric.k[0], 3),)})
     comparison = compare(len(GROUPS), metric, groups)
     exact = measure(metric, comparison).grid[0, 0]
-    found = [ask(comparison, metric, chosen) for chosen in combinations(range(len(GROUPS)), 4)]
+    found = [estimate(comparison, metric, chosen) for chosen in combinations(range(len(GROUPS)), 4)]
     values = np.array([each.value for each in found])
     assert values.mean() == pytest.approx(exact, abs=1e-12)
     assert np.mean([each.se**2 for each in found]) == pytest.approx(values.var(), abs=1e-12)
@@ -60,10 +60,10 @@ def test_over_all_subsets_estimates_have_the_exact_score_as_mean_and_their_squar
 
 @every_metric
 @pytest.mark.parametrize("groups", [None, np.arange(60, dtype=np.int32) // 2], ids=["alone", "groups"])
-def test_an_estimate_from_all_rows_is_the_exact_score(metric: NeighbourMetric, groups: IdArray | None) -> None:
+def test_an_estimate_from_all_rows_equals_the_exact_score(metric: NeighbourMetric, groups: IdArray | None) -> None:
     comparison = compare(60, metric, groups)
     order = np.random.default_rng(0).permutation(60)
-    found = ask(comparison, metric, order.tolist())
+    found = estimate(comparison, metric, order.tolist())
     assert found.value == pytest.approx(measure(metric, comparison).grid[0, 0], abs=1e-9)
     assert found.se == 0
 
@@ -78,17 +78,17 @@ def pair(n: int = 600, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, n
 ALL = [each.model_dump() for each in cases()]
 
 
-def ask_for(metrics: object = "mutual_knn", n: int = 600, **options: object) -> ScoreDocument:
+def score_views(metrics: object = "mutual_knn", n: int = 600, **options: object) -> ScoreDocument:
     return score(*pair(n), metrics=metrics, **options)
 
 
-def only(document: ScoreDocument) -> Score:
+def the_score(document: ScoreDocument) -> Score:
     (found,) = document.scores
     return found
 
 
-def test_an_estimate_says_so_and_lies_near_the_exact_score() -> None:
-    found, exact = only(ask_for(estimate={"queries": 200})), only(ask_for())
+def test_an_estimate_is_labelled_and_close_to_the_exact_score() -> None:
+    found, exact = the_score(score_views(estimate={"queries": 200})), the_score(score_views())
     assert (found.estimator, found.queries, exact.estimator, exact.queries) == ("estimated", 200, "exact", 600)
     assert found.value == pytest.approx(exact.value, abs=0.05)
     assert found.interval is not None
@@ -98,13 +98,13 @@ def test_an_estimate_says_so_and_lies_near_the_exact_score() -> None:
     assert (found.neighbours.builder, found.neighbours.recall) == ("queries", 1.0)
 
 
-def test_as_many_queries_as_rows_are_the_exact_score() -> None:
-    document, exact = ask_for(ALL, estimate={"queries": 600}), ask_for(ALL)
+def test_as_many_queries_as_rows_give_the_exact_score() -> None:
+    document, exact = score_views(ALL, estimate={"queries": 600}), score_views(ALL)
     assert [each.model_dump() for each in document.scores] == [each.model_dump() for each in exact.scores]
     assert document.scores[0].estimator == "exact"
 
 
-def test_more_queries_extend_the_ones_before() -> None:
+def test_a_larger_sample_extends_the_smaller_one() -> None:
     comparison = Comparison(*(open_side([x]) for x in pair()), 10, 0, ignore_progress)
     order = np.random.default_rng(0).permutation(600).astype(np.int32)
     at_once, by_draws = (QuerySample(comparison, 10, (600,), order) for _ in "ab")
@@ -115,9 +115,9 @@ def test_more_queries_extend_the_ones_before() -> None:
     np.testing.assert_array_equal(at_once.neighbours(first).ids, by_draws.neighbours(first).ids)
 
 
-def test_rows_are_drawn_until_every_interval_is_narrow_enough() -> None:
+def test_queries_are_added_until_every_interval_is_narrow_enough() -> None:
     metrics = [{"metric": "mutual_knn", "k": [5, 20]}, "cycle_knn"]
-    document = ask_for(metrics, n=6000, estimate={"half_width": 0.015}, null={"method": "none"})
+    document = score_views(metrics, n=6000, estimate={"half_width": 0.015}, null={"method": "none"})
     for each in document.scores:
         assert each.estimator == "estimated"
         assert each.interval is not None
@@ -126,23 +126,23 @@ def test_rows_are_drawn_until_every_interval_is_narrow_enough() -> None:
     assert 1000 < document.scores[0].queries < 3000
 
 
-def test_a_half_width_that_most_rows_would_have_to_ask_for_makes_all_of_them_ask() -> None:
-    found = only(ask_for(n=2200, estimate={"half_width": 0.0005}))
+def test_a_half_width_that_needs_most_rows_uses_all_rows() -> None:
+    found = the_score(score_views(n=2200, estimate={"half_width": 0.0005}))
     assert (found.estimator, found.queries) == ("exact", 2200)
     assert found.interval is not None
     assert found.interval.target == "population"
 
 
-def test_identical_sides_stop_at_the_pilot_with_an_interval_that_claims_no_certainty() -> None:
+def test_identical_sides_need_only_the_pilot_and_keep_an_uncertain_interval() -> None:
     a, _ = pair(4000)
-    found = only(score(a, a, metrics="mutual_knn", estimate={"half_width": 0.005}))
+    found = the_score(score(a, a, metrics="mutual_knn", estimate={"half_width": 0.005}))
     assert (found.value, found.queries) == (1.0, 1000)
     assert found.interval is not None
     assert 0.99 < found.interval.low < found.interval.high == 1.0
 
 
-def test_the_null_of_an_estimate_is_its_mean_where_that_is_known() -> None:
-    document = ask_for(ALL, estimate={"queries": 150})
+def test_the_null_of_an_estimate_is_its_mean_if_that_is_known() -> None:
+    document = score_views(ALL, estimate={"queries": 150})
     for each in document.scores:
         assert each.null.reason is not None
         assert each.null.reason.code == "query-subset"
@@ -152,34 +152,34 @@ def test_the_null_of_an_estimate_is_its_mean_where_that_is_known() -> None:
         assert each.null.method == ("analytic" if known else "none")
 
 
-def test_a_null_by_relabelling_is_refused() -> None:
+def test_a_permutation_null_of_an_estimate_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="needs the neighbours of every row"):
-        ask_for(estimate={"queries": 200}, null={"method": "permutation"})
-    assert only(ask_for(estimate={"queries": 600}, null={"method": "permutation"})).null.p_value is not None
+        score_views(estimate={"queries": 200}, null={"method": "permutation"})
+    assert the_score(score_views(estimate={"queries": 600}, null={"method": "permutation"})).null.p_value is not None
 
 
-def test_an_interval_of_the_population_is_not_to_be_had_and_says_so() -> None:
-    found = only(ask_for(estimate={"queries": 200}, interval={"target": "population"}))
+def test_an_estimate_has_no_population_interval_and_a_warning() -> None:
+    found = the_score(score_views(estimate={"queries": 200}, interval={"target": "population"}))
     assert found.interval is None
     assert any("population" in warning for warning in found.warnings)
-    assert only(ask_for(estimate={"queries": 200}, interval=None)).warnings == ()
+    assert the_score(score_views(estimate={"queries": 200}, interval=None)).warnings == ()
 
 
-def test_other_metrics_of_the_request_are_exact_all_the_same() -> None:
-    exact, estimated = ask_for("cka"), ask_for(["cka", "mutual_knn"], estimate={"queries": 200})
+def test_other_metrics_of_the_request_stay_exact() -> None:
+    exact, estimated = score_views("cka"), score_views(["cka", "mutual_knn"], estimate={"queries": 200})
     assert estimated.scores[0].model_dump() == exact.scores[0].model_dump()
 
 
 def test_a_grid_has_the_interval_of_its_best_pair() -> None:
     (a, b), (c, d) = pair(), pair(noise=3.0)
     document = score({"0": a, "1": c}, {"0": d, "1": b}, layers="all", metrics="mutual_knn", estimate={"queries": 300})
-    found = only(document)
+    found = the_score(document)
     assert (found.layer_a, found.layer_b) == ("0", "1")
     assert found.interval is not None
     assert found.interval.low < found.value < found.interval.high
     assert any("does not account for the selection" in warning for warning in found.warnings)
     assert found.null.method == "bonferroni"
-    averaged = only(
+    averaged = the_score(
         score(
             {"0": a, "1": c}, b, layers="all", aggregate="row_max_mean", metrics="mutual_knn", estimate={"queries": 300}
         )
@@ -187,45 +187,45 @@ def test_a_grid_has_the_interval_of_its_best_pair() -> None:
     assert averaged.interval is None
 
 
-def test_what_is_undefined_of_all_rows_is_undefined_of_some() -> None:
+def test_a_score_undefined_on_all_rows_is_undefined_on_a_sample() -> None:
     a, b = pair()
-    found = only(score(np.ones_like(a), b, metrics="mutual_knn", estimate={"half_width": 0.01}))
+    found = the_score(score(np.ones_like(a), b, metrics="mutual_knn", estimate={"half_width": 0.01}))
     assert found.reason is not None
     assert found.reason.code == "constant-rows"
 
 
 @pytest.mark.parametrize("variant", ["prh", "paper", "biased"])
-def test_estimates_of_cknna_spread_about_the_exact_score_as_their_errors_say(variant: str) -> None:
+def test_estimates_of_cknna_spread_around_the_exact_score_by_their_errors(variant: str) -> None:
     metric = Cknna(variant=variant)  # type: ignore[arg-type]  # one of its variants
     comparison = Comparison(*(open_side([x]) for x in pair(400)), 10, 0, ignore_progress)
     exact, rng = measure(metric, comparison).grid[0, 0], np.random.default_rng(0)
-    found = [ask(comparison, metric, rng.permutation(400)[:100].tolist()) for _ in range(30)]
+    found = [estimate(comparison, metric, rng.permutation(400)[:100].tolist()) for _ in range(30)]
     values, errors = (np.array([getattr(each, name) for each in found]) for name in ("value", "se"))
     assert values.mean() == pytest.approx(exact, abs=4 * values.std() / np.sqrt(30))
     assert errors.mean() == pytest.approx(values.std(), rel=0.4)
 
 
-def test_an_estimate_of_identical_sides_without_limits_has_no_interval_and_says_why() -> None:
+def test_an_unbounded_estimate_of_identical_sides_has_no_interval() -> None:
     a, _ = pair(3000)
-    found = only(score(a, a, metrics={"metric": "cknna", "variant": "paper"}, estimate={"half_width": 0.01}))
+    found = the_score(score(a, a, metrics={"metric": "cknna", "variant": "paper"}, estimate={"half_width": 0.01}))
     assert (found.value, found.queries, found.interval) == (pytest.approx(1.0, abs=1e-4), 1000, None)
     assert any("have the same score" in warning for warning in found.warnings)
 
 
-def test_an_approximate_graph_cannot_be_asked_by_some_rows() -> None:
+def test_an_estimate_refuses_an_approximate_graph() -> None:
     with pytest.raises(InvalidRequest, match="exact neighbours") as caught:
-        ask_for(estimate={"queries": 200}, builder={"index": "HNSW32"})
+        score_views(estimate={"queries": 200}, builder={"index": "HNSW32"})
     assert caught.value.pointer == "/builder"
 
 
-def test_intervals_that_stay_too_wide_say_how_many_rows_would_be_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_that_stay_too_wide_name_the_required_number_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consilience.metrics.query_sampling.EXTENSIONS_MAX", 0)
-    found = only(ask_for(n=3000, estimate={"half_width": 0.003}))
+    found = the_score(score_views(n=3000, estimate={"half_width": 0.003}))
     assert found.queries == 1000
     assert any("above the requested 0.003" in warning and "and 1000 were used" in warning for warning in found.warnings)
 
 
-def test_an_estimate_with_the_same_seed_finds_its_lists_in_the_cache(tmp_path: Path) -> None:
+def test_an_estimate_with_the_same_seed_reads_its_lists_from_the_cache(tmp_path: Path) -> None:
     a, b = (SideSource(side, [ArrayLayer("0", x)]) for side, x in zip("ab", pair(), strict=True))
 
     def run(**fields: object) -> ScoreDocument:

@@ -1,4 +1,4 @@
-"""Kernel and distance metrics from rows to score: every way to the same values, nulls, intervals, undefined cells."""
+"""Kernel and distance metrics from rows to score: values of every strategy, nulls, intervals, undefined cells."""
 
 from collections.abc import Iterator
 
@@ -53,14 +53,14 @@ def compare(metric: Metric, a: list[np.ndarray], b: list[np.ndarray]) -> Measure
     return measure(metric, Comparison(open_side(a), open_side(b), 0, 0, ignore_progress))
 
 
-def only(a: object, b: object, metric: Metric | dict[str, object], **options: object) -> Score:
+def score_one(a: object, b: object, metric: Metric | dict[str, object], **options: object) -> Score:
     chosen = metric.model_dump() if isinstance(metric, Metric) else metric
     (found,) = score(a, b, metrics=[chosen], **options).scores
     return found
 
 
 @every_metric
-def test_a_grid_is_its_pairs_one_by_one(metric: Metric) -> None:
+def test_a_grid_has_the_values_of_its_single_pairs(metric: Metric) -> None:
     a, b = layers(3, 0), layers(2, 1, 9)
     together = compare(metric, a, b).grid
     alone = [[compare(metric, [x], [y]).grid[0, 0] for y in b] for x in a]
@@ -69,7 +69,7 @@ def test_a_grid_is_its_pairs_one_by_one(metric: Metric) -> None:
 
 @every_metric
 @pytest.mark.parametrize("d", [6, 200])
-def test_relabelling_is_permuting_the_rows_of_b(metric: Metric, d: int) -> None:
+def test_a_permuted_grid_is_the_grid_of_permuted_rows(metric: Metric, d: int) -> None:
     a, b = layers(2, 0, d), layers(2, 1, d)
     found = compare(metric, a, b)
     for order in ORDERS:
@@ -77,7 +77,7 @@ def test_relabelling_is_permuting_the_rows_of_b(metric: Metric, d: int) -> None:
         np.testing.assert_allclose(found.permuted(order), permuted, atol=1e-9)
 
 
-def test_relabelling_within_groups_takes_the_permuted_rows_of_b() -> None:
+def test_a_permutation_within_groups_uses_the_permuted_rows() -> None:
     metric = METRICS["rsa"].model_validate({"metric": "rsa", "pairs": 1000})
     a, b = layers(2, 0, n=150), layers(2, 1, n=150)
     found = compare(metric, a, b)
@@ -87,7 +87,7 @@ def test_relabelling_within_groups_takes_the_permuted_rows_of_b() -> None:
         np.testing.assert_allclose(found.permuted(order), expected, atol=1e-12)
 
 
-def test_a_constant_layer_beside_none_that_is_not_leaves_nothing() -> None:
+def test_two_constant_sides_have_no_values() -> None:
     for metric in cases():
         flat = np.ones((N, 6), np.float32)
         assert np.isnan(compare(metric, [flat], [flat]).grid).all()
@@ -115,20 +115,20 @@ def test_little_memory_changes_no_number(monkeypatch: pytest.MonkeyPatch, metric
 def test_the_closed_form_agrees_with_permutations(metric: Metric) -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(N, 3)), rng.normal(size=(N, 5))
-    closed = only(a, b, metric, interval=None)
-    drawn = only(a, b, metric, interval=None, null={"method": "permutation", "permutations": 1000})
+    closed = score_one(a, b, metric, interval=None)
+    drawn = score_one(a, b, metric, interval=None, null={"method": "permutation", "permutations": 1000})
     assert closed.null.method == "analytic"
     assert closed.value == drawn.value
     assert drawn.null.sd is not None
     assert closed.null.threshold == pytest.approx(drawn.null.threshold, abs=0.35 * drawn.null.sd)
-    if closed.null.sd is not None:  # a law of a root or an angle has no moments
+    if closed.null.sd is not None:  # the null distribution of a root or an angle has no moments
         assert closed.null.mean == pytest.approx(drawn.null.mean, abs=0.15 * drawn.null.sd)
         assert closed.null.sd == pytest.approx(drawn.null.sd, rel=0.12)
 
 
 @every_metric
-def test_the_interval_lies_around_the_value_and_in_the_range(metric: Metric) -> None:
-    found = only(*layers(1, 0), *layers(1, 1), metric)
+def test_the_interval_contains_the_value_and_stays_in_the_range(metric: Metric) -> None:
+    found = score_one(*layers(1, 0), *layers(1, 1), metric)
     assert found.interval is not None
     assert found.value is not None
     assert found.interval.method == "jackknife"
@@ -153,7 +153,7 @@ def test_the_jackknife_interval_covers_the_mean_of_fresh_samples(metric: dict[st
 
     def draw() -> Score:
         latent = rng.normal(size=(120, 8))
-        return only(*(latent + 0.8 * rng.normal(size=(120, 8)) for _ in range(2)), metric, null={"method": "none"})
+        return score_one(*(latent + 0.8 * rng.normal(size=(120, 8)) for _ in range(2)), metric, null={"method": "none"})
 
     found = [draw() for _ in range(120)]
     centre = np.mean([s.value for s in found])
@@ -162,7 +162,7 @@ def test_the_jackknife_interval_covers_the_mean_of_fresh_samples(metric: dict[st
 
 
 @every_metric
-def test_a_constant_layer_leaves_its_cells_undefined_and_the_others_as_they_are(metric: Metric) -> None:
+def test_a_constant_layer_makes_only_its_own_cells_undefined(metric: Metric) -> None:
     a, b = layers(2, 0), layers(2, 1)
     expected = compare(metric, a, b)
     flat = np.ones((N, 6), np.float32)
@@ -177,8 +177,8 @@ def test_a_constant_layer_leaves_its_cells_undefined_and_the_others_as_they_are(
 
 
 @every_metric
-def test_constant_layers_alone_leave_the_score_undefined(metric: Metric) -> None:
-    found = only(np.ones((N, 6), np.float32), layers(1, 1)[0], metric)
+def test_a_score_of_constant_layers_is_undefined(metric: Metric) -> None:
+    found = score_one(np.ones((N, 6), np.float32), layers(1, 1)[0], metric)
     assert found.status == "undefined"
     assert found.reason is not None
     assert found.reason.code == "constant-rows"
@@ -195,63 +195,63 @@ def test_constant_layers_alone_leave_the_score_undefined(metric: Metric) -> None
         ({"metric": "rsa", "method": "pearson", "distance": "euclidean"}, "constant-distances"),
     ],
 )
-def test_rows_that_are_all_equally_far_apart_agree_with_nothing(metric: dict[str, object], code: str) -> None:
-    found = only(np.eye(40, dtype=np.float32), layers(1, 1, n=40)[0], metric)
+def test_a_score_of_equidistant_rows_is_undefined(metric: dict[str, object], code: str) -> None:
+    found = score_one(np.eye(40, dtype=np.float32), layers(1, 1, n=40)[0], metric)
     assert found.status == "undefined"
     assert found.reason is not None
     assert found.reason.code == code
 
 
-def test_a_kernel_so_narrow_that_no_row_sees_another_is_undefined() -> None:
-    found = only(*layers(1, 0), *layers(1, 1), {"metric": "cka", "kernel": "rbf", "sigma": 1e-4})
+def test_a_kernel_too_narrow_for_any_pair_of_rows_is_undefined() -> None:
+    found = score_one(*layers(1, 0), *layers(1, 1), {"metric": "cka", "kernel": "rbf", "sigma": 1e-4})
     assert found.reason is not None
     assert found.reason.code == "non-positive-self-similarity"
 
 
-def test_a_median_distance_of_0_is_no_width() -> None:
+def test_a_median_distance_of_0_makes_the_kernel_undefined() -> None:
     mostly = np.ones((N, 6), np.float32)
     mostly[:5] = layers(1, 0)[0][:5]
-    found = only(mostly, layers(1, 1)[0], {"metric": "cka", "kernel": "rbf"})
+    found = score_one(mostly, layers(1, 1)[0], {"metric": "cka", "kernel": "rbf"})
     assert found.reason is not None
     assert found.reason.code == "zero-median-distance"
-    assert only(mostly, layers(1, 1)[0], {"metric": "cka", "kernel": "rbf", "sigma": 1.0}).status == "defined"
+    assert score_one(mostly, layers(1, 1)[0], {"metric": "cka", "kernel": "rbf", "sigma": 1.0}).status == "defined"
 
 
-def test_a_row_of_equal_values_has_no_correlation_with_others() -> None:
+def test_a_row_of_equal_values_makes_correlations_undefined() -> None:
     x = layers(1, 0)[0]
     x[7] = 2.0
-    found = only(x, layers(1, 1)[0], {"metric": "rsa"})
+    found = score_one(x, layers(1, 1)[0], {"metric": "rsa"})
     assert found.reason is not None
     assert found.reason.code == "rows-without-direction"
-    assert only(x, layers(1, 1)[0], {"metric": "rsa", "distance": "cosine"}).status == "defined"
+    assert score_one(x, layers(1, 1)[0], {"metric": "rsa", "distance": "cosine"}).status == "defined"
 
 
 def test_four_rows_have_a_value_and_no_interval() -> None:
     for metric in cases():
-        found = only(layers(1, 0)[0][:4], layers(1, 1)[0][:4], metric)
+        found = score_one(layers(1, 0)[0][:4], layers(1, 1)[0][:4], metric)
         if found.status == "defined":
             assert found.interval is None
             assert "No interval" in found.warnings[0]
 
 
-def test_all_pairs_of_too_many_rows_are_refused_with_what_to_do() -> None:
+def test_all_pairs_of_too_many_rows_are_refused_with_a_hint() -> None:
     x = np.random.default_rng(0).normal(size=(rsa_module.ALL_ROWS_MAX + 1, 2)).astype(np.float32)
     with pytest.raises(InvalidRequest, match="allows at most 8192 rows, but there are 8193"):
         score(x, x, metrics={"metric": "rsa", "pairs": "all"})
 
 
-def test_many_rows_are_scored_on_dealt_pairs_and_agree_with_all() -> None:
+def test_sampled_pairs_of_many_rows_agree_with_all_pairs() -> None:
     rng = np.random.default_rng(0)
     latent = rng.normal(size=(4200, 6))
     a, b = (latent + rng.normal(size=latent.shape) for _ in range(2))
     options: dict[str, object] = {"null": {"method": "none"}, "interval": None}
-    dealt = only(a, b, {"metric": "rsa", "pairs": 200_000}, **options)
-    whole = only(a, b, {"metric": "rsa", "pairs": "all"}, **options)
-    assert dealt.value == pytest.approx(whole.value, abs=0.02)
-    assert dealt.value != whole.value
+    sampled = score_one(a, b, {"metric": "rsa", "pairs": 200_000}, **options)
+    whole = score_one(a, b, {"metric": "rsa", "pairs": "all"}, **options)
+    assert sampled.value == pytest.approx(whole.value, abs=0.02)
+    assert sampled.value != whole.value
 
 
-def test_the_seed_chooses_the_pairs_and_nothing_else_does() -> None:
+def test_only_the_seed_chooses_the_pairs() -> None:
     a, b = layers(1, 0, n=150)[0], layers(1, 1, n=150)[0]
-    first, again, other = (only(a, b, {"metric": "rsa", "pairs": 1000}, seed=seed).value for seed in (1, 1, 2))
+    first, again, other = (score_one(a, b, {"metric": "rsa", "pairs": 1000}, seed=seed).value for seed in (1, 1, 2))
     assert first == again != other

@@ -61,20 +61,20 @@ def compare(
     return measure(metric, Comparison(open_side(a), open_side(b), length or list_length(n, k), seed, ignore_progress))
 
 
-def only(a: object, b: object, metric: NeighbourMetric, **options: object) -> Score:
+def score_one(a: object, b: object, metric: NeighbourMetric, **options: object) -> Score:
     (found,) = score(a, b, metrics=[metric.model_dump()], **options).scores
     return found
 
 
 @every_metric
-def test_a_grid_holds_each_pair_of_layers(metric: NeighbourMetric) -> None:
+def test_a_grid_has_the_value_of_each_layer_pair(metric: NeighbourMetric) -> None:
     a, b = layers(3, 1), layers(2, 2)
     expected = [[compare(metric, [x], [y]).grid[0, 0] for y in b] for x in a]
     np.testing.assert_allclose(compare(metric, a, b).grid, expected, atol=1e-12)
 
 
 @every_metric
-def test_a_draw_is_the_grid_of_the_permuted_rows(metric: NeighbourMetric) -> None:
+def test_a_permuted_grid_is_the_grid_of_the_permuted_rows(metric: NeighbourMetric) -> None:
     a, b = layers(2, 1), layers(3, 2)
     order = np.random.default_rng(3).permutation(N)
     drawn = compare(metric, a, b).permuted(order)
@@ -82,7 +82,7 @@ def test_a_draw_is_the_grid_of_the_permuted_rows(metric: NeighbourMetric) -> Non
 
 
 @every_metric
-def test_no_draw_fills_a_cell_that_has_no_value(metric: NeighbourMetric) -> None:
+def test_no_permutation_fills_an_undefined_cell(metric: NeighbourMetric) -> None:
     a, b = layers(2, 1), layers(2, 2)
     a[1][7] = 0
     found = compare(metric, a, b)
@@ -102,7 +102,7 @@ def halves() -> list[tuple[NeighbourLists, NeighbourLists]]:
 
 
 @every_metric
-def test_the_interval_is_that_of_searching_each_half_again(
+def test_the_interval_equals_that_of_a_new_search_of_each_half(
     metric: NeighbourMetric, halves: list[tuple[NeighbourLists, NeighbourLists]]
 ) -> None:
     whole = compare(metric, layers(1, 1), layers(1, 2), length=N - 1)
@@ -117,7 +117,7 @@ def test_the_interval_is_that_of_searching_each_half_again(
 
 
 @every_metric
-def test_a_longer_graph_from_a_cache_changes_nothing(metric: NeighbourMetric) -> None:
+def test_a_longer_cached_graph_changes_no_number(metric: NeighbourMetric) -> None:
     a, b = layers(1, 1), layers(1, 2)
     length = list_length(N, metric.k[0])
     short = Comparison(open_side(a), open_side(b), length, 0, ignore_progress)
@@ -128,30 +128,30 @@ def test_a_longer_graph_from_a_cache_changes_nothing(metric: NeighbourMetric) ->
 
 
 @every_metric
-def test_the_law_has_the_mean_of_the_draws(metric: NeighbourMetric) -> None:
+def test_the_closed_form_null_has_the_mean_of_the_permutations(metric: NeighbourMetric) -> None:
     if "analytic" not in metric.nulls:
         return
     found = compare(metric, layers(1, 1), layers(1, 2))
     rng = np.random.default_rng(4)
     draws = [found.permuted(rng.permutation(N))[0, 0] for _ in range(400)]
-    law = found.null(0, 0)
-    assert law.mean == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / 20)  # type: ignore[union-attr]  # no angle
+    null = found.null(0, 0)
+    assert null.mean == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / 20)  # type: ignore[union-attr]  # no angle
 
 
 @every_metric
-def test_a_sweep_over_k_is_that_of_one_k_after_the_other(metric: NeighbourMetric) -> None:
+def test_a_sweep_over_k_equals_separate_requests(metric: NeighbourMetric) -> None:
     (x,), (y,) = layers(1, 1), layers(1, 2)
     swept = score(x, y, metrics=[metric.model_dump() | {"k": [2, 5, 20]}], null={"method": "none"})
     for entry, k in zip(swept.scores, (2, 5, 20), strict=True):
-        alone = only(x, y, metric.model_copy(update={"k": (k,)}), null={"method": "none"})
+        alone = score_one(x, y, metric.model_copy(update={"k": (k,)}), null={"method": "none"})
         assert entry.interval is not None
         assert entry == alone
 
 
 @every_metric
-def test_related_spaces_are_told_from_chance_and_have_an_interval(metric: NeighbourMetric) -> None:
+def test_related_spaces_are_significant_and_have_an_interval(metric: NeighbourMetric) -> None:
     x, y = slow.views(N, noise=0.5)
-    found = only(x, y, metric, null={"method": "permutation", "permutations": 99})
+    found = score_one(x, y, metric, null={"method": "permutation", "permutations": 99})
     assert found.value is not None
     assert found.null.p_value == 0.01
     assert found.interval is not None
@@ -161,54 +161,56 @@ def test_related_spaces_are_told_from_chance_and_have_an_interval(metric: Neighb
         assert 0 < found.calibrated < 1
 
 
-def test_raw_lcs_calibrates_like_the_normalised_one() -> None:
+def test_raw_and_normalised_lcs_calibrate_alike() -> None:
     (x,), (y,) = layers(1, 1), layers(1, 2)
     plain, raw = (
-        only(x, y, METRICS["lcs_knn"].model_validate({"k": 7, "raw": raw}), null={"method": "permutation"})  # type: ignore[arg-type]  # it is one
+        score_one(x, y, METRICS["lcs_knn"].model_validate({"k": 7, "raw": raw}), null={"method": "permutation"})  # type: ignore[arg-type]  # it is one
         for raw in (False, True)
     )
     assert raw.value == pytest.approx(7 * plain.value)  # type: ignore[operator]  # both are defined
     assert raw.calibrated == pytest.approx(plain.calibrated)
 
 
-def test_cycle_knn_has_a_closed_form_mean_and_says_that_it_is_only_a_mean() -> None:
+def test_the_closed_form_null_of_cycle_knn_is_a_mean_with_a_reason() -> None:
     (x,), (y,) = layers(1, 1), layers(1, 2)
-    found = only(x, y, METRICS["cycle_knn"](metric="cycle_knn"), null={"method": "analytic"})  # type: ignore[arg-type]  # it is one
+    found = score_one(x, y, METRICS["cycle_knn"](metric="cycle_knn"), null={"method": "analytic"})  # type: ignore[arg-type]  # it is one
     assert found.null.mean is not None
     assert found.null.reason is not None
     assert found.null.reason.code == "mean-only"
 
 
-def test_second_order_cosine_is_undefined_where_an_item_resembles_no_other() -> None:
+def test_second_order_cosine_is_undefined_if_an_item_resembles_no_other() -> None:
     _, (y,) = layers(1, 1, 12), layers(1, 2, 12)
-    found = only(np.eye(12, dtype=np.float32), y, METRICS["second_order_cosine"](metric="second_order_cosine"))  # type: ignore[arg-type]  # it is one
+    found = score_one(np.eye(12, dtype=np.float32), y, METRICS["second_order_cosine"](metric="second_order_cosine"))  # type: ignore[arg-type]  # it is one
     assert found.status == "undefined"
     assert found.reason is not None
     assert found.reason.code == "zero-similarities"
 
 
 @pytest.mark.parametrize("variant", ["prh", "paper"])
-def test_cknna_is_undefined_where_a_layer_is_not_like_itself(variant: str) -> None:
+def test_cknna_is_undefined_without_positive_self_similarity(variant: str) -> None:
     """Orthogonal rows have similarity 0 to each other; centred by row, equal ones."""
     rows = np.eye(8, dtype=np.float32)
     metric = METRICS["cknna"].model_validate({"metric": "cknna", "k": 3, "variant": variant})
-    found = only(rows, layers(1, 2, 8)[0], metric)  # type: ignore[arg-type]  # it is one
+    found = score_one(rows, layers(1, 2, 8)[0], metric)  # type: ignore[arg-type]  # it is one
     assert found.status == ("undefined" if variant == "prh" else "defined")
     assert found.reason is None or found.reason.code == "non-positive-self-similarity"
 
 
 @every_metric
-def test_the_fewest_rows_have_a_value_or_a_reason_and_never_an_error(metric: NeighbourMetric) -> None:
+def test_very_few_rows_give_a_value_or_a_reason(metric: NeighbourMetric) -> None:
     for n in range(4, 13):
-        found = only(*(layers(1, seed, n)[0] for seed in (1, 2)), metric.model_copy(update={"k": (min(3, n - 1),)}))
+        found = score_one(
+            *(layers(1, seed, n)[0] for seed in (1, 2)), metric.model_copy(update={"k": (min(3, n - 1),)})
+        )
         assert (found.value is None) == (found.reason is not None)
         assert found.interval is not None or found.status == "undefined" or "No interval" in found.warnings[0]
 
 
-def test_a_card_in_the_jobs_own_process_comes_before_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_gpu_is_preferred_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     side = open_side(layers(1, seed=0))
     monkeypatch.setattr(layer_graphs, "STEPS_MIN", 1)
     monkeypatch.setattr(side.graphs, "executor", SimpleNamespace(is_remote=True))
     assert side.graphs.is_remote(0)
-    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cuda:0", "of the tests"))
+    monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cuda:0", "of the tests"))
     assert not side.graphs.is_remote(0)

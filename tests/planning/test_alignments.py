@@ -1,3 +1,5 @@
+"""Plans of alignments: cost, limits and errors."""
+
 import re
 
 import pytest
@@ -16,13 +18,13 @@ def options(**fields: object) -> ScoringOptions:
     return ScoringOptions.model_validate(fields)
 
 
-def test_a_plan_says_how_many_cells_and_what_they_cost() -> None:
+def test_a_plan_has_the_number_of_cells_and_their_cost() -> None:
     found = plan(options(layers="all", metrics="mutual_knn"), shape(), shape(layers=2, dim=32))
     assert (found.n, found.dim_a, found.dim_b, found.cells) == (1000, 64, 32, 6)
     assert found.flops == pytest.approx(2 * 1000 * 1000 * (3 * 64 + 2 * 32), rel=0.01)
 
 
-def test_cost_grows_with_rows_layers_and_draws() -> None:
+def test_cost_grows_with_rows_layers_and_permutations() -> None:
     base = plan(options(), shape(), shape())
     assert plan(options(), shape(4000), shape(4000)).seconds > base.seconds
     assert plan(options(layers="all"), shape(), shape()).flops > base.flops
@@ -34,7 +36,7 @@ def test_cost_grows_with_rows_layers_and_draws() -> None:
     ("choice", "expected"),
     [("last", ("late",)), ("all", ("early", "late")), (("late", "early", "late"), ("late", "early"))],
 )
-def test_layers_are_chosen_by_word_or_by_name(choice: object, expected: tuple[str, ...]) -> None:
+def test_layers_are_chosen_by_keyword_or_by_name(choice: object, expected: tuple[str, ...]) -> None:
     assert choose_layers(choice, ("early", "late"), "a") == expected  # type: ignore[arg-type]  # parametrised
 
 
@@ -49,7 +51,7 @@ def test_layers_are_chosen_by_word_or_by_name(choice: object, expected: tuple[st
         ({"builder": {"index": "PQ12x4"}}, shape(dim=12), shape(), InvalidRequest, "PQ12x4"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_with_the_offending_value(
+def test_an_impossible_request_is_refused_with_the_offending_value(
     fields: dict[str, object], a: SideShape, b: SideShape, error: type[ConsilienceError], value: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -71,7 +73,7 @@ def test_a_job_within_the_limits_is_planned() -> None:
     assert plan(options(), shape(), shape(), CostLimits(flops=1e12, bytes=10**10)).n == 1000
 
 
-def test_a_metric_whose_null_has_no_closed_form_costs_its_relabellings() -> None:
+def test_a_null_without_closed_form_costs_its_permutations() -> None:
     one, many = (
         plan(options(metrics="procrustes", null={"permutations": draws}), shape(), shape()) for draws in (20, 200)
     )
@@ -106,9 +108,7 @@ def by_id(n: int, unique: int | None, *, groups: bool = False) -> SideShape:
         (by_id(100, 90, groups=True), by_id(50, 40, groups=True), 150),
     ],
 )
-def test_by_id_sides_may_differ_and_the_plan_is_for_the_most_rows_that_may_come(
-    a: SideShape, b: SideShape, n: int
-) -> None:
+def test_a_plan_of_sides_paired_by_id_assumes_the_most_possible_rows(a: SideShape, b: SideShape, n: int) -> None:
     assert plan(options(pairing="id"), a, b).n == n
 
 
@@ -123,7 +123,7 @@ def test_by_id_sides_may_differ_and_the_plan_is_for_the_most_rows_that_may_come(
         (by_id(10, 10), by_id(20, 20), InvalidRequest, "/metrics/0/k"),
     ],
 )
-def test_what_cannot_be_paired_by_id_is_refused(
+def test_sides_that_cannot_be_paired_by_id_are_refused(
     a: SideShape, b: SideShape, error: type[ConsilienceError], pointer: str | None
 ) -> None:
     with pytest.raises(error) as caught:
@@ -135,7 +135,7 @@ def seconds(n: int, **fields: object) -> float:
     return plan(options(metrics="mutual_knn", **fields), shape(n), shape(n)).seconds
 
 
-def test_queries_cost_their_share_of_a_search() -> None:
+def test_query_rows_cost_their_share_of_a_search() -> None:
     found = plan(options(metrics="mutual_knn", estimate={"queries": 1000}), shape(100_000), shape(100_000))
     assert found.flops == pytest.approx(2 * 1000 * 100_000 * 128, rel=0.01)
     assert seconds(100_000, estimate={"queries": 2000}) < seconds(100_000, estimate={"queries": 8000})
@@ -144,12 +144,12 @@ def test_queries_cost_their_share_of_a_search() -> None:
     assert seconds(5000, estimate={"queries": 9000}) == seconds(5000)
 
 
-def test_metrics_that_look_at_the_neighbours_lists_ask_them_too() -> None:
+def test_metrics_of_neighbours_of_neighbours_cost_more_queries() -> None:
     cycle = plan(options(metrics="cycle_knn", estimate={"queries": 1000}), shape(100_000), shape(100_000))
     assert cycle.flops == pytest.approx(11 * 2 * 1000 * 100_000 * 128, rel=0.01)
 
 
-def test_a_curve_costs_a_search_of_its_largest_gallery_unless_queries_are_asked_anyway() -> None:
+def test_a_curve_costs_a_search_of_its_largest_inner_gallery() -> None:
     plain = plan(options(metrics="mutual_knn"), shape(100_000), shape(100_000))
     curve = plan(options(metrics="mutual_knn", gallery_sizes=[1000, 30_000]), shape(100_000), shape(100_000))
     assert curve.flops - plain.flops == pytest.approx(2 * 30_000**2 * 128, rel=0.01)
@@ -167,15 +167,13 @@ def test_a_curve_costs_a_search_of_its_largest_gallery_unless_queries_are_asked_
         ({"gallery_sizes": [10]}, "/gallery_sizes/0"),
     ],
 )
-def test_what_queries_and_galleries_cannot_give_is_refused_before_anything_is_queued(
-    fields: dict[str, object], pointer: str
-) -> None:
+def test_options_that_queries_or_galleries_exclude_are_refused(fields: dict[str, object], pointer: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         plan(options(**fields), shape(), shape())
     assert caught.value.pointer == pointer
 
 
-def test_what_needs_no_queries_is_planned_all_the_same() -> None:
+def test_metrics_without_queries_ignore_the_options_of_queries() -> None:
     plan(options(metrics="cka", estimate={"queries": 200}, null={"method": "permutation"}), shape(), shape())
     plan(options(metrics="cka", gallery_sizes=[5000]), shape(), shape())
     plan(options(estimate={"queries": 1000}, null={"method": "permutation"}), shape(), shape())
@@ -185,12 +183,12 @@ def test_what_needs_no_queries_is_planned_all_the_same() -> None:
     ("n", "sizes"),
     [(600, (600,)), (1000, (1000,)), (9999, (1000, 3000, 9999)), (100_000, (1000, 3000, 10_000, 30_000, 100_000))],
 )
-def test_auto_sizes_go_up_by_threes_to_all_rows(n: int, sizes: tuple[int, ...]) -> None:
+def test_auto_sizes_are_1_and_3_times_powers_of_ten_up_to_all_rows(n: int, sizes: tuple[int, ...]) -> None:
     assert choose_gallery_sizes(options(gallery_sizes="auto"), n) == sizes
     assert choose_gallery_sizes(options(), n) == ()
 
 
-def test_rows_that_do_not_fit_the_budget_are_read_by_blocks() -> None:
+def test_rows_that_do_not_fit_the_budget_are_streamed() -> None:
     large = shape(1_000_000, 1, 768)
     budget = 1_500_000_000
     held = plan(options(metrics="cka"), large, large, CostLimits(bytes=10**11))
@@ -198,11 +196,11 @@ def test_rows_that_do_not_fit_the_budget_are_read_by_blocks() -> None:
     assert (held.streamed, read.streamed) == (False, True)
     assert read.bytes <= budget < held.bytes
     assert read.memory_budget_bytes == budget
-    asked = plan(options(metrics="cka", memory_budget_bytes=budget), large, large, CostLimits(bytes=10**11))
-    assert (asked.streamed, asked.memory_budget_bytes) == (True, budget)
+    requested = plan(options(metrics="cka", memory_budget_bytes=budget), large, large, CostLimits(bytes=10**11))
+    assert (requested.streamed, requested.memory_budget_bytes) == (True, budget)
 
 
-def test_a_budget_above_the_operators_is_refused_with_both() -> None:
+def test_a_budget_above_the_limit_is_refused_with_both_numbers() -> None:
     with pytest.raises(InvalidRequest) as caught:
         plan(options(memory_budget_bytes=4 * 10**9), shape(), shape(), CostLimits(bytes=10**9))
     assert (caught.value.value, caught.value.limit) == (str(4 * 10**9), 10**9)
@@ -213,7 +211,7 @@ def test_a_budget_above_the_operators_is_refused_with_both() -> None:
     "metric",
     [{"metric": "cka", "kernel": "rbf"}, "distance_correlation", "mutual_knn", "cca_mean", "linear_predictivity"],
 )
-def test_what_fits_in_no_way_is_refused_with_the_estimate_and_the_budget(metric: object) -> None:
+def test_a_job_over_budget_is_refused_with_its_estimate_and_the_budget(metric: object) -> None:
     large = shape(10_000_000, 1, 768)
     with pytest.raises(TooExpensive) as caught:
         plan(options(metrics=metric), large, large, CostLimits(bytes=3 * 10**9))
@@ -223,7 +221,7 @@ def test_what_fits_in_no_way_is_refused_with_the_estimate_and_the_budget(metric:
 
 
 @pytest.mark.parametrize("metric", ["cknna", "second_order_cosine"])
-def test_metrics_that_look_rows_up_hold_both_sides_where_a_graph_alone_holds_one(metric: str) -> None:
+def test_metrics_that_look_up_rows_need_memory_for_both_sides(metric: str) -> None:
     large, limits = shape(300_000, 1, 768), CostLimits(bytes=25 * 10**8)
     assert plan(options(metrics="mutual_knn"), large, large, limits).streamed
     with pytest.raises(TooExpensive, match="GB of memory"):
@@ -246,20 +244,20 @@ def test_a_job_longer_than_the_limit_is_refused_with_its_estimate() -> None:
     assert 3000 < some.queries < 4000 < some.queries_max < 40_000
 
 
-def test_draws_of_rows_that_are_fetched_one_by_one_are_counted() -> None:
+def test_permutations_of_streamed_rows_cost_single_reads() -> None:
     large = shape(1_000_000, 1, 768)
     found = plan(options(metrics="procrustes", interval=None), large, large, CostLimits(bytes=2 * 10**9))
     assert found.streamed
     assert found.seconds > 3600
 
 
-def test_a_concatenated_layer_costs_as_much_as_it_is_wide() -> None:
+def test_a_concatenated_layer_costs_its_whole_width() -> None:
     plain, concat = (plan(options(metrics="cka", concat=value), shape(), shape()) for value in (False, True))
     assert (concat.cells, concat.dim_a) == (4, 192)
     assert concat.flops > 4 * plain.flops
 
 
-def test_an_index_is_planned_for_only_where_neighbours_are_asked_for() -> None:
+def test_an_index_costs_nothing_without_neighbour_metrics() -> None:
     assert plan(options(metrics="cka", builder={"index": "IVF5000,Flat"}), shape(), shape()).flops > 0
 
 
@@ -275,7 +273,7 @@ def test_an_index_is_planned_for_only_where_neighbours_are_asked_for() -> None:
         "SQ4",
     ],
 )
-def test_an_index_that_would_take_hours_is_too_expensive(index: str) -> None:
+def test_an_index_that_takes_hours_is_too_expensive(index: str) -> None:
     large = shape(1_000_000, layers=1, dim=1024)
     with pytest.raises(TooExpensive):
         plan(options(metrics="mutual_knn", builder={"index": index}), large, large, CostLimits(2e14, 64 * 10**9))
@@ -288,13 +286,13 @@ def test_an_index_that_takes_too_much_memory_is_too_expensive() -> None:
     assert "memory" in refusal.value.detail
 
 
-def test_an_approximate_graph_of_many_rows_is_planned_to_cost_less_than_an_exact_one() -> None:
+def test_an_approximate_graph_of_many_rows_costs_less_than_an_exact_one() -> None:
     many = shape(500_000, layers=1, dim=768)
     found, exact = [plan(options(metrics="mutual_knn", builder=builder), many, many) for builder in ({}, "auto")]
     assert found.seconds < exact.seconds / 2
 
 
-def test_lists_that_are_sure_to_come_back_too_short_are_planned_as_an_exact_search() -> None:
+def test_lists_that_will_be_too_short_cost_an_exact_search() -> None:
     side = shape(50_000, layers=1)
     short, long = [
         plan(options(metrics="mutual_knn", builder={"index": "IVF25000,SQ8", "effort": effort}), side, side).flops
@@ -303,7 +301,7 @@ def test_lists_that_are_sure_to_come_back_too_short_are_planned_as_an_exact_sear
     assert short > long
 
 
-def test_a_little_over_the_limit_is_not_told_as_the_limit_itself() -> None:
+def test_a_duration_just_over_the_limit_is_not_rounded_to_the_limit() -> None:
     large = shape(1_000_000, 1, 768)
     seconds = plan(options(), large, large, CostLimits(bytes=10**10)).seconds
     with pytest.raises(TooExpensive) as caught:

@@ -1,4 +1,4 @@
-"""No job takes more memory than its plan says: each in a process of its own, measured by the kernel."""
+"""No job uses more memory than planned: each runs in a process of its own, measured by the kernel."""
 
 import json
 import math
@@ -32,7 +32,7 @@ print(json.dumps({"peak": int(line.split()[1]) * 1024, "values": [entry.value fo
 
 
 def run(folder: Path, n: int, dim: int, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """What the process measured, and the plan that it had."""
+    """Score in a new process and return its measurements and its plan."""
     rng = np.random.default_rng(0)
     paths = folder / "a.npy", folder / "b.npy"
     shared = rng.standard_normal((n, 4), np.float32)
@@ -72,7 +72,7 @@ def test_no_job_takes_more_memory_than_planned(tmp_path: Path, n: int, dim: int,
     assert measured["peak"] <= planned.bytes
 
 
-def test_what_a_graph_of_tiles_holds_is_planned_with_the_tiles_own_sizes() -> None:
+def test_the_planned_rows_of_a_tiled_graph_bound_those_of_its_tasks() -> None:
     options = ScoringOptions.model_validate({"metrics": "mutual_knn", "memory_budget_bytes": 3_500_000_000})
     shape = SideShape(1_000_000, (("0", 768),))
     assert plan(options, shape, shape, CostLimits(flops=math.inf, seconds=math.inf)).streamed
@@ -82,7 +82,7 @@ def test_what_a_graph_of_tiles_holds_is_planned_with_the_tiles_own_sizes() -> No
     assert most * (edges[1] + 1) <= held_rows(options, grid) < grid.n / 20
 
 
-def test_as_many_queries_are_expected_as_the_width_asks_for() -> None:
+def test_the_expected_number_of_queries_follows_from_the_width() -> None:
     assert expect_queries(Estimate(queries=500), 10_000) == 500
     assert expect_queries(Estimate(queries=500), 300) == 300
     assert expect_queries(Estimate(half_width=0.005), 10**9) == pytest.approx((1.96 * 0.15 / 0.005) ** 2, rel=1e-3)

@@ -1,3 +1,5 @@
+"""Plans of maps and translations: cost, limits and errors."""
+
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ def plan(**fields: Any) -> Any:
     return plan_map(MapOptions.model_validate(fields), A, B)
 
 
-def test_a_plan_names_the_layers_that_are_mapped_and_grows_with_the_work() -> None:
+def test_a_plan_has_the_mapped_dimensions_and_grows_with_the_work() -> None:
     assert (plan().dim_a, plan().dim_b) == (768, 1024)
     assert plan(layers={"b": "first"}).dim_b == 32
     assert plan(map="mlp").flops > 10 * plan().flops
@@ -34,12 +36,12 @@ def test_a_million_rows_are_planned_within_three_minutes_and_three_gigabytes() -
         ({"layers": {"a": "7"}}, UnknownLayer),
     ],
 )
-def test_what_cannot_be_had_is_refused(fields: dict[str, Any], error: type[Exception]) -> None:
+def test_an_impossible_map_is_refused(fields: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         plan(**fields)
 
 
-def test_sides_that_do_not_fit_are_refused() -> None:
+def test_sides_without_enough_paired_rows_are_refused() -> None:
     with pytest.raises(UnpairedSides):
         plan_map(MapOptions(), A, SideShape(5, B.layers))
     few = SideShape(7, A.layers)
@@ -51,12 +53,12 @@ def test_sides_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("limits", [CostLimits(flops=1e9), CostLimits(seconds=1), CostLimits(bytes=10_000_000)])
-def test_what_costs_too_much_is_refused(limits: CostLimits) -> None:
+def test_a_map_over_a_limit_is_refused(limits: CostLimits) -> None:
     with pytest.raises(TooExpensive):
         plan_map(MapOptions(), A, B, limits)
 
 
-def test_a_translation_is_planned_too() -> None:
+def test_a_translation_is_planned_by_its_dimensions() -> None:
     found = plan_translation(A, "last", (768, 1024))
     assert (found.n, found.flops) == (1_000_000, 2.0 * 1_000_000 * 768 * 1024)
     with pytest.raises(InvalidRequest, match="has 768 dimensions, but the map takes 700"):

@@ -79,7 +79,7 @@ def test_a_study_needs_two_models_and_one_choice_of_layers_for_a_side() -> None:
     with pytest.raises(ValueError, match="a study needs at least two models in `rows`, or models in `columns`"):
         StudyRequest.model_validate({"rows": [side]})
     assert list(StudyRequest.model_validate({"rows": [side], "columns": [side]}).cells()) == [(0, 0)]
-    with pytest.raises(ValueError, match="the same choice of layers"):
+    with pytest.raises(ValueError, match="`layers` must be the same for both sides"):
         StudyRequest.model_validate({"rows": [side, side], "layers": {"a": "last", "b": "all"}})
 
 

@@ -21,33 +21,33 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
     return a.astype(np.float32), b.astype(np.float32)
 
 
-def only(a: object, b: object, metric: object = "mutual_knn", **options: object) -> Score:
+def score_one(a: object, b: object, metric: object = "mutual_knn", **options: object) -> Score:
     (found,) = score(a, b, metrics=[metric], null={"method": "none"}, **options).scores
     return found
 
 
 @pytest.mark.parametrize("metric", list(cases()), ids=name)
 @pytest.mark.parametrize("grouped", [False, True], ids=["alone", "groups"])
-def test_where_all_rows_ask_each_point_is_the_score_of_its_gallery(metric: NeighbourMetric, *, grouped: bool) -> None:
+def test_each_point_of_an_exact_curve_is_the_score_of_its_gallery(metric: NeighbourMetric, *, grouped: bool) -> None:
     a, b = pair()
     groups = [str(row // 2) for row in range(N)] if grouped else None
-    curve = only(a, b, metric.model_dump(), gallery_sizes=SIZES, groups=(groups, None)).gallery_curve
+    curve = score_one(a, b, metric.model_dump(), gallery_sizes=SIZES, groups=(groups, None)).gallery_curve
     assert curve is not None
     order = draw_row_order(N, 0)
     for point, size in zip(curve, SIZES, strict=True):
         rows = np.sort(order[:size])
         part = [groups[row] for row in rows] if groups else None
-        exact = only(a[rows], b[rows], metric.model_dump(), groups=(part, None)).value
+        exact = score_one(a[rows], b[rows], metric.model_dump(), groups=(part, None)).value
         assert point.n == size
         assert point.value == pytest.approx(exact, abs=1e-9)
         assert point.low == point.high == point.value
 
 
 @pytest.mark.parametrize("metric", list(cases()), ids=name)
-def test_queries_give_the_points_below_their_number_exactly_and_estimate_the_others(metric: NeighbourMetric) -> None:
+def test_points_below_the_number_of_queries_are_exact_and_others_estimated(metric: NeighbourMetric) -> None:
     a, b = pair()
-    exact = only(a, b, metric.model_dump(), gallery_sizes=SIZES).gallery_curve
-    found = only(a, b, metric.model_dump(), gallery_sizes=SIZES, estimate={"queries": 200})
+    exact = score_one(a, b, metric.model_dump(), gallery_sizes=SIZES).gallery_curve
+    found = score_one(a, b, metric.model_dump(), gallery_sizes=SIZES, estimate={"queries": 200})
     assert exact is not None
     assert found.gallery_curve is not None
     small, large = found.gallery_curve[:2], found.gallery_curve[2:]
@@ -60,43 +60,43 @@ def test_queries_give_the_points_below_their_number_exactly_and_estimate_the_oth
     assert (large[-1].low, large[-1].high) == (found.interval.low, found.interval.high)
 
 
-def test_rows_of_smaller_galleries_lose_the_mean_of_all_rows() -> None:
+def test_smaller_galleries_are_centred_by_the_mean_of_all_rows() -> None:
     a, b = pair()
     a += 3
-    curve = only(a, b, preparation="centre_l2", gallery_sizes=[60]).gallery_curve
+    curve = score_one(a, b, preparation="centre_l2", gallery_sizes=[60]).gallery_curve
     rows = np.sort(draw_row_order(N, 0)[:60])
-    exact = only((a - a.mean(axis=0))[rows], (b - b.mean(axis=0))[rows]).value
+    exact = score_one((a - a.mean(axis=0))[rows], (b - b.mean(axis=0))[rows]).value
     assert curve is not None
     assert curve[0].value == pytest.approx(exact, abs=1e-3)
 
 
-def test_auto_goes_up_to_all_rows() -> None:
+def test_auto_sizes_end_with_all_rows() -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(size=(3500, 4)).astype(np.float32)
-    curve = only(a, a, gallery_sizes="auto", estimate={"queries": 150}).gallery_curve
+    curve = score_one(a, a, gallery_sizes="auto", estimate={"queries": 150}).gallery_curve
     assert curve is not None
     assert [point.n for point in curve] == [1000, 3000, 3500]
 
 
-def test_a_curve_is_that_of_the_best_layer_pair_and_no_other_aggregate_has_one() -> None:
+def test_only_the_max_aggregate_has_a_curve_that_of_the_best_layer_pair() -> None:
     a, b = pair()
     sides = ({"0": b[::-1].copy(), "1": a}, {"0": b})
-    found = only(*sides, layers="all", gallery_sizes=[100, N])
+    found = score_one(*sides, layers="all", gallery_sizes=[100, N])
     assert found.layer_a == "1"
     assert found.gallery_curve is not None
     assert found.gallery_curve[-1].value == found.value
-    averaged = only(*sides, layers="all", aggregate="row_max_mean", gallery_sizes=[100])
+    averaged = score_one(*sides, layers="all", aggregate="row_max_mean", gallery_sizes=[100])
     assert averaged.gallery_curve is None
     assert any("No gallery-size curve" in warning for warning in averaged.warnings)
 
 
 def test_other_metrics_have_no_curve() -> None:
-    assert only(*pair(), "cka", gallery_sizes=[100]).gallery_curve is None
-    assert only(*pair()).gallery_curve is None
+    assert score_one(*pair(), "cka", gallery_sizes=[100]).gallery_curve is None
+    assert score_one(*pair()).gallery_curve is None
 
 
 @pytest.mark.parametrize(("size", "k"), [(N + 1, 10), (10, 10)])
 def test_a_gallery_that_cannot_be_scored_is_refused(size: int, k: int) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        only(*pair(), {"metric": "mutual_knn", "k": k}, gallery_sizes=[100, size])
+        score_one(*pair(), {"metric": "mutual_knn", "k": k}, gallery_sizes=[100, size])
     assert caught.value.pointer == "/gallery_sizes/1"

@@ -1,4 +1,4 @@
-"""A kept graph is never taken for that of other rows: whatever changes a row or who may be its neighbour is in the address."""
+"""Key of a stored graph: everything that changes a row, or which rows may be neighbours, changes the key."""
 
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,12 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 def open_side(folder: Path, rows: np.ndarray = ROWS, **changed: Any) -> PreparedSide:
-    kept = CachedGraphs(DiskCache(folder, 10**8), ignore_progress)
-    return PreparedSide([ArrayLayer("0", rows)], source=kept, **PLAIN | changed)
+    cached = CachedGraphs(DiskCache(folder, 10**8), ignore_progress)
+    return PreparedSide([ArrayLayer("0", rows)], source=cached, **PLAIN | changed)
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_a_graph_of_rows_prepared_otherwise_or_in_groups_is_another_graph(
-    tmp_path: Path, other: dict[str, Any]
-) -> None:
+def test_another_preparation_or_grouping_has_another_graph(tmp_path: Path, other: dict[str, Any]) -> None:
     graph, _ = open_side(tmp_path).graphs.find(0, 5)
     changed, hit = open_side(tmp_path, **other).graphs.find(0, 5)
     assert not hit
@@ -39,6 +37,6 @@ def test_a_graph_of_rows_prepared_otherwise_or_in_groups_is_another_graph(
     assert open_side(tmp_path, **other).graphs.find(0, 5)[1]
 
 
-def test_a_graph_of_other_rows_is_another_graph(tmp_path: Path) -> None:
+def test_other_rows_have_another_graph(tmp_path: Path) -> None:
     open_side(tmp_path).graphs.find(0, 5)
     assert not open_side(tmp_path, ROWS + 1).graphs.find(0, 5)[1]

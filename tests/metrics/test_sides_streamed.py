@@ -1,4 +1,4 @@
-"""Layers that do not fit are read by blocks: every metric of the features gives what it gives of rows in memory."""
+"""Layers that do not fit in memory are read in blocks, with the same scores as in memory."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ def assert_same(found: Score, expected: Score) -> None:
 
 @pytest.mark.parametrize("dims", [(24,), (24, 17)])
 @pytest.mark.parametrize("metric", CASES, ids=str)
-def test_a_layer_read_by_blocks_scores_as_in_memory(
+def test_a_streamed_layer_scores_like_one_in_memory(
     monkeypatch: pytest.MonkeyPatch, metric: dict[str, Any], dims: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr(parallel, "BLOCK_ROWS", 128)
@@ -104,7 +104,7 @@ def test_a_layer_read_by_blocks_scores_as_in_memory(
 
 
 @pytest.mark.parametrize("builder", ["symmetric", "verified_bf16"])
-def test_a_graph_of_rows_read_for_its_tiles_is_that_of_rows_in_memory(builder: BuilderChoice) -> None:
+def test_a_graph_of_streamed_tiles_equals_that_of_rows_in_memory(builder: BuilderChoice) -> None:
     sides = [
         PreparedSide(
             layers(1, (24,)),
