@@ -61,9 +61,9 @@ def _score(http: httpx2.Client, matrix: bytes, reference: str, options: dict[str
     started = time.perf_counter()
     job = _finished(http.post("/v1/alignments", files=files, headers={"Prefer": "wait=60"}))
     elapsed = time.perf_counter() - started
-    standing = job["result"]["ranks"][0]
-    if not 1 <= standing["rank"] <= standing["n_ranked"] == MEMBERS + 1:
-        raise SystemExit(f"no rank: {standing}")
+    result = job["result"]["ranks"][0]
+    if not 1 <= result["rank"] <= result["n_ranked"] == MEMBERS + 1:
+        raise SystemExit(f"no rank: {result}")
     return elapsed * 1000, sum(job["result"]["timings_s"].values()) * 1000
 
 

@@ -26,10 +26,10 @@ def main(url: str) -> None:
         reference = client.add_reference("code-model", members)
         for step in range(STEPS + 1):
             if step % EVERY == 0:
-                # One request: the checkpoint goes with the question.
+                # One request holds the checkpoint and names the reference set.
                 found = client.align(inputs @ weights, reference=reference, metrics="mutual_knn").wait()
-                standing = found.ranks[0]
-                print(f"step {step}: mutual_knn {standing.value:.3f}, rank {standing.rank} of {standing.of}")
+                result = found.ranks[0]
+                print(f"step {step}: mutual_knn {result.value:.3f}, rank {result.rank} of {result.n_ranked}")
             weights -= rate * inputs.T @ (inputs @ weights - targets)
 
 

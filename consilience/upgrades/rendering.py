@@ -77,6 +77,11 @@ def _side_name(side: MapSide) -> str:
     return f"{side.model or side.name}{layer}"
 
 
+def verdict_word(report: UpgradeReport) -> str:
+    """Return the recommendation as a word of a sentence."""
+    return report.verdict.recommendation.replace("_", "-")
+
+
 def strategy_label(strategy: Strategy) -> str:
     """Describe a strategy in a few words."""
     return LABELS.get(strategy.kind) or f"new queries mapped by {strategy.name.removeprefix('adapt:')}, old index"
@@ -161,7 +166,7 @@ def to_markdown(report: UpgradeReport) -> str:
     lines = [
         f"# Upgrade report: {escape_markdown(report_title(report))}",
         "",
-        f"**Verdict: {report.verdict.recommendation}.** {report.verdict.text}",
+        f"**Verdict: {verdict_word(report)}.** {report.verdict.text}",
         "",
         *_markdown_table(strategy_columns(report), [strategy_row(strategy) for strategy in report.strategies]),
         "",
@@ -227,7 +232,7 @@ def to_html(report: UpgradeReport) -> str:
     ]
     parts = [
         f"<h1>{escape(heading)}</h1>",
-        f'<p class="verdict"><strong>{escape(verdict.recommendation)}</strong><br>{escape(verdict.text)}</p>',
+        f'<p class="verdict"><strong>{verdict_word(report)}</strong><br>{escape(verdict.text)}</p>',
         "<h2>Share of the results of full re-embedding that each strategy retains</h2>",
         draw_bars("Share of results that each strategy retains", shares, verdict.threshold or None),
         _html_table(strategy_columns(report), [strategy_row(strategy) for strategy in report.strategies]),
