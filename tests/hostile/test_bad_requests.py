@@ -64,25 +64,31 @@ BAD_REQUESTS = {
     "no numbers": (request(a={"vectors": [["x"]] * 5}), 422, "unsupported-dtype", "/a/vectors/0/0", "x", "not a number"),
     "a list": ([], 422, "invalid-request", "", "[]", "object"),
     "an exact index": (
-        request(builder={"index": "Flat"}), 422, "invalid-request", "/builder/index", "Flat", "Not an index",
+        request(builder={"index": "Flat"}), 422, "invalid-request", "/builder/index", "Flat",
+        "is not supported; write, for example, IVF1024,Flat",
     ),
     "an index that is a path": (
         request(builder={"index": "../../etc/passwd"}),
-        422, "invalid-request", "/builder/index", "../../etc/passwd", "Not an index",
+        422, "invalid-request", "/builder/index", "../../etc/passwd", "is not supported; write, for example, IVF1024,Flat",
     ),
     "an index that FAISS would die of": (
-        request(builder={"index": "HNSW1"}), 422, "invalid-request", "/builder/index", "HNSW1", "Not an index",
+        request(builder={"index": "HNSW1"}), 422, "invalid-request", "/builder/index", "HNSW1",
+        "is not supported; write, for example, IVF1024,Flat",
     ),
     "more lists than rows": (
-        approximate("IVF65536,Flat"), 422, "invalid-request", "/builder/index", "IVF65536,Flat", "65536 rows",
+        approximate("IVF65536,Flat"), 422, "invalid-request", "/builder/index", "IVF65536,Flat",
+        "65536 inverted lists need at least as many rows",
     ),
     "segments that divide nothing": (
-        approximate("PQ3x4"), 422, "invalid-request", "/builder/index", "PQ3x4", "does not divide 8 columns",
+        approximate("PQ3x4"), 422, "invalid-request", "/builder/index", "PQ3x4",
+        "the 8 columns cannot be divided into 3 segments",
     ),
     "codes of 12 bits": (approximate("PQ4x12"), 422, "invalid-request", "/builder/index", "PQ4x12", "4096 rows"),
-    "more axes than columns": (approximate("PCA9,SQ8"), 422, "invalid-request", "/builder/index", "PCA9,SQ8", "axes"),
+    "more axes than columns": (
+        approximate("PCA9,SQ8"), 422, "invalid-request", "/builder/index", "PCA9,SQ8", "fewer than 9 principal components",
+    ),
     "rows turned into many columns": (
-        approximate("RR9999,SQ8"), 422, "invalid-request", "/builder/index", "RR9999,SQ8", "twice as many",
+        approximate("RR9999,SQ8"), 422, "invalid-request", "/builder/index", "RR9999,SQ8", "more than twice the 8 columns",
     ),
     "an effort of nothing": (approximate("SQ8", effort=9), 422, "invalid-request", "/builder/effort", "9", "Leave"),
     "few recall queries": (

@@ -135,14 +135,12 @@ REFUSED = (
     BadRequest("bert", "invalid-request", "is not of the form KIND:NAME", "Use one of the kinds hf, st, timm"),
     BadRequest("onnx:bert", "invalid-request", "is not of the form KIND:NAME", "Use one of the kinds hf, st, timm"),
     BadRequest("hf:../private/secret", "invalid-request", "after hf: it must have", "a name such as"),
-    BadRequest(
-        "local:../private/secret", "invalid-request", "after local: it must have", "a path without the parts . and .."
-    ),
+    BadRequest("local:../private/secret", "invalid-request", "after local: it must have", "a path without the parts"),
     BadRequest(
         "local:ROOT/../private/secret",
         "invalid-request",
         "after local: it must have",
-        "a path without the parts . and ..",
+        "a path without the parts",
     ),
     BadRequest("timm:resnet18", "model-not-allowed", "does not allow the model timm:resnet18", "ask the operator"),
     BadRequest("hf:bert", "unknown-view", "no view 'sound'", "text, code", "sound", "/view", {"view": "sound"}),
