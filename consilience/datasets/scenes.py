@@ -30,7 +30,7 @@ from consilience.contract.datasets import ViewKind
 from consilience.datasets.views import Items, OpenDataset, View
 from consilience.errors import InvalidRequest
 
-Choice = TypeVar("Choice")
+ChoiceT = TypeVar("ChoiceT")
 
 #: Width and height of an image in pixels.
 SIDE = 128
@@ -96,11 +96,11 @@ class SeededRandom:
         """Return an integer from low to high, both included."""
         return low + int(self._random.random() * (high - low + 1))
 
-    def choice(self, choices: Sequence[Choice]) -> Choice:
+    def choice(self, choices: Sequence[ChoiceT]) -> ChoiceT:
         """Return one of the choices."""
         return choices[self.integer(0, len(choices) - 1)]
 
-    def shuffled(self, choices: Sequence[Choice]) -> list[Choice]:
+    def shuffled(self, choices: Sequence[ChoiceT]) -> list[ChoiceT]:
         """Return all choices in random order."""
         left = list(choices)
         return [left.pop(self.integer(0, len(left) - 1)) for _ in choices]

@@ -24,9 +24,9 @@ from consilience.formats.writing import atomic_write, write_safetensors
 from consilience.metrics.comparison import Report
 from consilience.models.base import (
     EmbeddingModel,
+    EmbeddingRows,
     FittableModel,
-    Item,
-    Rows,
+    ModelInput,
     UnusableItem,
     find_layer_indices,
     find_non_finite_rows,
@@ -103,7 +103,8 @@ class ExtractionRun:
     def warnings(self) -> tuple[str, ...]:
         """Warnings for users of the set."""
         wide = [
-            f"Layer {layer.name} is stored in float32: float16 cannot hold its largest value, {self.rows.peaks[layer.name]:.3g}."
+            f"Layer {layer.name} is stored in float32: float16 cannot hold its largest value, "
+            f"{self.rows.peaks[layer.name]:.3g}."
             for layer in self.rows.layers
             if layer.dtype == "F32"
         ]
@@ -191,7 +192,7 @@ def _choose_layers(choice: LayerChoice, layers: Sequence[tuple[str, int]]) -> Se
     return [layers[index] for index in find_layer_indices(layers, tuple(dict.fromkeys(choice)))]
 
 
-def _read_all(view: View) -> Iterator[Item]:
+def _read_all(view: View) -> Iterator[ModelInput]:
     step = BLOCK_ITEMS[view.kind]
     for start in range(0, view.n, step):
         yield from view.read(start, min(view.n, start + step))
@@ -217,7 +218,7 @@ def _embed_remaining(run: ExtractionRun, view: View, report: Report) -> None:
         report(STAGE, stop, view.n)
 
 
-def _check_finite(matrix: Rows, layer: str, ids: tuple[str, ...]) -> None:
+def _check_finite(matrix: EmbeddingRows, layer: str, ids: tuple[str, ...]) -> None:
     bad = find_non_finite_rows(matrix)
     if bad:
         item = ids[bad[0]]

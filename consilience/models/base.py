@@ -46,8 +46,8 @@ def library_versions(*distributions: str) -> dict[str, str]:
 
 
 #: A text, or an image as the bytes of its PNG, JPEG or WebP file.
-Item = str | bytes
-Rows = npt.NDArray[np.float32]
+ModelInput = str | bytes
+EmbeddingRows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Encoded:
     truncated : number of items that were longer than the model's limit
     """
 
-    rows: tuple[Rows, ...]
+    rows: tuple[EmbeddingRows, ...]
     truncated: int = 0
 
 
@@ -79,7 +79,7 @@ class EmbeddingModel(Protocol):
     def record(self) -> ModelRecord:
         """Description of the model for the record of the set."""
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """Return the rows of the items, in their order. The model makes batches of bounded memory, longest items first.
 
         Raises
@@ -95,7 +95,7 @@ class EmbeddingModel(Protocol):
 class FittableModel(Protocol):
     """A model that must be fitted to all items of a view before it can embed them; its layers are known afterwards."""
 
-    def fit(self, items: Iterable[Item]) -> None:
+    def fit(self, items: Iterable[ModelInput]) -> None:
         """Fit the model to the items. Raises InvalidRequest if they have no content to learn from."""
 
 
@@ -127,6 +127,6 @@ def find_layer_indices(layers: Sequence[tuple[str, int]], names: Sequence[str]) 
     return [indices[name] for name in names]
 
 
-def find_non_finite_rows(rows: Rows) -> list[int]:
+def find_non_finite_rows(rows: EmbeddingRows) -> list[int]:
     """Return the indices of rows with NaN or infinity."""
     return [int(row) for row in np.flatnonzero(~np.isfinite(rows).all(axis=1))]

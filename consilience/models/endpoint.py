@@ -18,13 +18,20 @@ import stamina
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import EndpointFailed
-from consilience.models.base import Encoded, Item, Rows, UnusableItem, find_layer_indices, library_versions
+from consilience.models.base import (
+    EmbeddingRows,
+    Encoded,
+    ModelInput,
+    UnusableItem,
+    find_layer_indices,
+    library_versions,
+)
 from consilience.models.rules import Endpoint, ModelRules, find_endpoint
 
 DIM_MAX = 65_536
 
 
-def parse_response(content: bytes, n: int, dim: int | None) -> Rows:
+def parse_response(content: bytes, n: int, dim: int | None) -> EmbeddingRows:
     """Return the rows (n, dim) of a response; ValueError says what is wrong with it.
 
     Parameters
@@ -121,7 +128,7 @@ class EndpointModel:
             device="endpoint",
         )
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """See `EmbeddingModel.encode`. The number of truncated texts is unknown, because the server does not report it."""
         copies = len(find_layer_indices(self.layers, layers))
         texts = [item for item in items if isinstance(item, str)]
@@ -142,7 +149,7 @@ class EndpointModel:
             timeout=httpx2.Timeout(self._endpoint.timeout_s, connect=CONNECT_TIMEOUT_S),
         )
 
-    def _embed(self, client: httpx2.Client, texts: list[str], start: int) -> Rows:
+    def _embed(self, client: httpx2.Client, texts: list[str], start: int) -> EmbeddingRows:
         """Return the rows of some texts; refused texts are sent again in halves, down to the single text at fault."""
         try:
             content = self._retry(client, texts)

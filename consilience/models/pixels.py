@@ -9,12 +9,19 @@ from PIL import Image, UnidentifiedImageError
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
-from consilience.models.base import Encoded, Item, Rows, UnusableItem, find_layer_indices, library_versions
+from consilience.models.base import (
+    EmbeddingRows,
+    Encoded,
+    ModelInput,
+    UnusableItem,
+    find_layer_indices,
+    library_versions,
+)
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
-def decode_image(item: Item, index: int) -> Image.Image:
+def decode_image(item: ModelInput, index: int) -> Image.Image:
     """Decode the image of an item to RGB, with transparency over white.
 
     Raises
@@ -53,7 +60,7 @@ class PixelModel:
             device="cpu",
         )
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """See `EmbeddingModel.encode`."""
         indices = find_layer_indices(self.layers, layers)
         rows = np.empty((len(items), self.layers[0][1]), np.float32)
@@ -61,6 +68,6 @@ class PixelModel:
             rows[index] = self._shrink(decode_image(item, index))
         return Encoded((rows,) * len(indices))
 
-    def _shrink(self, image: Image.Image) -> Rows:
+    def _shrink(self, image: Image.Image) -> EmbeddingRows:
         small = image.resize((self._size, self._size), Image.Resampling.BOX)
         return np.asarray(small, np.float32).ravel() / np.float32(255)

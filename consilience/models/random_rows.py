@@ -7,7 +7,7 @@ import numpy as np
 
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
-from consilience.models.base import Encoded, Item, find_layer_indices, library_versions
+from consilience.models.base import Encoded, ModelInput, find_layer_indices, library_versions
 
 
 class RandomRowsModel:
@@ -27,7 +27,7 @@ class RandomRowsModel:
             device="cpu",
         )
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """See `EmbeddingModel.encode`."""
         indices = find_layer_indices(self.layers, layers)
         rows = np.empty((len(items), self._dim), np.float32)

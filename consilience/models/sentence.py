@@ -8,7 +8,7 @@ import torch
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import UnsupportedFormat
-from consilience.models.base import Encoded, Item, find_layer_indices, library_versions
+from consilience.models.base import Encoded, ModelInput, find_layer_indices, library_versions
 from consilience.models.files import ModelSource
 from consilience.models.transformer import (
     LENGTH_DEFAULT,
@@ -72,7 +72,7 @@ class SentenceModel:
             device=str(torch_device),
         )
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """See `EmbeddingModel.encode`."""
         copies = len(find_layer_indices(self.layers, layers))
         texts = [self._prompt + item if isinstance(item, str) else item for item in items]

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from consilience.contract.datasets import ViewKind
 from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest
-from consilience.models.base import Encoded, Item, UnusableItem, find_layer_indices, library_versions
+from consilience.models.base import Encoded, ModelInput, UnusableItem, find_layer_indices, library_versions
 
 #: A word, or a part of an identifier such as `parse_qs` or `HTTPServer`.
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
@@ -42,7 +42,7 @@ class TfidfSvdModel:
         )
         self._svd: TruncatedSVD | None = None
 
-    def fit(self, items: Iterable[Item]) -> None:
+    def fit(self, items: Iterable[ModelInput]) -> None:
         """See `FittableModel.fit`."""
         try:
             weights = self._words.fit_transform(_check(items))
@@ -69,7 +69,7 @@ class TfidfSvdModel:
             device="cpu",
         )
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """See `EmbeddingModel.encode`."""
         indices = find_layer_indices(self.layers, layers)
         rows = np.asarray(self._fitted.transform(self._words.transform(_check(items))), np.float32)
@@ -82,7 +82,7 @@ class TfidfSvdModel:
         return self._svd
 
 
-def _check(items: Iterable[Item]) -> Iterable[str]:
+def _check(items: Iterable[ModelInput]) -> Iterable[str]:
     for index, item in enumerate(items):
         if not isinstance(item, str):
             raise UnusableItem("The model embeds texts, not images.", index=index)

@@ -18,7 +18,7 @@ from consilience.contract.datasets import ViewKind
 from consilience.contract.models import Pooling
 from consilience.contract.records import ModelRecord
 from consilience.errors import ConsilienceError, InvalidRequest, UnreadableFile, UnsupportedFormat
-from consilience.models.base import Encoded, Item, UnusableItem, find_layer_indices, library_versions
+from consilience.models.base import Encoded, ModelInput, UnusableItem, find_layer_indices, library_versions
 from consilience.models.files import ModelSource, read_json
 from consilience.models.torchvision_ops import patch_torchvision
 
@@ -103,7 +103,7 @@ class TextEncoder:
     device: torch.device
     vocabulary_size: int | None = None
 
-    def encode(self, items: Sequence[Item], dims: Sequence[int], step: EncodeBatch) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], dims: Sequence[int], step: EncodeBatch) -> Encoded:
         """Return the rows of the texts for layers with the given dims; `step` encodes a batch."""
         tokens = tokenize(self.tokenizer, items, self.max_length)
         self._check_vocabulary(tokens.ids)
@@ -166,7 +166,7 @@ def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", identifier: str) -> No
         )
 
 
-def tokenize(tokenizer: "PreTrainedTokenizerBase", items: Sequence[Item], max_length: int) -> Tokens:
+def tokenize(tokenizer: "PreTrainedTokenizerBase", items: Sequence[ModelInput], max_length: int) -> Tokens:
     """Tokenize texts, with at most `max_length` tokens each, special tokens included.
 
     Raises
@@ -251,7 +251,7 @@ class TransformerModel:
             device=str(torch_device),
         )
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """See `EmbeddingModel.encode`."""
         indices = find_layer_indices(self.layers, layers)
         pool = POOLING_FUNCTIONS[self._pooling]

@@ -11,7 +11,7 @@ from consilience.contract.datasets import ViewKind
 from consilience.contract.models import Pooling
 from consilience.contract.records import ModelRecord
 from consilience.errors import InvalidRequest, UnreadableFile
-from consilience.models.base import Encoded, Item, find_layer_indices, library_versions
+from consilience.models.base import Encoded, ModelInput, find_layer_indices, library_versions
 from consilience.models.files import ModelSource
 from consilience.models.pixels import decode_image
 from consilience.models.torchvision_ops import patch_torchvision
@@ -67,7 +67,7 @@ class VisionModel:
             device=str(self._device),
         )
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         """See `EmbeddingModel.encode`."""
         indices = find_layer_indices(self.layers, layers)
         rows = tuple(np.empty((len(items), self.layers[index][1]), np.float32) for index in indices)

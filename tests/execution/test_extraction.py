@@ -14,7 +14,7 @@ from consilience.errors import BadItem, InvalidRequest, NonFiniteValues, Unknown
 from consilience.execution import extraction
 from consilience.execution.extraction import extract_to_file
 from consilience.formats.files import FormatLimits, open_file
-from consilience.models.base import Encoded, Item, UnusableItem
+from consilience.models.base import Encoded, ModelInput, UnusableItem
 from consilience.models.rules import Endpoint, ModelRules
 from consilience.stores.checkpoints import CheckpointStore
 
@@ -33,7 +33,7 @@ class Odd:
     def __init__(self, scale: float = 1.0, bad: int | None = None, unusable: int | None = None) -> None:
         self.scale, self.bad, self.unusable = scale, bad, unusable
 
-    def encode(self, items: Sequence[Item], layers: Sequence[str]) -> Encoded:
+    def encode(self, items: Sequence[ModelInput], layers: Sequence[str]) -> Encoded:
         numbers = [int(str(item).split()[1]) for item in items]
         if self.unusable in numbers:
             raise UnusableItem("The text has no tokens.", index=numbers.index(self.unusable), hint="Leave it out.")

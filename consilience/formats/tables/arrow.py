@@ -32,7 +32,7 @@ _STREAM_START = 8
 
 
 class ArrowFile:
-    """An IPC file in memory.
+    """An Arrow IPC file in memory.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class ArrowFile:
 
 
 class ArrowStream:
-    """An IPC stream in memory.
+    """An Arrow IPC stream in memory.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class ArrowStream:
         yield from ipc.open_stream(source, options=_options(index))
         if source.tell() != self._buffer.size:
             raise UnreadableFile(
-                "The file holds more bytes after the end of the Arrow stream.",
+                "The file has more bytes after the end of the Arrow stream.",
                 value=f"{source.tell()} of {self._buffer.size} bytes",
                 hint="Send a single stream with nothing after it.",
             )
