@@ -12,14 +12,14 @@ FACTS = (
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_every_metric_declares_every_fact_about_itself(metric: type[Metric]) -> None:
+def test_every_metric_declares_all_properties(metric: type[Metric]) -> None:
     for fact in FACTS:
         assert hasattr(metric, fact), fact
     assert METRICS[metric.model_fields["metric"].default] is metric
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_bare_name_is_the_metric_with_its_defaults(name: str) -> None:
+def test_the_name_of_a_metric_means_its_defaults(name: str) -> None:
     assert CHOICE.validate_python(name) == METRICS[name]()
 
 
@@ -29,7 +29,7 @@ def test_the_catalogue_lists_every_metric_with_its_options() -> None:
     assert set(cards["cka"].options) == {"kernel", "debiased", "definition", "sigma"}
 
 
-def test_a_list_of_k_is_one_metric_each() -> None:
+def test_a_list_of_k_gives_one_metric_for_each() -> None:
     assert [metric.options() for metric in MutualKnn(k=(5, 10)).each()] == [{"k": 5}, {"k": 10}]
     assert list(Cka().each()) == [Cka()]
 
@@ -45,7 +45,7 @@ def test_a_list_of_k_is_one_metric_each() -> None:
         ({"metric": "cka", "definition": "mine"}, "literal_error"),
     ],
 )
-def test_what_is_not_a_metric_is_refused(choice: object, kind: str) -> None:
+def test_invalid_metrics_are_refused(choice: object, kind: str) -> None:
     with pytest.raises(ValidationError) as caught:
         CHOICE.validate_python(choice)
     assert kind in {error["type"] for error in caught.value.errors()}

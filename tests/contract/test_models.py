@@ -26,7 +26,7 @@ from consilience.errors import InvalidRequest, ModelNotAllowed
         ("local:mine/step 100", ModelName("local", "mine/step 100")),
     ],
 )
-def test_an_identifier_has_these_parts(identifier: str, name: ModelName) -> None:
+def test_a_model_identifier_is_parsed(identifier: str, name: ModelName) -> None:
     assert parse_model(identifier) == name
     assert TypeAdapter(ModelIdentifier).validate_python(identifier) == identifier
 
@@ -63,14 +63,14 @@ def test_an_identifier_has_these_parts(identifier: str, name: ModelName) -> None
         "hf:" + "a" * 300,
     ],
 )
-def test_anything_else_is_refused_with_what_it_should_be(identifier: str) -> None:
+def test_an_invalid_model_identifier_is_refused_with_an_example(identifier: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_model(identifier)
     with pytest.raises(ValidationError):
         TypeAdapter(ModelIdentifier).validate_python(identifier)
 
 
-def test_the_operators_patterns_decide() -> None:
+def test_models_are_allowed_by_patterns_of_the_operator() -> None:
     allowed = ("baseline:*", "hf:acme/*", "st:one", "st:two@v1")
     for identifier in ("baseline:random?dim=3", "hf:acme/tiny@v1", "st:one", "st:one@v9", "st:two@v1"):
         assert str(check_model(identifier, allowed)) == identifier.partition("@")[0].partition("?")[0]
@@ -89,7 +89,7 @@ def test_the_operators_patterns_decide() -> None:
         ("baseline:random", {"auto"}),
     ],
 )
-def test_only_models_that_leave_it_open_take_a_pooling(identifier: str, poolings: set[Pooling]) -> None:
+def test_pooling_is_refused_for_models_with_their_own(identifier: str, poolings: set[Pooling]) -> None:
     everything: tuple[Pooling, ...] = ("auto", "mean", "cls", "last")
     for pooling in everything:
         if pooling in poolings:
@@ -99,7 +99,7 @@ def test_only_models_that_leave_it_open_take_a_pooling(identifier: str, poolings
                 check_pooling(parse_model(identifier), pooling)
 
 
-def test_an_identifier_tells_what_it_can_embed() -> None:
+def test_a_model_identifier_determines_the_kinds_of_views() -> None:
     kinds = {word: parse_model(word).kinds for word in ("hf:x", "timm:x", "baseline:random", "local:x")}
     assert kinds == {
         "hf:x": {"text", "code"},

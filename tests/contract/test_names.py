@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from consilience import contract
 
 
-def test_no_two_models_have_one_name() -> None:
+def test_every_schema_has_a_unique_name() -> None:
     models: set[type[BaseModel]] = set()
     for module in pkgutil.iter_modules(contract.__path__, "consilience.contract."):
         found = vars(importlib.import_module(module.name)).values()

@@ -19,29 +19,27 @@ from consilience.contract.search import Estimate
         ("some", "should be 'all'"),
     ],
 )
-def test_an_estimate_that_cannot_be_is_refused_with_one_message_about_what_was_meant(
-    value: object, message: str
-) -> None:
+def test_an_invalid_estimate_is_refused_with_one_message(value: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message) as caught:
         ScoringOptions.model_validate({"estimate": value})
     assert caught.value.error_count() == 1
 
 
-def test_gallery_sizes_that_cannot_be_are_refused_with_messages_about_numbers_and_not_about_auto() -> None:
+def test_invalid_gallery_sizes_are_refused_with_messages_about_numbers() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 4") as caught:
         ScoringOptions.model_validate({"gallery_sizes": [3]})
     assert "should be 'auto'" not in str(caught.value)
 
 
-def test_a_null_is_a_word_or_a_rule_as_the_hints_write_it() -> None:
+def test_a_null_is_a_name_or_an_object() -> None:
     assert ScoringOptions.model_validate({"null": "none"}).null == NullChoice(method="none")
 
 
-def test_a_level_that_rounds_to_certainty_is_refused() -> None:
+def test_a_confidence_level_that_rounds_to_1_is_refused() -> None:
     with pytest.raises(ValidationError, match="less than or equal"):
         ScoringOptions.model_validate({"interval": {"level": 1 - 2**-53}})
 
 
-def test_an_estimate_is_all_or_a_rule() -> None:
+def test_an_estimate_is_all_or_an_object() -> None:
     assert ScoringOptions().estimate == "all"
     assert ScoringOptions.model_validate({"estimate": {"queries": 128}}).estimate == Estimate(queries=128)

@@ -20,7 +20,7 @@ def faults_of(body: Any, model: type[BaseModel] = AlignmentRequest) -> dict[str,
 SIDES = {"a": {"embedding": "emb_" + "0" * 32}, "b": {"embedding": "emb_" + "1" * 32}}
 
 
-def test_a_pointer_leads_through_the_body_as_the_user_wrote_it() -> None:
+def test_a_pointer_follows_the_body_as_it_was_sent() -> None:
     assert list(faults_of({**SIDES, "metrics": [{"metric": "mutual_knn", "k": [3, 0]}]})) == ["/metrics/0/k/1"]
     assert list(faults_of({**SIDES, "metrics": {"metric": "mutual_knn", "k": 0}})) == ["/metrics/k"]
 
@@ -75,7 +75,8 @@ def test_the_fields_allowed_are_found_wherever_the_fault_is(
         (
             "null",
             "exact",
-            "This must be 'auto', 'analytic', 'permutation', 'none' or a JSON object with method, permutations, alpha, correction.",
+            "This must be 'auto', 'analytic', 'permutation', 'none' or a JSON object with method, permutations, "
+            "alpha, correction.",
         ),
         ("interval", "wide", "This must be a JSON object with level, target."),
         ("layers", "first", "This must be 'last', 'all', a list or a JSON object with a, b."),

@@ -4,7 +4,7 @@ import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 from schemathesis.generation.meta import TestPhase
 
-from tests.service.documented import operations
+from tests.service.openapi_document import operations
 
 JSON = "application/json"
 #: By method and path: the first example in JSON that names nothing stored.

@@ -16,7 +16,7 @@ READY_S = 1.5
 RESIDENT_BYTES = 150e6
 
 
-def test_the_service_is_ready_soon_and_small(redis_server: str, tmp_path: Path) -> None:
+def test_the_service_starts_fast_and_uses_little_memory(redis_server: str, tmp_path: Path) -> None:
     cpu = psutil.Process
     with running_service(tmp_path, f"{redis_server}?db=8") as server:
         assert httpx2.get(server.url + "/readyz").json()["status"] == "ready"
@@ -25,13 +25,13 @@ def test_the_service_is_ready_soon_and_small(redis_server: str, tmp_path: Path) 
         assert server.memory_bytes("VmRSS") < RESIDENT_BYTES
 
 
-def test_it_says_that_it_lives_and_is_ready(client: httpx2.Client) -> None:
+def test_liveness_and_readiness_are_reported(client: httpx2.Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
     checks = {"database": "ok", "blobs": "ok", "redis": "ok"}
     assert client.get("/readyz").json() == client.get("/healthz").json() == {"status": "ready", "checks": checks}
 
 
-def test_it_is_not_ready_without_its_folder(redis_server: str, tmp_path: Path) -> None:
+def test_the_service_is_not_ready_without_its_data_folder(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=8") as server:
         (tmp_path / "incoming").rmdir()
 
@@ -41,7 +41,7 @@ def test_it_is_not_ready_without_its_folder(redis_server: str, tmp_path: Path) -
         assert "blobs" in answer.json()["value"]
 
 
-def test_it_is_not_ready_without_its_database_and_says_so(redis_server: str, tmp_path: Path) -> None:
+def test_the_service_is_not_ready_without_its_database(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=8") as server:
         for file in tmp_path.glob("consilience.db*"):
             file.write_bytes(b"no database any more" * 1000)
@@ -54,7 +54,7 @@ def test_it_is_not_ready_without_its_database_and_says_so(redis_server: str, tmp
     assert alive.status_code == 200
 
 
-def test_the_limits_in_force_are_published(redis_server: str, tmp_path: Path) -> None:
+def test_the_limits_are_published(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=8", upload_limit_bytes=12345, job_timeout_s=7) as server:
         info = httpx2.get(server.url + "/v1/info").json()
 
@@ -78,7 +78,7 @@ def test_the_documentation_is_served(client: httpx2.Client) -> None:
     assert 'href="/openapi.json"' in page.text
 
 
-def test_each_request_is_one_line_of_json_with_its_route_and_no_values(server: Server, client: httpx2.Client) -> None:
+def test_each_request_is_logged_as_one_json_line_without_values(server: Server, client: httpx2.Client) -> None:
     client.get(f"/v1/jobs/job_{'f' * 32}?secret=word", headers={"x-request-id": "trace-7"})
 
     deadline = time.monotonic() + 5
@@ -90,13 +90,13 @@ def test_each_request_is_one_line_of_json_with_its_route_and_no_values(server: S
     assert "word" not in str(line)
 
 
-def test_a_strange_request_id_is_replaced(client: httpx2.Client) -> None:
+def test_an_invalid_request_id_is_replaced(client: httpx2.Client) -> None:
     for strange in ("with space", "x" * 65, '"quoted"'):
         answer = client.get("/livez", headers={"x-request-id": strange})
         assert len(answer.headers["x-request-id"]) == 32
 
 
-def test_open_waits_do_not_keep_it_from_stopping(redis_server: str, tmp_path: Path) -> None:
+def test_waiting_requests_do_not_delay_the_shutdown(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=8", shutdown_limit_s=1) as server:
         vectors = [[float(i), 1.0] for i in range(12)]
         job = httpx2.post(
@@ -117,7 +117,7 @@ def start(folder: Path, **settings: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_bad_setting_ends_the_start_with_its_name(tmp_path: Path) -> None:
+def test_an_invalid_setting_ends_the_start_with_its_name(tmp_path: Path) -> None:
     finished = start(tmp_path, port="many")
 
     assert finished.returncode == 2
@@ -142,7 +142,7 @@ def test_stores_that_cannot_be_opened_end_the_start_without_a_secret(tmp_path: P
     assert "hunter2" not in finished.stderr
 
 
-def test_beyond_loopback_it_warns(redis_server: str, tmp_path: Path) -> None:
+def test_listening_beyond_loopback_without_keys_logs_a_warning(redis_server: str, tmp_path: Path) -> None:
     settings = {"host": "0.0.0.0", "allow_unauthenticated": "true"}  # noqa: S104 - the warning is the point
     with running_service(tmp_path, f"{redis_server}?db=8", **settings) as server:
         assert any(line["event"] == "no_authentication" for line in server.log())

@@ -34,7 +34,7 @@ def read(connection: socket.socket, end: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("head", [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
-def test_one_whose_head_does_not_come_is_closed(hasty: Server, head: bytes) -> None:
+def test_a_connection_without_complete_headers_is_closed(hasty: Server, head: bytes) -> None:
     started = time.monotonic()
     with connect(hasty) as connection:
         connection.sendall(head)
@@ -42,7 +42,7 @@ def test_one_whose_head_does_not_come_is_closed(hasty: Server, head: bytes) -> N
     assert IDLE_S * 0.9 < time.monotonic() - started < 5
 
 
-def test_one_that_goes_on_after_its_answer_is_closed(hasty: Server) -> None:
+def test_a_connection_that_sends_on_after_the_response_is_closed(hasty: Server) -> None:
     with connect(hasty) as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 404")
@@ -52,7 +52,7 @@ def test_one_that_goes_on_after_its_answer_is_closed(hasty: Server) -> None:
                 time.sleep(0.01)
 
 
-def test_a_long_upload_is_not_cut_off(hasty: Server) -> None:
+def test_a_long_upload_is_not_interrupted(hasty: Server) -> None:
     data = npy(rows(400))
 
     def slowly() -> Iterator[bytes]:
@@ -65,7 +65,7 @@ def test_a_long_upload_is_not_cut_off(hasty: Server) -> None:
     assert answer.status_code == 201
 
 
-def test_a_connection_is_used_again(hasty: Server) -> None:
+def test_a_connection_is_reused(hasty: Server) -> None:
     request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(hasty) as connection:
         for _ in range(4):
@@ -75,7 +75,7 @@ def test_a_connection_is_used_again(hasty: Server) -> None:
             assert read(connection, b"}").startswith(b"HTTP/1.1 200")
 
 
-def test_what_is_no_http_is_a_problem_too(hasty: Server) -> None:
+def test_invalid_http_gets_a_problem_document(hasty: Server) -> None:
     with connect(hasty) as connection:
         connection.sendall(b"hello\r\n\r\n")
         answer = read(connection, b"}")
@@ -84,7 +84,7 @@ def test_what_is_no_http_is_a_problem_too(hasty: Server) -> None:
     assert b"https://consilience.dev/problems/bad-request" in answer
 
 
-def test_a_body_may_pause_but_not_crawl() -> None:
+def test_a_slow_body_times_out_and_a_paused_one_does_not() -> None:
     limits = BodyLimits(limit=10**9, idle_s=30.0, min_bytes_per_s=1000)
     assert limits.timeout(0.0, 0) == 30.0
     assert limits.timeout(29.0, 0) == 1.0

@@ -40,7 +40,7 @@ def finished(answer: httpx2.Response) -> dict[str, Any]:
     return job["result"]
 
 
-def test_a_set_is_made_by_identifiers_alone(making: httpx2.Client) -> None:
+def test_a_set_is_computed_from_a_model_and_a_dataset(making: httpx2.Client) -> None:
     result = finished(making.post("/v1/embeddings", json=PIXELS))
 
     assert (result["n"], result["cache"], result["schema"]) == (24, "miss", "consilience.extraction/1")
@@ -52,7 +52,7 @@ def test_a_set_is_made_by_identifiers_alone(making: httpx2.Client) -> None:
     assert stored["name"] == "baseline:pixels-size-4 scenes:n-24 image"
 
 
-def test_the_same_again_is_found_and_not_made_again(making: httpx2.Client) -> None:
+def test_a_repeated_extraction_is_reused(making: httpx2.Client) -> None:
     first, second = (finished(making.post("/v1/embeddings", json=WORDS)) for _ in range(2))
 
     assert (second["cache"], second["embedding"]) == ("hit", first["embedding"])
@@ -60,7 +60,7 @@ def test_the_same_again_is_found_and_not_made_again(making: httpx2.Client) -> No
     assert finished(making.post("/v1/embeddings", json={**WORDS, "view": "caption_4"}))["cache"] == "miss"
 
 
-def test_under_another_label_it_is_another_set_of_the_same_layers(making: httpx2.Client) -> None:
+def test_another_name_makes_another_set_with_the_same_layers(making: httpx2.Client) -> None:
     first = finished(making.post("/v1/embeddings", json=WORDS))
     renamed = finished(making.post("/v1/embeddings?name=mine", json={**WORDS, "metadata": {"run": 7}}))
 
@@ -71,7 +71,7 @@ def test_under_another_label_it_is_another_set_of_the_same_layers(making: httpx2
     assert one["layers"] == other["layers"]
 
 
-def test_two_sides_are_made_and_compared_in_one_job(making: httpx2.Client) -> None:
+def test_two_sides_are_computed_and_compared_in_one_job(making: httpx2.Client) -> None:
     request = {"a": PIXELS, "b": WORDS, "metrics": [{"metric": "mutual_knn", "k": 3}], "pairing": "id"}
     document = finished(making.post("/v1/alignments", json=request))
 
@@ -83,7 +83,7 @@ def test_two_sides_are_made_and_compared_in_one_job(making: httpx2.Client) -> No
     assert again["scores"][0]["value"] == document["scores"][0]["value"]
 
 
-def test_a_stored_set_is_compared_with_one_that_is_made(making: httpx2.Client) -> None:
+def test_a_stored_set_is_compared_with_a_computed_one(making: httpx2.Client) -> None:
     stored = upload(making, np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32))
     document = finished(
         making.post("/v1/alignments", json={"a": {"embedding": stored["id"]}, "b": PIXELS, "metrics": ["cka"]})
@@ -91,7 +91,7 @@ def test_a_stored_set_is_compared_with_one_that_is_made(making: httpx2.Client) -
     assert document["a"]["id"] == stored["id"]
 
 
-def test_a_plan_says_how_many_items_and_about_how_long(making: httpx2.Client) -> None:
+def test_the_plan_of_an_extraction_has_items_and_time(making: httpx2.Client) -> None:
     alone = making.post("/v1/embeddings?dry_run=true", json=PIXELS)
     assert (alone.status_code, alone.json()["n"]) == (200, 24)
     sides = making.post("/v1/alignments?dry_run=true", json={"a": PIXELS, "b": WORDS, "metrics": ["cka"]})
@@ -114,7 +114,7 @@ def test_a_plan_says_how_many_items_and_about_how_long(making: httpx2.Client) ->
         ({"colour": "red"}, "invalid-request", "/colour"),
     ],
 )
-def test_what_can_be_known_at_once_is_refused_at_once(
+def test_an_invalid_extraction_is_refused_at_once(
     making: httpx2.Client, change: dict[str, Any], code: str, pointer: str
 ) -> None:
     status = {"model-not-allowed": 403, "not-found": 404}.get(code, 422)
@@ -123,14 +123,14 @@ def test_what_can_be_known_at_once_is_refused_at_once(
     assert_problem(side, status, code, pointer=f"/a{pointer}")
 
 
-def test_a_side_is_either_given_or_made(making: httpx2.Client) -> None:
+def test_a_side_is_either_stored_or_computed(making: httpx2.Client) -> None:
     both = making.post("/v1/alignments", json={"a": {**PIXELS, "embedding": f"emb_{'0' * 32}"}, "b": PIXELS})
     assert_problem(both, 422, "invalid-request", pointer="/a/embedding")
     missing = making.post("/v1/embeddings", json={"model": "baseline:pixels"})
     assert_problem(missing, 422, "invalid-request", pointer="/dataset")
 
 
-def test_a_wish_with_slips_in_all_names_but_one_is_still_taken_for_one(making: httpx2.Client) -> None:
+def test_an_extraction_with_misspelt_fields_is_recognised(making: httpx2.Client) -> None:
     slips = {"modle": "baseline:pixels", "data": "scenes:n=24", "view": "image"}
     for problem in (
         assert_problem(making.post("/v1/embeddings", json=slips), 422, "invalid-request"),
@@ -139,7 +139,7 @@ def test_a_wish_with_slips_in_all_names_but_one_is_still_taken_for_one(making: h
         assert "Did you mean `model`?" in str(problem["errors"])
 
 
-def test_a_dataset_that_is_not_found_is_told_how_it_would_be(making: httpx2.Client) -> None:
+def test_an_unknown_dataset_is_refused_with_a_hint(making: httpx2.Client) -> None:
     problem = assert_problem(making.post("/v1/embeddings", json={**PIXELS, "dataset": "scenes?n=24"}), 404, "not-found")
     assert "scenes:n=512,seed=0" in problem["hint"]
     stored = making.post("/v1/datasets?name=mine", content=b'{"text": "a"}', headers={"content-type": JSONL}).json()
@@ -147,7 +147,7 @@ def test_a_dataset_that_is_not_found_is_told_how_it_would_be(making: httpx2.Clie
     assert stored["id"] in problem["hint"]
 
 
-def test_what_only_the_model_can_tell_fails_the_job(making: httpx2.Client) -> None:
+def test_an_error_of_the_model_fails_the_job(making: httpx2.Client) -> None:
     job = making.post("/v1/embeddings", json={**PIXELS, "layers": ["7"]}).json()
     assert (job["status"], job["error"]["type"].rsplit("/")[-1]) == ("failed", "unknown-layer")
     unknown = {"model": "hf:no/such-model", "dataset": "scenes:n=24", "view": "code"}

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.service.documented import (
+from tests.service.openapi_document import (
     CREATING,
     DOCUMENT,
     MAKING,
@@ -41,9 +41,7 @@ def other(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("operation", "example"), EXAMPLES, ids=lambda each: getattr(each, "id", ""))
-def test_a_key_means_one_thing_made_and_is_refused_for_another(
-    client: httpx2.Client, operation: Operation, example: Example
-) -> None:
+def test_an_idempotency_key_creates_one_resource(client: httpx2.Client, operation: Operation, example: Example) -> None:
     ids = {kind_of(own): own for own in make_everything(client).values()}
     headers = {"idempotency-key": f"walk-{operation.id}"}
 
@@ -64,7 +62,7 @@ def test_a_key_means_one_thing_made_and_is_refused_for_another(
 
 
 @pytest.mark.parametrize("operation", MAKING_MORE, ids=lambda each: each.id)
-def test_so_it_does_where_something_is_made_out_of_another_thing(client: httpx2.Client, operation: Operation) -> None:
+def test_an_idempotency_key_creates_one_derived_resource(client: httpx2.Client, operation: Operation) -> None:
     place, body = MORE[operation.id].place(client), MORE[operation.id].body
     one, other_one = (upload(client, rows(24, seed=seed))["id"] for seed in (81, 82))
     headers = {"idempotency-key": f"more-{operation.id}"}

@@ -8,13 +8,13 @@ import pytest
 
 from service.__main__ import check_exposure
 from service.settings import ServiceSettings
-from tests.service.keyed import make_key, opened_keys
+from tests.service.api_keys import make_key, opened_keys
 from tests.service.servers import environment_of
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - what is refused here
 
 
-def test_other_than_loopback_is_refused_without_keys_and_says_the_ways_out(tmp_path: Path) -> None:
+def test_a_public_address_without_keys_is_refused_with_alternatives(tmp_path: Path) -> None:
     environment = environment_of(tmp_path, "unix:///nothing", host=ANYWHERE)
     command = [sys.executable, "-m", "service"]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
@@ -35,11 +35,11 @@ def test_other_than_loopback_is_refused_without_keys_and_says_the_ways_out(tmp_p
     [{"host": "127.0.0.1"}, {"require_keys": True}, {"allow_unauthenticated": True}],
     ids=lambda each: next(iter(each)),
 )
-def test_it_is_allowed_where_strangers_are_kept_out_or_asked_for(tmp_path: Path, settings: dict[str, object]) -> None:
+def test_a_public_address_is_allowed_if_the_settings_say_so(tmp_path: Path, settings: dict[str, object]) -> None:
     check_exposure(ServiceSettings.model_validate({"host": ANYWHERE, "data_dir": tmp_path, **settings}))
 
 
-def test_it_is_allowed_once_there_was_a_key(tmp_path: Path) -> None:
+def test_a_public_address_is_allowed_if_a_key_exists(tmp_path: Path) -> None:
     make_key(tmp_path, "ana")
     with opened_keys(tmp_path) as keys:
         keys.revoke(keys.all()[0].id)

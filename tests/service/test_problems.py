@@ -19,7 +19,7 @@ def tree(root: type[ConsilienceError] = ConsilienceError) -> Iterator[type[Consi
         yield from tree(child)
 
 
-def test_what_the_caller_can_mend_is_4xx_and_everything_else_5xx() -> None:
+def test_errors_of_the_caller_are_4xx_and_all_others_5xx() -> None:
     for kind in tree():
         assert (status_of(kind) < 500) == issubclass(kind, InputError | StateError), kind
 
@@ -46,7 +46,7 @@ def app(sqlite_url: str, tmp_path: Path) -> FastAPI:
     )
 
 
-def test_an_unforeseen_error_is_a_problem_without_a_trace(app: FastAPI) -> None:
+def test_an_unexpected_error_is_a_problem_without_a_traceback(app: FastAPI) -> None:
 
     @app.get("/broken")
     def break_down() -> None:
@@ -61,7 +61,7 @@ def test_an_unforeseen_error_is_a_problem_without_a_trace(app: FastAPI) -> None:
     assert "secret" not in answer.text
 
 
-def test_what_may_work_later_says_when_to_ask_again(app: FastAPI) -> None:
+def test_a_retryable_error_has_retry_after(app: FastAPI) -> None:
 
     @app.get("/down")
     def fail() -> None:

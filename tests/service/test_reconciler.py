@@ -56,7 +56,7 @@ def look_for(reconciler: Reconciler, seconds: float, between: Callable[[], objec
         time.sleep(0.02)
 
 
-def test_a_job_whose_message_is_missing_is_enqueued_under_a_new_delivery(
+def test_a_job_with_a_lost_message_is_queued_as_a_new_delivery(
     jobs: JobRecords, queue: JobQueue, reconciler: Reconciler
 ) -> None:
     job_id = add(jobs)
@@ -66,7 +66,7 @@ def test_a_job_whose_message_is_missing_is_enqueued_under_a_new_delivery(
     assert queue.waiting() == {(job_id, 2)}
 
 
-def test_a_message_that_has_just_been_fetched_is_left_alone(
+def test_a_message_that_was_just_fetched_is_not_sent_again(
     jobs: JobRecords, queue: JobQueue, reconciler: Reconciler
 ) -> None:
     add(jobs)
@@ -74,9 +74,7 @@ def test_a_message_that_has_just_been_fetched_is_left_alone(
     assert queue.waiting() == set()
 
 
-def test_a_job_for_other_workers_is_enqueued_again_where_those_look(
-    jobs: JobRecords, reconciler: Reconciler, redis_url: str
-) -> None:
+def test_a_job_is_queued_again_in_its_own_queue(jobs: JobRecords, reconciler: Reconciler, redis_url: str) -> None:
     job_id = jobs.add("alignment", {}, PLAN, (), queue="extract").job.id
     look_for(reconciler, 0.3)
     with Redis.from_url(redis_url) as redis:
@@ -84,7 +82,7 @@ def test_a_job_for_other_workers_is_enqueued_again_where_those_look(
         assert redis.llen("rq:queue:align") == 0
 
 
-def test_a_job_that_waits_in_the_queue_is_left_alone(jobs: JobRecords, queue: JobQueue, reconciler: Reconciler) -> None:
+def test_a_queued_job_is_not_sent_again(jobs: JobRecords, queue: JobQueue, reconciler: Reconciler) -> None:
     job_id = add(jobs)
     queue.push(job_id, 1, 60)
     look_for(reconciler, 0.4)
@@ -103,7 +101,7 @@ def test_an_emptied_redis_is_filled_again(
     assert queue.waiting() == {(job_id, 2) for job_id in ids}
 
 
-def test_thousands_of_messages_are_made_anew_within_seconds(
+def test_thousands_of_lost_messages_are_sent_again_within_seconds(
     database: Database, queue: JobQueue, reconciler: Reconciler
 ) -> None:
     ids = [f"job_{number:032x}" for number in range(1200)]
@@ -128,7 +126,7 @@ def test_a_silent_worker_loses_its_job(
     assert queue.waiting() == {(job_id, 2)}
 
 
-def test_a_worker_that_is_heard_keeps_its_job(jobs: JobRecords, leases: Leases, reconciler: Reconciler) -> None:
+def test_a_worker_with_heartbeats_keeps_its_job(jobs: JobRecords, leases: Leases, reconciler: Reconciler) -> None:
     job_id = add(jobs)
     leases.claim(job_id, 1, "w")
     look_for(reconciler, 0.5, between=lambda: leases.heartbeat(job_id, 1))
@@ -145,7 +143,7 @@ def test_a_job_that_loses_its_worker_too_often_fails(jobs: JobRecords, leases: L
     assert (job.status, job.error.code, job.error.value) == (JobStatus.FAILED, "job-crashed", "delivery 3")
 
 
-def test_a_job_that_should_stop_and_whose_worker_is_gone_is_canceled(
+def test_a_job_to_cancel_without_a_worker_is_canceled(
     jobs: JobRecords, leases: Leases, queue: JobQueue, reconciler: Reconciler
 ) -> None:
     job_id = add(jobs)
@@ -156,7 +154,7 @@ def test_a_job_that_should_stop_and_whose_worker_is_gone_is_canceled(
     assert queue.waiting() == set()
 
 
-def test_several_reconcilers_at_once_do_the_work_of_one(jobs: JobRecords, leases: Leases, queue: JobQueue) -> None:
+def test_concurrent_reconcilers_act_once(jobs: JobRecords, leases: Leases, queue: JobQueue) -> None:
     waiting, running = add(jobs), add(jobs)
     leases.claim(running, 1, "w")
     reconcilers = [Reconciler(leases, queue, PACE) for _ in range(3)]
@@ -171,9 +169,7 @@ def test_several_reconcilers_at_once_do_the_work_of_one(jobs: JobRecords, leases
     )
 
 
-def test_a_pause_of_the_whole_machine_costs_no_worker_its_job(
-    jobs: JobRecords, leases: Leases, reconciler: Reconciler
-) -> None:
+def test_a_pause_of_the_whole_machine_loses_no_job(jobs: JobRecords, leases: Leases, reconciler: Reconciler) -> None:
     job_id = add(jobs)
     leases.claim(job_id, 1, "w")
     reconciler.cycle()
@@ -182,7 +178,7 @@ def test_a_pause_of_the_whole_machine_costs_no_worker_its_job(
     assert jobs.get(job_id).status is JobStatus.RUNNING
 
 
-def test_an_absent_redis_changes_no_row_and_stops_no_thread(
+def test_an_unavailable_redis_changes_no_row_and_stops_no_thread(
     jobs: JobRecords, leases: Leases, queue: JobQueue, reconciler: Reconciler, redis_url: str
 ) -> None:
     job_id = add(jobs)

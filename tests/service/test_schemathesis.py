@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from consilience.contract.keys import Scope
-from tests.service.documented import operations
+from tests.service.api_keys import make_key
 from tests.service.fuzzing import fuzz, fuzzed_service, read_report
-from tests.service.keyed import make_key
+from tests.service.openapi_document import operations
 from tests.service.servers import running_service
 
 #: Fewer would mean that a phase did not run.
@@ -19,7 +19,7 @@ LINKS_AT_LEAST = 6
 
 
 @pytest.mark.timeout(300)
-def test_no_answer_is_a_server_error_or_undocumented(redis_server: str, tmp_path: Path) -> None:
+def test_no_response_is_a_server_error_or_undocumented(redis_server: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with fuzzed_service(tmp_path / "data", f"{redis_server}?db=14") as server:
         finished = fuzz(server, report, "--generation-deterministic", "--max-examples", "8")
@@ -40,7 +40,7 @@ def test_no_answer_is_a_server_error_or_undocumented(redis_server: str, tmp_path
 
 
 @pytest.mark.timeout(120)
-def test_what_the_gate_answers_is_documented_too(redis_server: str, tmp_path: Path) -> None:
+def test_responses_of_the_middleware_are_documented(redis_server: str, tmp_path: Path) -> None:
     report, folder = tmp_path / "report.json", tmp_path / "data"
     token = make_key(folder, "reader", Scope.READ)
     with running_service(folder, f"{redis_server}?db=15", rate_limit_per_minute=50) as server:

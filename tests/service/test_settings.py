@@ -5,7 +5,7 @@ from consilience.settings import is_loopback
 from service.settings import ServiceSettings, read_settings
 
 
-def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIENCE_PORT", "9000")
     monkeypatch.setenv("CONSILIENCE_UPLOAD_LIMIT_BYTES", "1000")
 
@@ -24,14 +24,16 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     ("variable", "value"),
     [("PORT", "70000"), ("PORT", "http"), ("UPLOAD_LIMIT_BYTES", "8GB"), ("WAIT_LIMIT_S", "nan"), ("QUEUE_LIMIT", "0")],
 )
-def test_a_bad_value_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_an_invalid_value_is_reported_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
     monkeypatch.setenv(f"CONSILIENCE_{variable}", value)
 
     with pytest.raises(StartupError, match=f"CONSILIENCE_{variable}='{value}'"):
         read_settings()
 
 
-def test_all_bad_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIENCE_PORT", "x")
     monkeypatch.setenv("CONSILIENCE_LOG_LEVEL", "loud")
 
@@ -57,5 +59,5 @@ def test_other_addresses_are_not_loopback(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
-def test_loopback_is_known(host: str) -> None:
+def test_loopback_addresses_are_recognised(host: str) -> None:
     assert is_loopback(host)

@@ -81,7 +81,7 @@ def age(root: Path, seconds: float) -> None:
         os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_what_a_record_names_stays_however_old_it_is(
+def test_referenced_blobs_of_any_age_are_kept(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     keep(stores, root, 1, ids=True)
@@ -91,7 +91,7 @@ def test_what_a_record_names_stays_however_old_it_is(
     assert (sorted(stores.blobs.digests()), len(before)) == (before, 2)
 
 
-def test_what_none_names_goes_once_it_is_old(
+def test_old_unreferenced_blobs_are_deleted(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     kept = keep(stores, root, 1, ids=True)
@@ -105,7 +105,7 @@ def test_what_none_names_goes_once_it_is_old(
     assert stores.embeddings.get(kept).id == kept
 
 
-def test_views_and_ids_of_datasets_are_blobs_like_others(
+def test_views_and_ids_of_datasets_are_collected_like_other_blobs(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     kept, lost = open_scenes(4), open_scenes(5)
@@ -118,7 +118,7 @@ def test_views_and_ids_of_datasets_are_blobs_like_others(
     assert list(stores.blobs.digests()) == []
 
 
-def test_what_a_crash_left_on_its_way_in_goes_and_what_is_being_written_stays(
+def test_temporary_files_of_crashes_are_deleted_and_others_kept(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     (root / "incoming" / "left").write_bytes(b"half")
@@ -128,7 +128,7 @@ def test_what_a_crash_left_on_its_way_in_goes_and_what_is_being_written_stays(
     assert [path.name for path in (root / "incoming").iterdir()] == ["coming"]
 
 
-def test_jobs_go_after_their_retention_and_none_where_it_is_for_ever(
+def test_jobs_are_deleted_after_their_retention_unless_it_is_unlimited(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     from tests.service.deliveries.conftest import PLAN
@@ -141,7 +141,7 @@ def test_jobs_go_after_their_retention_and_none_where_it_is_for_ever(
         stores.jobs.get(job_id)
 
 
-def test_while_an_upload_is_between_its_blobs_and_its_record_nothing_is_deleted(
+def test_no_blob_is_deleted_while_an_upload_is_in_progress(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     stores.blobs.put(from_vectors([[float(row)] for row in range(5)]))
@@ -203,7 +203,7 @@ class Race:
             self.rounds += 1
 
 
-def test_uploads_and_deletions_of_one_content_beside_collectors_never_lose_a_blob(
+def test_concurrent_uploads_deletions_and_collectors_lose_no_blob(
     stores: Stores, root: Path, make_collector: Callable[..., Collector]
 ) -> None:
     race = Race(stores, root, make_collector(grace_s=0.0, lock_timeout_s=0.5))
@@ -230,7 +230,7 @@ def exists(stores: Stores, set_id: str) -> bool:
     return True
 
 
-def test_a_lock_that_is_taken_is_not_waited_for(root: Path) -> None:
+def test_a_held_lock_does_not_block_the_collector(root: Path) -> None:
     (root / "layers.lock").touch()
     with exclusive_upload_lock(root) as first, exclusive_upload_lock(root) as second:
         assert (first, second) == (True, False)

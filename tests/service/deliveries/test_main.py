@@ -45,7 +45,7 @@ def ask(client: httpx2.Client, url: str | None) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_the_end_of_a_real_job_reaches_a_real_receiver(
+def test_a_webhook_of_a_finished_job_is_delivered(
     hooking: Server, hooking_client: httpx2.Client, receiver: Receiver
 ) -> None:
     job = ask(hooking_client, receiver.url)
@@ -58,7 +58,7 @@ def test_the_end_of_a_real_job_reaches_a_real_receiver(
     assert received.event["data"]["links"] == {"self": f"/v1/jobs/{job['id']}"}
 
 
-def test_kill_9_between_sending_and_saying_so_has_it_sent_again_under_the_same_id(
+def test_a_kill_after_sending_causes_a_redelivery_with_the_same_id(
     hooking: Server, hooking_client: httpx2.Client, receiver: Receiver
 ) -> None:
     killed = threading.Event()
@@ -81,7 +81,7 @@ def test_kill_9_between_sending_and_saying_so_has_it_sent_again_under_the_same_i
     assert (first.message_id, first.body) == (second.message_id, second.body)
 
 
-def test_a_job_that_ended_while_nobody_delivered_is_told_of_later(
+def test_a_webhook_is_delivered_after_the_process_was_down(
     hooking: Server, hooking_client: httpx2.Client, receiver: Receiver
 ) -> None:
     jobs = [ask(hooking_client, receiver.url) for _ in range(3)]
@@ -92,7 +92,7 @@ def test_a_job_that_ended_while_nobody_delivered_is_told_of_later(
     assert {each.event["data"]["id"] for each in received} == {job["id"] for job in jobs}
 
 
-def test_an_expired_job_is_gone_and_its_sets_are_not(hooking: Server, hooking_client: httpx2.Client) -> None:
+def test_an_expired_job_is_deleted_and_its_sets_are_kept(hooking: Server, hooking_client: httpx2.Client) -> None:
     stored = upload(hooking_client, rows(20))
     job = ask(hooking_client, None)
     hooking_client.post(job["links"]["cancel"])
@@ -109,7 +109,7 @@ def test_an_expired_job_is_gone_and_its_sets_are_not(hooking: Server, hooking_cl
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_at_once(hooking: Server, number: signal.Signals) -> None:
+def test_a_signal_stops_the_process_at_once(hooking: Server, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "service.deliveries"], env=dict(hooking.environment), stderr=subprocess.PIPE, text=True
     ) as process:
@@ -140,14 +140,12 @@ def start(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
         ("job_retention_days", "-1", "CONSILIENCE_JOB_RETENTION_DAYS='-1': "),
     ],
 )
-def test_a_setting_that_is_wrong_ends_the_start_with_2_and_its_name(
-    tmp_path: Path, variable: str, value: str, shown: str
-) -> None:
+def test_an_invalid_setting_ends_the_start_with_status_2(tmp_path: Path, variable: str, value: str, shown: str) -> None:
     ended = start(tmp_path, **{variable: value})
     assert ended.returncode == 2
     assert shown in ended.stderr
     assert "dG9vIHNob3J0" not in ended.stderr
 
 
-def test_a_database_that_cannot_be_used_ends_it_with_3(tmp_path: Path) -> None:
+def test_an_unusable_database_ends_the_start_with_status_3(tmp_path: Path) -> None:
     assert start(tmp_path, database_url="mysql://root@host/db").returncode == 3

@@ -43,7 +43,7 @@ def until_settled(jobs: JobRecords, job_id: str) -> Webhook:
     return hook
 
 
-def test_the_end_of_a_job_is_told_once_and_signed(
+def test_a_webhook_is_delivered_once_and_signed(
     sending: None, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
     job_id = end_job()
@@ -57,18 +57,22 @@ def test_the_end_of_a_job_is_told_once_and_signed(
     assert (hook.status, hook.attempts) == (WebhookStatus.DELIVERED, 1)
 
 
-def test_what_is_not_accepted_is_sent_again_under_the_same_id(
+def test_a_refused_message_is_sent_again_with_the_same_id(
     sending: None, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
     answers = iter([500, 302, 200])
     receiver.answer = lambda: next(answers)
     hook = until_settled(jobs, end_job())
-    assert (hook.status, hook.attempts, hook.last_error) == (WebhookStatus.DELIVERED, 3, "the receiver responded with status 302")
+    assert (hook.status, hook.attempts, hook.last_error) == (
+        WebhookStatus.DELIVERED,
+        3,
+        "the receiver responded with status 302",
+    )
     assert len({(received.message_id, received.body) for received in receiver.got}) == 1
     assert all(received.is_signed() for received in receiver.got)
 
 
-def test_it_is_given_up_after_the_last_pause_and_says_why(
+def test_delivery_fails_after_the_last_attempt_with_the_error(
     sending: None, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
     receiver.answer = lambda: 503
@@ -77,15 +81,19 @@ def test_it_is_given_up_after_the_last_pause_and_says_why(
     assert (hook.last_error, hook.next_attempt_at) == ("the receiver responded with status 503", None)
 
 
-def test_a_receiver_that_is_gone_for_good_is_asked_once(
+def test_a_receiver_that_responds_410_gets_one_attempt(
     sending: None, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
     receiver.answer = lambda: 410
     hook = until_settled(jobs, end_job())
-    assert (hook.status, hook.attempts, hook.last_error) == (WebhookStatus.FAILED, 1, "the receiver responded with status 410")
+    assert (hook.status, hook.attempts, hook.last_error) == (
+        WebhookStatus.FAILED,
+        1,
+        "the receiver responded with status 410",
+    )
 
 
-def test_nobody_who_listens_is_an_error_like_any_other(
+def test_a_refused_connection_is_an_error_of_the_attempt(
     sending: None, jobs: JobRecords, end_job: Callable[..., str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -108,7 +116,7 @@ def test_an_address_that_is_not_allowed_is_never_connected_to(
     sender.drain(5)
 
 
-def test_a_host_that_hangs_holds_up_nobody_else(
+def test_a_host_that_hangs_does_not_delay_others(
     database: Database, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -122,7 +130,7 @@ def test_a_host_that_hangs_holds_up_nobody_else(
         sender.drain(10)
 
 
-def test_a_sender_that_dies_between_sending_and_saying_so_has_its_message_sent_again(
+def test_a_message_of_a_sender_that_died_is_sent_again(
     database: Database, jobs: JobRecords, receiver: Receiver, end_job: Callable[..., str]
 ) -> None:
     job_id = end_job()
@@ -161,7 +169,7 @@ def test_many_senders_send_each_message_once(
     assert sorted(received.event["data"]["id"] for received in receiver.got) == sorted(ids)
 
 
-def test_the_attempts_last_three_days() -> None:
+def test_the_attempts_span_three_days() -> None:
     assert len(PAUSES_S) == 11
     assert 2.9 < sum(PAUSES_S) / 86_400 < 3.1
     assert max(PAUSES_S) * 1.1 < 2 * 86_400, "no row is due later than the outbox thinks possible"

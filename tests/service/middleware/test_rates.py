@@ -3,7 +3,7 @@ import pytest
 from service.middleware.rates import RateExceeded, RateLimiter
 
 
-def test_a_key_may_use_a_minute_at_once_and_then_waits_for_the_next_token() -> None:
+def test_a_key_can_use_its_limit_at_once_and_then_waits() -> None:
     rates = RateLimiter(60)
     states = [rates.take("key", now=0.0) for _ in range(60)]
 
@@ -15,7 +15,7 @@ def test_a_key_may_use_a_minute_at_once_and_then_waits_for_the_next_token() -> N
     assert rates.take("key", now=1.0).left == 0
 
 
-def test_tokens_come_back_up_to_the_limit() -> None:
+def test_tokens_are_refilled_up_to_the_limit() -> None:
     rates = RateLimiter(120)
     for _ in range(120):
         rates.take("key", now=0.0)
@@ -24,14 +24,14 @@ def test_tokens_come_back_up_to_the_limit() -> None:
     assert rates.take("key", now=3600.0).left == 119
 
 
-def test_each_key_has_its_own() -> None:
+def test_each_key_has_its_own_bucket() -> None:
     rates = RateLimiter(1)
     rates.take("one", now=0.0)
 
     assert rates.take("other", now=0.0).left == 0
 
 
-def test_the_header_fields_are_those_of_the_draft() -> None:
+def test_the_rate_limit_headers_follow_the_draft() -> None:
     rates = RateLimiter(6000)
 
     assert rates.take("key", now=0.0).headers() == {

@@ -61,7 +61,7 @@ def own(busy_client: httpx2.Client, stored: dict[str, Any], tmp_path_factory: py
     return load_map(path)
 
 
-def test_the_map_of_a_job_is_that_of_the_library(own: Map, stored: dict[str, Any], sides: tuple[str, str]) -> None:
+def test_a_job_fits_the_same_map_as_the_library(own: Map, stored: dict[str, Any], sides: tuple[str, str]) -> None:
     here = fit_map(X, Y, map="ridge", seed=3)
     assert own.card.digest == here.card.digest
     assert own.card.evaluation == here.card.evaluation
@@ -71,14 +71,14 @@ def test_the_map_of_a_job_is_that_of_the_library(own: Map, stored: dict[str, Any
     assert stored["name"] == "ridge old to new"
 
 
-def test_a_map_is_found_and_listed_under_its_name(busy_client: httpx2.Client, stored: dict[str, Any]) -> None:
+def test_a_map_can_be_read_and_listed_by_name(busy_client: httpx2.Client, stored: dict[str, Any]) -> None:
     assert busy_client.get(stored["links"]["self"]).json() == stored
     listed = busy_client.get("/v1/maps", params={"name": "ridge old to new"}).json()["data"]
     assert stored in listed
 
 
 @pytest.mark.parametrize("choice", SMALL, ids=str)
-def test_vectors_over_http_are_translated_as_here(
+def test_vectors_are_translated_as_by_the_library(
     busy_client: httpx2.Client, sides: tuple[str, str], choice: object
 ) -> None:
     made = ask(busy_client, sides, map=choice).json()["result"]
@@ -87,7 +87,7 @@ def test_vectors_over_http_are_translated_as_here(
     assert np.array(answer.json()["vectors"]) == pytest.approx(fit_map(X, Y, map=choice).apply(X[:3]), abs=1e-6)
 
 
-def test_one_vector_alone_is_translated(busy_client: httpx2.Client, stored: dict[str, Any], own: Map) -> None:
+def test_a_single_vector_is_translated(busy_client: httpx2.Client, stored: dict[str, Any], own: Map) -> None:
     answer = busy_client.post(stored["links"]["apply"], json={"vectors": [[1] * 8], "model": "old-model"}).json()
     assert np.array(answer["vectors"]) == pytest.approx(own.apply(np.ones((1, 8))), abs=1e-6)
 
@@ -107,7 +107,7 @@ def test_a_set_is_translated_by_a_job_into_a_new_set(
     assert again["result"]["embedding"]["id"] == made["id"]
 
 
-def test_the_set_that_a_map_leads_to_is_refused_by_the_job(
+def test_a_set_of_another_model_fails_the_job(
     busy_client: httpx2.Client, stored: dict[str, Any], sides: tuple[str, str]
 ) -> None:
     answer = busy_client.post(stored["links"]["apply"], json={"embedding": sides[1]}, headers={"prefer": "wait=60"})
@@ -115,7 +115,7 @@ def test_the_set_that_a_map_leads_to_is_refused_by_the_job(
     assert "takes vectors of the model old-model; got vectors of new-model" in answer.json()["error"]["detail"]
 
 
-def test_a_file_that_was_fitted_elsewhere_is_kept_and_kept_once(client: httpx2.Client, tmp_path: Path) -> None:
+def test_an_uploaded_map_is_stored_once(client: httpx2.Client, tmp_path: Path) -> None:
     fit_map(X, Y, map={"kind": "mlp", "epochs": 2, "hidden": 16}).save(tmp_path / "map.safetensors")
     data = (tmp_path / "map.safetensors").read_bytes()
     answer = client.post("/v1/maps", params={"name": "mine"}, content=data, headers={"content-type": MAP_TYPE})
@@ -129,7 +129,7 @@ def test_a_file_that_was_fitted_elsewhere_is_kept_and_kept_once(client: httpx2.C
     assert np.array(vectors) == pytest.approx(load_map(tmp_path / "map.safetensors").apply(X[:2]), abs=1e-5)
 
 
-def test_a_file_that_is_no_map_leaves_nothing(client: httpx2.Client, server: Server, tmp_path: Path) -> None:
+def test_an_invalid_map_file_stores_nothing(client: httpx2.Client, server: Server, tmp_path: Path) -> None:
     fit_map(X, Y).save(tmp_path / "map.safetensors")
     data = bytearray((tmp_path / "map.safetensors").read_bytes())
     data[-1] ^= 1
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_map_leaves_nothing(client: httpx2.Client, server: Ser
     assert server.contents() == before
 
 
-def test_a_map_that_cannot_be_had_is_refused_at_once(client: httpx2.Client, server: Server) -> None:
+def test_an_impossible_map_is_refused_at_once(client: httpx2.Client, server: Server) -> None:
     a, b = upload(client, X)["id"], upload(client, rows(60))["id"]
     before = server.contents()
     sides = {"a": {"embedding": a}, "b": {"embedding": b}}
@@ -160,7 +160,7 @@ def test_a_map_that_cannot_be_had_is_refused_at_once(client: httpx2.Client, serv
     assert server.contents() == before
 
 
-def test_a_dry_run_says_what_a_map_would_cost(client: httpx2.Client, server: Server) -> None:
+def test_a_dry_run_returns_the_cost_of_a_map(client: httpx2.Client, server: Server) -> None:
     a = upload(client, X)["id"]
     before = server.contents()
     plan = client.post("/v1/maps?dry_run=true", json={"a": {"embedding": a}, "b": {"embedding": a}}).json()
@@ -169,7 +169,7 @@ def test_a_dry_run_says_what_a_map_would_cost(client: httpx2.Client, server: Ser
     assert server.contents() == before
 
 
-def test_vectors_that_the_map_does_not_take_are_refused(busy_client: httpx2.Client, stored: dict[str, Any]) -> None:
+def test_invalid_vectors_are_refused(busy_client: httpx2.Client, stored: dict[str, Any]) -> None:
     place = stored["links"]["apply"]
     for body, code, pointer in (
         ({"vectors": [[1.0] * 7]}, "invalid-shape", "/vectors"),
@@ -202,7 +202,7 @@ def test_a_set_of_another_dimension_or_layer_is_refused_at_once(
     assert problem["detail"] == "The set has no layer '7'."
 
 
-def test_a_set_that_a_waiting_map_needs_stays_and_can_go_when_it_is_canceled(client: httpx2.Client) -> None:
+def test_a_set_cannot_be_deleted_while_a_map_job_needs_it(client: httpx2.Client) -> None:
     a = upload(client, rows(50, seed=9))["id"]
     job = client.post("/v1/maps", json={"a": {"embedding": a}, "b": {"embedding": a}}).json()
     assert job["status"] == "queued"
@@ -211,7 +211,7 @@ def test_a_set_that_a_waiting_map_needs_stays_and_can_go_when_it_is_canceled(cli
     assert client.delete(f"/v1/embeddings/{a}").status_code == 204
 
 
-def test_a_map_that_a_waiting_translation_needs_stays_and_can_go_when_it_is_canceled(client: httpx2.Client) -> None:
+def test_a_map_cannot_be_deleted_while_a_translation_needs_it(client: httpx2.Client) -> None:
     content = b"".join(dump_map(fit_map(X, X, map="procrustes").file()))
     kept = client.post("/v1/maps?name=held", content=content, headers={"content-type": MAP_TYPE}).json()
     job = client.post(kept["links"]["apply"], json={"embedding": upload(client, X)["id"]}).json()
@@ -228,7 +228,7 @@ def with_card(**changes: Any) -> bytes:
     return b"".join(dump_map(replace(file, card=file.card.model_copy(update=changes))))
 
 
-def test_a_card_that_no_fit_would_write_is_refused(client: httpx2.Client, server: Server) -> None:
+def test_an_oversized_model_card_is_refused(client: httpx2.Client, server: Server) -> None:
     side, deep = fit_map(X, X, map="procrustes").file().card.b, {}
     for _ in range(40):
         deep = {"deeper": deep}
@@ -246,7 +246,7 @@ def test_a_card_that_no_fit_would_write_is_refused(client: httpx2.Client, server
     assert server.contents() == before
 
 
-def test_the_longest_card_of_a_fit_is_taken(client: httpx2.Client) -> None:
+def test_the_largest_model_card_of_a_fit_is_accepted(client: httpx2.Client) -> None:
     file = fit_map(X, Y, map="mlp", recall_at=tuple(range(1, 17)), metadata={"x": "y" * 8000}).file()
     assert len(file.card.model_dump_json()) < MODEL_CARD_LIMIT_BYTES / 2
     answer = client.post("/v1/maps?name=long", content=b"".join(dump_map(file)), headers={"content-type": MAP_TYPE})
@@ -254,9 +254,7 @@ def test_the_longest_card_of_a_fit_is_taken(client: httpx2.Client) -> None:
     client.delete(answer.json()["links"]["self"])
 
 
-def test_a_training_that_is_cut_off_leaves_no_map_until_it_has_run_to_its_end(
-    redis_server: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_an_interrupted_training_stores_no_map(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     # Given a training that takes a while
     mlp = {"kind": "mlp", "hidden": 256, "epochs": 12, "patience": 12, "batch": 32}
     x = rows(3000, 16, seed=5)
@@ -294,7 +292,7 @@ def test_a_training_that_is_cut_off_leaves_no_map_until_it_has_run_to_its_end(
         assert [each["name"] for each in client.get("/v1/maps").json()["data"]] == ["killed"]
 
 
-def test_a_map_that_is_gone_is_gone(busy_client: httpx2.Client, busy_server: Server, sides: tuple[str, str]) -> None:
+def test_a_deleted_map_is_not_found(busy_client: httpx2.Client, busy_server: Server, sides: tuple[str, str]) -> None:
     before = busy_server.contents()["files"]
     made = ask(busy_client, sides, map="procrustes", seed=99, name="short-lived").json()["result"]
     assert busy_server.contents()["files"] != before

@@ -39,9 +39,7 @@ def body(sets: list[dict[str, Any]], count: int = 3, **more: Any) -> dict[str, A
     return {"rows": members(sets, count), "metrics": [{"metric": "mutual_knn", "k": 4}, "cka"], **more}
 
 
-def test_a_study_is_a_job_whose_cells_equal_the_alignments(
-    busy_client: httpx2.Client, sets: list[dict[str, Any]]
-) -> None:
+def test_the_cells_of_a_study_equal_alignments(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
     answer = busy_client.post("/v1/studies", json=body(sets, trends=[{"by": "params"}]), headers=WAIT)
     job = answer.json()
     assert (answer.status_code, job["kind"], job["status"]) == (200, "study", "succeeded")
@@ -61,7 +59,7 @@ def test_a_study_is_a_job_whose_cells_equal_the_alignments(
     assert study["trends"][0]["spearman"]["n"] == 3
 
 
-def test_vectors_in_the_request_are_stored_as_sets_under_their_labels(busy_client: httpx2.Client) -> None:
+def test_inline_vectors_are_stored_as_sets_with_their_labels(busy_client: httpx2.Client) -> None:
     rows = [{"vectors": rows_of(number).tolist(), "label": f"inline {number}"} for number in range(2)]
     columns = [{"vectors": rows_of(7).tolist()}]
     job = busy_client.post(
@@ -73,7 +71,7 @@ def test_vectors_in_the_request_are_stored_as_sets_under_their_labels(busy_clien
     assert all(member["id"] for member in study["rows"])
 
 
-def test_a_model_more_is_a_study_of_its_own_that_scores_its_row_alone(
+def test_an_added_model_creates_a_study_that_computes_only_its_row(
     busy_client: httpx2.Client, sets: list[dict[str, Any]]
 ) -> None:
     first = busy_client.post("/v1/studies", json=body(sets, seed=11), headers=WAIT).json()
@@ -110,7 +108,7 @@ def look_up(cell: dict[str, Any], path: str) -> Any:
     return found
 
 
-def test_a_study_is_a_table_too(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
+def test_a_study_can_be_read_as_a_table(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
     job = busy_client.post("/v1/studies", json=body(sets), headers=WAIT).json()
     link = job["links"]["study"]
     by_query, by_header = (
@@ -132,7 +130,7 @@ def test_a_study_is_a_table_too(busy_client: httpx2.Client, sets: list[dict[str,
     assert busy_client.get(link, headers={"accept": "*/*"}).json() == job["result"]
 
 
-def test_what_is_done_is_read_while_the_rest_is_not(
+def test_finished_cells_can_be_read_while_the_study_runs(
     redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # Given a service whose worker comes late, and a smaller study that left its cells
@@ -172,7 +170,12 @@ REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
     ({"rows": 1}, 422, "invalid-request", "a study needs at least two models"),
     ({"trends": [{"by": "words"}]}, 422, "invalid-request", "3 of 3 models have no number 'words'"),
     ({"factors": [{"by": "depth"}]}, 422, "invalid-request", "have the same level"),
-    ({"trends": [{"by": "params", "reference": "nobody"}]}, 422, "invalid-request", "The study has no model with the label 'nobody'"),
+    (
+        {"trends": [{"by": "params", "reference": "nobody"}]},
+        422,
+        "invalid-request",
+        "The study has no model with the label 'nobody'",
+    ),
     ({"layers": ["9"]}, 422, "unknown-layer", "model 0: Side a has no layer '9'"),
     ({"gallery_sizes": "auto"}, 422, "invalid-request", "gallery-size"),
     ({"metrics": [{"metric": "mutual_knn", "k": 40}]}, 422, "invalid-request", "model 0 and model 1: k = 40"),
@@ -180,7 +183,7 @@ REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
 
 
 @pytest.mark.parametrize(("change", "status", "code", "words"), REFUSED)
-def test_what_cannot_be_studied_is_refused_at_once(  # noqa: PLR0917 - what a case is made of
+def test_an_invalid_study_is_refused_at_once(  # noqa: PLR0917 - what a case is made of
     busy_client: httpx2.Client, sets: list[dict[str, Any]], change: dict[str, Any], status: int, code: str, words: str
 ) -> None:
     asked = {**body(sets), **change}
@@ -191,7 +194,7 @@ def test_what_cannot_be_studied_is_refused_at_once(  # noqa: PLR0917 - what a ca
     assert words in answer.text
 
 
-def test_sets_of_different_items_are_refused_with_their_names(
+def test_sets_of_different_items_are_refused_with_their_labels(
     busy_client: httpx2.Client, sets: list[dict[str, Any]]
 ) -> None:
     short = upload(busy_client, rows_of(9, 30), "short")
@@ -200,7 +203,7 @@ def test_sets_of_different_items_are_refused_with_their_names(
     assert "model 0 and short" in answer.text
 
 
-def test_the_same_name_twice_and_sets_that_are_not_there_are_refused_with_their_place(
+def test_duplicate_labels_and_missing_sets_are_refused_with_pointers(
     busy_client: httpx2.Client, sets: list[dict[str, Any]]
 ) -> None:
     twice = busy_client.post("/v1/studies", json={"rows": members(sets, 1) * 2})
@@ -219,7 +222,7 @@ def test_a_constant_number_leaves_a_trend_undefined_and_the_job_succeeds(
     assert result["trends"][0]["reason"]["code"] == "constant-metadata"
 
 
-def test_an_alignment_is_no_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
+def test_an_alignment_is_not_a_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
     sides = {"a": {"embedding": sets[0]["id"]}, "b": {"embedding": sets[1]["id"]}}
     job = busy_client.post("/v1/alignments", json=sides).json()
     assert_problem(busy_client.get(f"/v1/studies/{job['id']}"), 404, "not-found")
@@ -228,9 +231,7 @@ def test_an_alignment_is_no_study(busy_client: httpx2.Client, sets: list[dict[st
     )
 
 
-def test_columns_cannot_be_added_to_models_that_are_compared_with_each_other(
-    busy_client: httpx2.Client, sets: list[dict[str, Any]]
-) -> None:
+def test_columns_cannot_be_added_to_a_square_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
     job = busy_client.post("/v1/studies", json=body(sets), headers=WAIT).json()
     answer = busy_client.post(f"/v1/studies/{job['id']}/models", json={"columns": members(sets, 1)})
     assert_problem(answer, 422, "invalid-request", pointer="/columns")
@@ -248,7 +249,7 @@ def test_columns_cannot_be_added_to_models_that_are_compared_with_each_other(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_more_models_are_held_to_what_the_first_were(
+def test_added_models_are_validated_like_the_first_ones(
     client: httpx2.Client, server: Server, more: list[dict[str, Any]], code: str, pointer: str
 ) -> None:
     side = {"embedding": upload(client, rows_of(0))["id"]}
@@ -263,13 +264,13 @@ def test_more_models_are_held_to_what_the_first_were(
     client.post(study["links"]["cancel"])
 
 
-def test_a_key_makes_one_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
+def test_an_idempotency_key_creates_one_study(busy_client: httpx2.Client, sets: list[dict[str, Any]]) -> None:
     headers = {"idempotency-key": f"study-{time.time()}"}
     first, again = (busy_client.post("/v1/studies", json=body(sets), headers=headers).json() for _ in range(2))
     assert first["id"] == again["id"]
 
 
-def test_more_cells_than_the_operator_allows_are_refused_with_their_number(
+def test_more_cells_than_allowed_are_refused_with_their_number(
     redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("limited")
@@ -282,7 +283,7 @@ def test_more_cells_than_the_operator_allows_are_refused_with_their_number(
         assert client.get("/v1/info").json()["limits"]["study_cells_limit"] == 2
 
 
-def test_killing_processes_in_mid_study_changes_nothing(
+def test_killed_processes_do_not_change_the_result_of_a_study(
     redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # Given a study that takes a while, and what it must say

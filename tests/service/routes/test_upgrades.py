@@ -43,7 +43,7 @@ def finished(busy_client: httpx2.Client) -> dict[str, Any]:
     return job
 
 
-def test_the_report_of_a_job_is_that_of_the_library(busy_client: httpx2.Client, sides: dict[str, Any]) -> None:
+def test_the_report_of_a_job_equals_that_of_the_library(busy_client: httpx2.Client, sides: dict[str, Any]) -> None:
     job = busy_client.post("/v1/upgrades", json={**sides, "k": 3, "seed": 5}, headers=WAIT).json()
     found = UpgradeReport.model_validate(job["result"])
     here = upgrade_report(OLD, NEW, k=3, seed=5)
@@ -54,7 +54,7 @@ def test_the_report_of_a_job_is_that_of_the_library(busy_client: httpx2.Client, 
     assert job["plan"]["n"] == N
 
 
-def test_vectors_queries_and_judgements_in_the_request_are_read(finished: dict[str, Any]) -> None:
+def test_inline_vectors_queries_and_qrels_are_read(finished: dict[str, Any]) -> None:
     result = finished["result"]
     assert (result["queries"]["source"], result["queries"]["used"]) == ("queries", 20)
     assert {way["name"]: way["relevant_recall"]["value"] for way in result["strategies"]}["re_embed"] == 1
@@ -62,7 +62,7 @@ def test_vectors_queries_and_judgements_in_the_request_are_read(finished: dict[s
     assert result["improvement"]["value"] == 0
 
 
-def test_the_report_is_read_at_its_own_link(busy_client: httpx2.Client, finished: dict[str, Any]) -> None:
+def test_the_report_is_available_at_its_link(busy_client: httpx2.Client, finished: dict[str, Any]) -> None:
     answer = busy_client.get(finished["links"]["upgrade"])
     assert answer.json() == finished["result"]
     assert finished["links"]["upgrade"] == f"/v1/upgrades/{finished['id']}"
@@ -78,7 +78,7 @@ def test_the_report_is_read_at_its_own_link(busy_client: httpx2.Client, finished
         ({"format": "json"}, "text/html", "application/json", '{"schema":"consilience.upgrade/1"'),
     ],
 )
-def test_people_read_it_as_markdown_or_as_a_page(  # noqa: PLR0917 - what is asked, and what is answered
+def test_the_report_is_available_as_markdown_and_html(  # noqa: PLR0917 - what is asked, and what is answered
     busy_client: httpx2.Client,
     finished: dict[str, Any],
     params: dict[str, str],
@@ -94,21 +94,23 @@ def test_people_read_it_as_markdown_or_as_a_page(  # noqa: PLR0917 - what is ask
     assert media_type == "application/json" or EVIL not in answer.text
 
 
-def test_a_page_may_show_its_own_style_and_nothing_else(busy_client: httpx2.Client, finished: dict[str, Any]) -> None:
+def test_the_html_report_has_a_strict_content_security_policy(
+    busy_client: httpx2.Client, finished: dict[str, Any]
+) -> None:
     policy = busy_client.get(finished["links"]["upgrade"], params={"format": "html"}).headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
 
 
-def test_a_dry_run_answers_the_plan_alone(busy_client: httpx2.Client, sides: dict[str, Any]) -> None:
+def test_a_dry_run_returns_only_the_plan(busy_client: httpx2.Client, sides: dict[str, Any]) -> None:
     plan = busy_client.post("/v1/upgrades?dry_run=true", json={**sides, "k": 3}).json()
     more = busy_client.post("/v1/upgrades?dry_run=true", json={**sides, "k": 3, "maps": ["ridge", "mlp"]}).json()
     assert (plan["n"], plan["dim_a"], plan["dim_b"]) == (N, DIM, DIM)
     assert more["flops"] > plan["flops"] > 0
 
 
-def test_a_key_stands_for_one_request(busy_client: httpx2.Client, sides: dict[str, Any]) -> None:
+def test_an_idempotency_key_belongs_to_one_request(busy_client: httpx2.Client, sides: dict[str, Any]) -> None:
     key = {"idempotency-key": "upgrade-1"}
     first, again = (busy_client.post("/v1/upgrades", json={**sides, "k": 3}, headers=key).json()["id"] for _ in "12")
     assert first == again
@@ -148,14 +150,14 @@ WITH_IDS = {name: side | {"ids": list(range(N))} for name, side in BOTH.items()}
         ({"old": inline(OLD[:5]), "new": inline(NEW[:5]), "k": 1}, 422, "too-few-rows", None),
     ],
 )
-def test_what_cannot_be_reported_on_is_refused_with_its_place(
+def test_an_invalid_request_is_refused_with_a_pointer(
     busy_client: httpx2.Client, body: dict[str, Any], status: int, code: str, pointer: str | None
 ) -> None:
     expected = {} if pointer is None else {"pointer": pointer}
     assert_problem(busy_client.post("/v1/upgrades", json=body), status, code, **expected)
 
 
-def test_what_only_the_ids_can_tell_fails_the_job(busy_client: httpx2.Client) -> None:
+def test_unknown_ids_in_qrels_fail_the_job(busy_client: httpx2.Client) -> None:
     body = {**BOTH, "queries": QUERIES, "qrels": {"0": ["700"], "1": ["1"]}, "k": 3}
     job = busy_client.post("/v1/upgrades", json=body, headers=WAIT).json()
     assert job["status"] == "failed"
@@ -172,7 +174,7 @@ def test_jobs_of_other_kinds_have_no_report(busy_client: httpx2.Client, sides: d
     assert_problem(busy_client.get(f"/v1/upgrades/job_{'0' * 32}"), 404, "not-found")
 
 
-def test_a_report_that_is_not_there_yet_is_a_conflict_and_a_set_in_use_stays(client: httpx2.Client) -> None:
+def test_an_unfinished_report_is_a_conflict_and_its_sets_are_in_use(client: httpx2.Client) -> None:
     """The service of `client` has no worker."""
     ids = [upload(client, rows)["id"] for rows in (OLD, NEW)]
     body = {"old": {"embedding": ids[0]}, "new": {"embedding": ids[1]}, "k": 3}

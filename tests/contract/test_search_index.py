@@ -28,7 +28,7 @@ from consilience.errors import InvalidRequest
         ("RR64,SQ6", {"transform": "RR", "transform_dim": 64, "code": "SQ6"}),
     ],
 )
-def test_a_string_is_taken_apart(text: str, parts: dict[str, Any]) -> None:
+def test_an_index_string_is_parsed(text: str, parts: dict[str, Any]) -> None:
     shape = parse_index(Approximate(index=text).index)
     assert {part: getattr(shape, part) for part in parts} == parts
 
@@ -49,7 +49,7 @@ def test_a_string_is_taken_apart(text: str, parts: dict[str, Any]) -> None:
         "",
     ],
 )
-def test_a_string_that_faiss_would_die_of_or_that_is_exact_is_not_in_the_contract(text: str) -> None:
+def test_an_index_string_that_crashes_faiss_or_is_exact_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         Approximate(index=text)
 
@@ -69,13 +69,13 @@ def test_a_string_that_faiss_would_die_of_or_that_is_exact_is_not_in_the_contrac
         ("HNSW8,PQ65", 64),
     ],
 )
-def test_an_index_that_does_not_suit_the_rows_is_refused_with_the_limit(text: str, limit: int) -> None:
+def test_an_index_that_is_impossible_for_the_rows_is_refused_with_the_limit(text: str, limit: int) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         choose_index(Approximate(index=text), 1000, 64, 10)
     assert (refusal.value.value, refusal.value.limit, refusal.value.pointer) == (text, limit, "/builder/index")
 
 
-def test_no_effort_can_be_chosen_where_every_code_is_looked_at() -> None:
+def test_an_exhaustive_index_has_no_effort() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         choose_index(Approximate(index="SQ8", effort=3), 1000, 64, 10)
     assert refusal.value.pointer == "/builder/effort"
@@ -91,7 +91,7 @@ def test_no_effort_can_be_chosen_where_every_code_is_looked_at() -> None:
         (10_000_000, 768, "IVF12648,SQ8"),
     ],
 )
-def test_auto_goes_by_the_number_of_rows_and_their_bytes(n: int, d: int, index: str) -> None:
+def test_auto_depends_on_the_number_and_the_size_of_rows(n: int, d: int, index: str) -> None:
     assert choose_index(Approximate(), n, d, 10).shape.text == index
 
 
@@ -107,7 +107,7 @@ def test_auto_goes_by_the_number_of_rows_and_their_bytes(n: int, d: int, index: 
         ("SQ8", None, 65536, 10, None),
     ],
 )
-def test_the_effort_is_by_the_rows_unless_it_is_given(
+def test_the_default_effort_depends_on_the_number_of_rows(
     text: str, effort: int | None, n: int, k: int, expected: int | None
 ) -> None:
     assert choose_index(Approximate(index=text, effort=effort), n, 64, k).effort == expected

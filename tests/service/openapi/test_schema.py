@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from service.openapi.__main__ import render
-from tests.service.documented import CREATING, Example, kind_of, make_everything, operations
+from tests.service.openapi_document import CREATING, Example, kind_of, make_everything, operations
 from tests.service.servers import rows, upload
 
 COMMITTED = Path(__file__).parents[3] / "openapi" / "openapi.json"
@@ -17,7 +17,7 @@ OPERATIONS = [
 ]
 
 
-def test_the_committed_document_is_that_of_the_code() -> None:
+def test_the_committed_document_is_up_to_date() -> None:
     assert COMMITTED.read_text() == render(), "run `make openapi` and commit the result"
 
 
@@ -25,7 +25,7 @@ def test_the_served_document_is_the_committed_one(client: httpx2.Client) -> None
     assert client.get("/openapi.json").json() == DOCUMENT
 
 
-def test_every_operation_has_a_name_and_says_what_it_does() -> None:
+def test_every_operation_has_an_id_and_a_description() -> None:
     names = [operation["operationId"] for _, _, operation in OPERATIONS]
 
     assert len(names) == len(set(names))
@@ -33,7 +33,7 @@ def test_every_operation_has_a_name_and_says_what_it_does() -> None:
     assert all(operation["description"] for _, _, operation in OPERATIONS)
 
 
-def test_every_summary_is_a_phrase_of_its_own_and_not_the_id() -> None:
+def test_every_summary_is_unique_and_not_the_id() -> None:
     summaries = [operation["summary"] for _, _, operation in OPERATIONS]
 
     assert len(summaries) == len(set(summaries))
@@ -68,7 +68,7 @@ def test_every_part_of_a_form_is_described() -> None:
     assert all(part["description"] for form in forms for part in form["properties"].values())
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_can_be_resolved() -> None:
     for reference in references(DOCUMENT):
         _, components, kind, name = reference.split("/")
         assert name in DOCUMENT[components][kind]
@@ -112,5 +112,5 @@ def test_every_example_works(busy_client: httpx2.Client, path: str, example: Exa
     assert answer.json().get("status", "succeeded") == "succeeded"
 
 
-def test_whatever_makes_something_shows_how() -> None:
+def test_every_creating_operation_has_an_example() -> None:
     assert {each.path for each in CREATING if each.examples} == {each.path for each in CREATING}

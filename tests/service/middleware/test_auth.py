@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from consilience.contract.keys import Scope
-from tests.service.keyed import bearer, client_of, make_key, opened_keys
+from tests.service.api_keys import bearer, client_of, make_key, opened_keys
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
 OPEN = ("/livez", "/readyz", "/healthz", "/openapi.json", "/docs")
@@ -31,7 +31,7 @@ def ana(guarded: Server) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_without_a_key_only_health_and_the_contract_are_answered(guarded: Server) -> None:
+def test_only_health_checks_and_the_api_documentation_need_no_key(guarded: Server) -> None:
     with httpx2.Client(base_url=guarded.url) as client:
         assert [client.get(path).status_code for path in OPEN] == [200] * len(OPEN)
         for path in ("/v1/info", "/v1/jobs", "/nothing", "/livez/", "//livez", "/metrics"):
@@ -40,7 +40,7 @@ def test_without_a_key_only_health_and_the_contract_are_answered(guarded: Server
             assert answer.headers["www-authenticate"] == 'Bearer realm="consilience"'
 
 
-def test_a_key_opens_the_service_to_its_owner(ana: httpx2.Client) -> None:
+def test_a_key_gives_access_to_its_owners_records(ana: httpx2.Client) -> None:
     stored = upload(ana, A)
     job = ana.post("/v1/alignments", json=INLINE).json()
 
@@ -50,7 +50,7 @@ def test_a_key_opens_the_service_to_its_owner(ana: httpx2.Client) -> None:
     assert ana.get("/nothing").status_code == 404
 
 
-def test_a_key_that_does_not_hold_is_refused_without_being_quoted(guarded: Server) -> None:
+def test_an_invalid_key_is_refused_without_being_quoted(guarded: Server) -> None:
     token = make_key(guarded.folder, "ana")
     wrong = token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB")
     for header in (f"Bearer {wrong}", "Bearer", f"Basic {token}", token, f"Bearer {token} {token}"):
@@ -61,12 +61,12 @@ def test_a_key_that_does_not_hold_is_refused_without_being_quoted(guarded: Serve
         assert token[-20:-4] not in answer.text
 
 
-def test_the_scheme_is_read_in_any_case(guarded: Server) -> None:
+def test_the_authorization_scheme_is_case_insensitive(guarded: Server) -> None:
     token = make_key(guarded.folder, "ana")
     assert httpx2.get(guarded.url + "/v1/info", headers={"authorization": f"bearer {token}"}).status_code == 200
 
 
-def test_a_revoked_key_is_refused_from_then_on(guarded: Server) -> None:
+def test_a_revoked_key_is_refused(guarded: Server) -> None:
     token = make_key(guarded.folder, "ana")
     with client_of(guarded.url, token) as client, opened_keys(guarded.folder) as keys:
         assert client.get("/v1/jobs").status_code == 200
@@ -74,7 +74,7 @@ def test_a_revoked_key_is_refused_from_then_on(guarded: Server) -> None:
         assert "revoked" in assert_problem(client.get("/v1/jobs"), 401, "unauthenticated")["detail"]
 
 
-def test_a_scope_allows_what_it_says(guarded: Server) -> None:
+def test_each_scope_allows_its_operations(guarded: Server) -> None:
     scopes = (Scope.READ, Scope.WRITE, Scope.ADMIN)
     reads, writes, metrics = [], [], []
     for scope in scopes:
@@ -88,7 +88,7 @@ def test_a_scope_allows_what_it_says(guarded: Server) -> None:
     assert metrics[2] != 403
 
 
-def test_a_missing_scope_is_named(guarded: Server) -> None:
+def test_the_error_contains_the_missing_scope(guarded: Server) -> None:
     with client_of(guarded.url, make_key(guarded.folder, "ana", Scope.READ)) as client:
         answer = client.post("/v1/embeddings", content=npy(A))
 
@@ -96,7 +96,7 @@ def test_a_missing_scope_is_named(guarded: Server) -> None:
     assert answer.headers["www-authenticate"] == 'Bearer realm="consilience", error="insufficient_scope", scope="write"'
 
 
-def test_an_admin_sees_and_stops_what_others_have_and_keeps_its_own(guarded: Server, ana: httpx2.Client) -> None:
+def test_an_admin_can_access_records_of_all_owners(guarded: Server, ana: httpx2.Client) -> None:
     job = ana.post("/v1/alignments", json=INLINE).json()
     with client_of(guarded.url, make_key(guarded.folder, "root", Scope.ADMIN)) as admin:
         assert admin.get(job["links"]["self"]).json() == job
@@ -104,7 +104,7 @@ def test_an_admin_sees_and_stops_what_others_have_and_keeps_its_own(guarded: Ser
         assert upload(admin, A)["owner"] == "root"
 
 
-def test_the_log_names_the_key_by_its_public_id_alone(guarded: Server) -> None:
+def test_the_log_contains_only_the_public_id_of_a_key(guarded: Server) -> None:
     token = make_key(guarded.folder, "ana")
     with client_of(guarded.url, token) as client:
         client.get("/v1/jobs", params={"cursor": token})
@@ -117,7 +117,7 @@ def test_the_log_names_the_key_by_its_public_id_alone(guarded: Server) -> None:
     assert token[-43:] not in guarded.log_path.read_text()
 
 
-def test_the_first_key_closes_a_service_that_runs(redis_server: str, tmp_path: Path) -> None:
+def test_the_first_key_takes_effect_in_a_running_service(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=10") as server, httpx2.Client(base_url=server.url) as stranger:
         stored = upload(stranger, A)
         assert_problem(stranger.get("/v1/info", headers=bearer("csl_wrong")), 401, "unauthenticated")
@@ -133,12 +133,12 @@ def test_the_first_key_closes_a_service_that_runs(redis_server: str, tmp_path: P
         assert_problem(stranger.get("/v1/info"), 401, "unauthenticated")
 
 
-def test_keys_can_be_required_before_there_is_one(redis_server: str, tmp_path: Path) -> None:
+def test_keys_can_be_required_before_the_first_exists(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=10", require_keys="true") as server:
         assert_problem(httpx2.get(server.url + "/v1/info"), 401, "unauthenticated")
 
 
-def test_every_answer_to_a_key_says_how_much_is_left_of_its_minute(redis_server: str, tmp_path: Path) -> None:
+def test_responses_have_the_remaining_rate_limit(redis_server: str, tmp_path: Path) -> None:
     token = make_key(tmp_path, "ana")
     with (
         running_service(tmp_path, f"{redis_server}?db=10", rate_limit_per_minute=4) as server,
@@ -159,7 +159,7 @@ def test_every_answer_to_a_key_says_how_much_is_left_of_its_minute(redis_server:
         assert other.get("/v1/info").status_code == ana.get("/readyz").status_code == 200
 
 
-def test_an_upload_that_the_quota_cannot_hold_is_cut_off(redis_server: str, tmp_path: Path) -> None:
+def test_an_upload_over_the_quota_is_refused(redis_server: str, tmp_path: Path) -> None:
     limits = {"owner_bytes_limit": 10_000, "inline_limit_bytes": 1000, "column_limit_bytes": 1000}
     token = make_key(tmp_path, "ana")
     with running_service(tmp_path, f"{redis_server}?db=10", **limits) as server, client_of(server.url, token) as ana:
@@ -172,7 +172,7 @@ def test_an_upload_that_the_quota_cannot_hold_is_cut_off(redis_server: str, tmp_
         assert not any(name.startswith("incoming") for name in server.contents()["files"])
 
 
-def test_an_owner_may_keep_and_queue_so_much(redis_server: str, tmp_path: Path) -> None:
+def test_storage_and_queue_of_an_owner_are_limited(redis_server: str, tmp_path: Path) -> None:
     limits = {"owner_bytes_limit": A.nbytes + 100, "owner_queue_limit": 1}
     tokens = [make_key(tmp_path, owner) for owner in ("ana", "ana", "bob")]
     with (

@@ -7,7 +7,7 @@ import pytest
 
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
-DATA = Path(__file__).parents[2] / "examples" / "data"
+DATA = Path(__file__).parents[3] / "examples" / "data"
 A, B = rows(40, seed=1), rows(40, seed=2)
 
 
@@ -30,7 +30,7 @@ def test_two_files_in_one_post_become_scores(busy_client: httpx2.Client) -> None
     assert values["cka"] == pytest.approx(0.38360, abs=5e-4)
 
 
-def test_stored_sets_are_named_by_id(busy_client: httpx2.Client) -> None:
+def test_sides_can_be_ids_of_stored_sets(busy_client: httpx2.Client) -> None:
     a, b = upload(busy_client, A, "a side"), upload(busy_client, B, "b side")
     body = {"a": {"embedding": a["id"]}, "b": {"embedding": b["id"]}, "metrics": "cka"}
 
@@ -39,7 +39,7 @@ def test_stored_sets_are_named_by_id(busy_client: httpx2.Client) -> None:
     assert [side["name"] for side in (job["result"]["a"], job["result"]["b"])] == ["a side", "b side"]
 
 
-def test_an_accepted_job_says_where_and_when_to_look(client: httpx2.Client) -> None:
+def test_an_accepted_job_has_a_location_and_retry_after(client: httpx2.Client) -> None:
     answer = client.post("/v1/alignments", json=inline())
 
     job = answer.json()
@@ -49,14 +49,14 @@ def test_an_accepted_job_says_where_and_when_to_look(client: httpx2.Client) -> N
     assert client.get(answer.headers["location"]).json() == job
 
 
-def test_the_stored_request_names_sets_and_every_default(client: httpx2.Client) -> None:
+def test_the_stored_request_has_ids_and_all_defaults(client: httpx2.Client) -> None:
     request = client.post("/v1/alignments", json=inline(seed=7)).json()["request"]
 
     assert client.get(f"/v1/embeddings/{request['a']['embedding']}").json()["n"] == 40
     assert (request["seed"], request["preparation"]["profile"], len(request["metrics"])) == (7, "l2", 2)
 
 
-def test_waiting_ends_with_202_where_no_worker_comes(client: httpx2.Client) -> None:
+def test_waiting_ends_with_202_without_a_worker(client: httpx2.Client) -> None:
     started = time.monotonic()
 
     answer = client.post("/v1/alignments", json=inline(), headers={"prefer": "respond-async, wait=1"})
@@ -65,7 +65,7 @@ def test_waiting_ends_with_202_where_no_worker_comes(client: httpx2.Client) -> N
     assert 0.7 < time.monotonic() - started < 3
 
 
-def test_a_dry_run_answers_the_plan_and_stores_nothing(server: Server, client: httpx2.Client) -> None:
+def test_a_dry_run_returns_the_plan_and_stores_nothing(server: Server, client: httpx2.Client) -> None:
     before = server.contents()
 
     planned = client.post("/v1/alignments?dry_run=true", json=inline())
@@ -76,13 +76,13 @@ def test_a_dry_run_answers_the_plan_and_stores_nothing(server: Server, client: h
     assert server.contents() == before
 
 
-def test_a_dry_run_refuses_what_a_run_would(client: httpx2.Client) -> None:
+def test_a_dry_run_refuses_the_same_requests_as_a_run(client: httpx2.Client) -> None:
     assert_problem(
         client.post("/v1/alignments?dry_run=true", json=inline(b={"vectors": A[:9].tolist()})), 422, "unpaired-sides"
     )
 
 
-def test_what_would_run_past_the_time_limit_is_refused_when_it_is_posted(redis_server: str, tmp_path: Path) -> None:
+def test_a_job_that_would_exceed_the_time_limit_is_refused_at_once(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=8", job_timeout_s=0.2) as server:
         long = {"null": {"method": "permutation", "permutations": 100_000}, "metrics": "cka"}
 
@@ -127,7 +127,7 @@ def test_jobs_are_accepted_while_redis_is_down(tmp_path: Path) -> None:
         assert any(line["event"] == "delivery_postponed" for line in server.log())
 
 
-def test_a_full_queue_refuses_and_says_so(redis_server: str, tmp_path: Path) -> None:
+def test_a_full_queue_refuses_jobs_with_429(redis_server: str, tmp_path: Path) -> None:
     with running_service(tmp_path, f"{redis_server}?db=7", queue_limit=1) as server:
         first, second = (httpx2.post(server.url + "/v1/alignments", json=inline()) for _ in range(2))
 
@@ -137,9 +137,7 @@ def test_a_full_queue_refuses_and_says_so(redis_server: str, tmp_path: Path) -> 
     assert second.headers["retry-after"] == "1"
 
 
-def test_a_full_queue_refuses_files_before_they_are_read_and_a_known_key_gets_its_job(
-    redis_server: str, tmp_path: Path
-) -> None:
+def test_a_full_queue_refuses_files_before_reading_them(redis_server: str, tmp_path: Path) -> None:
     with (
         running_service(tmp_path, f"{redis_server}?db=7", queue_limit=1) as server,
         httpx2.Client(base_url=server.url) as client,
@@ -160,7 +158,7 @@ def test_a_full_queue_refuses_files_before_they_are_read_and_a_known_key_gets_it
         assert server.contents() == before
 
 
-def test_it_all_works_on_postgresql_too(redis_server: str, tmp_path: Path, postgresql_server: object) -> None:
+def test_alignments_work_on_postgresql(redis_server: str, tmp_path: Path, postgresql_server: object) -> None:
     url = postgresql_server.render_as_string(hide_password=False)  # type: ignore[attr-defined]  # SQLAlchemy's URL
     with (
         running_service(tmp_path, f"{redis_server}?db=9", database_url=url) as server,
@@ -178,7 +176,7 @@ def test_it_all_works_on_postgresql_too(redis_server: str, tmp_path: Path, postg
         assert client.delete(stored["links"]["self"]).status_code == 204
 
 
-def test_members_that_are_null_are_as_good_as_absent(client: httpx2.Client) -> None:
+def test_null_members_count_as_absent(client: httpx2.Client) -> None:
     side = {"vectors": rows(12).tolist(), "embedding": None, "ids": None, "groups": None}
 
     answer = client.post("/v1/alignments", json={"a": side, "b": side})

@@ -22,7 +22,7 @@ def make(client: httpx2.Client, embeddings: list[str], name: str = "released", *
     return client.post("/v1/references", json={"name": name, "embeddings": embeddings}, headers=headers)
 
 
-def test_a_reference_set_is_made_read_listed_and_deleted(client: httpx2.Client, members: list[str]) -> None:
+def test_a_reference_set_is_created_read_listed_and_deleted(client: httpx2.Client, members: list[str]) -> None:
     answer = make(client, members, "made")
     made = answer.json()
 
@@ -36,7 +36,7 @@ def test_a_reference_set_is_made_read_listed_and_deleted(client: httpx2.Client, 
     assert_problem(client.get(made["links"]["self"]), 404, "not-found")
 
 
-def test_a_member_cannot_be_deleted_and_the_refusal_names_the_reference_set(client: httpx2.Client) -> None:
+def test_a_member_of_a_reference_set_cannot_be_deleted(client: httpx2.Client) -> None:
     member = upload(client, rows(40, 3, seed=11), "pinned")["id"]
     made = make(client, [member], "pins").json()
 
@@ -48,7 +48,7 @@ def test_a_member_cannot_be_deleted_and_the_refusal_names_the_reference_set(clie
     assert client.delete(f"/v1/embeddings/{member}").status_code == 204
 
 
-def test_a_key_stands_for_one_request(client: httpx2.Client, members: list[str]) -> None:
+def test_an_idempotency_key_belongs_to_one_request(client: httpx2.Client, members: list[str]) -> None:
     key = {"idempotency-key": "reference-1"}
     first, again = (make(client, members, "keyed", **key) for _ in "12")
 
@@ -67,7 +67,7 @@ def test_a_key_stands_for_one_request(client: httpx2.Client, members: list[str])
     ],
     ids=["empty", "unknown", "no id", "too many", "no list"],
 )
-def test_what_cannot_be_members_is_refused(
+def test_invalid_members_are_refused(
     client: httpx2.Client, embeddings: Any, status: int, code: str, pointer: str | None
 ) -> None:
     assert_problem(make(client, embeddings), status, code, pointer=pointer)
@@ -86,7 +86,7 @@ def test_members_of_other_items_are_refused(client: httpx2.Client, members: list
     assert "different ids" in problem["detail"]
 
 
-def test_a_set_is_scored_against_every_member_as_by_alignments(busy_client: httpx2.Client) -> None:
+def test_scores_against_members_equal_alignments(busy_client: httpx2.Client) -> None:
     sets = [upload(busy_client, each, f"member {number}")["id"] for number, each in enumerate(MEMBERS)]
     model = upload(busy_client, MODEL, "model")["id"]
     reference = make(busy_client, sets).json()
@@ -118,7 +118,7 @@ def _without_cache(score: dict[str, Any]) -> dict[str, Any]:
     return {**score, "neighbours": {**(score["neighbours"] or {}), "cache": None}}
 
 
-def test_one_form_brings_a_new_matrix_and_names_the_reference_set(busy_client: httpx2.Client) -> None:
+def test_a_form_can_use_a_reference_set_as_b(busy_client: httpx2.Client) -> None:
     sets = [upload(busy_client, each)["id"] for each in MEMBERS]
     request = f'{{"b": {{"reference": "{make(busy_client, sets).json()["id"]}"}}, "metrics": "mutual_knn"}}'
     files = {"a": npy(MODEL), "request": (None, request, "application/json")}
@@ -134,7 +134,7 @@ def test_one_form_brings_a_new_matrix_and_names_the_reference_set(busy_client: h
     assert busy_client.post("/v1/alignments", files=other, headers={"prefer": "wait=30"}).json()["kind"] == "alignment"
 
 
-def test_the_plan_counts_the_cells_of_members_among_themselves(client: httpx2.Client, members: list[str]) -> None:
+def test_the_plan_includes_the_pairs_of_members(client: httpx2.Client, members: list[str]) -> None:
     body = {"a": {"embedding": members[0]}, "b": {"reference": make(client, members).json()["id"]}}
 
     planned = client.post("/v1/alignments?dry_run=true", json=body)
@@ -149,7 +149,7 @@ def test_the_plan_counts_the_cells_of_members_among_themselves(client: httpx2.Cl
     client.post(job.json()["links"]["cancel"])
 
 
-def test_a_model_of_other_items_or_layers_is_refused_with_the_member(client: httpx2.Client, members: list[str]) -> None:
+def test_a_mismatched_model_is_refused_with_the_member(client: httpx2.Client, members: list[str]) -> None:
     reference = {"reference": make(client, members).json()["id"]}
     short, whole = {"vectors": MODEL[:9].tolist()}, {"vectors": MODEL.tolist()}
 
@@ -161,7 +161,7 @@ def test_a_model_of_other_items_or_layers_is_refused_with_the_member(client: htt
     assert_problem(client.post("/v1/alignments", json=by_id), 422, "invalid-request")
 
 
-def test_a_reference_set_is_named_as_b_alone_and_alone_there(client: httpx2.Client, members: list[str]) -> None:
+def test_a_reference_set_is_allowed_only_as_b_without_other_sources(client: httpx2.Client, members: list[str]) -> None:
     whole, unknown = {"vectors": MODEL.tolist()}, {"reference": "ref_" + "0" * 32}
 
     assert_problem(client.post("/v1/alignments", json={"a": unknown, "b": whole}), 422, "invalid-request")
@@ -180,14 +180,14 @@ def test_a_reference_set_is_named_as_b_alone_and_alone_there(client: httpx2.Clie
     ],
     ids=["none", "two", "vectors"],
 )
-def test_a_form_says_what_b_is_once(
+def test_a_form_must_have_b_exactly_once(
     client: httpx2.Client, request_part: str, files: dict[str, bytes], what: str
 ) -> None:
     parts = {"a": npy(MODEL), **files, "request": (None, request_part, "application/json")}
     assert what in assert_problem(client.post("/v1/alignments", files=parts), 422, "invalid-request")["detail"]
 
 
-def test_a_dry_run_leaves_nothing_and_too_much_is_refused(redis_server: str, tmp_path: Any) -> None:
+def test_a_dry_run_stores_nothing_and_too_large_requests_are_refused(redis_server: str, tmp_path: Any) -> None:
     with (
         running_service(tmp_path, f"{redis_server}?db=6", job_timeout_s=0.5) as server,
         httpx2.Client(base_url=server.url) as client,

@@ -105,7 +105,7 @@ def house(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield House(client, server, psutil.Process(worker.pid), model, wish)
 
 
-def test_a_run_that_was_killed_goes_on_at_the_last_finished_block(house: House) -> None:
+def test_a_killed_extraction_resumes_at_the_last_finished_block(house: House) -> None:
     job_id = house.begin("one")
     wait_for(lambda: house.embedded(job_id) >= BLOCK, timeout_s=40)
     house.process().kill()
@@ -125,7 +125,7 @@ def test_a_run_that_was_killed_goes_on_at_the_last_finished_block(house: House) 
     assert list(house.server.folder.glob("extracting/*")) == []
 
 
-def test_a_cancelled_run_is_gone_within_two_seconds_and_what_it_made_is_not_lost(house: House) -> None:
+def test_a_canceled_extraction_stops_within_two_seconds_and_can_resume(house: House) -> None:
     job_id = house.begin("two")
     wait_for(lambda: house.embedded(job_id) >= BLOCK, timeout_s=40)
     process = house.process()

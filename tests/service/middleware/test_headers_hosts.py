@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from consilience.errors import StartupError, WrongHost, WrongOrigin
 from service.middleware.headers import HostCheck
 from service.settings import ServiceSettings, read_settings
-from tests.service.keyed import bearer, make_key
+from tests.service.api_keys import bearer, make_key
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
 OWN = (
@@ -25,12 +25,12 @@ NAMES = ("scores.example.org",)
 
 
 @pytest.mark.parametrize("host", OWN)
-def test_addresses_and_names_that_no_stranger_can_own_are_the_services(host: str) -> None:
+def test_addresses_and_private_names_are_allowed(host: str) -> None:
     HostCheck().check_host(Headers({"host": host}))
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_every_other_name_is_refused(host: str) -> None:
+def test_other_host_names_are_refused(host: str) -> None:
     for doors in (HostCheck(), HostCheck(NAMES)):
         with pytest.raises(WrongHost) as caught:
             doors.check_host(Headers({"host": host}))
@@ -39,7 +39,7 @@ def test_every_other_name_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["scores.example.org", "Scores.Example.ORG:8443", "scores.example.org."])
-def test_a_name_that_the_operator_lists_is_the_services(host: str) -> None:
+def test_host_names_that_the_operator_lists_are_allowed(host: str) -> None:
     HostCheck(NAMES).check_host(Headers({"host": host}))
 
 
@@ -56,7 +56,7 @@ def test_a_name_that_the_operator_lists_is_the_services(host: str) -> None:
         "x",
     ],
 )
-def test_a_page_of_another_site_may_change_nothing(origin: str) -> None:
+def test_pages_of_another_site_cannot_change_data(origin: str) -> None:
     with pytest.raises(WrongOrigin):
         HostCheck(NAMES).check_origin(Headers({"host": "127.0.0.1:8000", "origin": origin}))
     with pytest.raises(WrongOrigin):
@@ -66,12 +66,12 @@ def test_a_page_of_another_site_may_change_nothing(origin: str) -> None:
 @pytest.mark.parametrize(
     "origin", ["http://127.0.0.1:8000", "https://scores.example.org", "https://scores.example.org:8443"]
 )
-def test_pages_of_the_service_itself_may(origin: str) -> None:
+def test_pages_of_the_service_can_change_data(origin: str) -> None:
     HostCheck(NAMES).check_origin(Headers({"host": "127.0.0.1:8000", "origin": origin}))
     HostCheck().check_origin(Headers({"host": "127.0.0.1:8000"}))
 
 
-def test_a_service_without_keys_answers_to_its_own_names_alone(client: httpx2.Client) -> None:
+def test_a_service_without_keys_responds_only_to_its_own_names(client: httpx2.Client) -> None:
     for path in ("/v1/jobs", "/v1/info", "/nothing", f"/v1/jobs/job_{'0' * 32}/events"):
         answer = client.get(path, headers={"host": "evil.example:8000"})
         assert_problem(answer, 421, "wrong-host", value="evil.example:8000")
@@ -104,7 +104,7 @@ def guarded(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield server, token
 
 
-def test_a_key_opens_every_door(guarded: tuple[Server, str]) -> None:
+def test_requests_with_a_key_can_use_any_host_and_origin(guarded: tuple[Server, str]) -> None:
     server, token = guarded
     foreign = {"host": "scores.example.org", "origin": "https://tools.example.org"}
 
@@ -123,7 +123,7 @@ def test_hosts_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     "value", ["*", "*.example.org", "https://example.org", "example.org:80", "a..b", ".org", "exämple"]
 )
-def test_what_is_no_name_ends_the_start(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_an_invalid_host_name_ends_the_start(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("CONSILIENCE_ALLOWED_HOSTS", value)
     with pytest.raises(StartupError, match="CONSILIENCE_ALLOWED_HOSTS="):
         read_settings()

@@ -20,7 +20,7 @@ def send(client: httpx2.Client, name: str, **columns: object) -> dict[str, Any]:
     return answer.json()
 
 
-def test_a_set_tells_of_its_columns_and_never_their_strings(client: httpx2.Client) -> None:
+def test_a_set_describes_its_columns_without_their_strings(client: httpx2.Client) -> None:
     stored = send(client, "told", ids=NAMES, groups=["x"] * 4 + ["y"] * 4)
 
     assert stored["ids"].keys() == {"digest", "unique"}
@@ -29,13 +29,13 @@ def test_a_set_tells_of_its_columns_and_never_their_strings(client: httpx2.Clien
     assert client.get("/v1/embeddings", params={"name": "told"}).json()["data"] == [stored]
 
 
-def test_a_set_without_columns_says_so(client: httpx2.Client) -> None:
+def test_a_set_without_columns_has_null_columns(client: httpx2.Client) -> None:
     stored = send(client, "bare")
 
     assert (stored["ids"], stored["groups"]) == (None, None)
 
 
-def test_the_same_columns_again_are_the_same_set_and_others_another(client: httpx2.Client) -> None:
+def test_other_columns_make_another_set(client: httpx2.Client) -> None:
     first, again = send(client, "same", ids=NAMES), send(client, "same", ids=[str(each) for each in NAMES])
     others = [send(client, "same"), send(client, "same", groups=NAMES), send(client, "same", ids=NAMES[::-1])]
 
@@ -43,13 +43,13 @@ def test_the_same_columns_again_are_the_same_set_and_others_another(client: http
     assert len({each["digest"] for each in [first, *others]}) == 4
 
 
-def test_columns_may_come_inside_json(client: httpx2.Client) -> None:
+def test_columns_can_be_sent_in_json(client: httpx2.Client) -> None:
     inside = client.post("/v1/embeddings?name=json", json={"vectors": A.tolist(), "ids": NAMES, "groups": NAMES}).json()
 
     assert inside["digest"] == send(client, "form", ids=NAMES, groups=NAMES)["digest"]
 
 
-def test_a_deleted_set_is_gone_with_its_columns_unless_another_has_them(server: Server, client: httpx2.Client) -> None:
+def test_columns_are_deleted_with_the_last_set_that_uses_them(server: Server, client: httpx2.Client) -> None:
     before = server.contents()
     one, two = send(client, "one", ids=["only", *range(7)]), send(client, "two", groups=["only", *range(7)])
     digest = one["ids"]["digest"]
@@ -62,11 +62,11 @@ def test_a_deleted_set_is_gone_with_its_columns_unless_another_has_them(server: 
     assert server.contents() == before
 
 
-def test_the_first_upload_with_ids_may_repeat_them(client: httpx2.Client) -> None:
+def test_an_upload_with_duplicate_ids_is_accepted(client: httpx2.Client) -> None:
     assert send(client, "captions", ids=[1, 1, 2, 2, 3, 3, 4, 4])["ids"]["unique"] == 4
 
 
-def test_sides_of_other_numbers_of_rows_are_planned_by_id(client: httpx2.Client) -> None:
+def test_sides_with_different_numbers_of_rows_are_planned_by_id(client: httpx2.Client) -> None:
     stored = send(client, "side", ids=NAMES)
     body = {
         "a": {"embedding": stored["id"]},
@@ -89,7 +89,7 @@ def test_sides_of_other_numbers_of_rows_are_planned_by_id(client: httpx2.Client)
 
 
 @pytest.mark.parametrize(("groups", "status"), [(None, 422), (["x", "x", *range(6)], 200)])
-def test_an_id_may_come_twice_where_groups_say_so(client: httpx2.Client, groups: object, status: int) -> None:
+def test_ids_can_repeat_if_groups_match(client: httpx2.Client, groups: object, status: int) -> None:
     columns = {"ids": [1, 1, 2, 3, 4, 5, 6, 7]} | ({"groups": groups} if groups else {})
     twice, once = send(client, "twice", **columns), send(client, "once", ids=NAMES)
     body = {"a": {"embedding": twice["id"]}, "b": {"embedding": once["id"]}, "pairing": "id", "metrics": "cka"}

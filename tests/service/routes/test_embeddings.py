@@ -51,9 +51,7 @@ def test_a_form_becomes_the_same_set_as_a_raw_body(client: httpx2.Client) -> Non
     assert (form.status_code, form.json()) == (200, raw.json())
 
 
-def test_the_same_upload_again_is_the_same_set_and_another_name_shares_its_layers(
-    server: Server, client: httpx2.Client
-) -> None:
+def test_sets_with_equal_content_share_layers(server: Server, client: httpx2.Client) -> None:
     array = rows(10, 3, seed=3)
     first = upload(client, array, "one")
     before = server.contents()
@@ -66,7 +64,7 @@ def test_the_same_upload_again_is_the_same_set_and_another_name_shares_its_layer
     assert server.contents()["files"] == before["files"]
 
 
-def test_the_type_is_told_by_the_bytes_where_none_is_given(client: httpx2.Client) -> None:
+def test_the_format_is_detected_without_a_media_type(client: httpx2.Client) -> None:
     for headers in ({}, {"content-type": "application/octet-stream"}):
         assert client.post("/v1/embeddings", content=npy(rows(5, 3, seed=4)), headers=headers).status_code in {200, 201}
 
@@ -117,7 +115,7 @@ def test_sets_are_found_by_metadata(client: httpx2.Client) -> None:
     assert ([item["id"] for item in found["data"]], others["data"]) == ([stored["id"]], [])
 
 
-def test_a_deleted_set_is_gone_with_its_layers(server: Server, client: httpx2.Client) -> None:
+def test_a_deleted_set_and_its_layers_are_removed(server: Server, client: httpx2.Client) -> None:
     before = server.contents()
     document = upload(client, rows(9, 5, seed=5))
 
@@ -127,7 +125,7 @@ def test_a_deleted_set_is_gone_with_its_layers(server: Server, client: httpx2.Cl
     assert_problem(client.get(document["links"]["self"]), 404, "not-found", value=document["id"])
 
 
-def test_a_layer_stays_while_another_set_has_it(server: Server, client: httpx2.Client) -> None:
+def test_a_layer_is_kept_while_another_set_uses_it(server: Server, client: httpx2.Client) -> None:
     one, two = (upload(client, rows(9, 5, seed=6), name) for name in ("one", "two"))
 
     client.delete(one["links"]["self"])
@@ -205,7 +203,7 @@ def zeros_npy(n: int, dim: int) -> list[bytes]:
     return [header.getvalue(), *(block for _ in range(size // 2**20)), bytes(size % 2**20)]
 
 
-def test_a_key_with_the_same_upload_is_the_same_set_and_with_another_it_is_refused(client: httpx2.Client) -> None:
+def test_an_idempotency_key_belongs_to_one_upload(client: httpx2.Client) -> None:
     def send(seed: int, name: str = "keyed", key: str = "upload-17") -> httpx2.Response:
         headers = {**NPY, "idempotency-key": key}
         return client.post(
@@ -224,7 +222,7 @@ def test_a_key_with_the_same_upload_is_the_same_set_and_with_another_it_is_refus
     assert send(172, name="renamed").status_code == 201, "a key goes with its set"
 
 
-def test_the_keys_of_uploads_and_of_jobs_are_apart(client: httpx2.Client) -> None:
+def test_idempotency_keys_of_uploads_and_jobs_are_independent(client: httpx2.Client) -> None:
     headers = {"idempotency-key": "both"}
     stored = client.post("/v1/embeddings", content=npy(rows(30, 3, seed=173)), headers={**NPY, **headers}).json()
     side = {"embedding": stored["id"]}

@@ -14,7 +14,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - published
 EXPECTED = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_the_published_vector() -> None:
+def test_the_signature_of_the_published_test_vector() -> None:
     headers = sign([parse_secret(SECRET)], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert headers == {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -23,7 +23,7 @@ def test_the_published_vector() -> None:
     }
 
 
-def test_each_key_signs_so_that_keys_can_be_changed() -> None:
+def test_each_key_adds_a_signature() -> None:
     new = parse_secret("whsec_" + base64.b64encode(b"n" * 32).decode())
     both = sign([new, parse_secret(SECRET)], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     first, second = both["webhook-signature"].split(" ")
@@ -33,13 +33,13 @@ def test_each_key_signs_so_that_keys_can_be_changed() -> None:
 @pytest.mark.parametrize(
     "text", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_!!!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_" + "A" * 400]
 )
-def test_a_secret_that_is_none_is_refused_without_being_quoted(text: str) -> None:
+def test_an_invalid_secret_is_refused_without_being_quoted(text: str) -> None:
     with pytest.raises(ValueError, match="24 to 64") as caught:
         parse_secret(text)
     assert not text or text not in str(caught.value).replace("whsec_`", "")
 
 
-def test_the_check_on_the_page_accepts_what_is_signed_and_nothing_else() -> None:
+def test_the_verification_in_the_docs_accepts_only_signed_messages() -> None:
     page = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}

@@ -6,8 +6,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.concurrency import at_once
-from tests.service.documented import CREATING, Example, Operation, keep_map, kind_of, make_everything
+from tests.concurrency import start_together
+from tests.service.openapi_document import CREATING, Example, Operation, keep_map, kind_of, make_everything
 from tests.service.servers import npy, rows, upload
 
 TIMES = 4
@@ -17,7 +17,7 @@ VECTORS = rows(24, seed=7).tolist()
 
 def several(send: Callable[[], httpx2.Response]) -> list[httpx2.Response]:
     """The answers to the same request, sent several times at one moment."""
-    return [future.result() for future in at_once([send] * TIMES)]
+    return [future.result() for future in start_together([send] * TIMES)]
 
 
 def assert_one(answers: list[httpx2.Response]) -> None:
@@ -28,7 +28,7 @@ def assert_one(answers: list[httpx2.Response]) -> None:
 
 
 @pytest.mark.parametrize(("operation", "example"), EXAMPLES, ids=lambda each: getattr(each, "id", ""))
-def test_the_same_request_several_times_at_once_makes_one(
+def test_concurrent_equal_requests_create_one_resource(
     client: httpx2.Client, operation: Operation, example: Example
 ) -> None:
     ids = {kind_of(own): own for own in make_everything(client).values()}

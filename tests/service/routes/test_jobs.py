@@ -45,7 +45,7 @@ def test_an_unchanged_job_is_not_sent_again(client: httpx2.Client) -> None:
     assert not etag.startswith("W/")
 
 
-def test_the_post_gives_the_etag_already(client: httpx2.Client) -> None:
+def test_the_response_of_a_post_has_an_etag(client: httpx2.Client) -> None:
     body = {"a": {"vectors": rows(30).tolist()}, "b": {"vectors": rows(30).tolist()}}
     answer = client.post("/v1/alignments", json=body)
 
@@ -104,7 +104,7 @@ def test_jobs_are_listed_newest_first_by_status(client: httpx2.Client) -> None:
     assert page["has_more"] in {True, False}
 
 
-def test_the_event_stream_tells_every_change_and_ends_with_the_job(busy_client: httpx2.Client) -> None:
+def test_the_event_stream_has_every_change_and_ends_with_the_job(busy_client: httpx2.Client) -> None:
     told = list(events(busy_client, ask(busy_client)))
 
     versions = [version for version, _ in told]
@@ -113,7 +113,7 @@ def test_the_event_stream_tells_every_change_and_ends_with_the_job(busy_client: 
     assert told[-1][1]["result"]["scores"]
 
 
-def test_the_event_stream_leaves_out_what_was_seen(client: httpx2.Client) -> None:
+def test_the_event_stream_omits_events_that_were_received(client: httpx2.Client) -> None:
     job = ask(client)
     client.post(job["links"]["cancel"])
     [(version, _)] = list(events(client, job))
@@ -124,7 +124,7 @@ def test_the_event_stream_leaves_out_what_was_seen(client: httpx2.Client) -> Non
     assert [seen for seen, _ in events(client, job, **{"last-event-id": "999999"})] == [version]
 
 
-def test_a_stream_that_is_cut_again_and_again_loses_and_repeats_nothing(busy_client: httpx2.Client) -> None:
+def test_a_reconnected_event_stream_loses_and_repeats_no_event(busy_client: httpx2.Client) -> None:
     """Each connection takes one event and is cut; the next one resumes with `Last-Event-ID`."""
     job, told, last = ask(busy_client, seed=99), list[tuple[int, Document]](), dict[str, str]()
     while not told or told[-1][1]["status"] not in {"succeeded", "failed"}:

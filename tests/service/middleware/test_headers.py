@@ -27,7 +27,7 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'"
         ("POST", "/v1/embeddings"),
     ],
 )
-def test_every_answer_tells_a_browser_to_do_nothing_with_it(client: httpx2.Client, method: str, path: str) -> None:
+def test_every_response_has_security_headers(client: httpx2.Client, method: str, path: str) -> None:
     answer = client.request(method, path)
 
     assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
@@ -36,7 +36,7 @@ def test_every_answer_tells_a_browser_to_do_nothing_with_it(client: httpx2.Clien
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_also_the_answer_to_what_is_no_http(server: Server) -> None:
+def test_the_response_to_invalid_http_has_security_headers(server: Server) -> None:
     url = httpx2.URL(server.url)
     with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
         connection.sendall(b"NONSENSE\r\n\r\n")
@@ -46,7 +46,7 @@ def test_also_the_answer_to_what_is_no_http(server: Server) -> None:
     assert all(f"{name}: {value}".lower() in head for name, value in SECURITY_HEADERS.items())
 
 
-async def test_also_the_answer_to_an_error_that_nobody_foresaw() -> None:
+async def test_the_response_to_an_unexpected_error_has_security_headers() -> None:
     app = create_app(ServiceSettings())  # without its lifespan there are no stores to look into
 
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
@@ -58,7 +58,7 @@ async def test_also_the_answer_to_an_error_that_nobody_foresaw() -> None:
     assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
-def test_a_job_may_be_kept_by_its_client_alone_and_only_to_ask_whether_it_changed(client: httpx2.Client) -> None:
+def test_only_the_client_can_cache_a_job_and_must_revalidate_it(client: httpx2.Client) -> None:
     side = {"vectors": rows(12).tolist()}
     job = client.post("/v1/alignments", json={"a": side, "b": side}).json()
 
@@ -118,7 +118,7 @@ def test_other_paths_below_the_docs_page_are_not_found(client: httpx2.Client, pa
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
-def test_a_405_names_every_method_of_the_path(client: httpx2.Client) -> None:
+def test_a_405_lists_all_methods_of_the_path(client: httpx2.Client) -> None:
     stored = upload(client, rows(12))["links"]["self"]
 
     assert client.put("/v1/embeddings").headers["allow"] == "GET, POST"

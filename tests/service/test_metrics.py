@@ -9,7 +9,7 @@ import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from consilience.contract.keys import Scope
-from tests.service.keyed import bearer, client_of, make_key
+from tests.service.api_keys import bearer, client_of, make_key
 from tests.service.servers import Server, running_service, upload
 from tests.service.servers import rows as random_rows
 
@@ -70,7 +70,7 @@ def test_jobs_sets_and_requests_are_counted(redis_server: str, tmp_path: Path) -
     assert counted == [1, 1]
 
 
-def test_a_job_that_succeeded_tells_how_long_each_part_took(busy_client: httpx2.Client) -> None:
+def test_the_stage_times_of_successful_jobs_are_reported(busy_client: httpx2.Client) -> None:
     job = busy_client.post("/v1/alignments", json={**INLINE, "seed": 77}, headers={"prefer": "wait=50"}).json()
     assert job["status"] == "succeeded"
 
@@ -86,7 +86,7 @@ def test_a_job_that_succeeded_tells_how_long_each_part_took(busy_client: httpx2.
     assert (found.get("graph_cache_misses_total") or 0) > 0
 
 
-def test_nobodys_words_are_labels(redis_server: str, tmp_path: Path) -> None:
+def test_no_label_contains_text_of_users(redis_server: str, tmp_path: Path) -> None:
     token = make_key(tmp_path, "ana-secret", Scope.READ, Scope.WRITE, Scope.ADMIN)
     with running_service(tmp_path, f"{redis_server}?db=12") as server, client_of(server.url, token) as client:
         upload(client, random_rows(8), name="word-of-mine")
@@ -103,7 +103,7 @@ def test_nobodys_words_are_labels(redis_server: str, tmp_path: Path) -> None:
     assert 'method="GET",route="other",status="4xx"' in text
 
 
-def test_only_an_admin_may_scrape_where_there_are_keys(redis_server: str, tmp_path: Path) -> None:
+def test_scraping_needs_the_scope_admin(redis_server: str, tmp_path: Path) -> None:
     reader, admin = (make_key(tmp_path, "ana", scope) for scope in (Scope.READ, Scope.ADMIN))
     with running_service(tmp_path, f"{redis_server}?db=12") as server:
         assert httpx2.get(server.url + "/metrics").status_code == 401
@@ -113,7 +113,7 @@ def test_only_an_admin_may_scrape_where_there_are_keys(redis_server: str, tmp_pa
             assert scrape(client).get("store_up", store="database") == 1
 
 
-def test_without_redis_a_scrape_says_so_and_leaves_out_what_redis_would_tell(tmp_path: Path) -> None:
+def test_without_redis_its_metrics_are_missing(tmp_path: Path) -> None:
     with running(tmp_path, "unix:///nowhere/socket") as (_, client):
         found = scrape(client)
 
@@ -127,7 +127,7 @@ def break_database(folder: Path) -> None:
         file.write_bytes(b"no database any more" * 1000)
 
 
-def test_without_the_database_a_scrape_says_so(redis_server: str, tmp_path: Path) -> None:
+def test_without_the_database_its_metrics_are_missing(redis_server: str, tmp_path: Path) -> None:
     with running(tmp_path, f"{redis_server}?db=12") as (_, client):
         scrape(client)
         break_database(tmp_path)
@@ -138,7 +138,7 @@ def test_without_the_database_a_scrape_says_so(redis_server: str, tmp_path: Path
     assert found.get("queue_messages") is not None
 
 
-def test_without_the_database_only_those_who_were_let_in_before_may_scrape(redis_server: str, tmp_path: Path) -> None:
+def test_without_the_database_only_cached_principals_can_scrape(redis_server: str, tmp_path: Path) -> None:
     known, new, reader = (make_key(tmp_path, "ana", scope) for scope in (Scope.ADMIN, Scope.ADMIN, Scope.READ))
     with running_service(tmp_path, f"{redis_server}?db=12") as server:
         with client_of(server.url, known) as client:

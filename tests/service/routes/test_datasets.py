@@ -20,7 +20,7 @@ FORMATS = {
     "application/zip": zipped(image_archive()),
     "application/x-tar": tarred(image_archive()),
 }
-DEV_ITEMS = Path(__file__).parents[1] / "datasets" / "stdlib_dev_items.json"
+DEV_ITEMS = Path(__file__).parents[2] / "datasets" / "stdlib_dev_items.json"
 UNKNOWN = "ds_" + "0" * 32
 
 
@@ -45,7 +45,7 @@ def test_every_format_is_stored(client: httpx2.Client, media_type: str, named: b
     assert client.get(stored["links"]["self"]).json() == stored
 
 
-def test_a_form_brings_the_label_and_the_views(client: httpx2.Client) -> None:
+def test_a_form_can_contain_name_and_views(client: httpx2.Client) -> None:
     answer = client.post(
         "/v1/datasets",
         files={"file": ("x", FORMATS[JSONL], JSONL)},
@@ -58,7 +58,7 @@ def test_a_form_brings_the_label_and_the_views(client: httpx2.Client) -> None:
     assert answer.headers["location"] == stored["links"]["self"]
 
 
-def test_the_same_upload_is_the_same_dataset_and_new_content_under_its_name_is_another_version(
+def test_new_content_with_the_same_name_is_another_version(
     client: httpx2.Client,
 ) -> None:
     first = send(client, FORMATS[JSONL], name="versions")
@@ -87,7 +87,7 @@ def test_an_idempotency_key_is_honoured(client: httpx2.Client) -> None:
     assert_problem(other, 422, "idempotency-key-reused")
 
 
-def test_scenes_are_made_once_and_chosen_ones_in_the_order_asked_for(client: httpx2.Client) -> None:
+def test_selected_scenes_are_generated_once_in_the_requested_order(client: httpx2.Client) -> None:
     first, again = (client.post("/v1/datasets", json={"builtin": "scenes:seed=5,n=9"}) for _ in range(2))
     assert (first.status_code, again.status_code, again.json()) == (201, 200, first.json())
     stored = first.json()
@@ -132,7 +132,7 @@ def test_the_512_reference_functions_are_a_dataset_by_their_ids(client: httpx2.C
         ([], 422, "invalid-request", None),
     ],
 )
-def test_what_cannot_be_made_is_refused(
+def test_an_invalid_builtin_dataset_is_refused(
     client: httpx2.Client, body: object, status: int, code: str, value: str | None
 ) -> None:
     document = assert_problem(client.post("/v1/datasets", json=body), status, code)
@@ -140,7 +140,7 @@ def test_what_cannot_be_made_is_refused(
 
 
 @pytest.mark.parametrize("views", ["[]", '{"text": "prose"}', '{"text": 1}', "{", '{"image": "image"}', "{}"])
-def test_views_that_cannot_be_are_refused(client: httpx2.Client, views: str) -> None:
+def test_invalid_views_are_refused(client: httpx2.Client, views: str) -> None:
     answer = send(client, FORMATS[JSONL], views=views)
     assert answer.status_code in {415, 422}, answer.text
     assert_problem(answer, answer.status_code, answer.json()["type"].rsplit("/", 1)[-1])
@@ -152,9 +152,7 @@ def test_an_unknown_dataset_is_not_found(client: httpx2.Client, method: str, unk
     assert_problem(client.request(method, f"/v1/datasets/{unknown}"), 404, "not-found")
 
 
-def test_a_deleted_dataset_is_gone_with_its_blobs_unless_another_shares_them(
-    server: Server, client: httpx2.Client
-) -> None:
+def test_blobs_are_deleted_with_the_last_dataset_that_uses_them(server: Server, client: httpx2.Client) -> None:
     data = jsonl([{"id": "only", "text": "here and nowhere else"}])
     before = server.contents()["files"]
     first, second = add(client, data, name="one"), add(client, data, name="two")
@@ -165,7 +163,7 @@ def test_a_deleted_dataset_is_gone_with_its_blobs_unless_another_shares_them(
     assert server.contents()["files"] == before
 
 
-def test_a_dataset_that_an_unfinished_job_uses_stays(server: Server, client: httpx2.Client) -> None:
+def test_a_dataset_cannot_be_deleted_while_a_job_uses_it(server: Server, client: httpx2.Client) -> None:
     dataset = add(client, name="used")
     circle = {"vectors": [[1, 0], [0, 1], [-1, 0], [0, -1], [1, 1]]}
     job = client.post("/v1/alignments", json={"a": circle, "b": circle, "metrics": "cka"}).json()
@@ -177,7 +175,7 @@ def test_a_dataset_that_an_unfinished_job_uses_stays(server: Server, client: htt
     assert client.delete(dataset["links"]["self"]).status_code == 204
 
 
-def test_the_service_says_what_it_reads_and_makes(client: httpx2.Client) -> None:
+def test_the_service_lists_dataset_formats_and_builtin_datasets(client: httpx2.Client) -> None:
     info = client.get("/v1/info").json()
     assert info["dataset_formats"] == list(FORMATS)
     assert info["builtin_datasets"] == ["stdlib-docs", "scenes"]

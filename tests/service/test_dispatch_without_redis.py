@@ -12,7 +12,7 @@ from tests.service.servers import assert_problem, rows, running_service, running
 DELIVERED_S = 30.0
 
 
-def test_jobs_of_the_time_without_redis_run_when_it_is_back(tmp_path: Path) -> None:
+def test_jobs_accepted_without_redis_run_when_it_is_back(tmp_path: Path) -> None:
     socket = tmp_path / "socket"
     redis = start_redis(socket)
     with (

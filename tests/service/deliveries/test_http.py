@@ -77,7 +77,7 @@ def send(url: str, destinations: Destinations = LOOPBACK, timeout_s: float = 5.0
         *("64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::", "2001:0:7f00:1::", "5f00::1"),
     ],
 )
-def test_an_address_that_is_no_public_host_is_refused(address: str) -> None:
+def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     assert not Destinations().permit(ipaddress.ip_address(address))
     with pytest.raises(AddressRefused, match="CONSILIENCE_WEBHOOK_ALLOW"):
         Destinations().check_host(f"[{address}]" if ":" in address else address)
@@ -88,23 +88,23 @@ def test_an_address_that_is_no_public_host_is_refused(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "2001:4860::8888"]
 )
-def test_a_public_host_is_permitted(address: str) -> None:
+def test_a_public_host_is_allowed(address: str) -> None:
     assert Destinations().permit(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("name", ["localhost", "localhost.", "api.localhost"])
-def test_names_of_this_machine_are_refused_without_a_look_up(name: str) -> None:
+def test_names_of_this_machine_are_refused_without_resolving_them(name: str) -> None:
     with pytest.raises(AddressRefused):
         Destinations().check_host(name)
 
 
-def test_other_names_are_looked_up_only_when_it_is_time() -> None:
+def test_other_names_are_resolved_only_when_the_message_is_sent() -> None:
     Destinations().check_host("no-such-host.invalid")
     with pytest.raises(httpcore2.ConnectError, match="cannot be resolved"):
         send("http://no-such-host.invalid/", Destinations())
 
 
-def test_what_the_operator_allows_is_permitted_and_nothing_beside_it() -> None:
+def test_only_networks_that_the_operator_lists_are_allowed_besides() -> None:
     destinations = Destinations((ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd12::/16")))
     permitted = {
         each: destinations.permit(ipaddress.ip_address(each)) for each in ("10.1.2.3", "10.2.0.1", "fd12::1", "::1")
@@ -120,7 +120,7 @@ def test_a_request_to_loopback_makes_no_connection() -> None:
     assert heads == []
 
 
-def test_the_request_is_what_the_receiver_expects() -> None:
+def test_the_request_is_received_as_it_was_sent() -> None:
     with listening(lambda connection: connection.sendall(OK)) as (port, heads):
         assert send(f"http://localhost:{port}/in?x=1") == 204
     head = heads[0].decode()
@@ -129,7 +129,7 @@ def test_the_request_is_what_the_receiver_expects() -> None:
     assert "Content-Length: 2\r\n" in head
 
 
-def test_a_name_that_changes_its_mind_is_connected_where_it_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dns_rebinding_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS rebinding: public at the first look, loopback at every later one. What is checked is what is connected to."""
     looks: list[str] = []
 
@@ -151,7 +151,7 @@ def test_a_name_that_changes_its_mind_is_connected_where_it_was_checked(monkeypa
     assert heads == []
 
 
-def test_of_several_addresses_only_those_that_are_permitted_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_allowed_addresses_of_a_host_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
 
     def several(host: str, port: int, *rest: object, **more: object) -> object:
@@ -209,7 +209,7 @@ def say_nothing(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("answer", [drip, drip_headers, continue_for_ever, say_nothing])
-def test_a_slow_receiver_has_the_time_of_one_attempt_in_all(answer: Callable[[socket.socket], None]) -> None:
+def test_the_timeout_covers_a_whole_attempt(answer: Callable[[socket.socket], None]) -> None:
     with listening(answer) as (port, _):
         started = time.monotonic()
         with pytest.raises((httpcore2.TimeoutException, httpcore2.ProtocolError)):
@@ -217,7 +217,7 @@ def test_a_slow_receiver_has_the_time_of_one_attempt_in_all(answer: Callable[[so
         assert time.monotonic() - started < 1
 
 
-def test_an_endless_head_is_refused() -> None:
+def test_endless_headers_are_refused() -> None:
     endless = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000_000
     with listening(lambda connection: connection.sendall(endless)) as (port, _), pytest.raises(NO_HTTP):
         send(f"http://127.0.0.1:{port}/")
@@ -240,7 +240,7 @@ def test_an_endless_body_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"\0" * 100, b"HTTP/1.1 abc\r\n\r\n"])
-def test_what_is_no_http_is_an_error_and_not_a_crash(answer: bytes) -> None:
+def test_an_invalid_http_response_is_an_error(answer: bytes) -> None:
     with listening(lambda connection: connection.sendall(answer)) as (port, _), pytest.raises(NO_HTTP):
         send(f"http://127.0.0.1:{port}/")
 
@@ -257,7 +257,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize(("name", "accepted"), [("localhost", True), ("other.example", False)])
-def test_over_tls_the_certificate_must_be_the_names(tmp_path: Path, name: str, accepted: bool) -> None:
+def test_the_certificate_must_match_the_host_name(tmp_path: Path, name: str, accepted: bool) -> None:
     key, pem = certificate(tmp_path, name)
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_context.load_cert_chain(pem, key)

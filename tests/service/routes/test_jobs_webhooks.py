@@ -26,7 +26,7 @@ def body(webhook: object) -> dict[str, Any]:
     return {**sides, "webhook": webhook}
 
 
-def test_a_service_without_a_secret_refuses_webhooks_and_says_how_to_get_them(client: httpx2.Client) -> None:
+def test_a_service_without_a_secret_refuses_webhooks(client: httpx2.Client) -> None:
     answer = client.post("/v1/alignments", json=body({"url": "https://example.com/hook"}))
     problem = assert_problem(answer, 422, "invalid-request", pointer="/webhook", value="https://example.com/hook")
     assert "CONSILIENCE_WEBHOOK_SECRET" in problem["hint"]
@@ -45,7 +45,7 @@ def test_a_service_without_a_secret_refuses_webhooks_and_says_how_to_get_them(cl
         *("http://0/", "http://[fd00::1]/", "http://017700000001/"),
     ],
 )
-def test_an_address_that_is_no_public_host_is_refused_at_once(hooked: httpx2.Client, url: str) -> None:
+def test_a_url_that_is_not_public_is_refused_at_once(hooked: httpx2.Client, url: str) -> None:
     answer = hooked.post("/v1/alignments", json=body({"url": url}))
     problem = assert_problem(answer, 422, "invalid-request", pointer="/webhook/url")
     assert "is not public, and the service does not send requests to it" in problem["detail"]
@@ -68,13 +68,13 @@ def test_an_address_that_is_no_public_host_is_refused_at_once(hooked: httpx2.Cli
         "https://example.com/",
     ],
 )
-def test_what_is_no_url_of_a_receiver_is_refused(hooked: httpx2.Client, webhook: object) -> None:
+def test_an_invalid_url_is_refused(hooked: httpx2.Client, webhook: object) -> None:
     answer = hooked.post("/v1/alignments", json=body(webhook))
     document = assert_problem(answer, 422, "invalid-request")
     assert "/webhook" in str(document)
 
 
-def test_a_job_says_where_its_end_is_told_and_how_that_goes(hooked: httpx2.Client) -> None:
+def test_a_job_links_to_the_state_of_its_webhook(hooked: httpx2.Client) -> None:
     job = hooked.post("/v1/alignments", json=body({"url": "https://example.com/hook?x=1"})).json()
     assert job["request"]["webhook"] == {"url": "https://example.com/hook?x=1"}
     hook = hooked.get(job["links"]["webhook"]).json()
@@ -82,20 +82,20 @@ def test_a_job_says_where_its_end_is_told_and_how_that_goes(hooked: httpx2.Clien
     assert (hook["url"], hook["status"], hook["attempts"]) == ("https://example.com/hook?x=1", "waiting", 0)
 
 
-def test_a_form_may_name_a_webhook_too(hooked: httpx2.Client) -> None:
+def test_a_form_can_have_a_webhook(hooked: httpx2.Client) -> None:
     files = {side: (side, npy(rows(20, seed=seed)), "application/x-npy") for seed, side in enumerate("ab")}
     parts = {**files, "request": (None, '{"webhook": {"url": "https://example.com/"}}', "application/json")}
     job = hooked.post("/v1/alignments", files=parts).json()
     assert hooked.get(job["links"]["webhook"]).json()["url"] == "https://example.com/"
 
 
-def test_a_job_without_one_has_none(hooked: httpx2.Client) -> None:
+def test_a_job_without_a_webhook_has_no_link(hooked: httpx2.Client) -> None:
     job = hooked.post("/v1/alignments", json=body(None)).json()
     assert "webhook" not in job["links"]
     assert_problem(hooked.get(job["links"]["self"] + "/webhook"), 404, "not-found")
 
 
-def test_another_webhook_under_the_same_key_is_another_request(hooked: httpx2.Client) -> None:
+def test_the_webhook_is_part_of_the_idempotent_request(hooked: httpx2.Client) -> None:
     headers = {"idempotency-key": "one"}
     first = hooked.post("/v1/alignments", json=body({"url": "https://example.com/1"}), headers=headers)
     same = hooked.post("/v1/alignments", json=body({"url": "https://example.com/1"}), headers=headers)

@@ -16,7 +16,7 @@ def principal(expires_in_s: float = 60) -> Principal:
     )
 
 
-def test_who_was_noted_is_recalled_by_just_what_was_shown() -> None:
+def test_a_cached_principal_is_found_by_its_exact_header() -> None:
     known, ana, nobody = AuthenticationCache(), principal(), Principal()
     known.add("Bearer x", ana)
     known.add(None, nobody)
@@ -26,7 +26,7 @@ def test_who_was_noted_is_recalled_by_just_what_was_shown() -> None:
     assert known.find("Bearer y") is known.find("None") is known.find("") is None
 
 
-def test_who_was_refused_since_is_not_recalled() -> None:
+def test_a_discarded_principal_is_not_found() -> None:
     known = AuthenticationCache()
     known.add("Bearer x", principal())
     known.discard("Bearer x")
@@ -34,20 +34,20 @@ def test_who_was_refused_since_is_not_recalled() -> None:
     assert known.find("Bearer x") is None
 
 
-def test_an_expired_key_is_not_recalled() -> None:
+def test_an_expired_key_is_not_found() -> None:
     known = AuthenticationCache()
     known.add("Bearer x", principal(expires_in_s=-1))
     assert known.find("Bearer x") is None
 
 
-def test_nobody_is_recalled_after_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_entry_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     known = AuthenticationCache()
     known.add("Bearer x", principal())
     monkeypatch.setattr(auth, "CACHE_TTL_S", -1.0)
     assert known.find("Bearer x") is None
 
 
-def test_only_the_newest_are_kept() -> None:
+def test_only_the_newest_entries_are_kept() -> None:
     known = AuthenticationCache()
     for number in range(CACHE_SIZE + 1):
         known.add(str(number), principal())

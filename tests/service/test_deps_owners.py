@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from tests.service.documented import (
+from tests.service.api_keys import client_of, make_key
+from tests.service.openapi_document import (
     CREATING,
     DOCUMENT,
     ID,
@@ -25,7 +26,6 @@ from tests.service.documented import (
     make_everything,
     operations,
 )
-from tests.service.keyed import client_of, make_key
 from tests.service.servers import Server, assert_problem, npy, rows, running_service, upload
 
 #: Everybody may ask.
@@ -84,12 +84,12 @@ def name_of(operation: Operation) -> str:
 
 
 @pytest.mark.parametrize("operation", PRIVATE, ids=name_of)
-def test_without_a_key_nothing_is_answered(owners: Owners, operation: Operation) -> None:
+def test_every_operation_needs_a_key(owners: Owners, operation: Operation) -> None:
     assert_problem(httpx2.request(operation.method, owners.server.url + owners.path(operation)), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("operation", OF_ONE, ids=name_of)
-def test_what_another_owns_does_not_exist(owners: Owners, operation: Operation) -> None:
+def test_records_of_another_owner_are_not_found(owners: Owners, operation: Operation) -> None:
     path = owners.path(operation)
     unknown = ID.sub(lambda found: found[1] + "0" * 32, path)
     example = next(iter(operation.examples), None)
@@ -104,7 +104,7 @@ def test_what_another_owns_does_not_exist(owners: Owners, operation: Operation) 
 
 
 @pytest.mark.parametrize("operation", LISTS, ids=name_of)
-def test_what_another_owns_is_not_listed(owners: Owners, operation: Operation) -> None:
+def test_records_of_another_owner_are_not_listed(owners: Owners, operation: Operation) -> None:
     assert operation.method == "GET"
     hers, his = (each.get(operation.path, params={"limit": 100}) for each in (owners.ana, owners.bob))
 
@@ -114,7 +114,9 @@ def test_what_another_owns_is_not_listed(owners: Owners, operation: Operation) -
 
 
 @pytest.mark.parametrize(("operation", "example"), NAMING, ids=lambda each: getattr(each, "id", None) or each.name)
-def test_what_another_owns_cannot_be_named_in_a_request(owners: Owners, operation: Operation, example: Example) -> None:
+def test_records_of_another_owner_cannot_be_used_in_a_request(
+    owners: Owners, operation: Operation, example: Example
+) -> None:
     before = owners.server.contents()
 
     assert_problem(example.send(owners.bob, operation.path, owners.ids), 404, "not-found")
@@ -124,7 +126,7 @@ def test_what_another_owns_cannot_be_named_in_a_request(owners: Owners, operatio
 
 @pytest.mark.parametrize("operation", MAKING_MORE, ids=name_of)
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])
-def test_nor_where_something_is_made_out_of_a_thing_of_ones_own(
+def test_records_of_another_owner_cannot_be_used_with_own_ones(
     owners: Owners, operation: Operation, query: str
 ) -> None:
     with client_of(owners.server.url, make_key(owners.server.folder, "carl")) as carl:
@@ -139,21 +141,21 @@ def test_nor_where_something_is_made_out_of_a_thing_of_ones_own(
 
 
 @pytest.mark.parametrize("operation", PRIVATE, ids=name_of)
-def test_the_document_says_that_a_key_is_needed(operation: Operation) -> None:
+def test_the_openapi_document_requires_a_key(operation: Operation) -> None:
     described = DOCUMENT["paths"][operation.path][operation.method.lower()]
 
     assert described["security"] == [{"ApiKey": []}, {}]
     assert described["responses"].keys() >= {"401", "403", "429", "503"}
 
 
-def test_a_cursor_of_another_leads_nowhere(owners: Owners) -> None:
+def test_a_cursor_of_another_owner_gives_no_records(owners: Owners) -> None:
     cursor = owners.ana.get("/v1/embeddings", params={"limit": 1}).json()["next_cursor"]
 
     assert owners.bob.get("/v1/embeddings", params={"cursor": cursor}).json()["data"] == []
 
 
 @pytest.mark.parametrize("operation", LISTS, ids=name_of)
-def test_a_forged_cursor_leads_to_nothing_of_another(owners: Owners, operation: Operation) -> None:
+def test_a_forged_cursor_gives_no_records_of_another_owner(owners: Owners, operation: Operation) -> None:
     newer = json.dumps(["9999-01-01T00:00:00+00:00", f"zz_{'f' * 32}"]).encode()
     params = {"cursor": base64.urlsafe_b64encode(newer).decode().rstrip("="), "limit": 100}
 
@@ -178,7 +180,7 @@ def test_a_cursor_with_anything_else_than_an_id_is_refused(
 
 @pytest.mark.parametrize("side", ["a", "b"])
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])
-def test_a_set_of_another_cannot_be_aligned(owners: Owners, side: str, query: str) -> None:
+def test_a_set_of_another_owner_cannot_be_aligned(owners: Owners, side: str, query: str) -> None:
     body = {
         "a": {"vectors": A.tolist()},
         "b": {"vectors": A.tolist()},
@@ -192,7 +194,7 @@ def test_a_set_of_another_cannot_be_aligned(owners: Owners, side: str, query: st
     assert owners.server.contents() == before
 
 
-def test_the_same_upload_of_another_is_new_and_shares_only_bytes(owners: Owners) -> None:
+def test_equal_uploads_of_two_owners_share_only_blobs(owners: Owners) -> None:
     before = owners.server.contents()["files"]
 
     answer = owners.bob.post("/v1/embeddings?name=test", content=npy(A), headers={"content-type": "application/x-npy"})
@@ -204,7 +206,7 @@ def test_the_same_upload_of_another_is_new_and_shares_only_bytes(owners: Owners)
     assert owners.server.contents()["files"] == before
 
 
-def test_the_idempotency_key_of_another_is_free(owners: Owners) -> None:
+def test_idempotency_keys_of_owners_are_independent(owners: Owners) -> None:
     body = {"a": {"vectors": A.tolist()}, "b": {"vectors": B.tolist()}}
 
     answer = owners.bob.post("/v1/alignments", json=body, headers={"idempotency-key": "run-1"})
