@@ -1,4 +1,4 @@
-"""How cost grows: a million rows under a budget, every metric from a thousand rows up, a second score on kept graphs.
+"""Growth of cost: a million rows under a budget, every metric from a thousand rows up, a second score on cached graphs.
 
 Each measurement runs in a process of its own, so that its peak of resident memory is its own. Stored layers are float16 in a
 blob store on disk, as the service has them.
@@ -79,7 +79,7 @@ def _make_rows(n: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def open_sides(folder: str, n: int) -> list[SideSource]:
-    """The first n rows of both sides."""
+    """Return the first n rows of both sides."""
     blobs = BlobStore(Path(folder))
     sides = []
     for side in "ab":
@@ -112,7 +112,7 @@ def measure_million(folder: str) -> dict[str, object]:
 
 
 def measure_cached(folder: str) -> dict[str, object]:
-    """The first score at n = 65536, and the same again with both graphs in the store."""
+    """Measure the first score at n = 65536, and the same score with both graphs in the store."""
     graphs = CachedGraphs(DiskCache(Path(folder), GRAPHS_BYTES), ignore_progress)
     score_stored(folder, 1000, metrics="mutual_knn")
     first, _ = score_stored(folder, CACHED_N, graphs, metrics="mutual_knn")

@@ -96,7 +96,7 @@ def _part(name: str, folder: str) -> Mapping[str, float]:
 
 
 def make_layers(number: int, layers: int, dim: int) -> Iterator[np.ndarray]:
-    """A model's layers: a latent that all models share comes out more and more of its own noise, and goes under again."""
+    """Make a model's layers: a latent that all models share emerges from noise towards the middle, and disappears again."""
     rng = np.random.default_rng(number)
     latent = np.random.default_rng(0).normal(size=(N, LATENT)).astype(np.float32)
     own = rng.normal(size=(N, LATENT)).astype(np.float32)
@@ -123,7 +123,7 @@ def store_models(folder: str) -> dict[str, float]:
 
 
 def open_models(folder: str, numbers: Sequence[int]) -> list[StudyModel]:
-    """Stored models, ready to be read."""
+    """Store models and return them."""
     blobs, models = BlobStore(Path(folder)), []
     for number in numbers:
         described = json.loads(Path(folder, f"{number}.json").read_text())
@@ -133,7 +133,7 @@ def open_models(folder: str, numbers: Sequence[int]) -> list[StudyModel]:
 
 
 def run(folder: str, rows: Sequence[int], columns: Sequence[int]) -> tuple[StudyDocument, float, list[float]]:
-    """A study by the worker's path: the document, its seconds, and when each cell was there."""
+    """Run a study as a worker does: the document, its seconds, and the time of each cell."""
     database = Database(f"sqlite:///{folder}/cells.db")
     database.migrate()
     models = StudyModels(open_models(folder, rows), open_models(folder, columns))
@@ -150,7 +150,7 @@ def run(folder: str, rows: Sequence[int], columns: Sequence[int]) -> tuple[Study
 
 
 def measure_study(folder: str) -> dict[str, object]:
-    """The study from a cold cache."""
+    """Measure the study from a cold cache."""
     warm = [ArrayLayer("0", np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32))]
     score_sources(ScoringOptions(), SideSource("a", warm), SideSource("b", warm), FreshGraphs(), ignore_progress)
     language, vision = range(len(LANGUAGE)), range(len(LANGUAGE), len(LANGUAGE) + len(VISION))
@@ -175,7 +175,7 @@ def measure_study(folder: str) -> dict[str, object]:
 
 
 def measure_again(folder: str) -> dict[str, object]:
-    """The same study with its cells kept, then with one language model more."""
+    """Measure the same study with its cells stored, then with one more language model."""
     language, vision = range(len(LANGUAGE)), range(len(LANGUAGE), len(LANGUAGE) + len(VISION))
     known, seconds, _ = run(folder, language, vision)
     more, added, _ = run(folder, [*language, len(LANGUAGE) + len(VISION)], vision)

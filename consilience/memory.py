@@ -1,16 +1,16 @@
-"""How much memory this machine has, as far as this process may use it."""
+"""Memory that this process may use."""
 
 import os
 from pathlib import Path
 
-#: Where a container's limit stands: of control groups version 2 and 1.
+#: Files that hold the memory limit of a container, by control groups version 2 and 1.
 LIMIT_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-#: What one job may plan with by default, of all memory: the rest is for caches of files, for the other processes and for error.
-JOB_SHARE = 0.5
+#: Default share of the memory that one job may plan with. The rest is for file caches, other processes and errors of the plan.
+JOB_MEMORY_SHARE = 0.5
 
 
 def find_memory(limit_files: tuple[Path, ...] = LIMIT_FILES) -> int:
-    """Bytes of memory: this machine's, or a container's limit where that is lower."""
+    """Return the memory of this machine in bytes, or the limit of its container if that is lower."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for file in limit_files:
         try:
@@ -21,5 +21,5 @@ def find_memory(limit_files: tuple[Path, ...] = LIMIT_FILES) -> int:
 
 
 def find_job_memory() -> int:
-    """Bytes that a job may plan with where nobody says how many: half of the memory."""
-    return int(JOB_SHARE * find_memory())
+    """Return the default memory of a job in bytes: half of the available memory."""
+    return int(JOB_MEMORY_SHARE * find_memory())

@@ -1,6 +1,6 @@
-"""What every process of the service reads from its environment (`CONSILIENCE_...`): where the stores are.
+"""Settings that all processes of the service share, read from environment variables `CONSILIENCE_...`.
 
-A process adds its own settings in a subclass and reads them once, at its start.
+Each program adds its own settings in a subclass and reads them once, when it starts.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from consilience.errors import StartupError
 from consilience.memory import find_job_memory
 
 PREFIX = "CONSILIENCE_"
-#: Variables whose value is never shown, not even in an error.
+#: Settings whose value is never shown, not even in an error.
 SECRET_FIELDS = frozenset({"redis_url", "database_url", "webhook_secret", "model_endpoints"})
 
 Count = Annotated[int, Field(gt=0)]
@@ -24,7 +24,7 @@ Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 def split_words(value: object) -> object:
-    """What a variable lists, with commas or blanks between."""
+    """Split a list that is separated by commas or blanks."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
@@ -32,8 +32,8 @@ def _check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(check_pattern, patterns))
 
 
-class Surroundings(BaseSettings):
-    """Where the stores are and how jobs are kept alive: frozen, each with its unit in its name."""
+class SharedSettings(BaseSettings):
+    """Settings of the stores and of jobs. They are immutable, and each name states its unit."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
@@ -41,40 +41,40 @@ class Surroundings(BaseSettings):
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     database_url: SecretStr | None = None
-    """None: a SQLite file in the data folder."""
+    """URL of the database. Default: a SQLite file in the data folder."""
     data_dir: Path = Path("consilience-data")
     graph_cache_bytes: Annotated[int, Field(ge=0)] = 8 * 2**30
-    """What the neighbour graphs that are kept may take together; 0: none is kept."""
+    """Maximum size of the cache of neighbour graphs, in bytes. 0 turns the cache off."""
     job_timeout_s: Seconds = 3600.0
-    """No job runs longer; one that is planned to is refused."""
+    """Time limit of a job. A request whose plan exceeds the limit is rejected."""
     job_memory_limit_bytes: Count | None = None
-    """What a job may plan with at most. None: half of this machine's memory, or of its container's."""
+    """Maximum memory that a job may plan with. Default: half of the memory of this machine or container."""
     job_flops_limit: Annotated[float, Field(gt=0.0)] = 1e15
     owner_bytes_limit: Count = 2**40
-    """Bytes that the sets, datasets and maps of one owner of API keys may have, uploaded or made by jobs; what they share
-    counts for each."""
+    """Maximum size of all sets, datasets and maps of one owner of API keys, in bytes. Content that several of them share counts
+    for each."""
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_words), AfterValidator(_check_patterns)] = ("*",)
-    """Patterns of the models that may be named."""
+    """Patterns of the models that requests may name."""
     max_crashes: Count = 3
-    """A job whose process died this often has failed."""
+    """Number of crashes after which a job fails."""
     lease_s: Seconds = 6.0
-    """A worker that is not heard for so long has lost its job, and stops it by then."""
+    """Time without a heartbeat after which a worker loses its job."""
 
     @property
     def job_memory_bytes(self) -> int:
-        """What a job may plan with at most."""
+        """Maximum memory that a job may plan with, in bytes."""
         return self.job_memory_limit_bytes or find_job_memory()
 
     @property
     def database(self) -> str:
-        """The database's URL, with its password."""
+        """URL of the database, including its password."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir.resolve() / 'consilience.db'}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Return True if only this machine can reach `host`."""
     if host == "localhost":
         return True
     try:
@@ -83,25 +83,25 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-Settings = TypeVar("Settings", bound=Surroundings)
+SettingsT = TypeVar("SettingsT", bound=SharedSettings)
 
 
-def read_environment(kind: type[Settings]) -> Settings:
-    """Read the settings that the environment gives.
+def read_environment(kind: type[SettingsT]) -> SettingsT:
+    """Read settings from the environment.
 
     Raises
     ------
     StartupError
-        Names each variable that is wrong and its value (never a secret's).
+        A variable is invalid. The message names each one and its value, except for secrets.
     """
     try:
         return kind()
     except ValidationError as error:
-        faults = [
-            _explain(tuple(fault["loc"]), fault["msg"])
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        problems = [
+            _explain(tuple(problem["loc"]), problem["msg"])
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        raise StartupError("; ".join(faults) + ".") from None  # the cause would print secrets
+        raise StartupError("; ".join(problems) + ".") from None  # the cause would show secrets
 
 
 def _explain(location: tuple[int | str, ...], message: str) -> str:

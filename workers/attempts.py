@@ -66,10 +66,7 @@ class Tracing:
         if obstacle := find_problem(environ):
             structlog.get_logger().warning("tracing_off", detail=obstacle)
             return
-        from consilience.tracing.export import (
-            describe_process,
-            open_provider,
-        )
+        from consilience.tracing.export import describe_process, open_provider  # noqa: PLC0415 - an extra
 
         self._process = describe_process("worker")
         # Loads the imports of the first provider before any fork.

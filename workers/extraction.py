@@ -40,7 +40,9 @@ class SetExtractor:
         self._job, self._report, self._context = job, report, context
         access = context.access(job)
         self._sets = context.repository(access)
-        self._dataset_repository = DatasetRepository(DatasetRecords(context.database, access), context.blobs, context.data_dir)
+        self._dataset_repository = DatasetRepository(
+            DatasetRecords(context.database, access), context.blobs, context.data_dir
+        )
         # The service has checked that the owner may see the datasets that the job names.
         self._datasets = DatasetRecords(context.database, ALL_OWNERS)
 

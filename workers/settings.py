@@ -105,7 +105,9 @@ def parse_endpoints(value: object) -> object:
 def _check_names(endpoints: dict[Any, object]) -> None:
     for name in endpoints:
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise ValueError("names of endpoints must consist of letters, digits and . _ -, and start with a letter or digit")
+            raise ValueError(
+                "names of endpoints must consist of letters, digits and . _ -, and start with a letter or digit"
+            )
 
 
 #: Names of the settings of certificate files.

@@ -58,7 +58,6 @@ def translate(job: Job, report: ReportProgress, context: WorkerContext) -> Trans
     )
 
 
-
 #: Runs a job and returns its document, or raises a ConsilienceError.
 Runner = Callable[[Job, ReportProgress, WorkerContext], Document]
 

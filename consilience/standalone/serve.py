@@ -1,4 +1,4 @@
-"""`consilience serve`: what is started, in which order, with which settings."""
+"""Start of the whole service by `consilience serve`: the programs, their order and their settings."""
 
 import errno
 import fcntl
@@ -13,40 +13,40 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consilience.errors import MissingExtra, StartupError
-from consilience.standalone.processes import Child, Stopped, Supervisor, signals_held
+from consilience.standalone.processes import Child, Stopped, Supervisor, block_signals
 from consilience.standalone.redis import EmbeddedRedis, find_binary, socket_path
 
-#: Import name of one package of each extra that the children need.
+#: Import name of one package of each required extra.
 EXTRAS = {"service": "uvicorn", "worker": "rq", "compute": "faiss"}
 
 
 def require_packages() -> None:
-    """The applications and their packages; the wheel alone has neither."""
+    """Check that the service, the workers and their packages are installed. The wheel contains only the library."""
     if any(importlib.util.find_spec(name) is None for name in ("service", "workers")):
         raise MissingExtra(
-            "This installation is the library alone: the service and its workers are not in the wheel.",
-            hint="Run it from a checkout (clone the repository, then `make serve`) or from the images in docker/.",
+            "The service and the workers are not installed; the wheel contains only the library.",
+            hint="Clone the repository and run `make serve`, or use the images in docker/.",
         )
     missing = [extra for extra, package in EXTRAS.items() if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingExtra(
-            f"The packages of {', '.join(missing)} are not installed.",
+            f"The packages of these extras are not installed: {', '.join(missing)}.",
             value=",".join(missing),
             hint="Run: pip install --editable '.[service,worker,local]' in the checkout.",
         )
 
 
 @contextmanager
-def hold(data_dir: Path) -> Iterator[None]:
-    """The data folder for this process alone; the lock goes with the process, however that ends."""
+def lock_data_dir(data_dir: Path) -> Iterator[None]:
+    """Lock the data folder for this process. The lock is released when the process ends."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(data_dir / "serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StartupError(
-            f"The data folder {data_dir} cannot be used: {error.strerror}.",
+            f"The data folder {data_dir} cannot be opened: {error.strerror}.",
             value=data_dir,
-            hint="Choose another with --data-dir.",
+            hint="Choose another folder with --data-dir.",
         ) from error
     with os.fdopen(descriptor, "r+") as lock:
         try:
@@ -55,7 +55,7 @@ def hold(data_dir: Path) -> Iterator[None]:
             raise StartupError(
                 f"The data folder {data_dir} is in use by process {lock.read().strip() or 'unknown'}.",
                 value=data_dir,
-                hint="Stop that one, or choose another folder with --data-dir.",
+                hint="Stop that process, or choose another folder with --data-dir.",
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -64,7 +64,7 @@ def hold(data_dir: Path) -> Iterator[None]:
 
 
 def free_port(host: str, port: int) -> int:
-    """`port` if it can be listened on, any free one for 0."""
+    """Return `port` if it is free, or any free port for 0."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -77,21 +77,23 @@ def free_port(host: str, port: int) -> int:
         raise StartupError(
             f"Port {port} on {host} {problem}.",
             value=port,
-            hint="Choose another with --port; --port 0 takes any free one." if in_use else "See --host and --port.",
+            hint="Choose another port with --port. --port 0 takes any free port."
+            if in_use
+            else "Check --host and --port.",
         ) from error
 
 
 REDIS_TIMEOUT_S = 10.0
-#: The first start fills caches; later ones take a second or two.
+#: The first start compiles caches; later ones take one or two seconds.
 READY_TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 2.0
-#: Addresses that mean "every interface", and one through which such a service can be reached.
+#: Addresses that mean "all interfaces", and an address at which such a service can be reached.
 REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 -- compared with, not bound to
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One service on one machine."""
+    """Service on one machine."""
 
     host: str
     port: int
@@ -100,34 +102,34 @@ class Instance:
 
     @property
     def reachable_host(self) -> str:
-        """The address by which this machine reaches it."""
+        """Address at which this machine reaches the service."""
         return REACHABLE.get(self.host, self.host)
 
     @property
     def url(self) -> str:
-        """Where this machine reaches it."""
+        """URL at which this machine reaches the service."""
         host = self.reachable_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """The user's data folder by the XDG rules."""
+    """Return the user's data folder, by the XDG specification."""
     return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "consilience"
 
 
 def serve(instance: Instance, announce: Callable[[str], None]) -> None:
-    """Run the whole service until SIGINT or SIGTERM; nothing that it started is left running.
+    """Run the whole service until SIGINT or SIGTERM, then stop all processes that were started.
 
-    Raises MissingExtra where the applications are not installed, and StartupError for a data folder in use, a busy
-    port, or a child that does not come up.
+    Raises MissingExtra if the service is not installed, and StartupError if the data folder or the port is in use or a
+    process does not start.
     """
     require_packages()
     data_dir = instance.data_dir.expanduser().resolve()
     instance = replace(instance, data_dir=data_dir, port=free_port(instance.host, instance.port))
-    with hold(data_dir), _redis(data_dir) as redis, signals_held(), _supervisor(announce) as supervisor:
+    with lock_data_dir(data_dir), _redis(data_dir) as redis, block_signals(), _supervisor(announce) as supervisor:
         if redis is not None:
             supervisor.add(redis.child)
-            supervisor.wait_until(redis.answers, "Redis", REDIS_TIMEOUT_S)
+            supervisor.wait_until(redis.is_ready, "Redis", REDIS_TIMEOUT_S)
         supervisor.add(*_applications(instance, redis))
         supervisor.wait_until(lambda: _ready(instance, redis), "The service", READY_TIMEOUT_S)
         announce(_welcome(instance))
@@ -147,7 +149,7 @@ def _supervisor(announce: Callable[[str], None]) -> Iterator[Supervisor]:
 
 @contextmanager
 def _redis(data_dir: Path) -> Iterator[EmbeddedRedis | None]:
-    """One of our own, unless the user has named another."""
+    """Make an embedded Redis, unless CONSILIENCE_REDIS_URL is set."""
     if os.environ.get("CONSILIENCE_REDIS_URL"):
         yield None
         return
@@ -157,7 +159,7 @@ def _redis(data_dir: Path) -> Iterator[EmbeddedRedis | None]:
 
 
 def _applications(instance: Instance, redis: EmbeddedRedis | None) -> list[Child]:
-    """The API and the workers, with the settings that make them one service."""
+    """Return the API, the delivery of webhooks and the workers, with common settings."""
     env = {
         **os.environ,
         "CONSILIENCE_HOST": instance.host,
@@ -174,19 +176,19 @@ def _applications(instance: Instance, redis: EmbeddedRedis | None) -> list[Child
     return [
         *own,
         *(_python(name, "workers", align) for name in names),
-        # Its child too does one job at a time; it is small until a job names a model.
+        # This worker needs little memory until a job names a model.
         _python("The worker that runs models", "workers", extract),
     ]
 
 
 def _python(name: str, module: str, env: Mapping[str, str]) -> Child:
-    # -P: a folder called `service` where the user happens to be must not be taken for ours.
+    # -P: a folder `service` in the working directory must not be imported.
     return Child(name, [sys.executable, "-P", "-m", module], env)
 
 
 def _ready(instance: Instance, redis: EmbeddedRedis | None) -> bool:
-    """Whether the API is ready and a worker has come up; workers at a Redis of the user's own are not counted."""
-    # Not urllib: it would send a question to our own child through the user's proxy.
+    """Return True if the API is ready and a worker has started. Workers on an external Redis are not counted."""
+    # Not urllib, which would use the user's proxy.
     connection = http.client.HTTPConnection(instance.reachable_host, instance.port, timeout=PROBE_TIMEOUT_S)
     try:
         connection.request("GET", "/readyz")
@@ -203,5 +205,5 @@ def _welcome(instance: Instance) -> str:
         f"  API   {instance.url}/v1\n"
         f"  Docs  {instance.url}/docs\n"
         f"  Data  {instance.data_dir}\n"
-        "Ctrl-C stops it."
+        "Press Ctrl-C to stop it."
     )

@@ -1,7 +1,7 @@
-"""Becomes another program that dies with its parent: `python tether.py PARENT_PID PROGRAM ARGUMENT...`.
+"""Execute a program that is killed when its parent dies: `python tether.py PARENT_PID PROGRAM ARGUMENT...`.
 
-Run as a script in a bare interpreter, so it imports nothing of the project. A `preexec_fn` would do the same
-between fork and exec, where Python may deadlock.
+This script runs in a bare interpreter, so it imports nothing of the project. A `preexec_fn` would do the same between fork
+and exec, where Python may deadlock.
 """
 
 import ctypes
@@ -10,19 +10,19 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-#: sysexits.h: the surroundings are not as they should be.
+#: Exit status if the parent is dead already (sysexits.h: operating system error).
 ORPHANED = 71
 
 
 def main() -> None:
-    """Tie this process to its parent, undo what the parent's signal handling left behind, and become the program."""
+    """Tie this process to its parent, reset its signal handling, and execute the program."""
     parent, program, *arguments = sys.argv[1:]
     _die_with_parent()
-    if os.getppid() != int(parent):  # it died before the kernel knew of the tie
+    if os.getppid() != int(parent):  # the parent died before the call above
         sys.exit(ORPHANED)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    os.execv(program, [program, *arguments])  # noqa: S606 -- becoming another program is what this file is for
+    os.execv(program, [program, *arguments])  # noqa: S606 -- the purpose of this script is to execute another program
 
 
 def _die_with_parent() -> None:

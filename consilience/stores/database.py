@@ -1,4 +1,4 @@
-"""The database: SQLite in a file by default, PostgreSQL by URL."""
+"""Connection to the database: SQLite in a file by default, PostgreSQL by URL."""
 
 import re
 import time
@@ -16,19 +16,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from consilience.errors import InvalidRequest, MissingExtra, StartupError, StorageFull, Unavailable
 from consilience.stores.tables import SCHEMA
 
-#: How long a transaction waits for a lock, and how long PostgreSQL lets one rest.
+#: Seconds that a transaction waits for a lock, and that PostgreSQL allows a transaction to be idle.
 BUSY_TIMEOUT_S = 10
-#: How long PostgreSQL may be silent: seconds to connect, milliseconds for bytes under way.
-POSTGRESQL_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
-#: The advisory lock under which PostgreSQL is migrated: any fixed number of our own.
+#: Timeouts of PostgreSQL connections: seconds to connect, milliseconds until sent bytes are acknowledged.
+POSTGRESQL_TIMEOUTS = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+#: Number of the advisory lock under which PostgreSQL is migrated (arbitrary, but fixed).
 MIGRATION_LOCK = 0x436F6E73
-#: How often a worker looks whether the service has migrated the database.
+#: Interval in which a worker checks if the service has migrated the database.
 SCHEMA_POLL_S = 0.05
-WRITES = "consilience_writes"
+WRITE_OPTION = "consilience_writes"
 
 
 class Database:
-    """Connections to the store of record.
+    """Pool of connections to the database.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Database:
     Raises
     ------
     StartupError
-        The URL is not one of these.
+        The URL has another form.
     MissingExtra
-        The driver is not installed.
+        The driver of PostgreSQL is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,39 +48,39 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with _translated_errors(), self._engine.connect() as connection:
+        """Open a read-only transaction."""
+        with _translate_errors(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back by an error.
+        """Open a transaction that writes. It is committed at the end and rolled back after an error.
 
         Raises
         ------
         Unavailable
-            The database does not answer, or its write lock was not free for 10 s.
+            The database does not respond, or its write lock was not free for 10 s.
         StorageFull
-            There is no room left.
+            The disk is full.
         """
-        with _translated_errors(), self._engine.connect() as connection:
-            connection = connection.execution_options(**{WRITES: True})  # noqa: PLW2901 - the same connection, with its purpose
+        with _translate_errors(), self._engine.connect() as connection:
+            connection = connection.execution_options(**{WRITE_OPTION: True})  # noqa: PLW2901 - the same connection, with its purpose
             with connection.begin():
                 yield connection
 
     def migrate(self) -> None:
-        """Bring the schema up to date. Safe from several processes at once: they take turns.
+        """Bring the schema up to date. Several processes may call this at once.
 
         Raises
         ------
         StartupError
-            The database was made by a newer version.
+            The database has the schema of a newer version.
         Unavailable
-            The database does not answer.
+            The database does not respond.
         """
         if self._schema() == SCHEMA:
             return
-        # It takes a quarter of a second to import, and only a new schema needs it.
+        # The import takes a quarter of a second and is only needed for a new schema.
         from consilience.stores.migrations.upgrade import upgrade  # noqa: PLC0415 - as the line above says
 
         with self.write() as connection:
@@ -94,29 +94,29 @@ class Database:
         Raises
         ------
         StartupError
-            It has not within `timeout_s`.
+            The service has not migrated the database within `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        while (found := self._schema_or_none()) != SCHEMA:
+        while (current := self._schema_or_none()) != SCHEMA:
             if time.monotonic() > deadline:
                 raise StartupError(
-                    f"The database has schema {found}, this version needs {SCHEMA}, after {timeout_s:g} s of waiting.",
-                    value=found,
+                    f"After {timeout_s:g} s the database has schema {current}, but this version needs schema {SCHEMA}.",
+                    value=current,
                     limit=SCHEMA,
-                    hint="Start the service: it migrates the database.",
+                    hint="Start the service of this version: it migrates the database.",
                 )
             time.sleep(SCHEMA_POLL_S)
 
     def ping(self) -> None:
-        """Raise Unavailable where the database does not answer."""
-        with self.read() as connection:  # SQLite answers SELECT 1 without a look at its file
+        """Raise Unavailable if the database does not respond."""
+        with self.read() as connection:  # SQLite runs SELECT 1 without reading its file
             connection.execute(sa.text("SELECT count(*) FROM alembic_version"))
 
     def close(self) -> None:
-        """Close every idle connection; the next use opens new ones.
+        """Close all idle connections. The next use opens new ones.
 
-        A process that is about to fork calls this, so that no connection crosses the fork: SQLite forbids it,
-        and two processes on one socket would mix their answers.
+        Call this before a fork, so that no connection is shared: SQLite forbids it, and two processes on one socket would
+        read each other's responses.
         """
         self._engine.dispose()
 
@@ -129,30 +129,30 @@ class Database:
     def _schema_or_none(self) -> str | None:
         try:
             return self._schema()
-        except Unavailable:  # not there yet, like its schema
+        except Unavailable:  # not started yet
             return None
 
 
 def insert_if_new(connection: Connection, table: Table, *unique: str) -> postgresql.Insert | sqlite.Insert:
-    """An insert that leaves a row which is there already as it is; `unique` are the columns that tell, else the primary key."""
+    """Return an insert that leaves an existing row unchanged. Rows are compared by `unique`, by default by the primary key."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     insertion: postgresql.Insert | sqlite.Insert = insert(table)
     return insertion.on_conflict_do_nothing(index_elements=unique or [each.name for each in table.primary_key])
 
 
-def take_turns(connection: Connection, words: str) -> None:
-    """Let transactions that say the same words follow one another; SQLite's write lock does that anyway."""
+def serialize(connection: Connection, name: str) -> None:
+    """Let transactions with the same `name` run one after the other. SQLite's write lock does so for all transactions."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(words, 0))))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
 
 def _make_engine(url: str) -> Engine:
     try:
         parsed = sa.make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
         if parsed.drivername == "postgresql+psycopg":
-            # A pooled connection may be older than the server's last restart, or lead to one that is out of reach.
+            # A pooled connection may be broken: the server may have been restarted or may be unreachable.
             engine = sa.create_engine(
-                parsed, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=POSTGRESQL_PATIENCE
+                parsed, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=POSTGRESQL_TIMEOUTS
             )
             event.listen(engine, "connect", _prepare_postgresql)
             return engine
@@ -160,20 +160,20 @@ def _make_engine(url: str) -> Engine:
             return _make_sqlite_engine(parsed)
     except ModuleNotFoundError:
         raise MissingExtra(
-            "PostgreSQL's driver is not installed.", hint="Install it with: pip install 'consilience[postgres]'"
+            "The driver of PostgreSQL is not installed.", hint="Run: pip install 'consilience[postgres]'"
         ) from None
     except (SQLAlchemyError, NoSuchModuleError, ValueError):
         parsed = None
     raise StartupError(
-        "This is not a database that Consilience can use.",
+        "The database URL is not one of SQLite or PostgreSQL.",
         value=parsed.render_as_string(hide_password=True) if parsed else "(not a URL)",
-        hint="CONSILIENCE_DATABASE_URL is sqlite:////absolute/path.db or postgresql://user:password@host/name.",
+        hint="Set CONSILIENCE_DATABASE_URL to sqlite:////absolute/path.db or postgresql://user:password@host/name.",
     )
 
 
 def _make_sqlite_engine(url: sa.URL) -> Engine:
     Path(url.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # isolation_level None: the driver starts no transactions of its own, the hook below does.
+    # isolation_level None: the hook below starts transactions, not the driver.
     engine = sa.create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None}, pool_size=10, max_overflow=30
     )
@@ -183,7 +183,7 @@ def _make_sqlite_engine(url: sa.URL) -> Engine:
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
-    # A process that is frozen inside a transaction would otherwise hold its rows' locks for ever.
+    # A process that is frozen inside a transaction would otherwise hold its locks forever.
     for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
         connection.execute(f"SET {limit} = '{BUSY_TIMEOUT_S}s'")
     connection.commit()
@@ -195,21 +195,21 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that reads first and then writes fails at once when another has written in between;
-    # an immediate one waits for its turn.
-    writes = connection.get_execution_options().get(WRITES, False)
+    # A deferred transaction that reads before it writes fails if another one has written in between;
+    # an immediate transaction waits for its turn.
+    writes = connection.get_execution_options().get(WRITE_OPTION, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
-    except (DataError, UnicodeEncodeError) as error:  # SQLite's driver gives half of a surrogate pair so
+    except (DataError, UnicodeEncodeError) as error:  # SQLite's driver raises this for half of a surrogate pair
         cause = getattr(error, "orig", error)
-        raise InvalidRequest("The database cannot hold a value of this request.", value=cause) from error
+        raise InvalidRequest("The request contains a value that the database cannot store.", value=cause) from error
     except (DBAPIError, PoolTimeout) as error:
         cause = str(getattr(error, "orig", None) or error)
         if "disk is full" in cause or "No space left" in cause:
-            raise StorageFull("The database has no room left.", hint="Free some disk space.") from error
-        raise Unavailable("The database does not answer.", value=cause) from error
+            raise StorageFull("The disk of the database is full.", hint="Free some disk space.") from error
+        raise Unavailable("The database does not respond.", value=cause) from error

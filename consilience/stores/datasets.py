@@ -1,4 +1,4 @@
-"""Datasets: what was uploaded or built, under which label, and where its views are."""
+"""Datasets: their records in the database, and a repository that stores their content too."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,25 +17,25 @@ from consilience.errors import QuotaExceeded
 from consilience.formats.items.item import Item, OpenItems, ViewHeader, dataset_digest, ids_digest
 from consilience.formats.reading import canonical_json
 from consilience.stores import tables
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 from consilience.stores.database import Database
-from consilience.stores.files import an_upload
+from consilience.stores.files import upload_lock
 from consilience.stores.records import DATASETS, Access, quota_left
 
 _dataset = tables.datasets.c
 
 
 class DatasetLabel(NamedTuple):
-    """What a dataset is called, and where it comes from."""
+    """Name, metadata and origin of a dataset."""
 
     name: str
     metadata: Mapping[str, Any]
     builtin: str | None = None
-    """Of a built-in one: its name, options and version, which say all that is in it."""
+    """Name, options and version of a built-in dataset, which determine its content. None for an upload."""
 
 
 class DatasetRecords:
-    """The rows of datasets, as one caller may see and add to them; the bytes are in `Blobs`."""
+    """Records of datasets, limited to the access of one principal. The content is in `BlobStore`."""
 
     def __init__(self, database: Database, access: Access | None = None) -> None:
         self._database, self._access = database, access or Access()
@@ -43,19 +43,19 @@ class DatasetRecords:
     def add(
         self, label: DatasetLabel, views: Sequence[ViewRecord], ids: Column, idempotency_key: str | None = None
     ) -> tuple[Dataset, bool]:
-        """Record a dataset; the same content under the same label is the one that is there already.
+        """Record a dataset. If a dataset with the same content and label exists, return that one.
 
         Returns
         -------
         tuple of Dataset and bool
-            The dataset, and whether it is new.
+            The dataset, and True if it is new.
 
         Raises
         ------
         QuotaExceeded
-            The owner would keep too much.
+            The dataset would exceed the storage limit of the owner.
         KeyReused
-            The key came before, with another content, name or metadata.
+            The idempotency key was used before with other content, another name or other metadata.
         """
         digest = dataset_digest(ids.digest, [(view.name, view.kind, view.digest) for view in views])
         values = {
@@ -69,59 +69,59 @@ class DatasetRecords:
             "bytes": sum(view.bytes for view in views),
         }
         with self._database.write() as connection:
-            row, created = DATASETS.keep(connection, self._access, values, idempotency_key)
+            row, created = DATASETS.insert(connection, self._access, values, idempotency_key)
             if created:
                 rows = [{"dataset_id": row.id, "position": i, **view.model_dump()} for i, view in enumerate(views)]
                 connection.execute(sa.insert(tables.dataset_views), rows)
             return _load(connection, [row])[0], created
 
     def find_builtin(self, label: DatasetLabel) -> Dataset | None:
-        """The built-in dataset of this label, where the owner has it already."""
+        """Return the owner's built-in dataset with this label, or None if there is none."""
         query = sa.select(tables.datasets).where(_dataset.identity == self._identity(label, ""))
         with self._database.read() as connection:
             return next(iter(_load(connection, connection.execute(query).all())), None)
 
-    def hold(self, dataset_id: str, job_id: str) -> None:
-        """Keep a dataset from being deleted before the job has finished; NotFound where it is gone already."""
+    def link_to_job(self, dataset_id: str, job_id: str) -> None:
+        """Link a dataset to a job, so that it cannot be deleted before the job has finished. Raise NotFound if it is gone."""
         with self._database.write() as connection:
-            DATASETS.hold(connection, [dataset_id], self._access)
-            DATASETS.tie(connection, job_id, [dataset_id])
+            DATASETS.lock_for_use(connection, [dataset_id], self._access)
+            DATASETS.link_to_job(connection, job_id, [dataset_id])
 
     def get(self, dataset_id: str) -> Dataset:
-        """One dataset; NotFound where there is none."""
+        """Return one dataset. Raise NotFound if there is none."""
         with self._database.read() as connection:
             return _load(connection, [DATASETS.find(connection, dataset_id, self._access)])[0]
 
     def page(self, cursor: str | None, limit: int, name: str | None = None) -> DatasetPage:
-        """At most `limit` datasets, newest first, of this name; InvalidRequest where cursor or limit cannot be used."""
+        """Return at most `limit` datasets with this name, newest first. Raise InvalidRequest for an invalid cursor or limit."""
         with self._database.read() as connection:
             page = DATASETS.page(connection, self._access, cursor, limit, name)
             data = _load(connection, page.rows)
         return DatasetPage(data=tuple(data), has_more=page.has_more, next_cursor=page.next_cursor)
 
     def delete(self, dataset_id: str) -> tuple[str, ...]:
-        """Forget a dataset.
+        """Delete the record of a dataset.
 
         Returns
         -------
         tuple of str
-            The digests of its views and ids that no record names any more: their blobs may go.
+            Digests of its views and ids that no record refers to any more. Their blobs may be deleted.
 
         Raises
         ------
         NotFound
-            There is no such dataset.
+            The dataset does not exist.
         InUse
-            An unfinished job needs it.
+            An unfinished job uses the dataset.
         """
         with self._database.write() as connection:
-            row = DATASETS.release(connection, dataset_id, self._access)
+            row = DATASETS.lock_for_delete(connection, dataset_id, self._access)
             view = tables.dataset_views.c
             own = sa.select(view.digest).where(view.dataset_id == dataset_id)
-            return DATASETS.forget(connection, dataset_id, {row.ids_digest, *connection.execute(own).scalars()})
+            return DATASETS.delete(connection, dataset_id, {row.ids_digest, *connection.execute(own).scalars()})
 
     def quota_left(self) -> int | None:
-        """Bytes that the owner may still keep, never less than 0; None where there is no limit."""
+        """Return the bytes that the owner may still store, at least 0, or None if there is no limit."""
         return quota_left(self._database, self._access)
 
     def _identity(self, label: DatasetLabel, digest: str) -> str:
@@ -131,7 +131,7 @@ class DatasetRecords:
 
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[Dataset]:
-    """The datasets of these rows, in their order, with their views."""
+    """Return the datasets of these rows, in their order, with their views."""
     view = tables.dataset_views.c
     query = sa.select(tables.dataset_views).where(view.dataset_id.in_([row.id for row in rows])).order_by(view.position)
     own: dict[str, list[ViewRecord]] = {row.id: [] for row in rows}
@@ -148,29 +148,29 @@ def _to_dataset(row: Row[Any], views: Iterable[ViewRecord]) -> Dataset:
 
 
 @dataclass(frozen=True)
-class DatasetShelf:
-    """Where one caller's datasets are kept."""
+class DatasetRepository:
+    """Stores the content and the records of datasets on behalf of one principal."""
 
     records: DatasetRecords
-    blobs: Blobs
+    blobs: BlobStore
     root: Path
 
-    def keep(self, items: OpenItems, label: DatasetLabel, key: str | None = None) -> tuple[Dataset, bool]:
-        """Keep the items' views and record the dataset; False where it was there already.
+    def add(self, items: OpenItems, label: DatasetLabel, key: str | None = None) -> tuple[Dataset, bool]:
+        """Store the views of the items and record the dataset. Return the dataset, and True if it is new.
 
-        What a refused item or record leaves behind, the collector finds.
+        If an item or the record is rejected, the garbage collector deletes the blobs that were written.
         """
         left = self.records.quota_left()
-        with an_upload(self.root):
+        with upload_lock(self.root):
             views, ids = self.blobs.put_items(
-                items if left is None else replace(items, read=lambda: _within(items, left))
+                items if left is None else replace(items, read=lambda: _limit_size(items, left))
             )
             return self.records.add(label, views, ids, key)
 
-    def keep_builtin(self, request: BuiltinRequest, key: str | None = None) -> tuple[Dataset, bool]:
-        """Make a built-in dataset, where the owner has it not yet.
+    def add_builtin(self, request: BuiltinRequest, key: str | None = None) -> tuple[Dataset, bool]:
+        """Make a built-in dataset unless the owner has it already.
 
-        Raises NotFound, InvalidRequest, BadItem for its words.
+        Raises NotFound, InvalidRequest or BadItem for an invalid name, option or id.
         """
         builtin = parse_builtin(request.builtin)
         label = _label_of(builtin, request)
@@ -179,16 +179,16 @@ class DatasetShelf:
         dataset = builtin.open()
         if request.ids is not None:
             dataset = dataset.select(request.ids)
-        return self.keep(items_of(dataset), label, key)
+        return self.add(open_items(dataset), label, key)
 
     def find_builtin(self, name: str) -> Dataset | None:
-        """The built-in dataset of this name, where the owner has it already. Errors as `keep_builtin`."""
+        """Return the owner's built-in dataset of this name, or None if there is none. Raise errors as `add_builtin` does."""
         request = BuiltinRequest(builtin=name)
         return self.records.find_builtin(_label_of(parse_builtin(name), request))
 
 
-def items_of(dataset: OpenDataset) -> OpenItems:
-    """A dataset's items, one after the other."""
+def open_items(dataset: OpenDataset) -> OpenItems:
+    """Return the items of a dataset, to be read one after the other."""
     headers = tuple(ViewHeader(view.name, view.kind) for view in dataset.views)
 
     def read() -> Iterator[Item]:
@@ -200,23 +200,24 @@ def items_of(dataset: OpenDataset) -> OpenItems:
 
 
 def _label_of(builtin: BuiltinDataset, request: BuiltinRequest) -> DatasetLabel:
-    """Its own name and version stand in the metadata, where the user sees what it was made of."""
+    """Return the label of a built-in dataset, with its name and version in the metadata."""
     own: dict[str, Any] = {"builtin": str(builtin), "version": builtin.version}
     chosen = ids_digest(request.ids) if request.ids is not None else "all"
-    words = f"{builtin} ({builtin.version}), items {chosen}"
-    return DatasetLabel(request.name or builtin.name, {**request.metadata, **own}, words)
+    description = f"{builtin} ({builtin.version}), items {chosen}"
+    return DatasetLabel(request.name or builtin.name, {**request.metadata, **own}, description)
 
 
-def _within(items: OpenItems, left: int) -> Iterator[Item]:
-    """The items, as long as the owner may keep them."""
+def _limit_size(items: OpenItems, left: int) -> Iterator[Item]:
+    """Iterate over the items. Raise QuotaExceeded as soon as they exceed `left` bytes."""
     total = 0
     for item in items.read():
         total += sum(map(len, item.values))
         if total > left:
             raise QuotaExceeded(
-                f"The items have more than the {left} bytes that the owner may still keep.",
+                f"The items exceed the {left} bytes that the owner may still store.",
                 value=f"{total} bytes so far",
                 limit=left,
-                hint="Delete sets or datasets that are no longer needed; CONSILIENCE_OWNER_BYTES_LIMIT is the limit.",
+                hint="Delete sets or datasets that are no longer needed. "
+                "The operator sets the limit with CONSILIENCE_OWNER_BYTES_LIMIT.",
             )
         yield item

@@ -1,4 +1,4 @@
-"""Embedding sets: what was uploaded, under which label, and where its layers are."""
+"""Embedding sets: their records in the database, and a repository that stores their content too."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,26 +15,26 @@ from consilience.contract.records import SetRecord
 from consilience.formats.open_file import LayerSource
 from consilience.formats.reading import canonical_json
 from consilience.stores import tables
-from consilience.stores.blobs import Blobs, set_digest
+from consilience.stores.blobs import BlobStore, set_digest
 from consilience.stores.database import Database
-from consilience.stores.files import an_upload
-from consilience.stores.records import EMBEDDINGS, Access, quota_left, refuse_if_member, refuse_over_quota
+from consilience.stores.files import upload_lock
+from consilience.stores.records import EMBEDDINGS, Access, check_not_member, check_quota, quota_left
 
 _embedding = tables.embeddings.c
 
 
-class Making(NamedTuple):
-    """How a model made a set."""
+class Provenance(NamedTuple):
+    """Origin of a set that a model made."""
 
     extraction: str
-    """SHA-256 of everything that decides what is in the set: the same again need not be made again."""
+    """SHA-256 of everything that determines the content of the set. An equal extraction is not run again."""
     record: SetRecord
     job_id: str
-    """The job that made it, which holds it until it has finished."""
+    """Job that made the set. The set cannot be deleted before the job has finished."""
 
 
 class EmbeddingRecords:
-    """The rows of embedding sets, as one caller may see and add to them; the bytes are in `Blobs`."""
+    """Records of embedding sets, limited to the access of one principal. The content is in `BlobStore`."""
 
     def __init__(self, database: Database, access: Access | None = None) -> None:
         self._database, self._access = database, access or Access()
@@ -51,24 +51,24 @@ class EmbeddingRecords:
         ids: Column | None = None,
         groups: Column | None = None,
         idempotency_key: str | None = None,
-        making: Making | None = None,
+        provenance: Provenance | None = None,
     ) -> tuple[EmbeddingSet, bool]:
-        """Record a set; the same content under the same name and metadata is the set that is there already.
+        """Record a set. If a set with the same content, name and metadata exists, return that one.
 
         Returns
         -------
         tuple of EmbeddingSet and bool
-            The set, and whether it is new.
+            The set, and True if it is new.
 
         Raises
         ------
         QuotaExceeded
-            The owner would keep too much.
+            The set would exceed the storage limit of the owner.
         KeyReused
-            The key came before, with another content, name or metadata.
+            The idempotency key was used before with other content, another name or other metadata.
         """
         values = {
-            "identity": _identify(self._access.owner, digest, name, metadata, making),
+            "identity": _identify(self._access.owner, digest, name, metadata, provenance),
             "name": name,
             "n": n,
             "digest": digest,
@@ -76,18 +76,18 @@ class EmbeddingRecords:
             "bytes": bytes,
             **_column_values("ids", ids),
             **_column_values("groups", groups),
-            **_made_values(making),
+            **_origin_values(provenance),
         }
         with self._database.write() as connection:
-            row, created = EMBEDDINGS.keep(connection, self._access, values, idempotency_key)
+            row, created = EMBEDDINGS.insert(connection, self._access, values, idempotency_key)
             if created:
-                _add_parts(connection, row.id, layers, metadata)
-            if making is not None:
-                EMBEDDINGS.tie(connection, making.job_id, [row.id])
+                _add_layers(connection, row.id, layers, metadata)
+            if provenance is not None:
+                EMBEDDINGS.link_to_job(connection, provenance.job_id, [row.id])
             return _load(connection, [row])[0], created
 
     def find_made(self, extraction: str) -> EmbeddingSet | None:
-        """The owner's newest set of this extraction; None where there is none."""
+        """Return the owner's newest set of this extraction, or None if there is none."""
         query = (
             sa.select(tables.embeddings)
             .where(_embedding.extraction == extraction, _embedding.owner == self._access.owner)
@@ -98,7 +98,7 @@ class EmbeddingRecords:
             return next(iter(_load(connection, connection.execute(query).all())), None)
 
     def get(self, embedding_id: str) -> EmbeddingSet:
-        """One set; NotFound where there is none."""
+        """Return one set. Raise NotFound if there is none."""
         with self._database.read() as connection:
             return _load(connection, [EMBEDDINGS.find(connection, embedding_id, self._access)])[0]
 
@@ -109,12 +109,12 @@ class EmbeddingRecords:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> EmbeddingPage:
-        """At most `limit` sets, newest first, of this name and with each of these items in their metadata.
+        """Return at most `limit` sets, newest first, with this name and each of these items in their metadata.
 
         Raises
         ------
         InvalidRequest
-            The cursor or the limit cannot be used.
+            The cursor or the limit is invalid.
         """
         marked = [
             _embedding.id.in_(sa.select(tables.labels.c.embedding_id).where(tables.labels.c.label == label))
@@ -126,38 +126,40 @@ class EmbeddingRecords:
         return EmbeddingPage(data=tuple(data), has_more=page.has_more, next_cursor=page.next_cursor)
 
     def delete(self, embedding_id: str) -> tuple[str, ...]:
-        """Forget a set.
+        """Delete the record of a set.
 
         Returns
         -------
         tuple of str
-            The digests of its layers and columns that no other set refers to: their blobs may go.
+            Digests of its layers and columns that no other set refers to. Their blobs may be deleted.
 
         Raises
         ------
         NotFound
-            There is no such set.
+            The set does not exist.
         InUse
-            An unfinished job needs it, or a reference set has it as a member.
+            An unfinished job uses the set, or the set is a member of a reference set.
         """
         with self._database.write() as connection:
-            row = EMBEDDINGS.release(connection, embedding_id, self._access)
-            refuse_if_member(connection, embedding_id)
+            row = EMBEDDINGS.lock_for_delete(connection, embedding_id, self._access)
+            check_not_member(connection, embedding_id)
             own = sa.select(tables.layers.c.digest).where(tables.layers.c.embedding_id == embedding_id)
             columns = filter(None, (row.ids_digest, row.groups_digest))
-            return EMBEDDINGS.forget(connection, embedding_id, {*connection.execute(own).scalars(), *columns})
+            return EMBEDDINGS.delete(connection, embedding_id, {*connection.execute(own).scalars(), *columns})
 
     def quota_left(self) -> int | None:
-        """Bytes that the owner may still keep, never less than 0; None where there is no limit."""
+        """Return the bytes that the owner may still store, at least 0, or None if there is no limit."""
         return quota_left(self._database, self._access)
 
     def check_quota(self, more: int) -> None:
-        """Raise QuotaExceeded where `more` bytes would be more than the owner may keep."""
+        """Raise QuotaExceeded if `more` bytes would exceed the storage limit of the owner."""
         with self._database.read() as connection:
-            refuse_over_quota(connection, self._access, more)
+            check_quota(connection, self._access, more)
 
 
-def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer], metadata: Mapping[str, Any]) -> None:
+def _add_layers(
+    connection: Connection, embedding_id: str, layers: Sequence[Layer], metadata: Mapping[str, Any]
+) -> None:
     rows = [
         {"embedding_id": embedding_id, "position": position, **layer.model_dump()}
         for position, layer in enumerate(layers)
@@ -169,14 +171,14 @@ def _add_parts(connection: Connection, embedding_id: str, layers: Sequence[Layer
 
 
 def load_sets(connection: Connection, embedding_ids: Sequence[str]) -> list[EmbeddingSet]:
-    """Sets that are there, in the order of their ids."""
+    """Return existing sets in the order of the given ids."""
     rows = connection.execute(sa.select(tables.embeddings).where(tables.embeddings.c.id.in_(embedding_ids))).all()
-    found = {each.id: each for each in _load(connection, rows)}
-    return [found[each] for each in embedding_ids]
+    by_id = {each.id: each for each in _load(connection, rows)}
+    return [by_id[each] for each in embedding_ids]
 
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[EmbeddingSet]:
-    """The sets of these rows, in their order, with their layers."""
+    """Return the sets of these rows, in their order, with their layers."""
     query = (
         sa.select(tables.layers)
         .where(tables.layers.c.embedding_id.in_([row.id for row in rows]))
@@ -197,17 +199,20 @@ def _to_set(row: Row[Any], own_layers: Iterable[Layer]) -> EmbeddingSet:
     return EmbeddingSet(**fields, layers=tuple(own_layers), links={"self": f"/v1/embeddings/{row.id}"})
 
 
-def _identify(owner: str, digest: str, name: str, metadata: Mapping[str, Any], making: Making | None) -> str:
-    # Sets without an owner in their identity are those of the time before keys.
-    marks = [*([owner] if owner != DEFAULT_OWNER else []), *([{"extraction": making.extraction}] if making else [])]
+def _identify(owner: str, digest: str, name: str, metadata: Mapping[str, Any], provenance: Provenance | None) -> str:
+    # The identity of a set of the default owner has no owner, as before API keys were introduced.
+    marks = [
+        *([owner] if owner != DEFAULT_OWNER else []),
+        *([{"extraction": provenance.extraction}] if provenance else []),
+    ]
     return _hash([digest, name, metadata, *marks])
 
 
-def _made_values(making: Making | None) -> dict[str, Any]:
-    """What is noted of a set by where it comes from."""
-    if making is None:
+def _origin_values(provenance: Provenance | None) -> dict[str, Any]:
+    """Return the columns that record the origin of a set."""
+    if provenance is None:
         return {"source": "upload", "extraction": None, "record": None}
-    return {"source": "model", "extraction": making.extraction, "record": making.record.model_dump(mode="json")}
+    return {"source": "model", "extraction": provenance.extraction, "record": provenance.record.model_dump(mode="json")}
 
 
 def _column_values(name: str, column: Column | None) -> dict[str, object]:
@@ -223,14 +228,14 @@ def _hash(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class SetShelf:
-    """Where one caller's sets are kept."""
+class EmbeddingRepository:
+    """Stores the content and the records of sets on behalf of one principal."""
 
     records: EmbeddingRecords
-    blobs: Blobs
+    blobs: BlobStore
     root: Path
 
-    def keep(
+    def add(
         self,
         rows: LayerSource,
         name: str,
@@ -239,20 +244,20 @@ class SetShelf:
         ids: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
         key: str | None = None,
-        making: Making | None = None,
+        provenance: Provenance | None = None,
     ) -> tuple[EmbeddingSet, bool]:
-        """Keep layers and columns and record the set: whole, or not at all; False where it was there already.
+        """Store layers and columns and record the set, completely or not at all. Return the set, and True if it is new.
 
-        What a refused record leaves behind, the collector finds.
+        If recording fails, the garbage collector deletes the blobs that were written.
 
         Raises
         ------
         QuotaExceeded
-            The owner would keep too much; found before anything is written.
-        KeyReused, StorageFull, Unavailable, or what reading the rows raises.
+            The set would exceed the storage limit of the owner. Checked before anything is written.
+        KeyReused, StorageFull, Unavailable, or an error of reading the rows.
         """
         size = sum(layer.bytes for layer in rows.layers)
-        with an_upload(self.root):
+        with upload_lock(self.root):
             self.records.check_quota(size)
             layers = self.blobs.put(rows)
             columns = [None if each is None else self.blobs.put_column(each) for each in (ids, groups)]
@@ -266,5 +271,5 @@ class SetShelf:
                 ids=columns[0],
                 groups=columns[1],
                 idempotency_key=key,
-                making=making,
+                provenance=provenance,
             )

@@ -1,4 +1,4 @@
-"""Files written so that a crash, a full disk or a second writer never leaves half of one."""
+"""Operations on files that never leave partial files after a crash, on a full disk or with concurrent writers."""
 
 import errno
 import fcntl
@@ -10,38 +10,38 @@ from pathlib import Path
 
 from consilience.errors import StorageFull, Unavailable
 
-#: No room: on the disk, in the quota, under the process's file size limit.
+#: Errors that mean "full": of the disk, of the quota, of the file size limit of the process.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
 
 @contextmanager
-def storage_faults() -> Iterator[None]:
-    """What the system says about the store's disk, as StorageFull or Unavailable."""
+def translate_storage_errors() -> Iterator[None]:
+    """Raise errors of the operating system as StorageFull or Unavailable."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull(
-                "The store has no room left.", value=error.strerror, hint="Delete sets that are no longer needed."
+                "The disk of the store is full.", value=error.strerror, hint="Delete sets that are no longer needed."
             ) from error
-        raise Unavailable(f"The blob store does not answer: {error.strerror}.", value=error.filename) from error
+        raise Unavailable(f"The blob store cannot be accessed: {error.strerror}.", value=error.filename) from error
 
 
 def make_folder(folder: Path) -> None:
-    """The folder and those above it, for this user alone where they are new."""
+    """Create a folder and its parents, accessible to this user only."""
     if not folder.exists():
         make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def create(path: Path) -> None:
-    """An empty file, which must be new, for this user alone."""
+    """Create an empty file, accessible to this user only. It must not exist."""
     os.close(os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def append(path: Path, data: bytes | memoryview) -> None:
-    """All the bytes at the end of a file that exists: one that was swept away meanwhile does not come back."""
+    """Append bytes to an existing file. A file that was deleted meanwhile is not created again."""
     descriptor = os.open(path, _WRITE)
     try:
         write_all(descriptor, data)
@@ -50,14 +50,14 @@ def append(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """All the bytes, in as many writes as it takes."""
+    """Write all bytes, in as many calls as needed."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def write_all_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """All the bytes at this place, in as many writes as it takes."""
+    """Write all bytes at this offset, in as many calls as needed."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -65,7 +65,7 @@ def write_all_at(descriptor: int, data: bytes | memoryview, offset: int) -> None
 
 
 def sync(path: Path) -> None:
-    """A file's bytes, or a folder's entries, down to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -74,7 +74,7 @@ def sync(path: Path) -> None:
 
 
 def publish(draft: Path, target: Path) -> None:
-    """The draft, already synced, at its address: whole or not at all, also after a power loss."""
+    """Move a synced draft to its address: completely or not at all, even after a power failure."""
     if not target.parent.exists():
         target.parent.mkdir(mode=0o700, exist_ok=True)
         sync(target.parent.parent)
@@ -83,7 +83,7 @@ def publish(draft: Path, target: Path) -> None:
 
 
 def refresh(path: Path, size: int) -> bool:
-    """Whether the file is there with this size; if so, it counts as new, so that `remove_old` spares it."""
+    """Return True if the file exists with this size. Then set its time to now, so that `remove_old` keeps it."""
     with suppress(FileNotFoundError), _locked(path, fcntl.LOCK_SH) as descriptor:
         os.utime(descriptor)
         status = os.fstat(descriptor)
@@ -92,7 +92,7 @@ def refresh(path: Path, size: int) -> bool:
 
 
 def remove_old(path: Path, age_s: float) -> bool:
-    """Removes a file that nobody wrote or refreshed for this long; whether it did."""
+    """Delete a file that was not written or refreshed for `age_s` seconds. Return True if it was deleted."""
     with suppress(FileNotFoundError), _locked(path, fcntl.LOCK_EX) as descriptor:
         if time.time() - os.fstat(descriptor).st_mtime >= age_s:
             path.unlink()
@@ -101,11 +101,11 @@ def remove_old(path: Path, age_s: float) -> bool:
 
 
 @contextmanager
-def claimed(path: Path, wait: Callable[[], None]) -> Iterator[int]:
-    """The one draft of this name, empty or as a killed process left it; gone afterwards unless it was renamed.
+def claim_file(path: Path, wait: Callable[[], None]) -> Iterator[int]:
+    """Open and lock the draft at `path`, empty or as a killed process left it. Afterwards it is deleted unless it was renamed.
 
-    Nobody else has it meanwhile, in any process on any host that shares the folder. The kernel ends the claim where this
-    process dies. `wait` is called again and again while another has the claim. Raises OSError.
+    The lock holds for all processes on all hosts that share the folder, and the kernel releases it if this process dies.
+    `wait` is called repeatedly while another process holds the lock. Raises OSError.
     """
     while True:
         make_folder(path.parent)
@@ -113,19 +113,19 @@ def claimed(path: Path, wait: Callable[[], None]) -> Iterator[int]:
         try:
             while not try_lock(descriptor):
                 wait()
-            if stands_at(descriptor, path):
+            if is_at(descriptor, path):
                 try:
                     yield descriptor
                 finally:
                     discard(descriptor, path)
                 return
-            # Whoever had it has renamed or removed it: the lock is on a file that nobody else will find.
+            # The previous owner has renamed or deleted the file: this lock is on a file without a name.
         finally:
             os.close(descriptor)
 
 
 def try_lock(descriptor: int) -> bool:
-    """Whether the file is now locked for this descriptor alone."""
+    """Try to lock a file exclusively. Return True if it is locked now."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -133,23 +133,23 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def stands_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one at the path."""
+def is_at(descriptor: int, path: Path) -> bool:
+    """Return True if the open file is the one at `path`."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False
 
 
 def discard(descriptor: int, path: Path) -> None:
-    """Removes the locked file, if it is still at the path; a later round tries again where that fails."""
+    """Delete a locked file if it is still at `path`. A failure is ignored, since a later sweep tries again."""
     with suppress(OSError):
-        if stands_at(descriptor, path):
+        if is_at(descriptor, path):
             path.unlink()
 
 
 @contextmanager
 def _locked(path: Path, kind: int) -> Iterator[int]:
-    # For writing too: NFS gives an exclusive lock on nothing less.
+    # Opened for writing too, since NFS needs that for an exclusive lock.
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, kind)
@@ -158,22 +158,22 @@ def _locked(path: Path, kind: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def an_upload(root: Path) -> AbstractContextManager[bool]:
-    """The time from the first blob of a set to its record; any number at once, in any process."""
+def upload_lock(root: Path) -> AbstractContextManager[bool]:
+    """Lock held from the first blob of an upload to its record. Any number of uploads may hold it at once."""
     return _locked_layers(root, fcntl.LOCK_SH)
 
 
-def no_uploads(root: Path) -> AbstractContextManager[bool]:
-    """A time without an upload between its first blob and its record, in any process; False where one is under way."""
+def exclusive_upload_lock(root: Path) -> AbstractContextManager[bool]:
+    """Lock that excludes `upload_lock` in all processes. Yields False if an upload is in progress."""
     return _locked_layers(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
-def _locked_layers(root: Path, how: int) -> Iterator[bool]:
-    """A lock among all processes, which the system frees when one dies; False where it cannot be had."""
+def _locked_layers(root: Path, operation: int) -> Iterator[bool]:
+    """Hold a lock across processes, which the system releases if this process dies. Yield False if it is not available."""
     with (root / "layers.lock").open("a") as file:
         try:
-            fcntl.flock(file, how)
+            fcntl.flock(file, operation)
         except BlockingIOError:
             yield False
         else:

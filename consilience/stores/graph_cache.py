@@ -1,12 +1,12 @@
-"""The cache of neighbour graphs: built once for all processes, bounded in size, the least recently used leave first.
+"""Cache of neighbour graphs on disk: shared by all processes, bounded in size, least recently used first out.
 
-graphs/12/123456...        a graph: a checksum, then its bytes; its time of change is that of its last use
-graphs/drafts/123456...     one that is being built: its builder holds a lock on it
-graphs/books               hits, misses, evictions and bytes so far; whoever changes what is kept holds a lock on it
-facts/                     the same for what one look at a layer's rows tells
-matrices/                  the same for what takes megabytes of a layer that is asked for again and again
+graphs/12/123456...        a graph: a checksum, then its bytes; the modification time is that of its last use
+graphs/drafts/123456...    a graph that is being built; its builder holds a lock on the file
+graphs/counters            hits, misses, evictions and bytes so far; locked while the cache is changed
+facts/                     a cache of small facts about layers, in the same format
+matrices/                  a cache of matrices of layers that are used often, in the same format
 
-Nothing here is needed: what cannot be read, written or locked is built, and no error of the disk's is raised.
+The cache is optional: if a file cannot be read, written or locked, the graph is built, and no error of the disk is raised.
 """
 
 import fcntl
@@ -25,18 +25,18 @@ from consilience.contract.info import GraphCache
 from consilience.stores import files
 
 _LAYOUT = struct.Struct("<QQQQ")
-#: Of books that nobody has kept, or that are damaged: more than any limit, so that somebody looks.
-UNKNOWN_BYTES = 2**62
+#: Size that missing or damaged counters report: larger than any limit, so that the files are counted again.
+UNKNOWN_SIZE = 2**62
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Since the folder was made, over all processes.
+class CacheCounts:
+    """Counters since the folder was created, over all processes.
 
     Attributes
     ----------
-    bytes : what the graphs took when they were last looked at, and all that came since; not less than what they take, so that
-        nobody need look at thousands of files to keep one more
+    bytes : upper bound of the size of the graphs: their size when they were last counted, plus all that were added since.
+        So adding a graph does not need to count thousands of files
     """
 
     hits: int = 0
@@ -44,30 +44,30 @@ class Counts:
     evictions: int = 0
     bytes: int = 0
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: "CacheCounts") -> "CacheCounts":
+        return CacheCounts(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
-class Books:
-    """A file of four numbers."""
+class CacheCounters:
+    """File with the four counters."""
 
     path: Path
 
-    def read(self) -> Counts:
-        """The counts so far."""
+    def read(self) -> CacheCounts:
+        """Return the counters so far."""
         with suppress(OSError), self.path.open("rb", buffering=0) as file:
-            return read(file.fileno())
-        return Counts(bytes=UNKNOWN_BYTES)
+            return read_counts(file.fileno())
+        return CacheCounts(bytes=UNKNOWN_SIZE)
 
-    def add(self, more: Counts) -> None:
-        """Enters what happened. Raises OSError."""
-        with self.opened() as descriptor:
-            write(descriptor, read(descriptor) + more)
+    def add(self, more: CacheCounts) -> None:
+        """Add to the counters. Raise OSError if the file cannot be written."""
+        with self.lock() as descriptor:
+            write_counts(descriptor, read_counts(descriptor) + more)
 
     @contextmanager
-    def opened(self) -> Iterator[int]:
-        """The file, locked: nobody else changes the counts or what is kept. Raises OSError."""
+    def lock(self) -> Iterator[int]:
+        """Open and lock the file, so that nobody else changes the counters or the cache. Raise OSError."""
         files.make_folder(self.path.parent)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -77,22 +77,22 @@ class Books:
             os.close(descriptor)
 
 
-def read(descriptor: int) -> Counts:
-    """The counts of an open file."""
+def read_counts(descriptor: int) -> CacheCounts:
+    """Read the counters from an open file."""
     raw = os.pread(descriptor, _LAYOUT.size, 0)
-    return Counts(*_LAYOUT.unpack(raw)) if len(raw) == _LAYOUT.size else Counts(bytes=UNKNOWN_BYTES)
+    return CacheCounts(*_LAYOUT.unpack(raw)) if len(raw) == _LAYOUT.size else CacheCounts(bytes=UNKNOWN_SIZE)
 
 
-def write(descriptor: int, counts: Counts) -> None:
-    """Write the locked file: in one call, so that whoever dies at it leaves the old or the new counts."""
+def write_counts(descriptor: int, counts: CacheCounts) -> None:
+    """Write the counters to a locked file, in one call, so that a crash leaves the old or the new ones."""
     os.pwrite(descriptor, _LAYOUT.pack(*astuple(counts)), 0)
 
 
-#: What is kept of facts about layers, some kilobytes each: thousands of layers.
+#: Maximum size of the cache of facts in bytes: thousands of layers, at some kilobytes each.
 FACTS_BYTES = 16_000_000
-#: What is kept of matrices: five hundred of 1024 rows.
+#: Maximum size of the cache of matrices in bytes: five hundred with 1024 rows.
 MATRICES_BYTES = 2**30
-#: Whoever waits for another's graph looks this often whether it is there.
+#: Interval in seconds between two looks for a graph that another process builds.
 WAIT_S = 0.1
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 _DRAFT = ".draft"
@@ -101,56 +101,56 @@ T = TypeVar("T")
 
 
 class Writable(Protocol):
-    """What a graph is written to."""
+    """Destination that a graph is written to."""
 
     def write(self, data: bytes, /) -> int:
-        """Appends the data."""
+        """Append the data."""
 
 
-#: Writes a graph to what it is given.
+#: Function that writes a graph to a destination.
 Save = Callable[[Writable], object]
-#: Keeps the graph that the function writes, if there is room.
+#: Function that stores the graph that a `Save` writes, if there is room.
 Keep = Callable[[Save], None]
 
 
-class Graphs:
-    """Neighbour graphs by the words of what they depend on. Safe from several processes, threads and hosts at once.
+class DiskCache:
+    """Cache of neighbour graphs by keys. Several processes, threads and hosts may use it at once.
 
     Parameters
     ----------
     root : Path
         The data folder.
     limit_bytes : int
-        What the kept graphs may take together; 0: none is kept, and none is read.
+        Maximum size of all stored graphs. 0 turns the cache off.
     """
 
     def __init__(self, root: Path, limit_bytes: int, folder: str = "graphs") -> None:
         self._root, self._folder = root, root / folder
         self._limit = limit_bytes
-        self._books = Books(self._folder / "books")
+        self._counters = CacheCounters(self._folder / "counters")
         self._drafts = self._folder / "drafts"
 
     @property
-    def facts(self) -> "Graphs":
-        """A small cache of the same kind beside it, for what one look at a layer tells; off where this one is."""
-        return Graphs(self._root, min(self._limit, FACTS_BYTES), "facts")
+    def facts(self) -> "DiskCache":
+        """Small cache of facts about layers beside this one. It is off if this one is off."""
+        return DiskCache(self._root, min(self._limit, FACTS_BYTES), "facts")
 
     @property
-    def matrices(self) -> "Graphs":
-        """A cache of the same kind for matrices of layers; off where this one is."""
-        return Graphs(self._root, min(self._limit, MATRICES_BYTES), "matrices")
+    def matrices(self) -> "DiskCache":
+        """Cache of matrices of layers beside this one. It is off if this one is off."""
+        return DiskCache(self._root, min(self._limit, MATRICES_BYTES), "matrices")
 
     def read(self, key: str, load: Callable[[BinaryIO], T]) -> T | None:
-        """What `load` makes of a graph's bytes; None where there is none, or a damaged one. It counts as just used.
+        """Load a graph with `load` and mark it as used. Return None if it is missing or damaged.
 
-        A graph that is evicted meanwhile is read to its end all the same.
+        A graph that is evicted while it is read is still read to its end.
         """
         if not self._limit:
             return None
         with suppress(OSError), self._path(key).open("rb") as file:
             checksum = file.read(_CHECKSUM_BYTES)
-            if hashlib.file_digest(file, partial(_begin, key)).digest() == checksum:
-                with suppress(OSError):  # a folder that is only read has no order of use
+            if hashlib.file_digest(file, partial(_start_hash, key)).digest() == checksum:
+                with suppress(OSError):  # a read-only folder keeps no order of use
                     os.utime(file.fileno())
                 file.seek(_CHECKSUM_BYTES)
                 return load(file)
@@ -158,10 +158,10 @@ class Graphs:
 
     @contextmanager
     def claim(self, key: str, wait: Callable[[], None]) -> Iterator[Keep]:
-        """The right to build a graph: nobody else has it meanwhile, and it ends with this process, however that ends.
+        """Acquire the exclusive right to build a graph. The right ends with the context or with this process.
 
-        It gives the function that keeps the graph. `wait` is called now and then while another has the right.
-        Where the cache is off or the folder cannot be used, everyone has it.
+        Yields the function that stores the graph. `wait` is called repeatedly while another process has the right. If the
+        cache is off or the folder cannot be used, everyone has the right.
         """
 
         def pause() -> None:
@@ -172,18 +172,18 @@ class Graphs:
             draft = None
             if self._limit:
                 with suppress(OSError):
-                    draft = claim.enter_context(files.claimed(self._draft(key), pause))
+                    draft = claim.enter_context(files.claim_file(self._draft(key), pause))
             yield partial(self._keep, key, draft)
 
     def count(self, *, hit: bool) -> None:
-        """Enters a hit or a miss in the books."""
+        """Count a hit or a miss."""
         with suppress(OSError):
-            self._books.add(Counts(hits=int(hit), misses=int(not hit)))
+            self._counters.add(CacheCounts(hits=int(hit), misses=int(not hit)))
 
     def describe(self) -> GraphCache:
-        """What is kept and what happened so far. It looks at every file's size, and into none."""
+        """Return size and counters of the cache. This reads the size of every file, but no content."""
         sizes = [status.st_size for _, status in self._kept()]
-        counts = self._books.read()
+        counts = self._counters.read()
         return GraphCache(
             limit_bytes=self._limit,
             bytes=sum(sizes),
@@ -198,27 +198,28 @@ class Graphs:
             return
         with suppress(OSError):
             os.ftruncate(draft, 0)
-            sink = Sink(draft, key, self._limit)
-            save(sink)
-            sink.seal()
-            # Not synced: after a power loss the checksum tells a damaged graph, which is then built again.
-            self._publish(key, sink.size)
+            writer = CacheWriter(draft, key, self._limit)
+            save(writer)
+            writer.seal()
+            # Not synced: after a power failure the checksum reveals a damaged graph, which is built again.
+            self._publish(key, writer.size)
 
     def _publish(self, key: str, size: int) -> None:
         target = self._path(key)
-        with self._books.opened() as books:
+        with self._counters.lock() as counters:
             for draft in self._drafts.glob(f"*{_DRAFT}"):
-                _sweep(draft)
-            counts = read(books) + Counts(bytes=size)
+                _remove_abandoned(draft)
+            counts = read_counts(counters) + CacheCounts(bytes=size)
             if counts.bytes > self._limit:
                 kept, evicted = self._make_room(size, target)
                 counts = replace(counts, bytes=kept + size, evictions=counts.evictions + evicted)
             files.make_folder(target.parent)
-            write(books, counts)  # first: who dies in between leaves too large a sum, and the next one looks again
+            # First: a crash in between leaves too large a sum, and the next process counts again.
+            write_counts(counters, counts)
             self._draft(key).replace(target)
 
     def _make_room(self, size: int, target: Path) -> tuple[int, int]:
-        """Removes the least recently used graphs: what the others take, and how many were removed."""
+        """Remove the least recently used graphs. Return the size of the others, and the number of removed graphs."""
         kept = sorted((status.st_mtime_ns, path, status.st_size) for path, status in self._kept() if path != target)
         total, evicted = sum(size for _, _, size in kept), 0
         for _, path, freed in kept:
@@ -241,30 +242,30 @@ class Graphs:
         return self._drafts / f"{_name(key)}{_DRAFT}"
 
 
-class Sink:
-    """A graph's draft, hashed as it is written."""
+class CacheWriter:
+    """Writer of a graph's draft. The graph is hashed as it is written."""
 
     def __init__(self, descriptor: int, key: str, limit_bytes: int) -> None:
         self.size = 0
         self._descriptor, self._limit = descriptor, limit_bytes
-        self._hash = _begin(key)
+        self._hash = _start_hash(key)
         os.lseek(descriptor, 0, os.SEEK_SET)
         self._append(bytes(_CHECKSUM_BYTES))
 
     def write(self, data: bytes, /) -> int:
-        """Appends the data. Raises OSError, also where the graph is larger than all that may be kept."""
+        """Append the data. Raise OSError if it cannot be written or the graph exceeds the limit of the cache."""
         self._hash.update(data)
         self._append(data)
         return len(data)
 
     def seal(self) -> None:
-        """Nothing more comes: the checksum is written in its place."""
+        """Write the checksum after the last data."""
         os.pwrite(self._descriptor, self._hash.digest(), 0)
 
     def _append(self, data: bytes) -> None:
         self.size += len(data)
         if self.size > self._limit:
-            raise OSError(f"a graph of more than {self._limit} bytes")
+            raise OSError(f"The graph exceeds the {self._limit} bytes of the cache.")
         files.write_all(self._descriptor, data)
 
 
@@ -272,12 +273,12 @@ def _name(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _begin(key: str) -> "hashlib._Hash":
-    """A graph under another's name is damaged too."""
+def _start_hash(key: str) -> "hashlib._Hash":
+    """Start a hash that includes the key, so that a graph under a wrong key counts as damaged."""
     return hashlib.sha256(key.encode() + b"\n")
 
 
-def _sweep(draft: Path) -> None:
+def _remove_abandoned(draft: Path) -> None:
     with suppress(OSError):
         descriptor = os.open(draft, os.O_RDWR | os.O_CLOEXEC)
         try:

@@ -140,9 +140,16 @@ def check_folder(blobs: BlobStore, retention: Retention, grace_s: float) -> Iter
     while batch := tuple(itertools.islice(digests, PAGE)):
         for digest in sorted(set(batch) - retention.find_referenced(batch)):
             if _age_s(blobs, digest) >= grace_s:
-                yield Issue("warning", "unreferenced-blob", digest, "No record refers to this blob; service.deliveries should delete it.")
+                yield Issue(
+                    "warning",
+                    "unreferenced-blob",
+                    digest,
+                    "No record refers to this blob; service.deliveries should delete it.",
+                )
     for path in blobs.find_stale_uploads(grace_s):
-        yield Issue("warning", "stale-upload", str(path), "This upload never finished; service.deliveries should delete it.")
+        yield Issue(
+            "warning", "stale-upload", str(path), "This upload never finished; service.deliveries should delete it."
+        )
 
 
 def _age_s(blobs: BlobStore, digest: str) -> float:
@@ -197,7 +204,9 @@ def _job_rules() -> Iterator[IntegrityRule]:
     """Make the rules about the row of a job alone."""
     rule, is_finished = _job_rule, _job.status.in_(FINISHED)
     yield rule("unknown-status", "The job has an unknown status.", _job.status.not_in(list(JobStatus)))
-    yield rule("missing-finish-time", "The job has finished, but has no finish time.", is_finished, _job.finished_at.is_(None))
+    yield rule(
+        "missing-finish-time", "The job has finished, but has no finish time.", is_finished, _job.finished_at.is_(None)
+    )
     yield rule(
         "unexpected-finish-time",
         "The job has not finished, but has a finish time.",
@@ -205,7 +214,10 @@ def _job_rules() -> Iterator[IntegrityRule]:
         _job.finished_at.is_not(None),
     )
     yield rule(
-        "missing-result", "The job succeeded, but has no result.", _job.status == JobStatus.SUCCEEDED, _job.result.is_(None)
+        "missing-result",
+        "The job succeeded, but has no result.",
+        _job.status == JobStatus.SUCCEEDED,
+        _job.result.is_(None),
     )
     yield rule(
         "unexpected-result",
@@ -229,9 +241,16 @@ def _job_rules() -> Iterator[IntegrityRule]:
         _job.status != JobStatus.RUNNING,
     )
     yield rule(
-        "unexpected-start-time", "The job is queued, but has a start time.", _job.status == JobStatus.QUEUED, _job.started_at.is_not(None)
+        "unexpected-start-time",
+        "The job is queued, but has a start time.",
+        _job.status == JobStatus.QUEUED,
+        _job.started_at.is_not(None),
     )
-    yield rule("invalid-counter", "The job has a delivery number below 1 or a number of crashes below 0.", sa.or_(_job.delivery < 1, _job.crashes < 0))
+    yield rule(
+        "invalid-counter",
+        "The job has a delivery number below 1 or a number of crashes below 0.",
+        sa.or_(_job.delivery < 1, _job.crashes < 0),
+    )
 
 
 def _link_rules() -> Iterator[IntegrityRule]:
@@ -285,7 +304,7 @@ def _set_rules() -> Iterator[IntegrityRule]:
     yield IntegrityRule("missing-views", "The dataset has no views.", sa.select(tables.datasets.c.id).where(empty))
     alone = tables.reference_sets.c.id.not_in(sa.select(tables.reference_members.c.reference_id))
     yield IntegrityRule(
-        "no-members", "The reference set has no members.", sa.select(tables.reference_sets.c.id).where(alone)
+        "missing-members", "The reference set has no members.", sa.select(tables.reference_sets.c.id).where(alone)
     )
 
 
@@ -331,7 +350,9 @@ def check_integrity(url: str, folder: Path, *, deep: bool = False, grace_s: floa
         The database does not respond.
     """
     if not (folder / "layers").is_dir():
-        raise StartupError(f"{folder} is not a data folder.", value=folder, hint="Pass the data folder with --data-dir.")
+        raise StartupError(
+            f"{folder} is not a data folder.", value=folder, hint="Pass the data folder with --data-dir."
+        )
     _require_file(url)
     database = Database(url)
     try:

@@ -1,4 +1,4 @@
-"""Jobs as a user sees them: added, read, listed, asked to stop. What workers do to them is in `leases`."""
+"""Records of jobs as users see them: add, read, list and cancel. `leases` holds the changes that workers make."""
 
 import re
 import secrets
@@ -13,32 +13,32 @@ from consilience.contract.jobs import Job, JobKind, JobPage, JobStatus, Plan, Qu
 from consilience.contract.webhooks import Webhook
 from consilience.errors import InvalidRequest, KeyReused, NotFound, TooManyRequests
 from consilience.stores import tables
-from consilience.stores.database import Database, take_turns
+from consilience.stores.database import Database, serialize
 from consilience.stores.records import DATASETS, EMBEDDINGS, MAPS, REFERENCES, Access, read_page
-from consilience.stores.retention import absent
-from consilience.stores.webhooks import announce_end, read_webhook, register
+from consilience.stores.retention import explain_missing_job
+from consilience.stores.webhooks import add_webhook, read_webhook, schedule_webhook
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 KEY_LENGTH_MAX = 255
 
 
-class Added(NamedTuple):
-    """A job, the delivery to enqueue it under, and whether it is new."""
+class AddedJob(NamedTuple):
+    """Job, number of the delivery to enqueue it under, and True if the job is new."""
 
     job: Job
     delivery: int
     created: bool
 
 
-class Versioned(NamedTuple):
-    """A job and its version: the version changes when, and only when, the job does."""
+class VersionedJob(NamedTuple):
+    """Job and its version, which changes with every change of the job that a user can see."""
 
     job: Job
     version: int
 
 
 class JobRecords:
-    """The rows of jobs, as one caller may see and add to them."""
+    """Records of jobs, limited to the access of one principal."""
 
     def __init__(self, database: Database, access: Access | None = None) -> None:
         self._database, self._access = database, access or Access()
@@ -56,86 +56,88 @@ class JobRecords:
         datasets: Sequence[str] = (),
         references: Sequence[str] = (),
         maps: Sequence[str] = (),
-    ) -> Added:
-        """Record a queued job; it is committed when this returns, so that it may be enqueued.
+    ) -> AddedJob:
+        """Record a queued job. It is committed when this returns, so that it may be enqueued.
 
         Parameters
         ----------
         kind : str
-            What it does.
+            Kind of the job.
         request, plan : dict, Plan
-            What was asked, and what it will cost. Its `webhook`, if any, is told of the job's end.
+            Request of the user, and its planned cost. The `webhook` of the request, if any, is called when the job ends.
         embeddings : sequence of str
-            The sets that it reads: they cannot be deleted before it has finished.
+            Sets that the job reads. They cannot be deleted before the job has finished.
         idempotency : tuple of str, optional
-            The caller's key, and the SHA-256 of the request's body. The same key again is the same job.
+            Idempotency key, and SHA-256 of the request's body. A repeated key returns the existing job.
         queue : str
-            Which workers take it.
+            Queue that the job is sent to.
         traceparent : str, optional
-            The request's span, in the form of W3C Trace Context: that of the job's runs hangs below it.
+            Span of the request, in the form of W3C Trace Context. It is the parent of the spans of the job's runs.
         datasets, references, maps : sequence of str
-            The datasets, reference sets and maps that it reads, likewise.
+            Datasets, reference sets and maps that the job reads. They cannot be deleted either.
 
         Raises
         ------
         NotFound
-            Something that it reads is gone.
+            A record that the job reads does not exist.
         KeyReused
-            The key came before, with another body.
+            The idempotency key was used before with another body.
         TooManyRequests
-            Too many jobs wait already.
+            Too many jobs are queued already.
         """
         needs = {EMBEDDINGS: embeddings, DATASETS: datasets, REFERENCES: references, MAPS: maps}
         job_id, owner = f"job_{secrets.token_hex(16)}", self._access.owner
         with self._database.write() as connection:
             if idempotency and (known := _find_by_key(connection, owner, *idempotency)):
-                return Added(*known, created=False)
-            self._refuse_when_full(connection)
+                return AddedJob(*known, created=False)
+            self._check_queue_limits(connection)
             for records, needed in needs.items():
-                records.hold(connection, needed, self._access)
+                records.lock_for_use(connection, needed, self._access)
             row = {"id": job_id, "kind": kind, "queue": queue, "request": request, "plan": plan.model_dump(mode="json")}
             own = {"owner": owner, "traceparent": traceparent}
-            connection.execute(sa.insert(tables.jobs).values(**row, **own, **_fresh()))
+            connection.execute(sa.insert(tables.jobs).values(**row, **own, **_initial_values()))
             for records, needed in needs.items():
-                records.tie(connection, job_id, needed)
+                records.link_to_job(connection, job_id, needed)
             if idempotency:
                 _keep_key(connection, owner, idempotency, job_id)
             if request.get("webhook"):
-                register(connection, job_id, request["webhook"]["url"])
-            return Added(read_job(connection, job_id, self._access).job, 1, created=True)
+                add_webhook(connection, job_id, request["webhook"]["url"])
+            return AddedJob(read_job(connection, job_id, self._access).job, 1, created=True)
 
     def get(self, job_id: str) -> Job:
-        """One job; NotFound where there is none, Expired where there was one."""
+        """Return one job. Raise NotFound if there is none, Expired if it has been deleted."""
         return self.versioned(job_id).job
 
-    def versioned(self, job_id: str) -> Versioned:
-        """One job and the version of just this state; NotFound where there is none, Expired where there was one."""
+    def versioned(self, job_id: str) -> VersionedJob:
+        """Return one job and the version of this state. Raise NotFound or Expired as `get` does."""
         with self._database.read() as connection:
             return read_job(connection, job_id, self._access)
 
     def version(self, job_id: str) -> int:
-        """The job's version, +1 at every change that a user can see; NotFound, Expired as in `get`."""
+        """Return the version of a job, which every change that a user can see increases by 1. Raise as `get` does."""
         with self._database.read() as connection:
             query = sa.select(tables.jobs.c.version).where(_is(job_id, self._access))
-            found = connection.execute(query).scalar()
-            if found is None:
-                raise absent(connection, job_id, self._access)
-        return int(found)
+            version = connection.execute(query).scalar()
+            if version is None:
+                raise explain_missing_job(connection, job_id, self._access)
+        return int(version)
 
     def webhook(self, job_id: str) -> Webhook:
-        """The job's webhook and how its delivery goes; NotFound where it has none, or there is no job."""
+        """Return the webhook of a job and the status of its delivery. Raise NotFound if there is no job or no webhook."""
         with self._database.read() as connection:
             read_job(connection, job_id, self._access)
-            found = read_webhook(connection, job_id)
-        if found is None:
-            raise NotFound("The job has no webhook.", value=job_id, hint="A request for a job may name one: `webhook`.")
-        return found
+            webhook = read_webhook(connection, job_id)
+        if webhook is None:
+            raise NotFound(
+                "The job has no webhook.", value=job_id, hint="Set `webhook` in the request that creates a job."
+            )
+        return webhook
 
     def page(
         self, cursor: str | None, limit: int, status: JobStatus | None = None, kind: JobKind | None = None
     ) -> JobPage:
-        """At most `limit` jobs, newest first; InvalidRequest where the cursor or the limit cannot be used."""
-        query = sa.select(tables.jobs).where(self._access.sees(tables.jobs.c.owner))
+        """Return at most `limit` jobs, newest first. Raise InvalidRequest for an invalid cursor or limit."""
+        query = sa.select(tables.jobs).where(self._access.visible(tables.jobs.c.owner))
         if status is not None:
             query = query.where(tables.jobs.c.status == status)
         if kind is not None:
@@ -146,10 +148,10 @@ class JobRecords:
         return JobPage(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
 
     def request_cancel(self, job_id: str) -> Job:
-        """Ask for a job to stop.
+        """Request the cancellation of a job.
 
-        A queued job is canceled at once, a running one as soon as its process is gone, a finished one stays as it is.
-        NotFound where there is none.
+        A queued job is canceled at once, and a running one as soon as its process has stopped. A finished job stays
+        unchanged. Raises NotFound if there is no such job.
         """
         job = tables.jobs
         this = sa.and_(_is(job_id, self._access), job.c.cancel_requested.is_(False))
@@ -165,15 +167,15 @@ class JobRecords:
                 .where(this, job.c.status == JobStatus.RUNNING)
                 .values(cancel_requested=True, version=job.c.version + 1)
             )
-            announce_end(connection, job_id)
+            schedule_webhook(connection, job_id)
             return read_job(connection, job_id, self._access).job
 
     def check_room(self) -> None:
-        """Raise TooManyRequests where no further job may wait."""
+        """Raise TooManyRequests if no further job may be queued."""
         with self._database.read() as connection:
-            self._refuse_when_full(connection)
+            self._check_queue_limits(connection)
 
-    def _refuse_when_full(self, connection: Connection) -> None:
+    def _check_queue_limits(self, connection: Connection) -> None:
         limits = self._access
         if limits.queue_limit is None and limits.owner_queue_limit is None:
             return
@@ -181,27 +183,27 @@ class JobRecords:
         query = sa.select(sa.func.count(), own).where(tables.jobs.c.status == JobStatus.QUEUED)
         waiting, waiting_own = connection.execute(query).one()
         if limits.queue_limit is not None and waiting >= limits.queue_limit:
-            raise _too_many(f"{waiting} jobs are waiting", waiting, limits.queue_limit, "QUEUE_LIMIT")
+            raise _too_many(f"{waiting} jobs are queued", waiting, limits.queue_limit, "QUEUE_LIMIT")
         if limits.owner_queue_limit is not None and waiting_own >= limits.owner_queue_limit:
-            jobs = f"{waiting_own} jobs of {limits.owner} are waiting"
+            jobs = f"{waiting_own} jobs of {limits.owner} are queued"
             raise _too_many(jobs, waiting_own, limits.owner_queue_limit, "OWNER_QUEUE_LIMIT")
 
 
 def lock_job(connection: Connection, job_id: str) -> None:
-    """Let nobody change the job between the several looks of this transaction; SQLite's write lock does that anyway."""
+    """Lock the row of a job until this transaction ends. SQLite's write lock does so for all rows."""
     connection.execute(sa.select(tables.jobs.c.id).where(tables.jobs.c.id == job_id).with_for_update())
 
 
-def read_job(connection: Connection, job_id: str, access: Access) -> Versioned:
-    """One job as this transaction sees it; NotFound where there is none, Expired where there was one."""
+def read_job(connection: Connection, job_id: str, access: Access) -> VersionedJob:
+    """Return one job as this transaction sees it. Raise NotFound if there is none, Expired if it has been deleted."""
     rows = connection.execute(sa.select(tables.jobs).where(_is(job_id, access))).all()
     if not rows:
-        raise absent(connection, job_id, access)
-    return Versioned(load_jobs(connection, rows)[0], rows[0].version)
+        raise explain_missing_job(connection, job_id, access)
+    return VersionedJob(load_jobs(connection, rows)[0], rows[0].version)
 
 
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
-    """The jobs of these rows, in their order, with their runs."""
+    """Return the jobs of these rows, in their order, with their runs."""
     query = sa.select(tables.runs).where(tables.runs.c.job_id.in_([row.id for row in rows]))
     own: dict[str, list[Run]] = {row.id: [] for row in rows}
     for run in connection.execute(query.order_by(tables.runs.c.delivery)) if rows else ():
@@ -218,11 +220,11 @@ def _to_job(row: Row[Any], runs: Sequence[Run]) -> Job:
         links["study"] = f"/v1/studies/{row.id}"
     if row.kind == "upgrade":
         links["upgrade"] = f"/v1/upgrades/{row.id}"
-    # Columns that are not the user's business (delivery, beat, ...) are not fields of Job, which ignores them.
+    # Internal columns (delivery, beat, ...) are not fields of Job, which ignores them.
     return Job.model_validate({**row._mapping, "runs": runs, "links": links})  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
 
 
-def _fresh() -> dict[str, Any]:
+def _initial_values() -> dict[str, Any]:
     return {
         "status": JobStatus.QUEUED,
         "cancel_requested": False,
@@ -237,9 +239,12 @@ def _fresh() -> dict[str, Any]:
 def _find_by_key(connection: Connection, owner: str, key: str, body_sha256: str) -> tuple[Job, int] | None:
     if len(key) > KEY_LENGTH_MAX:
         raise InvalidRequest(
-            "The idempotency key is too long.", value=key, limit=KEY_LENGTH_MAX, pointer="Idempotency-Key"
+            f"The idempotency key has {len(key)} characters; the limit is {KEY_LENGTH_MAX}.",
+            value=key,
+            limit=KEY_LENGTH_MAX,
+            pointer="Idempotency-Key",
         )
-    take_turns(connection, f"{owner} {key}")  # of two requests with one key the second finds the first one's job
+    serialize(connection, f"{owner} {key}")  # the second of two requests with one key finds the job of the first
     known = connection.execute(
         sa.select(tables.idempotency_keys.c.body_sha256, tables.jobs.c.id, tables.jobs.c.delivery)
         .join(tables.jobs, tables.jobs.c.id == tables.idempotency_keys.c.job_id)
@@ -249,9 +254,9 @@ def _find_by_key(connection: Connection, owner: str, key: str, body_sha256: str)
         return None
     if known.body_sha256 != body_sha256:
         raise KeyReused(
-            "This idempotency key came before, with another request.",
+            f"The idempotency key {key!r} was already used for another request.",
             value=key,
-            hint="Use a new key for a new request.",
+            hint="Use a new key for each request.",
         )
     return read_job(connection, known.id, Access(owner)).job, known.delivery
 
@@ -263,16 +268,16 @@ def _keep_key(connection: Connection, owner: str, idempotency: tuple[str, str], 
 
 
 def _is(job_id: str, access: Access) -> ColumnElement[bool]:
-    return sa.and_(tables.jobs.c.id == _checked(job_id), access.sees(tables.jobs.c.owner))
+    return sa.and_(tables.jobs.c.id == _checked(job_id), access.visible(tables.jobs.c.owner))
 
 
 def _too_many(what: str, value: int, limit: int, variable: str) -> TooManyRequests:
-    hint = f"Ask again later, with the same Idempotency-Key; CONSILIENCE_{variable} is the limit."
-    return TooManyRequests(f"{what}; at most {limit} may.", value=value, limit=limit, hint=hint)
+    hint = f"Repeat the request later, with the same Idempotency-Key. The operator sets the limit with CONSILIENCE_{variable}."
+    return TooManyRequests(f"{what}; the limit is {limit}.", value=value, limit=limit, hint=hint)
 
 
 def _checked(job_id: str) -> str:
-    """An id that can be one; anything else would not even reach the table."""
+    """Return a well-formed id. Raise NotFound for any other string."""
     if not JOB_ID.fullmatch(job_id):
         raise NotFound("There is no such job.", value=job_id)
     return job_id

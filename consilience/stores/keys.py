@@ -1,4 +1,4 @@
-"""API keys: made, looked up, revoked. Only the SHA-256 of a key is kept."""
+"""Records of API keys: create, authenticate and revoke. Only the SHA-256 of a key is stored."""
 
 import hashlib
 import hmac
@@ -16,18 +16,18 @@ from consilience.stores import tables
 from consilience.stores.database import Database
 
 _key = tables.api_keys
-#: What the digest of a token that nobody has is compared with.
+#: Digest to compare with if there is no such key, so that the comparison takes the same time.
 _NO_DIGEST = "0" * 64
 
 
 class KeyRecords:
-    """The rows of API keys."""
+    """Records of API keys."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def create(self, owner: str, scopes: Sequence[Scope], expires_days: float | None = None) -> IssuedKey:
-        """Make a key; the answer holds its token, which nobody can read again. InvalidRequest for a bad owner."""
+        """Create a key and return it with its token, which cannot be read again. Raise InvalidRequest for an invalid owner."""
         now = datetime.now(UTC)
         public, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         token = f"csl_{public}_{secret}"
@@ -43,35 +43,37 @@ class KeyRecords:
         return IssuedKey.model_validate({**row, "token": token})
 
     def all(self) -> list[ApiKey]:
-        """Every key that was ever made, the oldest first."""
+        """Return all keys that were ever created, oldest first."""
         with self._database.read() as connection:
             return [_to_key(row) for row in connection.execute(sa.select(_key).order_by(_key.c.created_at, _key.c.id))]
 
     def revoke(self, key_id: str) -> ApiKey:
-        """End a key at once; a revoked one stays as it is. NotFound where there is none."""
+        """Revoke a key at once. A revoked key stays unchanged. Raise NotFound if there is none."""
         with self._database.write() as connection:
             active = sa.and_(_key.c.id == key_id, _key.c.revoked_at.is_(None))
             connection.execute(sa.update(_key).where(active).values(revoked_at=datetime.now(UTC)))
             row = connection.execute(sa.select(_key).where(_key.c.id == key_id)).first()
         if row is None:
-            raise NotFound("There is no such key.", value=key_id, hint="`consilience keys list` lists them.")
+            raise NotFound("There is no such key.", value=key_id, hint="Run `consilience keys list` to see all keys.")
         return _to_key(row)
 
     def exist(self) -> bool:
-        """Whether a key was ever made, even if it is revoked by now."""
+        """Return True if a key was ever created, even if it has been revoked."""
         with self._database.read() as connection:
             return connection.execute(sa.select(_key.c.id).limit(1)).first() is not None
 
     def authenticate(self, token: str) -> ApiKey:
-        """The key of this token; Unauthenticated, which never quotes it, where it does not hold."""
-        found = TOKEN.fullmatch(token)
-        row = self._find(f"key_{found[1]}") if found else None
+        """Return the key of this token. Raise Unauthenticated, which never quotes the token, if the key is not valid."""
+        match = TOKEN.fullmatch(token)
+        row = self._find(f"key_{match[1]}") if match else None
         if not hmac.compare_digest(row.digest if row else _NO_DIGEST, _digest(token)) or row is None:
-            raise Unauthenticated("The API key is not known here.", hint="`consilience keys create` makes one.")
+            raise Unauthenticated("The API key is unknown.", hint="Create a key with `consilience keys create`.")
         key = _to_key(row)
-        # Only the holder of the secret learns why it no longer holds.
+        # Only the holder of the secret learns why the key is no longer valid.
         if key.state != "active":
-            raise Unauthenticated(f"The API key {key.id} is {key.state}.", hint="Ask for a new one.")
+            raise Unauthenticated(
+                f"The API key {key.id} is {key.state}.", hint="Create a new key, or ask the operator for one."
+            )
         return key
 
     def _find(self, key_id: str) -> Row[Any] | None:

@@ -1,8 +1,8 @@
-"""What a worker and the reconciler do to jobs: claim, beat, finish, give back, take away.
+"""Changes that workers and the reconciler make to jobs: claim, heartbeat, finish, hand back, requeue.
 
-Every change is one conditional UPDATE: it names the status that the job must still have and the delivery under which
-the caller holds it. Whoever was superseded changes nothing, so any number of workers and reconcilers may try at once,
-and a job has at most one committed result.
+Every change is one conditional UPDATE on the status of the job and on the delivery number of the caller. A superseded
+caller changes nothing, so any number of workers and reconcilers may try at once, and a job has at most one committed
+result.
 """
 
 from collections.abc import Sequence
@@ -21,26 +21,26 @@ from consilience.stores import tables
 from consilience.stores.database import Database
 from consilience.stores.jobs import lock_job, read_job
 from consilience.stores.queue import Message
-from consilience.stores.records import EVERYTHING
-from consilience.stores.webhooks import announce_end
+from consilience.stores.records import ALL_OWNERS
+from consilience.stores.webhooks import schedule_webhook
 
 Ending = Literal["succeeded", "failed", "canceled", "crashed", "lost", "handed-back"]
 _job = tables.jobs
 
 
-class Beat(Enum):
-    """What a worker learns when it shows that it is alive."""
+class HeartbeatReply(Enum):
+    """Response to the heartbeat of a worker."""
 
-    KEEP = auto()
-    """Go on."""
+    CONTINUE = auto()
+    """The run may continue."""
     CANCEL = auto()
-    """The user asked for an end."""
+    """The user requested cancellation."""
     FENCED = auto()
-    """The job is no longer this run's."""
+    """Another run has the job, or the job has ended."""
 
 
-class Standing(NamedTuple):
-    """An unfinished job, as the reconciler watches it."""
+class ActiveJob(NamedTuple):
+    """Unfinished job, as the reconciler watches it."""
 
     job_id: str
     status: JobStatus
@@ -50,18 +50,18 @@ class Standing(NamedTuple):
 
 
 def describe_failure(error: ConsilienceError) -> Problem:
-    """An error as a job's document keeps it. Its status is advisory there, as RFC 9457 allows: no response has it."""
+    """Convert an error for the document of a job. Its HTTP status is advisory, as RFC 9457 allows."""
     return Problem.of(error, 422 if isinstance(error, InputError) else 500)
 
 
 class Leases:
-    """The changes that hold, extend and end a run's right to a job."""
+    """Leases of jobs: one worker at a time has the right to run a job."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def claim(self, job_id: str, delivery: int, worker: str) -> Job | None:
-        """Take a queued job; None where this delivery is stale."""
+        """Claim a queued job for a worker. Return None if this delivery is stale."""
         now = datetime.now(UTC)
         with self._database.write() as connection:
             changes = {"status": JobStatus.RUNNING, "started_at": now, "beat": 0}
@@ -69,16 +69,16 @@ class Leases:
                 return None
             run = {"job_id": job_id, "delivery": delivery, "worker": worker, "started_at": now}
             connection.execute(sa.insert(tables.runs).values(run))
-            return read_job(connection, job_id, EVERYTHING).job
+            return read_job(connection, job_id, ALL_OWNERS).job
 
     def traceparent(self, job_id: str) -> str | None:
-        """The span of the request that sent the job; None where it had none."""
+        """Return the span of the request that sent the job, or None if there was none."""
         with self._database.read() as connection:
-            found = connection.execute(sa.select(_job.c.traceparent).where(_job.c.id == job_id)).scalar()
-        return None if found is None else str(found)
+            span = connection.execute(sa.select(_job.c.traceparent).where(_job.c.id == job_id)).scalar()
+        return None if span is None else str(span)
 
-    def beat(self, job_id: str, delivery: int) -> Beat:
-        """Show that the run is alive, and learn what is wanted of it."""
+    def heartbeat(self, job_id: str, delivery: int) -> HeartbeatReply:
+        """Extend the lease of a run. Return if it may continue."""
         statement = (
             sa.update(_job)
             .where(_held(job_id, delivery, JobStatus.RUNNING))
@@ -88,87 +88,87 @@ class Leases:
         with self._database.write() as connection:
             cancel_requested = connection.execute(statement).scalar()
             if cancel_requested is not None:
-                return Beat.CANCEL if cancel_requested else Beat.KEEP
-            # A process that had not claimed the job yet is slow, not superseded; it may have done so just now.
+                return HeartbeatReply.CANCEL if cancel_requested else HeartbeatReply.CONTINUE
+            # A process that has not claimed the job yet is slow, not superseded; it may have claimed it just now.
             still_ours = sa.select(_job.c.id).where(_held(job_id, delivery, *UNFINISHED))
-            return Beat.KEEP if connection.execute(still_ours).first() else Beat.FENCED
+            return HeartbeatReply.CONTINUE if connection.execute(still_ours).first() else HeartbeatReply.FENCED
 
     def progress(self, job_id: str, delivery: int, progress: Progress) -> bool:
-        """Show how far the run is; False where it was superseded."""
+        """Record the progress of a run. Return False if the run was superseded."""
         with self._database.write() as connection:
             return _change(connection, _held(job_id, delivery, JobStatus.RUNNING), progress=progress.model_dump())
 
     def succeed(self, job_id: str, delivery: int, result: Document, progress: Progress | None = None) -> bool:
-        """Commit the result, with the last progress; False where the run was superseded: it is dropped."""
+        """Commit the result and the last progress. Return False, and drop the result, if the run was superseded."""
         changes: dict[str, Any] = {"result": result.model_dump(mode="json", by_alias=True)}
         if progress:
             changes["progress"] = progress.model_dump()
         return self._finish(job_id, delivery, JobStatus.SUCCEEDED, "succeeded", **changes)
 
     def fail(self, job_id: str, delivery: int, problem: Problem) -> bool:
-        """Commit why there will be no result; False where the run was superseded."""
+        """Commit the error of a failed run. Return False if the run was superseded."""
         return self._finish(job_id, delivery, JobStatus.FAILED, "failed", error=problem.model_dump(mode="json"))
 
     def canceled(self, job_id: str, delivery: int) -> bool:
-        """Commit that the run's process is gone, as the user wished; False where it was superseded."""
+        """Commit that a run was stopped at the user's request. Return False if the run was superseded."""
         return self._finish(job_id, delivery, JobStatus.CANCELED, "canceled")
 
     def crashed(self, job_id: str, delivery: int, problem: Problem, max_crashes: int) -> int | None:
-        """The run's process died: queue the job again, or end it after `max_crashes` of them with `problem`.
+        """Record that the process of a run died. Queue the job again, or fail it with `problem` after `max_crashes` crashes.
 
         Returns
         -------
         int or None
-            The delivery to enqueue it under; None where there is nothing to enqueue.
+            Number of the delivery to enqueue, or None if there is nothing to enqueue.
         """
-        # A process that died before it could claim the job has died as well.
+        # This includes a process that died before it could claim the job.
         held = _held(job_id, delivery, *UNFINISHED)
-        return self._give_up_run(held, "crashed", job_id, delivery, problem=problem, max_crashes=max_crashes)
+        return self._requeue_or_fail(held, "crashed", job_id, delivery, problem=problem, max_crashes=max_crashes)
 
-    def lost(self, standing: Standing, problem: Problem, max_crashes: int) -> int | None:
-        """The run's worker has been silent since `standing`: as `crashed`, unless it has been heard meanwhile."""
-        job_id, _, delivery, beat, _ = standing
+    def lost(self, job: ActiveJob, problem: Problem, max_crashes: int) -> int | None:
+        """Record that the worker of `job` sends no heartbeats, as `crashed`. A heartbeat since `job` was read prevents this."""
+        job_id, _, delivery, beat, _ = job
         silent = sa.and_(_held(job_id, delivery, JobStatus.RUNNING), _job.c.beat == beat)
-        return self._give_up_run(silent, "lost", job_id, delivery, problem=problem, max_crashes=max_crashes)
+        return self._requeue_or_fail(silent, "lost", job_id, delivery, problem=problem, max_crashes=max_crashes)
 
     def hand_back(self, job_id: str, delivery: int) -> int | None:
-        """The worker stops: queue the job again for another. Returns the delivery to enqueue it under, or None."""
+        """Queue the job of a stopping worker again. Return the number of the delivery to enqueue, or None."""
         held = _held(job_id, delivery, *UNFINISHED)
         with self._database.write() as connection:
             lock_job(connection, job_id)
-            canceled = _cancel_if_asked(connection, held)
+            canceled = _cancel_if_requested(connection, held)
             requeued = _requeue(connection, held)
             if canceled or requeued:
                 _end_run(connection, job_id, delivery, "canceled" if canceled else "handed-back")
             return delivery + 1 if requeued else None
 
-    def redeliver(self, gone: Sequence[Message]) -> list[Message]:
-        """Messages of queued jobs are gone: those to enqueue instead; of a job that moved on meanwhile there is none.
+    def redeliver(self, lost: Sequence[Message]) -> list[Message]:
+        """Replace the lost messages of queued jobs. Return the new messages, without those of jobs that have changed meanwhile.
 
-        One statement for all of them: a Redis that was emptied takes thousands along.
+        All are replaced by one statement, since thousands are lost if Redis is flushed.
         """
-        held = sa.tuple_(_job.c.id, _job.c.delivery).in_(gone) & (_job.c.status == JobStatus.QUEUED)
+        held = sa.tuple_(_job.c.id, _job.c.delivery).in_(lost) & (_job.c.status == JobStatus.QUEUED)
         changes = {"delivery": _job.c.delivery + 1, "version": _job.c.version + 1}
         statement = sa.update(_job).where(held).values(**changes).returning(_job.c.id, _job.c.delivery)
         with self._database.write() as connection:
             new = {(row.id, row.delivery) for row in connection.execute(statement)}
-        again = [(job_id, delivery + 1) for job_id, delivery in gone]
-        return [each for each in again if each in new]
+        expected = [(job_id, delivery + 1) for job_id, delivery in lost]
+        return [each for each in expected if each in new]
 
     def status(self, job_id: str, delivery: int) -> JobStatus | None:
-        """How the job stands, or ended, under this delivery; None where it moved on to another."""
+        """Return the status of the job under this delivery, or None if there is a newer delivery."""
         query = sa.select(_job.c.status).where(_job.c.id == job_id, _job.c.delivery == delivery)
         with self._database.read() as connection:
-            found = connection.execute(query).scalar()
-        return JobStatus(found) if found else None
+            status = connection.execute(query).scalar()
+        return JobStatus(status) if status else None
 
-    def unfinished(self) -> list[Standing]:
-        """Every queued and running job."""
+    def find_active(self) -> list[ActiveJob]:
+        """Return all queued and running jobs."""
         query = sa.select(_job.c.id, _job.c.status, _job.c.delivery, _job.c.beat, _job.c.queue)
         with self._database.read() as connection:
             rows = connection.execute(query.where(_job.c.status.in_(UNFINISHED))).all()
         return [
-            Standing(row.id, JobStatus(row.status), row.delivery, row.beat, cast("QueueName", row.queue))
+            ActiveJob(row.id, JobStatus(row.status), row.delivery, row.beat, cast("QueueName", row.queue))
             for row in rows
         ]
 
@@ -180,7 +180,7 @@ class Leases:
             _end_run(connection, job_id, delivery, ending)
             return True
 
-    def _give_up_run(
+    def _requeue_or_fail(
         self,
         held: ColumnElement[bool],
         ending: Ending,
@@ -194,7 +194,7 @@ class Leases:
         failure = {**_finished(JobStatus.FAILED), "error": problem.model_dump(mode="json")}
         with self._database.write() as connection:
             lock_job(connection, job_id)
-            if _cancel_if_asked(connection, held):
+            if _cancel_if_requested(connection, held):
                 _end_run(connection, job_id, delivery, "canceled")
                 return None
             crashes = _job.c.crashes + 1
@@ -209,7 +209,7 @@ def _held(job_id: str, delivery: int, *statuses: JobStatus) -> ColumnElement[boo
 
 
 def _change(connection: Connection, condition: ColumnElement[bool], **changes: Any) -> bool:
-    """Change the job that meets the condition, visibly; whether there was one."""
+    """Change the job that meets the condition, and its version. Return True if there was one."""
     statement = sa.update(_job).where(condition).values(**changes, version=_job.c.version + 1)
     return connection.execute(statement).rowcount == 1
 
@@ -219,9 +219,9 @@ def _requeue(connection: Connection, condition: ColumnElement[bool], **changes: 
     return _change(connection, condition, **fresh, **changes)
 
 
-def _cancel_if_asked(connection: Connection, held: ColumnElement[bool]) -> bool:
-    asked = sa.and_(held, _job.c.cancel_requested)
-    return _change(connection, asked, **_finished(JobStatus.CANCELED))
+def _cancel_if_requested(connection: Connection, held: ColumnElement[bool]) -> bool:
+    requested = sa.and_(held, _job.c.cancel_requested)
+    return _change(connection, requested, **_finished(JobStatus.CANCELED))
 
 
 def _finished(status: JobStatus) -> dict[str, Any]:
@@ -229,8 +229,8 @@ def _finished(status: JobStatus) -> dict[str, Any]:
 
 
 def _end_run(connection: Connection, job_id: str, delivery: int, ending: Ending) -> None:
-    """Note how the run ended; if the job has ended with it, its webhook is due from this transaction on."""
-    announce_end(connection, job_id)
+    """Record how the run ended. If the job has ended too, schedule its webhook in this transaction."""
+    schedule_webhook(connection, job_id)
     connection.execute(
         sa.update(tables.runs)
         .where(tables.runs.c.job_id == job_id, tables.runs.c.delivery == delivery, tables.runs.c.ended.is_(None))

@@ -1,4 +1,4 @@
-"""Maps: cards in the database, weights among the blobs."""
+"""Records of maps: their descriptions are in the database, their weights in the blob store."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from consilience.stores.blobs import BlobStore, StoredLayer
 from consilience.stores.database import Database
 from consilience.stores.records import MAPS, Access, check_quota
 
-#: Numbers of a blob that are written at once.
+#: Number of values that are written to a blob at once.
 BLOCK_VALUES = 1 << 20
 _FLOAT32 = np.dtype("<f4")
 
 
 class MapRecords:
-    """Maps as one caller may see and add to them."""
+    """Records of maps, limited to the access of one principal."""
 
     def __init__(self, database: Database, blobs: BlobStore, access: Access | None = None) -> None:
         self._database, self._blobs, self._access = database, blobs, access or Access()
@@ -32,15 +32,15 @@ class MapRecords:
     def add(
         self, name: str, file: MapFile, *, job_id: str | None = None, idempotency_key: str | None = None
     ) -> tuple[StoredMap, bool]:
-        """Keep a map: the whole of it is there when this returns, or none.
+        """Store a map, completely or not at all.
 
-        What was fitted by the same job, or uploaded with the same content and name, is the map that is there already. The
-        caller holds the folder's lock for uploads.
+        If the same job has fitted a map already, or the same content was uploaded under the same name, return that map.
+        The caller must hold `upload_lock`.
 
         Returns
         -------
         tuple of StoredMap and bool
-            The map, and whether it is new.
+            The map, and True if it is new.
 
         Raises
         ------
@@ -65,18 +65,18 @@ class MapRecords:
         return _to_map(row), created
 
     def get(self, map_id: str) -> StoredMap:
-        """One map; NotFound where there is none."""
+        """Return one map. Raise NotFound if there is none."""
         return _to_map(self._row(map_id))
 
     def open(self, map_id: str) -> tuple[StoredMap, MapFile]:
-        """One map with its weights in memory.
+        """Return one map and its weights.
 
         Raises
         ------
         NotFound
-            There is none.
+            The map does not exist.
         Unavailable
-            Its weights are missing or damaged.
+            The weights are missing or damaged.
         """
         row = self._row(map_id)
         stored = _to_map(row)
@@ -93,35 +93,38 @@ class MapRecords:
         return stored, file
 
     def find_fault(self, map_id: str, *, deep: bool) -> str | None:
-        """What is wrong with a map's weights: with their size, or with `deep` also with their bytes. NotFound as in `get`."""
+        """Return a description of damage of the weights, or None. Check the size and, with `deep`, the digest.
+
+        Raises NotFound as `get` does.
+        """
         row = self._row(map_id)
         try:
             layer = self._open(row)
-            return "its bytes are not those of its digest." if deep and not layer.is_intact() else None
+            return "the content does not match its digest." if deep and not layer.is_intact() else None
         except Unavailable as error:
             return error.detail
 
     def page(self, cursor: str | None, limit: int, name: str | None = None) -> MapPage:
-        """At most `limit` maps, newest first, of this name; InvalidRequest where cursor or limit cannot be used."""
+        """Return at most `limit` maps with this name, newest first. Raise InvalidRequest for an invalid cursor or limit."""
         with self._database.read() as connection:
             page = MAPS.page(connection, self._access, cursor, limit, name)
         data = tuple(_to_map(row) for row in page.rows)
         return MapPage(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
 
     def delete(self, map_id: str) -> tuple[str, ...]:
-        """Forget a map.
+        """Delete the record of a map.
 
         Returns
         -------
         tuple of str
-            The digest of its weights, if no record names them any more.
+            Digest of its weights, if no record refers to them any more.
 
         Raises
         ------
         NotFound
-            There is no such map.
+            The map does not exist.
         InUse
-            An unfinished job needs it.
+            An unfinished job uses the map.
         """
         with self._database.write() as connection:
             row = MAPS.lock_for_delete(connection, map_id, self._access)
@@ -137,7 +140,7 @@ class MapRecords:
 
 
 def _flatten(file: MapFile) -> OpenFile:
-    """All weights as one layer of numbers, one a row, tensor after tensor in the order of their names."""
+    """Return all weights as one layer with one value per row, tensor by tensor in the order of their names."""
     tensors = [file.tensors[name].reshape(-1, 1) for name in sorted(file.tensors)]
     count = sum(len(tensor) for tensor in tensors)
     header = LayerHeader("0", count, 1, "F32")

@@ -1,4 +1,4 @@
-"""The queues: RQ on Redis. A message is a job's id and its delivery number; Redis only delivers."""
+"""Message queues: RQ on Redis. A message is the id of a job and a delivery number. The database is the source of truth."""
 
 import contextlib
 import re
@@ -18,22 +18,22 @@ from rq.utils import as_text, utcparse
 from consilience.contract.jobs import QUEUES, QueueName
 from consilience.errors import StartupError, Unavailable
 
-#: The one function that a worker runs.
+#: Name of the only function that a worker runs.
 TASK = "workers.tasks.run"
-#: A request gives up on Redis after this long; the reconciler delivers what it could not.
-PATIENCE_S = 0.5
-#: Redis forgets a message that nobody fetched in this time; the reconciler would deliver it anew.
+#: Timeout of requests to Redis. The reconciler delivers messages that could not be sent.
+REQUEST_TIMEOUT_S = 0.5
+#: Seconds after which Redis drops a message that no worker fetched. The reconciler sends it again.
 MESSAGE_TTL_S = 7 * 24 * 3600
-#: An idle worker shows itself every 5 s.
-WORKER_SILENT = timedelta(seconds=30)
+#: Time without a heartbeat after which an idle worker counts as stopped. Heartbeats are 5 s apart.
+WORKER_TIMEOUT = timedelta(seconds=30)
 MESSAGE_ID = re.compile(r"(job_[0-9a-f]{32})-([0-9]{1,9})")
 
-#: A job's id and a delivery number.
+#: Id of a job, and a delivery number.
 Message = tuple[str, int]
 
 
 class JobQueue:
-    """The queues, as those who fill them and the reconciler see them: one for each kind of worker.
+    """Producer side of the queues. There is one queue for each kind of worker.
 
     Parameters
     ----------
@@ -43,22 +43,22 @@ class JobQueue:
     Raises
     ------
     StartupError
-        The URL cannot be read.
+        The URL is invalid.
     """
 
     def __init__(self, redis_url: str) -> None:
-        # A pooled connection that died with the last Redis is replaced at once; everything else is not waited for.
+        # A broken pooled connection is replaced at once. There are no other retries.
         once_more = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-        self._redis = connect(redis_url, retry=once_more, timeout_s=PATIENCE_S)
+        self._redis = connect(redis_url, retry=once_more, timeout_s=REQUEST_TIMEOUT_S)
         self._queues = {name: Queue(name, connection=self._redis, serializer=JSONSerializer) for name in QUEUES}
 
     def push(self, job_id: str, delivery: int, timeout_s: float, queue: QueueName = "align") -> None:
-        """Enqueue a job that is committed in the database; Unavailable where Redis does not answer.
+        """Enqueue a job that is committed in the database. Raise Unavailable if Redis does not respond.
 
-        `timeout_s` is how long the job may run; a fraction of a second counts as a whole one.
+        `timeout_s` is the time limit of the job, rounded to whole seconds (at least 1).
         """
-        # The id is unique and is checked with the push: a repeated one is there already.
-        with _translated_errors(), contextlib.suppress(DuplicateJobError):
+        # The id is unique and is checked by the push, so a repeated push is ignored.
+        with _translate_errors(), contextlib.suppress(DuplicateJobError):
             self._queues[queue].enqueue_call(
                 TASK,
                 args=(job_id, delivery),
@@ -70,7 +70,7 @@ class JobQueue:
             )
 
     def push_all(self, messages: Sequence[Message], timeout_s: float, queue: QueueName = "align") -> None:
-        """Enqueue many that nobody has pushed before, in one go; Unavailable where Redis does not answer."""
+        """Enqueue many new messages in one call. Raise Unavailable if Redis does not respond."""
         whole_s = max(1, round(timeout_s))
         data = [
             Queue.prepare_data(
@@ -78,28 +78,28 @@ class JobQueue:
             )
             for each in messages
         ]
-        with _translated_errors():
+        with _translate_errors():
             self._queues[queue].enqueue_many(data)
 
     def waiting(self) -> set[Message]:
-        """Every message that no worker has fetched; Unavailable where Redis does not answer."""
-        with _translated_errors():
+        """Return all messages that no worker has fetched. Raise Unavailable if Redis does not respond."""
+        with _translate_errors():
             ids = [each for queue in self._queues.values() for each in self._redis.lrange(queue.key, 0, -1)]
-        # Anything may stand there, even what is no text; only our own messages count.
+        # The queue may contain anything, even invalid text; only valid messages count.
         texts = (each.decode(errors="replace") if isinstance(each, bytes) else each for each in ids)
         return {message for text in texts if (message := parse_message(text))}
 
     def length(self) -> int:
-        """How many messages wait; Unavailable where Redis does not answer."""
-        with _translated_errors():
+        """Return the number of messages in the queues. Raise Unavailable if Redis does not respond."""
+        with _translate_errors():
             return sum(int(queue.count) for queue in self._queues.values())
 
     def workers(self) -> set[str]:
-        """The names of workers that have lately asked for a message; Unavailable where Redis does not answer.
+        """Return the names of idle workers with a recent heartbeat. Raise Unavailable if Redis does not respond.
 
-        One that is busy does not ask: the database knows what it does.
+        Busy workers send no heartbeat to Redis; the database lists them.
         """
-        with _translated_errors():
+        with _translate_errors():
             members = (self._redis.smembers(f"rq:workers:{name}") for name in self._queues)
             keys = [as_text(key) for each in members for key in each]
             with self._redis.pipeline(transaction=False) as pipeline:
@@ -109,44 +109,44 @@ class JobQueue:
         return {key.removeprefix("rq:worker:") for key, beat in zip(keys, beats, strict=True) if _is_recent(beat)}
 
     def ping(self) -> None:
-        """Raise Unavailable where Redis does not answer."""
-        with _translated_errors():
+        """Raise Unavailable if Redis does not respond."""
+        with _translate_errors():
             self._redis.ping()
 
     def close(self) -> None:
-        """Close every connection; the next use opens new ones."""
+        """Close all connections. The next use opens new ones."""
         self._redis.close()
 
 
 def connect(redis_url: str, *, retry: Retry, timeout_s: float) -> Redis:
-    """A client of Redis; StartupError where the URL cannot be read."""
+    """Return a client of Redis. Raise StartupError if the URL is invalid."""
     try:
         return Redis.from_url(redis_url, retry=retry, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
     except ValueError as error:
         raise StartupError(
-            f"This is not an address of Redis: {error}",  # the error names the fault, never the password
-            hint="CONSILIENCE_REDIS_URL is redis://:password@host:port/0 or unix:///path/to/socket.",
+            f"The URL of Redis is invalid: {error}",  # the error never contains the password
+            hint="Set CONSILIENCE_REDIS_URL to redis://:password@host:port/0 or unix:///path/to/socket.",
         ) from None
 
 
 def parse_message(text: str) -> Message | None:
-    """The message of an RQ id, `job_...-3`; None where it is not one of ours."""
-    found = MESSAGE_ID.fullmatch(text)
-    return (found[1], int(found[2])) if found else None
+    """Return the message of an RQ id such as `job_...-3`, or None if it is not a valid message."""
+    match = MESSAGE_ID.fullmatch(text)
+    return (match[1], int(match[2])) if match else None
 
 
 def _is_recent(beat: object) -> bool:
-    """Whether a worker's sign of life, as RQ writes it, is less than half a minute old; anything else is none."""
+    """Return True if a heartbeat, as RQ writes it, is less than half a minute old. Invalid values count as old."""
     if not isinstance(beat, bytes):
         return False
     with contextlib.suppress(ValueError):
-        return abs(datetime.now(UTC) - utcparse(beat.decode(errors="replace"))) < WORKER_SILENT
+        return abs(datetime.now(UTC) - utcparse(beat.decode(errors="replace"))) < WORKER_TIMEOUT
     return False
 
 
 @contextlib.contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise Unavailable("Redis does not answer.", value=type(error).__name__) from error
+        raise Unavailable("Redis does not respond.", value=type(error).__name__) from error

@@ -1,4 +1,4 @@
-"""Reference sets: which stored sets a new model is scored against, under which name."""
+"""Records of reference sets: named lists of stored sets that new models are scored against."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ _member = tables.reference_members.c
 
 
 class ReferenceRecords:
-    """The rows of reference sets, as one caller may see and add to them."""
+    """Records of reference sets, limited to the access of one principal."""
 
     def __init__(self, database: Database, access: Access | None = None) -> None:
         self._database, self._access = database, access or Access()
@@ -32,25 +32,25 @@ class ReferenceRecords:
         metadata: Mapping[str, Any],
         idempotency_key: str | None = None,
     ) -> tuple[ReferenceSet, bool]:
-        """Record a reference set; the same members under the same name and metadata are the one that is there already.
+        """Record a reference set. If one with the same members, name and metadata exists, return that one.
 
         Returns
         -------
         tuple of ReferenceSet and bool
-            The reference set, and whether it is new.
+            The reference set, and True if it is new.
 
         Raises
         ------
         NotFound
-            There is no such set; the pointer says which.
+            A member does not exist. The pointer of the error gives its position.
         InvalidRequest, UnpairedSides
-            A member comes twice, or has other items than the first: `check_members`.
+            A member occurs twice, or has other items than the first one. See `check_members`.
         KeyReused
-            The key came before, with another request.
+            The idempotency key was used before with another request.
         """
         identity = hashlib.sha256(canonical_json([name, list(embeddings), metadata, self._access.owner])).hexdigest()
         with self._database.write() as connection:
-            EMBEDDINGS.hold(connection, embeddings, self._access, "/embeddings")
+            EMBEDDINGS.lock_for_use(connection, embeddings, self._access, "/embeddings")
             members = load_sets(connection, embeddings)
             check_members(members)
             values = {
@@ -60,107 +60,110 @@ class ReferenceRecords:
                 "digest": reference_digest([each.digest for each in members]),
                 "metadata": dict(metadata),
             }
-            row, created = REFERENCES.keep(connection, self._access, values, idempotency_key)
+            row, created = REFERENCES.insert(connection, self._access, values, idempotency_key)
             if created:
                 rows = [{"reference_id": row.id, "position": i, "embedding_id": e} for i, e in enumerate(embeddings)]
                 connection.execute(sa.insert(tables.reference_members), rows)
             return _to_references(connection, [row])[0], created
 
     def get(self, reference_id: str) -> ReferenceSet:
-        """One reference set; NotFound where there is none."""
+        """Return one reference set. Raise NotFound if there is none."""
         with self._database.read() as connection:
             return self._find(connection, reference_id)
 
     def open(self, reference_id: str) -> tuple[ReferenceSet, tuple[EmbeddingSet, ...]]:
-        """One reference set and its members, in its order; NotFound where there is none."""
+        """Return one reference set and its members, in its order. Raise NotFound if there is none."""
         with self._database.read() as connection:
-            found = self._find(connection, reference_id)
-            return found, tuple(load_sets(connection, [each.embedding for each in found.members]))
+            reference = self._find(connection, reference_id)
+            return reference, tuple(load_sets(connection, [each.embedding for each in reference.members]))
 
     def page(self, cursor: str | None, limit: int, name: str | None = None) -> ReferencePage:
-        """At most `limit` reference sets, newest first, of this name; InvalidRequest where cursor or limit cannot be used."""
+        """Return at most `limit` reference sets with this name, newest first.
+
+        Raises InvalidRequest for an invalid cursor or limit.
+        """
         with self._database.read() as connection:
             page = REFERENCES.page(connection, self._access, cursor, limit, name)
             data = _to_references(connection, page.rows)
         return ReferencePage(data=tuple(data), has_more=page.has_more, next_cursor=page.next_cursor)
 
     def delete(self, reference_id: str) -> None:
-        """Forget a reference set; its members stay, and may be deleted from now on.
+        """Delete a reference set. Its members stay and may be deleted afterwards.
 
         Raises
         ------
         NotFound
-            There is no such reference set.
+            The reference set does not exist.
         InUse
-            An unfinished job needs it.
+            An unfinished job uses the reference set.
         """
         with self._database.write() as connection:
-            REFERENCES.release(connection, reference_id, self._access)
-            REFERENCES.forget(connection, reference_id, ())
+            REFERENCES.lock_for_delete(connection, reference_id, self._access)
+            REFERENCES.delete(connection, reference_id, ())
 
     def _find(self, connection: Connection, reference_id: str) -> ReferenceSet:
         return _to_references(connection, [REFERENCES.find(connection, reference_id, self._access)])[0]
 
 
 def check_members(members: Sequence[EmbeddingSet]) -> None:
-    """Refuse sets that cannot be members of one reference set.
+    """Check that sets can be members of one reference set.
 
     Raises
     ------
     InvalidRequest
-        Two have the same content: it would count twice.
+        Two sets have the same content, which would count twice.
     UnpairedSides
-        They have different numbers of rows; of those with ids or groups, two have different ones.
+        The numbers of rows, the ids or the groups differ.
     """
     seen: dict[str, int] = {}
-    for place, member in enumerate(members):
-        first = seen.setdefault(member.digest, place)
-        if first != place:
+    for position, member in enumerate(members):
+        first = seen.setdefault(member.digest, position)
+        if first != position:
             raise InvalidRequest(
-                f"Members {first} and {place} hold the same content, which would count twice.",
+                f"Members {first} and {position} have the same content, which would count twice.",
                 value=member.id,
                 hint="Name each set once.",
-                pointer=f"/embeddings/{place}",
+                pointer=f"/embeddings/{position}",
             )
         if member.n != members[0].n:
             raise UnpairedSides(
-                f"Member {place} has {member.n} rows and member 0 has {members[0].n}.",
+                f"Member {position} has {member.n} rows, but member 0 has {members[0].n}.",
                 value=member.n,
                 limit=members[0].n,
-                hint="The members of a reference set are embeddings of the same items in the same order.",
-                pointer=f"/embeddings/{place}",
+                hint="All members of a reference set must be embeddings of the same items in the same order.",
+                pointer=f"/embeddings/{position}",
             )
-    for what in ("ids", "groups"):
-        _check_column(members, what)
-    lacking = [place for place, each in enumerate(members) if each.groups is None]
+    for name in ("ids", "groups"):
+        _check_column(members, name)
+    lacking = [position for position, each in enumerate(members) if each.groups is None]
     if lacking and len(lacking) < len(members):
         raise UnpairedSides(
-            f"Some members have groups, and member {lacking[0]} has none.",
+            f"Some members have groups, but member {lacking[0]} has none.",
             value=members[lacking[0]].id,
-            hint="Groups change who is a neighbour: give them to all members, or to none.",
+            hint="Groups change which rows are neighbours. Upload all members with groups, or all without.",
             pointer=f"/embeddings/{lacking[0]}",
         )
 
 
-def _check_column(members: Sequence[EmbeddingSet], what: str) -> None:
-    having = [(place, column.digest) for place, each in enumerate(members) if (column := getattr(each, what))]
-    for place, digest in having:
+def _check_column(members: Sequence[EmbeddingSet], name: str) -> None:
+    having = [(position, column.digest) for position, each in enumerate(members) if (column := getattr(each, name))]
+    for position, digest in having:
         if digest != having[0][1]:
             raise UnpairedSides(
-                f"Members {having[0][0]} and {place} have different {what}.",
-                value=members[place].id,
-                hint=f"The members that have {what} have the same, in the same order; upload the set again so.",
-                pointer=f"/embeddings/{place}",
+                f"Members {having[0][0]} and {position} have different {name}.",
+                value=members[position].id,
+                hint=f"All members that have {name} must have the same ones in the same order. Upload the set again with them.",
+                pointer=f"/embeddings/{position}",
             )
 
 
 def reference_digest(digests: Iterable[str]) -> str:
-    """SHA-256 over the members' digests: equal for the same members in whatever order."""
+    """Return the SHA-256 of the members' digests, which does not depend on their order."""
     return hashlib.sha256(canonical_json(sorted(digests))).hexdigest()
 
 
 def _to_references(connection: Connection, rows: Sequence[Row[Any]]) -> list[ReferenceSet]:
-    """The reference sets of these rows, in their order, with their members."""
+    """Return the reference sets of these rows, in their order, with their members."""
     layers = (
         sa.select(sa.func.count())
         .where(tables.layers.c.embedding_id == _member.embedding_id)

@@ -1,4 +1,4 @@
-"""What is forgotten: jobs whose retention has passed, and blobs that no record names."""
+"""Deletion of expired jobs, and search for blobs that no record refers to."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -9,28 +9,29 @@ from sqlalchemy import Connection
 from consilience.contract.jobs import FINISHED
 from consilience.errors import Expired, NotFound, StateError
 from consilience.stores import tables
-from consilience.stores.cells import Cells
+from consilience.stores.cells import CellRecords
 from consilience.stores.database import Database
-from consilience.stores.records import Access, named_blobs
+from consilience.stores.records import Access, find_referenced
 
-_job, _gone = tables.jobs.c, tables.expired_jobs
+_job, _tombstones = tables.jobs.c, tables.expired_jobs
 
 
 class Retention:
-    """What the collector asks of the records."""
+    """Queries of the garbage collector."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def expire(self, retention: timedelta, limit: int) -> tuple[str, ...]:
-        """Delete at most `limit` of the jobs that finished longer ago than `retention`, the oldest first.
+        """Delete at most `limit` jobs that finished longer ago than `retention`, the oldest first.
 
-        A job whose webhook is still being delivered stays. What is left is its id, its owner and when: see `absent`.
+        Jobs whose webhook is still being delivered are kept. The id, owner and times of a deleted job remain as a tombstone,
+        see `explain_missing_job`.
 
         Returns
         -------
         tuple of str
-            Their ids.
+            Ids of the deleted jobs.
         """
         now = datetime.now(UTC)
         pending = sa.select(tables.webhooks.c.job_id).where(tables.webhooks.c.due_at.is_not(None))
@@ -41,32 +42,32 @@ class Retention:
             .limit(limit)
         )
         with self._database.write() as connection:
-            # Another collector skips these rows, or finds them gone.
+            # A concurrent collector skips these rows or does not find them.
             rows = connection.execute(query.with_for_update(of=tables.jobs, skip_locked=True)).all()
             if rows:
-                stones = [{**row._mapping, "expired_at": now} for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
-                connection.execute(sa.insert(_gone), stones)
+                tombstones = [{**row._mapping, "expired_at": now} for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row as a dictionary
+                connection.execute(sa.insert(_tombstones), tombstones)
                 connection.execute(sa.delete(tables.jobs).where(_job.id.in_([row.id for row in rows])))
         return tuple(row.id for row in rows)
 
     def expire_cells(self, retention: timedelta) -> int:
-        """Forget cells of studies that were found longer ago; how many."""
-        return Cells(self._database).expire(retention)
+        """Delete cells of studies older than `retention`. Return their number."""
+        return CellRecords(self._database).expire(retention)
 
-    def named(self, digests: Collection[str]) -> set[str]:
-        """Those of the digests that some record names."""
+    def find_referenced(self, digests: Collection[str]) -> set[str]:
+        """Return those of the digests that a record refers to."""
         with self._database.read() as connection:
-            return named_blobs(connection, digests)
+            return find_referenced(connection, digests)
 
 
-def absent(connection: Connection, job_id: str, access: Access) -> StateError:
-    """Why there is no such job for this caller: Expired, with the time, or NotFound."""
-    query = sa.select(_gone.c.expired_at).where(_gone.c.id == job_id, access.sees(_gone.c.owner))
+def explain_missing_job(connection: Connection, job_id: str, access: Access) -> StateError:
+    """Return the error for a missing job: Expired, with the time, or NotFound."""
+    query = sa.select(_tombstones.c.expired_at).where(_tombstones.c.id == job_id, access.visible(_tombstones.c.owner))
     expired_at = connection.execute(query).scalar()
     if expired_at is None:
         return NotFound("There is no such job.", value=job_id)
     return Expired(
-        f"The job and its result were deleted at {expired_at:%Y-%m-%dT%H:%MZ}: finished jobs are kept for a time.",
+        f"The job and its result were deleted at {expired_at:%Y-%m-%dT%H:%MZ}, when its retention time had passed.",
         value=job_id,
-        hint="GET /v1/info says for how many days: job_retention_days. Its sets may still be there; ask again.",
+        hint="GET /v1/info returns the retention time as job_retention_days. Submit the job again if its sets still exist.",
     )

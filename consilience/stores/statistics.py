@@ -1,4 +1,4 @@
-"""How many of everything there are. Each figure is one small query that gives up in time."""
+"""Statistics of the stores. Each one is a small query with a time limit."""
 
 import time
 from collections import defaultdict
@@ -16,47 +16,47 @@ from consilience.contract.webhooks import WebhookStatus
 from consilience.stores import tables
 from consilience.stores.database import Database
 
-#: Job times are those of the jobs that finished in this time, and of no more than so many.
+#: Age and number of the finished jobs that job times are taken from.
 RECENT = timedelta(minutes=15)
 RECENT_JOBS = 100
-#: Beside the parts of a job.
+#: Name of the total time, beside the parts of a job.
 WHOLE = "whole"
-#: SQLite looks at the clock once in so many of its instructions: about a millisecond.
+#: Number of SQLite instructions between two looks at the clock, about a millisecond.
 SQLITE_STEPS = 10_000
 _job, _run, _hook, _set, _layer = tables.jobs.c, tables.runs.c, tables.webhooks.c, tables.embeddings.c, tables.layers.c
 
 
 class StoredSize(NamedTuple):
-    """How many there are, and the bytes that they were given; what several share counts for each."""
+    """Number of records, and their size in bytes. Content that several share counts for each."""
 
     n: int
     bytes: int
 
 
 class StoreStatistics:
-    """Figures about everybody's rows, without a name or an id of anybody.
+    """Statistics of the records of all owners, without names or ids.
 
-    Each method raises Unavailable where the database does not answer, or not within `limit_s` seconds.
+    Each method raises Unavailable if the database does not respond within `limit_s` seconds.
     """
 
     def __init__(self, database: Database, limit_s: float = 1.0) -> None:
         self._database, self._limit_s = database, limit_s
 
     def count_jobs(self) -> dict[JobStatus, int]:
-        """The jobs of each status."""
+        """Return the number of jobs of each status."""
         counts = self._count(_job.status)
         return {status: counts.get(status.value, 0) for status in JobStatus}
 
     def find_longest_wait(self) -> float:
-        """Seconds since the oldest job that waits was submitted; 0 where none waits."""
+        """Return the seconds since the oldest queued job was submitted, or 0 if none is queued."""
         query = sa.select(sa.func.min(_job.created_at)).where(_job.status == JobStatus.QUEUED)
         [(oldest,)] = self._rows(query)
         return max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0
 
     def time_jobs(self) -> dict[str, list[float]]:
-        """The seconds that each part of a job took, for the jobs that lately succeeded: metrics by name, and stages.
+        """Return the seconds that each part of recent successful jobs took: metrics by name, and stages.
 
-        `WHOLE` is from the start of a job's last run to its end.
+        `WHOLE` is the time from the start of a job's last run to its end.
         """
         timings = tables.jobs.c.result["timings_s"].label("timings")
         query = (
@@ -73,15 +73,15 @@ class StoreStatistics:
         return dict(times)
 
     def size_of_sets(self) -> StoredSize:
-        """How many sets of embeddings there are, and how large they are."""
+        """Return number and size of the embedding sets."""
         return self._size_of(tables.embeddings)
 
     def size_of_datasets(self) -> StoredSize:
-        """How many datasets there are, and how large they are."""
+        """Return number and size of the datasets."""
         return self._size_of(tables.datasets)
 
     def size_of_layers(self) -> int:
-        """The bytes of all layers; one that several sets share counts once, as it lies on the disk."""
+        """Return the size of all layers on the disk in bytes. A layer that several sets share counts once."""
         width = sa.case(dict(DTYPE_BYTES), value=_layer.dtype)
         once = (
             sa.select(sa.func.max(_set.n * _layer.dim * width).label("bytes"))
@@ -93,7 +93,7 @@ class StoreStatistics:
         return int(total or 0)
 
     def count_webhooks(self) -> dict[WebhookStatus, int]:
-        """The webhooks of each status."""
+        """Return the number of webhooks of each status."""
         status = sa.case(
             (_hook.delivered_at.is_not(None), WebhookStatus.DELIVERED.value),
             (_hook.failed_at.is_not(None), WebhookStatus.FAILED.value),
@@ -105,7 +105,7 @@ class StoreStatistics:
         return {status: counts.get(status.value, 0) for status in WebhookStatus}
 
     def find_busy_workers(self) -> set[str]:
-        """The names of workers whose jobs run; one that went silent loses its job to the reconciler."""
+        """Return the names of workers with a running job."""
         query = sa.select(_run.worker).join(tables.jobs, _run.job_id == _job.id)
         current = sa.and_(_job.status == JobStatus.RUNNING, _run.delivery == _job.delivery)
         return {row.worker for row in self._rows(query.where(current))}
@@ -126,7 +126,7 @@ class StoreStatistics:
 
 @contextmanager
 def _time_limit(connection: Connection, limit_s: float) -> Iterator[None]:
-    """Let no statement of the block run for longer."""
+    """Limit the time of each statement in the context."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(limit_s * 1000))}")
         yield

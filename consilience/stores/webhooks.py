@@ -1,6 +1,6 @@
-"""The row of a job's webhook: made with the job, due from the transaction that ends the job.
+"""Transactional outbox of webhooks: a row is made with its job and scheduled by the transaction that ends the job.
 
-The row is the outbox: there is no moment at which a job has ended and its message is not there.
+So a job never ends without its message being scheduled.
 """
 
 import secrets
@@ -17,43 +17,48 @@ from consilience.contract.webhooks import Webhook, WebhookStatus
 from consilience.stores import tables
 from consilience.stores.database import Database
 
-#: No row is put off for longer: one that is due later than this was written before the clock was set back.
+#: Maximum delay of a message. A message that is due later was written before the clock was set back, so it is due now.
 MAX_DELAY = timedelta(days=2)
 ERROR_LENGTH = 500
 _hook, _job = tables.webhooks, tables.jobs
 
 
 class WebhookMessage(NamedTuple):
-    """A message to send, and the attempt that it was claimed for."""
+    """Message to send, and the number of the attempt."""
 
     message_id: str
     url: str
     host: str
     attempt: int
-    """1 for the first."""
+    """Number of the attempt, starting at 1."""
     body: dict[str, Any]
 
 
 class Outbox:
-    """The webhooks of jobs that have ended. Any number of processes may claim and report at once."""
+    """Webhooks of jobs that have ended. Several processes may claim messages and report at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, lease_s: float, besides: Collection[str] = ()) -> WebhookMessage | None:
-        """Take the message that has been due for longest, if any, for `lease_s` seconds; none to hosts of `besides`."""
+    def claim(self, lease_s: float, excluded_hosts: Collection[str] = ()) -> WebhookMessage | None:
+        """Claim the message that has been due for longest for `lease_s` seconds. Return None if there is none.
+
+        Messages to `excluded_hosts` are skipped.
+        """
         now = datetime.now(UTC)
         query = (
             sa.select(_hook.c.message_id, _hook.c.due_at)
-            .where(_is_due(now), _hook.c.host.not_in(besides))
+            .where(_is_due(now), _hook.c.host.not_in(excluded_hosts))
             .order_by(_hook.c.due_at)
             .limit(1)
         )
-        with self._database.read() as connection:  # most looks find nothing, and then nobody is kept from writing
-            found = connection.execute(query).first()
-        if found is None:
+        with (
+            self._database.read() as connection
+        ):  # most often there is nothing to claim, and then no write lock is taken
+            due = connection.execute(query).first()
+        if due is None:
             return None
-        unclaimed = sa.and_(_hook.c.message_id == found.message_id, _hook.c.due_at == found.due_at)
+        unclaimed = sa.and_(_hook.c.message_id == due.message_id, _hook.c.due_at == due.due_at)
         claiming = (
             sa.update(_hook)
             .where(unclaimed)
@@ -63,20 +68,23 @@ class Outbox:
             if connection.execute(claiming).rowcount != 1:
                 return None
             joined = sa.select(_hook, _job).join(_job, _job.c.id == _hook.c.job_id)
-            return _to_message(connection.execute(joined.where(_hook.c.message_id == found.message_id)).one())
+            return _to_message(connection.execute(joined.where(_hook.c.message_id == due.message_id)).one())
 
     def delivered(self, message_id: str) -> None:
-        """The receiver has accepted it: it is not sent again."""
+        """Record that the receiver accepted the message. It is not sent again."""
         now = datetime.now(UTC)
         self._end(_hook.c.message_id == message_id, delivered_at=now, failed_at=None, due_at=None)
 
-    def failed(self, message: WebhookMessage, error: str, again_in_s: float | None) -> None:
-        """The attempt failed: it is due again after so long; None gives it up. Nothing, if it was claimed again since."""
+    def failed(self, message: WebhookMessage, error: str, retry_in_s: float | None) -> None:
+        """Record a failed attempt and send the message again after `retry_in_s` seconds, or never if None.
+
+        This changes nothing if the message was claimed again since.
+        """
         now = datetime.now(UTC)
         mine = sa.and_(_hook.c.message_id == message.message_id, _hook.c.attempts == message.attempt)
         outcome: dict[str, Any] = {"due_at": None, "failed_at": now}
-        if again_in_s is not None:
-            outcome = {"due_at": now + timedelta(seconds=again_in_s)}
+        if retry_in_s is not None:
+            outcome = {"due_at": now + timedelta(seconds=retry_in_s)}
         self._end(mine, last_error=error[:ERROR_LENGTH], **outcome)
 
     def _end(self, condition: ColumnElement[bool], **outcome: Any) -> None:
@@ -108,11 +116,8 @@ def _text(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-_hook = tables.webhooks
-
-
 def add_webhook(connection: Connection, job_id: str, url: str) -> None:
-    """Keep where the job's end is to be told."""
+    """Add the webhook of a job."""
     host = urlsplit(url).hostname or ""
     message_id = f"msg_{secrets.token_hex(16)}"
     row = {"job_id": job_id, "message_id": message_id, "url": url, "host": host, "attempts": 0}
@@ -120,7 +125,7 @@ def add_webhook(connection: Connection, job_id: str, url: str) -> None:
 
 
 def schedule_webhook(connection: Connection, job_id: str) -> None:
-    """Make the job's webhook due if the job has ended in this transaction, and has one."""
+    """Schedule the webhook of a job, if there is one and the job has ended in this transaction."""
     is_over = sa.select(tables.jobs.c.id).where(tables.jobs.c.id == job_id, tables.jobs.c.status.in_(FINISHED))
     unsent = sa.and_(*(column.is_(None) for column in (_hook.c.due_at, _hook.c.delivered_at, _hook.c.failed_at)))
     connection.execute(
@@ -129,7 +134,7 @@ def schedule_webhook(connection: Connection, job_id: str) -> None:
 
 
 def read_webhook(connection: Connection, job_id: str) -> Webhook | None:
-    """The job's webhook as this transaction sees it; None where it has none."""
+    """Return the webhook of a job as this transaction sees it, or None if there is none."""
     row = connection.execute(sa.select(_hook).where(_hook.c.job_id == job_id)).first()
     if row is None:
         return None

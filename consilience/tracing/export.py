@@ -1,4 +1,4 @@
-"""Where spans go: OpenTelemetry's exporter, as its variables say. Imported only where spans are wanted."""
+"""Export of spans by OpenTelemetry, configured by its environment variables. Imported only if tracing is on."""
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -8,43 +8,43 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 
 from consilience import __version__
 
-#: Holds what users said of their data, which leaves a service by no other way.
+#: Attribute with the query of a URL, which contains names and metadata of users.
 QUERY = "url.query"
 HIDDEN = "REDACTED"
 
 
-class WithoutQuery(SpanProcessor):
-    """Hides the query of a request's URL: names and metadata of sets are in it."""
+class QueryRedactor(SpanProcessor):
+    """Redacts the query of a request's URL, which contains names and metadata of sets."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Overwrite the query."""
+        """Replace the query."""
         del parent_context
         if span.attributes and QUERY in span.attributes:
             span.set_attribute(QUERY, HIDDEN)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
-def describe(component: str) -> Resource:
-    """The process, as spans name it: `consilience-<component>`, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES do."""
+def describe_process(component: str) -> Resource:
+    """Return the resource of a process. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override its attributes."""
     own = {"service.name": f"consilience-{component}", "service.version": __version__}
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
 def open_provider(resource: Resource, *, wait_limit_s: float | None = None) -> TracerProvider:
-    """What spans of a process are made by.
+    """Open a provider of spans for a process.
 
     Parameters
     ----------
     resource : Resource
-        The process.
+        Resource of the process.
     wait_limit_s : float, optional
-        Send each span when it ends, in this thread, and give it up after so long: for a process that is about to end, or
-        that forks. By default a thread of its own sends them in batches, with the limits of OTEL_BSP_....
+        Timeout of sending a span. If given, each span is sent in this thread when it ends, as needed by a process that
+        ends soon or forks. By default another thread sends batches of spans, with the limits of OTEL_BSP_....
     """
     provider = TracerProvider(resource=resource)
     exporter = OTLPSpanExporter(timeout=wait_limit_s)
-    provider.add_span_processor(WithoutQuery())
+    provider.add_span_processor(QueryRedactor())
     provider.add_span_processor(SimpleSpanProcessor(exporter) if wait_limit_s else BatchSpanProcessor(exporter))
     return provider

@@ -16,10 +16,9 @@ from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
 from consilience.contract.jobs import QUEUES
-from consilience.tracing.switch import is_wanted
-from service.settings import DeliverySettings
-from service.settings import Settings as ServiceSettings
-from workers.settings import Settings as WorkerSettings
+from consilience.tracing.switch import is_enabled
+from service.settings import DeliverySettings, ServiceSettings
+from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 APPLICATIONS = ("api", "worker", "extractor")
@@ -167,7 +166,7 @@ def test_every_variable_is_one_that_its_process_reads(
     environment = dict(compose["services"][part]["environment"])
     if "CONSILIENCE_MODEL_FOLDERS" in environment:  # the folder that `volumes` mounts there
         environment["CONSILIENCE_MODEL_FOLDERS"] = tmp_path
-    assert not is_wanted({name: environment.pop(name) for name in list(environment) if name.startswith("OTEL_")})
+    assert not is_enabled({name: environment.pop(name) for name in list(environment) if name.startswith("OTEL_")})
     for name in [name for name in os.environ if name.startswith("CONSILIENCE_")]:
         monkeypatch.delenv(name)
     for name, value in environment.items():

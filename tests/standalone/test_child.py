@@ -15,18 +15,18 @@ def test_a_program_that_dies_at_once_is_started_later_each_time() -> None:
     for _ in range(3):
         child.start()
         endings: list[str] = []
-        until(lambda endings=endings: bool(endings.append(child.bury() or "") or endings[-1]))
+        until(lambda endings=endings: bool(endings.append(child.reap() or "") or endings[-1]))
         assert endings[-1] == "exit status 1"
         died_at = time.monotonic()
-        until(lambda: child.due)
+        until(lambda: child.restart_due)
         pauses.append(time.monotonic() - died_at)
-    assert child.false_starts == 3
+    assert child.failed_starts == 3
     assert pauses[0] < 0.1
     assert 0.2 < pauses[1] < pauses[2]
 
 
 def test_a_program_that_had_been_up_is_due_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOUND_LIFE_S", 0.05)
+    monkeypatch.setattr(module, "MIN_UPTIME_S", 0.05)
     child = Child("It", ["/bin/sleep", "600"], {})
     child.start()
     time.sleep(0.1)
@@ -34,9 +34,9 @@ def test_a_program_that_had_been_up_is_due_at_once(monkeypatch: pytest.MonkeyPat
     child.start()
     time.sleep(0.1)
     child.terminate()
-    until(lambda: child.bury() == "killed by SIGTERM")
-    assert child.due
-    assert child.false_starts == 0
+    until(lambda: child.reap() == "killed by SIGTERM")
+    assert child.restart_due
+    assert child.failed_starts == 0
 
 
 def test_killing_takes_what_the_program_started(tmp_path: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import consilience
 from consilience.errors import StartupError
-from consilience.standalone.serve import free_port, hold
+from consilience.standalone.serve import free_port, lock_data_dir
 
 
 def test_a_busy_port_is_named_with_the_way_out() -> None:
@@ -33,20 +33,20 @@ def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
 
 
 def test_a_held_folder_names_its_holder(tmp_path: Path) -> None:
-    with hold(tmp_path / "new"):
+    with lock_data_dir(tmp_path / "new"):
         assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
         with (
             pytest.raises(StartupError, match=rf"{tmp_path}/new is in use by process {os.getpid()}"),
-            hold(tmp_path / "new"),
+            lock_data_dir(tmp_path / "new"),
         ):
             pass
-    with hold(tmp_path / "new"):
+    with lock_data_dir(tmp_path / "new"):
         pass
 
 
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartupError, match="cannot be used"), hold(tmp_path / "file"):
+    with pytest.raises(StartupError, match="cannot be used"), lock_data_dir(tmp_path / "file"):
         pass
 
 

@@ -15,14 +15,14 @@ def test_it_answers_on_a_socket_of_its_own_and_keeps_nothing_on_disk(tmp_path: P
         redis = EmbeddedRedis(find_binary(), path, tmp_path)
         redis.child.start()
         try:
-            until(redis.answers)
+            until(redis.is_ready)
             assert path.stat().st_mode & 0o777 == 0o700
             assert redis.workers() == 0
-            assert redis._ask("CONFIG GET appendonly") == "*2\r\n$10\r\nappendonly\r\n$2\r\nno"
+            assert redis._send("CONFIG GET appendonly") == "*2\r\n$10\r\nappendonly\r\n$2\r\nno"
             assert [file.name for file in tmp_path.iterdir()] == ["redis.sock"]
         finally:
             redis.child.kill()
-        assert not redis.answers()
+        assert not redis.is_ready()
     assert not path.exists()
 
 

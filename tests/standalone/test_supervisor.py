@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consilience.errors import StartupError
-from consilience.standalone.processes import FALSE_STARTS_LIMIT, Child, Stopped, Supervisor, signals_held
+from consilience.standalone.processes import FAILED_STARTS_LIMIT, Child, Stopped, Supervisor, block_signals
 from tests.serving import until
 
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo up >> $LOG; while :; do sleep 0.05; done"]
@@ -28,7 +28,7 @@ def child(name: str, argv: list[str], log: Path) -> Child:
 
 def test_the_group_that_was_started_last_stops_first(log: Path) -> None:
     supervisor = Supervisor(print, grace_s=5)
-    with signals_held():
+    with block_signals():
         supervisor.add(child("first", POLITE, log))
         supervisor.add(child("second", POLITE, log))
         until(lambda: log.read_text() == "up\nup\n")
@@ -39,7 +39,7 @@ def test_the_group_that_was_started_last_stops_first(log: Path) -> None:
 def test_a_child_that_does_not_stop_is_killed_after_its_grace(log: Path) -> None:
     stubborn = child("stubborn", STUBBORN, log)
     supervisor = Supervisor(print, grace_s=0.3)
-    with signals_held():
+    with block_signals():
         supervisor.add(stubborn)
         until(lambda: log.read_text() == "up\n")
         started = time.monotonic()
@@ -50,7 +50,7 @@ def test_a_child_that_does_not_stop_is_killed_after_its_grace(log: Path) -> None
 
 def test_a_second_signal_kills_at_once(log: Path) -> None:
     supervisor = Supervisor(print, grace_s=60)
-    with signals_held():
+    with block_signals():
         supervisor.add(child("stubborn", STUBBORN, log))
         until(lambda: log.read_text() == "up\n")
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
@@ -59,7 +59,7 @@ def test_a_second_signal_kills_at_once(log: Path) -> None:
 
 def test_a_signal_ends_the_wait_for_readiness(log: Path) -> None:
     supervisor = Supervisor(print)
-    with signals_held():
+    with block_signals():
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         with pytest.raises(Stopped):
             supervisor.wait_until(lambda: False, "It", timeout_s=10)
@@ -68,23 +68,23 @@ def test_a_signal_ends_the_wait_for_readiness(log: Path) -> None:
 def test_a_child_that_never_comes_up_ends_the_start_and_is_named() -> None:
     told: list[str] = []
     supervisor = Supervisor(told.append)
-    with signals_held():
+    with block_signals():
         supervisor.add(Child("The part", ["/bin/false"], {}))
         with pytest.raises(StartupError, match="The part does not start"):
             supervisor.wait_until(lambda: False, "It", timeout_s=30)
         supervisor.stop()
-    assert told == ["The part has died (exit status 1); it is started again."] * FALSE_STARTS_LIMIT
+    assert told == ["The part has died (exit status 1); it is started again."] * FAILED_STARTS_LIMIT
 
 
 def test_what_is_never_ready_ends_the_start() -> None:
-    with signals_held(), pytest.raises(StartupError, match=r"It is not ready after 0.2 s"):
+    with block_signals(), pytest.raises(StartupError, match=r"It is not ready after 0.2 s"):
         Supervisor(print).wait_until(lambda: False, "It", timeout_s=0.2)
 
 
 def test_a_child_that_sees_no_hope_is_not_started_again_while_all_start() -> None:
     told: list[str] = []
     supervisor = Supervisor(told.append)
-    with signals_held():
+    with block_signals():
         supervisor.add(Child("The part", ["/bin/sh", "-c", "exit 2"], {}))
         with pytest.raises(StartupError, match="The part does not start"):
             supervisor.wait_until(lambda: False, "It", timeout_s=30)

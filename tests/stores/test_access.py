@@ -14,7 +14,7 @@ from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
 from consilience.stores.migrations.upgrade import make_config
-from consilience.stores.records import EVERYTHING, Access
+from consilience.stores.records import ALL_OWNERS, Access
 from tests.stores.conftest import PLAN, digest
 
 ANA, BOB = Access("ana"), Access("bob")
@@ -88,7 +88,7 @@ def test_an_idempotency_key_is_its_owners_own(database: Database) -> None:
 
 def test_who_sees_all_sees_and_stops_what_others_have(database: Database) -> None:
     held, job = add_set(database, ANA)[0], add_job(database, ANA)
-    sets, jobs = EmbeddingRecords(database, EVERYTHING), JobRecords(database, EVERYTHING)
+    sets, jobs = EmbeddingRecords(database, ALL_OWNERS), JobRecords(database, ALL_OWNERS)
 
     assert sets.get(held.id) == held
     assert jobs.request_cancel(job.id).status == "canceled"
@@ -122,7 +122,7 @@ def test_jobs_that_wait_are_counted_for_all_and_for_each_owner(database: Databas
     with pytest.raises(TooManyRequests, match="2 jobs of ana") as own:
         add_job(database, ana)
     add_job(database, bob)
-    with pytest.raises(TooManyRequests, match="3 jobs are waiting") as every:
+    with pytest.raises(TooManyRequests, match="3 jobs are queued") as every:
         JobRecords(database, bob).check_room()
 
     assert (own.value.limit, every.value.limit) == (2, 3)

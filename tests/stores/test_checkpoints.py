@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from consilience.errors import StorageFull
-from consilience.stores.blobs import Blobs
-from consilience.stores.checkpoints import PartialRows, Partials
+from consilience.stores.blobs import BlobStore
+from consilience.stores.checkpoints import Checkpoint, CheckpointStore
 
 IDENTITY = "a" * 64
 WHAT = {"model": "m"}
@@ -34,16 +34,16 @@ def never() -> None:
     raise AssertionError("nobody else has it")
 
 
-def leave(partials: Partials, *blocks: tuple[int, int]) -> None:
+def leave(store: CheckpointStore, *blocks: tuple[int, int]) -> None:
     """A run that embeds some blocks and dies."""
-    with suppress(Died), partials.claim(IDENTITY, never) as claim:
+    with suppress(Died), store.claim(IDENTITY, never) as claim:
         partial = claim.open(WHAT, N, LAYERS)
         for start, stop in blocks:
             partial.append(rows(start, stop), truncated=1)
         raise Died
 
 
-def finish(partial: PartialRows) -> list[np.ndarray]:
+def finish(partial: Checkpoint) -> list[np.ndarray]:
     """Embed the rest; all rows of each layer."""
     if partial.done < N:
         partial.append(rows(partial.done, N))
@@ -54,9 +54,9 @@ def finish(partial: PartialRows) -> list[np.ndarray]:
 
 
 def test_what_a_run_made_is_there_for_the_next_and_gone_when_it_is_done(tmp_path: Path) -> None:
-    partials = Partials(tmp_path)
-    leave(partials, (0, 4), (4, 7))
-    with partials.claim(IDENTITY, never) as claim:
+    store = CheckpointStore(tmp_path)
+    leave(store, (0, 4), (4, 7))
+    with store.claim(IDENTITY, never) as claim:
         partial = claim.open(WHAT, N, LAYERS)
         assert (partial.done, partial.truncated) == (7, 2)
         for found, expected in zip(finish(partial), rows(0, N), strict=True):
@@ -65,34 +65,34 @@ def test_what_a_run_made_is_there_for_the_next_and_gone_when_it_is_done(tmp_path
 
 
 def test_a_run_that_made_nothing_leaves_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
-    partials = Partials(tmp_path)
-    leave(partials)
-    with suppress(Died), partials.claim(IDENTITY, never):
+    store = CheckpointStore(tmp_path)
+    leave(store)
+    with suppress(Died), store.claim(IDENTITY, never):
         raise Died  # before anything is known of the rows
     assert list(tmp_path.glob("extracting/*")) == []
-    leave(partials, (0, 4))
-    with suppress(Died), partials.claim(IDENTITY, never):
+    leave(store, (0, 4))
+    with suppress(Died), store.claim(IDENTITY, never):
         raise Died
-    with partials.claim(IDENTITY, never) as claim:
+    with store.claim(IDENTITY, never) as claim:
         assert claim.open(WHAT, N, LAYERS).done == 4
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])
 def test_a_block_that_is_not_whole_does_not_count(tmp_path: Path, cut: int) -> None:
-    partials, path = Partials(tmp_path), tmp_path / "extracting" / IDENTITY
-    leave(partials, (0, 4), (4, 7))
+    store, path = CheckpointStore(tmp_path), tmp_path / "extracting" / IDENTITY
+    leave(store, (0, 4), (4, 7))
     os.truncate(path, path.stat().st_size - cut)
-    with partials.claim(IDENTITY, never) as claim:
+    with store.claim(IDENTITY, never) as claim:
         assert claim.open(WHAT, N, LAYERS).done == 4
 
 
 def test_a_block_whose_bytes_are_not_its_own_does_not_count(tmp_path: Path) -> None:
-    partials, path = Partials(tmp_path), tmp_path / "extracting" / IDENTITY
-    leave(partials, (0, 4), (4, 7))
+    store, path = CheckpointStore(tmp_path), tmp_path / "extracting" / IDENTITY
+    leave(store, (0, 4), (4, 7))
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    with partials.claim(IDENTITY, never) as claim:
+    with store.claim(IDENTITY, never) as claim:
         partial = claim.open(WHAT, N, LAYERS)
         assert (partial.done, len(finish(partial)[0])) == (4, N)
 
@@ -103,9 +103,9 @@ def test_a_block_whose_bytes_are_not_its_own_does_not_count(tmp_path: Path) -> N
 def test_rows_of_another_model_or_other_layers_are_not_gone_on_with(
     tmp_path: Path, what: dict[str, str], layers: list[tuple[str, int]]
 ) -> None:
-    partials = Partials(tmp_path)
-    leave(partials, (0, 4))
-    with partials.claim(IDENTITY, never) as claim:
+    store = CheckpointStore(tmp_path)
+    leave(store, (0, 4))
+    with store.claim(IDENTITY, never) as claim:
         assert claim.open(what, N, layers).done == 0
 
 
@@ -113,20 +113,20 @@ def test_rows_of_another_model_or_other_layers_are_not_gone_on_with(
     ("value", "dtype"), [(1.0, "F16"), (65504.0, "F16"), (65536.0, "F32"), (1e-6, "F32"), (0.0, "F16")]
 )
 def test_a_layer_beyond_float16_is_kept_in_float32(tmp_path: Path, value: float, dtype: str) -> None:
-    with Partials(tmp_path).claim(IDENTITY, never) as claim:
+    with CheckpointStore(tmp_path).claim(IDENTITY, never) as claim:
         partial = claim.open(WHAT, N, LAYERS)
         partial.append([np.full((N, 3), value, np.float32), np.ones((N, 5), np.float32)])
         assert partial.dtypes == (dtype, "F16")
-        layers = Blobs(tmp_path).put(partial)
+        layers = BlobStore(tmp_path).put(partial)
         assert partial.kept_bytes == sum(N * layer.dim * (2 if layer.dtype == "F16" else 4) for layer in layers)
-    stored = Blobs(tmp_path).open(layers[0], N)
+    stored = BlobStore(tmp_path).open(layers[0], N)
     np.testing.assert_array_equal(stored.rows(0, N), np.full((N, 3), value, np.float32))
 
 
 def test_two_runs_of_the_same_take_turns(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from consilience.stores.checkpoints import Partials\n"
-        f"with Partials(Path({str(tmp_path)!r})).claim({IDENTITY!r}, lambda: None):\n"
+        "import sys, time; from pathlib import Path; from consilience.stores.checkpoints import CheckpointStore\n"
+        f"with CheckpointStore(Path({str(tmp_path)!r})).claim({IDENTITY!r}, lambda: None):\n"
         "    print('mine', flush=True); time.sleep(60)\n"
     )
     other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -139,25 +139,25 @@ def test_two_runs_of_the_same_take_turns(tmp_path: Path) -> None:
         other.kill()
         time.sleep(0.02)
 
-    with Partials(tmp_path).claim(IDENTITY, wait) as claim:
+    with CheckpointStore(tmp_path).claim(IDENTITY, wait) as claim:
         assert claim.open(WHAT, N, LAYERS).done == 0
     other.communicate()
     assert waited, "the kernel gave the file free when the other process died"
 
 
 def test_a_full_disk_is_given_its_room_back(tmp_path: Path) -> None:
-    with pytest.raises(StorageFull), Partials(tmp_path).claim(IDENTITY, never):
+    with pytest.raises(StorageFull), CheckpointStore(tmp_path).claim(IDENTITY, never):
         raise StorageFull("No room.")
     assert list(tmp_path.glob("extracting/*")) == []
 
 
 def test_what_nobody_goes_on_with_is_swept_but_not_what_somebody_has(tmp_path: Path) -> None:
-    partials = Partials(tmp_path)
-    assert partials.sweep(0.0) == 0
-    leave(partials, (0, 4))
-    assert partials.sweep(60.0) == 0
-    with partials.claim(IDENTITY, never):
-        assert partials.sweep(0.0) == 0
-    leave(partials, (0, 4))
-    assert partials.sweep(0.0) == 1
+    store = CheckpointStore(tmp_path)
+    assert store.sweep(0.0) == 0
+    leave(store, (0, 4))
+    assert store.sweep(60.0) == 0
+    with store.claim(IDENTITY, never):
+        assert store.sweep(0.0) == 0
+    leave(store, (0, 4))
+    assert store.sweep(0.0) == 1
     assert list(tmp_path.glob("extracting/*")) == []

@@ -15,7 +15,7 @@ from alembic import command
 
 from consilience.contract.embeddings import Column, EmbeddingSet, Layer
 from consilience.errors import Unavailable
-from consilience.stores.blobs import Blobs, set_digest
+from consilience.stores.blobs import BlobStore, set_digest
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.migrations.upgrade import make_config
@@ -25,15 +25,15 @@ NAMES = ("b", "a", "ü", "b", '"\\', "\U0001f600")
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path / "data")
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "data")
 
 
 def files(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 
-def test_a_column_comes_back_and_its_address_is_the_hash_of_its_file(blobs: Blobs, tmp_path: Path) -> None:
+def test_a_column_comes_back_and_its_address_is_the_hash_of_its_file(blobs: BlobStore, tmp_path: Path) -> None:
     column = blobs.put_column(NAMES)
     assert blobs.read_column(column.digest) == NAMES
     assert column.unique == 5
@@ -43,7 +43,7 @@ def test_a_column_comes_back_and_its_address_is_the_hash_of_its_file(blobs: Blob
     assert json.loads(path.read_bytes()) == list(NAMES)
 
 
-def test_equal_columns_are_kept_once_and_order_matters(blobs: Blobs, tmp_path: Path) -> None:
+def test_equal_columns_are_kept_once_and_order_matters(blobs: BlobStore, tmp_path: Path) -> None:
     first = blobs.put_column(NAMES)
     inode = files(tmp_path)[0].stat().st_ino
     assert blobs.put_column(list(NAMES)) == first
@@ -51,16 +51,16 @@ def test_equal_columns_are_kept_once_and_order_matters(blobs: Blobs, tmp_path: P
     assert blobs.put_column(NAMES[::-1]) != first
 
 
-def test_many_writers_of_the_same_column_all_succeed(blobs: Blobs, tmp_path: Path) -> None:
+def test_many_writers_of_the_same_column_all_succeed(blobs: BlobStore, tmp_path: Path) -> None:
     values = [str(i) for i in range(50_000)]
     with ThreadPoolExecutor(8) as pool:
-        (column,) = set(pool.map(lambda _: Blobs(tmp_path / "data").put_column(values), range(16)))
+        (column,) = set(pool.map(lambda _: BlobStore(tmp_path / "data").put_column(values), range(16)))
     assert [path.name for path in files(tmp_path)] == [column.digest]
 
 
 @pytest.mark.parametrize("damage", [b"", b'["x"]', b"["])
 def test_a_damaged_column_is_unavailable_and_is_mended_by_the_next_upload(
-    blobs: Blobs, tmp_path: Path, damage: bytes
+    blobs: BlobStore, tmp_path: Path, damage: bytes
 ) -> None:
     column = blobs.put_column(NAMES)
     files(tmp_path)[0].write_bytes(damage)
@@ -70,12 +70,12 @@ def test_a_damaged_column_is_unavailable_and_is_mended_by_the_next_upload(
     assert blobs.read_column(column.digest) == NAMES
 
 
-def test_a_column_that_is_not_there_is_unavailable(blobs: Blobs) -> None:
+def test_a_column_that_is_not_there_is_unavailable(blobs: BlobStore) -> None:
     with pytest.raises(Unavailable):
         blobs.read_column("0" * 64)
 
 
-def test_a_column_is_deleted_like_a_layer_once_its_grace_is_over(blobs: Blobs, tmp_path: Path) -> None:
+def test_a_column_is_deleted_like_a_layer_once_its_grace_is_over(blobs: BlobStore, tmp_path: Path) -> None:
     column = blobs.put_column(NAMES)
     assert list(blobs.digests()) == [column.digest]
     assert not blobs.delete(column.digest)
@@ -88,9 +88,9 @@ WRITER = """
 import resource, signal, sys
 from pathlib import Path
 from consilience.errors import StorageFull
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-blobs = Blobs(Path(sys.argv[1]))
+blobs = BlobStore(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     blobs.put_column([str(i) for i in range(10_000)])
@@ -99,7 +99,7 @@ except StorageFull:
 """
 
 
-def test_a_full_disk_leaves_nothing_of_a_column(blobs: Blobs, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_of_a_column(blobs: BlobStore, tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", WRITER, tmp_path / "data"], check=False)
     assert ran.returncode == 7
     assert files(tmp_path) == []

@@ -82,7 +82,7 @@ def test_a_worker_waits_for_the_schema(empty_url: str) -> None:
 
 def test_waiting_for_the_schema_ends_with_what_was_found(empty_url: str) -> None:
     database = Database(empty_url)
-    with pytest.raises(StartupError, match=f"has schema None, this version needs {tables.SCHEMA}"):
+    with pytest.raises(StartupError, match=f"has schema None, but this version needs schema {tables.SCHEMA}"):
         database.wait_for_schema(0.1)
     database.close()
 

@@ -10,7 +10,7 @@ from consilience.contract.datasets import Dataset
 from consilience.datasets.scenes import open_scenes
 from consilience.errors import BadItem, InUse, KeyReused, NotFound, QuotaExceeded, Unavailable
 from consilience.formats.items.item import Item, OpenItems, ViewHeader
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.jobs import JobRecords
@@ -29,8 +29,8 @@ def items(*texts: str) -> OpenItems:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path / "data")
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "data")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def datasets(database: Database) -> DatasetRecords:
 
 
 @pytest.fixture
-def add(blobs: Blobs, datasets: DatasetRecords) -> AddDataset:
+def add(blobs: BlobStore, datasets: DatasetRecords) -> AddDataset:
     def add(words: str = "one two three", name: str = "words", key: str | None = None, **metadata: object) -> Dataset:
         views, ids = blobs.put_items(items(*words.split()))
         return datasets.add(DatasetLabel(name, metadata), views, ids, key)[0]
@@ -47,7 +47,7 @@ def add(blobs: Blobs, datasets: DatasetRecords) -> AddDataset:
     return add
 
 
-def test_a_dataset_comes_back_as_it_was_stored(datasets: DatasetRecords, blobs: Blobs, add: AddDataset) -> None:
+def test_a_dataset_comes_back_as_it_was_stored(datasets: DatasetRecords, blobs: BlobStore, add: AddDataset) -> None:
     added = add("ein Käse ●", run=7)
     assert datasets.get(added.id) == added
     assert (added.n, added.source, added.metadata) == (3, "upload", {"run": 7})
@@ -62,7 +62,7 @@ def test_a_dataset_comes_back_as_it_was_stored(datasets: DatasetRecords, blobs: 
     assert opened.view("photo").read(3, 9) == []
 
 
-def test_the_digest_of_what_is_stored_is_that_of_what_was_made(blobs: Blobs, datasets: DatasetRecords) -> None:
+def test_the_digest_of_what_is_stored_is_that_of_what_was_made(blobs: BlobStore, datasets: DatasetRecords) -> None:
     made = open_scenes(20)
     values = [made.view(view.name).read(0, 20) for view in made.views]
     encoded = [[one.encode() if isinstance(one, str) else one for one in column] for column in values]
@@ -76,7 +76,7 @@ def test_the_digest_of_what_is_stored_is_that_of_what_was_made(blobs: Blobs, dat
 
 
 def test_the_same_content_and_label_is_the_same_dataset_and_another_label_shares_its_blobs(
-    blobs: Blobs, add: AddDataset
+    blobs: BlobStore, add: AddDataset
 ) -> None:
     first = add()
     assert add() == first
@@ -141,7 +141,7 @@ def test_an_idempotency_key_stands_for_one_upload(add: AddDataset) -> None:
         add("something else", key="run-1")
 
 
-def test_what_another_owner_has_does_not_exist(database: Database, blobs: Blobs, add: AddDataset) -> None:
+def test_what_another_owner_has_does_not_exist(database: Database, blobs: BlobStore, add: AddDataset) -> None:
     dataset = add()
     other = DatasetRecords(database, Access(owner="bob"))
     with pytest.raises(NotFound):
@@ -155,16 +155,16 @@ def test_what_another_owner_has_does_not_exist(database: Database, blobs: Blobs,
         JobRecords(database, Access(owner="bob")).add("alignment", {}, PLAN, (), datasets=(dataset.id,))
 
 
-def test_datasets_and_sets_share_one_quota(database: Database, blobs: Blobs) -> None:
+def test_datasets_and_sets_share_one_quota(database: Database, blobs: BlobStore) -> None:
     access = Access(owner="ana", owner_bytes_limit=100)
     records = DatasetRecords(database, access)
     records.add(DatasetLabel("a", {}), *blobs.put_items(items("x" * 20)))
     assert records.quota_left() == 20
-    with pytest.raises(QuotaExceeded, match="160 bytes; at most 100"):
+    with pytest.raises(QuotaExceeded, match="160 bytes; the limit is 100"):
         records.add(DatasetLabel("b", {}), *blobs.put_items(items("y" * 20)))
 
 
-def test_a_builtin_dataset_is_found_before_it_is_made_again(datasets: DatasetRecords, blobs: Blobs) -> None:
+def test_a_builtin_dataset_is_found_before_it_is_made_again(datasets: DatasetRecords, blobs: BlobStore) -> None:
     label = DatasetLabel("scenes", {"builtin": "scenes:n=1"}, "scenes:n=1, generation 1")
     assert datasets.find_builtin(label) is None
     stored, _ = datasets.add(label, *blobs.put_items(items("x")))
@@ -173,7 +173,7 @@ def test_a_builtin_dataset_is_found_before_it_is_made_again(datasets: DatasetRec
     assert datasets.find_builtin(label._replace(builtin="scenes:n=2, generation 1")) is None
 
 
-def test_nothing_is_left_of_items_that_turn_out_bad(blobs: Blobs, tmp_path: Path) -> None:
+def test_nothing_is_left_of_items_that_turn_out_bad(blobs: BlobStore, tmp_path: Path) -> None:
     def read() -> object:
         yield Item("a", (b"x", b"y"))
         raise BadItem("The second is bad.")
@@ -183,19 +183,19 @@ def test_nothing_is_left_of_items_that_turn_out_bad(blobs: Blobs, tmp_path: Path
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
-def test_a_view_cut_short_or_damaged_is_no_answer(blobs: Blobs, add: AddDataset) -> None:
+def test_a_view_cut_short_or_damaged_is_no_answer(blobs: BlobStore, add: AddDataset) -> None:
     dataset = add()
     path = blobs.locate(dataset.views[0].digest)
     assert path is not None
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    with pytest.raises(Unavailable, match="bytes, not"):
+    with pytest.raises(Unavailable, match="bytes instead of"):
         blobs.open_view(dataset.views[0], 3)
     for damaged in (whole[:-16] + b"\xff" * 16, b"\xff" * 11 + whole[11:]):
         path.write_bytes(damaged)
         view = blobs.open_view(dataset.views[0], 3)
-        assert not view.is_sound()
+        assert not view.is_intact()
         with pytest.raises(Unavailable, match="damaged"):
             view.read(0, 3)
     path.write_bytes(whole)
-    assert blobs.open_view(dataset.views[0], 3).is_sound()
+    assert blobs.open_view(dataset.views[0], 3).is_intact()

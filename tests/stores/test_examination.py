@@ -18,11 +18,11 @@ from consilience.errors import JobCrashed, StartupError
 from consilience.formats.files import from_vectors
 from consilience.formats.items.item import Item, OpenItems, ViewHeader
 from consilience.stores import tables
-from consilience.stores.blobs import Blobs, set_digest
+from consilience.stores.blobs import BlobStore, set_digest
 from consilience.stores.database import Database
 from consilience.stores.datasets import DatasetLabel, DatasetRecords
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.integrity import Report, examine
+from consilience.stores.integrity import IntegrityReport, check_integrity
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases, describe_failure
 from consilience.stores.webhooks import Outbox
@@ -41,7 +41,7 @@ class World(NamedTuple):
     url: str
     folder: Path
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     stored: EmbeddingSet
     dataset: Dataset
     queued: str
@@ -49,11 +49,11 @@ class World(NamedTuple):
     succeeded: str
     failed: str
 
-    def examine(self, *, deep: bool = False, grace_s: float = 3600.0) -> Report:
-        return examine(self.url, self.folder, deep=deep, grace_s=grace_s)
+    def examine(self, *, deep: bool = False, grace_s: float = 3600.0) -> IntegrityReport:
+        return check_integrity(self.url, self.folder, deep=deep, grace_s=grace_s)
 
     def kinds(self, *, deep: bool = False) -> set[str]:
-        return {finding.kind for finding in self.examine(deep=deep).findings}
+        return {issue.kind for issue in self.examine(deep=deep).issues}
 
     def change(self, table: sa.Table, row_id: str, **values: object) -> None:
         with self.database.write() as connection:
@@ -68,7 +68,7 @@ class World(NamedTuple):
 @pytest.fixture
 def world(database_url: str, database: Database, tmp_path: Path, score: ScoreDocument) -> World:
     folder = tmp_path / "data"
-    blobs, jobs, leases, outbox = Blobs(folder), JobRecords(database), Leases(database), Outbox(database)
+    blobs, jobs, leases, outbox = BlobStore(folder), JobRecords(database), Leases(database), Outbox(database)
     layers = blobs.put(from_vectors([[float(row), 1.0] for row in range(5)]))
     ids = blobs.put_column([str(row) for row in range(5)])
     stored, _ = EmbeddingRecords(database).add("docs", 5, layers, set_digest(layers, ids), {}, 40, ids=ids)
@@ -91,7 +91,7 @@ def world(database_url: str, database: Database, tmp_path: Path, score: ScoreDoc
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_where_all_is_well_nothing_is_found(world: World, deep: bool) -> None:
-    assert world.examine(deep=deep) == Report(jobs=6, sets=1, datasets=1, blobs=4, findings=())
+    assert world.examine(deep=deep) == IntegrityReport(jobs=6, sets=1, datasets=1, blobs=4, issues=())
 
 
 def layer_path(world: World) -> Path:
@@ -131,17 +131,17 @@ def names_path(world: World) -> Path:
 def test_a_blob_that_is_missing_is_found(world: World, find: Callable[[World], Path], kind: str) -> None:
     find(world).unlink()
     report = world.examine()
-    (finding,) = report.findings
+    (issue,) = report.issues
     owner = world.stored if find in {layer_path, column_path} else world.dataset
-    assert (finding.severity, finding.kind, finding.subject) == ("error", kind, owner.id)
-    assert not report.sound
+    assert (issue.severity, issue.kind, issue.subject) == ("error", kind, owner.id)
+    assert not report.passed
 
 
 def test_a_layer_cut_short_is_found_by_its_size(world: World) -> None:
     path = layer_path(world)
     path.write_bytes(path.read_bytes()[:-1])
-    (finding,) = world.examine().findings
-    assert finding.detail.endswith("A stored layer has 39 bytes, not 40.")
+    (issue,) = world.examine().issues
+    assert issue.detail.endswith("The file of a stored layer has 39 bytes instead of 40.")
 
 
 @pytest.mark.parametrize(
@@ -160,20 +160,20 @@ def test_a_half_of_a_blob_under_another_name_is_found(world: World) -> None:
     (layer_path(world).parent / "half").write_bytes(b"x")
     (world.folder / "layers" / "zz").mkdir()
     (world.folder / "layers" / "zz" / ("a" * 64)).write_bytes(b"x")
-    assert [finding.kind for finding in world.examine().findings] == ["stray-file"] * 2
+    assert [issue.kind for issue in world.examine().issues] == ["stray-file"] * 2
 
 
 def test_what_nobody_names_is_told_of_once_it_is_old_and_is_no_error(world: World) -> None:
     world.blobs.put(from_vectors([[float(row)] for row in range(5)]))
     (world.folder / "incoming" / "left").write_bytes(b"x")
-    assert world.examine().findings == ()
+    assert world.examine().issues == ()
     world.age(4000)
     report = world.examine()
-    assert {(finding.severity, finding.kind) for finding in report.findings} == {
-        ("warning", "orphan"),
-        ("warning", "left-over"),
+    assert {(issue.severity, issue.kind) for issue in report.issues} == {
+        ("warning", "unreferenced-blob"),
+        ("warning", "stale-upload"),
     }
-    assert report.sound
+    assert report.passed
     assert report.blobs == 5
 
 
@@ -181,18 +181,18 @@ def test_what_nobody_names_is_told_of_once_it_is_old_and_is_no_error(world: Worl
     ("job", "changes", "kinds"),
     [
         ("queued", {"status": "lost"}, {"unknown-status"}),
-        ("succeeded", {"finished_at": None}, {"no-end"}),
-        ("queued", {"finished_at": datetime.now(UTC)}, {"early-end"}),
-        ("succeeded", {"result": None}, {"no-result"}),
-        ("failed", {"result": {}}, {"stray-result"}),
-        ("failed", {"error": None}, {"no-error"}),
-        ("succeeded", {"error": {}}, {"stray-error"}),
-        ("queued", {"cancel_requested": True}, {"stray-cancel"}),
-        ("queued", {"started_at": datetime.now(UTC)}, {"early-start"}),
-        ("queued", {"delivery": 0}, {"bad-count"}),
-        ("queued", {"status": "running"}, {"no-run"}),
-        ("running", {"delivery": 7}, {"no-run", "open-run"}),
-        ("running", {"status": "queued", "cancel_requested": False, "started_at": None}, {"open-run"}),
+        ("succeeded", {"finished_at": None}, {"missing-finish-time"}),
+        ("queued", {"finished_at": datetime.now(UTC)}, {"unexpected-finish-time"}),
+        ("succeeded", {"result": None}, {"missing-result"}),
+        ("failed", {"result": {}}, {"unexpected-result"}),
+        ("failed", {"error": None}, {"missing-error"}),
+        ("succeeded", {"error": {}}, {"unexpected-error"}),
+        ("queued", {"cancel_requested": True}, {"unexpected-cancel-request"}),
+        ("queued", {"started_at": datetime.now(UTC)}, {"unexpected-start-time"}),
+        ("queued", {"delivery": 0}, {"invalid-counter"}),
+        ("queued", {"status": "running"}, {"missing-run"}),
+        ("running", {"delivery": 7}, {"missing-run", "unfinished-run"}),
+        ("running", {"status": "queued", "cancel_requested": False, "started_at": None}, {"unfinished-run"}),
     ],
 )
 def test_a_row_that_cannot_be_is_found(world: World, job: str, changes: dict[str, object], kinds: set[str]) -> None:
@@ -217,21 +217,21 @@ def test_an_unfinished_job_that_needs_what_never_was_is_found(world: World, uses
 def test_a_dataset_without_views_is_found(world: World) -> None:
     with world.database.write() as connection:
         connection.execute(sa.delete(tables.dataset_views))
-    assert world.kinds() == {"no-views"}
+    assert world.kinds() == {"missing-views"}
 
 
 def test_a_set_without_layers_is_found(world: World) -> None:
     with world.database.write() as connection:
         connection.execute(sa.delete(tables.layers))
-    assert world.kinds() == {"no-layers"}
+    assert world.kinds() == {"missing-layers"}
 
 
 @pytest.mark.parametrize(
     ("job", "changes", "kind"),
     [
-        ("succeeded", {"delivered_at": None}, "forgotten-webhook"),
-        ("queued", {"due_at": datetime.now(UTC)}, "early-webhook"),
-        ("failed", {"delivered_at": None, "due_at": datetime.now(UTC) - timedelta(hours=2)}, "stuck-webhook"),
+        ("succeeded", {"delivered_at": None}, "unscheduled-webhook"),
+        ("queued", {"due_at": datetime.now(UTC)}, "unexpected-webhook"),
+        ("failed", {"delivered_at": None, "due_at": datetime.now(UTC) - timedelta(hours=2)}, "overdue-webhook"),
     ],
 )
 def test_a_webhook_that_nobody_will_send_is_found(
@@ -246,14 +246,14 @@ def test_an_expired_job_that_is_there_is_found(world: World) -> None:
     with world.database.write() as connection:
         row = {"id": world.failed, "owner": "default", "finished_at": now, "expired_at": now}
         connection.execute(sa.insert(tables.expired_jobs).values(row))
-    assert world.kinds() == {"undead-job"}
+    assert world.kinds() == {"expired-job"}
 
 
 def test_another_schema_is_told_and_nothing_else_is_looked_at(world: World) -> None:
     with world.database.write() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
     report = world.examine()
-    assert ([finding.kind for finding in report.findings], report.sound) == (["other-schema"], False)
+    assert ([issue.kind for issue in report.issues], report.passed) == (["schema-mismatch"], False)
 
 
 def test_a_set_that_is_deleted_meanwhile_is_not_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,16 +268,16 @@ def test_a_set_that_is_deleted_meanwhile_is_not_reported(world: World, monkeypat
 
     real = integrity.check_set
     monkeypatch.setattr(integrity, "check_set", check_set_after_its_deletion)
-    assert {finding.severity for finding in world.examine().findings} <= {"warning"}
+    assert {issue.severity for issue in world.examine().issues} <= {"warning"}
 
 
 def test_a_place_that_is_no_data_folder_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
-        with pytest.raises(StartupError, match="no data folder"):
-            examine(f"sqlite:///{folder}/consilience.db", folder)
-    Blobs(tmp_path / "data")
-    with pytest.raises(StartupError, match="no such database"):
-        examine(f"sqlite:///{tmp_path}/data/consilience.db", tmp_path / "data")
+        with pytest.raises(StartupError, match="is not a data folder"):
+            check_integrity(f"sqlite:///{folder}/consilience.db", folder)
+    BlobStore(tmp_path / "data")
+    with pytest.raises(StartupError, match="does not exist"):
+        check_integrity(f"sqlite:///{tmp_path}/data/consilience.db", tmp_path / "data")
     assert [path.name for path in tmp_path.rglob("*.db")] == []
     assert list((tmp_path / "empty").iterdir()) == []

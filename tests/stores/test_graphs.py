@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 
 CHECKSUM = 32
 ROOT = Path(__file__).parents[2]
@@ -28,27 +28,27 @@ def load(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def keep(graphs: Graphs, key: str, data: bytes) -> None:
+def keep(graphs: DiskCache, key: str, data: bytes) -> None:
     with graphs.claim(key, never) as keep:
         keep(lambda file: file.write(data))
 
 
-def kept(graphs: Graphs, keys: str) -> str:
+def kept(graphs: DiskCache, keys: str) -> str:
     """Those of the keys that are kept; a look that is no use of theirs."""
     return "".join(key for key in keys if graphs._path(key).exists())
 
 
-def use(graphs: Graphs, key: str, at: float) -> None:
+def use(graphs: DiskCache, key: str, at: float) -> None:
     """As if it had been used at this time: files that are written in a hurry may have the same."""
     os.utime(graphs._path(key), (at, at))
 
 
 def left_over(tmp_path: Path) -> list[Path]:
-    return sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != "books")
+    return sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != "counters")
 
 
 def test_a_graph_comes_back_under_its_key_and_a_newer_one_replaces_it(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     assert graphs.read("../a key of any kind", load) is None
     for data in (b"", b"longer", b"new"):
         keep(graphs, "../a key of any kind", data)
@@ -62,7 +62,7 @@ def test_a_graph_comes_back_under_its_key_and_a_newer_one_replaces_it(tmp_path: 
 def test_a_damaged_graph_counts_as_absent_and_can_be_kept_again(
     tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     keep(graphs, "key", b"a graph")
     (path,) = left_over(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
@@ -72,7 +72,7 @@ def test_a_damaged_graph_counts_as_absent_and_can_be_kept_again(
 
 
 def test_a_graph_at_anothers_address_counts_as_absent(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     keep(graphs, "a", b"a graph")
     (path,) = left_over(tmp_path)
     other = graphs._path("b")
@@ -82,12 +82,12 @@ def test_a_graph_at_anothers_address_counts_as_absent(tmp_path: Path) -> None:
 
 
 def test_files_are_for_this_user_alone(tmp_path: Path) -> None:
-    keep(Graphs(tmp_path / "data", 1000), "key", b"graph")
+    keep(DiskCache(tmp_path / "data", 1000), "key", b"graph")
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "data").rglob("*")} == {0}
 
 
 def test_the_least_recently_used_leave_first(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 4 * (CHECKSUM + 10))
+    graphs = DiskCache(tmp_path, 4 * (CHECKSUM + 10))
     for age, key in enumerate("dcba"):
         keep(graphs, key, bytes(10))
         use(graphs, key, at=1000 - age)
@@ -100,7 +100,7 @@ def test_the_least_recently_used_leave_first(tmp_path: Path) -> None:
 
 
 def test_a_graph_larger_than_the_bound_is_not_kept_and_drives_no_other_out(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 100)
+    graphs = DiskCache(tmp_path, 100)
     keep(graphs, "small", bytes(50))
     keep(graphs, "large", bytes(100))
     assert graphs.read("large", load) is None
@@ -109,7 +109,7 @@ def test_a_graph_larger_than_the_bound_is_not_kept_and_drives_no_other_out(tmp_p
 
 
 def test_a_graph_that_is_replaced_need_not_fit_twice(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 200)
+    graphs = DiskCache(tmp_path, 200)
     keep(graphs, "other", bytes(20))
     for size in (60, 80):
         keep(graphs, "key", bytes(size))
@@ -119,24 +119,24 @@ def test_a_graph_that_is_replaced_need_not_fit_twice(tmp_path: Path) -> None:
 
 def test_a_lower_bound_holds_from_the_next_graph_on(tmp_path: Path) -> None:
     for key in "abcd":
-        keep(Graphs(tmp_path, 1000), key, bytes(68))
-    graphs = Graphs(tmp_path, 200)
+        keep(DiskCache(tmp_path, 1000), key, bytes(68))
+    graphs = DiskCache(tmp_path, 200)
     keep(graphs, "e", bytes(68))
     assert graphs.describe().bytes == 200
 
 
 def test_without_a_bound_nothing_is_kept_read_or_claimed(tmp_path: Path) -> None:
-    keep(Graphs(tmp_path, 1000), "key", b"graph")
-    graphs = Graphs(tmp_path, 0)
+    keep(DiskCache(tmp_path, 1000), "key", b"graph")
+    graphs = DiskCache(tmp_path, 0)
     assert graphs.read("key", load) is None
     with graphs.claim("key", never) as keep_one, graphs.claim("key", never) as keep_other:
         keep_one(lambda file: file.write(b"graph"))
         keep_other(lambda file: file.write(b"graph"))
-    assert Graphs(tmp_path, 1000).describe().graphs == 1
+    assert DiskCache(tmp_path, 1000).describe().graphs == 1
 
 
 def test_a_graph_that_is_evicted_is_read_to_its_end(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 2_000_000)
+    graphs = DiskCache(tmp_path, 2_000_000)
     keep(graphs, "old", b"x" * 1_500_000)
 
     def load_slowly(file: BinaryIO) -> bytes:
@@ -151,25 +151,25 @@ def test_a_graph_that_is_evicted_is_read_to_its_end(tmp_path: Path) -> None:
 
 def test_hits_misses_and_evictions_are_counted_over_all_processes(tmp_path: Path) -> None:
     def look(number: int) -> None:
-        Graphs(tmp_path, 1000).count(hit=number % 4 > 0)
+        DiskCache(tmp_path, 1000).count(hit=number % 4 > 0)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(look, range(100)))
-    found = Graphs(tmp_path, 1000).describe()
+    found = DiskCache(tmp_path, 1000).describe()
     assert (found.hits, found.misses, found.evictions) == (75, 25, 0)
 
 
-def test_books_that_are_cut_short_begin_anew(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 1000)
+def test_truncated_counters_start_again(tmp_path: Path) -> None:
+    graphs = DiskCache(tmp_path, 1000)
     graphs.count(hit=True)
-    (tmp_path / "graphs" / "books").write_bytes(b"cut")
+    (tmp_path / "graphs" / "counters").write_bytes(b"cut")
     assert graphs.describe().hits == 0
     graphs.count(hit=True)
     assert graphs.describe().hits == 1
 
 
 def test_a_claim_that_ends_without_a_graph_leaves_nothing(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     with pytest.raises(ZeroDivisionError), graphs.claim("key", never):
         raise ZeroDivisionError
     assert left_over(tmp_path) == []
@@ -177,7 +177,7 @@ def test_a_claim_that_ends_without_a_graph_leaves_nothing(tmp_path: Path) -> Non
 
 def test_whoever_waits_is_not_misled_by_the_lock_of_a_draft_that_is_gone(tmp_path: Path) -> None:
     """The first gives up, and a newcomer is faster than the one that has waited for it."""
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     holders = [ExitStack(), ExitStack()]
     holders[0].enter_context(graphs.claim("key", never))
 
@@ -193,7 +193,7 @@ def test_whoever_waits_is_not_misled_by_the_lock_of_a_draft_that_is_gone(tmp_pat
 
 
 def test_the_folder_may_be_deleted_at_any_time(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     with graphs.claim("key", never) as keep_it:
         subprocess.run(["rm", "-r", tmp_path / "graphs"], check=True)
         keep_it(lambda file: file.write(b"graph"))
@@ -204,7 +204,7 @@ def test_the_folder_may_be_deleted_at_any_time(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_costs_no_score(tmp_path: Path) -> None:
     (tmp_path / "graphs").write_text("a file, so that nothing can be made in it")
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     keep(graphs, "key", b"graph")
     graphs.count(hit=False)
     assert graphs.read("key", load) is None
@@ -216,10 +216,10 @@ def test_a_folder_that_cannot_be_used_costs_no_score(tmp_path: Path) -> None:
 BUILDER = """
 import json, os, sys, time
 from pathlib import Path
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 
 folder, limit, keys, size, seconds = Path(sys.argv[1]), *json.loads(sys.argv[2])
-graphs = Graphs(folder, limit)
+graphs = DiskCache(folder, limit)
 
 def say(**words):
     print(json.dumps({"pid": os.getpid(), **words}), flush=True)
@@ -313,7 +313,7 @@ def test_whoever_waits_takes_over_from_a_builder_that_is_killed(tmp_path: Path, 
 
 
 def test_whoever_waits_takes_over_from_a_builder_that_fails(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     with builders(1, tmp_path, ["a"], limit=1000, size=10, seconds=0) as (other,):
 
         def fail() -> None:
@@ -328,7 +328,7 @@ def test_whoever_waits_takes_over_from_a_builder_that_fails(tmp_path: Path) -> N
 
 
 def test_what_a_killed_builder_left_is_swept_by_the_next_graph_and_drafts_under_way_stay(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 10**6)
+    graphs = DiskCache(tmp_path, 10**6)
     with builders(2, tmp_path, ["a"], seconds=60) as (killed, _):
         killed.begin()
         assert killed.hear() == {"builds": "a"}
@@ -344,7 +344,7 @@ def test_what_a_killed_builder_left_is_swept_by_the_next_graph_and_drafts_under_
 
 
 def test_what_a_killed_builder_had_written_is_no_part_of_the_next_graph(tmp_path: Path) -> None:
-    graphs = Graphs(tmp_path, 1000)
+    graphs = DiskCache(tmp_path, 1000)
     draft = graphs._draft("key")
     draft.parent.mkdir(parents=True)
     draft.write_bytes(b"half of a graph, longer than the whole of the next")
@@ -354,13 +354,13 @@ def test_what_a_killed_builder_had_written_is_no_part_of_the_next_graph(tmp_path
 
 def test_the_bound_holds_while_many_write(tmp_path: Path) -> None:
     limit = 10 * (1000 + CHECKSUM)
-    graphs = Graphs(tmp_path, limit)
+    graphs = DiskCache(tmp_path, limit)
     with builders(4, tmp_path, [f"{n}" for n in range(60)], limit=limit, seconds=0) as crowd:
         for builder in crowd:
             builder.begin()
         most = 0
         while any(builder.process.poll() is None for builder in crowd):
-            with graphs._books.opened():  # nobody changes the folder while it is measured
+            with graphs._counters.lock():  # nobody changes the folder while it is measured
                 most = max(most, graphs.describe().bytes)
         assert {builder.process.wait() for builder in crowd} == {0}
     found = graphs.describe()
@@ -371,10 +371,10 @@ def test_the_bound_holds_while_many_write(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from consilience.stores.graph_cache import Graphs
+from consilience.stores.graph_cache import DiskCache
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-graphs = Graphs(Path(sys.argv[1]), 10**9)
+graphs = DiskCache(Path(sys.argv[1]), 10**9)
 with graphs.claim("key", lambda: None) as keep:
     keep(lambda file: file.write(bytes(2_000_000)))
 print(graphs.describe().graphs)

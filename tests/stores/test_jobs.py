@@ -100,7 +100,7 @@ def test_the_version_changes_with_every_change_that_a_user_can_see_and_with_no_o
         change()
         seen.append(jobs.version(job_id))
     assert seen == [1, 2, 3, 4, 5]
-    leases.beat(job_id, 1)
+    leases.heartbeat(job_id, 1)
     jobs.request_cancel(job_id)
     assert jobs.versioned(job_id) == (jobs.get(job_id), 5)
 

@@ -26,7 +26,7 @@ from consilience.stores.leases import Leases
 from consilience.stores.maps import MapRecords
 from consilience.stores.records import DATASETS, EMBEDDINGS, MAPS, REFERENCES, Access, RecordTable
 from consilience.stores.references import ReferenceRecords
-from tests.concurrency import at_once
+from tests.concurrency import start_together
 from tests.stores.conftest import PLAN, digest
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -89,7 +89,7 @@ def kind(request: pytest.FixtureRequest) -> RecordTable:
 
 def outcomes(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What the calls answer or raise, all begun together."""
-    return [future.exception() or future.result() for future in at_once(calls)]
+    return [future.exception() or future.result() for future in start_together(calls)]
 
 
 def test_what_a_job_needs_stays_until_the_job_has_finished(shop: Shop, kind: RecordTable, leases: Leases) -> None:

@@ -9,7 +9,7 @@ from consilience.contract.jobs import Job, JobStatus, Progress
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import JobCrashed, TooFewRows
 from consilience.stores.jobs import JobRecords
-from consilience.stores.leases import Beat, Leases, Standing, describe_failure
+from consilience.stores.leases import ActiveJob, HeartbeatReply, Leases, describe_failure
 
 DIED = describe_failure(JobCrashed("It died.", value="SIGKILL"))
 
@@ -53,25 +53,25 @@ def test_a_stale_delivery_gets_nothing(leases: Leases, queued: str) -> None:
 
 
 def test_a_beat_keeps_the_lease_and_learns_of_a_cancel(leases: Leases, jobs: JobRecords, running: str) -> None:
-    assert leases.beat(running, 1) is Beat.KEEP
-    assert leases.unfinished() == [Standing(running, JobStatus.RUNNING, 1, 1)]
+    assert leases.heartbeat(running, 1) is HeartbeatReply.CONTINUE
+    assert leases.find_active() == [ActiveJob(running, JobStatus.RUNNING, 1, 1)]
     jobs.request_cancel(running)
-    assert leases.beat(running, 1) is Beat.CANCEL
+    assert leases.heartbeat(running, 1) is HeartbeatReply.CANCEL
 
 
 def test_a_process_that_has_not_claimed_yet_is_not_fenced(leases: Leases, queued: str) -> None:
-    assert leases.beat(queued, 1) is Beat.KEEP
-    assert leases.beat(queued, 2) is Beat.FENCED
+    assert leases.heartbeat(queued, 1) is HeartbeatReply.CONTINUE
+    assert leases.heartbeat(queued, 2) is HeartbeatReply.FENCED
 
 
 def test_a_claim_between_two_looks_of_a_beat_is_not_fenced(leases: Leases, add_job: Callable[..., Job]) -> None:
     for job_id in [add_job().id for _ in range(25)]:
         claim = threading.Thread(target=leases.claim, args=(job_id, 1, "w"))
         claim.start()
-        beats = [leases.beat(job_id, 1)]
+        beats = [leases.heartbeat(job_id, 1)]
         while claim.is_alive():
-            beats.append(leases.beat(job_id, 1))
-        assert set(beats) == {Beat.KEEP}
+            beats.append(leases.heartbeat(job_id, 1))
+        assert set(beats) == {HeartbeatReply.CONTINUE}
 
 
 def test_a_cancel_beside_a_crash_is_never_forgotten(
@@ -92,7 +92,7 @@ def test_a_result_is_committed_once(leases: Leases, jobs: JobRecords, running: s
     assert not leases.succeed(running, 1, score)
     assert not leases.fail(running, 1, DIED)
     assert not leases.canceled(running, 1)
-    assert leases.beat(running, 1) is Beat.FENCED
+    assert leases.heartbeat(running, 1) is HeartbeatReply.FENCED
     job = jobs.get(running)
     assert (job.status, job.result, job.progress, job.error) == (JobStatus.SUCCEEDED, score, last, None)
     assert (endings(job), job.runs[0].ended_at) == (["succeeded"], job.runs[0].ended_at)
@@ -174,10 +174,10 @@ def test_handing_back_a_job_that_should_stop_ends_it(leases: Leases, jobs: JobRe
 def test_a_lost_lease_queues_the_job_again_and_fences_its_holder(
     leases: Leases, jobs: JobRecords, running: str, score: ScoreDocument
 ) -> None:
-    (standing,) = leases.unfinished()
+    (standing,) = leases.find_active()
     assert leases.lost(standing, DIED, 3) == 2
     assert endings(jobs.get(running)) == ["lost"]
-    assert leases.beat(running, 1) is Beat.FENCED
+    assert leases.heartbeat(running, 1) is HeartbeatReply.FENCED
     assert not leases.progress(running, 1, Progress(stage="late", done=1, total=1))
     assert leases.crashed(running, 1, DIED, 3) is None
     assert leases.hand_back(running, 1) is None
@@ -190,14 +190,14 @@ def test_a_lost_lease_queues_the_job_again_and_fences_its_holder(
 
 
 def test_a_worker_that_was_heard_meanwhile_has_lost_nothing(leases: Leases, jobs: JobRecords, running: str) -> None:
-    (standing,) = leases.unfinished()
-    leases.beat(running, 1)
+    (standing,) = leases.find_active()
+    leases.heartbeat(running, 1)
     assert leases.lost(standing, DIED, 3) is None
     assert jobs.get(running).status is JobStatus.RUNNING
 
 
 def test_of_many_reconcilers_one_takes_the_job_away(leases: Leases, running: str) -> None:
-    (standing,) = leases.unfinished()
+    (standing,) = leases.find_active()
     taken: list[int | None] = []
     threads = [threading.Thread(target=lambda: taken.append(leases.lost(standing, DIED, 3))) for _ in range(6)]
     for thread in threads:
@@ -212,8 +212,8 @@ def test_finished_jobs_are_not_among_the_unfinished(
 ) -> None:
     jobs.request_cancel(add_job().id)
     waiting = add_job().id
-    assert sorted(leases.unfinished()) == sorted(
-        [Standing(running, JobStatus.RUNNING, 1, 0), Standing(waiting, JobStatus.QUEUED, 1, 0)]
+    assert sorted(leases.find_active()) == sorted(
+        [ActiveJob(running, JobStatus.RUNNING, 1, 0), ActiveJob(waiting, JobStatus.QUEUED, 1, 0)]
     )
 
 

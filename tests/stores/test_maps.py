@@ -98,10 +98,10 @@ def test_a_quota_counts_maps(database: Database, blobs: BlobStore) -> None:
 def test_weights_go_with_the_last_map_that_names_them(maps: MapRecords, blobs: BlobStore, database: Database) -> None:
     a, b = maps.add("a", FILE)[0], maps.add("b", FILE)[0]
     (digest,) = blobs.digests()
-    assert Retention(database).named({digest}) == {digest}
+    assert Retention(database).find_referenced({digest}) == {digest}
     assert maps.delete(a.id) == ()
     assert maps.delete(b.id) == (digest,)
-    assert Retention(database).named({digest}) == set()
+    assert Retention(database).find_referenced({digest}) == set()
     for map_id in (a.id, UNKNOWN, "map_x", "emb_" + "0" * 32):
         with pytest.raises(NotFound, match="no such map"):
             maps.get(map_id)
@@ -124,8 +124,8 @@ def test_weights_that_are_missing_or_damaged_are_told_and_found_by_the_doctor(
             path.write_bytes(damage)
         with pytest.raises(Unavailable):
             maps.open(stored.id)
-        (finding,) = check_maps(maps, deep=True)
-        assert (finding.kind, finding.subject) == ("damaged-map", stored.id)
+        (issue,) = check_maps(maps, deep=True)
+        assert (issue.kind, issue.subject) == ("damaged-map", stored.id)
 
 
 def test_a_map_that_cannot_be_written_leaves_no_record(maps: MapRecords, blobs: BlobStore) -> None:

@@ -85,7 +85,7 @@ def test_members_are_pinned_as_long_as_the_reference_set_is_there(
 ) -> None:
     added, _ = references.add("released", members, {})
 
-    with pytest.raises(InUse, match=rf"released \({added.id}\)"):
+    with pytest.raises(InUse, match=rf"member of the reference set released \({added.id}\)"):
         embeddings.delete(members[1])
     references.delete(added.id)
     embeddings.delete(members[1])
@@ -132,7 +132,7 @@ def test_the_same_content_twice_is_refused_and_named(
 ) -> None:
     copy = add_set("x", name="a copy of x").id
     for twice in (members[0], copy):
-        with pytest.raises(InvalidRequest, match="Members 0 and 3 hold the same content") as caught:
+        with pytest.raises(InvalidRequest, match="Members 0 and 3 have the same content") as caught:
             references.add("r", [*members, twice], {})
         assert caught.value.pointer == "/embeddings/3"
 
@@ -152,7 +152,7 @@ def test_members_are_of_the_same_items(embeddings: EmbeddingRecords, add_set: Ad
     check_members([bare, first, same])
     with pytest.raises(UnpairedSides, match="Members 1 and 2 have different ids"):
         check_members([bare, first, other])
-    with pytest.raises(UnpairedSides, match="Member 1 has 6 rows and member 0 has 5"):
+    with pytest.raises(UnpairedSides, match="Member 1 has 6 rows, but member 0 has 5"):
         check_members([bare, longer])
     with pytest.raises(UnpairedSides, match="member 0 has none"):
         check_members([bare, grouped])

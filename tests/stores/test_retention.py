@@ -121,6 +121,9 @@ def test_a_digest_is_named_by_layers_and_columns_alone(
     retention: Retention, embeddings: EmbeddingRecords, add_set: Callable[..., EmbeddingSet]
 ) -> None:
     stored = add_set("x y")
-    assert retention.named([digest("x"), digest("y"), digest("z"), stored.digest]) == {digest("x"), digest("y")}
+    assert retention.find_referenced([digest("x"), digest("y"), digest("z"), stored.digest]) == {
+        digest("x"),
+        digest("y"),
+    }
     embeddings.delete(stored.id)
-    assert retention.named([digest("x")]) == set()
+    assert retention.find_referenced([digest("x")]) == set()

@@ -42,7 +42,9 @@ def test_without_rows_every_figure_is_zero(statistics: StoreStatistics) -> None:
     )
 
 
-def test_jobs_are_counted_by_status(statistics: StoreStatistics, jobs: JobRecords, leases: Leases, add_job: AddJob) -> None:
+def test_jobs_are_counted_by_status(
+    statistics: StoreStatistics, jobs: JobRecords, leases: Leases, add_job: AddJob
+) -> None:
     queued, running, canceled, failed = (add_job() for _ in range(4))
     leases.claim(running.id, 1, "one")
     jobs.request_cancel(canceled.id)

@@ -14,11 +14,11 @@ from consilience.errors import UnknownLayer
 from consilience.stores.database import Database
 from workers import worker
 from workers.__main__ import configure_logging
-from workers.attempts import Report
+from workers.attempts import ReportProgress
 from workers.settings import read_settings
 
 
-def do(job: Job, report: Report) -> ScoreDocument:
+def do(job: Job, report: ReportProgress) -> ScoreDocument:
     """Leave a line with our process id, then do what is asked."""
     request = job.request
     log = Path(request["log"])
@@ -30,44 +30,44 @@ def do(job: Job, report: Report) -> ScoreDocument:
     return document()
 
 
-def nothing(report: Report) -> None:
+def nothing(report: ReportProgress) -> None:
     """Succeed at once."""
     report("scoring", 1, 1)
 
 
-def sleep(report: Report, seconds: float) -> None:
+def sleep(report: ReportProgress, seconds: float) -> None:
     """Be busy, and say so."""
     for step in range(100):
         report("scoring", step, 100)
         time.sleep(seconds / 100)
 
 
-def sleep_in_native_code(_report: Report, seconds: int) -> None:
+def sleep_in_native_code(_report: ReportProgress, seconds: int) -> None:
     """Hold the interpreter's lock: no Python signal handler and no thread would get a turn."""
     ctypes.PyDLL(None).usleep(seconds * 1_000_000)
 
 
-def die(_report: Report, by: str) -> None:
+def die(_report: ReportProgress, by: str) -> None:
     """Be killed."""
     os.kill(os.getpid(), signal.Signals[by])
 
 
-def run_out_of_memory(_report: Report) -> None:
+def run_out_of_memory(_report: ReportProgress) -> None:
     """As an allocation fails."""
     raise MemoryError
 
 
-def refuse(_report: Report) -> None:
+def refuse(_report: ReportProgress) -> None:
     """As a request turns out to be wrong."""
     raise UnknownLayer("There is no layer 7.", value="7", hint="Choose 0 to 6.")
 
 
-def break_down(_report: Report) -> None:
+def break_down(_report: ReportProgress) -> None:
     """A fault of ours."""
     raise RuntimeError("secret detail")
 
 
-def leave_a_thread(_report: Report) -> None:
+def leave_a_thread(_report: ReportProgress) -> None:
     """End with something still running."""
     import threading
 

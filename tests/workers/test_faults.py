@@ -208,7 +208,7 @@ def test_a_worker_without_its_database_gives_the_job_up(yard: Yard, database_url
         connection.exec_driver_sql(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true")
     engine.dispose()
     assert yard.records.get(job_id).status is JobStatus.RUNNING
-    assert "CUT_OFF" in yard.log()
+    assert "DATABASE_LOST" in yard.log()
 
 
 @pytest.mark.usefixtures("reconciler")

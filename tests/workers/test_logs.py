@@ -57,7 +57,7 @@ def test_a_job_that_always_crashes_is_requeued_and_then_failed(yard: Yard) -> No
         *(("job_started", 1), ("job_crashed", 1), ("job_requeued", 2)),
         *(("job_started", 2), ("job_crashed", 2), ("job_failed", 2)),
     ]
-    assert {line["death"] for line in lines(yard, job_id) if line["event"] == "job_crashed"} == {"SIGSEGV"}
+    assert {line["exit"] for line in lines(yard, job_id) if line["event"] == "job_crashed"} == {"SIGSEGV"}
 
 
 def test_a_canceled_job_is_stopped_and_canceled(yard: Yard) -> None:
@@ -83,7 +83,7 @@ def test_a_job_that_is_handed_back_is_requeued(yard: Yard) -> None:
     yard.wait_until_begun(job_id)
     worker.terminate()
 
-    assert wait_for_event(yard, job_id, "job_requeued")["why"] == "handed_back"
+    assert wait_for_event(yard, job_id, "job_requeued")["reason"] == "handed_back"
     assert ("job_requeued", 2) in events(yard, job_id)
 
 

@@ -115,23 +115,23 @@ import sys, functools
 from pathlib import Path
 from workers import worker as runtime, tasks
 from consilience.contract.jobs import Job
-from consilience.stores.blobs import Blobs
+from consilience.stores.blobs import BlobStore
 from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
-from consilience.stores.graph_cache import Graphs
-from consilience.stores.checkpoints import Partials
+from consilience.stores.graph_cache import DiskCache
+from consilience.stores.checkpoints import CheckpointStore
 from consilience.stores.references import ReferenceRecords
-from workers.context import Workshop
+from workers.context import WorkerContext
 database = Database({f"sqlite:///{data_dir.parent / 'consilience.db'}"!r})
 job = Job.model_validate_json(sys.argv[1])
 def work():
     before, folder = set(sys.modules), Path({str(data_dir)!r})
     records = EmbeddingRecords(database), ReferenceRecords(database)
-    shop = Workshop(database, folder, *records, Blobs(folder), Graphs(folder, 2**20), Partials(folder))
+    shop = WorkerContext(database, folder, *records, BlobStore(folder), DiskCache(folder, 2**20), CheckpointStore(folder))
     tasks.run(job, lambda *_: None, context=shop)
     print(*sorted(set(sys.modules) - before), flush=True)
     return 0
-print(runtime.Horse(work).wait(60).status)
+print(runtime.ChildProcess(work).wait(60).status)
 """
     command = [sys.executable, "-c", code, job.model_dump_json()]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -163,7 +163,7 @@ def test_a_worker_waits_for_the_services_migration_and_not_for_ever(
 def test_a_worker_that_is_to_use_a_card_and_has_none_says_what_it_found(environment: dict[str, str]) -> None:
     status, line = start({**environment, "CONSILIENCE_DEVICE": "cuda"})
     assert status == 2
-    assert f"There is no device cuda: {explain_missing_gpu()}" in line["detail"]
+    assert f"The device cuda is not available: {explain_missing_gpu()}" in line["detail"]
     assert "CONSILIENCE_DEVICE=cpu" in line["detail"]
 
 

@@ -44,7 +44,7 @@ MADE = ("map", "translation", "extraction", "found", "side", "dataset")
 class Bench:
     """An owner with a set, a map and a dataset, and a worker that does its jobs here and now."""
 
-    workshop: WorkerContext
+    context: WorkerContext
     owner: str
 
     @property
@@ -52,16 +52,16 @@ class Bench:
         return Access(self.owner)
 
     def fill(self) -> None:
-        shop = self.workshop
+        shop = self.context
         sets = EmbeddingRepository(EmbeddingRecords(shop.database, self.access), shop.blobs, shop.data_dir)
-        sets.keep(from_vectors(ROWS.tolist(), FormatLimits()), "rows", {})
+        sets.add(from_vectors(ROWS.tolist(), FormatLimits()), "rows", {})
         MapRecords(shop.database, shop.blobs, self.access).add("map", MAP)
         datasets = DatasetRepository(DatasetRecords(shop.database, self.access), shop.blobs, shop.data_dir)
-        datasets.keep_builtin(BuiltinRequest(builtin=PIXELS["dataset"]))
+        datasets.add_builtin(BuiltinRequest(builtin=PIXELS["dataset"]))
 
     def request(self, what: str) -> tuple[JobKind, dict[str, Any]]:
         """A job that makes something new."""
-        shop = self.workshop
+        shop = self.context
         rows = EmbeddingRecords(shop.database, self.access).page(None, 1, "rows").data[0].id
         side = {"embedding": rows}
         if what == "map":
@@ -78,16 +78,16 @@ class Bench:
 
     def run(self, what: str) -> Job:
         """The job, after one run."""
-        database = self.workshop.database
+        database = self.context.database
         jobs, (kind, request) = JobRecords(database, self.access), self.request(what)
         job = jobs.add(kind, request, PLAN, ()).job
-        task = functools.partial(tasks.run, workshop=self.workshop)
+        task = functools.partial(tasks.run, context=self.context)
         assert AttemptRunner(Leases(database), task, "w", Tracing("align", lambda _: None)).run((job.id, 1)) == 0
         return jobs.get(job.id)
 
     def contents(self) -> tuple[int, list[str]]:
         """Bytes that count for the owner, and everything that is kept for anybody."""
-        shop = self.workshop
+        shop = self.context
         database, access = shop.database, self.access
         own = (
             EmbeddingRecords(database, access),
@@ -101,7 +101,7 @@ class Bench:
 @pytest.fixture(params=["ana", DEFAULT_OWNER])
 def bench(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Bench:
     """Also of an owner who is called as everybody is where there are no keys."""
-    workshop = WorkerContext(
+    context = WorkerContext(
         database,
         tmp_path,
         EmbeddingRecords(database, ALL_OWNERS),
@@ -110,15 +110,15 @@ def bench(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
         DiskCache(tmp_path, 2**20),
         CheckpointStore(tmp_path),
     )
-    bench = Bench(workshop, request.param)
+    bench = Bench(context, request.param)
     bench.fill()
     return bench
 
 
 def at_its_limit(bench: Bench) -> Bench:
     """The same, where the owner's key allows not a byte more than there is."""
-    KeyRecords(bench.workshop.database).create(bench.owner, [Scope.WRITE])
-    return replace(bench, workshop=replace(bench.workshop, owner_bytes_limit=bench.contents()[0]))
+    KeyRecords(bench.context.database).create(bench.owner, [Scope.WRITE])
+    return replace(bench, context=replace(bench.context, owner_bytes_limit=bench.contents()[0]))
 
 
 @pytest.mark.parametrize("what", MADE)
@@ -139,7 +139,7 @@ def test_a_job_whose_result_the_quota_cannot_hold_has_failed_and_left_nothing(be
 
 @pytest.mark.parametrize("what", MADE)
 def test_without_keys_nobody_has_a_quota(bench: Bench, what: str) -> None:
-    free = replace(bench, workshop=replace(bench.workshop, owner_bytes_limit=1))
+    free = replace(bench, context=replace(bench.context, owner_bytes_limit=1))
     before, _ = free.contents()
 
     job = free.run(what)
@@ -152,9 +152,9 @@ def test_a_model_embeds_nothing_where_its_set_would_not_fit(bench: Bench) -> Non
     full = at_its_limit(bench)
     seen: list[str] = []
     kind, request = full.request("extraction")
-    job = JobRecords(full.workshop.database, full.access).add(kind, request, PLAN, ()).job
+    job = JobRecords(full.context.database, full.access).add(kind, request, PLAN, ()).job
 
     with pytest.raises(QuotaExceeded):
-        tasks.run(job, lambda stage, *_: seen.append(stage), workshop=full.workshop)
+        tasks.run(job, lambda stage, *_: seen.append(stage), context=full.context)
 
     assert seen[-1] == "loading the model"

@@ -9,7 +9,7 @@ import pytest
 from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
 from tests.workers.yard import PLAN
-from workers.context import models_of, warm_up
+from workers.context import find_models, preload
 
 STORED = {"embedding": "emb_" + "0" * 32}
 MADE = {"model": "hf:acme/tiny", "dataset": "scenes", "view": "code"}
@@ -26,13 +26,13 @@ MADE = {"model": "hf:acme/tiny", "dataset": "scenes", "view": "code"}
 )
 def test_the_models_of_a_job_are_found(database: Database, request_: dict[str, Any], models: list[str]) -> None:
     job = JobRecords(database).add("extraction", request_, PLAN, ()).job
-    assert models_of(job) == models
+    assert find_models(job) == models
 
 
 def test_a_job_that_cannot_be_read_harms_nobody(database: Database) -> None:
-    warm_up("job_" + "0" * 32, database)
+    preload("job_" + "0" * 32, database)
     strange = JobRecords(database).add("extraction", {"model": "no identifier"}, PLAN, ()).job
-    warm_up(strange.id, database)
+    preload(strange.id, database)
 
 
 def test_a_worker_loads_no_library_of_models_before_a_job_needs_one() -> None:

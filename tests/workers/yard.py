@@ -16,14 +16,14 @@ from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
 from consilience.stores.leases import Leases
 from consilience.stores.queue import JobQueue
-from service.reconciler import Pace
+from service.reconciler import ReconcilerTiming
 
 DRILL = Path(__file__).parent / "drill.py"
 ROOT = Path(__file__).parents[2]
 PLAN = Plan(n=4, dim_a=1, dim_b=1, cells=1, flops=1.0, bytes=1, seconds=0.0)
 #: The default settings, three times as fast: a busy machine must not lose a lease by itself.
 FAST = {"CONSILIENCE_BEAT_S": "0.2", "CONSILIENCE_LEASE_S": "2", "CONSILIENCE_STOP_GRACE_S": "10"}
-PACE = Pace(interval_s=0.1, lease_s=2.0, missing_s=1.3)
+PACE = ReconcilerTiming(interval_s=0.1, lease_s=2.0, missing_s=1.3)
 
 
 class Yard:
@@ -67,8 +67,8 @@ class Yard:
 
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:
         """Right after a beat: one that is frozen inside SQLite's write lock holds up everyone."""
-        before = self.leases.unfinished()
-        wait_for(lambda: self.leases.unfinished() != before)
+        before = self.leases.find_active()
+        wait_for(lambda: self.leases.find_active() != before)
         worker.send_signal(signal.SIGSTOP)
 
     def wait_until(self, job_id: str, status: JobStatus) -> Job:
