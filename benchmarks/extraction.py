@@ -33,12 +33,12 @@ EXPECTED = {"mutual_knn": 0.20918, "cka": 0.383603}
 PLAIN = """
 import json, sys, time
 start = time.perf_counter()
-from consilience.models.torchvision_ops import mend_torchvision
-mend_torchvision()
+from consilience.models.torchvision_ops import patch_torchvision
+patch_torchvision()
 from sentence_transformers import SentenceTransformer
-from consilience.models.rules import find_packaged
+from consilience.models.rules import find_packaged_models
 imported = time.perf_counter()
-model = SentenceTransformer(str(find_packaged()["all-MiniLM-L6-v2"]), device="cpu")
+model = SentenceTransformer(str(find_packaged_models()["all-MiniLM-L6-v2"]), device="cpu")
 loaded = time.perf_counter()
 texts = json.load(sys.stdin)
 processor = time.process_time()

@@ -133,7 +133,7 @@ def load_libraries(identifier: str) -> None:
     modules = LIBRARIES.get(parse_model(identifier).kind, ())
     with suppress(ImportError):
         if modules:
-            import_module("consilience.models.torchvision_ops").mend_torchvision()
+            import_module("consilience.models.torchvision_ops").patch_torchvision()
         for module in modules:
             import_module(module)
 
