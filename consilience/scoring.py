@@ -233,6 +233,7 @@ def score_sources(
     sides: SideLoader = build_side,
     executor: Executor = LOCAL_EXECUTOR,
     device: str = "cpu",
+    plan: Plan | None = None,
 ) -> ScoreDocument:
     """Score two opened sides.
 
@@ -241,12 +242,14 @@ def score_sources(
     graphs : source of neighbour graphs
     sides : callable
         Returns prepared sides; a cache saves work if the same side is scored more than once.
+    plan : Plan, optional
+        Plan of these sides, if there is one already. By default they are planned here.
     """
     stopwatch, counted = Stopwatch(), CountedGraphs(graphs)
     report("preparation", 0, 1)
     with stopwatch.time("preparation"):
         paired, comparison = open_comparison(
-            options, a, b, counted, report, sides=sides, executor=executor, device=device
+            options, a, b, counted, report, sides=sides, executor=executor, device=device, plan=plan
         )
     scores = correct(_score_each(options, comparison, stopwatch), options.null)
     return ScoreDocument(
@@ -274,6 +277,7 @@ def open_comparison(
     sides: SideLoader = build_side,
     executor: Executor = LOCAL_EXECUTOR,
     device: str = "cpu",
+    plan: Plan | None = None,
 ) -> tuple[PairedSides, Comparison]:
     """Pair two sides and prepare them for the metrics; the parameters are those of `score_sources`.
 
@@ -288,7 +292,7 @@ def open_comparison(
     check_pairing(paired.a.n, paired.b.n)
     check_neighbours(options, _neighbours_max(paired))
     check_query_sample(options, paired.a.n)
-    rows_bytes = 0 if _plan(options, paired).streamed else sys.maxsize
+    rows_bytes = 0 if (plan or _plan(options, paired)).streamed else sys.maxsize
     side_a, side_b = (
         sides(
             _side_key(options, paired, side, rows_bytes),

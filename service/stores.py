@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 from consilience.stores.blobs import BlobStore
@@ -27,30 +28,52 @@ STALE_S = 3600.0
 
 @dataclass(frozen=True)
 class Stores:
-    """Stores that outlive a request."""
+    """Stores that outlive a request. Those of records see what `access` allows and are made when they are first used."""
 
     database: Database
     blobs: BlobStore
     graphs: DiskCache
-    cells: CellRecords
-    embeddings: EmbeddingRecords
-    datasets: DatasetRecords
-    references: ReferenceRecords
-    maps: MapRecords
-    jobs: JobRecords
     queue: JobQueue
-    keys: KeyRecords
+    access: Access = field(default_factory=Access)
 
     def restricted_to(self, access: Access) -> Self:
         """Return the same stores, restricted to the records of this access."""
-        return replace(
-            self,
-            embeddings=EmbeddingRecords(self.database, access),
-            datasets=DatasetRecords(self.database, access),
-            references=ReferenceRecords(self.database, access),
-            maps=MapRecords(self.database, self.blobs, access),
-            jobs=JobRecords(self.database, access),
-        )
+        return replace(self, access=access)
+
+    @cached_property
+    def embeddings(self) -> EmbeddingRecords:
+        """Records of embedding sets."""
+        return EmbeddingRecords(self.database, self.access)
+
+    @cached_property
+    def datasets(self) -> DatasetRecords:
+        """Records of datasets."""
+        return DatasetRecords(self.database, self.access)
+
+    @cached_property
+    def references(self) -> ReferenceRecords:
+        """Records of reference sets."""
+        return ReferenceRecords(self.database, self.access)
+
+    @cached_property
+    def maps(self) -> MapRecords:
+        """Records of maps."""
+        return MapRecords(self.database, self.blobs, self.access)
+
+    @cached_property
+    def jobs(self) -> JobRecords:
+        """Records of jobs."""
+        return JobRecords(self.database, self.access)
+
+    @cached_property
+    def cells(self) -> CellRecords:
+        """Cells of studies, which have no owner."""
+        return CellRecords(self.database)
+
+    @cached_property
+    def keys(self) -> KeyRecords:
+        """Records of API keys."""
+        return KeyRecords(self.database)
 
 
 def _timing(settings: ServiceSettings) -> ReconcilerTiming:
@@ -73,17 +96,4 @@ def open_stores(settings: ServiceSettings) -> Iterator[Stores]:
         reconciler = Reconciler(Leases(database), queue, _timing(settings))
         reconciler.start()
         stack.callback(reconciler.stop)
-        graphs = DiskCache(settings.data_dir, settings.graph_cache_bytes)
-        yield Stores(
-            database=database,
-            blobs=blobs,
-            graphs=graphs,
-            cells=CellRecords(database),
-            embeddings=EmbeddingRecords(database),
-            datasets=DatasetRecords(database),
-            references=ReferenceRecords(database),
-            maps=MapRecords(database, blobs),
-            jobs=JobRecords(database),
-            queue=queue,
-            keys=KeyRecords(database),
-        )
+        yield Stores(database, blobs, DiskCache(settings.data_dir, settings.graph_cache_bytes), queue)

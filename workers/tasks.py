@@ -14,7 +14,7 @@ from consilience.contract.studies import StudyRequest
 from consilience.contract.study_results import StudyDocument
 from consilience.contract.upgrades import UpgradeReport, UpgradeRequest
 from consilience.errors import InvalidRequest
-from consilience.execution.alignment import check_cost, run_alignment
+from consilience.execution.alignment import plan_sets, run_alignment
 from consilience.execution.maps import run_map, run_translation, run_upgrade
 from consilience.execution.reference import ReferenceMembers, run_reference
 from consilience.execution.study import run_study_job
@@ -78,10 +78,19 @@ def align(job: Job, report: ReportProgress, context: WorkerContext) -> ScoreDocu
     request = _read_request(job)
     a, warnings_a = _find("a", request.a, job, report, context)
     b, warnings_b = _find("b", request.b, job, report, context)
+    plan = job.plan
     if request.extractions:
-        check_cost(request, a, b, flops=context.job_flops_limit, seconds=context.job_timeout_s)
+        plan = plan_sets(request, a, b, flops=context.job_flops_limit, seconds=context.job_timeout_s)
     document = run_alignment(
-        request, a, b, context.blobs, context.graphs, report=report, cluster=context.cluster, device=context.device
+        request,
+        a,
+        b,
+        context.blobs,
+        context.graphs,
+        report=report,
+        cluster=context.cluster,
+        device=context.device,
+        plan=plan,
     )
     return document.model_copy(update={"warnings": (*warnings_a, *warnings_b, *document.warnings)})
 

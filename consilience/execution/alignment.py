@@ -9,6 +9,7 @@ from typing import BinaryIO, Literal, Self
 
 from consilience.contract.alignments import AlignmentRequest
 from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.jobs import Plan
 from consilience.contract.scores import ScoreDocument
 from consilience.execution.addresses import ClusterAddress
 from consilience.execution.parallel import open_executor
@@ -16,7 +17,8 @@ from consilience.metrics.comparison import Report
 from consilience.metrics.graph_sources import Builder, LazyKey
 from consilience.numerics.knn.graph import NeighbourGraph
 from consilience.numerics.rows.sources import SideSource
-from consilience.planning.alignments import CostLimits, SideShape, plan
+from consilience.planning.alignments import CostLimits, SideShape
+from consilience.planning.alignments import plan as make_plan
 from consilience.scoring import score_sources
 from consilience.stores.blobs import BlobStore
 from consilience.stores.graph_cache import DiskCache
@@ -166,6 +168,7 @@ def run_alignment(
     report: Report,
     cluster: ClusterAddress | None = None,
     device: str = "cpu",
+    plan: Plan | None = None,
 ) -> ScoreDocument:
     """Score two stored sets.
 
@@ -179,6 +182,8 @@ def run_alignment(
         Cluster for long computations. By default they run in this process. The result is the same.
     device : str
         Device for neighbour search: `auto`, `cpu`, `cuda` or `cuda:N`. The result is the same.
+    plan : Plan, optional
+        Plan of the job. By default the sets are planned here.
 
     Raises
     ------
@@ -190,15 +195,14 @@ def run_alignment(
     by_id = request.pairing == "id"
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
     with open_executor(cluster) as executor:
-        return score_sources(
-            request, side_a, side_b, CachedGraphs(graphs, report), report, executor=executor, device=device
-        )
+        source = CachedGraphs(graphs, report)
+        return score_sources(request, side_a, side_b, source, report, executor=executor, device=device, plan=plan)
 
 
-def check_cost(request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, *, flops: float, seconds: float) -> None:
-    """Check the cost of a job whose sets did not exist when it was submitted. Raise the errors of `plan`."""
+def plan_sets(request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, *, flops: float, seconds: float) -> Plan:
+    """Plan a job whose sets did not exist when it was submitted. Raise the errors of `planning.alignments.plan`."""
     limits = CostLimits(flops, request.memory_budget_bytes, seconds)
-    plan(request, SideShape.of(a), SideShape.of(b), limits)
+    return make_plan(request, SideShape.of(a), SideShape.of(b), limits)
 
 
 def open_set(embeddings: EmbeddingSet, blobs: BlobStore, *, with_ids: bool) -> SideSource:

@@ -17,18 +17,12 @@ from consilience.datasets.scenes import open_scenes
 from consilience.errors import Expired, NotFound, Unavailable
 from consilience.formats.files import from_vectors
 from consilience.stores.blobs import BlobStore
-from consilience.stores.cells import CellRecords
 from consilience.stores.database import Database
-from consilience.stores.datasets import DatasetLabel, DatasetRecords, open_items
-from consilience.stores.embeddings import EmbeddingRecords
+from consilience.stores.datasets import DatasetLabel, open_items
 from consilience.stores.files import exclusive_upload_lock
 from consilience.stores.graph_cache import DiskCache
-from consilience.stores.jobs import JobRecords
-from consilience.stores.keys import KeyRecords
-from consilience.stores.maps import MapRecords
 from consilience.stores.queue import JobQueue
 from consilience.stores.records import ALL_OWNERS
-from consilience.stores.references import ReferenceRecords
 from consilience.stores.retention import Retention
 from service.deliveries.collector import Collected, Collector
 from service.ingest import dataset_repository, remove, remove_record, store
@@ -42,19 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stores(database: Database, root: Path, redis_url: str) -> Stores:
-    return Stores(
-        database=database,
-        blobs=BlobStore(root),
-        graphs=DiskCache(root, 0),
-        cells=CellRecords(database),
-        embeddings=EmbeddingRecords(database, ALL_OWNERS),
-        datasets=DatasetRecords(database, ALL_OWNERS),
-        references=ReferenceRecords(database, ALL_OWNERS),
-        maps=MapRecords(database, BlobStore(root), ALL_OWNERS),
-        jobs=JobRecords(database, ALL_OWNERS),
-        queue=JobQueue(redis_url),
-        keys=KeyRecords(database),
-    )
+    return Stores(database, BlobStore(root), DiskCache(root, 0), JobQueue(redis_url), ALL_OWNERS)
 
 
 @pytest.fixture
