@@ -37,7 +37,7 @@ def test_the_second_job_of_a_name_finds_what_the_first_read(graphs: DiskCache) -
     assert read(graphs, "another name") == {"graph": None, "matrix": None, "other": None}
 
 
-def test_what_has_gone_meanwhile_or_is_damaged_is_not_there(graphs: DiskCache, tmp_path: Path) -> None:
+def test_missing_and_damaged_entries_are_not_prefetched(graphs: DiskCache, tmp_path: Path) -> None:
     put(graphs, "graph of abc", b"graph")
     put(graphs.matrices, "matrix of def", b"matrix")
     read(graphs)
@@ -49,7 +49,7 @@ def test_what_has_gone_meanwhile_or_is_damaged_is_not_there(graphs: DiskCache, t
     assert read(graphs) == {"graph": None, "matrix": None, "other": None}
 
 
-def test_a_cache_that_is_off_is_asked_for_nothing(tmp_path: Path) -> None:
+def test_a_disabled_cache_prefetches_nothing(tmp_path: Path) -> None:
     off = DiskCache(tmp_path, 0)
     assert read(off) == read(off) == {"graph": None, "matrix": None, "other": None}
     assert not (tmp_path / "facts").exists()

@@ -52,7 +52,7 @@ def test_a_stored_set_is_a_side_with_its_columns(stored: EmbeddingSet, blobs: Bl
     assert (side.id, side.name, side.n) == (stored.id, "docs", 6)
 
 
-def test_ids_are_read_only_where_they_are_asked_for(stored: EmbeddingSet, blobs: BlobStore) -> None:
+def test_ids_are_read_only_on_request(stored: EmbeddingSet, blobs: BlobStore) -> None:
     assert open_set(stored, blobs, with_ids=False).ids is None
 
 
@@ -74,7 +74,7 @@ class Builds:
         return build_exact(np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32), k)
 
 
-def test_a_kept_graph_answers_every_smaller_k_and_a_larger_one_replaces_it(tmp_path: Path) -> None:
+def test_a_cached_graph_serves_smaller_k_and_a_larger_one_replaces_it(tmp_path: Path) -> None:
     graphs, build = CachedGraphs(DiskCache(tmp_path, 10**6), print), Builds()
     asked = [(5, False), (5, True), (3, True), (9, False), (5, True), (9, True)]
     found = [(k, *graphs.graph(lambda: KEY, k, build)) for k, _ in asked]
@@ -124,7 +124,7 @@ def test_a_second_score_of_the_same_sets_reads_no_rows_and_says_the_same(tmp_pat
     assert (first.pairing.duplicates_a, again.pairing.duplicates_a) == (1, 1)
 
 
-def test_what_is_known_of_a_layer_is_not_told_of_another(tmp_path: Path) -> None:
+def test_facts_about_a_layer_are_not_used_for_another(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     zeros = rows.copy()
     zeros[5] = 0

@@ -95,7 +95,7 @@ def test_the_document_is_that_of_a_job_that_computed_all_by_itself(
     assert {score.status for score in here.scores} == {"defined"}
 
 
-def test_candidates_in_bfloat16_are_found_and_decided_by_a_cluster_to_the_same_bits(
+def test_bfloat16_search_on_a_cluster_gives_the_same_bits(
     cluster: Cluster, rows: Any, add: Callable[..., EmbeddingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 1100.0**2 * DIM)
@@ -108,7 +108,7 @@ def test_candidates_in_bfloat16_are_found_and_decided_by_a_cluster_to_the_same_b
     assert 0.9 < (here.scores[0].neighbours.verified or 0) <= 1
 
 
-def test_queries_are_told_the_same_by_a_cluster(
+def test_queries_have_the_same_results_on_a_cluster(
     cluster: Cluster, rows: Any, add: Callable[..., EmbeddingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("consilience.metrics.estimated.STEPS_MIN", 0.0)

@@ -49,7 +49,7 @@ def count(log: Path) -> Counter[str]:
     return Counter(log.read_text().split() if log.exists() else [])
 
 
-def test_results_come_in_the_order_of_the_parts(parts: DaskExecutor, tmp_path: Path) -> None:
+def test_results_have_the_order_of_the_tasks(parts: DaskExecutor, tmp_path: Path) -> None:
     slow = [Slow(tmp_path / "log", seconds) for seconds in (0.2, 0.0, 0.0, 0.1)]
     found = list(parts.map(work_slowly, slow))
     assert len(found) == 4
@@ -57,20 +57,20 @@ def test_results_come_in_the_order_of_the_parts(parts: DaskExecutor, tmp_path: P
     assert list(parts.map(abs, [-3, 2, -1])) == [3, 2, 1]
 
 
-def test_calls_that_wait_for_parts_wait_at_the_same_time(parts: DaskExecutor, tmp_path: Path) -> None:
+def test_concurrent_calls_wait_at_the_same_time(parts: DaskExecutor, tmp_path: Path) -> None:
     slow = [Slow(tmp_path / name, 0.5) for name in "ab"]
     processes = parts.run_concurrently([lambda part=part: list(parts.map(work_slowly, [part])) for part in slow])
     assert processes[0] != processes[1]
     assert parts.run_concurrently([]) == []
 
 
-def test_an_error_of_a_part_arrives_as_it_was_raised(parts: DaskExecutor) -> None:
+def test_an_error_of_a_task_arrives_unchanged(parts: DaskExecutor) -> None:
     with pytest.raises(UnknownLayer) as caught:
         list(parts.map(refuse, ["7", "8"]))
     assert (caught.value.value, caught.value.hint) == ("7", "Choose another.")
 
 
-def test_one_failed_call_drops_the_parts_of_the_others(cluster: Cluster, tmp_path: Path) -> None:
+def test_one_failed_call_drops_the_tasks_of_the_others(cluster: Cluster, tmp_path: Path) -> None:
     with DaskExecutor(cluster.address) as parts, pytest.raises(UnknownLayer):
         parts.overlap(
             [
@@ -81,7 +81,7 @@ def test_one_failed_call_drops_the_parts_of_the_others(cluster: Cluster, tmp_pat
     assert count(tmp_path / "log")["begun"] < 100
 
 
-def test_parts_that_wait_never_run_once_their_job_is_killed(cluster: Cluster, tmp_path: Path) -> None:
+def test_pending_tasks_of_a_killed_job_never_run(cluster: Cluster, tmp_path: Path) -> None:
     log = tmp_path / "log"
     horse = ChildProcess(partial(map_slowly, cluster.address, log))
     wait_for(lambda: count(log)["begun"] >= 3)
@@ -106,7 +106,7 @@ def test_a_scheduler_that_does_not_answer_is_named(cluster: Cluster) -> None:
 
 
 @pytest.mark.skipif(not OPENSSL, reason="makes certificates with openssl")
-def test_a_stranger_is_not_let_in(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_client_without_a_trusted_certificate_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     stranger = replace(cluster.address, certificate=make_certificate(tmp_path / "stranger"))
     unarmed = ClusterAddress(cluster.address.url.replace("tls:", "tcp:"))
     for address in (stranger, unarmed):
@@ -114,7 +114,7 @@ def test_a_stranger_is_not_let_in(cluster: Cluster, tmp_path: Path) -> None:
             list(parts.map(abs, [1, 2]))
 
 
-def test_a_cluster_without_workers_is_an_error_and_one_whose_workers_die_of_a_part_another(frail: Cluster) -> None:
+def test_a_cluster_without_workers_and_a_task_that_kills_workers_are_errors(frail: Cluster) -> None:
     with DaskExecutor(frail.address, patience_s=0.2) as parts, pytest.raises(Unavailable, match="no workers"):
         list(parts.map(abs, [1, 2]))
     frail.start_worker()

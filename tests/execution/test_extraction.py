@@ -64,7 +64,7 @@ def test_the_layers_that_were_asked_for_are_made_in_that_order(tmp_path: Path, m
         names(["middle"])
 
 
-def test_cut_items_and_large_numbers_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_items_and_large_values_are_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     making = embed(tmp_path, Odd(scale=1e6), monkeypatch)
     assert making.record.truncated == 3, "one of each block"
     assert "3 of 600 items were longer" in making.warnings[-1]
@@ -92,7 +92,7 @@ def test_an_item_without_a_row_is_named_by_its_id(tmp_path: Path, monkeypatch: p
     assert (caught.value.value, caught.value.hint) == ("item 300", "Leave it out.")
 
 
-def test_a_model_that_makes_nan_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_returns_nan_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NonFiniteValues, match="1 items, the first of them 'item 599'"):
         embed(tmp_path, Odd(bad=599), monkeypatch)
 
@@ -137,7 +137,7 @@ def test_spelling_out_a_default_changes_nothing() -> None:
     assert extraction.identify(WISH, "d" * 64, ModelRules()) == extraction.identify(spelled, "d" * 64, ModelRules())
 
 
-def test_a_set_becomes_a_file_here(tmp_path: Path) -> None:
+def test_a_set_is_extracted_to_a_file(tmp_path: Path) -> None:
     wish = Extraction(model="baseline:random?dim=4", dataset="scenes:n=8", view="code")
     out, ids = tmp_path / "new" / "rows.safetensors", tmp_path / "ids.json"
     making = extract_to_file(wish, out, ids_out=ids, folders=(), device="cpu", report=lambda *_: None)

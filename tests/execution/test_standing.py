@@ -62,7 +62,7 @@ def test_the_rank_is_one_more_than_the_members_that_do_better(
     assert [each.name for each in found.members] == ["one", "two", "three"]
 
 
-def test_of_a_distance_the_smallest_is_best() -> None:
+def test_the_smallest_distance_has_the_best_rank() -> None:
     assert stand([0.1, 0.1, 0.1], THREE, direction="distance").rank == 1
     assert stand([0.45, 0.45, 0.45], THREE, direction="distance").rank == 3
 
@@ -73,7 +73,7 @@ def test_means_that_differ_by_rounding_are_equal() -> None:
     assert (found.rank, found.ties) == (3, 1)
 
 
-def test_a_member_stands_where_its_own_mean_places_it() -> None:
+def test_a_member_has_the_rank_of_its_own_mean() -> None:
     found = stand([0.2, 1.0, 0.6], THREE, own=1)
 
     assert (found.value, found.n_scores) == (pytest.approx(0.4), 2)
@@ -98,7 +98,7 @@ def test_undefined_scores_count_for_nothing() -> None:
     ],
     ids=["one member", "the model alone", "an undefined model", "undefined members"],
 )
-def test_where_there_is_nothing_to_rank_among_it_says_why(
+def test_a_missing_rank_has_a_reason(
     values: list[float | None], mutual: dict[tuple[int, int], float | None], own: int | None, code: str
 ) -> None:
     found = stand(values, mutual, own)

@@ -32,7 +32,7 @@ def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
         free_port(host, 0)
 
 
-def test_a_held_folder_names_its_holder(tmp_path: Path) -> None:
+def test_a_locked_folder_is_refused_with_the_process_that_holds_it(tmp_path: Path) -> None:
     with lock_data_dir(tmp_path / "new"):
         assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
         with (
@@ -50,7 +50,7 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_the_wheel_alone_says_how_to_get_the_applications(tmp_path: Path) -> None:
+def test_the_wheel_alone_explains_how_to_install_the_service(tmp_path: Path) -> None:
     """As installed from the wheel: `consilience` and its dependencies can be imported, `service` and `workers` not."""
     (tmp_path / "consilience").symlink_to(Path(consilience.__file__).parent)
     packages = next(path for path in sys.path if path.endswith("site-packages"))

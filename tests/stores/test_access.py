@@ -38,7 +38,7 @@ def test_the_same_content_of_two_owners_is_two_sets(database: Database) -> None:
     assert (ana.owner, bob.owner) == ("ana", "bob")
 
 
-def test_what_was_there_before_owners_is_met_again_by_the_default_owner(database: Database) -> None:
+def test_the_default_owner_finds_sets_from_before_owners(database: Database) -> None:
     first, _ = add_set(database, Access())
     assert add_set(database, Access()) == (first, False)
 
@@ -86,7 +86,7 @@ def test_an_idempotency_key_is_its_owners_own(database: Database) -> None:
     assert ana.id == again.id != bob.id
 
 
-def test_who_sees_all_sees_and_stops_what_others_have(database: Database) -> None:
+def test_access_to_all_owners_reads_and_cancels_their_jobs(database: Database) -> None:
     held, job = add_set(database, ANA)[0], add_job(database, ANA)
     sets, jobs = EmbeddingRecords(database, ALL_OWNERS), JobRecords(database, ALL_OWNERS)
 
@@ -131,7 +131,7 @@ def test_jobs_that_wait_are_counted_for_all_and_for_each_owner(database: Databas
     assert add_job(database, ana).owner == "ana"
 
 
-def test_what_was_there_before_owners_belongs_to_the_default_owner(
+def test_records_from_before_owners_belong_to_the_default_owner(
     database: Database, add_set: Callable[..., EmbeddingSet]
 ) -> None:
     """The migration keeps sets, layers, jobs and idempotency keys."""

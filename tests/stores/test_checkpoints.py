@@ -53,7 +53,7 @@ def finish(partial: Checkpoint) -> list[np.ndarray]:
     return [np.concatenate(part) for part in parts]
 
 
-def test_what_a_run_made_is_there_for_the_next_and_gone_when_it_is_done(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_its_rows_and_a_finished_one_none(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     leave(store, (0, 4), (4, 7))
     with store.claim(IDENTITY, never) as claim:
@@ -151,7 +151,7 @@ def test_a_full_disk_is_given_its_room_back(tmp_path: Path) -> None:
     assert list(tmp_path.glob("extracting/*")) == []
 
 
-def test_what_nobody_goes_on_with_is_swept_but_not_what_somebody_has(tmp_path: Path) -> None:
+def test_old_checkpoints_are_deleted_unless_they_are_locked(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     assert store.sweep(0.0) == 0
     leave(store, (0, 4))

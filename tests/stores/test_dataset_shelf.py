@@ -62,7 +62,7 @@ def test_a_key_stands_for_what_was_made_with_it(repository: DatasetRepository) -
         repository.add_builtin(BuiltinRequest(builtin="scenes:n=2"), "key")
 
 
-def test_what_is_not_there_cannot_be_made(repository: DatasetRepository) -> None:
+def test_unknown_builtin_datasets_and_items_are_refused(repository: DatasetRepository) -> None:
     with pytest.raises(NotFound):
         repository.add_builtin(BuiltinRequest(builtin="imagenet"))
     with pytest.raises(BadItem, match="no item 'x'"):

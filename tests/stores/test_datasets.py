@@ -75,7 +75,7 @@ def test_the_digest_of_what_is_stored_is_that_of_what_was_made(blobs: BlobStore,
     assert stored.bytes == sum(len(one) for column in encoded for one in column)
 
 
-def test_the_same_content_and_label_is_the_same_dataset_and_another_label_shares_its_blobs(
+def test_equal_content_and_label_is_one_dataset_and_another_label_shares_blobs(
     blobs: BlobStore, add: AddDataset
 ) -> None:
     first = add()
@@ -141,7 +141,7 @@ def test_an_idempotency_key_stands_for_one_upload(add: AddDataset) -> None:
         add("something else", key="run-1")
 
 
-def test_what_another_owner_has_does_not_exist(database: Database, blobs: BlobStore, add: AddDataset) -> None:
+def test_datasets_of_another_owner_are_not_found(database: Database, blobs: BlobStore, add: AddDataset) -> None:
     dataset = add()
     other = DatasetRecords(database, Access(owner="bob"))
     with pytest.raises(NotFound):

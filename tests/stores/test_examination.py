@@ -90,7 +90,7 @@ def world(database_url: str, database: Database, tmp_path: Path, score: ScoreDoc
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_where_all_is_well_nothing_is_found(world: World, deep: bool) -> None:
+def test_an_intact_store_has_no_issues(world: World, deep: bool) -> None:
     assert world.examine(deep=deep) == IntegrityReport(jobs=6, sets=1, datasets=1, blobs=4, issues=())
 
 
@@ -147,7 +147,7 @@ def test_a_layer_cut_short_is_found_by_its_size(world: World) -> None:
 @pytest.mark.parametrize(
     ("find", "kind"), [(layer_path, "damaged-layer"), (column_path, "damaged-column"), (view_path, "damaged-view")]
 )
-def test_a_bit_that_flipped_is_found_by_reading_all(world: World, find: Callable[[World], Path], kind: str) -> None:
+def test_a_flipped_bit_is_found_by_a_deep_check(world: World, find: Callable[[World], Path], kind: str) -> None:
     path = find(world)
     data = bytearray(path.read_bytes())
     data[3] ^= 1
@@ -163,7 +163,7 @@ def test_a_half_of_a_blob_under_another_name_is_found(world: World) -> None:
     assert [issue.kind for issue in world.examine().issues] == ["stray-file"] * 2
 
 
-def test_what_nobody_names_is_told_of_once_it_is_old_and_is_no_error(world: World) -> None:
+def test_old_unreferenced_blobs_are_warnings(world: World) -> None:
     world.blobs.put(from_vectors([[float(row)] for row in range(5)]))
     (world.folder / "incoming" / "left").write_bytes(b"x")
     assert world.examine().issues == ()
@@ -234,9 +234,7 @@ def test_a_set_without_layers_is_found(world: World) -> None:
         ("failed", {"delivered_at": None, "due_at": datetime.now(UTC) - timedelta(hours=2)}, "overdue-webhook"),
     ],
 )
-def test_a_webhook_that_nobody_will_send_is_found(
-    world: World, job: str, changes: dict[str, object], kind: str
-) -> None:
+def test_an_unscheduled_webhook_is_found(world: World, job: str, changes: dict[str, object], kind: str) -> None:
     world.change(tables.webhooks, getattr(world, job), **changes)
     assert world.kinds() == {kind}
 
@@ -249,7 +247,7 @@ def test_an_expired_job_that_is_there_is_found(world: World) -> None:
     assert world.kinds() == {"expired-job"}
 
 
-def test_another_schema_is_told_and_nothing_else_is_looked_at(world: World) -> None:
+def test_another_schema_is_the_only_issue(world: World) -> None:
     with world.database.write() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
     report = world.examine()
@@ -271,7 +269,7 @@ def test_a_set_that_is_deleted_meanwhile_is_not_reported(world: World, monkeypat
     assert {issue.severity for issue in world.examine().issues} <= {"warning"}
 
 
-def test_a_place_that_is_no_data_folder_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_path_without_a_data_folder_is_refused_and_stays_unchanged(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
         with pytest.raises(StartupError, match="is not a data folder"):

@@ -86,7 +86,7 @@ def test_files_are_for_this_user_alone(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "data").rglob("*")} == {0}
 
 
-def test_the_least_recently_used_leave_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_graphs_are_evicted_first(tmp_path: Path) -> None:
     graphs = DiskCache(tmp_path, 4 * (CHECKSUM + 10))
     for age, key in enumerate("dcba"):
         keep(graphs, key, bytes(10))
@@ -175,7 +175,7 @@ def test_a_claim_that_ends_without_a_graph_leaves_nothing(tmp_path: Path) -> Non
     assert left_over(tmp_path) == []
 
 
-def test_whoever_waits_is_not_misled_by_the_lock_of_a_draft_that_is_gone(tmp_path: Path) -> None:
+def test_a_waiting_process_ignores_the_lock_of_a_deleted_draft(tmp_path: Path) -> None:
     """The first gives up, and a newcomer is faster than the one that has waited for it."""
     graphs = DiskCache(tmp_path, 1000)
     holders = [ExitStack(), ExitStack()]
@@ -202,7 +202,7 @@ def test_the_folder_may_be_deleted_at_any_time(tmp_path: Path) -> None:
     assert graphs.read("key", load) == b"graph"
 
 
-def test_a_folder_that_cannot_be_used_costs_no_score(tmp_path: Path) -> None:
+def test_an_unusable_folder_fails_no_score(tmp_path: Path) -> None:
     (tmp_path / "graphs").write_text("a file, so that nothing can be made in it")
     graphs = DiskCache(tmp_path, 1000)
     keep(graphs, "key", b"graph")
@@ -277,7 +277,7 @@ def builders(count: int, folder: Path, keys: list[str], **options: Any) -> Itera
             builder.process.communicate()
 
 
-def test_of_processes_that_need_the_same_graphs_at_once_one_builds_each(tmp_path: Path) -> None:
+def test_one_of_several_processes_builds_each_graph(tmp_path: Path) -> None:
     with (
         builders(1, tmp_path, ["a"], seconds=2.0) as (first,),
         builders(3, tmp_path, ["a", "b", "c"], seconds=0.2) as others,
@@ -294,7 +294,7 @@ def test_of_processes_that_need_the_same_graphs_at_once_one_builds_each(tmp_path
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
-def test_whoever_waits_takes_over_from_a_builder_that_is_killed(tmp_path: Path, by: signal.Signals) -> None:
+def test_a_waiting_process_takes_over_from_a_killed_builder(tmp_path: Path, by: signal.Signals) -> None:
     with (
         builders(1, tmp_path, ["a"], seconds=60) as (first,),
         builders(2, tmp_path, ["a"], seconds=0.2) as others,
@@ -312,7 +312,7 @@ def test_whoever_waits_takes_over_from_a_builder_that_is_killed(tmp_path: Path, 
     assert [line["has"] for line in lines if "has" in line] == ["a", "a"]
 
 
-def test_whoever_waits_takes_over_from_a_builder_that_fails(tmp_path: Path) -> None:
+def test_a_waiting_process_takes_over_from_a_failed_builder(tmp_path: Path) -> None:
     graphs = DiskCache(tmp_path, 1000)
     with builders(1, tmp_path, ["a"], limit=1000, size=10, seconds=0) as (other,):
 
@@ -327,7 +327,7 @@ def test_whoever_waits_takes_over_from_a_builder_that_fails(tmp_path: Path) -> N
         assert [set(line) - {"pid"} for line in other.end()] == [{"builds"}, {"has"}]
 
 
-def test_what_a_killed_builder_left_is_swept_by_the_next_graph_and_drafts_under_way_stay(tmp_path: Path) -> None:
+def test_drafts_of_a_killed_builder_are_deleted_and_active_drafts_stay(tmp_path: Path) -> None:
     graphs = DiskCache(tmp_path, 10**6)
     with builders(2, tmp_path, ["a"], seconds=60) as (killed, _):
         killed.begin()
@@ -343,7 +343,7 @@ def test_what_a_killed_builder_left_is_swept_by_the_next_graph_and_drafts_under_
     assert len(left_over(tmp_path)) == 2
 
 
-def test_what_a_killed_builder_had_written_is_no_part_of_the_next_graph(tmp_path: Path) -> None:
+def test_data_of_a_killed_builder_are_not_part_of_the_next_graph(tmp_path: Path) -> None:
     graphs = DiskCache(tmp_path, 1000)
     draft = graphs._draft("key")
     draft.parent.mkdir(parents=True)
@@ -381,7 +381,7 @@ print(graphs.describe().graphs)
 """
 
 
-def test_a_disk_without_room_costs_no_score_and_keeps_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_fails_no_score_and_stores_nothing(tmp_path: Path) -> None:
     """The limit on a file's size stands for a full disk: it needs no rights."""
     command = [sys.executable, "-c", FULL, str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)

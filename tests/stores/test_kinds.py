@@ -92,7 +92,7 @@ def outcomes(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     return [future.exception() or future.result() for future in start_together(calls)]
 
 
-def test_what_a_job_needs_stays_until_the_job_has_finished(shop: Shop, kind: RecordTable, leases: Leases) -> None:
+def test_records_of_a_job_stay_until_the_job_has_finished(shop: Shop, kind: RecordTable, leases: Leases) -> None:
     records, (own, _) = shop.records(kind), shop.make(kind)
     waiting, running = shop.ask(kind, own), shop.ask(kind, own)
     assert leases.claim(running.id, 1, "w")
@@ -121,7 +121,7 @@ def test_a_job_cannot_be_added_for_what_is_gone(shop: Shop, kind: RecordTable) -
     assert JobRecords(shop.database).page(None, 5).data == ()
 
 
-def test_of_a_job_and_a_deletion_at_once_one_is_refused(shop: Shop, kind: RecordTable) -> None:
+def test_a_job_or_a_concurrent_deletion_is_refused(shop: Shop, kind: RecordTable) -> None:
     for number in range(5):
         own, _ = shop.make(kind, name=f"n{number}")
         asked, deleted = outcomes([lambda own=own: shop.ask(kind, own), lambda own=own: shop.records(kind).delete(own)])  # type: ignore[misc]  # a default binds the loop's value
@@ -134,7 +134,7 @@ def test_of_a_job_and_a_deletion_at_once_one_is_refused(shop: Shop, kind: Record
             assert isinstance(asked, NotFound)
 
 
-def test_what_is_deleted_while_the_same_is_made_is_new(shop: Shop, kind: RecordTable) -> None:
+def test_a_record_deleted_during_an_equal_insert_is_new(shop: Shop, kind: RecordTable) -> None:
     old, _ = shop.make(kind)
     deleting, going = Event(), Event()
 
@@ -168,7 +168,7 @@ def test_the_same_at_once_under_one_key_is_made_once(shop: Shop, kind: RecordTab
     assert sorted(created for _, created in made) == [False, False, False, True]
 
 
-def test_of_two_different_at_once_under_one_key_one_is_refused(shop: Shop, kind: RecordTable) -> None:
+def test_one_of_two_different_concurrent_requests_with_one_key_is_refused(shop: Shop, kind: RecordTable) -> None:
     if kind is REFERENCES:
         shop.make(EMBEDDINGS)
     before = shop.count(kind)
@@ -191,7 +191,7 @@ def test_two_at_once_do_not_pass_the_quota_that_has_room_for_one(shop: Shop) -> 
         assert len(own.records(kind).page(None, 5).data) == 1
 
 
-def test_every_table_of_ties_and_of_keys_is_one_of_a_kind() -> None:
+def test_every_table_of_links_and_keys_belongs_to_one_record_table() -> None:
     kinds = (EMBEDDINGS, DATASETS, REFERENCES, MAPS)
     named = {name for name in tables.metadata.tables if name.startswith("job_") or name.endswith("_keys")}
     assert {table.name for each in kinds for table in (each.links, each.keys)} == named - {

@@ -142,7 +142,7 @@ def test_a_crash_of_a_job_that_should_stop_ends_it(leases: Leases, jobs: JobReco
     assert (jobs.get(running).status, endings(jobs.get(running))) == (JobStatus.CANCELED, ["canceled"])
 
 
-def test_of_many_messages_those_of_jobs_that_moved_on_are_not_made_anew(
+def test_messages_of_jobs_that_have_changed_are_not_redelivered(
     leases: Leases, jobs: JobRecords, add_job: Callable[..., Job]
 ) -> None:
     ids = [add_job().id for _ in range(4)]
@@ -196,7 +196,7 @@ def test_a_worker_that_was_heard_meanwhile_has_lost_nothing(leases: Leases, jobs
     assert jobs.get(running).status is JobStatus.RUNNING
 
 
-def test_of_many_reconcilers_one_takes_the_job_away(leases: Leases, running: str) -> None:
+def test_only_one_of_many_reconcilers_requeues_a_job(leases: Leases, running: str) -> None:
     (standing,) = leases.find_active()
     taken: list[int | None] = []
     threads = [threading.Thread(target=lambda: taken.append(leases.lost(standing, DIED, 3))) for _ in range(6)]

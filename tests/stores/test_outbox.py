@@ -169,7 +169,7 @@ def test_a_claimed_message_is_nobody_elses_until_its_lease_ends(outbox: Outbox, 
     assert outbox.claim(30) is None
 
 
-def test_of_many_claims_one_gets_it(outbox: Outbox, ended: str) -> None:
+def test_only_one_of_many_claims_succeeds(outbox: Outbox, ended: str) -> None:
     claims: list[object] = []
     threads = [threading.Thread(target=lambda: claims.append(outbox.claim(30))) for _ in range(6)]
     for thread in threads:
@@ -179,12 +179,12 @@ def test_of_many_claims_one_gets_it(outbox: Outbox, ended: str) -> None:
     assert len([each for each in claims if each]) == 1
 
 
-def test_a_host_that_is_full_is_left_out(outbox: Outbox, ended: str) -> None:
+def test_excluded_hosts_are_skipped(outbox: Outbox, ended: str) -> None:
     assert outbox.claim(30, besides=["hooks.example.com"]) is None
     assert outbox.claim(30, besides=["other.example.com"]) is not None
 
 
-def test_what_was_accepted_is_not_sent_again(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
+def test_an_accepted_message_is_not_sent_again(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
     message = outbox.claim(0.0)
     assert message is not None
     outbox.delivered(message.message_id)
@@ -197,7 +197,7 @@ def test_what_was_accepted_is_not_sent_again(outbox: Outbox, jobs: JobRecords, e
     assert outbox.claim(0.0) is None, "asking again for the end of a job that has ended tells nobody anything"
 
 
-def test_what_failed_is_due_again_later_and_says_why(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
+def test_a_failed_message_is_scheduled_again_with_its_error(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
     message = outbox.claim(30)
     assert message is not None
     outbox.failed(message, "x" * 10_000, 100.0)
@@ -218,7 +218,7 @@ def test_a_report_of_an_attempt_that_was_overtaken_changes_nothing(outbox: Outbo
     assert outbox.claim(30) is not None
 
 
-def test_what_is_given_up_stays_so_with_its_last_error(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
+def test_an_abandoned_message_stays_failed_with_its_last_error(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
     message = outbox.claim(0.0)
     assert message is not None
     outbox.failed(message, "the receiver responded with status 500", None)

@@ -29,7 +29,7 @@ def test_a_message_is_an_id_and_a_delivery_in_json(queue: JobQueue, redis_url: s
     assert json.loads(data) == ["workers.tasks.run", None, [JOB, 3], {}]
 
 
-def test_what_waits_can_be_counted_and_seen(queue: JobQueue, redis_url: str) -> None:
+def test_queued_messages_can_be_counted_and_listed(queue: JobQueue, redis_url: str) -> None:
     queue.push(JOB, 1, 60)
     queue.push(JOB, 2, 0.2)
     with Redis.from_url(redis_url) as redis:
@@ -54,7 +54,7 @@ def test_each_kind_of_worker_has_a_queue_of_its_own_and_all_are_seen(queue: JobQ
 
 
 @pytest.mark.parametrize("text", ["", "job_1-1", f"{JOB}", f"{JOB}-", f"{JOB}-x", f"x{JOB}-1", f"{JOB}-1\n"])
-def test_what_is_not_a_message_is_none(text: str) -> None:
+def test_other_strings_are_not_messages(text: str) -> None:
     assert parse_message(text) is None
 
 

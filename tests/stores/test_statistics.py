@@ -97,7 +97,7 @@ def test_the_times_of_jobs_are_those_of_recent_successes(
     assert statistics.time_jobs() == {"neighbours": [0.25], WHOLE: [pytest.approx(3.0)]}
 
 
-def test_layers_that_sets_share_are_weighed_once(statistics: StoreStatistics, add_set: AddSet) -> None:
+def test_shared_layers_count_once(statistics: StoreStatistics, add_set: AddSet) -> None:
     add_set("x y")
     add_set("x z")
 
@@ -123,7 +123,7 @@ def test_webhooks_are_counted_by_status(statistics: StoreStatistics, database: D
     }
 
 
-def test_a_figure_that_takes_too_long_is_given_up_and_the_connection_is_as_before(database: Database) -> None:
+def test_a_slow_statistic_is_abandoned_and_the_connection_stays_usable(database: Database) -> None:
     slow = sa.text(
         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 100000000) SELECT count(*) FROM c"
     )

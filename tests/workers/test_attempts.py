@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PAUSE_S = 0.05
 
 
-def test_what_an_earlier_run_had_done_does_not_shorten_the_time_that_is_left(database: Database) -> None:
+def test_steps_of_an_earlier_run_do_not_shorten_the_remaining_time(database: Database) -> None:
     writer = ProgressWriter(Leases(database), ("job_" + "0" * 32, 1), lambda _stage: None)
     writer.report("embedding", 900, 1000)
     assert writer.latest == Progress(stage="embedding", done=900, total=1000), "nothing is known of this run's pace yet"
@@ -25,7 +25,7 @@ def test_what_an_earlier_run_had_done_does_not_shorten_the_time_that_is_left(dat
     assert writer.latest.eta_s == 0
 
 
-def test_each_stage_has_a_pace_of_its_own(database: Database) -> None:
+def test_the_remaining_time_is_estimated_per_stage(database: Database) -> None:
     writer = ProgressWriter(Leases(database), ("job_" + "0" * 32, 1), lambda _stage: None)
     writer.report("loading the model", 0, 1)
     time.sleep(PAUSE_S)

@@ -120,7 +120,7 @@ def test_a_stale_message_is_dropped(yard: Yard) -> None:
 
 
 @pytest.mark.usefixtures("reconciler")
-def test_a_thousandfold_delivery_is_one_run(yard: Yard, reconciler: Reconciler) -> None:
+def test_a_message_delivered_a_thousand_times_runs_once(yard: Yard, reconciler: Reconciler) -> None:
     """Two workers and a second reconciler compete for the same jobs."""
     yard.start_worker()
     yard.start_worker()
@@ -174,7 +174,7 @@ def test_a_worker_stops_at_once_while_redis_is_away(database: Database, database
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_worker_that_is_asked_to_stop_during_its_job_stops_after_it_though_redis_is_away(
+def test_a_stopping_worker_finishes_its_job_and_stops_while_redis_is_unavailable(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
@@ -191,7 +191,7 @@ def test_a_worker_that_is_asked_to_stop_during_its_job_stops_after_it_though_red
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_worker_without_its_database_gives_the_job_up(yard: Yard, database_url: str) -> None:
+def test_a_worker_without_its_database_abandons_the_job(yard: Yard, database_url: str) -> None:
     """By the time the database is back, another may have the job."""
     yard.start_worker()
     job_id = yard.submit("sleep", seconds=60)

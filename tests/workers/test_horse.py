@@ -44,7 +44,7 @@ def test_waiting_ends_in_time() -> None:
     assert child.kill().status == -signal.SIGKILL
 
 
-def test_a_kill_takes_what_the_work_has_started() -> None:
+def test_a_kill_ends_all_processes_of_the_work() -> None:
     read_end, write_end = os.pipe()
 
     def work() -> int:
@@ -61,7 +61,7 @@ def test_a_kill_takes_what_the_work_has_started() -> None:
     os.close(write_end)
 
 
-def test_a_kill_right_after_the_fork_spares_the_parent() -> None:
+def test_a_kill_right_after_the_fork_does_not_hit_the_parent() -> None:
     for _ in range(20):
         assert ChildProcess(lambda: time.sleep(60) or 0).kill().status == -signal.SIGKILL
 
@@ -83,7 +83,7 @@ def test_no_descriptor_is_left() -> None:
     assert count_descriptors() == before
 
 
-def test_it_dies_with_its_parent() -> None:
+def test_the_child_process_dies_with_its_parent() -> None:
     code = """
 import time
 from workers.child import ChildProcess
@@ -127,7 +127,7 @@ def test_the_peak_of_memory_is_known() -> None:
 
 
 @pytest.mark.skipif(not OOM_SCORE.exists(), reason="Linux alone has it")
-def test_when_memory_runs_out_the_job_goes_before_its_worker() -> None:
+def test_the_system_kills_the_job_before_its_worker_when_memory_runs_out() -> None:
     before = OOM_SCORE.read_text()
     assert end_of(ChildProcess(lambda: int(OOM_SCORE.read_text()) // 100)).status == int(CHILD_OOM_SCORE) // 100
     assert OOM_SCORE.read_text() == before

@@ -48,13 +48,13 @@ def test_an_error_names_the_variable_and_its_value(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("word", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
-def test_a_device_is_chosen_by_its_word(word: str) -> None:
+def test_a_device_is_chosen_by_name(word: str) -> None:
     assert WorkerSettings(device=word).device == word
     assert WorkerSettings().device == "auto"
 
 
 @pytest.mark.parametrize("word", ["", "gpu", "cuda:", "cuda:x", "cuda:0\n", "CUDA"])
-def test_a_word_that_is_no_device_is_named(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_device_is_named(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIENCE_DEVICE", word)
     with pytest.raises(StartupError, match="CONSILIENCE_DEVICE="):
         read_settings()
@@ -75,7 +75,7 @@ def test_a_cluster_on_this_machine_needs_no_certificate(url: str) -> None:
     assert WorkerSettings().cluster is None
 
 
-def test_a_cluster_elsewhere_is_reached_with_a_certificate(certificate: dict[str, Path]) -> None:
+def test_a_remote_cluster_requires_a_certificate(certificate: dict[str, Path]) -> None:
     found = WorkerSettings.model_validate({"cluster_url": "tls://scheduler:8786", **certificate}).cluster
     assert found == ClusterAddress("tls://scheduler:8786", Certificate(*certificate.values()))
 
@@ -92,7 +92,7 @@ def test_a_cluster_elsewhere_is_reached_with_a_certificate(certificate: dict[str
         ("inproc://1", "is neither tls://"),
     ],
 )
-def test_a_cluster_that_anybody_could_give_code_to_is_refused(
+def test_an_insecure_cluster_is_refused(
     monkeypatch: pytest.MonkeyPatch, certificate: dict[str, Path], url: str, complaint: str
 ) -> None:
     monkeypatch.setenv("CONSILIENCE_CLUSTER_URL", url)
@@ -127,7 +127,7 @@ def test_models_are_what_this_machine_has_and_nothing_is_fetched() -> None:
     assert WorkerSettings().rules.allowed == ("*",)
 
 
-def test_the_operator_says_which_models_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operator_chooses_the_available_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "many").mkdir()
     (tmp_path / "one model").mkdir()
     monkeypatch.setenv("CONSILIENCE_MODELS", "hf:acme/*, baseline:*")

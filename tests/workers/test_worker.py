@@ -174,7 +174,7 @@ def test_a_job_that_leaves_a_thread_behind_does_not_hold_the_worker(yard: Yard) 
         yard.wait_until(yard.submit("leave_a_thread"), JobStatus.SUCCEEDED)
 
 
-def test_whoever_writes_to_redis_runs_no_code(yard: Yard, redis_url: str, tmp_path: Path) -> None:
+def test_a_message_in_redis_cannot_run_other_code(yard: Yard, redis_url: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     call = Callback("os.system")
     job_id = yard.submit("nothing", push=False)
