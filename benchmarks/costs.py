@@ -1,4 +1,4 @@
-"""What requests cost beside what their plans say: seconds and peak memory, each request in a process of its own.
+"""Measured cost of requests, compared with their plans: seconds and peak memory, each request in a process of its own.
 
     python benchmarks/costs.py [--out FILE] [NAME ...]
 

@@ -70,7 +70,7 @@ def hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741 - K and L are the litera
 
 
 def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741 - the same
-    """The estimator of Song et al. 2012, eq. 5."""
+    """Compute the estimator of Song et al. 2012, eq. 5."""
     n = len(k)
     k, l = k.clone().fill_diagonal_(0), l.clone().fill_diagonal_(0)  # noqa: E741 - the same
     total = (k * l.T).sum() + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * (k @ l).sum() / (n - 2)
@@ -78,7 +78,7 @@ def unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741 - the same
 
 
 def ratio(estimator: Callable[[Tensor, Tensor], Tensor], k: Tensor, l: Tensor) -> float:  # noqa: E741 - the same
-    """A cosine of two matrices."""
+    """Compute the cosine of two matrices."""
     return float(estimator(k, l) / (torch.sqrt(estimator(k, k) * estimator(l, l)) + 1e-6))
 
 

@@ -85,7 +85,7 @@ def _peak_mb() -> float:
 
 
 def measure_eight(folder: str) -> dict[str, object]:
-    """The eight metrics at once: seconds, by stage, against one product of the rows; peak memory above the inputs."""
+    """Measure the eight metrics at once: seconds by stage, relative to a product of the rows, and peak memory."""
     from consilience.scoring import score
 
     small = [np.load(f"{folder}/small_{side}.npy") for side in "ab"]
@@ -107,7 +107,7 @@ def measure_eight(folder: str) -> dict[str, object]:
 
 
 def measure_dense(folder: str) -> dict[str, object]:
-    """The same by the textbook, once: it takes minutes."""
+    """Measure the same with the textbook code, once: it takes minutes."""
     import torch
 
     from benchmarks import dense

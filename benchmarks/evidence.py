@@ -1,4 +1,4 @@
-"""How often p-values and intervals are right: `python -m benchmarks.evidence [--pairs 1000] [--quick] [--write]`.
+"""Error rates of p-values and coverage of intervals: `python -m benchmarks.evidence [--pairs 1000] [--quick] [--write]`.
 
 Type-I error of every metric's default p-value on unrelated spaces, and coverage of every metric's 95 % interval on related
 ones. Results in out/evidence.json; `--write` puts them into docs/evidence.json and docs/evidence.md.
@@ -37,7 +37,7 @@ Finding = dict[str, object]
 
 
 def level_of(data: Data, indices: range, seed: int = 0) -> list[dict[str, Finding]]:
-    """The default p-value of each metric, for each of some samples."""
+    """Compute the default p-value of each metric for each sample."""
     return [
         {
             entry.metric: _find_p(entry)
@@ -51,7 +51,7 @@ def level_of(data: Data, indices: range, seed: int = 0) -> list[dict[str, Findin
 
 
 def coverage_of(data: Data, indices: range, seed: int = 0) -> list[dict[str, Finding]]:
-    """The value and the interval of each metric, for each of some samples."""
+    """Compute the value and the interval of each metric for each sample."""
     return [
         {
             entry.metric: _find_interval(entry)
@@ -78,7 +78,7 @@ def _find_interval(entry: Score) -> Finding:
 
 
 def sum_up_level(data: Data, found: list[dict[str, Finding]]) -> Iterator[dict[str, object]]:
-    """The share of samples that each metric calls related, at 5 % and at 1 %."""
+    """Compute the share of samples with a p-value of at most 5 % and 1 %, for each metric."""
     for metric in data.metrics:
         findings = [one[metric] for one in found]
         row: dict[str, object] = {"data": data.name, "metric": metric, "pairs": len(findings)}
@@ -92,7 +92,7 @@ def sum_up_level(data: Data, found: list[dict[str, Finding]]) -> Iterator[dict[s
 
 
 def sum_up_coverage(data: Data, found: list[dict[str, Finding]]) -> Iterator[dict[str, object]]:
-    """How many intervals hold the mean over all samples, and how wide they are against the samples' spread."""
+    """Compute the share of intervals that contain the mean, and their width relative to the samples' spread."""
     for metric in data.metrics:
         findings = [one[metric] for one in found]
         row: dict[str, object] = {"data": data.name, "metric": metric, "samples": len(findings)}

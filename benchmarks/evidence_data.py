@@ -28,7 +28,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Data:
-    """One kind of data: a sample of N paired rows, drawn anew from a generator."""
+    """One kind of data: a sample of N paired rows from a generator."""
 
     name: str
     words: str
@@ -41,7 +41,7 @@ class Data:
         return self.draw(np.random.default_rng((seed, crc32(self.name.encode()), index)))
 
     def parts(self) -> list[tuple[tuple[str, ...], int]]:
-        """The metrics in groups with the same number of draws."""
+        """Group the metrics by number of permutations."""
         costly = tuple(name for name in self.metrics if name in COSTLY and self.dim >= WIDE)
         rest = tuple(name for name in self.metrics if name not in costly)
         return [(names, draws) for names, draws in ((rest, DRAWS), (costly, DRAWS_COSTLY)) if names]

@@ -128,7 +128,7 @@ def _coverage_table(name: str, coverage: Sequence[Row]) -> str:
 
 
 def _words_on_level(level: Sequence[Row]) -> str:
-    """What is off, in words."""
+    """Describe the values that are off."""
     often = _where(level, lambda row: row["at_5"] - 0.05 > 3 * _error(0.05, row["pairs"]), "at_5")
     seldom = _where(level, lambda row: 0.05 - row["at_5"] > 3 * _error(0.05, row["pairs"]), "at_5")
     return "\n".join(
@@ -141,7 +141,7 @@ def _words_on_level(level: Sequence[Row]) -> str:
 
 
 def _words_on_coverage(coverage: Sequence[Row]) -> str:
-    """What is off, in words."""
+    """Describe the values that are off."""
     low = _where(coverage, lambda row: 0.95 - row["covered"] > 3 * _error(0.95, row["samples"]), "covered")
     high = _where(coverage, lambda row: row["covered"] - 0.95 > 3 * _error(0.95, row["samples"]), "covered")
     return "\n".join(

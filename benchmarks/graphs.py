@@ -1,6 +1,6 @@
 """Exact neighbour graphs against `faiss.knn` and against the plain product of all rows, in turns, in one warm process.
 
-Seconds are the best of some rounds, in each of which every contender has its turn; ratios are of those. `faiss.knn` is asked
+Seconds are the best of some rounds, in each of which every contender has its turn; ratios are of those. `faiss.knn` is called
 for one neighbour more, because it finds every row itself.
 """
 
@@ -33,7 +33,7 @@ def _run(*words: str) -> str:
 
 
 def measure_shape(n: int, dim: int, k: int, rounds: int) -> dict[str, object]:
-    """Rows without structure, the hardest to certify: seconds and ratios of each way, and whether they agree."""
+    """Measure rows without structure, the hardest to verify: seconds and ratios of each builder, and their agreement."""
     import faiss
 
     from consilience.numerics.knn.build import build_graph
@@ -81,7 +81,7 @@ def _multiply(x: np.ndarray) -> None:
 
 
 def _compare(graph: object, ids: np.ndarray, similarities: np.ndarray) -> dict[str, object]:
-    """Same ids at the same ranks; and how far similarities at the same rank differ, which is all that a tie can do."""
+    """Compare the ids at the same ranks, and the similarities, which ties can change only by rounding."""
     return {
         "same_ids": round(float((graph.ids == ids).mean()), 6),  # type: ignore[attr-defined]  # a NeighbourGraph
         "largest_difference": float(np.abs(graph.similarities - similarities).max()),  # type: ignore[attr-defined]  # the same

@@ -1,4 +1,4 @@
-"""From one POST of two (1024, 768) float32 files to a score: how long, and how much of it is not computing.
+"""Latency from one POST of two (1024, 768) float32 files to a score, and the part of it that is not computing.
 
 "New files" are never seen before: both graphs are built. "Known files" have been scored before: the graphs come out of the
 cache. Not computing is the time from POST to the finished job less the document's own `timings_s`. "Default" asks for

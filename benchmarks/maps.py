@@ -52,7 +52,7 @@ def write_sides(folder: Path, n: int) -> None:
 
 
 def measure_fit(folder: str, kind: str) -> dict[str, object]:
-    """Seconds from two files to a judged map, and the process's peak of resident memory."""
+    """Measure the seconds from two files to an evaluated map, and the process's peak of resident memory."""
     from consilience.maps.api import fit_map
 
     started = time.perf_counter()

@@ -35,7 +35,7 @@ _MULTIPART = {"Content-Type": "multipart/form-data; boundary=frontier"}
 
 
 def _npy(rows: int, seed: int) -> Iterator[bytes]:
-    """An npy file of random rows, made while it is sent."""
+    """Generate an npy file of random rows while it is sent."""
     header = json.dumps({"descr": "<f4", "fortran_order": False, "shape": [rows, DIM]})
     text = header.replace("false", "False").replace("[", "(").replace("]", ")").replace('"', "'")
     text += " " * (-(len(text) + 11) % 64) + "\n"

@@ -53,7 +53,7 @@ def measure() -> dict[str, object]:
 
 
 def _race(items: int, runners: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]]:
-    """The best of some turns of each: items a second, processor seconds of 1000 items, and both as ratios to the first."""
+    """Measure the best round of each: items per second, processor seconds of 1000 items, and ratios to the first."""
     best: dict[str, tuple[float, float]] = {}
     for _ in range(TURNS):
         for name, run in runners.items():
@@ -74,7 +74,7 @@ def _race(items: int, runners: dict[str, Callable[[], Any]]) -> dict[str, dict[s
 
 
 def _compare(model: EmbeddingModel, names: list[str], stdlib: OpenDataset) -> dict[str, float]:
-    """The smallest cosine of a row of ours and the reference's; needs the standard library of CPython 3.11.7."""
+    """Compute the smallest cosine of a row and its reference; needs the standard library of CPython 3.11.7."""
     ids = [row[0] for row in json.loads((ROOT / "tests/datasets/stdlib_dev_items.json").read_text())]
     chosen = stdlib.select(ids)
     found = {}

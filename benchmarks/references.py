@@ -1,4 +1,4 @@
-"""The call of a training loop: one POST of a new (1024, 768) float32 matrix against a reference set of 20, to the rank.
+"""Request of a training loop: one POST of a new (1024, 768) float32 matrix against a reference set of 20, to the rank.
 
 Every matrix is new: its graph and its kernel are made. The reference set is warm: an earlier call has found the graphs and
 kernels of its members and their scores against each other. The time is that of the caller, from the first byte sent to the last

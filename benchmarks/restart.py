@@ -1,6 +1,6 @@
-"""`consilience serve` and a child that is killed: how long until it has a successor, and until that works again.
+"""Restart of a killed child of `consilience serve`: time until it has a successor, and until that works.
 
-A worker, the API and the embedded Redis are each killed by kill -9 while nothing else is asked of the service. Processor
+A worker, the API and the embedded Redis are each killed by kill -9 while the service has no other requests. Processor
 seconds are those that the successor took to become ready: a busy machine lets it wait, and the clock shows more.
 """
 
@@ -20,7 +20,7 @@ SOUND_LIFE_S = 5.5
 
 
 def measure() -> dict[str, object]:
-    """The longest of some rounds, for each child."""
+    """Measure the longest time over several rounds, for each child."""
     with serve() as service:
         checks = {"workers": _worker_check, "service": _api_check, "valkey-server": _redis_check}
         found = {word: [_kill(service, word, make(service)) for _ in range(ROUNDS)] for word, make in checks.items()}

@@ -45,7 +45,7 @@ def install(folder: Path) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a call is part of an import: its work is done once a process, and not for a request."""
+    """Return whether a call is part of an import, which happens once per process and not for a request."""
     while frame is not None:
         if frame.f_code.co_filename == IMPORT_SYSTEM:
             return True

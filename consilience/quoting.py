@@ -12,6 +12,6 @@ _ABRIDGED.maxstring = _ABRIDGED.maxother = _ABRIDGED.maxlong = QUOTED_LENGTH
 
 
 def quote(value: object) -> str:
-    """A value as text of at most 200 characters, whatever it is."""
+    """Return any value as text of at most 200 characters."""
     text = _ABRIDGED.repr(value) if isinstance(value, list | tuple | dict) else str(value)
     return text[:QUOTED_LENGTH]

@@ -57,7 +57,7 @@ def _options(card: MetricDescription) -> Iterator[list[str]]:
 
 
 def _values(schema: dict[str, Any]) -> str:
-    """The values that a JSON schema allows, in words."""
+    """Describe the values that a JSON schema allows."""
     if "anyOf" in schema:
         return ", or ".join(_values(one) for one in schema["anyOf"])
     if "enum" in schema:

@@ -1,4 +1,4 @@
-"""A training loop that asks after every few steps how far its model has come: `python examples/checkpoints.py URL`.
+"""Training loop that scores its model against a reference set after every few steps: `python examples/checkpoints.py URL`.
 
 The model is a linear map, trained by gradient descent to tell from a docstring's embedding that of the function's code. The
 reference set is three layers of a code model: where among them does a checkpoint stand?

@@ -57,7 +57,7 @@ def running_service(folder: Path) -> Iterator[str]:
 
 
 def read_url(process: subprocess.Popen[str], log: Path) -> str:
-    """The address that the service prints when it is ready."""
+    """Return the address that the service prints when it is ready."""
     for line in process.stdout or ():
         if line.strip().startswith("API"):
             return line.split()[1].removesuffix("/v1")
@@ -65,7 +65,7 @@ def read_url(process: subprocess.Popen[str], log: Path) -> str:
 
 
 def align(console: Console, url: str) -> ScoreDocument:
-    """Upload both sets, ask for the grid of layers, and watch the job."""
+    """Upload both sets, submit the grid of layers, and watch the job."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Client(url) as client, Progress(*columns, console=console) as progress:
         uploads = progress.add_task("uploading", total=2)
@@ -90,7 +90,7 @@ def align(console: Console, url: str) -> ScoreDocument:
 
 
 def show(console: Console, document: ScoreDocument) -> None:
-    """The scores as a table, each grid as a map, and the document as a file."""
+    """Print the scores as a table, and write each grid as a heat map and the document as a file."""
     console.print(score_table(document))
     for score in document.scores:
         console.print(heat_map(score, document.a, document.b))

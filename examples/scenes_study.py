@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def measure(client: Client, model: str, view: str) -> list[str]:
-    """The rows of one model and one view: the best of its layers against the pixels."""
+    """Return the table rows of one model and one view: its best layer against the pixels."""
     if model == "baseline:random" and view != "code":
         return []  # it knows nothing of any view: one is enough
     read = Extraction(model=model, dataset=DATASET, view=view)

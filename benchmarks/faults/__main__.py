@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.faults.episode import Result, try_kind
-from benchmarks.faults.house import Postgresql, house
 from benchmarks.faults.kinds import KINDS
+from benchmarks.faults.live_service import Postgresql, run_service
 from benchmarks.faults.scarcity import SCARCITIES
 
 OUT = Path("out") / "faults.json"
@@ -52,7 +52,7 @@ def _run(database: str, times: int, words: list[str]) -> Iterator[Result]:
         for kind in kinds:
             began = time.monotonic()
             try:
-                with house(postgresql, kind.surroundings) as built:
+                with run_service(postgresql, kind.settings) as built:
                     result = try_kind(kind, built, postgresql, database, times)
             except Exception as error:  # noqa: BLE001 - one kind that cannot be tried must not cost the figures of the others
                 result = Result(kind.name, database, remarks=[f"not tried to the end: {error!r}"])

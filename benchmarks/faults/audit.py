@@ -1,12 +1,12 @@
-"""Whether a service kept its promises: every accepted job has ended, once, with the result that it should have."""
+"""Audit of a service after faults: every accepted job has ended once, with the correct result."""
 
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from benchmarks.faults.house import House
+from benchmarks.faults.live_service import LiveService
 from benchmarks.faults.load import Load
-from benchmarks.faults.watch import standings
+from benchmarks.faults.watch import find_unfinished_jobs
 from consilience.contract.jobs import Job, JobStatus
 
 PATIENCE_S = 120.0
@@ -14,7 +14,7 @@ PATIENCE_S = 120.0
 
 @dataclass
 class Account:
-    """What became of the jobs."""
+    """Outcome of the jobs."""
 
     accepted: int = 0
     finished: int = 0
@@ -23,10 +23,10 @@ class Account:
     remarks: list[str] = field(default_factory=list)
 
 
-def audit(house: House, load: Load, failing: frozenset[str] = frozenset()) -> Account:
-    """Wait for the ends and compare; the jobs of `failing` are meant to fail."""
+def audit(live: LiveService, load: Load, failing: frozenset[str] = frozenset()) -> Account:
+    """Wait until every job has ended and check it; the jobs of `failing` must fail."""
     promised = {job_id for ids in load.accepted.values() for job_id in ids}
-    rows = {job.id: job for job in _wait_for_ends(house)}
+    rows = {job.id: job for job in _wait_for_ends(live)}
     account = Account(accepted=len(promised | rows.keys()), remarks=list(load.surprises))
     account.finished = sum(1 for job in rows.values() if job.finished)
     account.lost = account.accepted - account.finished
@@ -38,19 +38,19 @@ def audit(house: House, load: Load, failing: frozenset[str] = frozenset()) -> Ac
             account.remarks.append(f"{job.id} {job.status}: {job.error and job.error.detail}")
         account.remarks += _history_faults(job)
     account.remarks += _differing_results(list(rows.values()))
-    account.remarks += [f"doctor: {each}" for each in house.examine()]
+    account.remarks += [f"doctor: {each}" for each in live.examine()]
     return account
 
 
-def _wait_for_ends(house: House) -> list[Job]:
+def _wait_for_ends(live: LiveService) -> list[Job]:
     deadline = time.monotonic() + PATIENCE_S
-    while standings(house) and time.monotonic() < deadline:
+    while find_unfinished_jobs(live) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return house.rows()
+    return live.rows()
 
 
 def _history_faults(job: Job) -> list[str]:
-    """The runs of a finished job: each has ended, in order, and the last ended as the job did."""
+    """Check the runs of a finished job: each has ended, in order, and the last one like the job."""
     deliveries = [run.delivery for run in job.runs]
     ends = [run.ended for run in job.runs]
     faults = []
@@ -62,7 +62,7 @@ def _history_faults(job: Job) -> list[str]:
 
 
 def _differing_results(rows: list[Job]) -> list[str]:
-    """The same question has one answer, whatever happened while it was computed."""
+    """Find equal requests with different results."""
     answers: dict[str, float] = {}
     faults = []
     for job in rows:

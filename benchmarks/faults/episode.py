@@ -1,14 +1,14 @@
-"""One kind of fault, done several times to a service under load."""
+"""One kind of fault, caused several times in a service under load."""
 
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from benchmarks.faults.audit import audit
-from benchmarks.faults.house import House, Postgresql
 from benchmarks.faults.kinds import Kind, Scene, running, wait_for
+from benchmarks.faults.live_service import LiveService, Postgresql
 from benchmarks.faults.load import Load
-from benchmarks.faults.watch import Recovery, standings, watch
+from benchmarks.faults.watch import Recovery, find_unfinished_jobs, watch
 
 #: What is promised, in seconds: an orphaned job is delivered again, a dead child is started again.
 DELIVERED_S, RESTARTED_S = 10.0, 2.0
@@ -16,7 +16,7 @@ DELIVERED_S, RESTARTED_S = 10.0, 2.0
 
 @dataclass
 class Result:
-    """What became of the jobs, and the longest recovery."""
+    """Outcome of the jobs, and the longest recovery."""
 
     kind: str
     database: str
@@ -33,11 +33,11 @@ class Result:
 
     @property
     def kept(self) -> bool:
-        """Whether every promise was."""
+        """Whether the service kept every guarantee."""
         return not (self.lost or self.doubled or self.remarks)
 
     def add(self, recovery: Recovery) -> None:
-        """Note one fault's recovery."""
+        """Add the recovery of one fault."""
         self.faults += 1
         for name in ("jobs_s", "whole_s", "restart_s"):
             seconds = getattr(recovery, name)
@@ -51,20 +51,20 @@ class Result:
             self.remarks.append(f"started again after {recovery.restart_s:.1f} s")
 
 
-def try_kind(kind: Kind, house: House, postgresql: Postgresql | None, database: str, times: int) -> Result:
-    """Strike `times` times; then wait for the end of every job and draw the account."""
+def try_kind(kind: Kind, live: LiveService, postgresql: Postgresql | None, database: str, times: int) -> Result:
+    """Cause the fault `times` times, wait for the end of every job, and audit the service."""
     result = Result(kind.name, database)
-    load = Load(house.url)
+    load = Load(live.url)
     if kind.clients:
         load.start(kind.clients)
-    scene = Scene(house, load, postgresql)
+    scene = Scene(live, load, postgresql)
     for _ in range(times):
         if kind.clients:
             with suppress(TimeoutError):
                 wait_for(lambda: running(scene))
         result.add(strike(kind, scene))
     load.stop()
-    account = audit(house, load, frozenset(scene.failing))
+    account = audit(live, load, frozenset(scene.failing))
     result.accepted, result.finished = account.accepted, account.finished
     result.lost, result.doubled, result.retries = account.lost, account.doubled, load.retries
     result.remarks += account.remarks + scene.remarks
@@ -72,9 +72,9 @@ def try_kind(kind: Kind, house: House, postgresql: Postgresql | None, database: 
 
 
 def strike(kind: Kind, scene: Scene) -> Recovery:
-    """Once: what was unfinished just before, the fault, and the watch."""
-    before = {child.pid for child in scene.house.children(kind.word)} if kind.word else set()
+    """Cause the fault once, and measure the recovery of the jobs that were unfinished."""
+    before = {child.pid for child in scene.live.children(kind.word)} if kind.word else set()
     with kind.strike(scene):
         # A strike that lasts ends before the clock starts; one that kills is over at once.
         began = time.monotonic()
-        return watch(scene.house, standings(scene.house), began, kind.word, before)
+        return watch(scene.live, find_unfinished_jobs(scene.live), began, kind.word, before)

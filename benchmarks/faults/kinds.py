@@ -1,4 +1,4 @@
-"""What is done to a service under load. Each is a context: the fault, then, at its end, what must be cleaned up."""
+"""Kinds of faults. Each is a context manager that causes the fault and cleans up at its end."""
 
 import random
 import signal
@@ -13,9 +13,9 @@ from typing import Any
 import httpx2
 import psutil
 
-from benchmarks.faults.house import House, Postgresql, Surroundings, plain
+from benchmarks.faults.live_service import LiveService, Postgresql, ServiceSettings, default_settings
 from benchmarks.faults.load import FAST, Load
-from benchmarks.faults.watch import standings
+from benchmarks.faults.watch import find_unfinished_jobs
 from consilience.contract.jobs import JobStatus
 
 #: Longer than SQLite waits for a lock (10 s) and than a lease lasts (6 s).
@@ -27,19 +27,19 @@ CHANCE = random.Random(0)  # noqa: S311 - moments of a test
 
 @dataclass(frozen=True)
 class Scene:
-    """What a fault may lay hands on."""
+    """Objects that a fault can act on."""
 
-    house: House
+    live: LiveService
     load: Load
     postgresql: Postgresql | None = None
     failing: set[str] = field(default_factory=set)
-    """Jobs that are meant to fail."""
+    """Jobs that must fail."""
     remarks: list[str] = field(default_factory=list)
 
     @contextmanager
     def client(self) -> Iterator[httpx2.Client]:
-        """One more client."""
-        with httpx2.Client(base_url=self.house.url, timeout=10) as client:
+        """Open another client."""
+        with httpx2.Client(base_url=self.live.url, timeout=10) as client:
             yield client
 
 
@@ -53,28 +53,28 @@ class Kind:
     name: str
     strike: Strike
     word: str | None = None
-    """The child that is killed, where one is."""
+    """Child that is killed, if any."""
     clients: int = 3
     databases: tuple[str, ...] = ("sqlite", "postgresql")
-    surroundings: Surroundings = plain
+    settings: ServiceSettings = default_settings
 
 
 @contextmanager
 def kill_job_process(scene: Scene) -> Iterator[None]:
-    """One process of a running job."""
-    wait_for(lambda: any(_kill(each) for each in scene.house.job_processes()))
+    """Kill the process of a running job."""
+    wait_for(lambda: any(_kill(each) for each in scene.live.job_processes()))
     yield
 
 
 def kill_child(word: str) -> Strike:
-    """One child of `consilience serve`, at a random moment."""
+    """Kill one child of `consilience serve` at a random moment."""
 
     @contextmanager
     def strike(scene: Scene) -> Iterator[None]:
         time.sleep(CHANCE.uniform(0, 0.3))
         if word == "workers":
-            wait_for(scene.house.job_processes)
-        scene.house.children(word)[0].kill()
+            wait_for(scene.live.job_processes)
+        scene.live.children(word)[0].kill()
         yield
 
     return strike
@@ -82,12 +82,12 @@ def kill_child(word: str) -> Strike:
 
 @contextmanager
 def kill_api_before_enqueue(scene: Scene) -> Iterator[None]:
-    """While Redis is silent, a request that has committed its job waits for it: then the API is killed."""
-    redis, api = scene.house.children("valkey-server")[0], scene.house.children("service")[0]
+    """Kill the API while a request that has committed its job waits for a silent Redis."""
+    redis, api = scene.live.children("valkey-server")[0], scene.live.children("service")[0]
     redis.send_signal(signal.SIGSTOP)
-    before = {each.job_id for each in standings(scene.house)}
+    before = {each.job_id for each in find_unfinished_jobs(scene.live)}
     with suppress(TimeoutError):
-        wait_for(lambda: {each.job_id for each in standings(scene.house)} - before, pause_s=0.002)
+        wait_for(lambda: {each.job_id for each in find_unfinished_jobs(scene.live)} - before, pause_s=0.002)
     api.kill()
     redis.send_signal(signal.SIGCONT)
     yield
@@ -95,8 +95,8 @@ def kill_api_before_enqueue(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def kill_api_in_upload(scene: Scene) -> Iterator[None]:
-    """Half a file has arrived, or all of it and is being stored."""
-    api, size = scene.house.children("service")[0], 48_000_000
+    """Kill the API when half of a file has arrived, or while the whole file is being stored."""
+    api, size = scene.live.children("service")[0], 48_000_000
     stop_at = CHANCE.choice([size // 2, size])
 
     def body() -> Iterator[bytes]:
@@ -120,27 +120,27 @@ def kill_api_in_upload(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def kill_serve(scene: Scene) -> Iterator[None]:
-    """The supervisor, whose children go with it; somebody starts it again."""
-    scene.house.kill()
-    scene.house.start()
+    """Kill the supervisor, whose children exit with it, and start it again."""
+    scene.live.kill()
+    scene.live.start()
     yield
 
 
 @contextmanager
 def flush_redis(scene: Scene) -> Iterator[None]:
-    """FLUSHALL with 200 jobs queued and some running."""
+    """Delete everything in Redis with 200 jobs queued and some running."""
     with scene.client() as client:
         for seed in range(QUEUED):
             scene.load.submit(client, scene.load.fast, FAST, seed + (1 << 50))
-    with scene.house.redis() as redis:
+    with scene.live.redis() as redis:
         redis.flushall()
     yield
 
 
 @contextmanager
 def freeze_redis(scene: Scene) -> Iterator[None]:
-    """It is there and says nothing."""
-    redis = scene.house.children("valkey-server")[0]
+    """Freeze Redis: it accepts connections and does not respond."""
+    redis = scene.live.children("valkey-server")[0]
     redis.send_signal(signal.SIGSTOP)
     time.sleep(FROZEN_S)
     redis.send_signal(signal.SIGCONT)
@@ -149,10 +149,10 @@ def freeze_redis(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def freeze_worker(scene: Scene) -> Iterator[None]:
-    """A worker stands still beyond its lease while its job's process goes on, then wakes up: two have the job."""
-    wait_for(scene.house.job_processes)
-    worker = next((each for each in scene.house.children("workers") if each.children()), None)
-    worker = worker or scene.house.children("workers")[0]
+    """Freeze a worker beyond its lease while its job's process continues, then wake it up: two workers have the job."""
+    wait_for(scene.live.job_processes)
+    worker = next((each for each in scene.live.children("workers") if each.children()), None)
+    worker = worker or scene.live.children("workers")[0]
     worker.send_signal(signal.SIGSTOP)
     time.sleep(FROZEN_S)
     worker.send_signal(signal.SIGCONT)
@@ -161,8 +161,8 @@ def freeze_worker(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def lock_sqlite(scene: Scene) -> Iterator[None]:
-    """Somebody else writes for 12 s."""
-    connection = sqlite3.connect(scene.house.data_dir / "consilience.db", isolation_level=None, timeout=30)
+    """Lock the database for 12 s."""
+    connection = sqlite3.connect(scene.live.data_dir / "consilience.db", isolation_level=None, timeout=30)
     connection.execute("BEGIN IMMEDIATE")
     time.sleep(LOCKED_S)
     connection.execute("ROLLBACK")
@@ -172,20 +172,20 @@ def lock_sqlite(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def restart_postgresql(scene: Scene) -> Iterator[None]:
-    """Immediate: as after a loss of power."""
+    """Restart PostgreSQL as after a loss of power."""
     if scene.postgresql:
         scene.postgresql.restart()
     yield
 
 
 def running(scene: Scene) -> bool:
-    """Whether jobs run and wait."""
-    statuses = [each.status for each in standings(scene.house)]
+    """Return whether some jobs run and others wait."""
+    statuses = [each.status for each in find_unfinished_jobs(scene.live)]
     return JobStatus.RUNNING in statuses and JobStatus.QUEUED in statuses
 
 
 def wait_for(look: Callable[[], Any], timeout_s: float = 10.0, pause_s: float = 0.01) -> Any:
-    """What `look` finds, as soon as it finds something; else TimeoutError."""
+    """Return the first result of `look` that is not empty. Raises TimeoutError."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         if time.monotonic() > deadline:
@@ -195,7 +195,7 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 10.0, pause_s: float = 
 
 
 def _kill(process: psutil.Process) -> bool:
-    """Whether it was still there to be killed."""
+    """Kill a process; return whether it was still running."""
     try:
         process.kill()
     except psutil.NoSuchProcess:

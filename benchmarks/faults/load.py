@@ -1,4 +1,4 @@
-"""Clients that keep a service busy, do not give up, and remember what was promised to them."""
+"""Clients that keep a service busy, retry without end, and record every accepted job."""
 
 import io
 import threading
@@ -21,11 +21,11 @@ SLOW_ROWS, FAST_ROWS = (2000, 32), (64, 8)
 
 
 class Load:
-    """Clients on a service. What they were promised is in `accepted`, what surprised them in `surprises`."""
+    """Clients of a service. `accepted` has the accepted jobs, `surprises` unexpected responses."""
 
     def __init__(self, url: str) -> None:
         self.accepted: dict[str, set[str]] = defaultdict(set)
-        """The ids that were answered to each idempotency key: there should be one."""
+        """Job ids that were returned for each idempotency key: there must be one."""
         self.surprises: list[str] = []
         self.retries = 0
         self._url = url
@@ -35,7 +35,7 @@ class Load:
             self.slow, self.fast = (self.upload(client, shape) for shape in (SLOW_ROWS, FAST_ROWS))
 
     def upload(self, client: httpx2.Client, shape: tuple[int, int], seed: int = 0) -> str:
-        """A stored set of random rows, whatever it takes."""
+        """Store a set of random rows, with retries."""
         out = io.BytesIO()
         np.save(out, np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
         answer = self.insist(
@@ -48,7 +48,7 @@ class Load:
         return str(answer["id"])
 
     def submit(self, client: httpx2.Client, embedding: str, options: dict[str, Any], seed: int) -> str:
-        """A job, whatever it takes; its id."""
+        """Submit a job, with retries, and return its id."""
         key = uuid.uuid4().hex
         body = {"a": {"embedding": embedding}, "b": {"embedding": embedding}, "seed": seed, **options}
         job = self.insist(client, "/v1/alignments", json=body, headers={"idempotency-key": key})
@@ -56,7 +56,7 @@ class Load:
         return str(job["id"])
 
     def insist(self, client: httpx2.Client, path: str, **request: Any) -> dict[str, Any]:
-        """Send until it is accepted; any answer but "later" is a surprise."""
+        """Send a request until it is accepted; any response except 429 and 503 is a surprise."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
@@ -75,7 +75,7 @@ class Load:
         raise SystemExit("the service did not come back")
 
     def start(self, clients: int = 3, window: int = 4) -> None:
-        """Begin; each client has up to `window` jobs under way."""
+        """Start the clients; each has up to `window` unfinished jobs."""
         for number in range(clients):
             thread = threading.Thread(target=self._work, args=(number, window), daemon=True)
             thread.start()

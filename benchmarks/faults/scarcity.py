@@ -1,4 +1,4 @@
-"""No room on the disk, no memory, no processor time, and a clock that jumps: real limits of the system, set from outside."""
+"""Faults of resources: a full disk, no memory, no processor time, and a clock that jumps."""
 
 import os
 import resource
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.faults.house import House
 from benchmarks.faults.kinds import Kind, Scene, wait_for
+from benchmarks.faults.live_service import LiveService
 from consilience.contract.jobs import Job, JobStatus
 
 CLOCK = Path(__file__).with_name("clock.c")
@@ -33,7 +33,7 @@ BAD_JOB_S = 300.0
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[dict[str, str]]:
-    """The folder on a disk of its own; needs root."""
+    """Mount the folder as a small disk; needs root."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], check=True)
     try:
         yield {}
@@ -43,7 +43,7 @@ def small_disk(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def own_clock(folder: Path) -> Iterator[dict[str, str]]:
-    """A wall clock that can be moved; needs a C compiler."""
+    """Give processes a wall clock that can be moved; needs a C compiler."""
     library, offset = folder / "clock.so", folder / "offset"
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(CLOCK)], check=True)
     offset.write_bytes(struct.pack("q", 0))
@@ -52,8 +52,8 @@ def own_clock(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def fill_disk(scene: Scene) -> Iterator[None]:
-    """Not a byte is left for eight seconds, during which uploads and jobs go on coming."""
-    ballast = _fill(scene.house, 0)
+    """Fill the disk completely for eight seconds, while uploads and jobs continue to arrive."""
+    ballast = _fill(scene.live, 0)
     with scene.client() as client:
         answer = client.post(
             "/v1/embeddings", content=_npy_of(50_000), headers={"content-type": "application/x-npy"}, timeout=30
@@ -67,16 +67,16 @@ def fill_disk(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def fill_disk_but_for_rows(scene: Scene) -> Iterator[None]:
-    """Room for rows of the database, none for the graph that a job wants to keep: its score is as it should be."""
+    """Leave room for rows of the database, but not for the graph of a job: its score must be correct."""
     with scene.client() as client:
         embedding = scene.load.upload(client, (6000, 16), seed=time.monotonic_ns())
-        ballast = _fill(scene.house, SLIVER_BYTES)
+        ballast = _fill(scene.live, SLIVER_BYTES)
         began = time.monotonic()
         options = {"metrics": ["mutual_knn"], "null": {"method": "none"}, "interval": None}
         job_id = scene.load.submit(client, embedding, options, 0)
         with suppress(TimeoutError):
-            wait_for(lambda: scene.house.jobs.get(job_id).finished, 30)
-        if not scene.house.jobs.get(job_id).finished:
+            wait_for(lambda: scene.live.jobs.get(job_id).finished, 30)
+        if not scene.live.jobs.get(job_id).finished:
             scene.remarks.append(f"no score {time.monotonic() - began:.0f} s after the disk was full")
     ballast.unlink()
     yield
@@ -84,8 +84,8 @@ def fill_disk_but_for_rows(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def jump_clock(scene: Scene) -> Iterator[None]:
-    """The wall clock of every process: an hour on, an hour back, a month on."""
-    path = Path(scene.house.env["CLOCK_OFFSET_FILE"])
+    """Move the wall clock of every process: an hour forward, an hour back, a month forward."""
+    path = Path(scene.live.env["CLOCK_OFFSET_FILE"])
     for seconds in JUMPS_S:
         path.write_bytes(struct.pack("q", seconds))
         time.sleep(2.0)
@@ -94,8 +94,8 @@ def jump_clock(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def poison(scene: Scene) -> Iterator[None]:
-    """A job whose process dies each time, of SIGXCPU, while others share its workers."""
-    for worker in scene.house.children("workers"):
+    """Submit a job whose process always dies of SIGXCPU, while other jobs share its workers."""
+    for worker in scene.live.children("workers"):
         worker.rlimit(resource.RLIMIT_CPU, (CPU_S + int(sum(worker.cpu_times()[:2])), resource.RLIM_INFINITY))
     job = _run_bad_job(scene, scene.load.slow, HEAVY)
     _expect(scene, job, "job-crashed", CRASHES_MAX)
@@ -104,11 +104,11 @@ def poison(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def starve_by_address_space(scene: Scene) -> Iterator[None]:
-    """A job for which malloc has no memory."""
-    for worker in scene.house.children("workers"):
+    """Submit a job that malloc refuses memory."""
+    for worker in scene.live.children("workers"):
         worker.rlimit(resource.RLIMIT_AS, (worker.memory_info().vms + ROOM_BYTES, resource.RLIM_INFINITY))
     job = _run_bad_job(scene, _upload_large(scene), LARGE)
-    for worker in scene.house.children("workers"):
+    for worker in scene.live.children("workers"):
         worker.rlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     _expect(scene, job, "job-out-of-memory", 0)
     yield
@@ -116,8 +116,8 @@ def starve_by_address_space(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def starve_by_control_group(scene: Scene) -> Iterator[None]:
-    """The kernel kills the job's process for its memory, each time."""
-    with memory_group(scene.house) as group:
+    """Submit a job whose process the kernel always kills for its memory."""
+    with memory_group(scene.live) as group:
         used = int((group / "memory.usage_in_bytes").read_text())
         (group / "memory.limit_in_bytes").write_text(str(used + ROOM_BYTES))
         job = _run_bad_job(scene, _upload_large(scene), LARGE)
@@ -127,15 +127,15 @@ def starve_by_control_group(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
-def memory_group(house: House) -> Iterator[Path]:
-    """The workers in a control group of their own, below ours; needs root and version 1."""
+def memory_group(live: LiveService) -> Iterator[Path]:
+    """Move the workers into a control group of their own; needs root and version 1."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     own = next(line.split(":", 2)[2] for line in lines if line.split(":")[1] == "memory")
     parent = Path("/sys/fs/cgroup/memory") / own.lstrip("/")
     group = parent / f"faults-{os.getpid()}"
     group.mkdir()
     try:
-        for worker in house.children("workers"):
+        for worker in live.children("workers"):
             for each in (worker, *worker.children()):
                 with suppress(ProcessLookupError):
                     (group / "cgroup.procs").write_text(str(each.pid))
@@ -145,7 +145,7 @@ def memory_group(house: House) -> Iterator[Path]:
 
 
 def _dissolve(group: Path, parent: Path) -> bool:
-    """Whether it is gone: a worker may fork meanwhile, and what was killed stays for a moment."""
+    """Remove the control group; return whether it is gone, since killed processes remain for a moment."""
     for pid in (group / "cgroup.procs").read_text().split():
         with suppress(ProcessLookupError):
             (parent / "cgroup.procs").write_text(pid)
@@ -159,8 +159,8 @@ def _run_bad_job(scene: Scene, embedding: str, options: dict[str, object]) -> Jo
         job_id = scene.load.submit(client, embedding, options, 0)
     scene.failing.add(job_id)
     with suppress(TimeoutError):
-        wait_for(lambda: scene.house.jobs.get(job_id).finished, BAD_JOB_S)
-    return scene.house.jobs.get(job_id)
+        wait_for(lambda: scene.live.jobs.get(job_id).finished, BAD_JOB_S)
+    return scene.live.jobs.get(job_id)
 
 
 def _expect(scene: Scene, job: Job, code: str, crashes: int) -> None:
@@ -176,8 +176,8 @@ def _upload_large(scene: Scene) -> str:
         return scene.load.upload(client, LARGE_ROWS, seed=7)
 
 
-def _fill(house: House, leave: int) -> Path:
-    path = house.data_dir / "ballast"
+def _fill(live: LiveService, leave: int) -> Path:
+    path = live.data_dir / "ballast"
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(65_536))
@@ -194,9 +194,9 @@ def _npy_of(rows: int) -> bytes:
 
 
 SCARCITIES = (
-    Kind("a full disk for 8 s, uploads and jobs going on", fill_disk, surroundings=small_disk),
-    Kind("a disk without room for a graph", fill_disk_but_for_rows, clients=0, surroundings=small_disk),
-    Kind("the wall clock jumps an hour on, an hour back, a month on", jump_clock, surroundings=own_clock),
+    Kind("a full disk for 8 s, uploads and jobs going on", fill_disk, settings=small_disk),
+    Kind("a disk without room for a graph", fill_disk_but_for_rows, clients=0, settings=small_disk),
+    Kind("the wall clock jumps an hour on, an hour back, a month on", jump_clock, settings=own_clock),
     Kind("a poisonous job: its process dies each time", poison, clients=1),
     Kind("a job for which malloc has no memory", starve_by_address_space, clients=1),
     Kind("a job that the kernel kills for its memory", starve_by_control_group, clients=1),

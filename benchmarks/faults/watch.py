@@ -26,7 +26,7 @@ class Recovery:
 
 def find_unfinished_jobs(live: LiveService) -> list[ActiveJob]:
     """Read the unfinished jobs."""
-    return list(retry_read(live.leases.unfinished))
+    return list(retry_read(live.leases.find_active))
 
 
 def watch(live: LiveService, victims: list[ActiveJob], began: float, word: str | None, before: set[int]) -> Recovery:

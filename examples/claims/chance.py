@@ -1,4 +1,4 @@
-"""Claims about the number itself: what a gallery does to it, and what 0.16 means."""
+"""Claims about the score itself: the effect of the gallery size, and the meaning of 0.16."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from consilience.client.sync import Client
 from consilience.contract.scores import Score
 from examples.claims.data import DATA
-from examples.claims.finding import Finding, move
+from examples.claims.finding import Finding, describe_change
 
 N, DIM, LATENT = 1024, 256, 32
 GALLERIES = (128, 256, 512, 1024, 2048)
@@ -23,7 +23,7 @@ MEANING_COLUMNS = (
 
 
 def gallery(client: Client) -> Finding:
-    """How the score depends on how many items there are to choose neighbours from."""
+    """Show how the score depends on the gallery size."""
     docs, code = (client.upload(DATA / f"stdlib2048_{side}.npy") for side in ("docs", "code"))
     document = client.align(docs, code, metrics={"metric": "mutual_knn", "k": [1, 10]}, gallery_sizes=GALLERIES).wait()
     curves = {score.options["k"]: score.gallery_curve or () for score in document.scores}
@@ -46,19 +46,19 @@ def gallery(client: Client) -> Finding:
         title="Gallery size: does the score depend on how many items there are?",
         claim="An objection to the article: with more items to choose from, nearest neighbours agree less.",
         setup="2048 functions of Python's standard library, docstrings against code, all-MiniLM-L6-v2's last layer. The same "
-        "rows ask, and find their neighbours in galleries of rising size; one pass gives the whole curve.",
+        "query rows are searched in nested galleries of increasing size, in one pass.",
         columns=("items", "k = 1", "chance", "k = 10", "chance"),
         rows=rows,
-        verdict=f"From {first[0]} to {last[0]} items {move('k = 10', first[3], last[3])}, and "
-        f"{move('k = 1', first[1], last[1])}; the ratio of k = 10 to its chance goes from {first[3] / first[4]:.1f} to "
-        f"{last[3] / last[4]:.1f}. Scores of different n must not be compared, nor must their "
+        verdict=f"From {first[0]} to {last[0]} items {describe_change('k = 10', first[3], last[3])}, and "
+        f"{describe_change('k = 1', first[1], last[1])}; the ratio of k = 10 to its chance goes "
+        f"from {first[3] / first[4]:.1f} to {last[3] / last[4]:.1f}. Scores of different n must not be compared, nor must their "
         "chance.",
         draw=draw,
     )
 
 
 def meaning(client: Client) -> Finding:
-    """What a score of 0.16 at n = 1024 and k = 10 means."""
+    """Show the meaning of a score of 0.16 at n = 1024 and k = 10."""
     shares = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     found = [(share, *_score(client, share)) for share in shares]
     ckas = np.array([cka.value for *_, cka in found], dtype=float)

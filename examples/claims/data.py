@@ -1,4 +1,4 @@
-"""Where the examples' data is."""
+"""Folder of the examples' data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a claim came to: a table, a picture and a sentence, written the same way for all."""
+"""Result of a claim: a table, a figure and a sentence, in the same form for all claims."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one claim.
+    """Result of one claim.
 
     Attributes
     ----------
-    name : its file, and how it is asked for
-    title, claim : what the article says
-    setup : what was done here
-    columns, rows : the table
-    verdict : whether it shows here, with the figures that say so
-    draw : draws the picture
+    name : name of its file and on the command line
+    title, claim : the claim of the article
+    setup : description of the experiment
+    columns, rows : table
+    verdict : whether the claim holds here, with numbers
+    draw : draws the figure
     """
 
     name: str
@@ -35,7 +35,7 @@ class Finding:
     draw: Callable[[Axes], None]
 
     def write(self, folder: Path) -> None:
-        """Leave `NAME.md` and `NAME.svg` in the folder."""
+        """Write `NAME.md` and `NAME.svg` into the folder."""
         mpl.rcParams.update({"svg.hashsalt": self.name, "svg.fonttype": "none", "font.size": 9})
         figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
         self.draw(axes)
@@ -45,7 +45,7 @@ class Finding:
         (folder / f"{self.name}.md").write_text(self.page())
 
     def page(self) -> str:
-        """The page in Markdown."""
+        """Return the page as Markdown."""
         lines = [_line(self.columns), "|---" * len(self.columns) + "|", *map(_line, self.rows)]
         parts = [
             f"# {self.title}",
@@ -62,12 +62,12 @@ def _line(cells: Sequence[Cell]) -> str:
 
 
 def say(value: Cell) -> str:
-    """A number with three digits that count; a dash where there is none."""
+    """Format a number with three significant digits; a dash if there is none."""
     if value is None:
         return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def move(what: str, first: float, last: float) -> str:
-    """`what` rises or falls, from where to where."""
+def describe_change(what: str, first: float, last: float) -> str:
+    """Say whether `what` rises or falls, with its first and last value."""
     return f"{what} {'rises' if last > first else 'falls'} from {first:.3f} to {last:.3f}"

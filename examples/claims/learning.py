@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 
 from consilience.client.sync import Client
 from consilience.contract.study_results import StudyDocument, TrendResult
-from examples.claims.finding import Cell, Finding, move
-from examples.claims.networks import Recipe, train
+from examples.claims.finding import Cell, Finding, describe_change
+from examples.claims.networks import NetworkOptions, train
 
 SEEDS = range(4)
 METRICS = ("mutual_knn", "cka")
@@ -19,8 +19,10 @@ SIMPLICITY = "simplicity"
 
 
 def capacity(client: Client) -> Finding:
-    """Whether wider networks agree more."""
-    found = study_levels(client, CAPACITY, (4, 8, 16, 32, 64, 128, 256), lambda width, seed: Recipe(int(width), seed))
+    """Test whether wider networks agree more."""
+    found = study_levels(
+        client, CAPACITY, (4, 8, 16, 32, 64, 128, 256), lambda width, seed: NetworkOptions(int(width), seed)
+    )
     return Finding(
         name=CAPACITY,
         title="Capacity: do wider networks agree more?",
@@ -34,8 +36,10 @@ def capacity(client: Client) -> Finding:
 
 
 def tasks(client: Client) -> Finding:
-    """Whether networks that learn more tasks agree more."""
-    found = study_levels(client, TASKS, (1, 2, 4, 8, 16, 32), lambda count, seed: Recipe(64, seed, tasks=int(count)))
+    """Test whether networks that learn more tasks agree more."""
+    found = study_levels(
+        client, TASKS, (1, 2, 4, 8, 16, 32), lambda count, seed: NetworkOptions(64, seed, tasks=int(count))
+    )
     return Finding(
         name=TASKS,
         title="Tasks: do networks that must solve more of them agree more?",
@@ -50,9 +54,9 @@ def tasks(client: Client) -> Finding:
 
 
 def simplicity(client: Client) -> Finding:
-    """Whether a stronger pull towards simple solutions makes networks agree more."""
+    """Test whether a stronger preference for simple solutions makes networks agree more."""
     gains = (0.5, 1.0, 2.0, 4.0, 8.0)
-    found = study_levels(client, SIMPLICITY, gains, lambda gain, seed: Recipe(64, seed, gain=gain))
+    found = study_levels(client, SIMPLICITY, gains, lambda gain, seed: NetworkOptions(64, seed, gain=gain))
     return Finding(
         name=SIMPLICITY,
         title="Simplicity: do networks that start small agree more?",
@@ -82,11 +86,11 @@ class Levels:
         return found.mean, found.se
 
     def verdict(self, what: str) -> str:
-        """What the trends say, metric by metric."""
+        """Describe the trends, metric by metric."""
         return " ".join(_judge(what, trend) for trend in self._trends.values())
 
     def draw(self, label: str, *, logarithmic: bool) -> Callable[[Axes], None]:
-        """The mean agreement within each level, with its standard error."""
+        """Compute the mean agreement within each level, with its standard error."""
 
         def draw(axes: Axes) -> None:
             for name in self._trends:
@@ -105,8 +109,10 @@ class Levels:
         return draw
 
 
-def study_levels(client: Client, name: str, levels: Sequence[float], make: Callable[[float, int], Recipe]) -> Levels:
-    """Train the networks of every level, and ask the service how far all agree."""
+def study_levels(
+    client: Client, name: str, levels: Sequence[float], make: Callable[[float, int], NetworkOptions]
+) -> Levels:
+    """Train the networks of every level, and study their agreement with the service."""
     sets, numbers, accuracies = {}, {}, {}
     for level in levels:
         trained = [train(make(level, seed)) for seed in SEEDS]
@@ -137,6 +143,6 @@ def _judge(what: str, trend: TrendResult) -> str:
     if trend.spearman is None:
         return f"{trend.metric}: undefined ({trend.reason.detail if trend.reason else 'no reason'})."
     means = [found.mean for found in trend.bins if found.mean is not None]  # none where a network's rows are all 0
-    said = move(f"{trend.metric} with the {what}", means[0], means[-1])
+    said = describe_change(f"{trend.metric} with the {what}", means[0], means[-1])
     spearman = trend.spearman
     return f"{said}; over all networks Spearman {spearman.value:+.2f} (p {spearman.p_value:.2g}, n {spearman.n})."

@@ -1,4 +1,4 @@
-"""Claims about words, code and pictures: that their spaces agree, and the more the words say."""
+"""Claims about words, code and images: their spaces agree, and more so with more detailed words."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ CAPTIONS = tuple(f"caption_{level}" for level in range(1, 6))
 
 
 def docstrings(client: Client) -> Finding:
-    """Whether deeper layers of a language model bring docstrings and code together."""
+    """Test whether docstrings and code agree more in deeper layers of a language model."""
     sides = {side: np.load(DATA / f"dev_{side}.npy") for side in ("docs", "code")}
     rows, columns = (
         {
@@ -56,7 +56,7 @@ def docstrings(client: Client) -> Finding:
 
 
 def captions(client: Client) -> Finding:
-    """Whether pictures agree with words, and more with longer captions."""
+    """Test whether images agree with words, and more with longer captions."""
     pictures = client.extract(PICTURES, SCENES, view="image").wait()
     words = {view: client.extract(WORDS, SCENES, view=view).wait().embedding for view in (*CAPTIONS, "code")}
     levels = {view: {"density": level} for level, view in enumerate(CAPTIONS, 1)}

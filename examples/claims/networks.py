@@ -9,23 +9,23 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-#: Pictures that no network learns from: every network's rows are of these.
+#: Number of images that no network is trained on; every network embeds these.
 PROBES = 512
 STEPS = 600
 BATCH = 128
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one network is made.
+class NetworkOptions:
+    """Configuration of one network.
 
     Attributes
     ----------
-    width : neurons of each of its two hidden layers
-    seed : of its first weights, and of the half of the pictures that it learns from
-    tasks : how many yes-or-no questions it learns; 0: which of the ten digits it is
-    decay : the pull of its weights towards 0
-    gain : its first weights, relative to the usual ones
+    width : neurons of each of the two hidden layers
+    seed : seed of the initial weights, and of the half of the images used for training
+    tasks : number of yes-or-no tasks; 0 for the classification of the ten digits
+    decay : weight decay
+    gain : scale of the initial weights, relative to the usual one
     """
 
     width: int
@@ -36,14 +36,14 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network after learning: its rows of the probes (n, 2, width), and how often it is right about them."""
+class TrainedNetwork:
+    """A trained network: its rows of the probes (n, 2, width), and its accuracy on them."""
 
     rows: npt.NDArray[np.float32]
     accuracy: float
 
 
-def train(recipe: Recipe) -> Trained:
+def train(recipe: NetworkOptions) -> TrainedNetwork:
     """Learn from one half of the training pictures; rows are the two hidden layers' answers to the probes."""
     torch.set_num_threads(1)  # networks this small are slower with more
     torch.manual_seed(recipe.seed)
@@ -67,11 +67,11 @@ def train(recipe: Recipe) -> Trained:
         probes = pixels[:PROBES]
         hidden = torch.stack([body[:2](probes), body(probes)], dim=1)
         right = _is_right(whole(probes), targets[:PROBES], one_of_many=recipe.tasks == 0)
-    return Trained(hidden.numpy(), float(right))
+    return TrainedNetwork(hidden.numpy(), float(right))
 
 
-def ask(digits: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """The answers (n, questions) as 0 and 1: which digit, or for each task whether the digit is among five of its own."""
+def ask(digits: torch.Tensor, recipe: NetworkOptions) -> torch.Tensor:
+    """Return the labels (n, tasks) as 0 and 1: the digit, or for each task whether the digit is in its set of five."""
     classes = nn.functional.one_hot(digits, 10).float()
     if recipe.tasks == 0:
         return classes
@@ -82,7 +82,7 @@ def ask(digits: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 
 @cache
 def load_pixels() -> tuple[torch.Tensor, torch.Tensor]:
-    """The 1797 pictures (n, 64) between 0 and 1 in a fixed order, and which digit each is."""
+    """Load the 1797 images (n, 64) between 0 and 1 in a fixed order, and the digit of each."""
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
     return torch.from_numpy(data.data[order].astype(np.float32) / 16), torch.from_numpy(data.target[order])

@@ -19,7 +19,7 @@ def found() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_unrelated_spaces_are_called_related_as_often_as_alpha_says(found: dict[str, Any], metric: str) -> None:
+def test_p_values_of_unrelated_spaces_have_the_nominal_error_rate(found: dict[str, Any], metric: str) -> None:
     rows = [row for row in found["level"] if row["metric"] == metric]
     assert {row["data"] for row in rows} == {data.name for data in UNRELATED if metric in data.metrics}
     for row in rows:
@@ -36,7 +36,7 @@ def test_intervals_hold_the_mean_over_all_samples(found: dict[str, Any], metric:
         assert 0.9 < row["width_ratio"] < 1.6, row
 
 
-def test_a_metric_that_is_undefined_says_so_in_its_row() -> None:
+def test_the_row_of_an_undefined_metric_says_undefined() -> None:
     data = replace(BY_NAME["level"]["gaussian 256"], metrics=("cca_mean",))
     (row,) = sum_up_level(data, level_of(data, range(2)))
     assert (row["missing"], row["times"]) == ("not-enough-rows", 2)

@@ -1,4 +1,4 @@
-"""Options of the calls: their errors, and the keywords that stand for their fields."""
+"""Options of the calls: their errors, and the keywords of their fields."""
 
 from typing import Any, get_type_hints
 
@@ -16,7 +16,7 @@ from consilience.errors import InvalidRequest
 @pytest.mark.parametrize(
     ("fields", "pointer", "words"),
     [
-        ({"builder": {"index": "Flat"}}, "/builder/index", "/builder/index: Not an index"),
+        ({"builder": {"index": "Flat"}}, "/builder/index", "/builder/index: The index 'Flat' is not supported"),
         ({"estimate": {"half_width": 2}}, "/estimate/half_width", "less than 1"),
         ({"gallery_sizes": [5, 3]}, "/gallery_sizes/1", "greater than or equal to 4"),
         ({"metrics": [{"metric": "mutual_knn", "k": 0}]}, "/metrics/0/k", "greater than or equal to 1"),

