@@ -144,7 +144,7 @@ Cursor = Annotated[
 ]
 PageLimit = Annotated[int, Query(ge=1, le=100, description="Maximum number of entries on the page.")]
 NameQuery = Annotated[Name, Query(description="Label of the resource.")]
-NameFilter = Annotated[Name | None, Query(description="Return only entries with this name.")]
+NameFilterQuery = Annotated[Name | None, Query(description="Return only entries with this name.")]
 MetadataQuery = Annotated[
     str | None, Query(description="Your own JSON object, stored and returned unchanged; at most 8 KB.")
 ]

@@ -35,7 +35,7 @@ from service.stores import Stores
 
 
 @dataclass(frozen=True)
-class ReferenceMembers:
+class ReferenceWithSets:
     """Reference set and its members."""
 
     reference: ReferenceSet
@@ -43,13 +43,13 @@ class ReferenceMembers:
 
 
 #: Side that is stored: an embedding set or, for b, a reference set.
-StoredSide = EmbeddingSet | ReferenceMembers
+StoredSide = EmbeddingSet | ReferenceWithSets
 #: Side that needs no upload: stored, or to be computed by a model.
 StoredOrExtraction = StoredSide | Extraction
 #: Any side: one of the above, or a file whose layers are not stored yet.
-SideSource = StoredOrExtraction | OpenFile
+AlignmentSource = StoredOrExtraction | OpenFile
 #: Function that opens a side; a file stays open as long as the stack.
-SideOpener = Callable[[ExitStack], SideSource]
+SideOpener = Callable[[ExitStack], AlignmentSource]
 
 
 @dataclass(frozen=True)
@@ -107,19 +107,19 @@ class AlignmentHandler:
                 added = self._add(submission, cost, a, b, queue)
         return self._dispatch.deliver(added, queue)
 
-    def _plan(self, submission: AlignmentSubmission, a: SideSource, b: SideSource) -> Plan:
+    def _plan(self, submission: AlignmentSubmission, a: AlignmentSource, b: AlignmentSource) -> Plan:
         limits = self._dispatch.limits
-        assert not isinstance(a, ReferenceMembers)  # noqa: S101 - side a of a request cannot be a reference set
+        assert not isinstance(a, ReferenceWithSets)  # noqa: S101 - side a of a request cannot be a reference set
         if isinstance(a, Extraction) or isinstance(b, Extraction):
             return plan_with_extraction(submission.options, self._foresee(a), self._foresee(b), limits)
-        if isinstance(b, ReferenceMembers):
+        if isinstance(b, ReferenceWithSets):
             return plan_reference(submission.options, shape_of(a), [SideShape.of(each) for each in b.sets], limits)
         return plan(submission.options, shape_of(a), shape_of(b), limits)
 
-    def _foresee(self, side: SideSource) -> SideShape | PlannedSide:
+    def _foresee(self, side: AlignmentSource) -> SideShape | PlannedSide:
         if isinstance(side, Extraction):
             return self._extractions.foresee(side)
-        return SideShape.of(side.sets[0]) if isinstance(side, ReferenceMembers) else shape_of(side)
+        return SideShape.of(side.sets[0]) if isinstance(side, ReferenceWithSets) else shape_of(side)
 
     def _add(
         self,
@@ -132,13 +132,13 @@ class AlignmentHandler:
         options = submission.options.model_dump(mode="json", include=set(JobOptions.model_fields))
         wishes = [side for side in (a, b) if isinstance(side, Extraction)]
         return self._dispatch.add(
-            "reference" if isinstance(b, ReferenceMembers) else "alignment",
+            "reference" if isinstance(b, ReferenceWithSets) else "alignment",
             {"a": _name(a), "b": _name(b), **options},
             cost,
             (*_ids(a), *_ids(b)),
             submission.key,
             queue=queue,
-            references=(b.reference.id,) if isinstance(b, ReferenceMembers) else (),
+            references=(b.reference.id,) if isinstance(b, ReferenceWithSets) else (),
             datasets=[held for wish in wishes for held in self._extractions.check(wish).held],
         )
 
@@ -150,7 +150,7 @@ class AlignmentHandler:
         return self._find(name, side)
 
     def _find(self, side: str, named: Side) -> SideOpener:
-        def opener(_stack: ExitStack) -> SideSource:
+        def opener(_stack: ExitStack) -> AlignmentSource:
             if isinstance(named, ReferenceOrSide) and named.reference is not None:
                 with at_pointer(f"/{side}/reference"):
                     return self._find_members(named.reference)
@@ -159,9 +159,9 @@ class AlignmentHandler:
 
         return opener
 
-    def _find_members(self, reference_id: str) -> ReferenceMembers:
+    def _find_members(self, reference_id: str) -> ReferenceWithSets:
         reference, sets = self._stores.references.open(reference_id)
-        return ReferenceMembers(reference, sets)
+        return ReferenceWithSets(reference, sets)
 
     def _find_other(self, named: ReferenceOrSide | None, upload: Upload) -> SideOpener:
         """Open side b of a form: a file, or the stored set or reference set in its part `request`."""
@@ -190,7 +190,7 @@ class AlignmentHandler:
         path, media_type = upload.files[side]
         names = f"ids_{side}", f"groups_{side}"
 
-        def opener(stack: ExitStack) -> SideSource:
+        def opener(stack: ExitStack) -> AlignmentSource:
             with at_pointer(f"/{side}"):
                 file = stack.enter_context(open_file(path, media_type, self._limits))
             return file.with_columns(upload.column(names[0]), upload.column(names[1]), names)
@@ -218,5 +218,5 @@ def _ids(side: StoredOrExtraction) -> tuple[str, ...]:
     return (side.id,) if isinstance(side, EmbeddingSet) else tuple(each.id for each in side.sets)
 
 
-def _store_file(sets: NewSets, source: SideSource, side: str) -> StoredOrExtraction:
+def _store_file(sets: NewSets, source: AlignmentSource, side: str) -> StoredOrExtraction:
     return store_source(sets, source, f"/{side}", side) if isinstance(source, OpenFile) else source

@@ -161,7 +161,7 @@ class Job(Document):
 
     @property
     def finished(self) -> bool:
-        """Whether the job has succeeded, failed or been canceled."""
+        """True if the job has succeeded, failed or been canceled."""
         return self.status in FINISHED
 
 

@@ -130,7 +130,7 @@ class Cknna(NeighbourMetric):
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether swapping the sides keeps the value; `prh` sums columns of one masked kernel and rows of the other."""
+        """True if swapping the sides keeps the value; `prh` sums columns of one masked kernel and rows of the other."""
         return self.variant != "prh"
 
 
@@ -166,5 +166,5 @@ class Rsa(Metric):
 
     @property
     def is_rotation_invariant(self) -> bool:
-        """Whether rotating one side keeps the value; correlations of rows depend on their means over the columns."""
+        """True if rotating one side keeps the value; correlations of rows depend on their means over the columns."""
         return self.distance != "correlation"

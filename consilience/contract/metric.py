@@ -63,12 +63,12 @@ class Metric(Request):
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether swapping the sides keeps the value, with these options."""
+        """True if swapping the sides keeps the value, with these options."""
         return self.symmetric
 
     @property
     def is_rotation_invariant(self) -> bool:
-        """Whether rotating one side keeps the value, with these options."""
+        """True if rotating one side keeps the value, with these options."""
         return self.rotation_invariant
 
     @property

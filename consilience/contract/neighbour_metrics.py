@@ -118,5 +118,5 @@ class CycleKnn(NeighbourMetric):
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether swapping the sides keeps the value; only for the mean of both directions."""
+        """True if swapping the sides keeps the value; only for the mean of both directions."""
         return self.direction == "mean"

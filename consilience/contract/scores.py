@@ -7,7 +7,7 @@ from pydantic import Field
 from consilience.contract.base import Digest, Document, EmbeddingId, Finite, ReferenceId, Share
 from consilience.contract.metric import Direction, NullMethod
 
-LayerGrid = tuple[tuple[Finite | None, ...], ...]
+ScoreGrid = tuple[tuple[Finite | None, ...], ...]
 
 
 class SideSummary(Document):
@@ -177,7 +177,7 @@ class Score(Document):
     """Layer of a in the best layer pair."""
     layer_b: str | None
     """Layer of b in the best layer pair."""
-    grid: LayerGrid
+    grid: ScoreGrid
     """Scores of all layer pairs: grid[i][j] is layer i of a with layer j of b, null if undefined."""
     null: NullDistribution
     calibrated: Finite | None = None

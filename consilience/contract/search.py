@@ -168,7 +168,7 @@ class IndexShape:
 
     @property
     def exhaustive(self) -> bool:
-        """Whether a query compares the codes of all rows."""
+        """True if a query compares the codes of all rows."""
         return self.lists is None and self.links is None
 
     @property

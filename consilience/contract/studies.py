@@ -154,7 +154,7 @@ class StudyRequest(StudyOptions):
 
     @property
     def square(self) -> bool:
-        """Whether the rows are compared with each other."""
+        """True if the rows are compared with each other."""
         return self.columns is None
 
     def cells(self) -> Iterator[tuple[int, int]]:

@@ -263,7 +263,7 @@ class StudyDocument(Document):
 
     @property
     def complete(self) -> bool:
-        """Whether all cells are finished."""
+        """True if all cells are finished."""
         return self.done == self.total
 
     def table(self) -> Iterator[dict[str, object]]:

@@ -65,7 +65,7 @@ class Svcca(Metric):
 
     @property
     def is_rotation_invariant(self) -> bool:
-        """Whether rotating one side keeps the value; not if columns are scaled."""
+        """True if rotating one side keeps the value; not if columns are scaled."""
         return self.scaling == "centre"
 
 
@@ -125,7 +125,7 @@ class LinearPredictivity(Metric):
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether swapping the sides keeps the value; only for the mean of both directions."""
+        """True if swapping the sides keeps the value; only for the mean of both directions."""
         return self.direction == "mean"
 
 

@@ -1,4 +1,4 @@
-"""The page `/docs`: Swagger UI for the OpenAPI document.
+"""Page `/docs`: Swagger UI for the OpenAPI document.
 
 Every file comes from this service: Swagger UI's own from the package fastapi-offline, the rest from `service/static`.
 The policy allows no inline script or style, so the page holds neither.

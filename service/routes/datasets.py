@@ -16,7 +16,7 @@ from service.deps import (
     DatasetPath,
     IdempotencyKey,
     MetadataQuery,
-    NameFilter,
+    NameFilterQuery,
     NameQuery,
     PageLimit,
     ServiceContext,
@@ -145,7 +145,7 @@ def _keep(
     responses=error_responses(errors.InvalidRequest),
 )
 def list_datasets(
-    stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilter = None
+    stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilterQuery = None
 ) -> DatasetPage:
     """Return one page of datasets, newest first."""
     return stores.datasets.page(cursor, limit, name)

@@ -18,7 +18,7 @@ from service.deps import (
     IdempotencyKey,
     MetadataFilter,
     MetadataQuery,
-    NameFilter,
+    NameFilterQuery,
     NameQuery,
     PageLimit,
     Prefer,
@@ -165,7 +165,7 @@ def list_embeddings(
     stores: StoresDep,
     cursor: Cursor = None,
     limit: PageLimit = 20,
-    name: NameFilter = None,
+    name: NameFilterQuery = None,
     metadata: MetadataFilter = None,
 ) -> EmbeddingPage:
     """Return one page of embedding sets, newest first."""

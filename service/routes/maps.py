@@ -26,7 +26,7 @@ from service.deps import (
     DryRunQuery,
     IdempotencyKey,
     MapPath,
-    NameFilter,
+    NameFilterQuery,
     NameQuery,
     PageLimit,
     Prefer,
@@ -246,7 +246,7 @@ async def create_map(
     response_description="One page of maps.",
     responses=error_responses(errors.InvalidRequest),
 )
-def list_maps(stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilter = None) -> MapPage:
+def list_maps(stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilterQuery = None) -> MapPage:
     """Return one page of maps, newest first."""
     return stores.maps.page(cursor, limit, name)
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from consilience import errors
 from consilience.contract.references import ReferencePage, ReferenceRequest, ReferenceSet
-from service.deps import Cursor, IdempotencyKey, NameFilter, PageLimit, ReferencePath, ServiceDep, StoresDep
+from service.deps import Cursor, IdempotencyKey, NameFilterQuery, PageLimit, ReferencePath, ServiceDep, StoresDep
 from service.openapi.examples import REFERENCE_BODY
 from service.problems import TIMEOUT_RESPONSE, error_responses
 from service.request_body import read_model
@@ -62,7 +62,7 @@ async def create_reference(
     responses=error_responses(errors.InvalidRequest),
 )
 def list_references(
-    stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilter = None
+    stores: StoresDep, cursor: Cursor = None, limit: PageLimit = 20, name: NameFilterQuery = None
 ) -> ReferencePage:
     """Return one page of reference sets, newest first."""
     return stores.references.page(cursor, limit, name)

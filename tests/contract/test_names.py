@@ -1,4 +1,4 @@
-"""Models of the contract: a schema is known by its name alone."""
+"""Names of the models of the contract, which identify their schemas."""
 
 import importlib
 import pkgutil

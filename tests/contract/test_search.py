@@ -1,4 +1,4 @@
-"""How neighbours are searched, in words."""
+"""Options of neighbour search."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""A service with keys, and clients that have one."""
+"""Helpers for services with API keys."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ BOTH = (Scope.READ, Scope.WRITE)
 
 @contextmanager
 def opened_keys(folder: Path) -> Iterator[KeyRecords]:
-    """The keys in the database of a service's folder, as the command line reaches them."""
+    """Open the keys in the database of a service's folder."""
     database = Database(f"sqlite:///{folder / 'consilience.db'}")
     database.migrate()
     yield KeyRecords(database)
@@ -23,7 +23,7 @@ def opened_keys(folder: Path) -> Iterator[KeyRecords]:
 
 
 def make_key(folder: Path, owner: str, *scopes: Scope) -> str:
-    """The token of a new key, which may read and write unless scopes are given."""
+    """Create a key, by default with the scopes read and write, and return its token."""
     folder.mkdir(exist_ok=True)
     with opened_keys(folder) as keys:
         return keys.create(owner, scopes or BOTH).token.get_secret_value()
@@ -34,5 +34,5 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def client_of(url: str, token: str) -> httpx2.Client:
-    """A client that sends the key."""
+    """Return a client that sends the key."""
     return httpx2.Client(base_url=url, headers=bearer(token), timeout=30)

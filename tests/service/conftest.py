@@ -1,4 +1,4 @@
-"""One service for the room's tests, with a worker where jobs must finish."""
+"""Services that tests share, with and without a worker."""
 
 from collections.abc import Iterator
 

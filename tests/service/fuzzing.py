@@ -1,4 +1,4 @@
-"""Schemathesis against a service of its own: `make fuzz`, and as many cases as a suite has time for."""
+"""Fuzzing of a service with Schemathesis, for `make fuzz` and the test suite."""
 
 import json
 import os
@@ -27,13 +27,13 @@ SETTINGS = {
 
 @contextmanager
 def fuzzed_service(folder: Path, redis_url: str) -> Iterator[Server]:
-    """A service with a worker, and settings under which most of what the document allows is possible."""
+    """Run a service with a worker and permissive settings."""
     with running_service(folder, redis_url, **SETTINGS) as server, running_worker(server):
         yield server
 
 
 def fuzz(server: Server, report: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run all phases; what was found is printed and stands in the JSON report."""
+    """Run all phases; findings are printed and written to the JSON report."""
     flags = ["--continue-on-failure", "--report", "json", "--report-json-path", str(report), "--warnings", "off"]
     run = [COMMAND, "--no-color", "--config-file", CONFIG, "run", f"{server.url}/openapi.json", *flags, *words]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)}
@@ -43,13 +43,13 @@ def fuzz(server: Server, report: Path, *words: str) -> subprocess.CompletedProce
 
 
 def read_report(report: Path) -> dict[str, Any]:
-    """What was tested: `operations`, `phases`, and how many `test_cases` there were and failed."""
+    """Return the tested `operations` and `phases` and the number of `test_cases` and failures."""
     found: dict[str, Any] = json.loads(report.read_text())
     return found
 
 
 def main(seconds: str) -> int:
-    """Fuzz a fresh service for about so long; the exit status is Schemathesis's own."""
+    """Fuzz a new service for about the given time and return the exit status of Schemathesis."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         redis = start_redis(folder / "socket")

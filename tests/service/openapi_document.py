@@ -1,4 +1,4 @@
-"""The OpenAPI document as tests walk it: operations, request examples, and ids that take the place of an example's."""
+"""Operations and request examples of the OpenAPI document, with ids of real records in examples."""
 
 import json
 import re
@@ -27,15 +27,15 @@ class Example(NamedTuple):
 
     @property
     def ids(self) -> set[str]:
-        """The kinds of ids that it names, as their prefixes."""
+        """Prefixes of the ids in the example."""
         return set(ID.findall(self._text))
 
     def body(self, ids: Mapping[str, str]) -> bytes:
-        """The body with ids of one's own, by their prefixes."""
+        """Return the body with ids of real records, by prefix."""
         return ID.sub(lambda found: ids.get(found[1], found[0]), self._text).encode()
 
     def send(self, client: httpx2.Client, path: str, ids: Mapping[str, str], **headers: str) -> httpx2.Response:
-        """Post it with ids of one's own."""
+        """Send the example with ids of real records."""
         return client.post(path, content=self.body(ids), headers={"content-type": self.media_type, **headers})
 
     @property
@@ -54,7 +54,7 @@ class Operation(NamedTuple):
 
 
 def operations() -> Iterator[Operation]:
-    """All of them, in the order of the document."""
+    """Return all operations, in the order of the document."""
     for path, methods in DOCUMENT["paths"].items():
         for method, operation in methods.items():
             parameters = operation.get("parameters", ())
@@ -69,14 +69,14 @@ def _examples(operation: dict[str, Any]) -> Iterator[Example]:
 
 
 def kind_of(own: str) -> str:
-    """The prefix of an id."""
+    """Return the prefix of an id."""
     found = ID.fullmatch(own)
     assert found, f"{own!r} is no id of the service"
     return found[1]
 
 
 def located(answer: httpx2.Response) -> dict[str, str]:
-    """The path parameters in the `Location` of what was made, by the path of the document that it fits."""
+    """Return the path parameters in the header `Location` of a response."""
     place = answer.headers["location"]
     for operation in operations():
         pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(operation.path))
@@ -86,7 +86,7 @@ def located(answer: httpx2.Response) -> dict[str, str]:
 
 
 def makes(operation: Operation) -> bool:
-    """Whether it may answer with something new: a thing or a job."""
+    """Return whether the operation can create a resource or a job."""
     responses = DOCUMENT["paths"][operation.path][operation.method.lower()]["responses"]
     return operation.method == "POST" and not responses.keys().isdisjoint({"201", "202"})
 
@@ -99,7 +99,7 @@ MAKING_MORE = [each for each in MAKING if each.parameters]
 
 
 def keep_map(client: httpx2.Client) -> httpx2.Response:
-    """A map from eight dimensions to as many: the example's is made by a job, and there may be no worker."""
+    """Upload a map of eight dimensions, because the map of the example needs a worker."""
     sides = rows(32, 8, seed=1), rows(32, 8, seed=2)
     content = b"".join(dump_map(fit_map(*sides, map="procrustes").file()))
     return client.post("/v1/maps", content=content, headers={"content-type": "application/x-safetensors"})
@@ -110,13 +110,13 @@ RECIPES: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {"create_map": 
 
 
 def begin_study(client: httpx2.Client) -> str:
-    """Where models are added to a study of two."""
+    """Create a study of two models and return the path to add models."""
     members = [{"vectors": rows(24, seed=seed).tolist(), "label": str(seed)} for seed in (1, 2)]
     return f"{client.post('/v1/studies', json={'rows': members}).json()['links']['study']}/models"
 
 
 class More(NamedTuple):
-    """How something is made out of another thing."""
+    """Request that creates something from an existing resource."""
 
     place: Callable[[httpx2.Client], str]
     """Makes such a thing; the address to post to."""
@@ -132,7 +132,7 @@ MORE: dict[str, More] = {
 
 
 def make_everything(client: httpx2.Client) -> dict[str, str]:
-    """One of everything that can be made, by the first example each that names only what was made before; path parameters."""
+    """Create one of each resource by its first example, and return path parameters."""
     made: dict[str, str] = {}
     left = list(CREATING)
     while left:

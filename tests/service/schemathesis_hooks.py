@@ -1,4 +1,4 @@
-"""What Schemathesis must be told of our media types, and how its links get something to lead on from."""
+"""Hooks of Schemathesis: media types, and valid requests for links."""
 
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
@@ -21,7 +21,7 @@ schemathesis.serializer.alias(["application/jsonl", "application/x-ndjson"], "te
 
 @schemathesis.hook
 def map_case(_context: HookContext, case: Case) -> Case:
-    """Where links are followed, what should be accepted is: from a refusal of a cursor or body made up no link leads on."""
+    """Replace random cursors and bodies by valid ones if links are tested, because refusals have no links."""
     if case.meta is None or case.meta.phase.name != TestPhase.STATEFUL:
         return case
     if case.meta.generation.mode != GenerationMode.POSITIVE:

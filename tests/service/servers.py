@@ -1,4 +1,4 @@
-"""A real service as a process of its own, and what can be seen of it from outside."""
+"""Real services as processes, and helpers that observe them."""
 
 import io
 import json
@@ -33,12 +33,12 @@ class Server:
     log_path: Path
 
     def memory_bytes(self, kind: str) -> int:
-        """VmRSS: resident now; VmHWM: the most so far."""
+        """Return the resident memory (VmRSS) or its peak (VmHWM)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]  # Linux always has the line
 
     def contents(self) -> dict[str, Any]:
-        """All that a request could leave behind: blobs, temporary files and rows."""
+        """Return everything that a request could leave behind: blobs, temporary files and rows."""
         files = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
         names = {"consilience.db", "consilience.db-wal", "consilience.db-shm", "layers.lock", "api.log"}
         with sqlite3.connect(self.folder / "consilience.db") as connection:
@@ -52,7 +52,7 @@ class Server:
 
 
 def environment_of(folder: Path, redis_url: str, **settings: object) -> dict[str, str]:
-    """The environment of a service or a worker on this folder."""
+    """Return the environment of a service or a worker on this folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
     own = {
         "DATA_DIR": folder,
@@ -65,7 +65,7 @@ def environment_of(folder: Path, redis_url: str, **settings: object) -> dict[str
 
 @contextmanager
 def running_service(folder: Path, redis_url: str, **settings: object) -> Iterator[Server]:
-    """`python -m service` on a free port, ready; stopped at the end."""
+    """Run `python -m service` on a free port until the context ends."""
     folder.mkdir(exist_ok=True)
     environment, log_path = environment_of(folder, redis_url, **settings), folder / "api.log"
     with log_path.open("wb") as log:
@@ -88,14 +88,14 @@ def _wait_for_address(process: subprocess.Popen[bytes], log_path: Path) -> str:
 
 @contextmanager
 def running_worker(server: Server) -> Iterator[None]:
-    """`python -m workers` beside a service."""
+    """Run `python -m workers` beside a service."""
     with running_beside(server, "workers"):
         yield
 
 
 @contextmanager
 def running_beside(server: Server, module: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process on the stores of a service."""
+    """Run another process on the stores of a service."""
     process = subprocess.Popen([sys.executable, "-m", module], env=dict(server.environment), stderr=subprocess.DEVNULL)
     try:
         yield process
@@ -105,19 +105,19 @@ def running_beside(server: Server, module: str) -> Iterator[subprocess.Popen[byt
 
 
 def npy(array: np.ndarray[Any, Any]) -> bytes:
-    """The array as an npy file."""
+    """Return an array as an npy file."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
 
 
 def rows(n: int, dim: int = 8, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Random rows (n, dim)."""
+    """Return random rows of shape (n, dim)."""
     return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
 
 
 def upload(client: httpx2.Client, array: np.ndarray[Any, Any], name: str = "test") -> dict[str, Any]:
-    """Store an array; the set's document."""
+    """Upload an array and return the set."""
     answer = client.post(
         "/v1/embeddings", params={"name": name}, content=npy(array), headers={"content-type": "application/x-npy"}
     )
@@ -126,7 +126,7 @@ def upload(client: httpx2.Client, array: np.ndarray[Any, Any], name: str = "test
 
 
 def assert_problem(answer: httpx2.Response, status: int, code: str, **members: object) -> dict[str, Any]:
-    """The answer is this problem; its document."""
+    """Assert that a response is this problem, and return its document."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     document: dict[str, Any] = answer.json()
     assert (answer.status_code, document["status"]) == (status, status), document

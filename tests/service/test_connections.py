@@ -1,4 +1,4 @@
-"""Connections end that only wait, and no other."""
+"""Timeouts of idle connections."""
 
 import socket
 import time

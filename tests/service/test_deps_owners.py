@@ -1,8 +1,7 @@
-"""One owner's ids do not exist for another, in any operation of the OpenAPI document; without a key nothing does.
+"""Isolation of owners in all operations of the OpenAPI document.
 
-The test walks the document: ana makes one of everything by the document's own examples, and bob asks for it, lists it and
-names it in requests of his own. A new route is covered when it is in the document. One that is of no kind below, or whose
-ids nothing that ana made can give, fails here.
+The owner ana creates one of each resource by the examples of the document, and the owner bob tries to read, list and use them.
+A new route is covered as soon as it is in the document. The test fails for a route whose kind of id is not known below.
 """
 
 import base64
@@ -43,7 +42,7 @@ NAMING = [(each, example) for each in CREATING for example in each.examples if e
 
 
 class Owners(NamedTuple):
-    """Two owners on one service; what is made is ana's."""
+    """Two owners on one service; all resources belong to ana."""
 
     server: Server
     ana: httpx2.Client
@@ -55,7 +54,7 @@ class Owners(NamedTuple):
     job: dict[str, Any]
 
     def path(self, operation: Operation) -> str:
-        """Where ana's own is."""
+        """Return the path of the resource of ana."""
         missing = set(operation.parameters) - self.parameters.keys()
         assert not missing, f"nothing that ana made has a {missing}: give a creating operation an example, or a recipe"
         return operation.path.format(**self.parameters)

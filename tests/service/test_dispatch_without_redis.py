@@ -1,4 +1,4 @@
-"""Redis goes and comes back empty: nothing that was accepted is lost, and reading never stops."""
+"""Loss of Redis: accepted jobs are kept, and reading works."""
 
 import time
 from pathlib import Path

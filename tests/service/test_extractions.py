@@ -1,4 +1,4 @@
-"""Sets that models make, over HTTP: from identifiers to a stored set and a score."""
+"""Extraction of embedding sets over HTTP."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ WORDS = {"model": "baseline:random?dim=8", "dataset": "scenes:n=24", "view": "ca
 
 @pytest.fixture(scope="module")
 def making_server(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service with a worker that runs models."""
+    """Service with a worker that runs models."""
     folder = tmp_path_factory.mktemp("making")
     with (
         running_service(folder, f"{redis_server}?db=5", queue="extract", models="baseline:*,hf:*") as server,
@@ -32,7 +32,7 @@ def making(making_server: Server) -> Iterator[httpx2.Client]:
 
 
 def finished(answer: httpx2.Response) -> dict[str, Any]:
-    """The result of a job that was waited for."""
+    """Wait for a job and return its result."""
     assert answer.status_code == 200, answer.text
     job: dict[str, Any] = answer.json()
     assert job["status"] == "succeeded", job

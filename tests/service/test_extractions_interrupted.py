@@ -1,4 +1,4 @@
-"""An extraction that is killed goes on where it was, and one that is canceled is gone at once."""
+"""Resumption of killed extractions and cancellation of running ones."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ BLOCK = 256
 
 @dataclass
 class SlowModel:
-    """A server of embeddings that counts what it is asked, and takes its time."""
+    """Slow embedding server that counts its requests."""
 
     pause_s: float = 0.05
     texts: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ def serving(model: SlowModel) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class House:
-    """A service, a worker that runs models, and a slow model."""
+    """Service with a worker that runs models, and a slow model."""
 
     client: httpx2.Client
     server: Server
@@ -78,7 +78,7 @@ class House:
         return job
 
     def embedded(self, job_id: str) -> int:
-        """Items of the finished blocks."""
+        """Number of items in finished blocks."""
         progress = self.job(job_id)["progress"] or {"stage": "", "done": 0}
         return int(progress["done"]) if progress["stage"] == "embedding" else 0
 

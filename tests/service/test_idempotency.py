@@ -1,4 +1,4 @@
-"""Whatever makes something takes an Idempotency-Key: this walks the OpenAPI document, so that a new route is held to it too."""
+"""Idempotency keys of all creating operations of the OpenAPI document."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def test_every_creating_operation_documents_the_key() -> None:
 
 
 def other(value: Any) -> Any:
-    """The same body with other fractions and another name in it."""
+    """Return the same body with other numbers and another name."""
     if isinstance(value, dict):
         changed = {name: other(inner) for name, inner in value.items()}
         return changed | ({"name": f"{value['name']}-2"} if isinstance(value.get("name"), str) else {})

@@ -1,4 +1,4 @@
-"""A client that lost its answer asks again while the first request is still under way: one key makes one thing."""
+"""Concurrent requests with one idempotency key."""
 
 from collections.abc import Callable
 from uuid import uuid4
@@ -16,7 +16,7 @@ VECTORS = rows(24, seed=7).tolist()
 
 
 def several(send: Callable[[], httpx2.Response]) -> list[httpx2.Response]:
-    """The answers to the same request, sent several times at one moment."""
+    """Send the same request several times at once and return the responses."""
     return [future.result() for future in start_together([send] * TIMES)]
 
 

@@ -1,4 +1,4 @@
-"""Which addresses a service listens on."""
+"""Addresses that a service listens on."""
 
 import subprocess
 import sys

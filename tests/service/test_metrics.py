@@ -1,4 +1,4 @@
-"""What Prometheus reads, from a real service: nobody's words in it, and an answer whatever is away."""
+"""Prometheus metrics of a real service, also while a store is unavailable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -40,7 +40,7 @@ def test_a_route_documents_its_problems_by_status() -> None:
 
 @pytest.fixture
 def app(sqlite_url: str, tmp_path: Path) -> FastAPI:
-    """A service whose Redis is away."""
+    """Service whose Redis is unavailable."""
     return create_app(
         ServiceSettings(data_dir=tmp_path, database_url=sqlite_url, redis_url=f"unix://{tmp_path}/nothing")
     )

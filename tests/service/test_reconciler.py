@@ -1,4 +1,4 @@
-"""The reconciler, one cycle at a time, on a clock of milliseconds."""
+"""Cycles of the reconciler, with intervals of milliseconds."""
 
 import os
 import signal

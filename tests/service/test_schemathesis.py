@@ -1,4 +1,4 @@
-"""The OpenAPI document holds: whatever is sent, each answer is one that the document describes, and none is a 5xx."""
+"""Conformance of responses to the OpenAPI document, by Schemathesis."""
 
 import re
 from collections import Counter

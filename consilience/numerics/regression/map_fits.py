@@ -112,7 +112,7 @@ def choose_map(folds: Sequence[MapSums]) -> FoldChoice:
 
 
 @dataclass(frozen=True)
-class LowRankMap:
+class FittedLowRankMap:
     """Map of low rank: y = (x - origin) D U + target."""
 
     down: Affine
@@ -124,7 +124,7 @@ class LowRankMap:
         return Transform((first.step(), Affine(self.up, np.zeros(len(self.up)), self.down.target).step()))
 
 
-def reduce_rank(path: RidgePath, sums: MapSums, penalty: float, rank: int) -> LowRankMap:
+def reduce_rank(path: RidgePath, sums: MapSums, penalty: float, rank: int) -> FittedLowRankMap:
     """Fit the best map of a given rank at a penalty: W V V', with V the leading eigenvectors of Y'X W.
 
     O(q^3 + p q r).
@@ -138,7 +138,7 @@ def reduce_rank(path: RidgePath, sums: MapSums, penalty: float, rank: int) -> Lo
     gram = sums.about(sums.means).xy.T @ full.weights
     size = len(gram)
     _, leading = eigh((gram + gram.T) / 2, subset_by_index=(size - rank, size - 1), check_finite=False)
-    return LowRankMap(Affine(full.weights @ leading, full.origin, full.target), np.asarray(leading.T))
+    return FittedLowRankMap(Affine(full.weights @ leading, full.origin, full.target), np.asarray(leading.T))
 
 
 #: Used as mean squared length if all anchors are equal.
@@ -146,7 +146,7 @@ _SMALLEST = 1e-150
 
 
 @dataclass(frozen=True)
-class RelativeMap:
+class FittedRelativeMap:
     """Map by relative representations, with its chosen penalty and scale.
 
     Attributes
@@ -155,12 +155,12 @@ class RelativeMap:
     scale : factor applied after the penalised map
     """
 
-    factors: LowRankMap
+    factors: FittedLowRankMap
     penalty: float
     scale: float
 
 
-def fit_relative(sums: MapSums, anchors_a: Float32Array, anchors_b: Float32Array) -> RelativeMap:
+def fit_relative(sums: MapSums, anchors_a: Float32Array, anchors_b: Float32Array) -> FittedRelativeMap:
     """Fit the map y = mean_b + s (x - mean_a) A' (B B' + l I)^-1 B over m anchors: O(m^3 + m^2 q).
 
     The result is the row of b whose inner products with b's anchors are closest to those of x with a's, under a penalty on its
@@ -191,7 +191,7 @@ def fit_relative(sums: MapSums, anchors_a: Float32Array, anchors_b: Float32Array
     scale, penalty = tried[best][1], float(PENALTIES[best])
     shrink = scale / (np.maximum(values, 0) + penalty * unit)
     up = basis @ (rotated * shrink[:, None])
-    return RelativeMap(LowRankMap(Affine(a.T, *means), up), penalty, scale)
+    return FittedRelativeMap(FittedLowRankMap(Affine(a.T, *means), up), penalty, scale)
 
 
 def _try_penalty(shrink: Float64Array, along: Float64Array, across: Float64Array) -> tuple[float, float]:

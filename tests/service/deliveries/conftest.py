@@ -23,7 +23,7 @@ def jobs(database: Database) -> JobRecords:
 
 @pytest.fixture
 def end_job(jobs: JobRecords, receiver: Receiver) -> Callable[..., str]:
-    """Adds a job with a webhook and ends it; its id."""
+    """Add a job with a webhook, end it and return its id."""
 
     def end(url: str | None = None) -> str:
         job_id = jobs.add("alignment", {"webhook": {"url": url or receiver.url}}, PLAN, ()).job.id

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server that keeps what it got and answers as it is told."""
+"""Receiver of webhooks: an HTTP server that records requests and responds as configured."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode
 
 @dataclass(frozen=True)
 class Received:
-    """One request, as it came."""
+    """One received request."""
 
     headers: dict[str, str]
     body: bytes
@@ -31,7 +31,7 @@ class Received:
         return dict(json.loads(self.body))
 
     def is_signed(self) -> bool:
-        """The check that a user writes, from the text of the standard alone."""
+        """Verify a signature by the text of the standard alone."""
         key = base64.b64decode(SECRET.removeprefix("whsec_"))
         signed = f"{self.message_id}.{self.headers['webhook-timestamp']}.{self.body.decode()}"
         expected = base64.b64encode(hmac.new(key, signed.encode(), hashlib.sha256).digest()).decode()
@@ -41,14 +41,14 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What it got so far, and how it answers the next request."""
+    """Received requests, and the response to the next one."""
 
     url: str = ""
     got: list[Received] = field(default_factory=list)
     answer: Callable[[], int] = lambda: 204
 
     def until(self, count: int, timeout_s: float = 60.0) -> list[Received]:
-        """What it got, as soon as that is so much."""
+        """Wait for a number of requests and return them."""
         deadline = time.monotonic() + timeout_s
         while len(self.got) < count:
             assert time.monotonic() < deadline, f"only {len(self.got)} of {count} came"
@@ -58,7 +58,7 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver on a free port of loopback."""
+    """Run a receiver on a free port of the loopback address."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):

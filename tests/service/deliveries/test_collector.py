@@ -1,4 +1,4 @@
-"""The collector removes what nobody names, and never what somebody does or is about to."""
+"""Garbage collector: deletes only what no record or upload in progress references."""
 
 import fcntl
 import itertools
@@ -140,7 +140,7 @@ ROUNDS_LIMIT_S = 60.0
 
 
 class Race:
-    """Four contents, stored and removed again and again under several names, beside collectors without any grace."""
+    """Repeated storing and deleting of four contents beside collectors without a minimum age."""
 
     def __init__(self, stores: Stores, root: Path, collector: Collector) -> None:
         self.stores, self.root, self.collector = stores, root, collector
@@ -149,7 +149,7 @@ class Race:
         self.rounds = 0
 
     def run(self, seconds: float, rounds: int) -> None:
-        """For so long, and so many rounds of the collectors, however slow the machine."""
+        """Run for a minimum time and a minimum number of collector rounds."""
         threads = [threading.Thread(target=self.upload, args=(number,)) for number in range(3)]
         threads += [threading.Thread(target=self.collect) for _ in range(2)]
         for thread in threads:
@@ -197,7 +197,7 @@ def test_concurrent_uploads_deletions_and_collectors_lose_no_blob(
 
 
 def read_all(stores: Stores, stored: EmbeddingSet) -> None:
-    """Raises Unavailable where a blob of the set is missing."""
+    """Read a set; raises Unavailable if a blob is missing."""
     for layer in stored.layers:
         assert stores.blobs.open(layer, stored.n).rows(0, stored.n).shape == (5, 2)
     assert stored.ids is not None

@@ -1,4 +1,4 @@
-"""Requests to where users say: what they may reach, and how little a hostile receiver can do."""
+"""Requests to URLs of users: allowed destinations and hostile receivers."""
 
 import ipaddress
 import socket
@@ -21,7 +21,7 @@ OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 def receive(connection: socket.socket) -> bytes:
-    """A whole request with the body `{}`: what is left unread at the end resets the connection."""
+    """Read a whole request with the body `{}`; unread data would reset the connection."""
     received = b""
     while not received.endswith(b"{}") and (more := connection.recv(65536)):
         received += more
@@ -30,7 +30,7 @@ def receive(connection: socket.socket) -> bytes:
 
 @contextmanager
 def listening(answer: Callable[[socket.socket], None], address: str = "127.0.0.1") -> Iterator[tuple[int, list[bytes]]]:
-    """A server that answers each connection in its own way; its port, and the requests' heads."""
+    """Run a server with one handler for each connection, and yield its port and the received headers."""
     heads: list[bytes] = []
     with socket.create_server((address, 0)) as server:
 
@@ -130,7 +130,7 @@ def test_the_request_is_received_as_it_was_sent() -> None:
 
 
 def test_dns_rebinding_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DNS rebinding: public at the first look, loopback at every later one. What is checked is what is connected to."""
+    """A name with a public address at first and a loopback address later: the checked address is used."""
     looks: list[str] = []
 
     def rebinding(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:

@@ -1,4 +1,4 @@
-"""Signatures, against the page's own check and the vector that the libraries of standardwebhooks.com test themselves with."""
+"""Signatures, compared with the verification in the docs and the test vector of standardwebhooks.com."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""`python -m service.deliveries` as a process beside a real service: what it sends, collects and survives."""
+"""Process `python -m service.deliveries` beside a real service."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.service.servers import Server, assert_problem, rows, running_beside, 
 
 @pytest.fixture(scope="module")
 def hooking(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that sends webhooks to loopback, with a worker; deliveries are each test's own."""
+    """Run a service with a worker that sends webhooks to loopback addresses, without a delivery process."""
     with running_service(
         tmp_path_factory.mktemp("hooking"),
         f"{redis_server}?db=5",

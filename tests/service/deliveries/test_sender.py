@@ -1,4 +1,4 @@
-"""Messages reach a real receiver: signed, at least once, and not for ever."""
+"""Delivery of signed messages to a real receiver, with retries."""
 
 import ipaddress
 import socket
@@ -26,7 +26,7 @@ def make_sender(database: Database, destinations: Destinations = LOOPBACK, timin
 
 @pytest.fixture
 def sending(database: Database) -> Iterator[None]:
-    """A sender at work."""
+    """Run a sender."""
     stopping = threading.Event()
     thread = threading.Thread(target=make_sender(database).run, args=(stopping,))
     thread.start()

@@ -1,4 +1,4 @@
-"""Who gets in, how far, and how often."""
+"""Authentication, scopes, quotas and rate limits."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ INLINE = {"a": {"vectors": A.tolist()}, "b": {"vectors": A.tolist()}}
 
 @pytest.fixture(scope="module")
 def guarded(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that had a key when it started."""
+    """Run a service that has a key at its start."""
     folder = tmp_path_factory.mktemp("guarded")
     make_key(folder, "first")
     with running_service(folder, f"{redis_server}?db=10") as server:

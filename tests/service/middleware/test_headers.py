@@ -1,4 +1,4 @@
-"""What every answer says to a browser, and the documentation page, which needs nothing from elsewhere."""
+"""Security headers of responses, and files of the documentation page."""
 
 import socket
 from html.parser import HTMLParser
@@ -66,7 +66,7 @@ def test_only_the_client_can_cache_a_job_and_must_revalidate_it(client: httpx2.C
 
 
 class Page(HTMLParser):
-    """The tags of a page, each with its attributes."""
+    """Tags of a page with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A page of another site, shown by a browser on the same machine, gets nothing from a service without keys."""
+"""Protection of a service without keys from pages of other sites."""
 
 from collections.abc import Iterator
 
@@ -97,7 +97,7 @@ def test_a_form_of_another_site_is_refused_before_its_body_is_read(server: Serve
 
 @pytest.fixture(scope="module")
 def guarded(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
-    """A service with a key, and the key."""
+    """Run a service with a key, and yield both."""
     folder = tmp_path_factory.mktemp("doors")
     token = make_key(folder, "ana")
     with running_service(folder, f"{redis_server}?db=12") as server:

@@ -1,4 +1,4 @@
-"""Datasets over HTTP: every format, as a body and in a form; made by name; listed, forgotten, never while a job needs one."""
+"""Datasets over HTTP: uploads, built-in datasets, lists and deletion."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""Ids and groups on their way from an upload to a job."""
+"""Ids and groups of uploaded sets."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ NAMES = [*"abcdefg", 7]
 
 
 def send(client: httpx2.Client, name: str, **columns: object) -> dict[str, Any]:
-    """Upload A with these columns; the set's document."""
+    """Upload A with these columns and return the set."""
     files = {"file": ("a.npy", npy(A))} | {key: (key, json.dumps(value)) for key, value in columns.items()}
     answer = client.post("/v1/embeddings", params={"name": name}, files=files)
     assert answer.status_code in {200, 201}, answer.text

@@ -1,4 +1,4 @@
-"""What a request may say about its webhook."""
+"""Webhooks of jobs in requests."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from tests.service.servers import assert_problem, npy, rows, running_service
 
 @pytest.fixture(scope="module")
 def hooked(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    """A client of a service that sends webhooks to public hosts alone."""
+    """Client of a service that sends webhooks only to public hosts."""
     folder = tmp_path_factory.mktemp("hooked")
     with (
         running_service(folder, f"{redis_server}?db=6", webhook_secret=SECRET) as server,

@@ -1,4 +1,4 @@
-"""Maps over HTTP: fitted by a job or uploaded, downloaded, applied to vectors and to sets, forgotten."""
+"""Maps over HTTP: fits, uploads, downloads, translations and deletion."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ MAP_TYPE = "application/x-safetensors"
 
 @pytest.fixture(scope="module")
 def sides(busy_client: httpx2.Client) -> tuple[str, str]:
-    """Two stored sets; the metadata says which models they are of."""
+    """Two stored sets whose metadata contain their models."""
     made = [
         busy_client.post(
             "/v1/embeddings",
@@ -223,7 +223,7 @@ def test_a_map_cannot_be_deleted_while_a_translation_needs_it(client: httpx2.Cli
 
 
 def with_card(**changes: Any) -> bytes:
-    """A map's file, whose card says something else."""
+    """Return the file of a map with another model card."""
     file = fit_map(X, X, map="procrustes").file()
     return b"".join(dump_map(replace(file, card=file.card.model_copy(update=changes))))
 

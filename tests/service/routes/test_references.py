@@ -114,7 +114,7 @@ def test_scores_against_members_equal_alignments(busy_client: httpx2.Client) -> 
 
 
 def _without_cache(score: dict[str, Any]) -> dict[str, Any]:
-    """A score without where its graphs came from."""
+    """Return a score without its cache use."""
     return {**score, "neighbours": {**(score["neighbours"] or {}), "cache": None}}
 
 

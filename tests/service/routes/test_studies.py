@@ -1,4 +1,4 @@
-"""Studies over HTTP: asked, read while they run, written as tables, made larger."""
+"""Studies over HTTP: jobs, partial results, tables and added models."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Upgrade reports over HTTP: asked as jobs, read as JSON, Markdown or a page."""
+"""Upgrade reports over HTTP, as JSON, Markdown and HTML."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def sides(busy_client: httpx2.Client) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(busy_client: httpx2.Client) -> dict[str, Any]:
-    """A job with queries, relevance judgments and names that attack."""
+    """Finished job with queries, relevance judgments and hostile names."""
     body = {
         "old": {"vectors": OLD.tolist(), "ids": IDS},
         "new": {"vectors": NEW.tolist(), "ids": IDS},
