@@ -19,6 +19,7 @@ from starlette.requests import Request
 from consilience.contract.base import METADATA_LIMIT_BYTES, Name
 from consilience.contract.validation import explain
 from consilience.errors import InvalidRequest, QuotaExceeded, TooLarge, UnsupportedFormat
+from consilience.quoting import QUOTED_LENGTH
 
 #: Number of bytes that are collected before a thread writes them.
 BATCH_BYTES = 2**20
@@ -91,7 +92,7 @@ def check_encoding(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise UnsupportedFormat(
-            f"The body is compressed with {encoding!r}, which the service does not accept.",
+            f"The body is compressed with {encoding[:QUOTED_LENGTH]!r}, which the service does not accept.",
             value=encoding,
             hint="Send the body uncompressed and without the header Content-Encoding.",
         )

@@ -156,7 +156,7 @@ def check_model(identifier: str, allowed: Collection[str]) -> ModelName:
             f"The operator does not allow the model {name}.",
             value=identifier,
             limit=list(allowed),
-            hint="Take one that fits these patterns, or ask the operator to add it to CONSILIENCE_MODELS.",
+            hint="Use a model that matches one of these patterns, or ask the operator to add it to CONSILIENCE_MODELS.",
         )
     return name
 

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from consilience.errors import WrongHost, WrongOrigin
+from consilience.quoting import QUOTED_LENGTH
 from consilience.settings import PREFIX
 
 AUTHORITY = re.compile(r"(\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s\[\]:/?#@\\]*))(:\d*)?")
@@ -34,7 +35,7 @@ class HostCheck:
         name = _host_name(host)
         if name is None or not self._is_own(name):
             raise WrongHost(
-                f"Requests without an API key cannot use the host name {host!r}.",
+                f"Requests without an API key cannot use the host name {host[:QUOTED_LENGTH]!r}.",
                 value=host,
                 hint=f"Use the address of the service or localhost, or ask the operator to add the name to {SETTING}.",
             )
@@ -54,7 +55,7 @@ class HostCheck:
         is_own = place == headers.get("host", "").lower() or _host_name(place) in self.names
         if not place or not is_own:
             raise WrongOrigin(
-                f"Pages of the site {origin!r} cannot send requests that change data.",
+                f"Pages of the site {origin[:QUOTED_LENGTH]!r} cannot send requests that change data.",
                 value=origin,
                 hint=f"Ask the operator to add the host of the site to {SETTING}.",
             )

@@ -75,8 +75,10 @@ def test_the_fields_allowed_are_found_wherever_the_fault_is(
         (
             "null",
             "exact",
-            "This must be 'auto', 'analytic', 'permutation', 'none' or a JSON object with method, permutations, "
-            "alpha, correction.",
+            (
+                "This must be 'auto', 'analytic', 'permutation', 'none' or a JSON object with method, permutations, "
+                "alpha, correction."
+            ),
         ),
         ("interval", "wide", "This must be a JSON object with level, target."),
         ("layers", "first", "This must be 'last', 'all', a list or a JSON object with a, b."),
