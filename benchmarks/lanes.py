@@ -1,7 +1,7 @@
 """Selection from tiles with the vector comparisons of LLVM IR against the same loop in plain numba, in the same process.
 
-Run `python -m benchmarks.lanes`. Times are the best of some rounds, in each of which both kernels run once. A tile is a block of
-a cosine matrix of random rows, as in the exact search; both kernels collect the same candidates.
+Run `python -m benchmarks lanes`. Times are the best of some rounds, in each of which both kernels run once. A tile is a
+block of a cosine matrix of random rows, as in the exact search; both kernels collect the same candidates.
 """
 
 import json
@@ -28,11 +28,11 @@ ROUNDS = 7
 
 
 @nb.njit(nogil=True)
-def select_plainly(  # noqa: PLR0917, PLR0913 - the arguments of the kernel
+def select_plainly(  # noqa: PLR0917 - the arguments of the kernel
     tile: Float32Array,
     first_row: int,
     first_column: int,
-    mirrored: bool,  # noqa: FBT001 - numba takes arguments by position
+    mirrored: bool,
     shifts: Float32Array,
     items: IdArray,
     owner: IdArray,
@@ -42,7 +42,7 @@ def select_plainly(  # noqa: PLR0917, PLR0913 - the arguments of the kernel
     floors: KeyArray,
     k: int,
 ) -> None:
-    """Do the same as `select_from_tile`, comparing one value after the other."""
+    """Do the same as `select_from_tile`, one value after the other."""
     room = keys.shape[1]
     for r in range(tile.shape[0]):
         i = first_row + r

@@ -1,18 +1,18 @@
-"""Calls that all begin at one moment."""
+"""Calls that all start at the same moment."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def at_once(calls: Sequence[Callable[[], Answer]]) -> list[Future[Answer]]:
-    """What has come of each call."""
+def start_together(calls: Sequence[Callable[[], Result]]) -> list[Future[Result]]:
+    """Start all calls together and return their finished futures."""
     barrier = Barrier(len(calls))
 
-    def run(call: Callable[[], Answer]) -> Answer:
+    def run(call: Callable[[], Result]) -> Result:
         barrier.wait()
         return call()
 

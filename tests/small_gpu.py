@@ -1,4 +1,4 @@
-"""A card with little memory, made of torch's processor."""
+"""Simulated GPU with little memory, on torch's CPU."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class SmallCard(TorchDispatchMode):
-    """Inside it torch has no memory for a tensor of more than so many bytes: as on a card, the operation fails.
+class SmallGpu(TorchDispatchMode):
+    """Context in which torch has no memory for a tensor of more than `limit_bytes` bytes: the operation fails as on a GPU.
 
     Attributes
     ----------
-    refused : how many operations did
+    refused : number of operations that failed
     """
 
     def __init__(self, limit_bytes: int) -> None:

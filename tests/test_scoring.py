@@ -381,10 +381,10 @@ def test_sides_of_different_length_with_groups_are_refused() -> None:
 
 def test_a_missing_device_is_refused_and_the_processor_is_recorded() -> None:
     a, b = views()
-    with pytest.raises(InvalidRequest, match="'gpu' is no device"):
+    with pytest.raises(InvalidRequest, match="'gpu' is not a device"):
         score(a, b, device="gpu")
     if explain_missing_gpu():
-        with pytest.raises(Unavailable, match="There is no device cuda"):
+        with pytest.raises(Unavailable, match="The device cuda is not available"):
             score(a, b, metrics="cka", device="cuda")
     found = only(score(a, b, metrics="mutual_knn", device="auto"))
     assert found.neighbours is not None
@@ -395,7 +395,9 @@ def test_a_score_on_a_gpu_names_the_gpu_and_equals_that_of_the_processor(monkeyp
     a, b = views()
     on_processor = only(score(a, b, metrics="mutual_knn"))
     monkeypatch.setattr(scoring, "check_device", lambda _: None)
-    monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cpu", "of the tests"))  # torch on the processor stands in for a GPU
+    monkeypatch.setattr(
+        build, "find_gpu", lambda _: Gpu("cpu", "of the tests")
+    )  # torch on the processor stands in for a GPU
     on_gpu = only(score(a, b, metrics="mutual_knn", device="cuda"))
     assert on_gpu.neighbours is not None
     assert (on_gpu.neighbours.device, on_gpu.neighbours.verified) == ("cpu of the tests", 1.0)

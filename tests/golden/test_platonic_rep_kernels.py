@@ -9,7 +9,7 @@ import pytest
 
 from consilience.scoring import score
 from tests.reference_implementations import basic
-from tests.reference_implementations import kernels as slow
+from tests.reference_implementations import kernels as reference
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 DOCS, CODE = DATA / "dev_docs.npy", DATA / "dev_code.npy"
@@ -44,8 +44,8 @@ def test_cka_with_the_gaussian_kernel_of_the_reference(pair: str, name: str, deb
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_cka_with_a_gaussian_kernel_as_wide_as_the_median_distance(pair: str) -> None:
-    k, l = (slow.rbf(x, slow.median_distance(x)) for x in rows(pair))  # noqa: E741 - K and L are the literature's names
-    expected = slow.alignment(k, l, debiased=True)
+    k, l = (reference.rbf(x, reference.median_distance(x)) for x in rows(pair))  # noqa: E741 - K and L are the literature's names
+    expected = reference.alignment(k, l, debiased=True)
     assert score_one(pair, metric="cka", kernel="rbf") == pytest.approx(expected, abs=1e-9)
 
 
@@ -63,8 +63,8 @@ def test_distance_correlation_is_that_of_its_definition(pair: str) -> None:
         score_one(pair, metric="distance_correlation"),
         score_one(pair, metric="distance_correlation", bias_corrected=False),
     )
-    assert found[0] == pytest.approx(slow.corrected_distance_correlation(x, y), abs=1e-9)
-    assert found[1] == pytest.approx(slow.distance_correlation(x, y), abs=1e-9)
+    assert found[0] == pytest.approx(reference.corrected_distance_correlation(x, y), abs=1e-9)
+    assert found[1] == pytest.approx(reference.distance_correlation(x, y), abs=1e-9)
 
 
 @pytest.mark.parametrize("method", ["spearman", "pearson"])
@@ -72,4 +72,4 @@ def test_distance_correlation_is_that_of_its_definition(pair: str) -> None:
 def test_rsa_is_scipys_correlation_of_scipys_distances(method: str, distance: str) -> None:
     x, y = rows("layer 3 x layer 5")
     found = score_one("layer 3 x layer 5", metric="rsa", method=method, distance=distance)
-    assert found == pytest.approx(slow.rsa(x, y, method, distance), abs=1e-6)
+    assert found == pytest.approx(reference.rsa(x, y, method, distance), abs=1e-6)

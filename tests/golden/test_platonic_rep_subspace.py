@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from consilience.scoring import score
-from tests.reference_implementations import subspaces as twins
+from tests.reference_implementations import subspaces as reference
 from tests.reference_implementations.basic import unit_rows
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
@@ -37,10 +37,10 @@ def test_the_random_reference_value_differs_from_the_exact_value(pair: str) -> N
     i, j = PAIRS[pair]
     a, b = zscored(DOCS[:, i]), zscored(CODE[:, j])
     rng = np.random.default_rng(0)
-    rough = [twins.correlations(randomised(a, 2, rng), randomised(b, 2, rng)).mean() for _ in range(20)]
+    rough = [reference.correlations(randomised(a, 2, rng), randomised(b, 2, rng)).mean() for _ in range(20)]
     expected, sd = (EXPECTED["pairs"][pair][f"svcca@10 {what}"] for what in ("(random; mean of 20)", "sd"))
     assert np.mean(rough) == pytest.approx(expected, abs=3 * sd)
-    fine = twins.correlations(randomised(a, 300, rng), randomised(b, 300, rng)).mean()
+    fine = reference.correlations(randomised(a, 300, rng), randomised(b, 300, rng)).mean()
     options = {"layers": {"a": [str(i)], "b": [str(j)]}, "null": {"method": "none"}, "interval": None}
     (found,) = score(DOCS, CODE, metrics="svcca", **options).scores  # type: ignore[arg-type]  # options by name
     assert found.value == pytest.approx(fine, abs=1e-5)

@@ -25,7 +25,7 @@ from consilience.numerics.stats.intervals import ConfidenceInterval, list_length
 from consilience.scoring import ignore_progress, score
 from tests.laws.variants_neighbours import VARIANTS
 from tests.reference_implementations import basic
-from tests.reference_implementations import neighbours as slow
+from tests.reference_implementations import neighbours as reference
 
 N = 90
 
@@ -98,7 +98,7 @@ def halves() -> list[tuple[NeighbourLists, NeighbourLists]]:
     rng = np.random.default_rng(0)
     kept = [np.sort(rng.permutation(N)[: N // 2]) for _ in range(HALVES)]
     sides = [basic.unit_rows(layers(1, seed)[0]).astype(np.float32) for seed in (1, 2)]
-    return [(slow.lists_of(sides[0][rows], 10), slow.lists_of(sides[1][rows], 10)) for rows in kept]
+    return [(reference.lists_of(sides[0][rows], 10), reference.lists_of(sides[1][rows], 10)) for rows in kept]
 
 
 @every_metric
@@ -150,7 +150,7 @@ def test_a_sweep_over_k_equals_separate_requests(metric: NeighbourMetric) -> Non
 
 @every_metric
 def test_related_spaces_are_significant_and_have_an_interval(metric: NeighbourMetric) -> None:
-    x, y = slow.views(N, noise=0.5)
+    x, y = reference.views(N, noise=0.5)
     found = score_one(x, y, metric, null={"method": "permutation", "permutations": 99})
     assert found.value is not None
     assert found.null.p_value == 0.01

@@ -6,7 +6,7 @@ import pytest
 from consilience.contract.scores import Score
 from consilience.scoring import score
 from tests.reference_implementations import basic
-from tests.reference_implementations import subspaces as slow
+from tests.reference_implementations import subspaces as reference
 
 NAMES = [
     "cca_mean",
@@ -47,15 +47,15 @@ def test_each_metric_equals_its_reference_implementation() -> None:
     a, b = views(d=12)
     x, y = basic.unit_rows(a[:, 2]), basic.unit_rows(b[:, 2])
     expected = {
-        "cca_mean": slow.correlations(x, y).mean(),
-        "cca_r2": (slow.correlations(x, y) ** 2).mean(),
-        "svcca": slow.svcca(x, y, 10, zscore=True),
-        "pwcca": slow.pwcca(x, y),
-        "eigenspace_overlap": slow.eigenspace_overlap(x, y),
-        "procrustes": slow.procrustes(x, y),
-        "angular_shape": slow.netrep_angle(x, y, 1.0),
-        "bures": np.sqrt(2 - 2 * slow.procrustes(x, y)),
-        "gulp": slow.gulp(x, y, 0.01),
+        "cca_mean": reference.correlations(x, y).mean(),
+        "cca_r2": (reference.correlations(x, y) ** 2).mean(),
+        "svcca": reference.svcca(x, y, 10, zscore=True),
+        "pwcca": reference.pwcca(x, y),
+        "eigenspace_overlap": reference.eigenspace_overlap(x, y),
+        "procrustes": reference.procrustes(x, y),
+        "angular_shape": reference.netrep_angle(x, y, 1.0),
+        "bures": np.sqrt(2 - 2 * reference.procrustes(x, y)),
+        "gulp": reference.gulp(x, y, 0.01),
     }
     found = score(a, b, metrics=list(expected), null={"method": "none"}, interval=None).scores
     assert [entry.value for entry in found] == pytest.approx(list(expected.values()), abs=1e-5)
@@ -155,7 +155,7 @@ def test_other_metrics_are_defined_with_more_dimensions_than_rows(name: str) -> 
 def test_a_warning_counts_directions_that_two_layers_must_share() -> None:
     found = score_one(*noise(30, 20), "cca_mean")
     assert any("share 11 directions" in warning for warning in found.warnings)
-    correlations = slow.correlations(*(basic.unit_rows(side) for side in noise(30, 20)))
+    correlations = reference.correlations(*(basic.unit_rows(side) for side in noise(30, 20)))
     assert (correlations > 1 - 1e-9).sum() == 11
     assert not any("share" in warning for warning in score_one(*noise(60, 20), "cca_mean").warnings)
 

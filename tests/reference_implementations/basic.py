@@ -1,4 +1,4 @@
-"""Slow twins: each metric in a few lines of float64 numpy over whole n x n matrices, to hold the fast paths against."""
+"""Reference implementations: each metric in a few lines of float64 numpy over whole n x n matrices."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ def unit_rows(x: npt.ArrayLike) -> Array:
 
 
 def neighbours(x: npt.ArrayLike, k: int) -> npt.NDArray[np.intp]:
-    """Larger similarity first, then the smaller id; the row itself left out."""
+    """Return the k nearest other rows: larger similarity first, then the smaller id."""
     rows = np.asarray(x, dtype=np.float64)
     similarity = rows @ rows.T
     np.fill_diagonal(similarity, -np.inf)

@@ -1,4 +1,4 @@
-"""Slow twins of the kernel and distance metrics: whole n x n matrices, float64, the formulas as the articles have them."""
+"""Reference implementations of the kernel and distance metrics: whole n x n float64 matrices, formulas of the articles."""
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +28,13 @@ def alignment(k: Array, l: Array, *, debiased: bool, epsilon: float = 0.0) -> fl
 
 
 def distance_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Szekely et al. 2007, definition 3: the root of the double-centred cosine."""
+    """Compute the root of the double-centred cosine (Szekely et al. 2007, definition 3)."""
     a, b = (d - d.mean(0) - d.mean(1)[:, None] + d.mean() for d in (distances(x), distances(y)))
     return float(np.sqrt((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean())))
 
 
 def corrected_distance_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Szekely and Rizzo 2014, eq. 2.1 to 2.4: the cosine of the U-centred distances."""
+    """Compute the cosine of the U-centred distances (Szekely and Rizzo 2014, eq. 2.1 to 2.4)."""
     a, b = u_centred(distances(x)), u_centred(distances(y))
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 

@@ -1,4 +1,4 @@
-"""Slow twins of the neighbour metrics: lists, sets and n x n matrices in float64."""
+"""Reference implementations of the neighbour metrics, by lists, sets and n x n matrices in float64."""
 
 from itertools import permutations
 
@@ -11,7 +11,7 @@ from consilience.numerics.neighbour_overlap.lists import NeighbourLists, Similar
 Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]
 
-#: Every relabelling of seven items.
+#: All permutations of seven items.
 ALL_OF_7 = np.array(list(permutations(range(7))))
 
 
@@ -65,14 +65,14 @@ def second_order_cosine(x: npt.ArrayLike, y: npt.ArrayLike, a: Ids, b: Ids) -> f
 
 
 def mask(ids: Ids) -> Array:
-    """1 at (i, j) where j is in row i's list."""
+    """Return a matrix with 1 at (i, j) if j is in row i's list."""
     out = np.zeros((len(ids), len(ids)))
     np.put_along_axis(out, ids, 1.0, axis=1)
     return out
 
 
 def masked_similarity(p: Array, q: Array, variant: str) -> float:
-    """Of kernels that are already masked: the unbiased HSIC, the plain sum, or the biased HSIC."""
+    """Return the unbiased HSIC, the plain sum, or the biased HSIC of masked kernels."""
     n = len(p)
     if variant == "paper":
         return float((p * q).sum())
@@ -84,7 +84,7 @@ def masked_similarity(p: Array, q: Array, variant: str) -> float:
 
 
 def cknna(k: Array, l: Array, a: Array, b: Array, variant: str) -> float:  # noqa: E741 - K and L are the literature's names
-    """From whole kernels and masks: the reference's code, or the article's formula."""
+    """Compute CKNNA from whole kernels and masks, by the reference code or the article's formula."""
     if variant == "paper":
         k, l = (kernel - kernel.mean(axis=1, keepdims=True) for kernel in (k, l))  # noqa: E741 - the same
     cross = masked_similarity(a * b * k, a * b * l, variant)
@@ -93,13 +93,13 @@ def cknna(k: Array, l: Array, a: Array, b: Array, variant: str) -> float:  # noq
 
 
 def lists_of(x: npt.NDArray[np.float32], k: int) -> NeighbourLists:
-    """The lists of prepared rows, with the rows behind them."""
+    """Return the neighbour lists of prepared rows, with their similarity space."""
     graph = build_exact(x, k)
     return NeighbourLists.of(graph.ids, graph.similarities, SimilaritySpace(lambda: x))
 
 
 def views(n: int, seed: int = 0, noise: float = 0.8) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Two noisy views of one latent space, rows of length 1."""
+    """Draw two noisy views of one latent space, with rows of length 1."""
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(n, 8))
     found = [latent + noise * rng.normal(size=(n, 8)) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Slow twins of the metrics of fitted directions: the textbook's or the reference's lines, in float64."""
+"""Reference implementations of the subspace metrics, from textbooks or reference code, in float64."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ def centred(x: npt.ArrayLike) -> Array:
 
 
 def correlations(x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
-    """Canonical correlations: cosines of the angles between the centred column spaces."""
+    """Return canonical correlations: cosines of the angles between the centred column spaces."""
     return np.cos(subspace_angles(orth(centred(x), rcond=1e-6), orth(centred(y), rcond=1e-6)))
 
 
@@ -46,7 +46,7 @@ def eigenspace_overlap(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def procrustes(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Zero columns make both sides equally wide."""
+    """Compute the Procrustes cosine; zero columns make both sides equally wide."""
     a, b = pad(centred(x), centred(y))
     _, scale = orthogonal_procrustes(a, b)
     return float(scale / (np.linalg.norm(a) * np.linalg.norm(b)))
@@ -58,7 +58,7 @@ def pad(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def netrep_angle(x: npt.ArrayLike, y: npt.ArrayLike, alpha: float) -> float:
-    """netrep's LinearMetric(alpha).fit(x, y).score(x, y): whiten partially, rotate, take the angle."""
+    """Compute netrep's LinearMetric(alpha).fit(x, y).score(x, y): whiten partially, rotate, take the angle."""
 
     def whiten(rows: Array) -> Array:
         squares, basis = np.linalg.eigh(rows.T @ rows)
@@ -86,7 +86,7 @@ def gulp(x: npt.ArrayLike, y: npt.ArrayLike, ridge: float) -> float:
 def linear_predictivity(
     x: npt.ArrayLike, y: npt.ArrayLike, folds: list[npt.NDArray[np.intp]], ridge: float | None
 ) -> float:
-    """A plain loop: fit each fold by the normal equations, the penalty by explicit hat matrices where it is not given."""
+    """Fit each fold by the normal equations in a loop; without a given penalty, choose it by explicit hat matrices."""
     rows, targets = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     missed = 0.0
     for scored in folds:

@@ -164,7 +164,7 @@ def test_a_worker_that_is_to_use_a_card_and_has_none_says_what_it_found(environm
     status, line = start({**environment, "CONSILIENCE_DEVICE": "cuda"})
     assert status == 2
     assert f"The device cuda is not available: {explain_missing_gpu()}" in line["detail"]
-    assert "CONSILIENCE_DEVICE=cpu" in line["detail"]
+    assert "Set CONSILIENCE_DEVICE to cpu" in line["detail"]
 
 
 def test_threads_are_limited_before_the_numeric_libraries_are_loaded() -> None:

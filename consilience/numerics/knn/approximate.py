@@ -1,7 +1,7 @@
-"""Approximate neighbour graphs: an index proposes candidates, the rows themselves decide, and the recall is measured.
+"""Approximate neighbour graphs: an index proposes candidates, exact similarities rank them, and the recall is measured.
 
-What the index proposes is ranked by exact similarities, so that ties and similarities are those of an exact graph; what it does
-not propose is missing. Such a graph is never called exact.
+Ties and similarities are those of an exact graph; neighbours that the index does not propose are missing. Such a graph is never
+called exact.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,41 +23,41 @@ from consilience.numerics.rows.prepared import ArrayRows, Rows, blocks, scaled
 
 
 def train_index(text: str, rows: Rows, seed: int) -> Any:
-    """Make an index of inner products and train it on a sample of the rows; it holds none of them yet.
+    """Create an index of inner products and train it on a sample of the rows, without adding rows.
 
     Raises
     ------
     InvalidRequest
-        FAISS refuses the string for these rows.
+        FAISS cannot create this index for these rows.
     """
     try:
         index = faiss.index_factory(rows.dim, text, faiss.METRIC_INNER_PRODUCT)
-        kept = [_set_defaults(part) for part in _parts(index)]
-        wanted = max(SAMPLE_MIN, *(_training_rows(part) for part in _parts(index)), POINTS_PER_COLUMN * rows.dim)
+        kept = [_set_defaults(part) for part in _components(index)]
+        wanted = max(SAMPLE_MIN, *(_training_rows(part) for part in _components(index)), POINTS_PER_COLUMN * rows.dim)
         with _threads(1):
             _train(index, _sample(rows, wanted, seed))
         del kept
     except RuntimeError as error:
         raise InvalidRequest(
-            f"FAISS cannot make {text} of {rows.n} rows of {rows.dim} columns.",
+            f"FAISS cannot create the index {text!r} for {rows.n} rows with {rows.dim} columns.",
             value=text,
-            hint=f"It says: {str(error).rpartition('Error: ')[2].splitlines()[0]}",
+            hint=f"FAISS reports: {str(error).rpartition('Error: ')[2].splitlines()[0]}",
             pointer="/builder/index",
         ) from error
     return index
 
 
 def fill_index(index: Any, rows: Rows) -> None:
-    """Add all rows, block by block."""
-    linked = any(isinstance(part, faiss.IndexHNSW) for part in _parts(index, quantisers=False))
+    """Add all rows to the index, block by block."""
+    linked = any(isinstance(part, faiss.IndexHNSW) for part in _components(index, quantisers=False))
     with _threads(1 if linked else faiss.omp_get_max_threads()):
         for _, block in blocks(rows):
             index.add(block)
 
 
 def set_effort(index: Any, effort: int | None, width: int) -> None:
-    """Say how many lists are probed, or how broad a graph is searched: never narrower than the list that is asked for."""
-    for part in _parts(index, quantisers=False):
+    """Set the number of probed lists, or the search width of an HNSW graph (at least the number of candidates)."""
+    for part in _components(index, quantisers=False):
         if isinstance(part, faiss.IndexIVF):
             part.nprobe = effort or 1
             quantiser = faiss.downcast_index(part.quantizer)
@@ -67,27 +67,27 @@ def set_effort(index: Any, effort: int | None, width: int) -> None:
             part.hnsw.efSearch = max(effort or 1, width)
 
 
-def _parts(index: Any, *, quantisers: bool = True) -> Iterator[Any]:
-    """The turn of the rows, the index itself, and the indices inside it."""
+def _components(index: Any, *, quantisers: bool = True) -> Iterator[Any]:
+    """Yield the index, its transforms, and the indices inside it."""
     index = faiss.downcast_index(index)
     yield index
     if isinstance(index, faiss.IndexPreTransform):
         chain: Any = index.chain
         yield from (faiss.downcast_VectorTransform(chain.at(i)) for i in range(chain.size()))
-        yield from _parts(index.index, quantisers=quantisers)
+        yield from _components(index.index, quantisers=quantisers)
     if isinstance(index, faiss.IndexHNSW):
-        yield from _parts(index.storage, quantisers=quantisers)
+        yield from _components(index.storage, quantisers=quantisers)
     if quantisers and isinstance(index, faiss.IndexIVF):
-        yield from _parts(index.quantizer)
+        yield from _components(index.quantizer)
 
 
 def _set_defaults(part: Any) -> Any:
-    """Set what the factory leaves open; gives what must live until the part is trained."""
+    """Set what the factory leaves open; return an object that must live until the component is trained."""
     for words in (getattr(part, "cp", None), getattr(getattr(part, "pq", None), "cp", None)):
         if words is not None:
-            words.min_points_per_centroid = 1  # fewer are no reason to print a warning: the recall is measured
+            words.min_points_per_centroid = 1  # no warning for fewer: the recall is measured
     if hasattr(part, "do_polysemous_training"):
-        part.do_polysemous_training = False  # it takes most of the time, for a filter that is not used
+        part.do_polysemous_training = False  # it would take most of the time, for an unused filter
     if isinstance(part, faiss.OPQMatrix):
         part.niter = TURN_ROUNDS
         quantiser = faiss.ProductQuantizer(part.d_out, part.M, 8)
@@ -98,7 +98,7 @@ def _set_defaults(part: Any) -> Any:
 
 
 def _training_rows(part: Any) -> int:
-    """Rows that a part is to be trained on."""
+    """Return the number of rows to train a component on."""
     lists = part.nlist if isinstance(part, faiss.IndexIVF) else 0
     quantiser = getattr(part, "pq", None)
     return int(POINTS_PER_CENTROID * max(lists, quantiser.ksub if quantiser is not None else 0))
@@ -112,9 +112,9 @@ def _sample(rows: Rows, count: int, seed: int) -> Float32Array:
 
 
 def _train(index: Any, sample: Float32Array) -> None:
-    for part in _parts(index):
+    for part in _components(index):
         if isinstance(part, faiss.PCAMatrix):
-            # It would subtract the mean row of both sides, after which inner products rank rows otherwise.
+            # It would subtract the mean row, which changes the order of inner products.
             part.train(sample)
             part.have_bias = False
     index.train(sample)
@@ -130,29 +130,29 @@ def _threads(count: int) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-#: Rows, the places of those that ask, and the places of the candidates of each.
+#: Rows, positions of the queries, and positions of the candidates of each.
 _LoadedRows = tuple[Float32Array, IdArray, IdArray]
 
-#: Candidates beyond those kept, so that there are some among equal ones.
+#: Number of candidates beyond k, so that several equal ones are included.
 EXTRA_CANDIDATES = 8
-#: Values of the candidates' rows that are gathered in one step: 128 MB.
+#: Number of values of candidates' rows gathered in one step: 128 MB.
 GATHERED_VALUES = 1 << 25
-#: Rows that are searched in one step, at most; ids of their candidates.
+#: Largest number of rows searched in one step, and of ids of their candidates.
 BLOCK_ROWS = 4096
 BLOCK_IDS = 1 << 22
 
 
 @dataclass(frozen=True)
 class IndexSearch:
-    """How an approximate graph is made.
+    """Options of an approximate graph.
 
     Attributes
     ----------
     index : index-factory string of FAISS
-    effort : inverted lists probed, or breadth of the search in a graph; None where every code is looked at
-    spare : candidates for each neighbour that is kept, because codes rank them roughly
-    recall_queries : rows whose exact neighbours the recall is measured on; at most all
-    seed : of the sample that the index is trained on, and of those rows
+    effort : number of inverted lists probed, or search width of an HNSW graph; None if every code is compared
+    candidate_factor : number of candidates per neighbour, because codes rank them only roughly
+    recall_queries : number of rows on which the recall is measured; at most all
+    seed : seed of the training sample and of those rows
     """
 
     index: str
@@ -164,18 +164,18 @@ class IndexSearch:
 
 @dataclass(frozen=True)
 class _Gallery:
-    """All rows, and the group of each; None: every row is a group of its own."""
+    """All rows and the group of each; None: every row is its own group."""
 
     rows: Rows
     groups: IdArray | None
 
     def width(self, count: int) -> int:
-        """Candidates that leave `count` after those of a row's own group are gone."""
+        """Return the number of candidates of which `count` are left without the row's own group."""
         own = 1 if self.groups is None else int(np.bincount(self.groups).max())
         return min(self.rows.n, count + own + EXTRA_CANDIDATES)
 
     def rank(self, queries: RowIndex, candidates: RowIndex, k: int) -> tuple[IdArray, Float32Array]:
-        """The k most similar candidates of some rows, none of the own group; -1 where there are too few.
+        """Return the k most similar candidates of some rows, without their own group; -1 for missing ones.
 
         Ids of shape (m, c) to (m, k).
         """
@@ -184,33 +184,33 @@ class _Gallery:
         names = np.where(missing, NO_NEIGHBOUR, candidates).astype(np.int32)
         ids, similarities = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
         for part in self._steps(names):
-            rows, left, places = self._at_hand(queries[part].astype(np.int32), names[part])
+            rows, left, positions = self._load_rows(queries[part].astype(np.int32), names[part])
 
-            def rank(span: slice, args: _LoadedRows = (rows, left, places), first: int = part.start) -> None:
-                x, asking, near = args
+            def rank(span: slice, args: _LoadedRows = (rows, left, positions), first: int = part.start) -> None:
+                x, query_rows, near = args
                 whole = slice(first + span.start, first + span.stop)
-                rank_rows(x, asking[span], near[span], names[whole], ids[whole], similarities[whole])
+                rank_rows(x, query_rows[span], near[span], names[whole], ids[whole], similarities[whole])
 
-            map_rows(rank, len(left), places.shape[1] * rows.shape[1])
+            map_rows(rank, len(left), positions.shape[1] * rows.shape[1])
         return ids, similarities
 
     def _steps(self, names: IdArray) -> list[slice]:
-        """Spans of rows whose candidates are at hand together."""
+        """Return spans of rows whose candidates are loaded together."""
         m = len(names)
         step = m if isinstance(self.rows, ArrayRows) else max(1, GATHERED_VALUES // (names.shape[1] * self.rows.dim))
         return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
-    def _at_hand(self, queries: IdArray, names: IdArray) -> _LoadedRows:
-        """Rows, and where among them those are that ask and their candidates; anywhere for none."""
-        asked = np.maximum(np.column_stack([queries, names]), 0)
+    def _load_rows(self, queries: IdArray, names: IdArray) -> _LoadedRows:
+        """Load rows, with the positions of the queries and of their candidates; any position for no candidate."""
+        needed = np.maximum(np.column_stack([queries, names]), 0)
         if isinstance(self.rows, ArrayRows):
-            return self.rows.array, queries, np.ascontiguousarray(asked[:, 1:])
-        wanted, where = np.unique(asked, return_inverse=True)
-        places: IdArray = where.reshape(asked.shape).astype(np.int32)
-        return self.rows.take(wanted), np.ascontiguousarray(places[:, 0]), np.ascontiguousarray(places[:, 1:])
+            return self.rows.array, queries, np.ascontiguousarray(needed[:, 1:])
+        wanted, inverse = np.unique(needed, return_inverse=True)
+        positions: IdArray = inverse.reshape(needed.shape).astype(np.int32)
+        return self.rows.take(wanted), np.ascontiguousarray(positions[:, 0]), np.ascontiguousarray(positions[:, 1:])
 
     def search(self, queries: RowIndex, k: int) -> tuple[IdArray, Float32Array]:
-        """The exact neighbours of some rows."""
+        """Return the exact neighbours of some rows."""
         found = search_queries(queries.astype(np.int32), self.rows, k, groups=self.groups)
         return found.ids[0], found.similarities[0]
 
@@ -224,24 +224,24 @@ def build_approximate(
     largest: float = 1.0,
     report: Callable[[int], None] | None = None,
 ) -> NeighbourGraph:
-    """Build a graph of the neighbours that an index finds, and measure how many of the true ones it has.
+    """Build a graph from the candidates of an index and measure its recall.
 
-    The index holds the rows, or codes of them; beside it no more than a sample and a block of rows is in memory. A row whose
-    list comes back too short is searched exactly.
+    The index holds the rows or codes of them; beside it, only a sample and a block of rows are in memory. Rows with too few
+    candidates are searched exactly.
 
     Parameters
     ----------
     rows : (n, d) float32
         Prepared rows.
     k_max : int, 1 <= k_max <= n - 1, or n less the size of the largest group
-    search : how
+    search : IndexSearch
     groups : array of shape (n,), int32, optional
-        Rows of one group are never each other's neighbours. None: every row is a group of its own.
+        Rows of one group are never neighbours of each other. None: every row is its own group.
     largest : float
-        The largest absolute value of all rows, or something above it: rows are scaled to about 1 for the index, since its codes
-        may be half-precision numbers.
+        Upper bound of the absolute values of all rows: rows are scaled to about 1 for the index, since its codes may be
+        half-precision numbers.
     report : callable, optional
-        Told after each block of rows how many rows have been searched.
+        Called after each block with the number of rows searched.
 
     Returns
     -------
@@ -250,21 +250,21 @@ def build_approximate(
     Raises
     ------
     InvalidRequest
-        FAISS refuses the index for these rows.
+        FAISS cannot create the index for these rows.
     """
     gallery = _Gallery(scaled(rows, scale_exponent(largest)), groups)
     ids, similarities = _propose(scaled(rows, 1 - int(np.frexp(largest)[1])), gallery, k_max, search, report)
     _complete(gallery, ids, similarities)
-    asked = _draw_recall_queries(rows.n, search)
-    recall = measure_recall(similarities[asked], gallery.search(asked, k_max)[1])
-    return NeighbourGraph(ids, similarities, search.index, recall=tuple(recall.tolist()), recall_queries=len(asked))
+    sample = _draw_recall_queries(rows.n, search)
+    recall = measure_recall(similarities[sample], gallery.search(sample, k_max)[1])
+    return NeighbourGraph(ids, similarities, search.index, recall=tuple(recall.tolist()), recall_queries=len(sample))
 
 
 def measure_recall(found: Float32Array, true: Float32Array) -> Float64Array:
-    """Share of the true first k neighbours among the first k found, for every k.
+    """Compute the share of the true first k neighbours among the first k found, for every k.
 
-    A neighbour counts where its similarity is at least the true k-th one's, so that it does not matter which of several equal
-    ones was found.
+    A neighbour counts if its similarity is at least that of the true k-th one, so that it does not matter which of several
+    equal ones was found.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def measure_recall(found: Float32Array, true: Float32Array) -> Float64Array:
 def _propose(
     scaled: Rows, gallery: _Gallery, k_max: int, search: IndexSearch, report: Callable[[int], None] | None
 ) -> tuple[IdArray, Float32Array]:
-    """Ask the index for the candidates of every row, and rank them."""
+    """Search the index for the candidates of every row, and rank them."""
     n, width = scaled.n, gallery.width(search.candidate_factor * k_max)
     index = train_index(search.index, scaled, search.seed)
     fill_index(index, scaled)
@@ -303,7 +303,7 @@ def _propose(
 
 
 def _complete(gallery: _Gallery, ids: IdArray, similarities: Float32Array) -> None:
-    """Search the rows whose lists are too short exactly, in place."""
+    """Search the rows with incomplete lists exactly, in place."""
     short = np.flatnonzero(ids[:, -1] < 0)
     for start in range(0, len(short), BLOCK_ROWS):
         rows = short[start : start + BLOCK_ROWS]
@@ -311,7 +311,7 @@ def _complete(gallery: _Gallery, ids: IdArray, similarities: Float32Array) -> No
 
 
 def _draw_recall_queries(n: int, search: IndexSearch) -> RowIndex:
-    """Rows on which the recall is measured; not the draw that the index was trained on."""
+    """Draw the rows for measuring the recall, independently of the training sample."""
     if search.recall_queries >= n:
         return np.arange(n)
     rng = np.random.default_rng([search.seed, 1])

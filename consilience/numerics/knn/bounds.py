@@ -1,4 +1,4 @@
-"""How far products of rows can be off, in whatever order they are summed."""
+"""Error bounds of inner products of rows, for any order of summation."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from consilience.numerics.knn.order import square_rows
 from consilience.numerics.rows.arrays import Float32Array, Float64Array
 from consilience.numerics.rows.parallel import map_rows
 
-#: Half of the spacing of bfloat16 at 1: relative error of rounding to it.
+#: Relative error of rounding to bfloat16: half of its spacing at 1.
 BFLOAT16_ROUNDING = 2.0**-8
-#: The same of float32, twice, for processors that cut sums off.
+#: Relative error of a float32 sum: twice the rounding error, for processors that truncate sums.
 FLOAT32_SUMMING = 2.0**-23
-#: Of float32 where sums are rounded to nearest, and a hundredth for what roundings of roundings add in up to 160,000 columns.
+#: The same for sums rounded to nearest, plus a hundredth for higher-order terms in up to 160,000 columns.
 NEAREST_SUMMING = 1.01 * 2.0**-24
-#: The least normal float32: below it, a processor may take 0.
+#: Smallest normal float32: a processor may flush smaller values to 0.
 TINY = 2.0**-126
-#: The spacing of float64 at 1.
+#: Spacing of float64 at 1.
 EPSILON = 2.0**-52
 
 
 def measure_lengths(x: Float32Array) -> Float64Array:
-    """Lengths of rows, not below the true ones."""
+    """Compute upper bounds of the lengths of rows."""
     n, d = x.shape
     squares = np.empty(n)
     map_rows(lambda part: square_rows(x, part.start, part.stop, squares), n, d)
@@ -28,10 +28,10 @@ def measure_lengths(x: Float32Array) -> Float64Array:
 
 
 def bound_errors(left: Float64Array, right: Float64Array, dim: int) -> Float64Array:
-    """How far float32 products of some rows with any of others can be off, from the lengths of both.
+    """Bound the errors of float32 products of some rows with any of other rows, from the lengths of both.
 
-    That is `dim` roundings of at most the product of the lengths (Higham 2002, 3.1), what underflows, and four roundings for
-    similarities and limits that are rounded themselves.
+    The bound contains `dim` roundings of at most the product of the lengths (Higham 2002, 3.1), underflow, and four roundings
+    for similarities and limits that are rounded themselves.
     """
     furthest = left * right.max()
     errors: Float64Array = (dim + 8) * (NEAREST_SUMMING + EPSILON) * furthest + dim * TINY * (2 + left + right.max())

@@ -1,4 +1,4 @@
-"""The one place where an exact neighbour graph is built, and where it is chosen how."""
+"""Exact neighbour graphs: the choice of the builder and the device."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +13,13 @@ from consilience.numerics.knn.symmetric import build_symmetric, count_blocks
 from consilience.numerics.rows.arrays import Float32Array, IdArray
 from consilience.numerics.rows.parallel import count_threads
 
-#: faiss: a flat FAISS search. symmetric: every tile of the similarity matrix serves its rows and its columns. verified_bf16:
-#: candidates in bfloat16, decided in float32. auto: the fastest of them for the shape on the processor at hand.
+#: faiss: flat FAISS search. symmetric: every tile of the similarity matrix is used for its rows and its columns. verified_bf16:
+#: bfloat16 search with verified results. auto: the fastest of these for the shape on this processor.
 ExactBuilder = Literal["auto", "faiss", "symmetric", "verified_bf16"]
 
-#: Below it, all take less than a millisecond.
+#: Number of rows below which every builder takes less than a millisecond.
 ROWS_MIN = 128
-#: Multiply-adds that take two cores some five seconds: as long as loading torch and waking a card may take.
+#: Multiply-adds that take about five seconds on two cores: as long as importing torch and initialising a GPU may take.
 GPU_STEPS = 2.5e11
 
 
@@ -32,39 +32,36 @@ def build_graph(
     *,
     device: str = "cpu",
 ) -> NeighbourGraph:
-    """Build the exact graph of the rows of x; the first parameters are those of `neighbours.build_exact`.
+    """Build the exact graph of the rows of x; the first parameters are those of `graph.build_exact`.
 
-    All builders, on any device, find the same neighbours in the same order; similarities may differ by float32's rounding.
-    What the graph says of its builder and device tells which they were.
+    All builders, on any device, find the same neighbours in the same order; similarities may differ by float32 rounding.
+    The graph names the builder and the device that were used.
 
     Parameters
     ----------
     device : str
-        `cpu`, `cuda`, `cuda:1`, or `auto` for a card where there is one and it pays. A card that is out of memory leaves the
-        graph to the processor.
+        `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU if there is one and the search is large enough. If the GPU runs out of
+        memory, the graph is built on the CPU.
 
     Raises
     ------
     InvalidRequest, Unavailable
-        There is no such device.
+        The device is not available.
     """
-    card = choose_gpu(len(x), x.shape[1], builder, device)
-    if card is None:
+    gpu = choose_gpu(len(x), x.shape[1], builder, device)
+    if gpu is None:
         return _build_on_cpu(x, k_max, groups, report, builder)
-    from consilience.numerics.knn.accelerated.gpu import (
-        GpuOutOfMemory,  # noqa: PLC0415 - it loads torch
-        build_on_gpu,  # noqa: PLC0415 - it loads torch
-    )
+    from consilience.numerics.knn.accelerated.gpu import GpuOutOfMemory, build_on_gpu  # noqa: PLC0415 - imports torch
 
     try:
-        graph, label = build_on_gpu(x, k_max, groups, report, device=card.name), str(card)
+        graph, label = build_on_gpu(x, k_max, groups, report, device=gpu.name), str(gpu)
     except GpuOutOfMemory:
-        graph, label = _build_on_cpu(x, k_max, groups, report, builder), f"cpu ({card}: out of memory)"
+        graph, label = _build_on_cpu(x, k_max, groups, report, builder), f"cpu ({gpu}: out of memory)"
     return replace(graph, device=label)
 
 
 def choose_gpu(n: int, d: int, builder: str, device: str) -> Gpu | None:
-    """The card that builds a graph of n rows of d values; None where the processor does, whose builders can be forced."""
+    """Return the GPU that builds a graph of n rows of d values; None for the CPU, whose builders can be requested by name."""
     if builder not in ("auto", "verified_bf16") or (device == "auto" and n * n * d < GPU_STEPS):
         return None
     return find_gpu(device)
@@ -83,9 +80,9 @@ def _build_on_cpu(
 
 
 def choose_builder(n: int, d: int) -> ExactBuilder:
-    """The builder that is fastest for n rows of d values, on this processor."""
+    """Return the fastest builder for n rows of d values on this processor."""
     # symmetric over faiss.knn, measured on two cores (Xeon with AVX-512, OpenBLAS), k from 10 to 200 and d from 3 to 1024:
-    # 0.2 to 0.6 from n = 200 on. It keeps no more threads busy than half as many as there are blocks, at half of the work.
+    # 0.2 to 0.6 of the time from n = 200 on. It uses at most half as many threads as there are blocks, for half of the work.
     if n < ROWS_MIN or count_blocks(n) < count_threads():
         return "faiss"
     if is_native() and n * n * d >= CERTIFIED_STEPS * count_threads():
@@ -94,5 +91,5 @@ def choose_builder(n: int, d: int) -> ExactBuilder:
 
 
 def is_native() -> bool:
-    """Whether the processor multiplies matrices of bfloat16 (AMX); without, float32 is faster."""
+    """Return True if the processor multiplies bfloat16 matrices (AMX); otherwise float32 is faster."""
     return bool(binding.get_host_cpu_features().get("amx-bf16", False))

@@ -1,6 +1,7 @@
-"""Graphics cards: which there are. torch is not loaded where there can be none.
+"""Available GPUs. torch is imported only if there may be a GPU.
 
-CUDA must never start in a process that is forked later: a worker asks `explain_absence` alone, its job's process the rest.
+CUDA must not be initialised in a process that forks later: a worker calls only `explain_missing_gpu`, and the
+process of its job the other functions.
 """
 
 import re
@@ -11,84 +12,84 @@ from pathlib import Path
 
 from consilience.errors import InvalidRequest, Unavailable
 
-#: auto: a card where there is one and the search is worth it. cuda: the first card.
+#: auto: a GPU if there is one and the search is large enough. cuda: the first GPU.
 DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(?::\d{1,2})?")
-#: What NVIDIA's driver shows: on Linux, in a container, under Windows.
+#: Files of NVIDIA's driver: on Linux, in a container, under Windows.
 DRIVER_FILES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card that torch can use.
+    """GPU that torch can use.
 
     Attributes
     ----------
-    name : ``cuda:0``, torch's name
-    model : what its maker calls it
+    name : torch's name, such as ``cuda:0``
+    model : name of the model
     """
 
     name: str
     model: str
 
     def __str__(self) -> str:
-        """As the score document names it."""
+        """Return the name used in the score document."""
         return f"{self.name} {self.model}"
 
 
-def check_device(word: str) -> None:
-    """Refuse a word that is none, and one that asks for a card where there can be none; loads nothing.
+def check_device(name: str) -> None:
+    """Raise an error for an invalid device name, or for a GPU if there can be none; imports nothing.
 
     Raises
     ------
     InvalidRequest
-        Not `auto`, `cpu`, `cuda` or `cuda:1`.
+        The name is not `auto`, `cpu`, `cuda` or `cuda:1`.
     Unavailable
-        What is missing.
+        The driver or a build of torch with CUDA is missing.
     """
-    if not DEVICE_PATTERN.fullmatch(word):
+    if not DEVICE_PATTERN.fullmatch(name):
         raise InvalidRequest(
-            f"{word!r} is no device.", value=word, hint="Say auto, cpu, cuda, or cuda:1 for the second card."
+            f"{name!r} is not a device.", value=name, hint="Use auto, cpu, cuda, or cuda:N for the GPU with number N."
         )
-    if word.startswith("cuda") and (absence := explain_missing_gpu()):
-        raise _missing(word, absence)
+    if name.startswith("cuda") and (reason := explain_missing_gpu()):
+        raise _unavailable(name, reason)
 
 
-def find_gpu(word: str) -> Gpu | None:
-    """The card that a word asks for; None where the processor is to compute. Loads torch where there may be one.
+def find_gpu(name: str) -> Gpu | None:
+    """Return the GPU of a device name, or None for the CPU; imports torch if there may be a GPU.
 
     Raises
     ------
     InvalidRequest, Unavailable
-        As `check_device` says; Unavailable also where torch sees no such card.
+        As in `check_device`; Unavailable also if torch finds no such GPU.
     """
-    check_device(word)
-    if word == "cpu" or explain_missing_gpu():
+    check_device(name)
+    if name == "cpu" or explain_missing_gpu():
         return None
-    cards = _list_gpus()
-    if word == "auto":
-        return cards[0] if cards else None
-    number = int(word.partition(":")[2] or 0)
-    if number >= len(cards):
-        raise _missing(word, f"torch sees {', '.join(map(str, cards)) or 'none'}")
-    return cards[number]
+    gpus = _list_gpus()
+    if name == "auto":
+        return gpus[0] if gpus else None
+    number = int(name.partition(":")[2] or 0)
+    if number >= len(gpus):
+        raise _unavailable(name, f"torch finds {', '.join(map(str, gpus)) or 'no GPU'}")
+    return gpus[number]
 
 
 def explain_missing_gpu() -> str | None:
-    """Why there can be no card here; None where there may be one."""
+    """Return the reason why no GPU can be used, or None if one may be available."""
     try:
         build = version("torch")
     except PackageNotFoundError:
         return "torch is not installed"
     if build.endswith("+cpu"):
-        return f"torch {build} is built for the processor alone"
+        return f"torch {build} is built without CUDA"
     if not any(file.exists() for file in DRIVER_FILES):
-        return f"there is no NVIDIA driver (no {', no '.join(map(str, DRIVER_FILES))})"
+        return f"there is no NVIDIA driver (none of {', '.join(map(str, DRIVER_FILES))} exists)"
     return None
 
 
 @cache
 def _list_gpus() -> tuple[Gpu, ...]:
-    import torch  # noqa: PLC0415 - it takes a second, and most machines have no card
+    import torch  # noqa: PLC0415 - takes a second, and most machines have no GPU
 
     if not torch.cuda.is_available():
         return ()
@@ -97,9 +98,9 @@ def _list_gpus() -> tuple[Gpu, ...]:
     )
 
 
-def _missing(word: str, found: str) -> Unavailable:
+def _unavailable(name: str, reason: str) -> Unavailable:
     return Unavailable(
-        f"There is no device {word}: {found}.",
-        value=word,
-        hint="Say cpu, or auto for a card where there is one; docs/operations.md tells what a card needs.",
+        f"The device {name} is not available: {reason}.",
+        value=name,
+        hint="Use cpu, or auto to use a GPU only if there is one; docs/operations.md lists what a GPU needs.",
     )

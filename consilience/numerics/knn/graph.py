@@ -1,7 +1,7 @@
 """Neighbour graphs: the k most similar other rows of each row.
 
-Similarity is the inner product, which is the cosine for rows of length 1. The row itself is removed by its id (never as
-"column 0", which duplicates would break); `compiled_order` says which neighbour comes first.
+Similarity is the inner product, which is the cosine for rows of length 1. The row itself is excluded by its id (never as
+"column 0", which duplicates would break); `order` defines the order of neighbours.
 """
 
 import io
@@ -25,38 +25,38 @@ from consilience.numerics.knn.tile_kernels import NO_KEY, KeyArray, make_keys
 from consilience.numerics.rows.arrays import CountArray, Float32Array, IdArray
 from consilience.numerics.rows.prepared import ArrayRows
 
-#: Values up to 2 to this power, or no smaller than 2 to minus it, are multiplied and summed in float32 as they are.
+#: Largest values between 2 to minus this power and 2 to this power are multiplied in float32 without scaling.
 EXPONENT_MAX = 32
 
 
-#: Rows are searched in blocks of about so many multiply-adds (a second or so), so that progress can be told.
+#: Multiply-adds of a block of rows, about a second, so that progress can be reported.
 BLOCK_STEPS = 1e11
 MIN_BLOCK_ROWS = 1024
 
-#: What a graph says of itself besides its lists.
+#: Serialised fields besides the lists.
 _FACTS = ("builder", "verified", "recall", "recall_queries", "device")
 
 
 @dataclass(frozen=True)
 class NeighbourGraph:
-    """Each row's neighbours, nearest first; any smaller k is a prefix.
+    """Neighbour lists of all rows, nearest first; the lists of a smaller k are prefixes.
 
     Attributes
     ----------
     ids : array of shape (n, k_max), int32
-    similarities : array of shape (n, k_max), float32, descending in each row but for float32's rounding; of the rows as they
-        were searched, which are scaled down or up where their products would leave float32's range
+    similarities : array of shape (n, k_max), float32, descending in each row up to float32 rounding; of the searched rows,
+        which are scaled if their products would leave float32's range
     builder : str
-        How it was made: "faiss_flat", "symmetric", "verified_bf16" and "verified_f32" are exact, anything else is an
-        index-factory string.
-    certified : float, optional
-        Share of rows that rounded products and their bound settled.
+        Name of the builder: "faiss_flat", "symmetric", "verified_bf16" and "verified_f32" are exact, any other is the
+        index-factory string of an approximate graph.
+    verified : float, optional
+        Share of rows that rounded products and their error bound verified.
     recall : sequence of k_max floats, optional
-        Of an approximate graph: the share of the true first k neighbours among the first k, for every k.
+        For an approximate graph: share of the true first k neighbours among the first k, for every k.
     recall_queries : int, optional
-        Rows on which that was measured.
+        Number of rows on which the recall was measured.
     device : str
-        What multiplied: "cpu", or a card by name and model.
+        "cpu", or the name and model of a GPU.
     """
 
     ids: IdArray
@@ -69,11 +69,11 @@ class NeighbourGraph:
 
     @property
     def k_max(self) -> int:
-        """The largest k that it answers."""
+        """Length of the lists."""
         return int(self.ids.shape[1])
 
     def to_bytes(self) -> bytes:
-        """Write it for the cache: a line of JSON, and two npy arrays."""
+        """Serialise the graph for the cache: a line of JSON and two npy arrays."""
         out = io.BytesIO()
         out.write(json.dumps({fact: getattr(self, fact) for fact in _FACTS}).encode() + b"\n")
         np.save(out, self.ids, allow_pickle=False)
@@ -82,7 +82,7 @@ class NeighbourGraph:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what `to_bytes` wrote."""
+        """Read the bytes of `to_bytes`."""
         source = io.BytesIO(data)
         made = json.loads(source.readline())
         ids, similarities = np.load(source, allow_pickle=False), np.load(source, allow_pickle=False)
@@ -100,9 +100,9 @@ def build_exact(
         Prepared rows.
     k_max : int, 1 <= k_max <= n - 1, or n less the size of the largest group
     groups : array of shape (n,), int32, optional
-        Rows of one group are never each other's neighbours. None: every row is a group of its own.
+        Rows of one group are never neighbours of each other. None: every row is its own group.
     report : callable, optional
-        Told after each block of rows how many rows have been searched.
+        Called after each block with the number of rows searched.
 
     Returns
     -------
@@ -115,40 +115,40 @@ def build_exact(
     owner = np.arange(n, dtype=np.int32) if groups is None else groups
     excluded = 1 if groups is None else int(np.bincount(groups).max())
     kept, rounded = count_candidates(k_max, n), RoundedRows.plain(x, measure_lengths(x))
-    whole, certified = DecidedNeighbours.empty(n, k_max), np.empty(n, np.bool_)
+    whole, verified = DecidedNeighbours.empty(n, k_max), np.empty(n, np.bool_)
     step = max(MIN_BLOCK_ROWS, int(BLOCK_STEPS / x.size))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        asking = np.arange(rows.start, rows.stop, dtype=np.int32)
+        queries = np.arange(rows.start, rows.stop, dtype=np.int32)
         near, ids = faiss.knn(x[rows], x, min(n, kept + excluded), metric=faiss.METRIC_INNER_PRODUCT)
-        keys, counts = _others(near, ids.astype(np.int32), owner, asking, kept)
-        found, certified[rows] = break_ties(x, asking, keys, counts, rounded=rounded, k=k_max)
+        keys, counts = _others(near, ids.astype(np.int32), owner, queries, kept)
+        found, verified[rows] = break_ties(x, queries, keys, counts, rounded=rounded, k=k_max)
         whole.ids[rows], whole.similarities[rows] = found.ids, found.similarities
         if report is not None:
             report(rows.stop)
-    search_unverified(ArrayRows(x), groups, whole, certified)
+    search_unverified(ArrayRows(x), groups, whole, verified)
     return NeighbourGraph(whole.ids, whole.similarities, "faiss_flat")
 
 
 def find_exponent(x: Float32Array) -> int:
-    """The power of two by which all rows of x are scaled before they are searched."""
+    """Return the power of two by which all rows of x are scaled before the search."""
     return scale_exponent(max(float(x.max()), -float(x.min())))
 
 
 def scale_exponent(largest: float) -> int:
-    """The power of two by which rows of values up to so large a one are scaled; no neighbour changes by it.
+    """Return the power of two by which rows with a given largest value are scaled, which changes no neighbour.
 
-    0 but where products of rows would leave float32's range.
+    0 unless products of rows would leave float32's range.
     """
     exponent = int(np.frexp(largest)[1])
     return 0 if -EXPONENT_MAX <= exponent <= EXPONENT_MAX else -exponent
 
 
 def _others(
-    similarities: Float32Array, ids: IdArray, owner: IdArray, asking: IdArray, kept: int
+    similarities: Float32Array, ids: IdArray, owner: IdArray, queries: IdArray, kept: int
 ) -> tuple[KeyArray, CountArray]:
-    """Keys of what was found but each row's own group, at most `kept`, best first; and how many they are."""
-    own, keys = owner[ids] == owner[asking, None], np.empty(ids.shape, np.uint64)
+    """Return at most `kept` keys of other groups' rows, best first, and their number."""
+    own, keys = owner[ids] == owner[queries, None], np.empty(ids.shape, np.uint64)
     make_keys(similarities, ids, np.full(len(ids), ids.shape[1]), keys, 0, len(ids))
     keys[own] = NO_KEY
     keys.sort(axis=1)

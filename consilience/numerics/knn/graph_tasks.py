@@ -1,4 +1,4 @@
-"""An exact neighbour graph in parts that can be built elsewhere: tiles where the builder has tiles, else all in one."""
+"""Exact neighbour graphs built by the tasks of an executor: by tiles if the builder has tiles, else in one task."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -25,15 +25,15 @@ from consilience.numerics.rows.prepared import PreparedRows, scaled
 
 @dataclass(frozen=True)
 class GraphTask:
-    """The exact graph of one layer.
+    """Request for the exact graph of one layer.
 
     Attributes
     ----------
-    rows : where its rows are, (n, d)
-    k_max : neighbours of each row
-    groups : array of shape (n,), int32; rows of one group are never each other's neighbours
-    exponent : rows are scaled by 2 to this power (see `neighbours.find_exponent`)
-    builder : how it is built; auto: by tiles, whenever they are worth it
+    rows : access to the rows, (n, d)
+    k_max : number of neighbours of each row
+    groups : array of shape (n,), int32; rows of one group are never neighbours of each other
+    exponent : rows are scaled by 2 to this power (see `graph.find_exponent`)
+    builder : the builder; auto: the fastest one
     """
 
     rows: PreparedRows
@@ -44,9 +44,9 @@ class GraphTask:
 
 
 def build_by_tasks(task: GraphTask, executor: Executor, report: Callable[[int], None] | None = None) -> NeighbourGraph:
-    """Build a graph, bit for bit the one that `graphs.build_graph` builds in this process with the same builder.
+    """Build a graph that is bit for bit equal to that of `build.build_graph` with the same builder.
 
-    `report` is told how many rows have been searched, or what comes to as much.
+    `report` is called with the number of rows searched, or the equivalent number.
     """
     n, dim = task.rows.n, task.rows.dim
     builder = choose_builder(n, dim) if task.builder == "auto" else task.builder
@@ -54,51 +54,48 @@ def build_by_tasks(task: GraphTask, executor: Executor, report: Callable[[int], 
         (graph,) = executor.map(_build_whole, [replace(task, builder=builder)])
         return graph
     if builder == "verified_bf16":
-        return _build_certified(task, executor, report)
+        return _build_verified(task, executor, report)
     return _build_symmetric(task, executor, report)
 
 
 def _build_symmetric(task: GraphTask, executor: Executor, report: Callable[[int], None] | None) -> NeighbourGraph:
     n, rows = task.rows.n, scaled(task.rows, task.exponent)
-    split = [TileTask(rows, pairs, task.k_max, task.groups) for pairs in split_pairs(n, task.rows.dim)]
-    done, total = 0, sum(len(part.pairs) for part in split)
+    tasks = [TileTask(rows, pairs, task.k_max, task.groups) for pairs in split_pairs(n, task.rows.dim)]
+    done, total = 0, sum(len(tile_task.pairs) for tile_task in tasks)
 
     def found() -> Iterator[PartialGraph]:
         nonlocal done
-        for part, partial in zip(split, executor.map(run_tile_task, split), strict=True):
+        for tile_task, partial in zip(tasks, executor.map(run_tile_task, tasks), strict=True):
             yield partial
-            done += len(part.pairs)
+            done += len(tile_task.pairs)
             if report is not None:
                 report(n * done // total)
 
     return merge_partial_graphs(found(), rows, task.k_max, task.groups, executor)
 
 
-def _build_certified(task: GraphTask, executor: Executor, report: Callable[[int], None] | None) -> NeighbourGraph:
-    from consilience.numerics.knn.accelerated.bfloat16 import (
-        BUILDER,  # noqa: PLC0415 - it loads torch
-        UNVERIFIED_SHARE_MAX,  # noqa: PLC0415 - it loads torch
-    )
-    from consilience.numerics.knn.accelerated.bfloat16_tasks import search_verified  # noqa: PLC0415 - the same
+def _build_verified(task: GraphTask, executor: Executor, report: Callable[[int], None] | None) -> NeighbourGraph:
+    from consilience.numerics.knn.accelerated.bfloat16 import BUILDER, UNVERIFIED_SHARE_MAX  # noqa: PLC0415 - imports torch
+    from consilience.numerics.knn.accelerated.bfloat16_tasks import search_verified  # noqa: PLC0415 - imports torch
 
     rows, n = scaled(task.rows, task.exponent), task.rows.n
-    split = split_pairs(n, rows.dim)
-    found, certified = search_verified(
-        rows, task.k_max, task.groups, split=split, executor=executor, report=report or (lambda _: None)
+    tasks = split_pairs(n, rows.dim)
+    found, verified = search_verified(
+        rows, task.k_max, task.groups, tiles_of_tasks=tasks, executor=executor, report=report or (lambda _: None)
     )
-    left = ~certified
+    left = ~verified
     if left.mean() > UNVERIFIED_SHARE_MAX:
         whole = _build_symmetric(task, executor, None)
         found.ids[left], found.similarities[left] = whole.ids[left], whole.similarities[left]
     else:
-        search_unverified(rows, task.groups, found, certified, executor)
+        search_unverified(rows, task.groups, found, verified, executor)
     if report is not None:
         report(n)
-    return NeighbourGraph(found.ids, found.similarities, BUILDER, verified=float(certified.mean()))
+    return NeighbourGraph(found.ids, found.similarities, BUILDER, verified=float(verified.mean()))
 
 
 def split_pairs(n: int, dim: int) -> list[list[Pair]]:
-    """Deal all tiles of n rows to parts, each a square of tiles, or half of one at the diagonal: by the sizes alone."""
+    """Split all tiles of n rows into tasks, each a square of tiles or half of one on the diagonal, by the sizes only."""
     blocks = count_blocks(n)
     block_rows = block_edges(n)[1]
     width = max(1, isqrt(int(PART_STEPS / dim)) // block_rows, ceil(blocks / STRIPES_MAX))

@@ -1,8 +1,9 @@
-"""The order of neighbours: the product that decides it, and which of two neighbours comes first.
+"""Order of neighbours: inner products in one fixed order of summation, and the comparison of two neighbours.
 
-Matrix products sum in an order that depends on the processor, the library, the number of threads and the place of a row in a
-block. They only propose candidates. What is decided is decided here: by products summed in one order everywhere, and by one
-function. A product of two float32 is exact in float64, so that fused and separate multiply-adds give the same bits.
+Matrix products sum in an order that depends on the processor, the library, the number of threads and the position of a row in a
+block; they are used only to propose candidates. The final order is computed here, by products that are summed in the same order
+on every machine, and by one comparison. The product of two float32 values is exact in float64, so that fused and separate
+multiply-adds give the same bits.
 """
 
 from typing import Any
@@ -15,12 +16,12 @@ from numba.extending import intrinsic
 from consilience.numerics.knn.tile_kernels import KeyArray, key_item, key_value
 from consilience.numerics.rows.arrays import CountArray, Float32Array, Float64Array, IdArray
 
-#: The id of no neighbour, where a list ran out; its similarity is minus infinity.
+#: Id of no neighbour, at the end of an incomplete list; its similarity is minus infinity.
 NO_NEIGHBOUR = -1
 
-#: Partial sums in one vector, and vectors of them.
+#: Number of partial sums in one vector, and number of vectors.
 _WIDTH, _VECTORS = 8, 4
-#: Columns of one step: column c is added to the partial sum c modulo so many.
+#: Number of columns of one step: column c is added to the partial sum c modulo this number.
 _STEP = _WIDTH * _VECTORS
 
 _SINGLES = nb.types.Array(nb.float32, 2, "C", readonly=True)
@@ -33,21 +34,21 @@ _KEYS = nb.types.Array(nb.uint64, 2, "A", readonly=True)
 
 @intrinsic
 def _sum_steps(_context: Any, _left: Any, _right: Any, _steps: Any) -> Any:
-    """Sum the products of whole steps of columns of two rows, which begin at these addresses.
+    """Sum the products of whole steps of columns of two rows that begin at the given addresses.
 
-    Column c is added to partial sum c modulo 32, and these are folded by halves. In plain numba the partial sums go through
-    memory: 1.7 to 2.1 times the time at 768 columns.
+    Column c is added to partial sum c modulo 32, and the partial sums are added by halves. Plain numba keeps the partial sums
+    in memory, which takes 1.7 to 2.1 times as long at 768 columns.
     """
     count = ir.IntType(64)
     doubles, singles = (ir.VectorType(kind(), _WIDTH) for kind in (ir.DoubleType, ir.FloatType))
 
-    def load(builder: Any, address: Any, place: Any) -> Any:
-        values = builder.load(builder.inttoptr(builder.add(address, place), singles.as_pointer()))
+    def load(builder: Any, address: Any, offset: Any) -> Any:
+        values = builder.load(builder.inttoptr(builder.add(address, offset), singles.as_pointer()))
         values.align = 4
         return builder.fpext(values, doubles)
 
     def fold(builder: Any, sums: Any, width: int) -> Any:
-        """Add the second half of the partial sums to the first, until one is left."""
+        """Add the second half of the partial sums to the first until one is left."""
         while width > 1:
             width //= 2
             halves = [ir.Constant(ir.VectorType(ir.IntType(32), width), [*range(at, at + width)]) for at in (0, width)]
@@ -63,8 +64,8 @@ def _sum_steps(_context: Any, _left: Any, _right: Any, _steps: Any) -> Any:
         step, sums = builder.phi(count), [builder.phi(doubles) for _ in range(_VECTORS)]
         following, added = builder.add(step, count(1)), []
         for vector, partial in enumerate(sums):
-            place = builder.add(builder.mul(step, count(4 * _STEP)), count(4 * _WIDTH * vector))
-            product = builder.fmul(load(builder, left, place), load(builder, right, place), flags=["contract"])
+            offset = builder.add(builder.mul(step, count(4 * _STEP)), count(4 * _WIDTH * vector))
+            product = builder.fmul(load(builder, left, offset), load(builder, right, offset), flags=["contract"])
             added.append(builder.fadd(product, partial, flags=["contract"]))
         for phi, first, last in zip([step, *sums], [count(0)] + [zero] * _VECTORS, [following, *added], strict=True):
             phi.add_incoming(first, before)
@@ -85,12 +86,12 @@ def _sum_steps(_context: Any, _left: Any, _right: Any, _steps: Any) -> Any:
     return nb.float64(nb.uintp, nb.uintp, nb.int64), generate
 
 
-# Helpers have no signature: they become part of the kernels, and are not loaded for themselves.
+# Helpers have no signature: they are compiled into the kernels and not loaded separately.
 
 
 @nb.njit(nogil=True)
 def inner_product(x: Float32Array, i: int | np.int64, y: Float32Array, j: int | np.int64) -> float:
-    """Inner product of row i of x and row j of y, in float64: the same bits everywhere, and from both ends.
+    """Return the inner product of row i of x and row j of y in float64, with the same bits on every machine and if swapped.
 
     Parameters
     ----------
@@ -107,24 +108,24 @@ def inner_product(x: Float32Array, i: int | np.int64, y: Float32Array, j: int | 
 
 @nb.njit(nogil=True)
 def precedes(similarity: float, item: int, other_similarity: float, other: int) -> bool:
-    """Whether a neighbour comes before another one: the larger similarity, and of equal ones the smaller id.
+    """Return True if a neighbour ranks before another one: by larger similarity, at equal similarity by smaller id.
 
-    The order of equals is said here and nowhere else.
+    This is the only definition of the order of ties.
     """
     return similarity > other_similarity or (similarity == other_similarity and item < other)
 
 
 @nb.njit(nogil=True)
 def sort_neighbours(  # noqa: PLR0917 - numba takes arguments by position
-    order: IdArray, first: int, last: int, similarities: Float64Array, items: IdArray, spare: IdArray
+    order: IdArray, first: int, last: int, similarities: Float64Array, items: IdArray, buffer: IdArray
 ) -> None:
-    """Sort the numbers of some neighbours in place, best first: a merge sort that passes over what is in order.
+    """Sort the numbers of neighbours in query, best first, by a merge sort that skips runs already in order.
 
     Parameters
     ----------
     order : array of numbers of neighbours; those from `first` to `last` are sorted
     similarities, items : arrays, by number
-    spare : array of half as many entries, whose content is lost
+    buffer : array of half as many entries, which is overwritten
     """
     width = 1
     while width < last - first:
@@ -134,10 +135,10 @@ def sort_neighbours(  # noqa: PLR0917 - numba takes arguments by position
             if not precedes(similarities[right], items[right], similarities[left], items[left]):
                 continue
             for t in range(width):
-                spare[t] = order[start + t]
+                buffer[t] = order[start + t]
             taken, to = 0, start
             while taken < width:
-                left, right = spare[taken], order[min(middle, stop - 1)]
+                left, right = buffer[taken], order[min(middle, stop - 1)]
                 if middle < stop and precedes(similarities[right], items[right], similarities[left], items[left]):
                     order[to] = right
                     middle += 1
@@ -150,7 +151,7 @@ def sort_neighbours(  # noqa: PLR0917 - numba takes arguments by position
 
 @nb.njit(nb.void(_SINGLES, nb.int64, nb.int64, nb.float64[::1]), cache=True, nogil=True)
 def square_rows(x: Float32Array, start: int, stop: int, squares: Float64Array) -> None:
-    """Write the squared lengths of some rows."""
+    """Compute the squared lengths of some rows."""
     for row in range(start, stop):
         squares[row] = inner_product(x, row, x, row)
 
@@ -170,77 +171,77 @@ def break_row_ties(  # noqa: C901, PLR0917 - nested loops are what a kernel is, 
     keys: KeyArray,
     counts: CountArray,
     errors: Float64Array,
-    rough: bool,
+    trusted: bool,
     start: int,
     stop: int,
     ids: IdArray,
     similarities: Float32Array,
     least: Float64Array,
 ) -> None:
-    """Decide which candidates of some rows are their k nearest, by the rows themselves, and in which order.
+    """Select and order the k nearest of the candidates of some rows, by exact inner products.
 
     Parameters
     ----------
-    x : array of shape (r, d), the rows at hand
+    x : array of shape (r, d), the rows in memory
     items : array of shape (r,), the id of each of them
-    rows : array of shape (m,), where each row that asks is among them
-    keys : array of shape (m, any): each row's candidates, most similar first; a key's id says where in x the candidate is
-    counts : array of shape (m,), how many candidates each row has, at least k
-    errors : array of shape (m,), how far a key's similarity can be from the true one
-    rough : whether keys are good enough to be told: then only candidates that lie so near to another one that keys leave their
-        order open are decided
-    start, stop : places in these arrays
-    ids, similarities : arrays of shape (m, k), where the neighbours' ids and similarities are written
-    least : array of shape (m,), where something is written that the k-th true similarity is not below
+    rows : array of shape (m,), position of each query in x
+    keys : array of shape (m, any): each query's candidates, most similar first; a key's id is the candidate's position in x
+    counts : array of shape (m,), number of candidates of each query, at least k
+    errors : array of shape (m,), error bound of a key's similarity
+    trusted : whether the similarities of keys are accurate enough for the result: then only candidates whose order the error
+        bound leaves open are computed exactly
+    start, stop : range of queries
+    ids, similarities : arrays of shape (m, k), which receive the ids and similarities of the neighbours
+    least : array of shape (m,), which receives a lower bound of the k-th true similarity
     """
     k, width = ids.shape[1], keys.shape[1]
     found, names = np.empty(width), np.empty(width, np.int32)
-    order, spare = np.empty(width, np.int32), np.empty(width, np.int32)
-    for place in range(start, stop):
-        # What lies further below the worst of k others than it can be off, or both can, is not among the k best.
-        limit, known, last = np.float64(key_value(keys[place, k - 1])) - 2 * errors[place], 0 if rough else k, k
+    order, buffer = np.empty(width, np.int32), np.empty(width, np.int32)
+    for query in range(start, stop):
+        # A candidate further below the k-th than the error bounds of both is not among the k best.
+        limit, known, last = np.float64(key_value(keys[query, k - 1])) - 2 * errors[query], 0 if trusted else k, k
         for t in range(known):
-            found[t] = inner_product(x, rows[place], x, key_item(keys[place, t]))
-        if not rough:
-            limit = found[:k].min() - errors[place]
-        while last < counts[place] and key_value(keys[place, last]) >= limit:
+            found[t] = inner_product(x, rows[query], x, key_item(keys[query, t]))
+        if not trusted:
+            limit = found[:k].min() - errors[query]
+        while last < counts[query] and key_value(keys[query, last]) >= limit:
             last += 1
         for t in range(last):
-            order[t], names[t] = t, items[key_item(keys[place, t])]
+            order[t], names[t] = t, items[key_item(keys[query, t])]
             if t >= known:
-                found[t] = np.float64(key_value(keys[place, t]))
-        first, apart = 0, 2 * errors[place] if rough else np.inf
+                found[t] = np.float64(key_value(keys[query, t]))
+        first, apart = 0, 2 * errors[query] if trusted else np.inf
         while first < k:
-            # A run: keys leave the order of neighbours in it open.
+            # A run of candidates whose order the keys leave open.
             end = first + 1
             while end < last and found[end - 1] - found[end] <= apart:
                 end += 1
-            if end > first + 1 or not rough:
+            if end > first + 1 or not trusted:
                 for t in range(max(first, known), end):
-                    found[t] = inner_product(x, rows[place], x, key_item(keys[place, t]))
-                sort_neighbours(order, first, end, found, names, spare)
-                least[place] = found[order[min(k, end) - 1]]
+                    found[t] = inner_product(x, rows[query], x, key_item(keys[query, t]))
+                sort_neighbours(order, first, end, found, names, buffer)
+                least[query] = found[order[min(k, end) - 1]]
             else:
-                least[place] = found[first] - errors[place]
+                least[query] = found[first] - errors[query]
             first = end
         for t in range(k):
-            ids[place, t] = names[order[t]]
-            similarities[place, t] = key_value(keys[place, order[t]]) if rough else found[order[t]]
+            ids[query, t] = names[order[t]]
+            similarities[query, t] = key_value(keys[query, order[t]]) if trusted else found[order[t]]
 
 
 @nb.njit(nb.void(nb.int32[:, :], nb.float64[:, :], nb.int32[:, :], nb.float64[:, :]), cache=True, nogil=True)
 def merge_neighbours(
     ids: IdArray, similarities: Float64Array, other_ids: IdArray, other_similarities: Float64Array
 ) -> None:
-    """Keep in place the best of two sets of neighbours of some rows, both best first; whichever of them came first."""
+    """Merge two sets of neighbours of some rows, both best first, in query; the result does not depend on their order."""
     n, k = ids.shape
     both, items = np.empty(2 * k), np.empty(2 * k, np.int32)
-    order, spare = np.empty(2 * k, np.int32), np.empty(2 * k, np.int32)
+    order, buffer = np.empty(2 * k, np.int32), np.empty(2 * k, np.int32)
     for row in range(n):
         both[:k], both[k:] = similarities[row], other_similarities[row]
         items[:k], items[k:] = ids[row], other_ids[row]
         order[:] = np.arange(2 * k)
-        sort_neighbours(order, 0, 2 * k, both, items, spare)
+        sort_neighbours(order, 0, 2 * k, both, items, buffer)
         for t in range(k):
             similarities[row, t], ids[row, t] = both[order[t]], items[order[t]]
 
@@ -251,27 +252,27 @@ def merge_neighbours(
     nogil=True,
 )
 def rank_rows(  # noqa: PLR0917 - the same
-    x: Float32Array, rows: IdArray, places: IdArray, names: IdArray, ids: IdArray, similarities: Float32Array
+    x: Float32Array, rows: IdArray, positions: IdArray, names: IdArray, ids: IdArray, similarities: Float32Array
 ) -> None:
-    """Write the k best of some rows' candidates, -1 and minus infinity where there are fewer.
+    """Select the k best of some rows' candidates, with -1 and minus infinity for missing ones.
 
     Parameters
     ----------
-    rows : array of shape (m,), where in x the rows that ask are
-    places, names : arrays of shape (m, c), where in x each candidate is, and its id; -1 for none
+    rows : array of shape (m,), position of each query in x
+    positions, names : arrays of shape (m, c), position of each candidate in x, and its id; -1 for none
     ids, similarities : arrays of shape (m, k)
     """
     width = names.shape[1]
     found, items = np.empty(width), np.empty(width, np.int32)
-    order, spare = np.empty(width, np.int32), np.empty(width, np.int32)
+    order, buffer = np.empty(width, np.int32), np.empty(width, np.int32)
     for row in range(len(rows)):
         count = 0
         for t in range(width):
             if names[row, t] != NO_NEIGHBOUR:
-                found[count], items[count] = inner_product(x, rows[row], x, places[row, t]), names[row, t]
+                found[count], items[count] = inner_product(x, rows[row], x, positions[row, t]), names[row, t]
                 order[count] = count
                 count += 1
-        sort_neighbours(order, 0, count, found, items, spare)
+        sort_neighbours(order, 0, count, found, items, buffer)
         for t in range(ids.shape[1]):
             ids[row, t] = items[order[t]] if t < count else NO_NEIGHBOUR
             similarities[row, t] = found[order[t]] if t < count else -np.inf

@@ -1,7 +1,6 @@
-"""The exact neighbours of some rows among all rows, which are gone through by blocks and never held at once.
+"""Exact neighbours of query rows or vectors among all rows, which are read by blocks and never all in memory.
 
-Rows that lie in galleries of fewer rows, each inside the next, can be told apart on the way: one pass gives the neighbours in
-every one of them.
+Galleries can be nested, each inside the next: one pass gives the neighbours in every gallery.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +23,15 @@ from consilience.numerics.rows.prepared import Rows
 _TILE = nb.types.Array(nb.float32, 2, "C", readonly=True)
 _ITEMS = nb.types.Array(nb.int32, 1, "C", readonly=True)
 _ERRORS = nb.types.Array(nb.float64, 1, "C", readonly=True)
-#: Columns looked at in one go: most hold nothing that is good enough.
+#: Number of columns compared at once: most contain no candidate.
 _CHUNK = 64
-#: Candidates beyond k that are collected before the limit is raised.
+#: Smallest and largest number of candidates beyond k that are collected before the limit is raised.
 _ROOM_MIN, _ROOM_MAX = 16, 1024
 
 
 @nb.njit(nogil=True)
 def _drop_below(keys: KeyArray, count: int, limit: np.float32) -> int:
-    """Drop the candidates that do not reach a limit; how many are left."""
+    """Remove the candidates below a limit and return the number of those left."""
     left = 0
     for t in range(count):
         if key_value(keys[0, t]) >= limit:
@@ -53,7 +52,7 @@ def keep_best(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and c
     tile: Float32Array,
     start: int,
     stop: int,
-    asking: Float32Array,
+    queries: Float32Array,
     rows: Float32Array,
     items: IdArray,
     groups: IdArray,
@@ -62,28 +61,29 @@ def keep_best(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and c
     ids: IdArray,
     similarities: Float64Array,
 ) -> None:
-    """Add the columns start to stop of a tile of products to the best of each row, in place.
+    """Update the best neighbours of each query with the columns start to stop of a tile of products, in place.
 
     Parameters
     ----------
     tile : array of shape (q, b)
-    asking, rows : arrays of shape (q, d) and (b, d), whose products it holds
-    items, groups : arrays of shape (b,), the id and the group of each column's row
-    own : array of shape (q,), the group of each row that asks: its columns are left out
-    errors : array of shape (q,), how far a row's products can be off
-    ids, similarities : arrays of shape (q, k), the best of each row so far, best first; id -1 and minus infinity for none
+    queries, rows : arrays of shape (q, d) and (b, d), the factors of the products
+    items, groups : arrays of shape (b,), id and group of each column's row
+    own : array of shape (q,), group of each query, whose columns are excluded
+    errors : array of shape (q,), error bound of each query's products
+    ids, similarities : arrays of shape (q, k), the best neighbours of each query so far, best first; -1 and minus infinity for
+        none
     """
     k = ids.shape[1]
     first_room = k + min(max(k, _ROOM_MIN), _ROOM_MAX)
     keys = np.empty((1, stop - start), np.uint64)
     found, names = np.empty(k + stop - start), np.empty(k + stop - start, np.int32)
-    order, spare = np.empty(k + stop - start, np.int32), np.empty(k + stop - start, np.int32)
+    order, buffer = np.empty(k + stop - start, np.int32), np.empty(k + stop - start, np.int32)
     for i in range(tile.shape[0]):
         limit, count, room, mine = np.float32(similarities[i, k - 1] - errors[i]), 0, first_room, own[i]
         for first in range(start, stop, _CHUNK):
             last = min(first + _CHUNK, stop)
             chunk, hits = tile[i, first:last], np.int32(0)
-            for c in range(len(chunk)):  # in this form the compiler looks at many columns at once
+            for c in range(len(chunk)):  # in this form the compiler compares many columns at once
                 hits |= np.int32(chunk[c] >= limit)
             if hits == 0:
                 continue
@@ -93,7 +93,7 @@ def keep_best(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and c
                 keys[0, count] = make_key(tile[i, c], c)
                 count += 1
                 if count == room:
-                    # The k best of them are no worse than this, so that whatever is better reaches the limit.
+                    # The k best are not below this, so that every better candidate reaches the limit.
                     partition(keys, 0, count, k)
                     limit = max(limit, np.float32(key_value(keys[0, k - 1]) - 2 * errors[i]))
                     count = _drop_below(keys, count, limit)
@@ -108,26 +108,26 @@ def keep_best(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and c
             found[t], names[t] = similarities[i, t], ids[i, t]
         for t in range(count):
             column = key_item(keys[0, t])
-            found[k + t], names[k + t] = inner_product(asking, i, rows, column), items[column]
+            found[k + t], names[k + t] = inner_product(queries, i, rows, column), items[column]
         order[: k + count] = np.arange(k + count)
-        sort_neighbours(order, 0, k + count, found, names, spare)
+        sort_neighbours(order, 0, k + count, found, names, buffer)
         for t in range(k):
             similarities[i, t], ids[i, t] = found[order[t]], names[order[t]]
 
 
-#: Which gallery each row is first in: 0 the smallest.
+#: Number of the smallest gallery that contains each row, from 0.
 GalleryArray = npt.NDArray[np.uint8]
 
-#: Queries multiplied with a block at a time, so that their similarities stay in a processor's cache.
+#: Number of queries multiplied with a block at a time, so that their similarities fit in a processor's cache.
 TILE_QUERIES = 1024
-#: Values of the queries, and candidates of them, that one part holds.
+#: Number of values of queries, or of their candidates, per task.
 PART_VALUES = 1 << 23
-#: Multiply-adds of one part, a second or so, so that progress can be told and a lost part costs little.
+#: Multiply-adds per task, about a second, so that progress can be reported and a lost task costs little.
 PART_STEPS = 1e11
-#: Blocks of the gallery in one part, at least.
+#: Smallest number of gallery blocks per task.
 PART_BLOCKS = 4
 
-#: The group that no row is in.
+#: Number of no group.
 NO_GROUP = -1
 
 
@@ -138,9 +138,9 @@ class Neighbours:
     Attributes
     ----------
     ids : array of shape (S, m, k), int32
-        Row numbers, without the query's own, in the order of `compiled_order`; -1 where a list ran out.
+        Row numbers, without the query's own, in the order of `order.precedes`; -1 at the end of an incomplete list.
     similarities : array of shape (S, m, k), float32
-        Of the rows as they were searched; 0 where a list ran out.
+        Similarities of the searched (possibly scaled) rows; 0 at the end of an incomplete list.
     """
 
     ids: IdArray
@@ -149,24 +149,24 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class NearestSoFar:
-    """What m queries have found so far in each of S galleries, best first.
+    """Best neighbours of m queries so far in each of S galleries, best first.
 
     Attributes
     ----------
-    ids : array of shape (S, m, k), int32; -1 where fewer have been found
-    similarities : array of shape (S, m, k), float64; minus infinity there
+    ids : array of shape (S, m, k), int32; -1 for no neighbour
+    similarities : array of shape (S, m, k), float64; minus infinity for no neighbour
     """
 
     ids: IdArray
     similarities: Float64Array
 
     @classmethod
-    def none(cls, galleries: int, m: int, k: int) -> Self:
-        """Nothing has been found."""
+    def empty(cls, galleries: int, m: int, k: int) -> Self:
+        """Create the state at the start of a search."""
         return cls(np.full((galleries, m, k), NO_NEIGHBOUR, np.int32), np.full((galleries, m, k), -np.inf))
 
-    def rounded(self) -> Neighbours:
-        """Give the end of the search."""
+    def result(self) -> Neighbours:
+        """Return the result of the search."""
         similarities = self.similarities.astype(np.float32)
         similarities[self.ids == NO_NEIGHBOUR] = 0
         return Neighbours(self.ids, similarities)
@@ -174,18 +174,18 @@ class NearestSoFar:
 
 @dataclass(frozen=True)
 class SearchTask:
-    """Some queries against some rows of the gallery: all that is needed to search it anywhere.
+    """Task: search some queries among some rows of the gallery, in any process.
 
     Attributes
     ----------
     gallery : access to all rows
-    queries : ids of the rows that ask; where vectors ask, what is excluded from each one's neighbours: see `search_vectors`
-    start, stop : the rows that answer
-    k : neighbours kept for each query and gallery_number
-    own, groups : the group of each query, and of each row that answers; None: every row is a group of its own
-    galleries : the gallery_number of each row that answers; None: there is one
+    queries : ids of the query rows; for query vectors, the row or group excluded for each: see `search_vectors`
+    start, stop : range of gallery rows
+    k : number of neighbours per query and gallery
+    own, groups : group of each query, and of each gallery row; None: every row is its own group
+    galleries : smallest gallery of each row; None: there is one gallery
     gallery_count : number of galleries
-    vectors : what asks, where it is no row of the gallery; array of shape (m, d), float32
+    vectors : query vectors that are no rows of the gallery; array of shape (m, d), float32
     """
 
     gallery: Rows
@@ -215,31 +215,31 @@ def search_queries(
     Parameters
     ----------
     queries : array of shape (m,), int32
-        Ids of the rows that ask.
+        Ids of the query rows.
     gallery : Rows
-        All n rows; they are read by blocks, each block while the one before it is multiplied.
+        All n rows, read by blocks; each block is read while the previous one is multiplied.
     k : int, k >= 1
     groups : array of shape (n,), int32, optional
-        Rows of one group are never each other's neighbours. None: every row is a group of its own.
+        Rows of one group are never neighbours of each other. None: every row is its own group.
     galleries : array of shape (n,), uint8, optional
-        Galleries: gallery s holds the rows whose gallery_number is at most s. None: there is one, of all rows.
-    parts : Parts
-        Where the search runs.
+        Smallest gallery of each row: gallery s contains the rows with a value of at most s. None: one gallery of all rows.
+    executor : Executor
+        Runs the tasks of the search.
     report : callable, optional
-        Told how many rows have been gone through.
+        Called with the number of rows searched.
 
     Returns
     -------
-    Found, for S galleries; O(m n d) time, O(m S (d + k)) memory beside the blocks
+    Neighbours, for S galleries; O(m n d) time, O(m S (d + k)) memory beside the blocks
     """
     count = 1 if galleries is None else int(galleries.max()) + 1
     own = None if groups is None else groups[queries]
-    places, split = _split_tasks(queries, gallery, k, own, groups, galleries, count)
-    best = NearestSoFar.none(count, len(queries), k)
-    _run_tasks(best, places, split, executor, report)
+    spans, tasks = _split_tasks(queries, gallery, k, own, groups, galleries, count)
+    best = NearestSoFar.empty(count, len(queries), k)
+    _run_tasks(best, spans, tasks, executor, report)
     for inner, outer in pairwise(range(count)):
         merge_neighbours(best.ids[outer], best.similarities[outer], best.ids[inner], best.similarities[inner])
-    return best.rounded()
+    return best.result()
 
 
 def search_vectors(
@@ -257,38 +257,38 @@ def search_vectors(
     Parameters
     ----------
     vectors : array of shape (m, d), float32
-    gallery, k, groups, parts, report : as for `search_queries`
+    gallery, k, groups, executor, report : as in `search_queries`
     own : array of shape (m,), int32, optional
-        The row, or with groups the group, that is no neighbour of the vector; -1 for none. None: nothing is excluded.
+        The row, or with groups the group, to exclude from each vector's neighbours; -1 for none. None: nothing is excluded.
 
     Returns
     -------
-    Found, for one gallery
+    Neighbours, for one gallery
     """
     excluded = np.full(len(vectors), NO_GROUP, np.int32) if own is None else own
-    places, split = _split_tasks(excluded, gallery, k, excluded, groups, None, 1, vectors)
-    best = NearestSoFar.none(1, len(vectors), k)
-    _run_tasks(best, places, split, executor, report)
-    return best.rounded()
+    spans, tasks = _split_tasks(excluded, gallery, k, excluded, groups, None, 1, vectors)
+    best = NearestSoFar.empty(1, len(vectors), k)
+    _run_tasks(best, spans, tasks, executor, report)
+    return best.result()
 
 
 def _run_tasks(
     best: NearestSoFar,
-    places: Sequence[slice],
-    split: Sequence[SearchTask],
+    spans: Sequence[slice],
+    tasks: Sequence[SearchTask],
     executor: Executor,
     report: Callable[[int], None] | None,
 ) -> None:
-    """Search every part, and keep the best of each query in place."""
-    for done, (place, found) in enumerate(zip(places, executor.map(run_search_task, split), strict=True), 1):
-        for gallery_number in range(len(best.ids)):
-            kept = (best.ids[gallery_number, place], best.similarities[gallery_number, place])
-            merge_neighbours(*kept, found.ids[gallery_number], found.similarities[gallery_number])
+    """Run every task and update the best neighbours of each query in place."""
+    for done, (span, found) in enumerate(zip(spans, executor.map(run_search_task, tasks), strict=True), 1):
+        for number in range(len(best.ids)):
+            kept = (best.ids[number, span], best.similarities[number, span])
+            merge_neighbours(*kept, found.ids[number], found.similarities[number])
         if report is not None:
-            report(split[0].gallery.n * done // len(split))
+            report(tasks[0].gallery.n * done // len(tasks))
 
 
-def _split_tasks(  # noqa: PLR0917 - what every part is told
+def _split_tasks(  # noqa: PLR0917 - the fields of every task
     queries: IdArray,
     gallery: Rows,
     k: int,
@@ -298,53 +298,53 @@ def _split_tasks(  # noqa: PLR0917 - what every part is told
     count: int,
     vectors: Float32Array | None = None,
 ) -> tuple[list[slice], list[SearchTask]]:
-    """Cut queries and gallery into parts by their sizes alone; say which queries each part is about."""
+    """Split queries and gallery into tasks by their sizes only; return the range of queries of each task too."""
     held = min(len(queries), max(1, PART_VALUES // max(gallery.dim, 2 * count * k)))
     block = block_rows(gallery.dim)
     length = block * max(PART_BLOCKS, int(PART_STEPS / (held * gallery.dim * block)))
-    places, split = [], []
+    spans, tasks = [], []
     for first in range(0, len(queries), held):
-        place = slice(first, min(first + held, len(queries)))
+        span = slice(first, min(first + held, len(queries)))
         for start in range(0, gallery.n, length):
             rows = slice(start, min(start + length, gallery.n))
-            places.append(place)
-            split.append(
+            spans.append(span)
+            tasks.append(
                 SearchTask(
                     gallery=gallery,
-                    queries=queries[place],
+                    queries=queries[span],
                     start=rows.start,
                     stop=rows.stop,
                     k=k,
-                    own=None if own is None else own[place],
+                    own=None if own is None else own[span],
                     groups=None if groups is None else groups[rows],
                     galleries=None if galleries is None else galleries[rows],
                     gallery_count=count,
-                    vectors=None if vectors is None else vectors[place],
+                    vectors=None if vectors is None else vectors[span],
                 )
             )
-    return places, split
+    return spans, tasks
 
 
-def run_search_task(part: SearchTask) -> NearestSoFar:
-    """Find the best k rows of a part, per gallery_number and query."""
-    asking = _take_sorted(part.gallery, part.queries) if part.vectors is None else part.vectors
-    own, lengths = part.queries if part.own is None else part.own, measure_lengths(asking)
-    found = NearestSoFar.none(part.gallery_count, len(asking), part.k)
-    tile = np.empty(TILE_QUERIES * min(block_rows(part.gallery.dim), part.stop - part.start), np.float32)
-    for _, block in prefetch_blocks(partial(_read, part), slice(part.start, part.stop), block_rows(part.gallery.dim)):
-        errors = bound_errors(lengths, measure_lengths(block.rows), part.gallery.dim)
-        for first in range(0, len(asking), TILE_QUERIES):
-            rows = slice(first, min(first + TILE_QUERIES, len(asking)))
+def run_search_task(task: SearchTask) -> NearestSoFar:
+    """Find the best k rows of a task, per gallery and query."""
+    queries = _take_sorted(task.gallery, task.queries) if task.vectors is None else task.vectors
+    own, lengths = task.queries if task.own is None else task.own, measure_lengths(queries)
+    found = NearestSoFar.empty(task.gallery_count, len(queries), task.k)
+    tile = np.empty(TILE_QUERIES * min(block_rows(task.gallery.dim), task.stop - task.start), np.float32)
+    for _, block in prefetch_blocks(partial(_read, task), slice(task.start, task.stop), block_rows(task.gallery.dim)):
+        errors = bound_errors(lengths, measure_lengths(block.rows), task.gallery.dim)
+        for first in range(0, len(queries), TILE_QUERIES):
+            rows = slice(first, min(first + TILE_QUERIES, len(queries)))
             shape = (rows.stop - rows.start, len(block.ids))
-            products = np.matmul(asking[rows], block.rows.T, out=tile[: shape[0] * shape[1]].reshape(shape))
+            products = np.matmul(queries[rows], block.rows.T, out=tile[: shape[0] * shape[1]].reshape(shape))
             best = (found.ids[:, rows], found.similarities[:, rows])
-            _keep(products, block, asking[rows], own[rows], errors[rows], *best)
+            _keep(products, block, queries[rows], own[rows], errors[rows], *best)
     return found
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows of the gallery; those of one gallery_number lie side by side, from one edge to the next."""
+    """Rows of the gallery, sorted by their smallest gallery; `edges` are the ends of each of these."""
 
     rows: Float32Array
     ids: IdArray
@@ -352,42 +352,42 @@ class _Block:
     edges: Sequence[int]
 
 
-def _read(part: SearchTask, start: int, stop: int) -> _Block:
-    rows = part.gallery.read(start, stop)
+def _read(task: SearchTask, start: int, stop: int) -> _Block:
+    rows = task.gallery.read(start, stop)
     ids = np.arange(start, stop, dtype=np.int32)
-    here = slice(start - part.start, stop - part.start)
-    groups = ids if part.groups is None else part.groups[here]
-    if part.galleries is None:
+    local = slice(start - task.start, stop - task.start)
+    groups = ids if task.groups is None else task.groups[local]
+    if task.galleries is None:
         return _Block(rows, ids, groups, (0, len(rows)))
-    galleries = part.galleries[here]
+    galleries = task.galleries[local]
     order = np.argsort(galleries, kind="stable")
-    edges = np.searchsorted(galleries[order], np.arange(part.gallery_count + 1))
+    edges = np.searchsorted(galleries[order], np.arange(task.gallery_count + 1))
     return _Block(rows[order], ids[order], groups[order], edges.tolist())
 
 
 def _take_sorted(gallery: Rows, ids: IdArray) -> Float32Array:
-    """Rows in the ids' order, read in the order in which they lie."""
+    """Return rows in the order of the ids, read in the order of the rows."""
     order = np.argsort(ids, kind="stable")
     taken = np.empty((len(ids), gallery.dim), np.float32)
     taken[order] = gallery.take(ids[order])
     return taken
 
 
-def _keep(  # noqa: PLR0917 - what a kernel is told
+def _keep(  # noqa: PLR0917 - the arguments of a kernel
     products: Float32Array,
     block: _Block,
-    asking: Float32Array,
+    queries: Float32Array,
     own: IdArray,
     errors: Float64Array,
     ids: IdArray,
     similarities: Float64Array,
 ) -> None:
-    """Put a tile's best similarities beside the best so far, gallery_number by gallery_number, on several threads."""
+    """Update the best neighbours with a tile of products, gallery by gallery, on several threads."""
 
     def keep(rows: slice) -> None:
-        for gallery_number, (start, stop) in enumerate(pairwise(block.edges)):
+        for number, (start, stop) in enumerate(pairwise(block.edges)):
             if start < stop:
-                asked = (asking[rows], block.rows, block.ids, block.groups, own[rows], errors[rows])
-                keep_best(products[rows], start, stop, *asked, ids[gallery_number, rows], similarities[gallery_number, rows])
+                operands = (queries[rows], block.rows, block.ids, block.groups, own[rows], errors[rows])
+                keep_best(products[rows], start, stop, *operands, ids[number, rows], similarities[number, rows])
 
     map_rows(keep, len(products), products.shape[1])

@@ -1,7 +1,7 @@
-"""Exact neighbour graphs from half of the similarity matrix: each tile of it serves its rows and its columns.
+"""Exact neighbour graphs from half of the similarity matrix: each tile is used for its rows and its columns.
 
-A graph can be searched in parts, each a set of tiles, here or elsewhere. Tiles propose candidates; what the parts find is
-settled to the same neighbours however they were cut, and whatever multiplied (see `settling`).
+A search can be split into tasks, each a set of tiles, for any executor. Tiles propose candidates; the tie-break gives the same
+neighbours for any split and any library of matrix products (see `tie_break`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,48 +32,48 @@ from consilience.numerics.rows.arrays import AnyArray, Float32Array, Float64Arra
 from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor, count_threads, map_rows, serial_products
 from consilience.numerics.rows.prepared import ArrayRows, Rows
 
-#: Numbers of the row block and the column block of a tile, the first not above the second.
+#: Numbers of the row block and the column block of a tile, with the first not above the second.
 Pair = tuple[int, int]
 
-#: Below it, starting a product costs more than the threads gain.
+#: Smallest number of rows of a tile: for smaller ones, starting a product costs more than threads save.
 TILE_ROWS_MIN = 256
-#: Blocks that keep several threads busy.
+#: Number of blocks that keeps several threads busy.
 BLOCKS_MIN = 8
 
 
 def block_edges(n: int) -> list[int]:
-    """Where the blocks of n rows begin, and the last one's end; by n alone, so that every product is the same everywhere."""
+    """Return the starts of the blocks of n rows and the end of the last; by n only, so that all products are reproducible."""
     blocks = count_blocks(n)
     return [n * block // blocks for block in range(blocks + 1)]
 
 
 def count_blocks(n: int) -> int:
-    """Number of blocks of n rows."""
+    """Return the number of blocks of n rows."""
     return max(ceil(n / TILE_ROWS), min(BLOCKS_MIN, ceil(n / TILE_ROWS_MIN)))
 
 
 def all_pairs(blocks: int) -> list[Pair]:
-    """Every pair of so many blocks once."""
+    """Return every pair of blocks once."""
     return [(i, j) for i in range(blocks) for j in range(i, blocks)]
 
 
 def is_diagonal(pairs: Sequence[Pair]) -> bool:
-    """Whether tiles hold some of the diagonal, where rows meet themselves."""
+    """Return True if some tile is on the diagonal."""
     return any(i == j for i, j in pairs)
 
 
 class _Queue:
-    """The tiles still to do."""
+    """Queue of the tiles not started yet."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        # The diagonal first: it gives every row a limit. Then pairs of one sum, which share no block.
+        # The diagonal first: it gives every row a limit. Then pairs with equal sums, which share no block.
         blocks = 1 + max(max(pair) for pair in pairs)
         self._waiting = sorted(pairs, key=lambda pair: (pair[0] != pair[1], sum(pair) % blocks, pair))
         self._busy: set[int] = set()
         self._changed = Condition()
 
     def take(self) -> Pair | None:
-        """A tile whose rows and columns nobody is at, waiting for one; None where nothing is left."""
+        """Wait for a tile whose rows and columns no other thread uses and return it; None if no tile is left."""
         with self._changed:
             while self._waiting:
                 pair = next((pair for pair in self._waiting if self._busy.isdisjoint(pair)), None)
@@ -84,16 +84,16 @@ class _Queue:
                 self._changed.wait()
             return None
 
-    def give_back(self, pair: Pair) -> int:
-        """Free a tile's rows and columns; how many tiles are left to take."""
+    def release(self, pair: Pair) -> int:
+        """Release a tile's rows and columns and return the number of tiles left."""
         with self._changed:
             self._busy.difference_update(pair)
             self._changed.notify_all()
             return len(self._waiting)
 
     @contextmanager
-    def emptied(self) -> Iterator[None]:
-        """Whoever fails leaves the others nothing to do."""
+    def cleared_on_error(self) -> Iterator[None]:
+        """Clear the queue if the block raises, so that the other threads stop."""
         try:
             yield
         except BaseException:
@@ -106,27 +106,29 @@ class _Queue:
 def run_pairs(
     pairs: Sequence[Pair], open_worker: Callable[[], Callable[[Pair], None]], report: Callable[[float], None]
 ) -> None:
-    """Do every tile once, in any order; numpy's products use one thread each meanwhile.
+    """Process every tile once, in any order, with single-threaded numpy products.
 
-    The threads are as many as FAISS uses, this one among them, and end with the call, so that a process may fork after it.
+    The number of threads, including this one, is that of FAISS. They end with the call, so that the process may fork
+    afterwards.
 
     Parameters
     ----------
     open_worker : callable
-        Called once in each thread: what does one tile, with buffers of its own. The tiles that run at one time share no block.
+        Called once in each thread; returns a function that processes one tile, with its own buffers. Tiles processed at the
+        same time share no block.
     report : callable
-        Told in this thread which share of the tiles is begun. What it raises ends the call.
+        Called in this thread with the share of the tiles started. An exception of it ends the call.
     """
     queue = _Queue(pairs)
 
     def run(report: Callable[[float], None]) -> None:
-        with queue.emptied():
+        with queue.cleared_on_error():
             work = open_worker()
             while (pair := queue.take()) is not None:
                 try:
                     work(pair)
                 finally:
-                    left = queue.give_back(pair)
+                    left = queue.release(pair)
                 report(1 - left / len(pairs))
 
     others = min(count_threads(), len(pairs)) - 1
@@ -138,22 +140,22 @@ def run_pairs(
 
 
 BUILDER = "symmetric"
-#: Keys collected beyond the best k before a row is cut: as many as k, within these limits.
+#: Number of keys collected beyond the best k before a row is truncated: k, within these limits.
 ROOM_MIN, ROOM_MAX = 32, 512
-#: What merging a key costs beside a step of a kernel.
+#: Cost of merging a key, in steps of a kernel.
 STEPS_PER_KEY = 16
 
 
 class TileCandidates:
-    """What some rows have found so far: the arrays that `compiled_tiles.select` writes to.
+    """Candidates of some rows so far: the arrays that `tile_kernels.select_from_tile` writes to.
 
     Parameters
     ----------
     items : array of shape (m,), int32, ascending
-        The rows' ids.
+        Ids of the rows.
     owner : array of shape (n,), int32
-        The group of every row, of one row alone where there are no groups.
-    k : neighbours wanted
+        Group of every row; a number of its own for each row without groups.
+    k : number of neighbours
     """
 
     def __init__(self, items: IdArray, owner: IdArray, k: int) -> None:
@@ -167,14 +169,14 @@ class TileCandidates:
         self._own = int(np.bincount(owner).max())
 
     def add(self, tile: AnyArray, row: int, column: int, kernel: Callable[..., None] = select_from_tile) -> None:
-        """Add the similarities of a tile whose first row and column stand at these places."""
+        """Add the similarities of a tile with the given first row and column."""
         if row == column:
             self._limit(tile, row)
         found = (self.keys, self.counts, self.limits, self.floors, self.k)
         kernel(tile, row, column, row != column, self.shifts, self.items, self.owner, *found)
 
     def _limit(self, tile: AnyArray, row: int) -> None:
-        """Start the rows of a tile on the diagonal with what k of its own similarities reach, however many are its group's."""
+        """Set the limits of the rows of a diagonal tile: k of its similarities outside the largest group reach them."""
         rank = tile.shape[1] - self.k - self._own
         if rank >= 0:
             rows = slice(row, row + len(tile))
@@ -183,7 +185,7 @@ class TileCandidates:
             self.limits[rows] = values[:, rank]
 
     def best(self) -> KeyArray:
-        """The best k keys of each row, best first, `NO_KEY` where there are fewer: a view, and the end of the search."""
+        """Return a view of the best k keys of each row, best first, with `NO_KEY` for missing ones; ends the search."""
 
         def sort(part: slice) -> None:
             truncate_keys(self.keys, self.counts, self.k, part.start, part.stop)
@@ -194,21 +196,21 @@ class TileCandidates:
 
 
 def widen(tile: AnyArray) -> Float32Array:
-    """A tile's values as float32, where they are the bits of bfloat16."""
+    """Return a tile's values as float32, converting bits of bfloat16."""
     wide = (tile.astype(np.uint32) << 16).view(np.float32) if tile.dtype == np.uint16 else tile
     return cast("Float32Array", wide)
 
 
 @dataclass(frozen=True)
 class TileTask:
-    """Some tiles of a search: all that is needed to do them, in this process or in another one.
+    """Task: search some tiles, in any process.
 
     Attributes
     ----------
-    rows : access to the prepared rows; each block is read once, and all blocks of the part are held
+    rows : access to the prepared rows; each block is read once, and all blocks of the task stay in memory
     pairs : the tiles, by the numbers of their blocks
-    k : neighbours wanted
-    groups : array of shape (n,), int32; rows of one group are never each other's neighbours
+    k : number of neighbours
+    groups : array of shape (n,), int32; rows of one group are never neighbours of each other
     """
 
     rows: Rows
@@ -219,15 +221,15 @@ class TileTask:
 
 @dataclass(frozen=True)
 class Stripes:
-    """The blocks of rows that some tiles are of, one behind the other.
+    """Blocks of rows of some tiles, one after the other.
 
     Attributes
     ----------
     items : array of shape (m,), int32, ascending
-        The rows' ids.
-    spans : each block's first row and the one behind its last
-    edges : where each block begins among the m rows, and the last one's end
-    pairs : the tiles, by the blocks' numbers among these
+        Ids of the rows.
+    spans : start and stop of each block among all rows
+    edges : start of each block among the m rows, and the end of the last
+    pairs : the tiles, by the numbers of these blocks
     """
 
     items: IdArray
@@ -237,30 +239,30 @@ class Stripes:
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], n: int) -> Self:
-        """Lay out the blocks of some tiles of n rows."""
+        """Find the blocks of some tiles of n rows."""
         edges = block_edges(n)
         touched = sorted({block for pair in pairs for block in pair})
         spans = [(edges[block], edges[block + 1]) for block in touched]
-        places = {block: place for place, block in enumerate(touched)}
+        numbers = {block: number for number, block in enumerate(touched)}
         return cls(
             np.concatenate([np.arange(*span, dtype=np.int32) for span in spans]),
             spans,
             [0, *accumulate(stop - start for start, stop in spans)],
-            [(places[i], places[j]) for i, j in pairs],
+            [(numbers[i], numbers[j]) for i, j in pairs],
         )
 
 
 @dataclass(frozen=True)
 class PartialGraph:
-    """What a part found, for the rows of its blocks.
+    """Candidates found by a task, for the rows of its blocks.
 
     Attributes
     ----------
     items : array of shape (m,), int32, ascending
-        The rows' ids.
+        Ids of the rows.
     keys : array of shape (m, kept), uint64
-        Similarities and ids (see `compiled_keys`), best first; `NO_KEY` where a row has found fewer.
-    lengths : array of shape (m,), the rows' lengths where they are not known already
+        Similarities and ids (see `tile_kernels.make_key`), best first; `NO_KEY` for missing ones.
+    lengths : array of shape (m,), lengths of the rows, unless known already
     """
 
     items: IdArray
@@ -271,28 +273,28 @@ class PartialGraph:
 def build_symmetric(
     x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
 ) -> NeighbourGraph:
-    """Build the exact graph of the rows of x; the parameters are those of `neighbours.build_exact`.
+    """Build the exact graph of the rows of x by tiles; the parameters are those of `graph.build_exact`.
 
     Returns
     -------
-    NeighbourGraph, n^2 d multiply-adds and half of a flat search's time, O(n (k_max + d)) memory
+    NeighbourGraph; half of the multiply-adds of a flat search, O(n (k_max + d)) memory
     """
     if exponent := find_exponent(x):
         x = np.ldexp(x, exponent)
-    part = TileTask(ArrayRows(x), all_pairs(count_blocks(len(x))), k_max, groups)
-    found, lengths = _search(part, report)
-    settled, certified = break_ties(
+    task = TileTask(ArrayRows(x), all_pairs(count_blocks(len(x))), k_max, groups)
+    found, lengths = _search(task, report)
+    decided, verified = break_ties(
         x, found.items, found.best(), found.counts, rounded=RoundedRows.plain(x, lengths), k=k_max
     )
-    search_unverified(part.rows, groups, settled, certified)
+    search_unverified(task.rows, groups, decided, verified)
     if report is not None:
         report(len(x))
-    return NeighbourGraph(settled.ids, settled.similarities, BUILDER)
+    return NeighbourGraph(decided.ids, decided.similarities, BUILDER)
 
 
-def run_tile_task(part: TileTask) -> PartialGraph:
-    """Do the tiles of a part: the candidates that its rows find in them."""
-    found, lengths = _search(part, None)
+def run_tile_task(task: TileTask) -> PartialGraph:
+    """Search the tiles of a task for candidates of its rows."""
+    found, lengths = _search(task, None)
     return PartialGraph(found.items, np.ascontiguousarray(found.best()), lengths)
 
 
@@ -303,31 +305,31 @@ def merge_partial_graphs(
     groups: IdArray | None = None,
     executor: Executor = LOCAL_EXECUTOR,
 ) -> NeighbourGraph:
-    """Make one graph of parts that hold every tile once, in whatever order they come.
+    """Merge the results of tasks that contain every tile once, in any order.
 
     Parameters
     ----------
-    rows, k_max, groups : those of every part; each row must have k_max neighbours or more: n - 1, or n less the size of the
+    rows, k_max, groups : those of every task; each row must have at least k_max neighbours: n - 1, or n less the size of the
         largest group
-    parts : where candidates are decided
+    executor : runs the tasks of the tie-break
     """
     n, lengths = rows.n, np.zeros(rows.n)
     keys = np.full((n, count_candidates(k_max, n)), NO_KEY)
 
-    def told() -> Iterator[PartialGraph]:
+    def with_lengths() -> Iterator[PartialGraph]:
         for found in partials:
             lengths[found.items] = found.lengths
             yield found
 
-    merge_keys(told(), keys)
+    merge_keys(with_lengths(), keys)
     rounded = RoundedRows.plain(np.empty((0, rows.dim), np.float32), lengths)
-    settled, certified = break_ties_by_blocks(rows, keys, rounded, k_max, executor)
-    search_unverified(rows, groups, settled, certified, executor)
-    return NeighbourGraph(settled.ids, settled.similarities, BUILDER)
+    decided, verified = break_ties_by_blocks(rows, keys, rounded, k_max, executor)
+    search_unverified(rows, groups, decided, verified, executor)
+    return NeighbourGraph(decided.ids, decided.similarities, BUILDER)
 
 
 def merge_keys(partials: Iterable[PartialGraph], best: KeyArray) -> None:
-    """Add what parts found to the best keys of every row, best first, in place."""
+    """Merge the keys of tasks into the best keys of every row, best first, in place."""
     for found in partials:
         map_rows(partial(_keep_best, best, found), len(found.items), STEPS_PER_KEY * best.shape[1])
 
@@ -338,13 +340,13 @@ def _keep_best(best: KeyArray, found: PartialGraph, part: slice) -> None:
     best[found.items[part]] = both[:, : best.shape[1]]
 
 
-def _search(part: TileTask, report: Callable[[int], None] | None) -> tuple[TileCandidates, Float64Array]:
-    """Find the candidates of a part's rows; their lengths."""
-    n = part.rows.n
-    stripes = Stripes.of(part.pairs, n)
-    owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
-    found = TileCandidates(stripes.items, owner, count_candidates(part.k, n))
-    values = [part.rows.read(*span) for span in stripes.spans]
+def _search(task: TileTask, report: Callable[[int], None] | None) -> tuple[TileCandidates, Float64Array]:
+    """Find the candidates of a task's rows, and the rows' lengths."""
+    n = task.rows.n
+    stripes = Stripes.of(task.pairs, n)
+    owner = np.arange(n, dtype=np.int32) if task.groups is None else task.groups
+    found = TileCandidates(stripes.items, owner, count_candidates(task.k, n))
+    values = [task.rows.read(*span) for span in stripes.spans]
 
     def open_worker() -> Callable[[Pair], None]:
         buffer = np.empty(max(map(len, values)) ** 2 + LANES, np.float32)

@@ -1,6 +1,6 @@
 """Compiled selection of neighbours from tiles of similarities.
 
-What a row has found so far is a row of keys (see `compiled_keys`).
+The candidates of a row are keys: a similarity and an id in 64 bits, such that smaller keys are better.
 """
 
 import numba as nb
@@ -12,7 +12,7 @@ from consilience.numerics.rows.arrays import AnyArray, CountArray, Float32Array,
 
 KeyArray = npt.NDArray[np.uint64]
 
-#: Worse than every key.
+#: Larger, and so worse, than every key.
 NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 _SINGLES = nb.types.Array(nb.float32, 2, "C", readonly=True)
@@ -23,12 +23,12 @@ _SIGN, _BELOW_SIGN = np.uint32(1 << 31), np.uint32((1 << 31) - 1)
 _WORD = np.uint64(32)
 
 
-# Helpers have no signature: they become part of the kernels, and are not loaded for themselves.
+# Helpers have no signature: they are compiled into the kernels and not loaded separately.
 
 
 @nb.njit(nogil=True)
 def make_key(value: np.float32, item: int | np.int64) -> np.uint64:
-    """The key of a similarity and an id."""
+    """Return the key of a similarity and an id."""
     bits = np.float32(value + np.float32(0)).view(np.uint32)  # -0 becomes 0
     descending = bits if bits & _SIGN else bits ^ _BELOW_SIGN
     return np.uint64(descending) << _WORD | np.uint64(item)
@@ -36,20 +36,20 @@ def make_key(value: np.float32, item: int | np.int64) -> np.uint64:
 
 @nb.njit(nogil=True)
 def key_value(key: np.uint64) -> np.float32:
-    """The similarity that a key holds."""
+    """Return the similarity of a key."""
     descending = np.uint32(key >> _WORD)
     return np.uint32(descending if descending & _SIGN else descending ^ _BELOW_SIGN).view(np.float32)
 
 
 @nb.njit(nogil=True)
 def key_item(key: np.uint64) -> np.int64:
-    """The id that a key holds."""
+    """Return the id of a key."""
     return np.int64(np.uint32(key))
 
 
 @nb.njit(nb.void(_ANY_KEYS, nb.int64, nb.int64, nb.int32[:, ::1], nb.float32[:, ::1]), cache=True, nogil=True)
 def read_keys(keys: KeyArray, start: int, stop: int, ids: IdArray, similarities: Float32Array) -> None:
-    """Write the ids and similarities that the keys of some rows hold."""
+    """Write the ids and similarities of the keys of some rows."""
     for row in range(start, stop):
         for t in range(ids.shape[1]):
             ids[row, t] = key_item(keys[row, t])
@@ -64,7 +64,7 @@ def read_keys(keys: KeyArray, start: int, stop: int, ids: IdArray, similarities:
 def make_keys(  # noqa: PLR0917 - numba takes arguments by position
     similarities: Float32Array, ids: IdArray, counts: CountArray, keys: KeyArray, start: int, stop: int
 ) -> None:
-    """Write the keys of some rows' candidates, `NO_KEY` after them."""
+    """Write the keys of some rows' candidates, followed by `NO_KEY`."""
     for row in range(start, stop):
         for t in range(keys.shape[1]):
             keys[row, t] = make_key(similarities[row, t], ids[row, t]) if t < counts[row] else NO_KEY
@@ -73,7 +73,7 @@ def make_keys(  # noqa: PLR0917 - numba takes arguments by position
 _KEYS = nb.uint64[:, ::1]
 _CONSTANT_IDS = nb.types.Array(nb.int32, 1, "C", readonly=True)
 _CONSTANT_SINGLES = nb.types.Array(nb.float32, 1, "C", readonly=True)
-#: Types of what `select` is given beside the tile.
+#: Types of the arguments of `select_from_tile` after the tile.
 SELECTION = (
     *(nb.int64, nb.int64, nb.boolean),
     *(_CONSTANT_SINGLES, _CONSTANT_IDS, _CONSTANT_IDS),
@@ -84,7 +84,7 @@ _ONE = np.uint64(1)
 
 @nb.njit(nogil=True)
 def partition(keys: KeyArray, row: int, count: int, k: int) -> None:
-    """Bring the k smallest of a row's first `count` keys to the front, the largest of them last: Hoare's selection."""
+    """Move the k smallest of a row's first `count` keys to the front, the largest of them last (Hoare's selection)."""
     low, high = 0, count - 1
     while low < high:
         first, middle, last = keys[row, low], keys[row, (low + high) >> 1], keys[row, high]
@@ -122,25 +122,25 @@ def select_from_tile(  # noqa: PLR0917 - numba takes arguments by position
     floors: KeyArray,
     k: int,
 ) -> None:
-    """Add a tile's similarities to what its rows have found, and to what its columns have.
+    """Add a tile's similarities to the candidates of its rows and, if `mirrored`, of its columns.
 
-    A row collects keys beyond its best k until it has no room; then it is cut to its best k, and the least of them becomes its
-    floor, and its limit. Values under a limit are skipped 64 at a time. All in one loop, because a function of arrays counts
-    references at every call.
+    A row collects keys beyond its best k until its space is full. Then it is truncated to its best k, and the worst of them
+    becomes its floor and its limit. Values below a limit are skipped 64 at a time. One loop contains everything, because calls
+    of functions with arrays count references.
 
     Parameters
     ----------
     tile : array of shape (h, w), float32, or uint16 with the bits of bfloat16
-        What follows it in memory up to the next 64 values must be readable.
-    first_row, first_column : places of the tile's first row and column in the arrays below
-    mirrored : whether the columns take part; not where a tile lies on the diagonal
+        The memory after it must be readable up to the next 64 values.
+    first_row, first_column : positions of the tile's first row and column in the arrays below
+    mirrored : whether columns collect candidates too; False for a tile on the diagonal
     shifts : array of shape (m + 64,), float32
-        A similarity is a tile's value plus its row's shift plus its column's.
-    items, owner : arrays of shape (m,), int32: id and group of each place; nobody finds its own group
+        A similarity is a value of the tile plus the shifts of its row and of its column.
+    items, owner : arrays of shape (m,), int32: id and group of each position; rows of the same group are excluded
     keys : array of shape (m, room), room > k
-    counts : array of shape (m,), how many keys each place has
-    limits : array of shape (m + 64,), float32, at first minus infinity or what k similarities are known to reach
-    floors : array of shape (m,), the k-th best key where a row has been cut, else `NO_KEY`
+    counts : array of shape (m,), number of keys of each position
+    limits : array of shape (m + 64,), float32, initially minus infinity or a value that k similarities reach
+    floors : array of shape (m,), the k-th best key of a truncated row, else `NO_KEY`
     """
     height, width = tile.shape
     room = keys.shape[1]
@@ -167,7 +167,7 @@ def select_from_tile(  # noqa: PLR0917 - numba takes arguments by position
                     place, other = (j, i) if turn else (i, j)
                     key = make_key(read_value(tile, at + tile.itemsize * lane) + shift + shifts[j], items[other])
                     if key > floors[place]:
-                        continue  # as similar as the k-th, but of a larger id
+                        continue  # as similar as the k-th, but with a larger id
                     count = counts[place]
                     keys[place, count] = key
                     counts[place] = count + 1
@@ -180,7 +180,7 @@ def select_from_tile(  # noqa: PLR0917 - numba takes arguments by position
 
 @nb.njit(nb.void(_KEYS, nb.int64[::1], nb.int64, nb.int64, nb.int64), cache=True, nogil=True)
 def truncate_keys(keys: KeyArray, counts: CountArray, k: int, start: int, stop: int) -> None:
-    """Bring the best k keys of some rows to the front, in any order; where there are fewer, `NO_KEY` follows them."""
+    """Move the best k keys of some rows to the front, in any order, followed by `NO_KEY` if there are fewer."""
     for row in range(start, stop):
         if counts[row] > k:
             partition(keys, row, counts[row], k)

@@ -59,7 +59,7 @@ class Executor(Protocol):
     def is_remote(self) -> bool:
         """True if tasks run in other processes, so that they read rows from a store and hold none."""
 
-    def map(self, function: Callable[[Task], Result], parts: Sequence[Task]) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """Apply a module-level function to every task and yield the results in the order of the tasks."""
 
     def run_concurrently(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
@@ -71,9 +71,9 @@ class LocalExecutor:
 
     is_remote = False
 
-    def map(self, function: Callable[[Task], Result], parts: Sequence[Task]) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """Apply the function to a task when its result is requested."""
-        return map(function, parts)
+        return map(function, tasks)
 
     def run_concurrently(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """Run one call after the other."""

@@ -22,7 +22,7 @@ from consilience.numerics.rows.prepared import ArrayRows
 from consilience.numerics.subspaces import moments as moments_module
 from consilience.numerics.subspaces.moments import centre_layer, find_moments, find_own_moments
 from tests.reference_implementations import basic
-from tests.reference_implementations import kernels as slow
+from tests.reference_implementations import kernels as reference
 
 OPTIONS = [CkaOptions(debiased, definition) for debiased in (True, False) for definition in ("standard", "prh")]
 #: n, p, q and how far the rows lie from the origin.
@@ -31,8 +31,8 @@ Way = Callable[[np.ndarray, np.ndarray, CkaOptions], float]
 #: The kernel's matrix, made fast and slowly.
 KERNELS: dict[Entry, Callable[[np.ndarray], Float64Array]] = {
     "inner": lambda x: np.asarray(x, np.float64) @ np.asarray(x, np.float64).T,
-    "gaussian": lambda x: slow.rbf(x, 0.7),
-    "distance": slow.distances,
+    "gaussian": lambda x: reference.rbf(x, 0.7),
+    "distance": reference.distances,
 }
 
 
@@ -91,20 +91,20 @@ def test_blocks_of_other_kernels_give_the_value_of_whole_matrices(
 ) -> None:
     x, y = pair(*shape)
     k, l = (KERNELS[entry](side) for side in (x, y))  # noqa: E741 - K and L are the literature's names
-    expected = slow.alignment(k, l, debiased=options.debiased, epsilon=epsilon(options))
+    expected = reference.alignment(k, l, debiased=options.debiased, epsilon=epsilon(options))
     assert by_blocks(x, y, options, entry) == pytest.approx(expected, abs=1e-9)
 
 
 def test_bias_corrected_distance_correlation_is_that_of_u_centred_distances() -> None:
     x, y = pair()
-    expected = slow.corrected_distance_correlation(x, y)
+    expected = reference.corrected_distance_correlation(x, y)
     assert by_blocks(x, y, CkaOptions(), "distance") == pytest.approx(expected, abs=1e-12)
 
 
 def test_distance_correlation_is_the_root_of_the_double_centred_cosine() -> None:
     x, y = pair()
     found = by_blocks(x, y, CkaOptions(debiased=False), "distance")
-    assert np.sqrt(found) == pytest.approx(slow.distance_correlation(x, y), abs=1e-12)
+    assert np.sqrt(found) == pytest.approx(reference.distance_correlation(x, y), abs=1e-12)
 
 
 @pytest.mark.parametrize("debiased", [True, False])
@@ -127,7 +127,7 @@ def test_float32_blocks_of_other_kernels_keep_the_same_accuracy(
 ) -> None:
     x, y = pair(1200, 64, 80, 1)
     k, l = (KERNELS[entry](side) for side in (x, y))  # noqa: E741 - the same
-    expected = slow.alignment(k, l, debiased=debiased)
+    expected = reference.alignment(k, l, debiased=debiased)
     monkeypatch.setattr(moments_module, "EXACT_WORK", 0)
     assert by_blocks(x, y, CkaOptions(debiased), entry) == pytest.approx(expected, rel=1e-6)
 
@@ -163,7 +163,7 @@ def test_the_jackknife_equals_leaving_each_row_out(entry: Entry, options: CkaOpt
     x, y = pair(30)
     k, l = (KERNELS[entry](side) for side in (x, y))  # noqa: E741 - the same
     brute = [
-        slow.alignment(
+        reference.alignment(
             *(np.delete(np.delete(side, j, 0), j, 1) for side in (k, l)),
             debiased=options.debiased,
             epsilon=epsilon(options),
@@ -221,11 +221,11 @@ def test_a_space_has_alignment_1_with_itself_in_float32(monkeypatch: pytest.Monk
 
 def test_the_median_distance_is_that_of_all_pairs_of_different_rows() -> None:
     x, _ = pair(501)
-    assert median_distance(centre_layer(ArrayRows(x)), 0) == pytest.approx(slow.median_distance(x), rel=1e-12)
+    assert median_distance(centre_layer(ArrayRows(x)), 0) == pytest.approx(reference.median_distance(x), rel=1e-12)
 
 
 def test_the_median_distance_of_a_sample_is_close_and_depends_on_the_seed() -> None:
     x, _ = pair(5000, 6)
     side = centre_layer(ArrayRows(x))
-    assert median_distance(side, 0) == pytest.approx(slow.median_distance(x), rel=0.01)
+    assert median_distance(side, 0) == pytest.approx(reference.median_distance(x), rel=0.01)
     assert median_distance(side, 0) == median_distance(side, 0) != median_distance(side, 1)

@@ -41,7 +41,7 @@ every_family = pytest.mark.parametrize("search", FAMILIES, ids=lambda search: se
 
 @pytest.fixture(scope="module")
 def rows() -> Float32Array:
-    """Rows about 40 centres, off the origin, of length 1."""
+    """Rows of length 1 around 40 centres away from the origin."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, D))[rng.integers(0, 40, N)] + 0.7 * rng.normal(size=(N, D)) + 0.4
     return basic.unit_rows(x).astype(np.float32)
@@ -62,7 +62,7 @@ def assert_same(one: NeighbourGraph, other: NeighbourGraph) -> None:
 
 
 @every_family
-def test_its_recall_is_the_share_of_the_true_neighbours_for_every_k(search: IndexSearch, rows: Float32Array) -> None:
+def test_recall_is_the_share_of_the_true_neighbours_for_every_k(search: IndexSearch, rows: Float32Array) -> None:
     graph, true = build_approximate(ArrayRows(rows), K, search), basic.neighbours(rows, K)
     assert graph.builder == search.index
     assert graph.recall is not None
@@ -84,7 +84,7 @@ def test_every_list_is_full_sorted_and_without_the_row_itself(search: IndexSearc
 
 
 @every_family
-def test_it_is_the_same_every_time_on_any_number_of_threads_from_memory_and_by_blocks(
+def test_the_graph_does_not_depend_on_threads_or_blocks(
     search: IndexSearch, rows: Float32Array, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from consilience.numerics.knn import approximate
@@ -98,7 +98,7 @@ def test_it_is_the_same_every_time_on_any_number_of_threads_from_memory_and_by_b
     assert capfd.readouterr() == ("", ""), "FAISS prints warnings"
 
 
-def test_another_seed_learns_from_other_rows(monkeypatch: pytest.MonkeyPatch, rows: Float32Array) -> None:
+def test_another_seed_trains_on_other_rows(monkeypatch: pytest.MonkeyPatch, rows: Float32Array) -> None:
     from consilience.numerics.knn import approximate as faiss_indexes
 
     monkeypatch.setattr(faiss_indexes, "SAMPLE_MIN", 100)
@@ -122,24 +122,24 @@ def test_rows_of_one_group_are_never_neighbours(index: str, count: int, rows: Fl
     assert graph.recall[-1] > 0.98
 
 
-def test_a_search_that_looks_at_everything_is_the_exact_graph_ties_included() -> None:
+def test_an_exhaustive_search_gives_the_exact_graph_including_ties() -> None:
     x = np.repeat(np.eye(6, dtype=np.float32), 3, axis=0)
     for search in (IndexSearch("IVF2,Flat", 2), IndexSearch("SQfp16", None)):
         np.testing.assert_array_equal(build_approximate(ArrayRows(x), 2, search).ids, basic.neighbours(x, 2))
 
 
-def test_any_of_equally_similar_neighbours_is_a_true_one() -> None:
+def test_every_equally_similar_neighbour_counts_as_true() -> None:
     x = np.repeat(np.eye(3, dtype=np.float32), 60, axis=0)
     graph = build_approximate(ArrayRows(x), 5, IndexSearch("IVF3,Flat", 1))
     assert graph.recall == (1.0,) * 5
 
 
-def test_rows_whose_lists_come_back_too_short_are_searched_exactly(rows: Float32Array) -> None:
+def test_rows_with_incomplete_lists_are_searched_exactly(rows: Float32Array) -> None:
     graph = build_approximate(ArrayRows(rows), K, IndexSearch("IVF700,Flat", 1))
     np.testing.assert_array_equal(graph.ids, basic.neighbours(rows, K))
 
 
-def test_the_recall_is_measured_on_a_draw_of_rows(rows: Float32Array) -> None:
+def test_the_recall_is_measured_on_a_sample_of_rows(rows: Float32Array) -> None:
     graphs = [build_approximate(ArrayRows(rows), K, IndexSearch("IVF16,Flat", 2, recall_queries=m)) for m in (200, N)]
     assert [graph.recall_queries for graph in graphs] == [200, N]
     drawn, whole = [graph.recall or () for graph in graphs]
@@ -149,7 +149,7 @@ def test_the_recall_is_measured_on_a_draw_of_rows(rows: Float32Array) -> None:
 
 @pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-6, 1e6, 1e18, 1e37])
 @pytest.mark.parametrize("index", ["SQfp16", "IVF4,Flat", "IVF4,SQ8"])
-def test_rows_of_any_size_have_the_neighbours_of_the_same_rows_near_1(scale: float, index: str) -> None:
+def test_scaled_rows_have_the_neighbours_of_rows_near_1(scale: float, index: str) -> None:
     x = np.random.default_rng(4).normal(size=(200, 8)).astype(np.float32)
     scaled = (x * np.float64(scale)).astype(np.float32)
     search = IndexSearch(index, 4 if "IVF" in index else None)
@@ -157,7 +157,7 @@ def test_rows_of_any_size_have_the_neighbours_of_the_same_rows_near_1(scale: flo
     assert (graph.ids == basic.neighbours(scaled, 7)).mean() > 0.99
 
 
-def test_progress_is_told_up_to_all_rows(monkeypatch: pytest.MonkeyPatch, rows: Float32Array) -> None:
+def test_progress_is_reported_up_to_all_rows(monkeypatch: pytest.MonkeyPatch, rows: Float32Array) -> None:
     from consilience.numerics.knn import approximate
 
     told: list[int] = []
@@ -167,20 +167,20 @@ def test_progress_is_told_up_to_all_rows(monkeypatch: pytest.MonkeyPatch, rows: 
 
 
 @pytest.mark.parametrize("index", ["PQ7", "IVF9000,Flat", "PCA25,SQ8", "PQ6x10", "OPQ5,PQ6", "nonsense"])
-def test_what_faiss_refuses_is_an_invalid_request(index: str, rows: Float32Array) -> None:
+def test_an_index_that_faiss_cannot_create_is_an_invalid_request(index: str, rows: Float32Array) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         build_approximate(ArrayRows(rows), K, IndexSearch(index, 1))
     assert refusal.value.value == index
     assert refusal.value.hint
 
 
-def test_a_graph_keeps_its_recall_in_its_bytes(rows: Float32Array) -> None:
+def test_the_recall_is_serialised_with_the_graph(rows: Float32Array) -> None:
     graph = build_approximate(ArrayRows(rows), K, IndexSearch("IVF16,Flat", 2))
     read = NeighbourGraph.from_bytes(graph.to_bytes())
     assert (read.builder, list(read.recall or ()), read.recall_queries) == ("IVF16,Flat", list(graph.recall or ()), N)
 
 
-def test_recall_counts_as_a_loop_over_queries_and_ranks_does() -> None:
+def test_recall_equals_that_of_a_loop_over_queries_and_ranks() -> None:
     rng = np.random.default_rng(0)
     true = -np.sort(-rng.integers(0, 6, (50, 8)), axis=1).astype(np.float32)
     found = -np.sort(-np.minimum(true, rng.integers(0, 6, (50, 8))), axis=1).astype(np.float32)

@@ -15,7 +15,7 @@ X = basic.unit_rows(np.random.default_rng(0).normal(size=(400, 32))).astype(np.f
 @pytest.mark.parametrize(
     ("builder", "name"), [("faiss", "faiss_flat"), ("symmetric", "symmetric"), ("verified_bf16", "verified_bf16")]
 )
-def test_a_builder_can_be_forced_and_the_graph_says_which_it_was(builder: ExactBuilder, name: str) -> None:
+def test_a_builder_can_be_requested_and_the_graph_names_it(builder: ExactBuilder, name: str) -> None:
     graph = build_graph(X, 10, builder=builder)
     np.testing.assert_array_equal(graph.ids, basic.neighbours(X, 10))
     assert graph.builder == name
@@ -27,7 +27,7 @@ def test_a_few_rows_are_searched_by_faiss_and_many_by_tiles() -> None:
     assert choose_builder(5000, 64) == "symmetric"
 
 
-def test_faiss_is_chosen_where_tiles_cannot_keep_all_threads_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faiss_is_chosen_if_tiles_cannot_keep_all_threads_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "count_threads", lambda: 64)
     assert choose_builder(5000, 64) == "faiss"
     assert choose_builder(500_000, 2) == "symmetric"

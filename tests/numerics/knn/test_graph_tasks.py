@@ -1,4 +1,4 @@
-"""A graph in parts is the graph in one piece, to the last bit."""
+"""Graphs built by tasks are equal to graphs built at once, to the last bit."""
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -27,12 +27,12 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-class Told(list[int]):
-    """What was reported."""
+class Reported(list[int]):
+    """List of reported values."""
 
 
-class Counting:
-    """Counts the parts that it runs."""
+class CountingExecutor:
+    """Executor that counts its tasks."""
 
     is_remote = True
 
@@ -50,11 +50,11 @@ class Counting:
 @pytest.mark.parametrize(
     ("builder", "count"), [("auto", 10 + 3), ("symmetric", 10 + 3), ("verified_bf16", 1 + 10 + 7), ("faiss", 1)]
 )
-def test_its_parts_make_the_same_graph(monkeypatch: pytest.MonkeyPatch, builder: ExactBuilder, count: int) -> None:
+def test_tasks_build_the_same_graph(monkeypatch: pytest.MonkeyPatch, builder: ExactBuilder, count: int) -> None:
     monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 720 * 720 * 16)
     x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float16)
     x[5], groups = x[1700], np.arange(2000, dtype=np.int32) // 2
-    rows, parts, told = PreparedRows(ArrayLayer("0", x)), Counting(), Told()
+    rows, parts, told = PreparedRows(ArrayLayer("0", x)), CountingExecutor(), Reported()
     found = build_by_tasks(GraphTask(rows, 12, groups, 0, builder), parts, told.append)
     whole = build_graph(rows.load().array, 12, groups, None, builder)
     np.testing.assert_array_equal(found.ids, whole.ids)
@@ -65,7 +65,7 @@ def test_its_parts_make_the_same_graph(monkeypatch: pytest.MonkeyPatch, builder:
 
 
 @pytest.mark.parametrize(("n", "dim"), [(200, 8), (5000, 64), (16_384, 1024), (100_000, 768), (1_000_000, 384)])
-def test_every_tile_is_in_one_part_and_parts_are_of_a_size(n: int, dim: int) -> None:
+def test_every_tile_is_in_one_task_and_tasks_have_similar_sizes(n: int, dim: int) -> None:
     split = split_pairs(n, dim)
     assert sorted(pair for pairs in split for pair in pairs) == all_pairs(count_blocks(n))
     steps = max(len(pairs) for pairs in split) * block_edges(n)[1] ** 2 * dim
@@ -76,7 +76,7 @@ def test_every_tile_is_in_one_part_and_parts_are_of_a_size(n: int, dim: int) -> 
 
 @pytest.mark.parametrize("scale", [0, 58], ids=["", "huge"])
 @pytest.mark.parametrize("draw", HOSTILE)
-def test_hostile_rows_in_parts_have_the_neighbours_of_a_full_sort_in_float64(
+def test_tasks_find_the_neighbours_of_a_full_float64_sort(
     monkeypatch: pytest.MonkeyPatch, draw: Draw, scale: int
 ) -> None:
     monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 720 * 720 * 8)
@@ -92,22 +92,24 @@ def test_hostile_rows_in_parts_have_the_neighbours_of_a_full_sort_in_float64(
 
 @settings(deadline=None, max_examples=25)
 @given(st.sampled_from(HOSTILE), st.integers(5, 600), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
-def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
-    """Also with so few candidates that each one counts, and with room for more than there are."""
+def test_tasks_find_these_neighbours_with_groups_and_any_k(
+    draw: Draw, n: int, d: int, seed: int, data: st.DataObject
+) -> None:
+    """Includes few candidates, so that each one counts, and more candidates than rows."""
     x, groups, k = draw_case(draw, n, d, seed, data)
     task = GraphTask(PreparedRows(ArrayLayer("0", x), normalise=False), k, groups, builder="verified_bf16")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 1)
-        patch.setattr(tie_break, "DECIDED", 500)
+        patch.setattr(tie_break, "BLOCK_CANDIDATES", 500)
         patch.setattr(bfloat16, "BEYOND_MIN", data.draw(st.sampled_from([0, 38])))
-        graph, whole = build_by_tasks(task, Counting()), build_verified(x, k, groups)
+        graph, whole = build_by_tasks(task, CountingExecutor()), build_verified(x, k, groups)
     np.testing.assert_array_equal(graph.ids, sort_all(x, k, groups))
     assert graph.verified == whole.verified
 
 
 @pytest.mark.parametrize("draw", HOSTILE)
-def test_what_one_part_finds_spares_the_others_no_candidate(monkeypatch: pytest.MonkeyPatch, draw: Draw) -> None:
-    """With one candidate beyond the neighbour that is wanted, any that is passed over shows in who is certified."""
+def test_limits_from_other_tasks_drop_no_candidate(monkeypatch: pytest.MonkeyPatch, draw: Draw) -> None:
+    """With one candidate beyond k, every dropped candidate changes the verified rows."""
     monkeypatch.setattr("consilience.numerics.knn.graph_tasks.PART_STEPS", 1)
     monkeypatch.setattr(bfloat16, "BEYOND_MIN", 0)
     x = draw(np.random.default_rng(3), 2200, 8)
@@ -118,7 +120,7 @@ def test_what_one_part_finds_spares_the_others_no_candidate(monkeypatch: pytest.
     assert graph.verified == whole.verified
 
 
-def test_every_candidate_is_decided_that_can_be_among_the_best_if_both_it_and_the_last_of_them_are_off() -> None:
+def test_all_candidates_within_both_error_bounds_take_part_in_the_tie_break() -> None:
     found = np.array([[0.9, 0.8, 0.79, 0.71, 0.69], [0.9, 0.8, 0.5, 0.4, 0.3]], np.float32)
     ids, keys = np.arange(10, dtype=np.int32).reshape(2, 5), np.empty((2, 5), np.uint64)
     make_keys(found, ids, np.array([5, 4]), keys, 0, 2)

@@ -1,4 +1,4 @@
-"""The product and the order that decide which neighbours come first."""
+"""Inner products and the order of neighbours."""
 
 import numpy as np
 import pytest
@@ -28,14 +28,14 @@ def test_products_are_summed_in_one_order_to_the_last_bit(d: int) -> None:
     assert squares.tolist() == [slow_square(row) for row in x]
 
 
-def test_a_product_is_the_same_from_both_ends() -> None:
+def test_a_product_does_not_depend_on_the_order_of_its_rows() -> None:
     x, ids = np.random.default_rng(0).normal(size=(30, 100)).astype(np.float32), np.arange(30, dtype=np.int32)
     square = inner_products(x, ids, np.tile(ids, (30, 1)))
     np.testing.assert_array_equal(square, square.T)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17, 64, 100])
-def test_candidates_in_any_order_are_sorted_with_the_smaller_id_first_among_equals(count: int) -> None:
+def test_candidates_are_sorted_with_the_smaller_id_first_at_ties(count: int) -> None:
     rng = np.random.default_rng(count)
     x = rng.integers(-1, 2, size=(101, 3)).astype(np.float32)
     names = rng.permutation(100)[:count].astype(np.int32)[None] + 1

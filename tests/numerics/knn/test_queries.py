@@ -1,4 +1,4 @@
-"""The neighbours of some rows, found by blocks: against the graph of all rows, and against the graph of each gallery."""
+"""Neighbours of query rows, compared with the graph of all rows and with the graph of each gallery."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -23,7 +23,7 @@ def normal(n: int = N, dim: int = 12, seed: int = 0) -> Float32Array:
 
 
 def small_integers(n: int = N, dim: int = 5) -> Float32Array:
-    """Products are exact, and nearly all of them come many times."""
+    """Draw rows with exact products, nearly all of which are repeated."""
     return np.random.default_rng(1).integers(-1, 2, size=(n, dim)).astype(np.float32)
 
 
@@ -32,18 +32,18 @@ def some(m: int, n: int = N, seed: int = 2) -> IdArray:
 
 
 def nested(sizes: Sequence[int], n: int = N) -> tuple[IdArray, np.ndarray]:
-    """A random order of all rows, and the ring of each of them."""
+    """Draw a random order of all rows, and the smallest gallery of each."""
     order = some(n, n, seed=3)
     rank = np.empty(n, np.int64)
     rank[order] = np.arange(n)
     return order, np.searchsorted(sizes, rank, side="right").astype(np.uint8)
 
 
-def in_groups(n: int = N) -> IdArray:
+def draw_groups(n: int = N) -> IdArray:
     return np.random.default_rng(4).integers(0, n // 5, size=n).astype(np.int32)
 
 
-def test_queries_have_the_neighbours_that_the_graph_of_all_rows_has() -> None:
+def test_queries_have_the_neighbours_of_the_graph_of_all_rows() -> None:
     x, asking = normal(), some(70)
     graph = build_exact(x, K)
     found = search_queries(asking, ArrayRows(x), K)
@@ -51,7 +51,7 @@ def test_queries_have_the_neighbours_that_the_graph_of_all_rows_has() -> None:
     np.testing.assert_allclose(found.similarities, graph.similarities[asking][None], rtol=1e-5)
 
 
-def test_of_equal_similarities_the_smaller_id_comes_first() -> None:
+def test_at_equal_similarity_the_smaller_id_is_first() -> None:
     x, asking = small_integers(), some(200)
     graph = build_exact(x, K)
     found = search_queries(asking, ArrayRows(x), K)
@@ -64,8 +64,8 @@ def test_minus_zero_ties_with_zero() -> None:
     assert search_queries(np.array([0], np.int32), ArrayRows(x), 4).ids.tolist() == [[[1, 2, 3, 4]]]
 
 
-def test_rows_of_one_group_are_never_each_others_neighbours() -> None:
-    x, groups, asking = normal(), in_groups(), some(100)
+def test_rows_of_one_group_are_never_neighbours() -> None:
+    x, groups, asking = normal(), draw_groups(), some(100)
     graph = build_exact(x, K, groups)
     np.testing.assert_array_equal(search_queries(asking, ArrayRows(x), K, groups=groups).ids[0], graph.ids[asking])
 
@@ -74,7 +74,7 @@ def test_rows_of_one_group_are_never_each_others_neighbours() -> None:
 @pytest.mark.parametrize("grouped", [False, True])
 def test_each_gallery_gives_the_graph_of_its_own_rows(*, rows: Callable[[], Float32Array], grouped: bool) -> None:
     x, sizes = rows(), (40, 41, 150, N)
-    groups = in_groups() if grouped else None
+    groups = draw_groups() if grouped else None
     order, rings = nested(sizes)
     found = search_queries(order, ArrayRows(x), K, groups=groups, galleries=rings)
     for ids, size in zip(found.ids, sizes, strict=True):
@@ -83,7 +83,7 @@ def test_each_gallery_gives_the_graph_of_its_own_rows(*, rows: Callable[[], Floa
         np.testing.assert_array_equal(ids[:size], gallery[graph.ids[np.searchsorted(gallery, order[:size])]])
 
 
-def test_a_list_that_runs_out_ends_with_minus_one() -> None:
+def test_an_incomplete_list_ends_with_minus_one() -> None:
     x, groups = normal(6), np.array([0, 0, 0, 1, 1, 2], np.int32)
     found = search_queries(np.array([0, 5], np.int32), ArrayRows(x), 4, groups=groups)
     assert sorted(found.ids[0, 0].tolist()) == [-1, 3, 4, 5]
@@ -98,8 +98,8 @@ def test_any_k_up_to_all_other_rows_is_found(k: int) -> None:
     np.testing.assert_array_equal(search_queries(asking, ArrayRows(x), k).ids[0], build_exact(x, k).ids[asking])
 
 
-class Sent(LocalExecutor):
-    """Parts that are done in another order than they are given back in, as those of a cluster are."""
+class ReorderedExecutor(LocalExecutor):
+    """Executor that runs tasks in another order than it returns their results, as a cluster does."""
 
     is_remote = True
 
@@ -115,14 +115,14 @@ class Sent(LocalExecutor):
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_blocks_and_parts_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_blocks_and_tasks_of_any_size_give_the_same_result(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     x, asking, (_, rings) = small_integers(), some(120), nested((50, N))
     whole = search_queries(asking, ArrayRows(x), K, galleries=rings)
     monkeypatch.setattr("consilience.numerics.rows.parallel.BLOCK_VALUES", block * x.shape[1])
     monkeypatch.setattr(module, "PART_STEPS", 1.0)
     monkeypatch.setattr(module, "PART_VALUES", 50 * 64)
     monkeypatch.setattr(module, "TILE_QUERIES", 16)
-    parts, reports = Sent(), list[int]()
+    parts, reports = ReorderedExecutor(), list[int]()
     found = search_queries(asking, ArrayRows(x), K, galleries=rings, executor=parts, report=reports.append)
     np.testing.assert_array_equal(found.ids, whole.ids)
     np.testing.assert_array_equal(found.similarities, whole.similarities)
@@ -133,7 +133,7 @@ def test_blocks_and_parts_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPa
         assert parts.count > 3
 
 
-def test_the_gallery_is_read_by_blocks_and_no_more_than_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gallery_is_read_by_blocks_with_at_most_one_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = ArrayLayer("x", normal().astype(np.float16))
     monkeypatch.setattr("consilience.numerics.rows.parallel.BLOCK_VALUES", 50 * layer.dim)
     sizes: list[int] = []
@@ -150,7 +150,7 @@ def test_the_gallery_is_read_by_blocks_and_no_more_than_one_ahead(monkeypatch: p
     np.testing.assert_array_equal(found.ids[0], build_exact(rows.load().array, K).ids[some(30)])
 
 
-def test_an_error_while_reading_ahead_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_prefetching_is_raised_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consilience.numerics.rows.parallel.BLOCK_VALUES", 600)
 
     class Torn(ArrayRows):
@@ -164,7 +164,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("power", [-70, 60])
-def test_values_whose_products_leave_float32_are_scaled(power: int) -> None:
+def test_values_beyond_the_range_of_float32_products_are_scaled(power: int) -> None:
     x = normal()
     large = np.ldexp(x, power)
     exponent = scale_exponent(float(np.abs(large).max()))
@@ -173,7 +173,7 @@ def test_values_whose_products_leave_float32_are_scaled(power: int) -> None:
     assert scale_exponent(3.0) == 0
 
 
-def test_vectors_have_the_rows_that_a_flat_index_finds() -> None:
+def test_vectors_have_the_neighbours_of_a_flat_index() -> None:
     x, vectors = normal(), normal(60, seed=9)
     index = faiss.IndexFlatIP(x.shape[1])
     index.add(x)
@@ -183,8 +183,8 @@ def test_vectors_have_the_rows_that_a_flat_index_finds() -> None:
     np.testing.assert_allclose(found.similarities[0], similarities, rtol=1e-5)
 
 
-def test_a_vector_does_not_find_the_row_or_the_group_that_is_its_own() -> None:
-    x, asking, groups = normal(), some(70), in_groups()
+def test_the_own_row_or_group_of_a_vector_is_excluded() -> None:
+    x, asking, groups = normal(), some(70), draw_groups()
     by_row = search_vectors(x[asking], ArrayRows(x), K, own=asking)
     np.testing.assert_array_equal(by_row.ids, search_queries(asking, ArrayRows(x), K).ids)
     by_group = search_vectors(x[asking], ArrayRows(x), K, own=groups[asking], groups=groups)

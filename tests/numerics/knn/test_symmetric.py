@@ -25,6 +25,7 @@ from consilience.numerics.knn.symmetric import (
 )
 from consilience.numerics.rows import parallel
 from consilience.numerics.rows.prepared import ArrayRows
+from tests.hostile_rows import sort_all
 from tests.reference_implementations import basic
 
 Rows = npt.NDArray[np.float32]
@@ -35,16 +36,8 @@ def draw_rows(n: int, d: int, seed: int = 0) -> Rows:
 
 
 def draw_whole(n: int, d: int, seed: int, *, spread: int = 2) -> Rows:
-    """Small integers: products are exact in float32, and ties are many."""
+    """Draw small integers, with exact float32 products and many ties."""
     return np.random.default_rng(seed).integers(-spread, spread + 1, size=(n, d)).astype(np.float32)
-
-
-def sort_all(x: Rows, k: int, groups: npt.NDArray[np.int32] | None = None) -> npt.NDArray[np.intp]:
-    """The slow twin: every similarity in float64, larger first and of equal ones the smaller id."""
-    similarity = x.astype(np.float64) @ x.astype(np.float64).T
-    owner = np.arange(len(x)) if groups is None else groups
-    similarity[owner[:, None] == owner] = -np.inf
-    return np.lexsort((np.broadcast_to(np.arange(len(x)), similarity.shape), -similarity), axis=1)[:, :k]
 
 
 def assert_same(found: NeighbourGraph, expected: NeighbourGraph) -> None:
@@ -53,7 +46,7 @@ def assert_same(found: NeighbourGraph, expected: NeighbourGraph) -> None:
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(4, 1, 1), (50, 3, 49), (300, 64, 10), (1100, 17, 48), (2100, 5, 300)])
-def test_the_graph_is_that_of_a_full_sort_in_float64(n: int, d: int, k: int) -> None:
+def test_the_graph_is_that_of_a_full_float64_sort(n: int, d: int, k: int) -> None:
     x = draw_whole(n, d, n, spread=50)
     graph = build_symmetric(x, k)
     np.testing.assert_array_equal(graph.ids, sort_all(x, k))
@@ -62,7 +55,7 @@ def test_the_graph_is_that_of_a_full_sort_in_float64(n: int, d: int, k: int) -> 
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(700, 24, 48), (2500, 96, 10), (1025, 768, 48)])
-def test_it_is_that_of_a_flat_search_but_for_rounding(n: int, d: int, k: int) -> None:
+def test_the_graph_is_that_of_a_flat_search_up_to_rounding(n: int, d: int, k: int) -> None:
     x = draw_rows(n, d)
     found, flat = build_symmetric(x, k), build_exact(x, k)
     np.testing.assert_allclose(found.similarities, flat.similarities, rtol=0, atol=1e-6)
@@ -71,7 +64,9 @@ def test_it_is_that_of_a_flat_search_but_for_rounding(n: int, d: int, k: int) ->
 
 @settings(deadline=None, max_examples=80)
 @given(st.integers(5, 400), st.integers(1, 4), st.integers(0, 2**32 - 1), st.data())
-def test_ties_go_by_id_with_copies_and_groups_of_any_size(n: int, d: int, seed: int, data: st.DataObject) -> None:
+def test_ties_are_ordered_by_id_with_copies_and_groups_of_any_size(
+    n: int, d: int, seed: int, data: st.DataObject
+) -> None:
     x = draw_whole(n, d, seed, spread=1)
     groups = None
     if data.draw(st.booleans()):
@@ -82,18 +77,18 @@ def test_ties_go_by_id_with_copies_and_groups_of_any_size(n: int, d: int, seed: 
     np.testing.assert_array_equal(build_symmetric(x, k, groups).ids, sort_all(x, k, groups))
 
 
-def test_rows_that_are_all_equal_have_the_smallest_ids() -> None:
+def test_equal_rows_have_the_smallest_ids_as_neighbours() -> None:
     x = np.ones((1500, 8), np.float32)
     np.testing.assert_array_equal(build_symmetric(x, 20).ids, sort_all(x, 20))
 
 
-def test_copies_in_other_tiles_tie_too() -> None:
+def test_copies_in_different_tiles_have_equal_similarities() -> None:
     x = np.tile(draw_rows(97, 40), (24, 1))
     np.testing.assert_array_equal(build_symmetric(x, 23).ids, sort_all(x, 23))
 
 
 @pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e18, 1e30, 1e37])
-def test_rows_whose_products_leave_float32_have_the_neighbours_of_the_same_rows_in_range(scale: float) -> None:
+def test_rows_beyond_the_range_of_float32_products_are_scaled(scale: float) -> None:
     x = np.random.default_rng(4).normal(size=(300, 8)).astype(np.float32)
     scaled = (x * np.float64(scale)).astype(np.float32)
     np.testing.assert_array_equal(build_symmetric(scaled, 7).ids, basic.neighbours(scaled, 7))
@@ -106,7 +101,7 @@ def test_zero_rows_and_the_sign_of_zero_do_not_matter() -> None:
     np.testing.assert_array_equal(build_symmetric(x, 5).ids, sort_all(x, 5))
 
 
-def test_similarities_are_the_same_from_both_ends() -> None:
+def test_similarities_are_symmetric_to_the_last_bit() -> None:
     graph = build_symmetric(draw_rows(1300, 33), 1299)
     square = np.zeros((1300, 1300), np.float32)
     np.put_along_axis(square, graph.ids.astype(np.intp), graph.similarities, axis=1)
@@ -114,7 +109,7 @@ def test_similarities_are_the_same_from_both_ends() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_parts_merge_to_the_same_bits_however_they_are_cut(seed: int) -> None:
+def test_tasks_merge_to_the_same_bits_for_any_split(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, k = 1500, int(rng.integers(1, 60))
     x = draw_rows(n, 20)
@@ -138,7 +133,7 @@ def test_the_number_of_threads_changes_no_bit(count: int, monkeypatch: pytest.Mo
     assert_same(build_symmetric(x, 30), whole)
 
 
-def test_it_tells_how_far_it_is_and_ends_at_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_up_to_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     # With a second thread, that one may do all tiles before this one, which tells, gets any.
     monkeypatch.setattr(symmetric, "count_threads", lambda: 1)
     told: list[int] = []
@@ -148,7 +143,7 @@ def test_it_tells_how_far_it_is_and_ends_at_all_rows(monkeypatch: pytest.MonkeyP
     assert len(told) > 2
 
 
-def test_what_a_report_raises_ends_the_search() -> None:
+def test_an_exception_of_the_report_ends_the_search() -> None:
     def stop(_: int) -> None:
         raise InterruptedError
 
@@ -166,7 +161,7 @@ def test_a_tile_that_fails_ends_the_search_in_every_thread(monkeypatch: pytest.M
         run_pairs(all_pairs(9), lambda: fail, lambda _: None)
 
 
-def test_every_thread_takes_tiles() -> None:
+def test_every_thread_processes_tiles() -> None:
     meeting, workers = Barrier(parallel.count_threads()), list[int]()
 
     def open_worker() -> Callable[[Pair], None]:
@@ -178,7 +173,7 @@ def test_every_thread_takes_tiles() -> None:
     assert len(set(workers)) == parallel.count_threads()
 
 
-def test_tiles_that_run_at_one_time_share_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_processed_at_the_same_time_share_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symmetric, "count_threads", lambda: 6)
     busy: set[int] = set()
     done: list[Pair] = []
@@ -203,7 +198,7 @@ def test_blocks_are_almost_equal_and_not_too_large(n: int) -> None:
     assert sizes.max() - sizes.min() <= 1
 
 
-def test_products_have_their_threads_back_after_the_last_search() -> None:
+def test_product_threads_are_restored_after_the_last_search() -> None:
     blas = parallel.find_blas()
 
     def counts() -> list[int]:
@@ -243,7 +238,7 @@ def test_large_groups_within_one_block_leave_enough_neighbours(largest: int) -> 
     np.testing.assert_array_equal(build_symmetric(x, 150, groups).ids, sort_all(x, 150, groups))
 
 
-def test_the_order_of_near_equal_rows_is_that_of_float64_in_every_place_of_a_tile() -> None:
+def test_near_equal_rows_are_ordered_as_in_float64_anywhere_in_a_tile() -> None:
     rng = np.random.default_rng(0)
     # Copies that differ by ones in a hundred million: no float32 sum of 300 products tells which is nearer.
     x = np.tile(draw_rows(60, 300), (30, 1))

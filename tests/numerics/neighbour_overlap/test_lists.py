@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from consilience.numerics.neighbour_overlap.lists import SimilaritySpace
 from consilience.numerics.stats.intervals import list_length
-from tests.reference_implementations import neighbours as slow
+from tests.reference_implementations import neighbours as reference
 
 
 def test_permuted_lists_are_those_of_the_permuted_rows() -> None:
-    x, _ = slow.views(70)
+    x, _ = reference.views(70)
     order = np.random.default_rng(1).permutation(70)
-    moved, again = slow.lists_of(x, 9).permuted(order), slow.lists_of(x[order], 9)
+    moved, again = reference.lists_of(x, 9).permuted(order), reference.lists_of(x[order], 9)
     np.testing.assert_array_equal(moved.ids, again.ids)
     np.testing.assert_allclose(moved.similarities, again.similarities, atol=1e-6)
     np.testing.assert_allclose(moved.similarities_to(moved), again.similarities, atol=1e-6)
@@ -25,10 +25,10 @@ def test_permuted_lists_are_those_of_the_permuted_rows() -> None:
 @given(n=st.integers(20, 60), k=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
 def test_restricted_lists_are_those_of_a_new_search(n: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x, _ = slow.views(n, seed)
+    x, _ = reference.views(n, seed)
     kept = np.zeros(n, np.bool_)
     kept[rng.permutation(n)[: rng.integers(k + 1, n + 1)]] = True
-    part, again = slow.lists_of(x, n - 1).restricted(kept, k), slow.lists_of(x[kept], k)
+    part, again = reference.lists_of(x, n - 1).restricted(kept, k), reference.lists_of(x[kept], k)
     assert part.complete.all()
     np.testing.assert_array_equal(part.ids, again.ids)
     np.testing.assert_allclose(part.similarities, again.similarities, atol=1e-6)
@@ -36,9 +36,9 @@ def test_restricted_lists_are_those_of_a_new_search(n: int, k: int, seed: int) -
 
 
 def test_an_incomplete_list_is_marked_and_filled_with_minus_1() -> None:
-    x, _ = slow.views(30)
+    x, _ = reference.views(30)
     kept = np.arange(30) < 8
-    part = slow.lists_of(x, 6).restricted(kept, 5)
+    part = reference.lists_of(x, 6).restricted(kept, 5)
     short = ~part.complete
     assert short.any()
     assert (part.ids[short] == -1).any(axis=1).all()
@@ -47,21 +47,21 @@ def test_an_incomplete_list_is_marked_and_filled_with_minus_1() -> None:
 
 
 def test_a_random_half_keeps_k_neighbours_of_nearly_every_item() -> None:
-    x, _ = slow.views(1000)
-    lists = slow.lists_of(x, list_length(1000, 10))
+    x, _ = reference.views(1000)
+    lists = reference.lists_of(x, list_length(1000, 10))
     kept = np.zeros(1000, np.bool_)
     kept[np.random.default_rng(2).permutation(1000)[:500]] = True
     assert lists.restricted(kept, 10).complete.mean() > 0.99
 
 
 def test_a_prefix_contains_the_nearest_neighbours() -> None:
-    x, _ = slow.views(50)
-    np.testing.assert_array_equal(slow.lists_of(x, 20).first(4).ids, slow.lists_of(x, 4).ids)
+    x, _ = reference.views(50)
+    np.testing.assert_array_equal(reference.lists_of(x, 20).first(4).ids, reference.lists_of(x, 4).ids)
 
 
 def test_similarities_to_named_lists_are_computed_once_and_grow_with_k() -> None:
-    x, y = slow.views(50)
-    a, b = (slow.lists_of(side, 12) for side in (x, y))
+    x, y = reference.views(50)
+    a, b = (reference.lists_of(side, 12) for side in (x, y))
     a, b = replace(a, name="a"), replace(b, name="b")
     for k in (3, 12, 5):
         found = a.similarities_to(b.first(k))
@@ -73,7 +73,7 @@ def test_similarities_to_named_lists_are_computed_once_and_grow_with_k() -> None
 
 
 def test_mean_similarities_include_the_item_itself() -> None:
-    x, _ = slow.views(40)
+    x, _ = reference.views(40)
     some = np.array([3, 0, 17, 39], dtype=np.int32)
     expected = (x[some].astype(np.float64) @ x[some].T.astype(np.float64)).mean(axis=1)
     assert SimilaritySpace(lambda: x).means(some) == pytest.approx(expected, abs=1e-12)

@@ -1,4 +1,4 @@
-"""Every metric of neighbour lists against its slow twin, and the grid kernel of mutual_knn."""
+"""Every metric of neighbour lists against its reference implementation, and the grid kernel of mutual_knn."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from consilience.numerics.neighbour_overlap import metrics
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists, SimilaritySpace
 from tests.reference_implementations import basic
-from tests.reference_implementations import neighbours as slow
+from tests.reference_implementations import neighbours as reference
 
 PAIRS = {
-    "jaccard_knn": (metrics.jaccard_knn, slow.jaccard_knn),
-    "rank_similarity": (metrics.rank_similarity, slow.rank_similarity),
-    "lcs_knn": (metrics.lcs_knn, slow.lcs_knn),
-    "edit_distance_knn": (metrics.edit_distance_knn, slow.edit_distance_knn),
-    "cycle_knn": (metrics.cycle_knn, slow.cycle_knn),
+    "jaccard_knn": (metrics.jaccard_knn, reference.jaccard_knn),
+    "rank_similarity": (metrics.rank_similarity, reference.rank_similarity),
+    "lcs_knn": (metrics.lcs_knn, reference.lcs_knn),
+    "edit_distance_knn": (metrics.edit_distance_knn, reference.edit_distance_knn),
+    "cycle_knn": (metrics.cycle_knn, reference.cycle_knn),
 }
 each_metric = pytest.mark.parametrize(("fast", "twin"), PAIRS.values(), ids=PAIRS)
 
@@ -69,17 +69,17 @@ def test_inequalities_between_the_metrics_hold(pair: tuple[NeighbourLists, Neigh
 def test_lists_of_rows_have_the_score_of_the_reference_implementation(
     fast: Callable[[NeighbourLists, NeighbourLists], float], twin: Callable[[np.ndarray, np.ndarray], float], k: int
 ) -> None:
-    a, b = (slow.lists_of(x, k) for x in slow.views(90))
+    a, b = (reference.lists_of(x, k) for x in reference.views(90))
     assert fast(a, b) == pytest.approx(twin(a.ids, b.ids), abs=1e-12)
 
 
 def test_raw_lcs_is_not_divided_by_k() -> None:
-    a, b = (slow.lists_of(x, 7) for x in slow.views(60))
+    a, b = (reference.lists_of(x, 7) for x in reference.views(60))
     assert metrics.lcs_knn(a, b, raw=True) == pytest.approx(7 * metrics.lcs_knn(a, b))
 
 
 def test_swapping_the_sides_swaps_the_directions_of_cycle_knn() -> None:
-    a, b = (slow.lists_of(x, 3) for x in slow.views(60))
+    a, b = (reference.lists_of(x, 3) for x in reference.views(60))
     forth, back = metrics.cycle_knn(a, b, "ab"), metrics.cycle_knn(a, b, "ba")
     assert forth != back
     assert back == metrics.cycle_knn(b, a)
@@ -89,19 +89,21 @@ def test_swapping_the_sides_swaps_the_directions_of_cycle_knn() -> None:
 @pytest.mark.parametrize("k", [1, 6, 40])
 @pytest.mark.parametrize("squared", [False, True])
 def test_second_order_cosine_is_that_of_whole_similarity_matrices(k: int, squared: bool) -> None:
-    x, y = slow.views(80)
-    a, b = slow.lists_of(x, k), slow.lists_of(y, k)
+    x, y = reference.views(80)
+    a, b = reference.lists_of(x, k), reference.lists_of(y, k)
     if squared:
         a, b = (
             NeighbourLists.of(s.ids, s.similarities, SimilaritySpace(lambda r=r: r, lambda r=r: r @ r.T))
             for s, r in ((a, x), (b, y))
         )
-    assert metrics.second_order_cosine(a, b) == pytest.approx(slow.second_order_cosine(x, y, a.ids, b.ids), abs=1e-6)
+    assert metrics.second_order_cosine(a, b) == pytest.approx(
+        reference.second_order_cosine(x, y, a.ids, b.ids), abs=1e-6
+    )
 
 
 def test_second_order_cosine_is_undefined_if_all_similarities_are_0() -> None:
     rows = np.eye(6, dtype=np.float32)
-    assert np.isnan(metrics.second_order_cosine(slow.lists_of(rows, 2), slow.lists_of(rows, 2)))
+    assert np.isnan(metrics.second_order_cosine(reference.lists_of(rows, 2), reference.lists_of(rows, 2)))
 
 
 def test_inner_products_are_the_same_on_several_threads() -> None:
@@ -121,13 +123,13 @@ def stacks(n: int, layers_a: int, layers_b: int) -> tuple[np.ndarray, np.ndarray
 
 
 def graphs(stack: np.ndarray, k: int) -> np.ndarray:
-    return np.stack([slow.lists_of(x, k).ids for x in stack])
+    return np.stack([reference.lists_of(x, k).ids for x in stack])
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
 def test_mutual_knn_is_the_overlap_of_sets(k: int) -> None:
     x, y = stacks(120, 1, 1)
-    value = metrics.mutual_knn(slow.lists_of(x[0], k), slow.lists_of(y[0], k))
+    value = metrics.mutual_knn(reference.lists_of(x[0], k), reference.lists_of(y[0], k))
     assert value == pytest.approx(basic.mutual_knn(x[0], y[0], k), abs=1e-12)
 
 
@@ -136,7 +138,7 @@ def test_the_score_is_1_if_every_other_row_is_a_neighbour(
     fast: Callable[[NeighbourLists, NeighbourLists], float],
 ) -> None:
     x, y = stacks(15, 1, 1)
-    assert fast(slow.lists_of(x[0], 14), slow.lists_of(y[0], 14)) == 1.0
+    assert fast(reference.lists_of(x[0], 14), reference.lists_of(y[0], 14)) == 1.0
 
 
 def test_a_grid_contains_each_pair_of_layers() -> None:

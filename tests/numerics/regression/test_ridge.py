@@ -9,7 +9,7 @@ from consilience.numerics.regression.ridge import (
     fold_shares,
     linear_predictivity,
 )
-from tests.reference_implementations import subspaces as twins
+from tests.reference_implementations import subspaces as reference
 
 
 def pair(n: int, p: int, q: int, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +30,7 @@ def test_the_penalties_are_the_powers_of_ten_from_1e_minus_8_to_10000() -> None:
 def test_the_value_is_that_of_a_plain_loop(n: int, p: int, q: int, folds: int, ridge: float | None) -> None:
     x, y = pair(n, p, q)
     dealt = find_folds(x, folds, ridge, seed=3)
-    expected = twins.linear_predictivity(x, y, [fold.scored for fold in dealt], ridge)
+    expected = reference.linear_predictivity(x, y, [fold.scored for fold in dealt], ridge)
     assert linear_predictivity(dealt, find_targets(y)) == pytest.approx(expected, abs=1e-6)
 
 

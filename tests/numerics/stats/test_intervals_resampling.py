@@ -13,7 +13,7 @@ from consilience.numerics.stats.intervals import (
     score_each,
     subsample_rows,
 )
-from tests.reference_implementations import neighbours as slow
+from tests.reference_implementations import neighbours as reference
 
 N, K = 200, 10
 
@@ -21,7 +21,7 @@ N, K = 200, 10
 def bounds(
     x: np.ndarray, y: np.ndarray, level: float = 0.95, seed: int = 0, length: int | None = None
 ) -> ConfidenceInterval | None:
-    a, b = (slow.lists_of(side, length or list_length(len(side), K)) for side in (x, y))
+    a, b = (reference.lists_of(side, length or list_length(len(side), K)) for side in (x, y))
 
     def within(kept: BoolArray) -> float:
         return metrics.mutual_knn(a.restricted(kept, K), b.restricted(kept, K))
@@ -30,11 +30,11 @@ def bounds(
 
 
 def value(x: np.ndarray, y: np.ndarray) -> float:
-    return metrics.mutual_knn(slow.lists_of(x, K), slow.lists_of(y, K))
+    return metrics.mutual_knn(reference.lists_of(x, K), reference.lists_of(y, K))
 
 
 def test_the_population_interval_covers_the_mean_of_fresh_galleries() -> None:
-    draws = [slow.views(N, seed) for seed in range(100)]
+    draws = [reference.views(N, seed) for seed in range(100)]
     values = [value(x, y) for x, y in draws]
     found = [bound for x, y in draws if (bound := bounds(x, y, seed=1)) is not None]
     assert len(found) == 100
@@ -44,7 +44,7 @@ def test_the_population_interval_covers_the_mean_of_fresh_galleries() -> None:
 
 
 def test_the_spread_of_halves_is_that_of_a_new_search_of_each_half() -> None:
-    x, y = slow.views(N)
+    x, y = reference.views(N)
     rng = np.random.default_rng(7)
     values = []
     for _ in range(HALVES):
@@ -87,12 +87,12 @@ def test_whole_groups_are_kept_or_left_out() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
-    x, y = slow.views(N)
+    x, y = reference.views(N)
     assert bounds(x, y, seed=7) == bounds(x, y, seed=7) != bounds(x, y, seed=8)
 
 
 def test_a_higher_level_gives_a_wider_interval_around_the_same_value() -> None:
-    x, y = slow.views(N)
+    x, y = reference.views(N)
     narrow, broad = bounds(x, y, 0.8), bounds(x, y, 0.99)
     assert narrow is not None
     assert broad is not None
@@ -101,11 +101,11 @@ def test_a_higher_level_gives_a_wider_interval_around_the_same_value() -> None:
 
 @pytest.mark.parametrize("n", [20, 22, 30, 41])
 def test_halves_of_at_most_2k_rows_give_no_interval(n: int) -> None:
-    assert bounds(*slow.views(n)) is None
+    assert bounds(*reference.views(n)) is None
 
 
 def test_halves_of_2k_plus_1_rows_cover_the_mean_of_fresh_galleries() -> None:
-    draws = [slow.views(2 * (2 * K + 1), seed) for seed in range(150)]
+    draws = [reference.views(2 * (2 * K + 1), seed) for seed in range(150)]
     centre = np.mean([value(x, y) for x, y in draws])
     found = [bounds(x, y, seed=1) for x, y in draws]
     assert 0.91 <= np.mean([bound is not None and bound.low <= centre <= bound.high for bound in found]) <= 0.995
@@ -113,7 +113,7 @@ def test_halves_of_2k_plus_1_rows_cover_the_mean_of_fresh_galleries() -> None:
 
 @pytest.mark.parametrize("width", [K + 1, 48, N - 1], ids=["some lists run out", "as planned", "whole"])
 def test_scores_of_all_subsets_at_once_are_those_of_each_subset(width: int) -> None:
-    a, b = (slow.lists_of(side, width) for side in slow.views(N))
+    a, b = (reference.lists_of(side, width) for side in reference.views(N))
     kept = np.random.default_rng(5).random((HALVES, N)) < np.linspace(0.02, 1.0, HALVES)[:, None]
 
     at_once = metrics.mutual_knn_in_galleries(a, b, K, kept)
@@ -133,7 +133,7 @@ def test_an_undefined_subset_gives_no_interval() -> None:
 
 
 def test_intervals_are_clipped_to_the_range_of_the_metric() -> None:
-    x, _ = slow.views(N)
+    x, _ = reference.views(N)
     found = bounds(x, x)
     assert found is not None
     assert (found.low, found.high) == (1.0, 1.0)

@@ -1,6 +1,6 @@
 """Thresholds, p-values and calibrated scores against calibrated-similarity, the article's own package, on the same draws.
 
-The peer computes each draw anew from permuted rows, with the slow twins; here nothing is searched or factorised twice.
+The package computes each draw from permuted rows, with the reference implementations; here each search runs once.
 """
 
 from collections.abc import Callable, Iterator

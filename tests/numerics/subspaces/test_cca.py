@@ -14,7 +14,7 @@ from consilience.numerics.subspaces.cca import (
     pwcca,
 )
 from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum, scale_directions
-from tests.reference_implementations import subspaces as twins
+from tests.reference_implementations import subspaces as reference
 
 ALL = np.array(list(permutations(range(7))))
 SHAPES = [(80, 9, 14), (80, 14, 9), (60, 5, 5), (300, 80, 70), (4, 2, 1)]
@@ -39,7 +39,7 @@ def columns(x: np.ndarray) -> ScaledDirections:
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
 def test_canonical_correlations_are_the_cosines_of_the_subspace_angles(n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
-    rho = twins.correlations(x, y)
+    rho = reference.correlations(x, y)
     assert cca_mean(white(x), white(y)) == pytest.approx(rho.mean(), abs=1e-7)
     assert cca_r2(white(x), white(y)) == pytest.approx((rho**2).mean(), abs=1e-7)
 
@@ -47,13 +47,13 @@ def test_canonical_correlations_are_the_cosines_of_the_subspace_angles(n: int, p
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
 def test_pwcca_is_that_of_morcos(n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
-    assert pwcca(white(x), white(y)) == pytest.approx(twins.pwcca(x, y), abs=1e-6)
+    assert pwcca(white(x), white(y)) == pytest.approx(reference.pwcca(x, y), abs=1e-6)
 
 
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
 def test_the_eigenspace_overlap_is_the_trace_of_two_projectors(n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
-    assert eigenspace_overlap(columns(x), columns(y)) == pytest.approx(twins.eigenspace_overlap(x, y), abs=1e-7)
+    assert eigenspace_overlap(columns(x), columns(y)) == pytest.approx(reference.eigenspace_overlap(x, y), abs=1e-7)
 
 
 @pytest.mark.parametrize("zscore", [True, False])
@@ -61,7 +61,7 @@ def test_the_eigenspace_overlap_is_the_trace_of_two_projectors(n: int, p: int, q
 def test_svcca_correlates_the_leading_components(components: int, zscore: bool) -> None:
     x, y = pair(90, 12, 15)
     sides = (leading_components(find_spectrum(side, zscore=zscore), components, 0.99) for side in (x, y))
-    assert cca_mean(*sides) == pytest.approx(twins.svcca(x, y, components, zscore=zscore), abs=1e-7)
+    assert cca_mean(*sides) == pytest.approx(reference.svcca(x, y, components, zscore=zscore), abs=1e-7)
 
 
 @pytest.mark.parametrize(("variance", "kept"), [(0.5, 1), (0.64, 1), (0.65, 2), (0.9999, 3), (1.0, 3)])

@@ -15,7 +15,7 @@ from consilience.numerics.subspaces.cca import (
 from consilience.numerics.subspaces.moments import PairSums, sum_rows
 from consilience.numerics.subspaces.shapes import unit_shape
 from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum, scale_directions
-from tests.reference_implementations import subspaces as twins
+from tests.reference_implementations import subspaces as reference
 
 
 def pair(n: int = 80, p: int = 6, q: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -42,11 +42,11 @@ def shape(x: np.ndarray) -> ScaledDirections:
 
 def test_the_held_out_value_of_the_fitted_rows_is_the_score() -> None:
     x, y = pair()
-    rho = twins.correlations(x, y)
+    rho = reference.correlations(x, y)
     assert held_out_cca_mean(*unseen(white(x), white(y), x, y)) == pytest.approx(rho.mean(), abs=1e-7)
     assert held_out_cca_r2(*unseen(white(x), white(y), x, y)) == pytest.approx((rho**2).mean(), abs=1e-7)
-    assert held_out_pwcca(*unseen(white(x), white(y), x, y)) == pytest.approx(twins.pwcca(x, y), abs=1e-7)
-    assert held_out_cosine(*unseen(shape(x), shape(y), x, y)) == pytest.approx(twins.procrustes(x, y), abs=1e-9)
+    assert held_out_pwcca(*unseen(white(x), white(y), x, y)) == pytest.approx(reference.pwcca(x, y), abs=1e-7)
+    assert held_out_cosine(*unseen(shape(x), shape(y), x, y)) == pytest.approx(reference.procrustes(x, y), abs=1e-9)
 
 
 def test_the_fitted_rotation_is_applied_to_held_out_rows() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from consilience.numerics.subspaces.shapes import angular_shape, bures, gulp, procrustes, ridge_shape, unit_shape
 from consilience.numerics.subspaces.spectra import ScaledDirections, find_spectrum
-from tests.reference_implementations import subspaces as twins
+from tests.reference_implementations import subspaces as reference
 
 SHAPES = [(80, 9, 14), (80, 14, 9), (60, 5, 5), (300, 80, 70), (20, 50, 40), (4, 7, 2)]
 
@@ -31,7 +31,7 @@ def ridge(x: np.ndarray, penalty: float) -> ScaledDirections:
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
 def test_the_rotation_is_that_of_scipys_orthogonal_procrustes(n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
-    cosine = twins.procrustes(x, y)
+    cosine = reference.procrustes(x, y)
     assert procrustes(shape(x), shape(y)) == pytest.approx(cosine, abs=1e-9)
     assert bures(shape(x), shape(y)) == pytest.approx(sqrt(2 - 2 * cosine), abs=1e-9)
 
@@ -39,7 +39,7 @@ def test_the_rotation_is_that_of_scipys_orthogonal_procrustes(n: int, p: int, q:
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
 def test_the_angle_is_that_of_netrep_for_rotations_only(n: int, p: int, q: int) -> None:
     x, y = pair(n, p, q)
-    assert angular_shape(shape(x), shape(y)) == pytest.approx(twins.netrep_angle(x, y, 1.0), abs=1e-8)
+    assert angular_shape(shape(x), shape(y)) == pytest.approx(reference.netrep_angle(x, y, 1.0), abs=1e-8)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9])
@@ -47,12 +47,12 @@ def test_the_angle_is_that_of_netrep_for_rotations_only(n: int, p: int, q: int) 
 def test_the_angle_is_that_of_netrep_after_partial_whitening(n: int, p: int, alpha: float) -> None:
     x, y = pair(n, p, p)
     found = angular_shape(shape(x, alpha), shape(y, alpha))
-    assert found == pytest.approx(twins.netrep_angle(x, y, alpha), abs=1e-7)
+    assert found == pytest.approx(reference.netrep_angle(x, y, alpha), abs=1e-7)
 
 
 def test_the_whitened_angle_is_that_of_the_canonical_correlations() -> None:
     x, y = pair(80, 6, 9)
-    expected = np.arccos(twins.correlations(x, y).sum() / sqrt(6 * 9))
+    expected = np.arccos(reference.correlations(x, y).sum() / sqrt(6 * 9))
     assert angular_shape(shape(x, 0.0), shape(y, 0.0)) == pytest.approx(expected, abs=1e-7)
 
 
@@ -60,12 +60,12 @@ def test_the_whitened_angle_is_that_of_the_canonical_correlations() -> None:
 @pytest.mark.parametrize(("n", "p", "q"), SHAPES)
 def test_gulp_is_that_of_its_three_traces(n: int, p: int, q: int, penalty: float) -> None:
     x, y = pair(n, p, q)
-    assert gulp(ridge(x, penalty), ridge(y, penalty)) == pytest.approx(twins.gulp(x, y, penalty), rel=1e-7)
+    assert gulp(ridge(x, penalty), ridge(y, penalty)) == pytest.approx(reference.gulp(x, y, penalty), rel=1e-7)
 
 
 def test_gulp_without_a_penalty_counts_unshared_directions() -> None:
     x, y = pair(80, 6, 9)
-    expected = sqrt(6 + 9 - 2 * (twins.correlations(x, y) ** 2).sum())
+    expected = sqrt(6 + 9 - 2 * (reference.correlations(x, y) ** 2).sum())
     assert gulp(ridge(x, 0.0), ridge(y, 0.0)) == pytest.approx(expected, abs=1e-6)
 
 

@@ -1,7 +1,7 @@
-"""Exact neighbour graphs whose candidates are found in bfloat16, several times faster where the processor has such products.
+"""Verified bfloat16 search: exact neighbour graphs from bfloat16 candidates, several times faster on processors with AMX.
 
-How far a product of rounded rows can be off is bounded. A row whose k-th true similarity exceeds by more than that whatever is
-no candidate is certified; the few others are searched in float32.
+The error of a product of rounded rows is bounded. A row is verified if its k-th true similarity exceeds all non-candidates by
+more than this bound; the few other rows are searched in float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ _LOOSE = {"reassoc", "contract"}
 _HALF, _ONE, _SHIFT = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
 
 
-#: `select` for tiles of bfloat16, as bits.
+#: `select_from_tile` for tiles of bfloat16, as bits.
 select_rounded = nb.njit(nb.void(nb.uint16[:, ::1], *SELECTION), cache=True, nogil=True)(select_from_tile.py_func)
 
 
@@ -45,13 +45,14 @@ select_rounded = nb.njit(nb.void(nb.uint16[:, ::1], *SELECTION), cache=True, nog
 def round_rows(  # noqa: PLR0917 - numba takes arguments by position
     x: Float32Array, centre: Float64Array, start: int, stop: int, bits: BitsArray, measures: Float64Array
 ) -> None:
-    """Subtract a centre from some rows and round them to bfloat16: to the nearest, of two equally near to the even one.
+    """Subtract a centre from some rows and round them to bfloat16, to nearest, ties to even.
 
     Parameters
     ----------
-    bits : array of shape (n, d or more), the rounded rows, zeros behind them
+    bits : array of shape (n, d or more), which receives the rounded rows, padded with zeros
     measures : array of shape (4, n)
-        Squared lengths of the centred row, of the rounded one and of their difference; the row's inner product with the centre.
+        Receives the squared lengths of the centred row, the rounded one and their difference, and the row's inner product with
+        the centre.
     """
     for row in range(start, stop):
         whole = rounded = left = along = 0.0
@@ -72,40 +73,40 @@ def round_rows(  # noqa: PLR0917 - numba takes arguments by position
 
 
 BUILDER = "verified_bf16"
-#: Rows whose mean is the centre.
+#: Number of sampled rows whose mean is the centre.
 CENTRE_ROWS = 4096
-#: Largest share of rows that are searched one by one; beyond it half of all products is less.
+#: Largest share of unverified rows that are searched one by one; for more, the symmetric search takes less work.
 UNVERIFIED_SHARE_MAX = 0.5
 
-#: Values of bfloat16 in a line of the processor's cache.
+#: Number of bfloat16 values in a line of the processor's cache.
 CACHE_LINE_VALUES = 32
 
 
 def build_verified(
     x: Float32Array, k_max: int, groups: IdArray | None = None, report: Callable[[int], None] | None = None
 ) -> NeighbourGraph:
-    """Build the exact graph of the rows of x; the parameters are those of `neighbours.build_exact`.
+    """Build the exact graph of the rows of x by bfloat16 products; the parameters are those of `graph.build_exact`.
 
     Returns
     -------
-    NeighbourGraph, with the share of rows that were certified; O(n (k_max + d)) memory
+    NeighbourGraph, with the share of verified rows; O(n (k_max + d)) memory
 
     Notes
     -----
     With any vector c, y_i = x_i - c has s_ij = x_i . x_j = y_i . y_j + t_i + t_j for t_i = x_i . c - c . c / 2. Let z_i be y_i
-    rounded to bfloat16, r_i = y_i - z_i what that leaves (|r_i| <= 2^-8 |y_i|), and v_ij what is found: z_i . z_j in float32,
+    rounded to bfloat16, r_i = y_i - z_i the remainder (|r_i| <= 2^-8 |y_i|), and v_ij the computed value: z_i . z_j in float32,
     rounded to bfloat16, plus t_i + t_j. Then, for every j,
 
         |s_ij - v_ij| <= |r_i| max |y| + |z_i| max |r|      operands: y_i y_j - z_i z_j = r_i y_j + z_i r_j;
                                                             never above (2^-7 + 2^-16) |y_i| max |y|
-                       + d 2^-23 |z_i| max |z|              sums in float32, in whatever order (Higham 2002, 3.1)
+                       + d 2^-23 |z_i| max |z|              sums in float32, in any order (Higham 2002, 3.1)
                        + 2^-8 |v_ij - t_i - t_j|            the product, rounded to bfloat16
                        + 2^-21 (|v_ij| + |t_i| + max |t|)   t and its sums in float32; s_ij rounded to float32
-                       + d 2^-126 (2 + 2 max |z|)           what underflows
+                       + d 2^-126 (2 + 2 max |z|)           underflow
 
-    and float64's rounding of what is measured. As a function of v it is convex: between the first candidate and the last one it
-    stays below the larger of its values there. And v plus it grows with v: what the last candidate may truly be, nothing behind
-    it can exceed.
+    plus the float64 rounding of the measured lengths. As a function of v, the bound is convex: between the first and the last
+    candidate it is below the larger of its values at these. And v plus the bound grows with v: no row after the last candidate
+    can exceed the upper bound of the last candidate.
     """
     n = len(x)
     if exponent := find_exponent(x):
@@ -114,15 +115,15 @@ def build_verified(
     rounded, items = round_centred(x), np.arange(n, dtype=np.int32)
     found = _search(rounded, items if groups is None else groups, kept, report)
     best = found.best()
-    settled, certified = break_ties(x, items, best, found.counts, rounded=rounded, k=k_max)
-    search_unverified_float32(x, groups, settled, certified)
+    decided, verified = break_ties(x, items, best, found.counts, rounded=rounded, k=k_max)
+    search_unverified_float32(x, groups, decided, verified)
     if report is not None:
         report(n)
-    return NeighbourGraph(settled.ids, settled.similarities, BUILDER, verified=float(certified.mean()))
+    return NeighbourGraph(decided.ids, decided.similarities, BUILDER, verified=float(verified.mean()))
 
 
 def count_bfloat16_candidates(k_max: int, n: int) -> int:
-    """How many candidates a row has for its k_max neighbours."""
+    """Return the number of candidates of each row for k_max neighbours."""
     return min(k_max + min(max(k_max, BEYOND_MIN), BEYOND_MAX), n)
 
 
@@ -136,14 +137,14 @@ def round_centred(x: Float32Array) -> RoundedRows:
 
 
 def describe_rounding(bits: BitsArray, measures: Float64Array, centre: Float64Array, d: int) -> RoundedRows:
-    """What follows from the measures of `round_rows`, of rows of d columns."""
+    """Compute the error terms of rows of d columns from the measures of `round_rows`."""
     whole, rounded, left = np.sqrt(measures[:3]) * (1 + d * EPSILON)
     shifts = measures[3] - centre @ centre / 2
     return RoundedRows(bits, whole, rounded, left, shifts, float(np.linalg.norm(centre)), BFLOAT16_ROUNDING)
 
 
 def allocate_bits(n: int, d: int) -> BitsArray:
-    """Rows that all begin where a line of the processor's cache does: else products take twice the time."""
+    """Allocate rows aligned to lines of the processor's cache; without alignment, products take twice the time."""
     width = ceil(d / CACHE_LINE_VALUES) * CACHE_LINE_VALUES
     values = np.empty(n * width + CACHE_LINE_VALUES, np.uint16)
     first = -values.ctypes.data // values.itemsize % CACHE_LINE_VALUES
@@ -168,16 +169,16 @@ def multiply_rounded(
     found: TileCandidates,
     report: Callable[[float], None],
 ) -> None:
-    """Multiply tiles of rows in bfloat16 and add them to what is found.
+    """Multiply tiles of rows in bfloat16 and add them to the candidates.
 
     Parameters
     ----------
     rows : array of shape (m, d), the bits of bfloat16
-    edges : where the blocks begin among them, and the last one's end
+    edges : starts of the blocks among them, and the end of the last
     pairs : the tiles, by the numbers of their blocks
-    report : told which share of the tiles is begun
+    report : called with the share of the tiles started
     """
-    import torch  # noqa: PLC0415 - it takes a second, and the float32 search must not need it
+    import torch  # noqa: PLC0415 - takes a second, and the float32 search must not need it
 
     values = torch.from_numpy(rows.view(np.int16)).view(torch.bfloat16)
     blocks = [values[start:stop] for start, stop in pairwise(edges)]
@@ -203,12 +204,12 @@ def multiply_rounded(
 
 
 def search_unverified_float32(
-    x: Float32Array, groups: IdArray | None, found: DecidedNeighbours, certified: BoolArray
+    x: Float32Array, groups: IdArray | None, found: DecidedNeighbours, verified: BoolArray
 ) -> None:
-    """Search the rows that are not certified with products in float32, in place."""
-    left = ~certified
+    """Search the unverified rows with float32 products, in place."""
+    left = ~verified
     if left.mean() > UNVERIFIED_SHARE_MAX:
         whole = build_symmetric(x, found.ids.shape[1], groups)
         found.ids[left], found.similarities[left] = whole.ids[left], whole.similarities[left]
     else:
-        search_unverified(ArrayRows(x), groups, found, certified)
+        search_unverified(ArrayRows(x), groups, found, verified)

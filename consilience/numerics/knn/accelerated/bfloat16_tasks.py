@@ -1,6 +1,6 @@
-"""The search in bfloat16 in parts whose rows are read for them: what `certified.build_certified` finds, and no layer is held.
+"""Verified bfloat16 search by the tasks of an executor, which read their rows: the same result, without a layer in memory.
 
-Rows are gone through to measure them, by pairs of stripes to find candidates, and by blocks to decide among these.
+The rows are read once to measure them, by pairs of stripes to find candidates, and by blocks for the tie-break.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ from consilience.numerics.rows.prepared import Rows
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Some rows to be measured."""
+class _MeasureTask:
+    """Task: measure some rows."""
 
     rows: Rows
     span: slice
@@ -35,10 +35,10 @@ class _Span:
 
 
 @dataclass(frozen=True)
-class _Tiles:
-    """Some tiles to be multiplied, and what is known of every row: its shift, and what a candidate must reach.
+class _MultiplyTask:
+    """Task: multiply some tiles, given the shift of every row and the limit that its candidates must reach.
 
-    Sent elsewhere, that is of the rows of its stripes alone.
+    A pickled task contains only the shifts and limits of the rows of its stripes (`alone`).
     """
 
     rows: Rows
@@ -51,13 +51,13 @@ class _Tiles:
     alone: bool = False
 
     def known(self, items: IdArray) -> tuple[Float32Array, Float32Array]:
-        """Shifts and limits of the rows of its stripes."""
+        """Return the shifts and limits of the rows of its stripes."""
         return (self.shifts, self.limits) if self.alone else (self.shifts[items], self.limits[items])
 
-    def __reduce__(self) -> tuple[type["_Tiles"], tuple[object, ...]]:
-        """What is pickled."""
+    def __reduce__(self) -> tuple[type["_MultiplyTask"], tuple[object, ...]]:
+        """Pickle only the shifts and limits of the rows of its stripes."""
         known = self.known(Stripes.of(self.pairs, self.rows.n).items)
-        return _Tiles, (self.rows, self.pairs, self.centre, *known, self.kept, self.groups, True)
+        return _MultiplyTask, (self.rows, self.pairs, self.centre, *known, self.kept, self.groups, True)
 
 
 def search_verified(
@@ -65,32 +65,32 @@ def search_verified(
     k: int,
     groups: IdArray | None,
     *,
-    split: Sequence[Sequence[Pair]],
+    tiles_of_tasks: Sequence[Sequence[Pair]],
     executor: Executor,
     report: Callable[[int], None],
 ) -> tuple[DecidedNeighbours, BoolArray]:
-    """Find the neighbours of all rows, and which rows are certified.
+    """Find the neighbours of all rows and the verified rows.
 
     Parameters
     ----------
     rows : access to the n rows, scaled so that their products stay in float32
-    split : the tiles of each part, together all
-    report : told how many of the tiles are done, in rows
+    tiles_of_tasks : tiles of each task, together all tiles
+    report : called with the number of rows that corresponds to the tiles done
 
     Returns
     -------
-    Settled, for all rows; array of shape (n,): those that are not certified have candidates only
+    DecidedNeighbours of all rows; array of shape (n,): unverified rows have candidates only
     """
     n, kept = rows.n, count_bfloat16_candidates(k, rows.n)
     centre = rows.take(np.arange(0, n, max(1, n // CENTRE_ROWS))).mean(axis=0, dtype=np.float64)
     rounded = _measure(rows, centre, executor)
     shifts, best = rounded.shifts.astype(np.float32), np.full((n, kept), NO_KEY)
-    done, total = 0, sum(map(len, split))
-    # What a row finds in its own stripe is what the others' tiles must reach: most of these values are passed over at once.
-    for round_ in ([pairs for pairs in split if is_diagonal(pairs) == first] for first in (True, False)):
+    done, total = 0, sum(map(len, tiles_of_tasks))
+    # Candidates from a row's own stripe set the limit for all other tiles, so that most of their values are skipped.
+    for batch in ([pairs for pairs in tiles_of_tasks if is_diagonal(pairs) == first] for first in (True, False)):
         limits = _find_limits(best)
-        tiles = [_Tiles(rows, pairs, centre, shifts, limits, kept, groups) for pairs in round_]
-        for pairs, found in zip(round_, executor.map(_multiply, tiles), strict=True):
+        tiles = [_MultiplyTask(rows, pairs, centre, shifts, limits, kept, groups) for pairs in batch]
+        for pairs, found in zip(batch, executor.map(_multiply, tiles), strict=True):
             merge_keys([found], best)
             done += len(pairs)
             report(n * done // total)
@@ -98,42 +98,42 @@ def search_verified(
 
 
 def _find_limits(best: KeyArray) -> Float32Array:
-    """The similarity of every row's last candidate, less than any where it has room for more."""
+    """Return the similarity of every row's last candidate, minus infinity if its list is not full."""
     last = read_similarities(best[:, -1:])[:, 0]
     return np.where(best[:, -1] == NO_KEY, np.float32(-np.inf), last)
 
 
 def _measure(rows: Rows, centre: Float64Array, executor: Executor) -> RoundedRows:
-    """What is known of the rounded rows, without them."""
-    spans = [_Span(rows, span, centre) for span in split_rows(rows.n, rows.dim)]
+    """Measure the rounded rows without keeping them."""
+    spans = [_MeasureTask(rows, span, centre) for span in split_rows(rows.n, rows.dim)]
     measures = np.concatenate(list(executor.map(_measure_span, spans)), axis=1)
     width = allocate_bits(0, rows.dim).shape[1]
     return describe_rounding(np.empty((0, width), np.uint16), measures, centre, rows.dim)
 
 
-def _measure_span(part: _Span) -> Float64Array:
+def _measure_span(task: _MeasureTask) -> Float64Array:
     found = []
-    for start in range(part.span.start, part.span.stop, block_rows(part.rows.dim)):
-        block = part.rows.read(start, min(start + block_rows(part.rows.dim), part.span.stop))
-        found.append(_round(block, part.centre, allocate_bits(*block.shape)))
+    for start in range(task.span.start, task.span.stop, block_rows(task.rows.dim)):
+        block = task.rows.read(start, min(start + block_rows(task.rows.dim), task.span.stop))
+        found.append(_round(block, task.centre, allocate_bits(*block.shape)))
     return np.concatenate(found, axis=1)
 
 
 def _round(block: Float32Array, centre: Float64Array, bits: np.ndarray) -> Float64Array:
     measures = np.empty((4, len(block)))
-    map_rows(lambda part: round_rows(block, centre, part.start, part.stop, bits, measures), *block.shape)
+    map_rows(lambda span: round_rows(block, centre, span.start, span.stop, bits, measures), *block.shape)
     return measures
 
 
-def _multiply(part: _Tiles) -> PartialGraph:
-    n, dim = part.rows.n, part.rows.dim
-    stripes = Stripes.of(part.pairs, n)
-    owner = np.arange(n, dtype=np.int32) if part.groups is None else part.groups
-    found = TileCandidates(stripes.items, owner, part.kept)
+def _multiply(task: _MultiplyTask) -> PartialGraph:
+    n, dim = task.rows.n, task.rows.dim
+    stripes = Stripes.of(task.pairs, n)
+    owner = np.arange(n, dtype=np.int32) if task.groups is None else task.groups
+    found = TileCandidates(stripes.items, owner, task.kept)
     rows = slice(len(stripes.items))
-    found.shifts[rows], found.limits[rows] = part.known(stripes.items)
+    found.shifts[rows], found.limits[rows] = task.known(stripes.items)
     bits = allocate_bits(len(stripes.items), dim)
     for (start, stop), (first, last) in zip(stripes.spans, pairwise(stripes.edges), strict=True):
-        _round(part.rows.read(start, stop), part.centre, bits[first:last])
+        _round(task.rows.read(start, stop), task.centre, bits[first:last])
     multiply_rounded(bits, stripes.edges, stripes.pairs, found, lambda _: None)
     return PartialGraph(stripes.items, np.ascontiguousarray(found.best()))

@@ -1,6 +1,8 @@
-"""Comparing 64 values at once: the few vector instructions that numba has no words for, on whatever processor there is.
+"""Comparisons of 64 values at once: vector instructions that numba cannot express, generated as LLVM IR for any processor.
 
-A tile is an array of float32, or of the bits of bfloat16 as uint16, which widen to float32 by a shift.
+A tile is an array of float32, or of the bits of bfloat16 as uint16, which are converted to float32 by a shift.
+
+The same selection in plain numba takes 1.4 to 2.5 times as long at 8192 rows and k = 48 (`python -m benchmarks lanes`).
 """
 
 from collections.abc import Callable
@@ -10,19 +12,19 @@ import numba as nb
 from llvmlite import ir
 from numba.extending import intrinsic
 
-#: Values that are compared at once: the bits of a mask.
+#: Number of values compared at once, the bits of a mask.
 LANES = 64
 
 _WORD = ir.IntType(32)
 
 
 def _instruction(function: Callable[..., Any]) -> Any:
-    """A function that kernels can call: given the types of what it is called with, it says how it is generated."""
+    """Declare a function that kernels can call; given its argument types, it returns its signature and its generator."""
     return intrinsic(function)
 
 
 def _load(builder: Any, dtype: Any, address: Any, lanes: int = LANES) -> Any:
-    """So many values from an address on, which need not be aligned, as float32."""
+    """Load values from an address on, aligned or not, as float32."""
     halves = dtype == nb.uint16
     stored = ir.VectorType(ir.IntType(16) if halves else ir.FloatType(), lanes)
     values = builder.load(builder.inttoptr(address, stored.as_pointer()))
@@ -35,7 +37,7 @@ def _load(builder: Any, dtype: Any, address: Any, lanes: int = LANES) -> Any:
 
 
 def _spread(builder: Any, value: Any) -> Any:
-    """One float32 in all lanes."""
+    """Copy one float32 to all lanes."""
     empty = ir.Constant(ir.VectorType(ir.FloatType(), LANES), ir.Undefined)
     first = builder.insert_element(empty, value, _WORD(0))
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES))
@@ -50,10 +52,10 @@ def _similarities(builder: Any, tile: Any, address: Any, shift: Any, shifts: Any
 
 @_instruction
 def mask_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limit: Any) -> Any:
-    """Which similarities are not below a limit: a bit each, the first the lowest.
+    """Return a mask of the similarities that are not below a limit; the first is the lowest bit.
 
-    A similarity is a tile's value, from an address on, plus the row's shift, plus the column's, float32 from another
-    address on.
+    A similarity is a value of the tile, from an address on, plus the row's shift, plus the column's shift, float32 from
+    another address on.
     """
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -66,7 +68,7 @@ def mask_reaching(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts:
 
 @_instruction
 def mask_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, _shifts: Any, _limits: Any) -> Any:
-    """The same, with a limit of its own for each column, float32 from an address on."""
+    """Return the mask of `mask_reaching` with a separate limit for each column, float32 from an address on."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         _, address, shift, shifts, limits = arguments
@@ -79,7 +81,7 @@ def mask_reaching_each(_context: Any, tile: Any, _address: Any, _shift: Any, _sh
 
 @_instruction
 def read_value(_context: Any, tile: Any, _address: Any) -> Any:
-    """One of a tile's values as float32."""
+    """Return one value of a tile as float32."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.extract_element(_load(builder, tile.dtype, arguments[1], 1), _WORD(0))
@@ -89,7 +91,7 @@ def read_value(_context: Any, tile: Any, _address: Any) -> Any:
 
 @_instruction
 def lowest_bit(_context: Any, _mask: Any) -> Any:
-    """Number of the lowest bit that is set."""
+    """Return the number of the lowest set bit."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(1))

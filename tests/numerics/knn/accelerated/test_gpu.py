@@ -1,4 +1,4 @@
-"""The code of cards, run on the processor, and on a card where there is one."""
+"""GPU search, run on the CPU and, if there is one, on a GPU."""
 
 import subprocess
 import sys
@@ -29,15 +29,15 @@ from tests.hostile_rows import (
     HOSTILE,
     Draw,
     Rows,
-    almost_nothing,
     clusters,
     draw_case,
     near_ties,
     normal,
     rounding_ties,
     sort_all,
+    underflowing,
 )
-from tests.small_gpu import SmallCard
+from tests.small_gpu import SmallGpu
 
 Precision = Callable[[Rows], RoundedRows]
 
@@ -60,7 +60,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("precisions", PRECISIONS, ids=["both", "bfloat16", "float32"])
 @pytest.mark.parametrize(("d", "scale"), [(8, 0), (100, 0), (100, -70), (8, 58)])
 @pytest.mark.parametrize("draw", HOSTILE)
-def test_hostile_rows_have_the_graph_of_the_processor_bit_for_bit(
+def test_hostile_rows_have_the_graph_of_the_cpu_bit_for_bit(
     draw: Draw, d: int, scale: int, precisions: Sequence[Precision], device: str
 ) -> None:
     x = np.ldexp(draw(np.random.default_rng(d), 300, d), scale)
@@ -71,13 +71,15 @@ def test_hostile_rows_have_the_graph_of_the_processor_bit_for_bit(
 
 @settings(deadline=None, max_examples=40)
 @given(st.sampled_from(HOSTILE), st.integers(5, 150), st.integers(1, 8), st.integers(0, 2**32 - 1), st.data())
-def test_so_they_have_in_groups_and_with_any_k(draw: Draw, n: int, d: int, seed: int, data: st.DataObject) -> None:
+def test_the_graph_is_that_of_the_cpu_with_groups_and_any_k(
+    draw: Draw, n: int, d: int, seed: int, data: st.DataObject
+) -> None:
     x, groups, k = draw_case(draw, n, d, seed, data)
     np.testing.assert_array_equal(build_on_gpu(x, k, groups, device="cpu").ids, sort_all(x, k, groups))
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_rows_of_length_one_have_the_neighbours_of_the_processor_but_for_rounding(device: str) -> None:
+def test_unit_rows_have_the_neighbours_of_the_cpu_up_to_rounding(device: str) -> None:
     x = normal(np.random.default_rng(0), 2500, 96)
     here, there = build_symmetric(x, 10), build_on_gpu(x, 10, device=device)
     np.testing.assert_allclose(there.similarities, here.similarities, rtol=0, atol=1e-6)
@@ -85,32 +87,32 @@ def test_rows_of_length_one_have_the_neighbours_of_the_processor_but_for_roundin
     assert there.verified == 1.0
 
 
-def test_neither_side_has_to_fit() -> None:
+def test_rows_need_not_fit_in_memory() -> None:
     x = near_ties(np.random.default_rng(0), 1500, 200)
-    with SmallCard(limit_bytes=LITTLE) as card:
+    with SmallGpu(limit_bytes=LITTLE) as card:
         there = build_on_gpu(x, 10, device="cpu", budget=LITTLE)
     assert x.nbytes > LITTLE
     assert card.refused == 0
     np.testing.assert_array_equal(there.ids, build_symmetric(x, 10).ids)
 
 
-def test_whoever_runs_out_of_memory_halves_its_tiles_and_goes_on() -> None:
+def test_tiles_are_halved_when_the_gpu_runs_out_of_memory() -> None:
     x = near_ties(np.random.default_rng(0), 700, 16)
-    with SmallCard(limit_bytes=300_000) as card:
+    with SmallGpu(limit_bytes=300_000) as card:
         there = build_on_gpu(x, 10, device="cpu")
     assert card.refused > 1
     np.testing.assert_array_equal(there.ids, build_symmetric(x, 10).ids)
 
 
-def test_a_card_too_small_for_anything_says_so() -> None:
+def test_a_gpu_too_small_for_any_tile_is_an_error() -> None:
     x = near_ties(np.random.default_rng(0), 700, 16)
-    with SmallCard(limit_bytes=1000), pytest.raises(GpuOutOfMemory):
+    with SmallGpu(limit_bytes=1000), pytest.raises(GpuOutOfMemory):
         build_on_gpu(x, 10, device="cpu")
     with pytest.raises(GpuOutOfMemory):
         build_on_gpu(x, 10, device="cpu", budget=1000)
 
 
-def test_another_error_is_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_taken_for_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object) -> torch.Tensor:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
@@ -119,14 +121,14 @@ def test_another_error_is_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> 
         build_on_gpu(near_ties(np.random.default_rng(0), 200, 8), 10, device="cpu")
 
 
-def test_the_graph_says_where_it_was_built_and_why_not_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_names_the_device_and_why_the_gpu_was_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     x = near_ties(np.random.default_rng(0), 700, 16)
     here = build_graph(x, 10)
-    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cpu", "of the tests"))  # torch's processor as a card
+    monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cpu", "of the tests"))  # torch's processor as a card
     found = build_graph(x, 10, device="cuda")
     assert (here.device, here.builder) == ("cpu", "symmetric")
     assert (found.device, found.builder) == ("cpu of the tests", "verified_bf16")
-    with SmallCard(limit_bytes=1000):
+    with SmallGpu(limit_bytes=1000):
         fallen_back = build_graph(x, 10, device="cuda")
     assert fallen_back.device == "cpu (cpu of the tests: out of memory)"
     for graph in (found, fallen_back):
@@ -134,23 +136,23 @@ def test_the_graph_says_where_it_was_built_and_why_not_on_the_card(monkeypatch: 
         assert type(graph).from_bytes(graph.to_bytes()).device == graph.device
 
 
-def test_a_card_is_not_woken_for_a_small_search_nor_for_a_builder_of_the_processor(
+def test_the_gpu_is_not_used_for_small_searches_or_cpu_builders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(build, "find_card", lambda _: Gpu("cuda:0", "of the tests"))
+    monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cuda:0", "of the tests"))
     assert build.choose_gpu(2000, 64, "auto", "auto") is None
     assert build.choose_gpu(200_000, 64, "symmetric", "cuda") is None
     assert build.choose_gpu(200_000, 64, "auto", "auto") is not None
     assert build.choose_gpu(2000, 64, "verified_bf16", "cuda:0") is not None
 
 
-def test_a_card_without_bfloat16_searches_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_bfloat16_searches_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_choose", lambda _: (keep_float32,))
     graph = build_on_gpu(normal(np.random.default_rng(0), 300, 8), 10, device="cpu")
     assert (graph.builder, graph.verified) == ("verified_f32", 1.0)
 
 
-def test_it_tells_how_far_it_is() -> None:
+def test_progress_is_reported() -> None:
     told = list[int]()
     build_on_gpu(clusters(np.random.default_rng(0), 700, 8), 5, report=told.append, device="cpu", budget=LITTLE)
     assert told == sorted(told)
@@ -158,12 +160,12 @@ def test_it_tells_how_far_it_is() -> None:
     assert len(told) > 20
 
 
-def test_the_settings_of_torch_are_put_back() -> None:
+def test_the_settings_of_torch_are_restored() -> None:
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     matmul.fp32_precision, matmul.allow_bf16_reduced_precision_reduction = "tf32", True
     try:
-        with SmallCard(limit_bytes=1000), pytest.raises(GpuOutOfMemory):
+        with SmallGpu(limit_bytes=1000), pytest.raises(GpuOutOfMemory):
             build_on_gpu(near_ties(np.random.default_rng(0), 200, 8), 5, device="cpu")
         assert matmul.fp32_precision == "tf32"
         assert matmul.allow_bf16_reduced_precision_reduction is True
@@ -174,8 +176,8 @@ def test_the_settings_of_torch_are_put_back() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("precision", [round_for_gpu, keep_float32])
 @pytest.mark.parametrize("d", [1, 8, 300])
-@pytest.mark.parametrize("draw", [*HOSTILE, rounding_ties, almost_nothing, normal])
-def test_no_similarity_is_further_off_than_its_bound(draw: Draw, d: int, precision: Precision, device: str) -> None:
+@pytest.mark.parametrize("draw", [*HOSTILE, rounding_ties, underflowing, normal])
+def test_no_error_of_a_similarity_exceeds_its_bound(draw: Draw, d: int, precision: Precision, device: str) -> None:
     x = draw(np.random.default_rng(d), 260, d)
     n, rounded = len(x), precision(x)
     rows = np.arange(n, dtype=np.int32)
@@ -187,35 +189,35 @@ def test_no_similarity_is_further_off_than_its_bound(draw: Draw, d: int, precisi
     assert (np.abs(found.similarities - true) <= errors[:, None]).all()
 
 
-def cut_off(values: npt.NDArray[np.float64], exponent: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """What 24 bits hold of values below 2 to the exponent, the rest cut off."""
+def truncate(values: npt.NDArray[np.float64], exponent: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Truncate values below 2 to the exponent to 24 bits."""
     return np.ldexp(np.trunc(np.ldexp(values, 24 - exponent)), exponent - 24)
 
 
-def multiply_as_tensor_cores_do(a: Rows, b: Rows, step: int) -> npt.NDArray[np.float64]:
-    """Inner products of rows: `step` products and the sum so far are aligned to the largest of them, cut off and added."""
+def multiply_like_tensor_cores(a: Rows, b: Rows, step: int) -> npt.NDArray[np.float64]:
+    """Compute inner products: `step` products and the sum so far are aligned to the largest, truncated and added."""
     products = a.astype(np.float64) * b
     total = np.zeros(len(a))
     for start in range(0, a.shape[1], step):
         terms = np.column_stack([total, products[:, start : start + step]])
         exponent = np.frexp(np.abs(terms).max(axis=1))[1].astype(np.int64)
-        added = cut_off(terms, exponent[:, None]).sum(axis=1)
-        total = cut_off(added, np.frexp(added)[1].astype(np.int64))
+        added = truncate(terms, exponent[:, None]).sum(axis=1)
+        total = truncate(added, np.frexp(added)[1].astype(np.int64))
     return total
 
 
 @pytest.mark.parametrize("step", [4, 8, 16])
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 16, 17, 300, 1024])
-def test_sums_that_are_cut_off_are_not_further_off_than_the_constant_says(d: int, step: int) -> None:
+def test_truncated_sums_stay_within_the_error_constant(d: int, step: int) -> None:
     rng = np.random.default_rng(d)
     a, b = (np.abs(torch.from_numpy(rng.normal(size=(300, d))).bfloat16().float().numpy()) for _ in range(2))
     b[::2] *= np.where(rng.random((150, d)) < 0.5, -1, 1).astype(np.float32)
-    off = np.abs(multiply_as_tensor_cores_do(a, b, step) - (a.astype(np.float64) * b).sum(axis=1))
+    off = np.abs(multiply_like_tensor_cores(a, b, step) - (a.astype(np.float64) * b).sum(axis=1))
     rounded = round_for_gpu(near_ties(rng, 4, d))
     assert (off <= d * rounded.summing * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)).all()
 
 
-def test_the_processors_own_search_loads_no_torch_whatever_the_device_says() -> None:
+def test_the_cpu_search_imports_no_torch_for_any_device() -> None:
     code = (
         "import sys, numpy as np; from consilience.numerics.knn.build import build_graph;"
         "build_graph(np.eye(500, 8, dtype=np.float32), 5, device='auto'); sys.exit('torch' in sys.modules)"
