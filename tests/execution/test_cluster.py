@@ -17,7 +17,7 @@ from consilience.execution.cluster import DaskExecutor, _run, _Task
 from tests.execution.clusters import OPENSSL, Cluster, Slow, die, make_certificate, refuse, wait_for, work_slowly
 from workers.child import ChildProcess
 
-# Dask forgets to close the sockets over which a scheduler does not answer.
+# Dask forgets to close the sockets to a scheduler that does not respond.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <(ssl.SSLS|s)ocket:pytest.PytestUnraisableExceptionWarning"
 )
@@ -99,9 +99,9 @@ def map_slowly(address: ClusterAddress, log: Path) -> int:
 
 def test_a_scheduler_that_does_not_answer_is_named(cluster: Cluster) -> None:
     url = cluster.address.url.rsplit(":", 1)[0] + ":1"
-    with DaskExecutor(replace(cluster.address, url=url), patience_s=0.2) as parts, pytest.raises(Unavailable) as caught:
+    with DaskExecutor(replace(cluster.address, url=url), timeout_s=0.2) as parts, pytest.raises(Unavailable) as caught:
         list(parts.map(abs, [1, 2]))
-    assert "does not answer" in str(caught.value)
+    assert "does not respond" in str(caught.value)
     assert caught.value.value == url
 
 
@@ -110,12 +110,12 @@ def test_a_client_without_a_trusted_certificate_is_refused(cluster: Cluster, tmp
     stranger = replace(cluster.address, certificate=make_certificate(tmp_path / "stranger"))
     unarmed = ClusterAddress(cluster.address.url.replace("tls:", "tcp:"))
     for address in (stranger, unarmed):
-        with DaskExecutor(address, patience_s=1.0) as parts, pytest.raises(Unavailable):
+        with DaskExecutor(address, timeout_s=1.0) as parts, pytest.raises(Unavailable):
             list(parts.map(abs, [1, 2]))
 
 
 def test_a_cluster_without_workers_and_a_task_that_kills_workers_are_errors(frail: Cluster) -> None:
-    with DaskExecutor(frail.address, patience_s=0.2) as parts, pytest.raises(Unavailable, match="no workers"):
+    with DaskExecutor(frail.address, timeout_s=0.2) as parts, pytest.raises(Unavailable, match="no workers"):
         list(parts.map(abs, [1, 2]))
     frail.start_worker()
     frail.start_worker()

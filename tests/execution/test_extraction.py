@@ -77,7 +77,7 @@ def test_a_model_that_is_exchanged_while_it_is_read_is_not_kept_as_the_other(
     monkeypatch.setattr(extraction, "open_model", lambda *_, **__: Odd())
     before = extraction.identify(WISH.model_copy(update={"max_length": 3}), DATASET.digest, ModelRules())
     with (
-        pytest.raises(UnreadableFile, match="changed while they were read"),
+        pytest.raises(UnreadableFile, match="changed while the model was loaded"),
         CheckpointStore(tmp_path).claim(before, lambda: None) as claim,
     ):
         extraction.embed(
@@ -93,14 +93,14 @@ def test_an_item_without_a_row_is_named_by_its_id(tmp_path: Path, monkeypatch: p
 
 
 def test_a_model_that_returns_nan_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NonFiniteValues, match="1 items, the first of them 'item 599'"):
+    with pytest.raises(NonFiniteValues, match="1 items; the first is 'item 599'"):
         embed(tmp_path, Odd(bad=599), monkeypatch)
 
 
 def test_a_view_that_the_model_cannot_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Odd()
     model.kinds = frozenset({"image"})  # type: ignore[misc]  # as a folder's model turns out
-    with pytest.raises(InvalidRequest, match="reads image, and the view text holds text"):
+    with pytest.raises(InvalidRequest, match="reads image, but the view text holds text"):
         embed(tmp_path, model, monkeypatch)
 
 

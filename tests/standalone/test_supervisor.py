@@ -73,7 +73,7 @@ def test_a_child_that_never_comes_up_ends_the_start_and_is_named() -> None:
         with pytest.raises(StartupError, match="The part does not start"):
             supervisor.wait_until(lambda: False, "It", timeout_s=30)
         supervisor.stop()
-    assert told == ["The part has died (exit status 1); it is started again."] * FAILED_STARTS_LIMIT
+    assert told == ["The part exited (exit status 1). It is being restarted."] * FAILED_STARTS_LIMIT
 
 
 def test_a_service_that_is_never_ready_ends_the_start() -> None:
