@@ -307,7 +307,7 @@ def report_table(report: UpgradeReport) -> RenderableType:
             f"neighbour agreement@{report.k}: {format_number(shared.value)} {_interval(shared)}, "
             f"by chance {format_number(report.agreement.chance)}"
         ),
-        Text.assemble((report.verdict.recommendation, "bold"), f": {report.verdict.text}"),
+        Text.assemble((report.verdict.recommendation.replace("_", "-"), "bold"), f": {report.verdict.text}"),
     )
 
 

@@ -61,7 +61,7 @@ def test_a_key_is_revoked_by_its_id(consilience: Command, folder: Path) -> None:
     ("words", "message"),
     [
         (("create", "--owner", "a b"), "1 to 64 letters"),
-        (("create", "--owner", "a", "--scopes", "all"), "there are read, write, admin"),
+        (("create", "--owner", "a", "--scopes", "all"), "allowed: read, write, admin"),
         (("create", "--owner", "a", "--expires", "0"), "greater than or equal to 1"),
         (("create",), "--owner"),
         (("revoke", "key_0"), "There is no such key"),

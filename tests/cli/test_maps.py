@@ -87,7 +87,7 @@ def test_unsuitable_vectors_are_rejected_and_nothing_is_written(
         (tmp_path / "spoilt.npy", (), "NaN"),
         (pair[1], (), "the rows that the map leads to"),
         (pair[0], ("--model", "new"), "takes vectors of the model old"),
-        (pair[0], ("--layer", "9"), "The set has no layer '9'. Its layers are 0; `last` works too."),
+        (pair[0], ("--layer", "9"), "The set has no layer '9'. Its layers are 0; `last` is allowed too."),
     ):
         ran = consilience("map", "apply", map_file, source, "--out", out, *words)
         assert ran.status == 2
