@@ -83,7 +83,7 @@ class QuerySample:
         return self.comparison.n
 
     def _find_first_galleries(self) -> GalleryArray | None:
-        """Number of the smallest gallery that contains each row; None if there is only one gallery."""
+        """Return the number of the smallest gallery that contains each row; None if there is only one gallery."""
         if len(self.sizes) == 1:
             return None
         rank = np.empty(self.n, np.int64)
@@ -203,7 +203,7 @@ class QueryNeighbours:
         return np.ascontiguousarray(self.ids[:, :k])
 
     def neighbours_of(self, ids: IdArray) -> tuple[IdArray, Float32Array]:
-        """Lists of other rows of the gallery, given by ascending ids."""
+        """Return the lists of other rows of the gallery, given by ascending ids."""
         return self.sample.neighbours_of(self.layer, ids, self.gallery)
 
     def similarities_to(self, ids: IdArray) -> Float32Array:

@@ -108,7 +108,7 @@ class KernelLayers:
         return self.a if layer.side == "a" else self.b
 
     def dims(self, layers: Sequence[LayerRef]) -> list[int]:
-        """Number of columns of some layers."""
+        """Return the number of columns of some layers."""
         return [self.side(layer).layers[layer.index].dim for layer in layers]
 
     @cached_property
@@ -136,7 +136,7 @@ class KernelLayers:
         return side.memoize(index, MedianDistanceKey(), lambda: pairwise.median_distance(side.centred(index), seed))
 
     def matrix(self, layer: LayerRef) -> PairMatrix:
-        """The matrix of one layer, whose blocks are computed when they are read."""
+        """Return the matrix of one layer, whose blocks are computed when they are read."""
         side, index = self.side(layer), layer.index
         points = pairwise.centre_rows(side.rows.array(index), side.centred(index).mean)
         return pairwise.pair_matrix(points, self.kernel.entry, self._sigma(side, index), seed=self.seed)
@@ -155,7 +155,7 @@ class KernelLayers:
         return side.memoize(index, TrianglesKey(self.kernel), find)
 
     def empty_grid(self) -> Float64Array:
-        """A grid of all layer pairs without values."""
+        """Return a grid of all layer pairs without values."""
         return np.full(self.shape, np.nan)
 
     def indexes(self, of_a: Sequence[LayerRef], of_b: Sequence[LayerRef]) -> tuple[np.ndarray, ...]:
@@ -192,7 +192,7 @@ class StoredMatrices:
         return stack
 
     def matrix(self, layer: LayerRef) -> StoredMatrix:
-        """The matrix of one layer."""
+        """Return the matrix of one layer."""
         return self._stacks[1][layer]
 
     def permuted_products(self, permutation: Permutation) -> Float64Array:
@@ -235,7 +235,7 @@ class KernelStrategy(ABC):
 
     @abstractmethod
     def sums(self, layer: LayerRef) -> MatrixSums:
-        """Sums of the matrix of one layer."""
+        """Return the sums of the matrix of one layer."""
 
     @abstractmethod
     def row_sums(self, cell: Cell, *, debiased: bool) -> tuple[ProductRowSums, ProductRowSums, ProductRowSums]:
@@ -254,7 +254,7 @@ class FeatureStrategy(KernelStrategy):
         self._last: tuple[Cell, PairMoments] | None = None
 
     def sums(self, layer: LayerRef) -> MatrixSums:
-        """Sums of one layer, from the pass that computes the products."""
+        """Return the sums of one layer, from the pass that computes the products."""
         self.products  # noqa: B018 - computes the sums too
         return self._sums[layer]
 
@@ -315,7 +315,7 @@ class BlockStrategy(KernelStrategy):
         self._sums: dict[LayerRef, MatrixSums] = {}
 
     def sums(self, layer: LayerRef) -> MatrixSums:
-        """Sums of one layer, from the pass that computes the products."""
+        """Return the sums of one layer, from the pass that computes the products."""
         self.products  # noqa: B018 - computes the sums too
         return self._sums[layer]
 
@@ -383,7 +383,7 @@ class PackedStrategy(BlockStrategy):
         return a, b
 
     def sums(self, layer: LayerRef) -> MatrixSums:
-        """Sums of the packed matrix."""
+        """Return the sums of the packed matrix."""
         return self._packed(layer).sums
 
     def triangles(self, layer: LayerRef) -> float:

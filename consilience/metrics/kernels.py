@@ -81,7 +81,7 @@ class KernelGrid:
         self.strategy: KernelStrategy = choose_strategy(self.layers)
 
     def sums(self, cell: Cell) -> tuple[MatrixSums, MatrixSums]:
-        """Sums of both layers of a pair."""
+        """Return the sums of both layers of a pair."""
         return self.strategy.sums(LayerRef("a", cell[0])), self.strategy.sums(LayerRef("b", cell[1]))
 
     def reason(self, side: PreparedSide, index: int, options: CkaOptions) -> Reason | None:

@@ -62,7 +62,7 @@ class LayerRows:
         return self._arrays[index]
 
     def prepared(self, index: int) -> PreparedRows:
-        """Description of a layer's rows and their preparation, for this process or another one."""
+        """Return the description of a layer's rows and their preparation, for this process or another one."""
         if index not in self._prepared:
             self._prepared[index] = PreparedRows.of(
                 self.layers[index], clamp=self.clamps[index], centre=self.centre, normalise=self.normalise
@@ -86,7 +86,7 @@ class LayerRows:
         return RowsKey(self.layers[index].digest, self.clamps[index], self.centre, self.normalise)
 
     def select(self, members: IdArray) -> "LayerRows":
-        """Some of the rows, prepared as here: if the mean is subtracted, then that of all rows."""
+        """Return some of the rows, prepared as here; a subtracted mean is that of all rows."""
         layers = [SelectedLayer(layer, members.astype(np.intp)) for layer in self.layers]
         selected = LayerRows(layers, self.clamps, self.centre, self.normalise, self.max_bytes)
         selected._prepared = {index: replace(self.prepared(index), layer=layer) for index, layer in enumerate(layers)}

@@ -98,7 +98,7 @@ def _extend(sample: QuerySample, metrics: Sequence[NeighbourMetric], choice: Est
 
 
 def _count_required(metric: NeighbourMetric, sample: QuerySample, choice: Estimate) -> int:
-    """Number of queries that make the interval of a metric's best layer pair narrow enough."""
+    """Return the number of queries that make the interval of a metric's best layer pair narrow enough."""
     grid = measure_estimated(metric, sample).grid
     if np.isnan(grid).all():
         return sample.count

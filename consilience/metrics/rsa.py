@@ -143,7 +143,7 @@ class PairGrid:
         return mantel_null(self._counts(LayerRef("a", i)), self._counts(LayerRef("b", j)))
 
     def interval(self, i: int, j: int, level: float) -> ConfidenceInterval | Reason:
-        """Population interval of one layer pair, by leaving out items; ranks stay as they are."""
+        """Return the population interval of one layer pair, by leaving out items; ranks stay as they are."""
         n = self.n
         if n < 5:
             return Reason(code="too-few-rows", detail="Without one of its 4 rows too few pairs are left.")

@@ -183,7 +183,7 @@ class PreparedSide:
         return None
 
     def select(self, members: IdArray) -> "PreparedSide":
-        """Some of the rows as a side of their own, prepared as here: if the mean is subtracted, then that of all rows."""
+        """Return some of the rows as a side of their own, prepared as here; a subtracted mean is that of all rows."""
         graphs = self.graphs
         selected = PreparedSide(
             self.layers,

@@ -268,7 +268,7 @@ def _fit_kept_rows(fitted: SubspaceMetric, comparison: Comparison, cell: Cell) -
 
 
 def _find_sums(comparison: Comparison, cell: Cell, assigned: IdArray, progress: RowProgress) -> list[PairSums]:
-    """Sums of each part of the rows, from one streamed pass over both layers."""
+    """Return the sums of each part of the rows, from one streamed pass over both layers."""
     x, y = comparison.a.centred(cell[0]), comparison.b.centred(cell[1])
     return list(find_fold_sums(x, y, assigned, executor=comparison.executor, progress=progress))
 

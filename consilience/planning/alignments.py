@@ -58,7 +58,7 @@ class SideShape:
         return [name for name, _ in self.layers]
 
     def dims(self, names: Sequence[str]) -> list[int]:
-        """Number of columns of the named layers."""
+        """Return the number of columns of the named layers."""
         known = dict(self.layers)
         return [known[name] for name in names]
 
@@ -126,7 +126,7 @@ def check_pairing(n_a: int, n_b: int, names: tuple[str, str] = ("a", "b")) -> No
 
 
 def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape, names: tuple[str, str] = ("a", "b")) -> int:
-    """Number of paired rows: exact if paired by row; an upper bound if paired by id, since ids are not compared here.
+    """Return the number of paired rows; an upper bound if paired by id, since ids are not compared here.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def count_pairs(pairing: Literal["row", "id"], a: SideShape, b: SideShape, names
 
 
 def _count_repeats(side: SideShape, name: str) -> int:
-    """Number of rows of a side with the id of an earlier row."""
+    """Return the number of rows of a side with the id of an earlier row."""
     if side.unique_ids is None:
         raise InvalidRequest(
             f"Pairing by id needs ids on both sides, but {name} has none.",

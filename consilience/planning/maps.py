@@ -150,7 +150,7 @@ def plan_translation(source: SideShape, layer: str, dims: tuple[int, int], limit
 
 
 def find_dim(shape: SideShape, layer: str, side: str | None) -> int:
-    """Number of columns of the layer of this name, or of the last one.
+    """Return the number of columns of the layer of this name, or of the last one.
 
     Raises
     ------

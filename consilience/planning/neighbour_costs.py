@@ -77,12 +77,12 @@ def index_costs(choice: Approximate, n: int, dims: Sequence[int], k: int) -> tup
 
 
 def count_candidates(choice: Approximate, n: int, d: int, k: int) -> int:
-    """Number of candidates of the index that are ranked by their rows."""
+    """Return the number of candidates of the index that are ranked by their rows."""
     return n * choose_index(choice, n, d, k).shape.candidate_factor * k
 
 
 def index_flops(index: ChosenIndex, n: int, d: int, k: int, recall_queries: int) -> float:
-    """Number of floating-point operations for a graph of k neighbours among n rows of d columns."""
+    """Return the number of floating-point operations for a graph of k neighbours among n rows of d columns."""
     shape, dim = index.shape, index.shape.transform_dim or d
     ranked = n * shape.candidate_factor * k
     recall = min(n, recall_queries) * n
@@ -98,7 +98,7 @@ def index_bytes(index: ChosenIndex, n: int, d: int) -> int:
 
 
 def _count_training_rows(shape: IndexShape, n: int, d: int) -> int:
-    """Number of rows of the training sample."""
+    """Return the number of rows of the training sample."""
     words = 2**shape.bits if shape.segments is not None else 0
     turn_words = 2**CODE_BITS if shape.transform_segments is not None else 0
     centroids = max(shape.lists or 0, words, turn_words)
@@ -117,7 +117,7 @@ def _training_flops(shape: IndexShape, n: int, d: int) -> float:
 
 
 def _count_compared(index: ChosenIndex, n: int, k: int) -> float:
-    """Number of comparisons of all rows with rows and centroids, to fill the index and to search it."""
+    """Return the number of comparisons of all rows with rows and centroids, to fill the index and to search it."""
     shape, effort = index.shape, index.effort or 1
     words = 2.0**shape.bits if shape.segments is not None else 0.0
     if shape.lists is not None:
@@ -143,7 +143,7 @@ ROW_SCORE_SD, ROW_SCORE_SD_MAX = 0.15, 0.5
 
 
 def expect_queries(estimate: Estimate, n: int, sd: float = ROW_SCORE_SD) -> int:
-    """Expected number of query rows among n for an interval of the requested width, given the deviation of row scores."""
+    """Return the expected number of query rows for an interval of the requested width."""
     if estimate.half_width is None:
         return min(n, estimate.queries or n)
     quantile = NormalDist().inv_cdf((1 + estimate.level) / 2)
@@ -152,12 +152,12 @@ def expect_queries(estimate: Estimate, n: int, sd: float = ROW_SCORE_SD) -> int:
 
 
 def count_queries(options: ScoringOptions, n: int) -> int:
-    """Number of query rows among n rows."""
+    """Return the number of query rows among n rows."""
     return n if options.estimate == "all" else expect_queries(options.estimate, n)
 
 
 def count_neighbour_queries(options: ScoringOptions, queries: int, n: int) -> int:
-    """Number of rows whose neighbours are needed too because they are neighbours of a query, for the metrics that use these."""
+    """Return the number of neighbours of queries whose own neighbours some metrics need too."""
     ks = [max(metric.k) for metric in options.metrics if isinstance(metric, NeighbourMetric) and metric.returns]
     return min(n, queries * max(ks, default=0))
 
@@ -212,7 +212,7 @@ def _graph_bytes(options: ScoringOptions, grid: LayerGrid, length: int, *, strea
 
 
 def held_rows(options: ScoringOptions, grid: LayerGrid) -> int:
-    """Number of rows of the widest layer in memory while a graph of streamed layers is built or their rows are looked up."""
+    """Return the number of rows of the widest layer that are in memory while streamed layers are searched."""
     if any(isinstance(metric, Cknna | SecondOrderCosine) for metric in options.metrics):
         return ceil(rows_in_memory(grid) / (FLOAT32_BYTES * max(grid.dims)))
     if options.builder == "faiss":

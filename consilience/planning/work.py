@@ -79,7 +79,7 @@ class Work:
 
 
 def count_draws(metric: Metric, options: ScoringOptions) -> int:
-    """Number of permutations for the null: 0 if it has a closed form."""
+    """Return the number of permutations for the null: 0 if it has a closed form."""
     method = metric.nulls[0] if options.null.method == "auto" else options.null.method
     return options.null.permutations if method == "permutation" else 0
 

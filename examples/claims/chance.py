@@ -51,8 +51,8 @@ def gallery(client: Client) -> Finding:
         rows=rows,
         verdict=f"From {first[0]} to {last[0]} items {describe_change('k = 10', first[3], last[3])}, and "
         f"{describe_change('k = 1', first[1], last[1])}; the ratio of k = 10 to its chance goes "
-        f"from {first[3] / first[4]:.1f} to {last[3] / last[4]:.1f}. Scores of different n must not be compared, nor must their "
-        "chance.",
+        f"from {first[3] / first[4]:.1f} to {last[3] / last[4]:.1f}. Scores of different n must not be compared, nor must "
+        "their chance.",
         draw=draw,
     )
 

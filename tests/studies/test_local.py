@@ -249,7 +249,10 @@ def test_models_that_cannot_be_compared_are_refused_with_their_labels(
     ("options", "words"),
     [
         ({"gallery_sizes": "auto"}, "no gallery-size curves"),
-        ({"null": {"correction": "holm"}}, "^A study does not have `null.correction`: it always reports both corrections over its cells"),
+        (
+            {"null": {"correction": "holm"}},
+            "^A study does not have `null.correction`: it always reports both corrections",
+        ),
         ({"trends": [{"by": "width", "bins": [3, 2]}]}, "^/trends/0: The bin edges must be in rising order"),
         (
             {"trends": [{"by": "width", "unknown": 1}]},

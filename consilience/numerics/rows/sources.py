@@ -100,7 +100,7 @@ def _find_repeats(ids: Sequence[str], side: str, *, allowed: bool) -> set[str]:
 
 
 def number_groups(labels: Sequence[str]) -> IdArray:
-    """Number group labels 0, 1, ... in the order of their first row; shape (n,), int32."""
+    """Assign the numbers 0, 1, ... to group labels in the order of their first row; shape (n,), int32."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int32)
 

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Sets of version 0.1 have neither; a column that may be NULL is added in place, also by SQLite."""
+    """Add `ids` and `groups`: sets of version 0.1 have neither; a column that may be NULL is added in place, also by SQLite."""
     for name in ("ids", "groups"):
         op.add_column("embeddings", sa.Column(f"{name}_digest", sa.String(64)))
         op.add_column("embeddings", sa.Column(f"{name}_unique", sa.BigInteger()))

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """What is there already belongs to the owner `default`, as it does where there are no keys."""
+    """Add owners and keys; existing rows belong to the owner `default`, as in a service without keys."""
     _make_keys()
     for table in ("embeddings", "jobs"):
         op.add_column(table, _owner())

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """A table of its own: a cell belongs to no job."""
+    """Create the table of cells, which belong to no job."""
     op.create_table(
         "cells",
         sa.Column("key", sa.String(64), primary_key=True),
