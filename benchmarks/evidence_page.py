@@ -22,7 +22,7 @@ LEVEL = """## How often unrelated spaces are called related
 
 The share of samples with p at most 0.05 where the pairing is random: it should be 0.05. Over {pairs} samples it is known to
 about {error:.3f} (one standard error); figures more than three of them off are **bold**. `analytic` is a closed form,
-`permutation` is {draws} relabellings, and {costly_draws} where each takes a decomposition or a regression of many dimensions
+`permutation` is {draws} permutations, and {costly_draws} where each takes a decomposition or a regression of many dimensions
 (d = 256 and more: {costly}); a permutation test keeps its level at any number of
 draws. No value: the metric says that it is undefined there, because there are as many dimensions as rows.
 """

@@ -1,7 +1,7 @@
 """Exact neighbour graphs against `faiss.knn` and against the plain product of all rows, in turns, in one warm process.
 
 Seconds are the best of some rounds, in each of which every contender has its turn; ratios are of those. `faiss.knn` is called
-for one neighbour more, because it finds every row itself.
+for one more neighbour, because it finds every row itself.
 """
 
 import json
@@ -85,7 +85,7 @@ def _compare(graph: object, ids: np.ndarray, similarities: np.ndarray) -> dict[s
     return {
         "same_ids": round(float((graph.ids == ids).mean()), 6),  # type: ignore[attr-defined]  # a NeighbourGraph
         "largest_difference": float(np.abs(graph.similarities - similarities).max()),  # type: ignore[attr-defined]  # the same
-        "certified": graph.verified,  # type: ignore[attr-defined]  # the same
+        "verified": graph.verified,  # type: ignore[attr-defined]  # the same
     }
 
 

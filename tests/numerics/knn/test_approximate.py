@@ -160,10 +160,10 @@ def test_scaled_rows_have_the_neighbours_of_rows_near_1(scale: float, index: str
 def test_progress_is_reported_up_to_all_rows(monkeypatch: pytest.MonkeyPatch, rows: Float32Array) -> None:
     from consilience.numerics.knn import approximate
 
-    told: list[int] = []
+    reported: list[int] = []
     monkeypatch.setattr(approximate, "BLOCK_ROWS", 300)
-    build_approximate(ArrayRows(rows), K, IndexSearch("SQ8", None), report=told.append)
-    assert told == [300, 600, 700]
+    build_approximate(ArrayRows(rows), K, IndexSearch("SQ8", None), report=reported.append)
+    assert reported == [300, 600, 700]
 
 
 @pytest.mark.parametrize("index", ["PQ7", "IVF9000,Flat", "PCA25,SQ8", "PQ6x10", "OPQ5,PQ6", "nonsense"])

@@ -76,8 +76,8 @@ def test_blocks_of_queries_change_nothing_and_report_progress(monkeypatch: pytes
     from consilience.numerics.knn import graph as neighbours
 
     x = np.repeat(np.random.default_rng(5).normal(size=(100, 4)).astype(np.float32), 3, axis=0)
-    whole, told = build_exact(x, 12), []
+    whole, reported = build_exact(x, 12), []
     monkeypatch.setattr(neighbours, "BLOCK_STEPS", 1.0)
     monkeypatch.setattr(neighbours, "MIN_BLOCK_ROWS", 64)
-    np.testing.assert_array_equal(build_exact(x, 12, report=told.append).ids, whole.ids)
-    assert told == [64, 128, 192, 256, 300]
+    np.testing.assert_array_equal(build_exact(x, 12, report=reported.append).ids, whole.ids)
+    assert reported == [64, 128, 192, 256, 300]

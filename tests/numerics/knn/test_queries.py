@@ -44,19 +44,19 @@ def draw_groups(n: int = N) -> IdArray:
 
 
 def test_queries_have_the_neighbours_of_the_graph_of_all_rows() -> None:
-    x, asking = normal(), some(70)
+    x, query_ids = normal(), some(70)
     graph = build_exact(x, K)
-    found = search_queries(asking, ArrayRows(x), K)
-    np.testing.assert_array_equal(found.ids, graph.ids[asking][None])
-    np.testing.assert_allclose(found.similarities, graph.similarities[asking][None], rtol=1e-5)
+    found = search_queries(query_ids, ArrayRows(x), K)
+    np.testing.assert_array_equal(found.ids, graph.ids[query_ids][None])
+    np.testing.assert_allclose(found.similarities, graph.similarities[query_ids][None], rtol=1e-5)
 
 
 def test_at_equal_similarity_the_smaller_id_is_first() -> None:
-    x, asking = small_integers(), some(200)
+    x, query_ids = small_integers(), some(200)
     graph = build_exact(x, K)
-    found = search_queries(asking, ArrayRows(x), K)
-    np.testing.assert_array_equal(found.ids[0], graph.ids[asking])
-    np.testing.assert_array_equal(found.similarities[0], graph.similarities[asking])
+    found = search_queries(query_ids, ArrayRows(x), K)
+    np.testing.assert_array_equal(found.ids[0], graph.ids[query_ids])
+    np.testing.assert_array_equal(found.similarities[0], graph.similarities[query_ids])
 
 
 def test_minus_zero_ties_with_zero() -> None:
@@ -65,9 +65,11 @@ def test_minus_zero_ties_with_zero() -> None:
 
 
 def test_rows_of_one_group_are_never_neighbours() -> None:
-    x, groups, asking = normal(), draw_groups(), some(100)
+    x, groups, query_ids = normal(), draw_groups(), some(100)
     graph = build_exact(x, K, groups)
-    np.testing.assert_array_equal(search_queries(asking, ArrayRows(x), K, groups=groups).ids[0], graph.ids[asking])
+    np.testing.assert_array_equal(
+        search_queries(query_ids, ArrayRows(x), K, groups=groups).ids[0], graph.ids[query_ids]
+    )
 
 
 @pytest.mark.parametrize("rows", [normal, small_integers])
@@ -94,8 +96,10 @@ def test_an_incomplete_list_ends_with_minus_one() -> None:
 
 @pytest.mark.parametrize("k", [1, 16, 17, 90, N - 1])
 def test_any_k_up_to_all_other_rows_is_found(k: int) -> None:
-    x, asking = normal(), some(5)
-    np.testing.assert_array_equal(search_queries(asking, ArrayRows(x), k).ids[0], build_exact(x, k).ids[asking])
+    x, query_ids = normal(), some(5)
+    np.testing.assert_array_equal(
+        search_queries(query_ids, ArrayRows(x), k).ids[0], build_exact(x, k).ids[query_ids]
+    )
 
 
 class ReorderedExecutor(LocalExecutor):
@@ -116,14 +120,14 @@ class ReorderedExecutor(LocalExecutor):
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
 def test_blocks_and_tasks_of_any_size_give_the_same_result(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    x, asking, (_, rings) = small_integers(), some(120), nested((50, N))
-    whole = search_queries(asking, ArrayRows(x), K, galleries=rings)
+    x, query_ids, (_, rings) = small_integers(), some(120), nested((50, N))
+    whole = search_queries(query_ids, ArrayRows(x), K, galleries=rings)
     monkeypatch.setattr("consilience.numerics.rows.parallel.BLOCK_VALUES", block * x.shape[1])
     monkeypatch.setattr(module, "PART_STEPS", 1.0)
     monkeypatch.setattr(module, "PART_VALUES", 50 * 64)
     monkeypatch.setattr(module, "TILE_QUERIES", 16)
     parts, reports = ReorderedExecutor(), list[int]()
-    found = search_queries(asking, ArrayRows(x), K, galleries=rings, executor=parts, report=reports.append)
+    found = search_queries(query_ids, ArrayRows(x), K, galleries=rings, executor=parts, report=reports.append)
     np.testing.assert_array_equal(found.ids, whole.ids)
     np.testing.assert_array_equal(found.similarities, whole.similarities)
     assert parts.count == len(reports)
@@ -184,8 +188,8 @@ def test_vectors_have_the_neighbours_of_a_flat_index() -> None:
 
 
 def test_the_own_row_or_group_of_a_vector_is_excluded() -> None:
-    x, asking, groups = normal(), some(70), draw_groups()
-    by_row = search_vectors(x[asking], ArrayRows(x), K, own=asking)
-    np.testing.assert_array_equal(by_row.ids, search_queries(asking, ArrayRows(x), K).ids)
-    by_group = search_vectors(x[asking], ArrayRows(x), K, own=groups[asking], groups=groups)
-    np.testing.assert_array_equal(by_group.ids, search_queries(asking, ArrayRows(x), K, groups=groups).ids)
+    x, query_ids, groups = normal(), some(70), draw_groups()
+    by_row = search_vectors(x[query_ids], ArrayRows(x), K, own=query_ids)
+    np.testing.assert_array_equal(by_row.ids, search_queries(query_ids, ArrayRows(x), K).ids)
+    by_group = search_vectors(x[query_ids], ArrayRows(x), K, own=groups[query_ids], groups=groups)
+    np.testing.assert_array_equal(by_group.ids, search_queries(query_ids, ArrayRows(x), K, groups=groups).ids)

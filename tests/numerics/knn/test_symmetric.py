@@ -136,11 +136,11 @@ def test_the_number_of_threads_changes_no_bit(count: int, monkeypatch: pytest.Mo
 def test_progress_is_reported_up_to_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     # With a second thread, that one may do all tiles before this one, which tells, gets any.
     monkeypatch.setattr(symmetric, "count_threads", lambda: 1)
-    told: list[int] = []
-    build_symmetric(draw_rows(2000, 4), 5, report=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 2000
-    assert len(told) > 2
+    reported: list[int] = []
+    build_symmetric(draw_rows(2000, 4), 5, report=reported.append)
+    assert reported == sorted(reported)
+    assert reported[-1] == 2000
+    assert len(reported) > 2
 
 
 def test_an_exception_of_the_report_ends_the_search() -> None:

@@ -21,26 +21,26 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def held(
-    x: np.ndarray, y: np.ndarray, asking: np.ndarray | None = None, groups: np.ndarray | None = None
+    x: np.ndarray, y: np.ndarray, query_ids: np.ndarray | None = None, groups: np.ndarray | None = None
 ) -> HeldOutRows:
-    places = np.arange(len(x), dtype=np.int32) if asking is None else asking
+    places = np.arange(len(x), dtype=np.int32) if query_ids is None else query_ids
     return HeldOutRows(ArrayRows(x), ArrayRows(y), places, groups)
 
 
 def test_ranks_are_those_of_an_exact_search_by_faiss() -> None:
     x, y, transform = draw(n=9000)
-    asking = np.sort(np.random.default_rng(1).permutation(9000)[:1500]).astype(np.int32)
-    (found,), _ = evaluate_maps([transform], held(x, y, asking), y.mean(axis=0, dtype=np.float64))
+    query_ids = np.sort(np.random.default_rng(1).permutation(9000)[:1500]).astype(np.int32)
+    (found,), _ = evaluate_maps([transform], held(x, y, query_ids), y.mean(axis=0, dtype=np.float64))
     translated = unit(transform.apply(x))
     for ranks, queries, gallery in (
-        (found.forward, translated[asking], unit(y)),
-        (found.backward, unit(y)[asking], translated),
+        (found.forward, translated[query_ids], unit(y)),
+        (found.backward, unit(y)[query_ids], translated),
     ):
         index = faiss.IndexFlatIP(gallery.shape[1])
         index.add(gallery)
         _, ids = index.search(queries, 10)
         for k in (1, 5, 10):
-            recall = (ids[:, :k] == asking[:, None]).any(axis=1).mean()
+            recall = (ids[:, :k] == query_ids[:, None]).any(axis=1).mean()
             assert (ranks <= k).mean() == recall
 
 

@@ -25,8 +25,10 @@ def draw_pair(n: int = N, p: int = P, q: int = Q, seed: int = 0) -> tuple[np.nda
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def sums_of(x: np.ndarray, y: np.ndarray, dealt: np.ndarray | None = None) -> list[MapSums]:
-    return find_fold_sums(ArrayRows(x), ArrayRows(y), np.zeros(len(x), np.int32) if dealt is None else dealt)
+def sums_of(x: np.ndarray, y: np.ndarray, fold_of_row: np.ndarray | None = None) -> list[MapSums]:
+    return find_fold_sums(
+        ArrayRows(x), ArrayRows(y), np.zeros(len(x), np.int32) if fold_of_row is None else fold_of_row
+    )
 
 
 def rotation_of(p: int, q: int) -> np.ndarray:
@@ -35,9 +37,9 @@ def rotation_of(p: int, q: int) -> np.ndarray:
 
 def test_sums_over_folds_are_those_of_the_rows_themselves() -> None:
     x, y = draw_pair()
-    dealt = np.random.default_rng(1).integers(-1, 3, N).astype(np.int32)
-    for fold, found in enumerate(sums_of(x, y, dealt)):
-        mine_x, mine_y = (side[dealt == fold].astype(np.float64) for side in (x, y))
+    fold_of_row = np.random.default_rng(1).integers(-1, 3, N).astype(np.int32)
+    for fold, found in enumerate(sums_of(x, y, fold_of_row)):
+        mine_x, mine_y = (side[fold_of_row == fold].astype(np.float64) for side in (x, y))
         centred = found.about(found.means)
         assert found.n == len(mine_x)
         assert found.means[0] == pytest.approx(mine_x.mean(axis=0))
@@ -49,11 +51,11 @@ def test_sums_over_folds_are_those_of_the_rows_themselves() -> None:
 
 def test_held_out_rows_change_no_bit_of_the_sums() -> None:
     x, y = draw_pair()
-    dealt = np.arange(N, dtype=np.int32) % 6 - 1
+    fold_of_row = np.arange(N, dtype=np.int32) % 6 - 1
     other_x, other_y = x.copy(), y.copy()
-    other_x[dealt == HELD_OUT] = 1e30
-    other_y[dealt == HELD_OUT] = -7
-    (before, *_), (after, *_) = sums_of(x, y, dealt), sums_of(other_x, other_y, dealt)
+    other_x[fold_of_row == HELD_OUT] = 1e30
+    other_y[fold_of_row == HELD_OUT] = -7
+    (before, *_), (after, *_) = sums_of(x, y, fold_of_row), sums_of(other_x, other_y, fold_of_row)
     for name in ("x", "y", "xx", "xy", "yy"):
         assert np.array_equal(getattr(before, name), getattr(after, name))
 
@@ -104,10 +106,10 @@ def test_ridge_gives_the_map_of_scikit_learn(penalty: float) -> None:
 
 def test_the_penalty_is_the_best_for_scikit_learn_on_the_same_folds() -> None:
     x, y = draw_pair(n=40)
-    dealt = np.random.default_rng(2).permutation(40).astype(np.int32) % 5
-    folds = sums_of(x, y, dealt)
+    fold_of_row = np.random.default_rng(2).permutation(40).astype(np.int32) % 5
+    folds = sums_of(x, y, fold_of_row)
     totals = np.zeros(len(PENALTIES))
-    for held, (fitted, scored) in enumerate(PredefinedSplit(dealt).split()):
+    for held, (fitted, scored) in enumerate(PredefinedSplit(fold_of_row).split()):
         path = RidgePath(add_sums([*folds[:held], *folds[held + 1 :]]))
         for place, alpha in enumerate(PENALTIES * path.variance):
             theirs = Ridge(alpha=alpha, solver="svd").fit(x[fitted].astype(float), y[fitted].astype(float))
@@ -132,8 +134,8 @@ def test_fewer_rows_than_dimensions_still_have_a_best_penalty_and_a_finite_map()
 def test_cross_validation_chooses_a_true_rotation_of_few_rows() -> None:
     x = np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
     y = x @ rotation_of(24, 24) + 0.3 * np.random.default_rng(1).normal(size=(40, 24))
-    dealt = np.arange(40, dtype=np.int32) % 5
-    assert choose_map(sums_of(x, y.astype(np.float32), dealt)).best == "procrustes"
+    fold_of_row = np.arange(40, dtype=np.int32) % 5
+    assert choose_map(sums_of(x, y.astype(np.float32), fold_of_row)).best == "procrustes"
     assert choose_map(sums_of(*draw_pair(p=24, q=24), np.arange(N, dtype=np.int32) % 5)).best == "ridge"
 
 

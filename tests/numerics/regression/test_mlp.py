@@ -9,7 +9,7 @@ from consilience.numerics.regression.mlp import Scale, TrainedMap, TrainingOptio
 from consilience.numerics.rows.prepared import ArrayRows
 
 N, P, Q = 500, 6, 4
-RECIPE = TrainingOptions(hidden=16, epochs=12, patience=12, batch=64, learning_rate=3e-3, seed=5)
+OPTIONS = TrainingOptions(hidden=16, epochs=12, patience=12, batch=64, learning_rate=3e-3, seed=5)
 
 
 def draw_pairs() -> TrainingPairs:
@@ -30,21 +30,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def tell_nobody(done: int, total: int) -> None:
+def ignore_report(done: int, total: int) -> None:
     pass
 
 
-def run(pairs: TrainingPairs, recipe: TrainingOptions = RECIPE) -> TrainedMap:
-    return train_mlp(pairs, recipe, tell_nobody)
+def run(pairs: TrainingPairs, options: TrainingOptions = OPTIONS) -> TrainedMap:
+    return train_mlp(pairs, options, ignore_report)
 
 
 def test_the_weights_are_those_of_a_plain_loop_of_torch() -> None:
     pairs = draw_pairs()
     found = run(pairs)
-    torch.manual_seed(RECIPE.seed)
+    torch.manual_seed(OPTIONS.seed)
     model = torch.nn.Sequential(torch.nn.Linear(P, 16), torch.nn.GELU(), torch.nn.Linear(16, Q))
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    rng = np.random.default_rng(RECIPE.seed)
+    rng = np.random.default_rng(OPTIONS.seed)
     x, y = pairs.take(pairs.train_rows)
     losses = []
     for _ in range(found.epoch):
@@ -108,13 +108,13 @@ def test_diverging_training_is_an_error() -> None:
 
 
 def test_progress_is_reported_and_an_interruption_is_propagated() -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
 
     def report(done: int, total: int) -> None:
-        told.append((done, total))
+        reported.append((done, total))
         if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_mlp(draw_pairs(), RECIPE, report)
-    assert told == [(1, 12), (2, 12), (3, 12)]
+        train_mlp(draw_pairs(), OPTIONS, report)
+    assert reported == [(1, 12), (2, 12), (3, 12)]

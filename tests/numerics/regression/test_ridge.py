@@ -29,16 +29,16 @@ def test_the_penalties_are_the_powers_of_ten_from_1e_minus_8_to_10000() -> None:
 @pytest.mark.parametrize(("n", "p", "q"), [(60, 5, 7), (60, 30, 4), (40, 60, 50), (30, 24, 3), (10, 2, 1)])
 def test_the_value_is_that_of_a_plain_loop(n: int, p: int, q: int, folds: int, ridge: float | None) -> None:
     x, y = pair(n, p, q)
-    dealt = find_folds(x, folds, ridge, seed=3)
-    expected = reference.linear_predictivity(x, y, [fold.scored for fold in dealt], ridge)
-    assert linear_predictivity(dealt, find_targets(y)) == pytest.approx(expected, abs=1e-6)
+    fold_of_row = find_folds(x, folds, ridge, seed=3)
+    expected = reference.linear_predictivity(x, y, [fold.scored for fold in fold_of_row], ridge)
+    assert linear_predictivity(fold_of_row, find_targets(y)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_every_row_is_scored_once_by_a_fit_on_the_other_folds() -> None:
     x, _ = pair(53, 4, 4)
-    dealt = find_folds(x, 5, None, seed=0)
-    assert sorted(np.concatenate([fold.scored for fold in dealt])) == list(range(53))
-    for fold in dealt:
+    fold_of_row = find_folds(x, 5, None, seed=0)
+    assert sorted(np.concatenate([fold.scored for fold in fold_of_row])) == list(range(53))
+    for fold in fold_of_row:
         assert sorted(np.concatenate([fold.scored, fold.fitted])) == list(range(53))
         assert 10 <= len(fold.scored) <= 11
 
@@ -47,10 +47,10 @@ def test_every_row_is_scored_once_by_a_fit_on_the_other_folds() -> None:
 @pytest.mark.parametrize("ridge", [None, 0.1])
 def test_a_permutation_pairs_the_predictor_with_other_targets(n: int, p: int, q: int, ridge: float | None) -> None:
     x, y = pair(n, p, q)
-    dealt = find_folds(x, 5, ridge, seed=0)
+    fold_of_row = find_folds(x, 5, ridge, seed=0)
     order = np.random.default_rng(1).permutation(n)
-    expected = linear_predictivity(dealt, find_targets(y[order]))
-    assert linear_predictivity(dealt, find_targets(y), order) == pytest.approx(expected, abs=1e-9)
+    expected = linear_predictivity(fold_of_row, find_targets(y[order]))
+    assert linear_predictivity(fold_of_row, find_targets(y), order) == pytest.approx(expected, abs=1e-9)
 
 
 def test_folds_do_not_depend_on_row_order_or_rotation() -> None:
@@ -80,9 +80,11 @@ def test_items_of_one_group_share_a_fold() -> None:
 def test_a_linear_map_is_predicted_fully_and_noise_not_at_all() -> None:
     rng = np.random.default_rng(4)
     x = rng.normal(size=(200, 8)).astype(np.float32)
-    dealt = find_folds(x, 5, None, 0)
-    assert linear_predictivity(dealt, find_targets((x @ rng.normal(size=(8, 5))).astype(np.float32))) > 1 - 1e-9
-    chance = [linear_predictivity(dealt, find_targets(rng.normal(size=(200, 5)).astype(np.float32))) for _ in range(50)]
+    fold_of_row = find_folds(x, 5, None, 0)
+    assert linear_predictivity(fold_of_row, find_targets((x @ rng.normal(size=(8, 5))).astype(np.float32))) > 1 - 1e-9
+    chance = [
+        linear_predictivity(fold_of_row, find_targets(rng.normal(size=(200, 5)).astype(np.float32))) for _ in range(50)
+    ]
     assert -0.05 < np.mean(chance) <= 0.0
 
 
@@ -96,7 +98,9 @@ def test_more_dimensions_than_rows_do_not_inflate_the_value() -> None:
 
 def test_the_shares_of_folds_combine_to_the_value() -> None:
     x, y = pair(50, 6, 3)
-    dealt, targets = find_folds(x, 5, None, 0), find_targets(y)
-    sizes = [np.vdot(targets[fold.scored], targets[fold.scored]) for fold in dealt]
-    assert np.average(fold_shares(dealt, targets), weights=sizes) == pytest.approx(linear_predictivity(dealt, targets))
-    assert sum(len(errors) for _, errors in find_errors(dealt, targets)) == 50
+    fold_of_row, targets = find_folds(x, 5, None, 0), find_targets(y)
+    sizes = [np.vdot(targets[fold.scored], targets[fold.scored]) for fold in fold_of_row]
+    assert np.average(fold_shares(fold_of_row, targets), weights=sizes) == pytest.approx(
+        linear_predictivity(fold_of_row, targets)
+    )
+    assert sum(len(errors) for _, errors in find_errors(fold_of_row, targets)) == 50

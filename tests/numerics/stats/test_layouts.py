@@ -1,4 +1,4 @@
-"""Pictures of models: exact where the distances allow it, never worse than their start elsewhere."""
+"""Layouts of models: exact if the distances allow it, else never worse than their start."""
 
 import os
 import subprocess

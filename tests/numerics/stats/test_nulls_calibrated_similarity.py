@@ -28,7 +28,7 @@ SIMILARITIES: dict[str, tuple[dict[str, object], Similarity]] = {
 
 
 def draws() -> Callable[[int, torch.device], torch.Tensor]:
-    """The relabellings that a request with this seed draws, one a call."""
+    """Return a function that draws the permutations of a request with this seed, one per call."""
     rng = np.random.default_rng(SEED)
     return lambda n, _device: torch.from_numpy(draw_permutation(rng, n))
 
@@ -38,7 +38,7 @@ def on_tensors(similarity: Similarity) -> Callable[[torch.Tensor, torch.Tensor],
 
 
 def layers(noise: float) -> Iterator[list[np.ndarray]]:
-    """Two layers of a and three of b that share something, the less the more noise."""
+    """Draw two layers of a and three of b that share a signal, less with more noise."""
     rng = np.random.default_rng(11)
     latent = rng.normal(size=(N, 4))
     for count in (2, 3):

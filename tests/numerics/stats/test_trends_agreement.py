@@ -11,7 +11,7 @@ RNG = np.random.default_rng(2)
 
 
 def upper(full: Float64Array) -> Float64Array:
-    """What a study of models against themselves has: one triangle."""
+    """Keep one triangle, as in a study of models against themselves."""
     return np.where(np.triu(np.ones(full.shape, bool), 1), full, np.nan)
 
 

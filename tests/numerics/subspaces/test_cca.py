@@ -139,7 +139,7 @@ def test_the_tail_of_cca_r2_keeps_its_level(n: int, p: int, q: int) -> None:
 
 
 def test_in_sample_correlations_of_independent_spaces_grow_with_their_dimensions() -> None:
-    """Which is why a score needs its null, and its interval is that of the held-out value."""
+    """The reason why a score needs its null distribution and the interval of its held-out value."""
     rng = np.random.default_rng(6)
     found = []
     for d in (5, 20, 80, 140):

@@ -119,10 +119,10 @@ def test_the_verified_share_is_serialised_with_the_graph() -> None:
 def test_progress_is_reported_and_torch_threads_are_restored() -> None:
     import torch
 
-    threads, told = torch.get_num_threads(), list[int]()
-    build_verified(normal(np.random.default_rng(0), 2000, 4), 5, report=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 2000
+    threads, reported = torch.get_num_threads(), list[int]()
+    build_verified(normal(np.random.default_rng(0), 2000, 4), 5, report=reported.append)
+    assert reported == sorted(reported)
+    assert reported[-1] == 2000
     assert torch.get_num_threads() == threads
 
 

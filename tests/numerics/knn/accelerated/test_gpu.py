@@ -124,7 +124,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory(monkeypatch: pytest.Monke
 def test_the_graph_names_the_device_and_why_the_gpu_was_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     x = near_ties(np.random.default_rng(0), 700, 16)
     here = build_graph(x, 10)
-    monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cpu", "of the tests"))  # torch's processor as a card
+    monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cpu", "of the tests"))  # torch on the CPU stands in for a GPU
     found = build_graph(x, 10, device="cuda")
     assert (here.device, here.builder) == ("cpu", "symmetric")
     assert (found.device, found.builder) == ("cpu of the tests", "verified_bf16")
@@ -153,11 +153,11 @@ def test_a_gpu_without_bfloat16_searches_in_float32(monkeypatch: pytest.MonkeyPa
 
 
 def test_progress_is_reported() -> None:
-    told = list[int]()
-    build_on_gpu(clusters(np.random.default_rng(0), 700, 8), 5, report=told.append, device="cpu", budget=LITTLE)
-    assert told == sorted(told)
-    assert told[-1] == 700
-    assert len(told) > 20
+    reported = list[int]()
+    build_on_gpu(clusters(np.random.default_rng(0), 700, 8), 5, report=reported.append, device="cpu", budget=LITTLE)
+    assert reported == sorted(reported)
+    assert reported[-1] == 700
+    assert len(reported) > 20
 
 
 def test_the_settings_of_torch_are_restored() -> None:
