@@ -72,7 +72,7 @@ def test_an_error_of_a_task_arrives_unchanged(parts: DaskExecutor) -> None:
 
 def test_one_failed_call_drops_the_tasks_of_the_others(cluster: Cluster, tmp_path: Path) -> None:
     with DaskExecutor(cluster.address) as parts, pytest.raises(UnknownLayer):
-        parts.overlap(
+        parts.run_concurrently(
             [
                 lambda: list(parts.map(refuse, ["7", "8"])),
                 lambda: list(parts.map(work_slowly, [Slow(tmp_path / "log", 0.05)] * 100)),
