@@ -2,7 +2,7 @@
 
     python benchmarks/costs.py [--out FILE] [NAME ...]
 
-Run it on a quiet machine after a change of the engine, and mend the unit costs of `consilience/costs.py`.
+Run it on a quiet machine after a change of the engine, and correct the unit costs in `consilience/planning/work.py`.
 """
 
 import argparse

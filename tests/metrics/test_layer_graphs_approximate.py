@@ -117,7 +117,7 @@ def test_the_library_refuses_an_index_that_does_not_suit_the_rows() -> None:
 def test_an_index_that_does_not_suit_the_matched_rows_is_refused() -> None:
     a, b = views(100)
     ids = tuple(map(str, range(100))), tuple(map(str, range(40, 140)))
-    with pytest.raises(InvalidRequest, match="not 80 rows"):
+    with pytest.raises(InvalidRequest, match="80 inverted lists need at least as many rows"):
         score(a, b, metrics="mutual_knn", builder={"index": "IVF80,Flat"}, pairing="id", ids=ids)
 
 
