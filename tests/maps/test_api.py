@@ -227,7 +227,7 @@ def test_duplicate_rows_cause_a_warning() -> None:
 
 def test_too_large_a_rank_and_too_many_anchors_are_refused() -> None:
     x, y = draw()
-    with pytest.raises(InvalidRequest, match="rank 11"):
+    with pytest.raises(InvalidRequest, match="Rank 11 is too large for a map from 12 to 10 dimensions"):
         fit_map(x, y, map={"kind": "low_rank", "rank": 11})
     with pytest.raises(InvalidRequest, match="needs 161 anchors, but there are only 160 training rows"):
         fit_map(x, y, map={"kind": "relative", "anchors": 161})

@@ -228,13 +228,18 @@ def test_metrics_agree_as_far_as_they_rank_cells_alike() -> None:
         ),
         ({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, {}, TooFewRows, "3 rows"),
         (MODELS, {"trends": [{"by": "params"}]}, InvalidRequest, "4 of 4 models have no number 'params'"),
-        (MODELS, {"trends": [{"by": "width", "reference": "nobody"}]}, InvalidRequest, "no model 'nobody'"),
+        (
+            MODELS,
+            {"trends": [{"by": "width", "reference": "nobody"}]},
+            InvalidRequest,
+            "has no model with the label 'nobody'",
+        ),
         (MODELS, {"factors": [{"by": "depth"}]}, InvalidRequest, "have the same level"),
         (
             MODELS,
             {"differences": [{"first": "model 0", "second": "model 1", "reference": "model 1"}]},
             InvalidRequest,
-            "two models and a third",
+            "needs three different models: first, second and reference",
         ),
     ],
 )
