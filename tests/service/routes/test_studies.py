@@ -167,7 +167,7 @@ def test_finished_cells_can_be_read_while_the_study_runs(
 
 
 REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
-    ({"rows": 1}, 422, "invalid-request", "a study needs at least two models"),
+    ({"rows": 1}, 422, "invalid-request", "A study needs at least two models in `rows`, or models in `columns`."),
     ({"trends": [{"by": "words"}]}, 422, "invalid-request", "3 of 3 models have no number 'words'"),
     ({"factors": [{"by": "depth"}]}, 422, "invalid-request", "have the same level"),
     (
