@@ -64,7 +64,11 @@ class ApproximateSearch:
     @property
     def address(self) -> str:
         """Text of the key."""
-        return f"approximate k={self.k} {self.search}"
+        search = self.search  # the names in the text are those of the first stored graphs
+        return (
+            f"approximate k={self.k} Search(index={search.index!r}, effort={search.effort}, spare={search.candidate_factor}, "
+            f"recall_queries={search.recall_queries}, seed={search.seed})"
+        )
 
 
 @dataclass(frozen=True)
