@@ -41,7 +41,7 @@ from tests.small_gpu import SmallGpu
 
 Precision = Callable[[Rows], RoundedRows]
 
-ON_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA card here")
+ON_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 DEVICES = ["cpu", pytest.param("cuda:0", marks=ON_CARD)]
 PRECISIONS = [(round_for_gpu, keep_float32), (round_for_gpu,), (keep_float32,)]
 #: Tiles of 64 rows and columns: everything goes through in pieces.
