@@ -34,7 +34,7 @@ def build_graph(
 ) -> NeighbourGraph:
     """Build the exact graph of the rows of x; the first parameters are those of `graph.build_exact`.
 
-    All builders, on any device, find the same neighbours in the same order; similarities may differ by float32 rounding.
+    All builders, on any device, find the same neighbours and similarities to the last bit.
     The graph names the builder and the device that were used.
 
     Parameters

@@ -44,7 +44,7 @@ class NeighbourGraph:
     Attributes
     ----------
     ids : array of shape (n, k_max), int32
-    similarities : array of shape (n, k_max), float32, descending in each row up to float32 rounding; of the searched rows,
+    similarities : array of shape (n, k_max), float32, descending in each row; of the searched rows,
         which are scaled if their products would leave float32's range
     builder : str
         Name of the builder: "faiss_flat", "symmetric", "verified_bf16" and "verified_f32" are exact, any other is the

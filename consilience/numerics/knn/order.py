@@ -158,20 +158,19 @@ def square_rows(x: Float32Array, start: int, stop: int, squares: Float64Array) -
 
 @nb.njit(
     nb.void(
-        *(_SINGLES, _IDS, _IDS, _KEYS, _COUNTS, _DOUBLES, nb.boolean, nb.int64, nb.int64),
+        *(_SINGLES, _IDS, _IDS, _KEYS, _COUNTS, _DOUBLES, nb.int64, nb.int64),
         *(nb.int32[:, ::1], nb.float32[:, ::1], nb.float64[::1]),
     ),
     cache=True,
     nogil=True,
 )
-def break_row_ties(  # noqa: C901, PLR0917 - nested loops are what a kernel is, and compiled code takes no keywords
+def break_row_ties(  # noqa: PLR0917 - compiled code takes no keywords
     x: Float32Array,
     items: IdArray,
     rows: IdArray,
     keys: KeyArray,
     counts: CountArray,
     errors: Float64Array,
-    trusted: bool,
     start: int,
     stop: int,
     ids: IdArray,
@@ -188,45 +187,26 @@ def break_row_ties(  # noqa: C901, PLR0917 - nested loops are what a kernel is, 
     keys : array of shape (m, any): each query's candidates, most similar first; a key's id is the candidate's position in x
     counts : array of shape (m,), number of candidates of each query, at least k
     errors : array of shape (m,), error bound of a key's similarity
-    trusted : whether the similarities of keys are accurate enough for the result: then only candidates whose order the error
-        bound leaves open are computed exactly
     start, stop : range of queries
     ids, similarities : arrays of shape (m, k), which receive the ids and similarities of the neighbours
-    least : array of shape (m,), which receives a lower bound of the k-th true similarity
+    least : array of shape (m,), which receives the k-th similarity, not rounded
     """
     k, width = ids.shape[1], keys.shape[1]
     found, names = np.empty(width), np.empty(width, np.int32)
     order, buffer = np.empty(width, np.int32), np.empty(width, np.int32)
     for query in range(start, stop):
-        # A candidate further below the k-th than the error bounds of both is not among the k best.
-        limit, known, last = np.float64(key_value(keys[query, k - 1])) - 2 * errors[query], 0 if trusted else k, k
-        for t in range(known):
-            found[t] = inner_product(x, rows[query], x, key_item(keys[query, t]))
-        if not trusted:
-            limit = found[:k].min() - errors[query]
-        while last < counts[query] and key_value(keys[query, last]) >= limit:
-            last += 1
-        for t in range(last):
-            order[t], names[t] = t, items[key_item(keys[query, t])]
-            if t >= known:
-                found[t] = np.float64(key_value(keys[query, t]))
-        first, apart = 0, 2 * errors[query] if trusted else np.inf
-        while first < k:
-            # A run of candidates whose order the keys leave open.
-            end = first + 1
-            while end < last and found[end - 1] - found[end] <= apart:
-                end += 1
-            if end > first + 1 or not trusted:
-                for t in range(max(first, known), end):
-                    found[t] = inner_product(x, rows[query], x, key_item(keys[query, t]))
-                sort_neighbours(order, first, end, found, names, buffer)
-                least[query] = found[order[min(k, end) - 1]]
-            else:
-                least[query] = found[first] - errors[query]
-            first = end
+        count, limit = 0, -np.inf
+        while count < counts[query] and key_value(keys[query, count]) >= limit:
+            position, order[count] = key_item(keys[query, count]), count
+            found[count], names[count] = inner_product(x, rows[query], x, position), items[position]
+            count += 1
+            if count == k:
+                # A candidate further below the worst of k others than the error bound is not among the k best.
+                limit = found[:k].min() - errors[query]
+        sort_neighbours(order, 0, count, found, names, buffer)
+        least[query] = found[order[k - 1]]
         for t in range(k):
-            ids[query, t] = names[order[t]]
-            similarities[query, t] = key_value(keys[query, order[t]]) if trusted else found[order[t]]
+            ids[query, t], similarities[query, t] = names[order[t]], found[order[t]]
 
 
 @nb.njit(nb.void(nb.int32[:, :], nb.float64[:, :], nb.int32[:, :], nb.float64[:, :]), cache=True, nogil=True)

@@ -55,11 +55,6 @@ class RoundedRows:
         none = np.zeros(len(lengths))
         return cls(x, lengths, lengths, none, none, summing=summing)
 
-    @property
-    def trusted(self) -> bool:
-        """True if products of these rows have float32 accuracy and can be returned as similarities."""
-        return self.values.dtype == np.float32
-
     def errors(self, rows: IdArray, ends: Float32Array) -> Float64Array:
         """Bound the errors of some rows' similarities; `ends` are the similarities of the first and the last candidate."""
         d, t, all_t = self.values.shape[1], self.shifts[rows], self.shifts
@@ -85,7 +80,7 @@ class DecidedNeighbours:
     Attributes
     ----------
     ids, similarities : arrays of shape (m, k), int32 and float32, best first
-    least : array of shape (m,), float64, lower bound of the k-th true similarity
+    least : array of shape (m,), float64, the k-th similarity
     """
 
     ids: IdArray
@@ -127,7 +122,6 @@ def break_ties_on_threads(  # noqa: PLR0917 - the parameters of the kernel
     keys: KeyArray,
     counts: CountArray,
     errors: Float64Array,
-    trusted: bool,
     k: int,
 ) -> DecidedNeighbours:
     """Select and order the nearest candidates on several threads; parameters as in `order.break_row_ties`."""
@@ -136,7 +130,7 @@ def break_ties_on_threads(  # noqa: PLR0917 - the parameters of the kernel
 
     def work(part: slice) -> None:
         written = (found.ids, found.similarities, found.least)
-        break_row_ties(x, items, rows, keys, counts, errors, trusted, part.start, part.stop, *written)
+        break_row_ties(x, items, rows, keys, counts, errors, part.start, part.stop, *written)
 
     map_rows(work, m, 2 * k * x.shape[1])
     return found
@@ -156,7 +150,7 @@ def break_ties(
     """
     ends = read_end_similarities(keys, counts)
     errors = rounded.errors(rows, ends)
-    found = break_ties_on_threads(x, np.arange(len(x), dtype=np.int32), rows, keys, counts, errors, rounded.trusted, k)
+    found = break_ties_on_threads(x, np.arange(len(x), dtype=np.int32), rows, keys, counts, errors, k)
     return found, found.verify(counts, keys.shape[1], ends, errors)
 
 
@@ -169,7 +163,6 @@ class _TieBreakTask:
     keys: KeyArray
     counts: CountArray
     errors: Float64Array
-    trusted: bool
     k: int
 
 
@@ -186,9 +179,7 @@ def break_ties_by_blocks(
         span = slice(start, min(start + step, rows.n))
         ids, needed = np.arange(span.start, span.stop, dtype=np.int32), _count_needed(keys[span], errors[span], k)
         near = keys[span, : needed.max()]
-        blocks.append(
-            _TieBreakTask(rows, ids, near, np.minimum(needed, counts[span]), errors[span], rounded.trusted, k)
-        )
+        blocks.append(_TieBreakTask(rows, ids, near, np.minimum(needed, counts[span]), errors[span], k))
     found = list(executor.map(_run_task, blocks))
     whole = DecidedNeighbours(
         np.concatenate([block.ids for block in found]),
@@ -214,9 +205,7 @@ def _run_task(task: _TieBreakTask) -> DecidedNeighbours:
     positions = np.searchsorted(near, items).astype(np.uint64)
     keys = np.where(real, (task.keys & _VALUE) | positions, NO_KEY)
     queries = np.searchsorted(near, task.ids).astype(np.int32)
-    return break_ties_on_threads(
-        task.rows.take(near), near, queries, keys, task.counts, task.errors, task.trusted, task.k
-    )
+    return break_ties_on_threads(task.rows.take(near), near, queries, keys, task.counts, task.errors, task.k)
 
 
 def search_unverified(
