@@ -105,7 +105,7 @@ def test_every_imported_package_is_a_declared_dependency() -> None:
     assert {module for module, found in names.items() if not found & declared} == set()
 
 
-def test_every_room_has_its_place_in_the_layers() -> None:
+def test_every_package_has_a_layer() -> None:
     (layers,) = (contract["layers"] for contract in CONTRACTS if contract["id"] == "layers")
     placed = {room.strip() for layer in layers for room in layer.split("|")}
     found = {
@@ -116,7 +116,7 @@ def test_every_room_has_its_place_in_the_layers() -> None:
     assert found | {"service", "workers"} == placed
 
 
-def test_every_room_and_every_station_of_a_score_is_on_the_page_for_contributors() -> None:
+def test_the_guide_names_every_package_and_each_step_of_a_score() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text()
     rooms = {
         path.name
@@ -124,8 +124,11 @@ def test_every_room_and_every_station_of_a_score_is_on_the_page_for_contributors
         if path.suffix == ".py" or (path / "__init__.py").is_file()
     }
     assert {room for room in rooms - {"__init__.py"} if f"`{room}`" not in page} == set()
-    (way,) = (part for part in page.split("\n\n") if part.startswith("The way of a score"))
-    assert [path for path in re.findall(r"`([\w/.]+)`", way) if not (ROOT / path).exists()] == []
+    (section,) = (part for part in page.split("\n### ") if part.startswith("The path of a score"))
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", section.split("\n## ")[0])
+    files = [f"/{path.relative_to(ROOT)}" for name in PACKAGES for path in (ROOT / name).rglob("*")]
+    assert len(named) > 20
+    assert [name for name in named if not any(f"{file}/".endswith(f"/{name.rstrip('/')}/") for file in files)] == []
 
 
 def test_no_package_imports_anything_when_it_is_only_named() -> None:
