@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from consilience.errors import StartupError
-from consilience.standalone import tether
+from consilience.standalone import die_with_parent
 
 #: Exit status of the service's programs for an invalid setting, after which a restart does not help.
 MISCONFIGURED_STATUS = 2
@@ -56,7 +56,7 @@ class Child:
     def start(self) -> None:
         """Start the program in its own process group, so that Ctrl-C reaches only this process. It dies with this process."""
         # The program is tied to the thread that calls this, which must be the main thread.
-        bare_python = [sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid())]
+        bare_python = [sys.executable, "-I", "-S", str(Path(die_with_parent.__file__)), str(os.getpid())]
         self._process = subprocess.Popen(  # noqa: S603 -- our own programs, no shell
             [*bare_python, *self._argv],
             env=self._env,
@@ -191,7 +191,7 @@ class Supervisor:
 def block_signals() -> Iterator[None]:
     """Block signals until the supervisor receives them, so that no handler interrupts it.
 
-    `tether` resets the signal mask of children.
+    `die_with_parent` resets the signal mask of children.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

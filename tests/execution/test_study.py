@@ -26,7 +26,7 @@ N = 60
 
 
 @dataclass
-class Desk:
+class StudyRunner:
     """Stored sets, and studies of them."""
 
     folder: Path
@@ -56,10 +56,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, sqlite_url: str) -> Desk:
-    desk = Desk(tmp_path / "data", Database(sqlite_url))
-    desk.store(5)
-    return desk
+def runner(tmp_path: Path, sqlite_url: str) -> StudyRunner:
+    runner = StudyRunner(tmp_path / "data", Database(sqlite_url))
+    runner.store(5)
+    return runner
 
 
 def plain(document: StudyDocument) -> StudyDocument:
@@ -67,34 +67,34 @@ def plain(document: StudyDocument) -> StudyDocument:
     return document.model_copy(update={"graphs": None, "cells_reused": 0, "timings_s": {}})
 
 
-def test_a_study_of_stored_sets_equals_their_pair_jobs(desk: Desk) -> None:
-    found = desk.study(range(3), CellRecords(desk.database))
-    names = {each.name: each for each in desk.sets}
+def test_a_study_of_stored_sets_equals_their_pair_jobs(runner: StudyRunner) -> None:
+    found = runner.study(range(3), CellRecords(runner.database))
+    names = {each.name: each for each in runner.sets}
     for cell in found.matrices[0].cells:
         a, b = names[cell.row], names[cell.column]
         request = AlignmentRequest.model_validate(
             {"a": {"embedding": a.id}, "b": {"embedding": b.id}, "metrics": "mutual_knn"}
         )
-        stores = BlobStore(desk.folder), DiskCache(desk.folder, 10**8)
+        stores = BlobStore(runner.folder), DiskCache(runner.folder, 10**8)
         entry = run_alignment(request, a, b, *stores, report=ignore_progress).scores[0]
         assert (cell.value, cell.null, cell.interval) == (entry.value, entry.null, entry.interval)
-    assert [member.id for member in found.rows] == [each.id for each in desk.sets[:3]]
+    assert [member.id for member in found.rows] == [each.id for each in runner.sets[:3]]
     assert found.rows[1].metadata == {"params": 1}
 
 
-def test_the_same_study_again_scores_nothing(desk: Desk) -> None:
-    first, again = (desk.study(range(4), CellRecords(desk.database)) for _ in range(2))
+def test_the_same_study_again_scores_nothing(runner: StudyRunner) -> None:
+    first, again = (runner.study(range(4), CellRecords(runner.database)) for _ in range(2))
     assert (first.cells_reused, again.cells_reused) == (0, 6)
     assert again.graphs is None
     assert plain(again) == plain(first)
 
 
-def test_one_model_more_costs_one_row_and_equals_a_study_from_nothing(desk: Desk) -> None:
-    desk.study(range(4), CellRecords(desk.database))
-    more = desk.study(range(5), CellRecords(desk.database))
+def test_one_model_more_costs_one_row_and_equals_a_study_from_nothing(runner: StudyRunner) -> None:
+    runner.study(range(4), CellRecords(runner.database))
+    more = runner.study(range(5), CellRecords(runner.database))
     assert more.cells_reused == 6
     assert more.total - more.cells_reused == 4
-    assert plain(more) == plain(desk.study(range(5), Forgetful()))
+    assert plain(more) == plain(runner.study(range(5), Forgetful()))
 
 
 class Forgetful:
@@ -111,7 +111,7 @@ class PowerCut(Exception):
     """The end of a process in mid-study."""
 
 
-def test_a_study_that_is_cut_off_goes_on_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_is_cut_off_goes_on_where_it_was(runner: StudyRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consilience.studies.running.FLUSH_S", 0.0)
 
     def cut(stage: str, done: int, _total: int) -> None:
@@ -119,29 +119,29 @@ def test_a_study_that_is_cut_off_goes_on_where_it_was(desk: Desk, monkeypatch: p
             raise PowerCut
 
     with pytest.raises(PowerCut):
-        desk.study(range(4), CellRecords(desk.database), report=cut)
+        runner.study(range(4), CellRecords(runner.database), report=cut)
     seen: list[int] = []
-    rest = desk.study(
+    rest = runner.study(
         range(4),
-        CellRecords(desk.database),
+        CellRecords(runner.database),
         report=lambda stage, done, _: seen.append(done) if stage == "cells" else None,
     )
     assert rest.cells_reused == 4
     assert seen == [4, 5, 6]
-    assert plain(rest) == plain(desk.study(range(4), Forgetful()))
+    assert plain(rest) == plain(runner.study(range(4), Forgetful()))
 
 
-def test_progress_counts_cells(desk: Desk) -> None:
+def test_progress_counts_cells(runner: StudyRunner) -> None:
     seen: list[tuple[str, int, int]] = []
-    desk.study(range(3), Forgetful(), report=lambda *step: seen.append(step))
+    runner.study(range(3), Forgetful(), report=lambda *step: seen.append(step))
     assert [step for step in seen if step[0] == "cells"] == [("cells", done, 3) for done in range(4)]
 
 
 def test_on_a_cluster_cells_are_the_same_to_the_last_bit(
-    desk: Desk, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    runner: StudyRunner, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("consilience.studies.running.BATCH_CELLS", 3)
-    chosen = desk.sets
+    chosen = runner.sets
     request = StudyRequest.model_validate(
         {"rows": [{"embedding": each.id} for each in chosen], "metrics": ["mutual_knn", "cka"], "interval": None}
     )
@@ -150,8 +150,8 @@ def test_on_a_cluster_cells_are_the_same_to_the_last_bit(
             request,
             chosen,
             None,
-            BlobStore(desk.folder),
-            DiskCache(desk.folder / name, 10**8),
+            BlobStore(runner.folder),
+            DiskCache(runner.folder / name, 10**8),
             cells=Forgetful(),  # type: ignore[arg-type]  # a store of cells
             report=ignore_progress,
             cluster=address,

@@ -14,7 +14,7 @@ import pytest
 from tests.formats.items.item_files import image_archive, jsonl, table, tarred
 from tests.models.conftest import save_bert, save_gpt, save_vision
 from tests.service.servers import Server, assert_problem, running_beside, running_service
-from tests.workers.yard import wait_for
+from tests.workers.harness import wait_for
 
 WEIGHTS = "model.safetensors"
 #: An environment in which one library is not installed, and another's installation is damaged.

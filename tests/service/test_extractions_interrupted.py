@@ -16,7 +16,7 @@ import pytest
 
 from consilience.stores.blobs import BlobStore
 from tests.service.servers import Server, running_beside, running_service
-from tests.workers.yard import wait_for
+from tests.workers.harness import wait_for
 
 N = 1100
 BLOCK = 256

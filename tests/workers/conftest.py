@@ -1,4 +1,4 @@
-"""Real workers as processes, a fast reconciler, and jobs that do what they are told."""
+"""Real worker processes, a fast reconciler, and jobs with scripted behaviour."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,19 +7,19 @@ import pytest
 
 from consilience.stores.database import Database
 from service.reconciler import Reconciler
-from tests.workers.yard import PACE, Yard
+from tests.workers.harness import TIMING, WorkerHarness
 
 
 @pytest.fixture
-def yard(database: Database, database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Yard]:
-    yard = Yard(database, database_url, redis_url, tmp_path)
-    yield yard
-    yard.close()
+def harness(database: Database, database_url: str, redis_url: str, tmp_path: Path) -> Iterator[WorkerHarness]:
+    harness = WorkerHarness(database, database_url, redis_url, tmp_path)
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def reconciler(yard: Yard) -> Iterator[Reconciler]:
-    reconciler = Reconciler(yard.leases, yard.queue, PACE)
+def reconciler(harness: WorkerHarness) -> Iterator[Reconciler]:
+    reconciler = Reconciler(harness.leases, harness.queue, TIMING)
     reconciler.start()
     yield reconciler
     reconciler.stop()

@@ -21,7 +21,7 @@ from consilience.stores.database import Database
 from consilience.stores.embeddings import EmbeddingRecords
 from consilience.stores.jobs import JobRecords
 from consilience.stores.queue import JobQueue
-from tests.workers.yard import wait_for
+from tests.workers.harness import wait_for
 
 PLAN = Plan(n=4, dim_a=1, dim_b=1, cells=1, flops=1.0, bytes=1, seconds=0.0)
 

@@ -14,7 +14,7 @@ from consilience.formats.map_files import dump_map
 from consilience.maps.api import Map, fit_map, load_map
 from service.routes.maps import MODEL_CARD_LIMIT_BYTES
 from tests.service.servers import Server, assert_problem, npy, rows, running_beside, running_service, upload
-from tests.workers.yard import wait_for
+from tests.workers.harness import wait_for
 
 X = rows(120, 8, seed=1)
 Y = (X @ np.linalg.qr(rows(8, 8, seed=2))[0] + 0.1 * rows(120, 8, seed=3)).astype(np.float32)

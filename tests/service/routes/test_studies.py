@@ -14,7 +14,7 @@ from pyarrow import parquet
 from consilience.contract.study_results import StudyDocument
 from consilience.studies.local import study
 from tests.service.servers import Server, assert_problem, running_beside, running_service, running_worker, upload
-from tests.workers.yard import wait_for
+from tests.workers.harness import wait_for
 
 N = 40
 LATENT = np.random.default_rng(0).normal(size=(200, 4))

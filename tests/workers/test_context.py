@@ -1,4 +1,4 @@
-"""What a parent imports for a job."""
+"""Modules that a worker imports before it forks for a job."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 from consilience.stores.database import Database
 from consilience.stores.jobs import JobRecords
-from tests.workers.yard import PLAN
+from tests.workers.harness import PLAN
 from workers.context import find_models, preload
 
 STORED = {"embedding": "emb_" + "0" * 32}

@@ -1,4 +1,4 @@
-"""Execute a program that is killed when its parent dies: `python tether.py PARENT_PID PROGRAM ARGUMENT...`.
+"""Execute a program that is killed when its parent dies: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`.
 
 This script runs in a bare interpreter, so it imports nothing of the project. A `preexec_fn` would do the same between fork
 and exec, where Python may deadlock.

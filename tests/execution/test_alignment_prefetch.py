@@ -1,4 +1,4 @@
-"""What a job reads prefetcher is what the last one of its name read, and never anything else than what is kept."""
+"""Prefetch of the cache entries that an earlier job of the same name read."""
 
 from pathlib import Path
 

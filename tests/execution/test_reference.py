@@ -1,4 +1,4 @@
-"""Where a model stands: small cases whose ranks can be counted by hand."""
+"""Ranks of a model in small references, counted by hand."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def score(value: float | None, direction: str = "similarity") -> Score:
     )
 
 
-def stand(
+def rank_in_reference(
     values: list[float | None],
     mutual: dict[tuple[int, int], float | None],
     own: int | None = None,
@@ -54,38 +54,38 @@ THREE = {(0, 1): 0.2, (0, 2): 0.4, (1, 2): 0.6}
 def test_the_rank_is_one_more_than_the_members_that_do_better(
     values: list[float | None], rank: int, ties: int, outranked_share: float
 ) -> None:
-    found = stand(values, THREE)
+    result = rank_in_reference(values, THREE)
 
-    assert (found.rank, found.n_ranked, found.ties, found.n_scores) == (rank, 4, ties, 3)
-    assert found.outranked_share == pytest.approx(outranked_share)
-    assert [each.value for each in found.members] == pytest.approx([0.3, 0.4, 0.5])
-    assert [each.name for each in found.members] == ["one", "two", "three"]
+    assert (result.rank, result.n_ranked, result.ties, result.n_scores) == (rank, 4, ties, 3)
+    assert result.outranked_share == pytest.approx(outranked_share)
+    assert [each.value for each in result.members] == pytest.approx([0.3, 0.4, 0.5])
+    assert [each.name for each in result.members] == ["one", "two", "three"]
 
 
 def test_the_smallest_distance_has_the_best_rank() -> None:
-    assert stand([0.1, 0.1, 0.1], THREE, direction="distance").rank == 1
-    assert stand([0.45, 0.45, 0.45], THREE, direction="distance").rank == 3
+    assert rank_in_reference([0.1, 0.1, 0.1], THREE, direction="distance").rank == 1
+    assert rank_in_reference([0.45, 0.45, 0.45], THREE, direction="distance").rank == 3
 
 
 def test_means_that_differ_by_rounding_are_equal() -> None:
     tenth = {(0, 1): 0.1, (0, 2): 0.2, (1, 2): 0.3}
-    found = stand([0.1 + 0.2, 0.1, 0.2], {**tenth, (0, 1): 0.3 - 1e-16, (0, 2): 0.1, (1, 2): 0.9})
-    assert (found.rank, found.ties) == (3, 1)
+    result = rank_in_reference([0.1 + 0.2, 0.1, 0.2], {**tenth, (0, 1): 0.3 - 1e-16, (0, 2): 0.1, (1, 2): 0.9})
+    assert (result.rank, result.ties) == (3, 1)
 
 
 def test_a_member_has_the_rank_of_its_own_mean() -> None:
-    found = stand([0.2, 1.0, 0.6], THREE, own=1)
+    result = rank_in_reference([0.2, 1.0, 0.6], THREE, own=1)
 
-    assert (found.value, found.n_scores) == (pytest.approx(0.4), 2)
-    assert (found.rank, found.n_ranked, found.ties) == (2, 3, 0)
+    assert (result.value, result.n_scores) == (pytest.approx(0.4), 2)
+    assert (result.rank, result.n_ranked, result.ties) == (2, 3, 0)
 
 
 def test_undefined_scores_count_for_nothing() -> None:
-    found = stand([0.45, None, 0.45], {**THREE, (0, 1): None, (1, 2): None})
+    result = rank_in_reference([0.45, None, 0.45], {**THREE, (0, 1): None, (1, 2): None})
 
-    assert (found.value, found.n_scores) == (0.45, 2)
-    assert [each.value for each in found.members] == [0.4, None, 0.4]
-    assert (found.rank, found.n_ranked) == (1, 3)
+    assert (result.value, result.n_scores) == (0.45, 2)
+    assert [each.value for each in result.members] == [0.4, None, 0.4]
+    assert (result.rank, result.n_ranked) == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_undefined_scores_count_for_nothing() -> None:
 def test_a_missing_rank_has_a_reason(
     values: list[float | None], mutual: dict[tuple[int, int], float | None], own: int | None, code: str
 ) -> None:
-    found = stand(values, mutual, own)
+    result = rank_in_reference(values, mutual, own)
 
-    assert (found.rank, found.outranked_share, found.ties) == (None, None, 0)
-    assert found.reason is not None
-    assert found.reason.code == code
+    assert (result.rank, result.outranked_share, result.ties) == (None, None, 0)
+    assert result.reason is not None
+    assert result.reason.code == code

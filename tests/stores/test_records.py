@@ -36,7 +36,7 @@ SIZES = {EMBEDDINGS: 60, DATASETS: 60, MAPS: 4 * (3 * 3 + 3)}
 
 
 @dataclass(frozen=True)
-class Shop:
+class RecordFactory:
     """Makes records of any kind."""
 
     database: Database
@@ -77,8 +77,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(database: Database, tmp_path: Path) -> Shop:
-    return Shop(database, BlobStore(tmp_path))
+def factory(database: Database, tmp_path: Path) -> RecordFactory:
+    return RecordFactory(database, BlobStore(tmp_path))
 
 
 @pytest.fixture(params=[EMBEDDINGS, DATASETS, REFERENCES, MAPS], ids=lambda kind: kind.prefix)
@@ -92,14 +92,16 @@ def outcomes(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     return [future.exception() or future.result() for future in start_together(calls)]
 
 
-def test_records_of_a_job_stay_until_the_job_has_finished(shop: Shop, kind: RecordTable, leases: Leases) -> None:
-    records, (own, _) = shop.records(kind), shop.make(kind)
-    waiting, running = shop.ask(kind, own), shop.ask(kind, own)
+def test_records_of_a_job_stay_until_the_job_has_finished(
+    factory: RecordFactory, kind: RecordTable, leases: Leases
+) -> None:
+    records, (own, _) = factory.records(kind), factory.make(kind)
+    waiting, running = factory.ask(kind, own), factory.ask(kind, own)
     assert leases.claim(running.id, 1, "w")
 
     with pytest.raises(InUse, match=f"unfinished job job_.* uses this {kind.word}"):
         records.delete(own)
-    JobRecords(shop.database).request_cancel(waiting.id)
+    JobRecords(factory.database).request_cancel(waiting.id)
     with pytest.raises(InUse, match=running.id):
         records.delete(own)
     leases.canceled(running.id, 1)
@@ -108,46 +110,48 @@ def test_records_of_a_job_stay_until_the_job_has_finished(shop: Shop, kind: Reco
 
     with pytest.raises(NotFound, match=f"no such {kind.word}"):
         records.get(own)
-    assert JobRecords(shop.database).get(running.id).finished
+    assert JobRecords(factory.database).get(running.id).finished
 
 
-def test_a_job_cannot_be_added_for_what_is_gone(shop: Shop, kind: RecordTable) -> None:
-    own, _ = shop.make(kind)
-    shop.records(kind).delete(own)
+def test_a_job_cannot_be_added_for_what_is_gone(factory: RecordFactory, kind: RecordTable) -> None:
+    own, _ = factory.make(kind)
+    factory.records(kind).delete(own)
 
     with pytest.raises(NotFound, match=f"no such {kind.word}"):
-        shop.ask(kind, own)
+        factory.ask(kind, own)
 
-    assert JobRecords(shop.database).page(None, 5).data == ()
+    assert JobRecords(factory.database).page(None, 5).data == ()
 
 
-def test_a_job_or_a_concurrent_deletion_is_refused(shop: Shop, kind: RecordTable) -> None:
+def test_a_job_or_a_concurrent_deletion_is_refused(factory: RecordFactory, kind: RecordTable) -> None:
     for number in range(5):
-        own, _ = shop.make(kind, name=f"n{number}")
-        asked, deleted = outcomes([lambda own=own: shop.ask(kind, own), lambda own=own: shop.records(kind).delete(own)])  # type: ignore[misc]  # a default binds the loop's value
+        own, _ = factory.make(kind, name=f"n{number}")
+        asked, deleted = outcomes(
+            [lambda own=own: factory.ask(kind, own), lambda own=own: factory.records(kind).delete(own)]
+        )  # type: ignore[misc]  # a default binds the loop's value
 
         assert isinstance(asked, Job) != (not isinstance(deleted, Exception))
         if isinstance(asked, Job):
             assert isinstance(deleted, InUse)
-            assert shop.records(kind).get(own).id == own
+            assert factory.records(kind).get(own).id == own
         else:
             assert isinstance(asked, NotFound)
 
 
-def test_a_record_deleted_during_an_equal_insert_is_new(shop: Shop, kind: RecordTable) -> None:
-    old, _ = shop.make(kind)
+def test_a_record_deleted_during_an_equal_insert_is_new(factory: RecordFactory, kind: RecordTable) -> None:
+    old, _ = factory.make(kind)
     deleting, going = Event(), Event()
 
     def delete() -> None:
-        with shop.database.write() as connection:
-            kind.lock_for_delete(connection, old, shop.access)
+        with factory.database.write() as connection:
+            kind.lock_for_delete(connection, old, factory.access)
             kind.delete(connection, old, ())
             deleting.set()
             going.wait(0.2)  # the other is under way, and waits
 
     def make() -> tuple[str, bool]:
         assert deleting.wait(10)
-        made = shop.make(kind)
+        made = factory.make(kind)
         going.set()
         return made
 
@@ -158,32 +162,34 @@ def test_a_record_deleted_during_an_equal_insert_is_new(shop: Shop, kind: Record
     assert made[0] != old
 
 
-def test_the_same_at_once_under_one_key_is_made_once(shop: Shop, kind: RecordTable) -> None:
+def test_the_same_at_once_under_one_key_is_made_once(factory: RecordFactory, kind: RecordTable) -> None:
     if kind is REFERENCES:
-        shop.make(EMBEDDINGS)
+        factory.make(EMBEDDINGS)
 
-    made = outcomes([lambda: shop.make(kind, key="k")] * 4)
+    made = outcomes([lambda: factory.make(kind, key="k")] * 4)
 
     assert len({own for own, _ in made}) == 1
     assert sorted(created for _, created in made) == [False, False, False, True]
 
 
-def test_one_of_two_different_concurrent_requests_with_one_key_is_refused(shop: Shop, kind: RecordTable) -> None:
+def test_one_of_two_different_concurrent_requests_with_one_key_is_refused(
+    factory: RecordFactory, kind: RecordTable
+) -> None:
     if kind is REFERENCES:
-        shop.make(EMBEDDINGS)
-    before = shop.count(kind)
+        factory.make(EMBEDDINGS)
+    before = factory.count(kind)
 
-    answers = outcomes([lambda: shop.make(kind, "a", key="k"), lambda: shop.make(kind, "b", key="k")])
+    answers = outcomes([lambda: factory.make(kind, "a", key="k"), lambda: factory.make(kind, "b", key="k")])
 
     assert sum(isinstance(answer, KeyReused) for answer in answers) == 1, answers
-    assert shop.count(kind) == before + 1
+    assert factory.count(kind) == before + 1
 
 
-def test_two_at_once_do_not_pass_the_quota_that_has_room_for_one(shop: Shop) -> None:
+def test_two_at_once_do_not_pass_the_quota_that_has_room_for_one(factory: RecordFactory) -> None:
     numbers = count()
     for kind, size in SIZES.items():
         access = Access(f"owner{next(numbers)}", owner_bytes_limit=size)
-        own = replace(shop, access=access)
+        own = replace(factory, access=access)
 
         answers = outcomes([lambda own=own, kind=kind, name=name: own.make(kind, name) for name in "ab"])  # type: ignore[misc]  # defaults bind the loop's values
 

@@ -1,4 +1,4 @@
-"""A tethered program dies with its parent."""
+"""A program started by the script dies with its parent."""
 
 import os
 import signal
@@ -7,10 +7,10 @@ import sys
 
 import psutil
 
-from consilience.standalone import tether
+from consilience.standalone import die_with_parent
 from tests.serving import gone, until
 
-BARE = [sys.executable, "-I", "-S", tether.__file__]
+BARE = [sys.executable, "-I", "-S", die_with_parent.__file__]
 
 
 def test_kill_9_of_the_parent_kills_the_program() -> None:
@@ -30,7 +30,7 @@ time.sleep(600)
 
 def test_a_parent_that_died_early_is_detected() -> None:
     ended = subprocess.run([*BARE, "999999999", "/bin/sleep", "600"], check=False)
-    assert ended.returncode == tether.ORPHANED
+    assert ended.returncode == die_with_parent.ORPHANED
 
 
 def test_the_program_receives_signals_although_the_parent_holds_them() -> None:

@@ -1,4 +1,4 @@
-"""Where the tests keep their real workers."""
+"""A harness of real worker processes for tests."""
 
 import os
 import signal
@@ -18,15 +18,15 @@ from consilience.stores.leases import Leases
 from consilience.stores.queue import JobQueue
 from service.reconciler import ReconcilerTiming
 
-DRILL = Path(__file__).parent / "drill.py"
+SCRIPTED_WORKER = Path(__file__).parent / "scripted_worker.py"
 ROOT = Path(__file__).parents[2]
 PLAN = Plan(n=4, dim_a=1, dim_b=1, cells=1, flops=1.0, bytes=1, seconds=0.0)
 #: The default settings, three times as fast: a busy machine must not lose a lease by itself.
 FAST = {"CONSILIENCE_BEAT_S": "0.2", "CONSILIENCE_LEASE_S": "2", "CONSILIENCE_STOP_GRACE_S": "10"}
-PACE = ReconcilerTiming(interval_s=0.1, lease_s=2.0, missing_s=1.3)
+TIMING = ReconcilerTiming(interval_s=0.1, lease_s=2.0, missing_s=1.3)
 
 
-class Yard:
+class WorkerHarness:
     """Workers, the queue and the records of one test."""
 
     def __init__(self, database: Database, database_url: str, redis_url: str, folder: Path) -> None:
@@ -43,7 +43,7 @@ class Yard:
     def start_worker(self, **settings: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **FAST, **self._environment, **settings}
         with (self._folder / "worker.log").open("ab") as log:
-            worker = subprocess.Popen([sys.executable, DRILL], env=environment, stderr=log, stdout=log)
+            worker = subprocess.Popen([sys.executable, SCRIPTED_WORKER], env=environment, stderr=log, stdout=log)
         self._workers.append(worker)
         return worker
 
@@ -56,17 +56,17 @@ class Yard:
         return job.id
 
     def pids(self, job_id: str) -> list[int]:
-        """The processes that have begun this job."""
+        """Return the ids of the processes that have begun this job."""
         log = Path(self.records.get(job_id).request["log"])
         return [int(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def wait_until_begun(self, job_id: str, times: int = 1) -> int:
-        """The process of the job's newest run."""
+        """Wait for a run to begin and return the process id of the newest one."""
         wait_for(lambda: len(self.pids(job_id)) >= times)
         return self.pids(job_id)[-1]
 
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:
-        """Right after a beat: one that is frozen inside SQLite's write lock holds up everyone."""
+        """Stop a worker right after a heartbeat, when it does not hold the write lock of SQLite."""
         before = self.leases.find_active()
         wait_for(lambda: self.leases.find_active() != before)
         worker.send_signal(signal.SIGSTOP)
@@ -91,7 +91,7 @@ class Yard:
 def wait_for(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"the condition was not met within {timeout_s} s"
         time.sleep(0.01)
 
 
@@ -100,7 +100,7 @@ def endings(job: Job) -> list[str | None]:
 
 
 def committed_by(job: Job) -> int:
-    """The process whose result it is."""
+    """Return the id of the process that committed the result."""
     assert job.result is not None
     return int(job.result.versions["pid"])
 

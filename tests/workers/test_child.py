@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.yard import is_alive, wait_until_dead
+from tests.workers.harness import is_alive, wait_until_dead
 from workers.child import CHILD_OOM_SCORE, OOM_SCORE, ChildProcess, ProcessExit
 
 
