@@ -1,6 +1,7 @@
 """Memory that this process may use."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 #: Files that hold the memory limit of a container, by control groups version 2 and 1.
@@ -20,6 +21,7 @@ def find_memory(limit_files: tuple[Path, ...] = LIMIT_FILES) -> int:
     return memory
 
 
+@cache
 def find_job_memory() -> int:
-    """Return the default memory of a job in bytes: half of the available memory."""
+    """Return the default memory of a job in bytes: half of the available memory when the process first needs it."""
     return int(JOB_MEMORY_SHARE * find_memory())

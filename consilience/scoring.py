@@ -38,10 +38,10 @@ from consilience.formats.columns import check_length, parse_column
 from consilience.formats.file_layers import find_file_layers
 from consilience.formats.files import OpenFile, load_layers, open_path
 from consilience.memory import find_job_memory
-from consilience.metrics.comparison import Comparison, Report
+from consilience.metrics.comparison import Comparison, PairedSides, Report, pair
 from consilience.metrics.graph_sources import CountedGraphs, FreshGraphs, GraphSource
-from consilience.metrics.pairing import PairedSides, pair
 from consilience.metrics.query_sampling import sample_queries
+from consilience.metrics.registry import measure
 from consilience.metrics.results import correct, result
 from consilience.metrics.sides import PreparedSide
 from consilience.numerics.knn.devices import check_device
@@ -285,7 +285,8 @@ def open_comparison(
     ------
     InputError, Unavailable
     """
-    check_device(device)
+    if device != "cpu":
+        check_device(device)
     if options.pairing == "row":
         check_pairing(a.n, b.n)
     paired = pair(a, b, options.pairing, graphs.fact)
@@ -316,12 +317,15 @@ def _side_key(options: ScoringOptions, paired: PairedSides, side: str, rows_byte
 
 
 def _score_each(options: ScoringOptions, comparison: Comparison, stopwatch: "Stopwatch") -> Iterator[Score]:
+    measure_metric = measure
     with stopwatch.time("queries"):
-        sample = sample_queries(options, comparison, choose_gallery_sizes(options, comparison.n))
+        sizes = choose_gallery_sizes(options, comparison.n)
+        if sizes or options.estimate != "all":
+            measure_metric = sample_queries(options, comparison, sizes).measure
     for choice in options.metrics:
         for metric in choice.each():
             with stopwatch.time(metric.metric):
-                measurement = sample.measure(metric, comparison)
+                measurement = measure_metric(metric, comparison)
             with stopwatch.time("null_and_interval"):
                 yield result(metric, measurement, comparison, options)
 

@@ -40,9 +40,8 @@ from consilience.maps.fit import (
     fit_warnings,
 )
 from consilience.maps.report import describe_chance, describe_evaluation
-from consilience.metrics.comparison import Report
+from consilience.metrics.comparison import PairedSides, Report, pair
 from consilience.metrics.graph_sources import FreshGraphs
-from consilience.metrics.pairing import PairedSides, pair
 from consilience.numerics.regression.evaluation import evaluate_maps
 from consilience.numerics.regression.maps import LinearStep, Transform, translate
 from consilience.numerics.rows.arrays import AnyArray, Float32Array

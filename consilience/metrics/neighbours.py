@@ -14,13 +14,13 @@ from consilience.contract.neighbour_metrics import CycleKnn, LcsKnn
 from consilience.contract.scores import NeighboursRecord, Reason
 from consilience.limits import FLOAT32_BYTES, ROWS_MIN, SQUARE_BYTES
 from consilience.metrics.comparison import Cell, Comparison, LayerRef, Measurement, Report, find_reasons
-from consilience.metrics.layer_graphs import warn_of_recall, worst_recall
+from consilience.metrics.layers import warn_of_recall, worst_recall
 from consilience.metrics.sides import CacheKey, PreparedSide
 from consilience.numerics.knn.graph import NeighbourGraph
 from consilience.numerics.neighbour_overlap import metrics
 from consilience.numerics.neighbour_overlap.cknna import cknna, weight_edges
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists, SimilaritySpace
-from consilience.numerics.neighbour_overlap.nulls import count_graph, cycle_knn_null, mutual_knn_null
+from consilience.numerics.neighbour_overlap.metrics import count_graph, cycle_knn_null, mutual_knn_null
 from consilience.numerics.rows.arrays import BoolArray, Float32Array, Float64Array
 from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
 from consilience.numerics.stats.intervals import (

@@ -9,8 +9,7 @@ import numpy as np
 from consilience.contract.scores import Reason
 from consilience.contract.search import BuilderChoice
 from consilience.metrics.graph_sources import FreshGraphs, GraphSource, RowsKey, StorageKey
-from consilience.metrics.layer_graphs import LayerGraphs
-from consilience.metrics.layer_rows import ROWS_BYTES, LayerRows, LayerStatistics
+from consilience.metrics.layers import ROWS_BYTES, LayerGraphs, LayerRows, LayerStatistics
 from consilience.numerics.rows.arrays import IdArray
 from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
 from consilience.numerics.rows.prepared import RowStatistics

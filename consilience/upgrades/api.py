@@ -30,8 +30,7 @@ from consilience.contract.validation import read_options
 from consilience.errors import InvalidRequest
 from consilience.maps.api import ModelNames, describe_side, pick_layer
 from consilience.maps.fit import TrainTestSplit, fit_warnings
-from consilience.metrics.comparison import Report
-from consilience.metrics.pairing import PairedSides
+from consilience.metrics.comparison import PairedSides, Report
 from consilience.numerics.regression.evaluation import neighbour_recall
 from consilience.numerics.rows.parallel import LOCAL_EXECUTOR, Executor
 from consilience.numerics.rows.sources import SideSource

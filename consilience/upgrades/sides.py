@@ -11,9 +11,8 @@ from consilience.contract.maps import FitSummary, MapChoice
 from consilience.contract.upgrades import QuerySummary, UpgradeOptions
 from consilience.errors import InputError, TooFewRows, UnpairedSides
 from consilience.maps.fit import TrainTestSplit, compute_sums, fit_transform
-from consilience.metrics.comparison import Report
+from consilience.metrics.comparison import PairedSides, Report, pair
 from consilience.metrics.graph_sources import FreshGraphs
-from consilience.metrics.pairing import PairedSides, pair
 from consilience.numerics.regression.maps import Transform
 from consilience.numerics.rows.parallel import Executor
 from consilience.numerics.rows.sources import SideSource

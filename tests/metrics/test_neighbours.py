@@ -10,7 +10,6 @@ from consilience.contract.metric import NeighbourMetric
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import Score
 from consilience.limits import HALVES
-from consilience.metrics import layer_graphs
 from consilience.metrics.comparison import Comparison, Measurement
 from consilience.metrics.graph_sources import FreshGraphs
 from consilience.metrics.neighbours import find_score
@@ -209,8 +208,9 @@ def test_very_few_rows_give_a_value_or_a_reason(metric: NeighbourMetric) -> None
 
 def test_a_local_gpu_is_preferred_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     side = open_side(layers(1, seed=0))
-    monkeypatch.setattr(layer_graphs, "STEPS_MIN", 1)
+    monkeypatch.setattr("consilience.metrics.layers.STEPS_MIN", 1)
     monkeypatch.setattr(side.graphs, "executor", SimpleNamespace(is_remote=True))
     assert side.graphs.is_remote(0)
+    monkeypatch.setattr(side.graphs, "device", "cuda")
     monkeypatch.setattr(build, "find_gpu", lambda _: Gpu("cuda:0", "of the tests"))
     assert not side.graphs.is_remote(0)

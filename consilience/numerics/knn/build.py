@@ -62,7 +62,7 @@ def build_graph(
 
 def choose_gpu(n: int, d: int, builder: str, device: str) -> Gpu | None:
     """Return the GPU that builds a graph of n rows of d values; None for the CPU, whose builders can be requested by name."""
-    if builder not in ("auto", "verified_bf16") or (device == "auto" and n * n * d < GPU_STEPS):
+    if device == "cpu" or builder not in ("auto", "verified_bf16") or (device == "auto" and n * n * d < GPU_STEPS):
         return None
     return find_gpu(device)
 

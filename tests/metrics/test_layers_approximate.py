@@ -14,7 +14,7 @@ from consilience.contract.scores import Score
 from consilience.contract.search import Approximate
 from consilience.errors import InvalidRequest
 from consilience.execution.alignment import CachedGraphs
-from consilience.metrics.layer_graphs import find_search
+from consilience.metrics.layers import find_search
 from consilience.numerics.knn.approximate import build_approximate
 from consilience.numerics.rows.prepared import ArrayRows
 from consilience.scoring import ignore_progress, open_source, score, score_sources

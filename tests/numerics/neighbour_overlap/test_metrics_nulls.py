@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from consilience.numerics.neighbour_overlap.lists import NeighbourLists
-from consilience.numerics.neighbour_overlap.metrics import cycle_knn, mutual_knn
-from consilience.numerics.neighbour_overlap.nulls import count_graph, cycle_knn_null, mutual_knn_null
+from consilience.numerics.neighbour_overlap.metrics import (
+    count_graph,
+    cycle_knn,
+    cycle_knn_null,
+    mutual_knn,
+    mutual_knn_null,
+)
 from tests.reference_implementations import neighbours as reference
 
 
