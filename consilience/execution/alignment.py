@@ -183,7 +183,8 @@ def run_alignment(
     device : str
         Device for neighbour search: `auto`, `cpu`, `cuda` or `cuda:N`. The result is the same.
     plan : Plan, optional
-        Plan of the job. By default the sets are planned here.
+        Plan of the job. By default the sets are planned here, and always if they are paired by id: the stored plan then
+        counts the most rows that may have a pair, and may stream rows that the pairs themselves do not need streamed.
 
     Raises
     ------
@@ -196,7 +197,8 @@ def run_alignment(
     side_a, side_b = (open_set(side, blobs, with_ids=by_id) for side in (a, b))
     with open_executor(cluster) as executor:
         source = CachedGraphs(graphs, report)
-        return score_sources(request, side_a, side_b, source, report, executor=executor, device=device, plan=plan)
+        exact = None if by_id else plan
+        return score_sources(request, side_a, side_b, source, report, executor=executor, device=device, plan=exact)
 
 
 def plan_sets(request: AlignmentRequest, a: EmbeddingSet, b: EmbeddingSet, *, flops: float, seconds: float) -> Plan:

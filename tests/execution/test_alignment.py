@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consilience.contract.alignments import ScoringOptions
+from consilience.contract.alignments import AlignmentRequest, ScoringOptions
 from consilience.contract.embeddings import EmbeddingSet
+from consilience.contract.jobs import Plan
 from consilience.contract.neighbour_metrics import MutualKnn
 from consilience.contract.scores import ScoreDocument
 from consilience.errors import Unavailable
-from consilience.execution.alignment import CachedGraphs, open_set
+from consilience.execution.alignment import CachedGraphs, open_set, run_alignment
 from consilience.formats.files import from_vectors
 from consilience.metrics.graph_sources import RowsKey
 from consilience.numerics.knn.graph import NeighbourGraph, build_exact
@@ -151,3 +152,32 @@ def test_a_damaged_fact_is_found_anew(tmp_path: Path) -> None:
     (kept,) = (tmp_path / "facts").glob("??/*")
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
     assert graphs.fact(lambda: KEY, lambda: b"third") == b"third"
+
+
+@pytest.mark.parametrize("metric", ["mutual_knn", "cka", "linear_predictivity"])
+def test_a_job_paired_by_id_equals_the_direct_call_even_if_its_plan_streams(
+    metric: str, blobs: BlobStore, tmp_path: Path, sqlite_url: str
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 8)).astype(np.float32)
+    other = (rows @ rng.standard_normal((8, 6))).astype(np.float32)
+    database = Database(sqlite_url)
+    records, sets = EmbeddingRecords(database), []
+    for name, array, first in (("a", rows[:200], 0), ("b", other[100:], 100)):
+        layers = blobs.put(from_vectors(array.tolist()))
+        ids = blobs.put_column(tuple(f"item {first + row}" for row in range(200)))
+        digest = set_digest(layers, ids, None)
+        sets.append(records.add(name, 200, layers, digest, {}, array.nbytes, ids=ids)[0])
+    database.close()
+    request = AlignmentRequest.model_validate(
+        {"a": {"embedding": sets[0].id}, "b": {"embedding": sets[1].id}, "metrics": metric, "pairing": "id"}
+    )
+    plan = Plan(n=200, dim_a=8, dim_b=6, cells=1, flops=1.0, bytes=1, seconds=0.0, streamed=True)
+
+    cache = DiskCache(tmp_path / "graphs", 0)
+    job = run_alignment(request, *sets, blobs, cache, report=ignore_progress, plan=plan)
+    sides = (open_set(side, blobs, with_ids=True) for side in sets)
+    direct = score_sources(request, *sides, CachedGraphs(cache, ignore_progress), ignore_progress)
+
+    assert job.n == 100
+    assert job.model_dump(exclude={"timings_s"}) == direct.model_dump(exclude={"timings_s"})

@@ -97,9 +97,7 @@ def test_an_incomplete_list_ends_with_minus_one() -> None:
 @pytest.mark.parametrize("k", [1, 16, 17, 90, N - 1])
 def test_any_k_up_to_all_other_rows_is_found(k: int) -> None:
     x, query_ids = normal(), some(5)
-    np.testing.assert_array_equal(
-        search_queries(query_ids, ArrayRows(x), k).ids[0], build_exact(x, k).ids[query_ids]
-    )
+    np.testing.assert_array_equal(search_queries(query_ids, ArrayRows(x), k).ids[0], build_exact(x, k).ids[query_ids])
 
 
 class ReorderedExecutor(LocalExecutor):
