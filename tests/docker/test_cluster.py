@@ -9,7 +9,7 @@ import pytest
 import yaml
 from distributed.cli import dask_scheduler, dask_worker
 
-from workers.settings import Settings
+from workers.settings import WorkerSettings
 
 DOCKER = Path(__file__).parents[2] / "docker"
 MEMBERS = ("scheduler", "parts")
@@ -84,7 +84,7 @@ def test_the_worker_is_told_where_the_scheduler_is(
             monkeypatch.setenv(name, str(tmp_path / Path(value).name))
         else:
             monkeypatch.setenv(name, value)
-    address = Settings().cluster
+    address = WorkerSettings().cluster
     assert address
     assert address.url == "tls://scheduler:8786"
     assert address.certificate

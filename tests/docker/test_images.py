@@ -254,5 +254,5 @@ def test_the_worker_reports_its_health_by_what_it_reaches(
     assert ask().returncode == 0
     broken = ask(CONSILIENCE_REDIS_URL="redis://:hidden@127.0.0.1:1/0")
     assert broken.returncode == 1
-    assert "Redis does not answer" in broken.stderr
+    assert "Redis does not respond" in broken.stderr
     assert "hidden" not in broken.stderr
