@@ -296,7 +296,7 @@ def fit_map(
     --------
     >>> rows = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
     >>> turned = rows @ np.linalg.qr(rows.T @ rows)[0]
-    >>> found = fit(rows, turned, map="procrustes")
+    >>> found = fit_map(rows, turned, map="procrustes")
     >>> found.card.evaluation.forward.recall[1].value, found.apply(rows[:3]).shape
     (1.0, (3, 8))
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples.claims.issue import Finding, move, say
+from examples.claims.finding import Finding, describe_change, say
 
 from consilience.client.sync import Client
 from examples.claims import chance, learning, modalities, networks
@@ -85,7 +85,7 @@ def test_networks_of_every_level_are_told_with_what_was_found(
         first, last = (issue.rows[end][place] for end in (0, -1))
         assert isinstance(first, float)
         assert isinstance(last, float)
-        assert re.search(rf"{metric} with the .* {move('', first, last).strip()}; over all networks", issue.verdict)
+        assert re.search(rf"{metric} with the .* {describe_change('', first, last).strip()}; over all networks", issue.verdict)
     assert (tmp_path / f"{issue.name}.svg").read_text().startswith("<?xml")
 
 

@@ -18,9 +18,9 @@ from tests.serving import Serve, serve, until
 HOLDER = """
 import sys, time
 from pathlib import Path
-from consilience.stores import files as disk
+from consilience.stores.files import claim_file
 
-with disk.claimed(Path(sys.argv[1]), lambda: None):
+with claim_file(Path(sys.argv[1]), lambda: None):
     print("holds it", flush=True)
     time.sleep(60)
 """

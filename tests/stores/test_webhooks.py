@@ -180,8 +180,8 @@ def test_only_one_of_many_claims_succeeds(outbox: Outbox, ended: str) -> None:
 
 
 def test_excluded_hosts_are_skipped(outbox: Outbox, ended: str) -> None:
-    assert outbox.claim(30, besides=["hooks.example.com"]) is None
-    assert outbox.claim(30, besides=["other.example.com"]) is not None
+    assert outbox.claim(30, excluded_hosts=["hooks.example.com"]) is None
+    assert outbox.claim(30, excluded_hosts=["other.example.com"]) is not None
 
 
 def test_an_accepted_message_is_not_sent_again(outbox: Outbox, jobs: JobRecords, ended: str) -> None:
