@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from consilience.client.bodies import FormBody, Source, body_of, stored_id
-from consilience.client.transport import Request, error_of, get, read
+from consilience.client.transport import PreparedRequest, error_of, get, read
 from consilience.contract.alignments import AlignmentRequest, FormOptions, ReferenceOrSide, ScoringOptions, Side
 from consilience.contract.base import Document
 from consilience.contract.base import Request as Options
@@ -113,7 +113,7 @@ class Polling:
 
     Attributes
     ----------
-    request : Request
+    request : PreparedRequest
         Next poll.
     """
 
@@ -145,7 +145,7 @@ class Polling:
             )
         tag = response.headers.get("etag")
         headers = {"if-none-match": tag, "prefer": f"wait={int(min(LONG_POLL_S, left_s))}"} if tag else {}
-        self.request = Request("GET", self.request.path, headers=headers, after_s=min(self._delay_s, left_s))
+        self.request = PreparedRequest("GET", self.request.path, headers=headers, after_s=min(self._delay_s, left_s))
         self._delay_s = min(self._delay_s * POLL_GROWTH, POLL_LONGEST_S)
 
 

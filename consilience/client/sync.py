@@ -51,7 +51,7 @@ from consilience.client.transport import (
     DEFAULT_URL,
     Body,
     Model,
-    Request,
+    PreparedRequest,
     RetryLater,
     add_key,
     check,
@@ -195,7 +195,7 @@ class Client:
         body = upload_body(source, ids, groups)
         params = {"name": name or name_of(source), **json_params(metadata=metadata)}
         with names_file(source):
-            return self._fetch(Request("POST", "/v1/embeddings", params, body=body), EmbeddingSet)
+            return self._fetch(PreparedRequest("POST", "/v1/embeddings", params, body=body), EmbeddingSet)
 
     def embedding(self, embedding_id: str) -> EmbeddingSet:
         """Fetch one embedding set's description."""
@@ -207,7 +207,7 @@ class Client:
 
     def delete(self, embedding_id: str) -> None:
         """Delete an embedding set. Raises InUse if an unfinished job needs it."""
-        self._send(Request("DELETE", resource("embeddings", embedding_id)))
+        self._send(PreparedRequest("DELETE", resource("embeddings", embedding_id)))
 
     def extract(
         self,
@@ -255,7 +255,7 @@ class Client:
         content under the same name again returns the same dataset.
         """
         params = {"name": name or name_of(path), **json_params(metadata=metadata, views=views)}
-        return self._fetch(Request("POST", "/v1/datasets", params, body=body_of(path)), Dataset)
+        return self._fetch(PreparedRequest("POST", "/v1/datasets", params, body=body_of(path)), Dataset)
 
     def make_dataset(
         self,
@@ -268,7 +268,7 @@ class Client:
         """Store a built-in dataset, for example ``scenes:n=64,seed=7``, or its items with the given ids, in their order."""
         fields = {"ids": None if ids is None else list(ids), "name": name, "metadata": metadata}
         body = {"builtin": builtin, **{key: value for key, value in fields.items() if value is not None}}
-        return self._fetch(Request("POST", "/v1/datasets", json=body), Dataset)
+        return self._fetch(PreparedRequest("POST", "/v1/datasets", json=body), Dataset)
 
     def dataset(self, dataset_id: str) -> Dataset:
         """Fetch one dataset's description."""
@@ -280,7 +280,7 @@ class Client:
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a dataset. Raises InUse if an unfinished job needs it."""
-        self._send(Request("DELETE", resource("datasets", dataset_id)))
+        self._send(PreparedRequest("DELETE", resource("datasets", dataset_id)))
 
     def add_reference(
         self, name: str, sources: Sequence[Source], *, metadata: Mapping[str, Any] | None = None
@@ -288,7 +288,7 @@ class Client:
         """Create a reference set from sources of the same items; its members cannot be deleted before it."""
         members = [self._store(source) for source in sources]
         body = {"name": name, "embeddings": members, "metadata": dict(metadata or {})}
-        return self._fetch(Request("POST", "/v1/references", json=body), ReferenceSet)
+        return self._fetch(PreparedRequest("POST", "/v1/references", json=body), ReferenceSet)
 
     def reference(self, name_or_id: str) -> ReferenceSet:
         """Fetch one reference set by its id, or the newest one of a name."""
@@ -305,7 +305,7 @@ class Client:
 
     def delete_reference(self, reference_id: str) -> None:
         """Delete a reference set, but not its members. Raises InUse if an unfinished job needs it."""
-        self._send(Request("DELETE", resource("references", reference_id)))
+        self._send(PreparedRequest("DELETE", resource("references", reference_id)))
 
     @overload
     def align(
@@ -364,7 +364,7 @@ class Client:
         """Estimate the cost of `align` without creating a job; files and arrays are uploaded."""
         chosen = options_of(ScoringOptions, options, fields)
         body = alignment_body(self._side(a), self._side(b), chosen)
-        return self._fetch(Request("POST", "/v1/alignments", {"dry_run": "true"}, json=body), Plan)
+        return self._fetch(PreparedRequest("POST", "/v1/alignments", {"dry_run": "true"}, json=body), Plan)
 
     def study(
         self,
@@ -434,7 +434,7 @@ class Client:
     def upload_map(self, path: str | os.PathLike[str], *, name: str | None = None) -> StoredMap:
         """Store the file of a map that was fitted elsewhere."""
         body = file_body(path, MAP_MEDIA_TYPE)
-        return self._fetch(Request("POST", "/v1/maps", {"name": name or name_of(path)}, body=body), StoredMap)
+        return self._fetch(PreparedRequest("POST", "/v1/maps", {"name": name or name_of(path)}, body=body), StoredMap)
 
     def map(self, map_id: str) -> StoredMap:
         """Fetch one map's description."""
@@ -451,13 +451,13 @@ class Client:
 
     def delete_map(self, map_id: str) -> None:
         """Delete a map. Raises InUse if an unfinished job needs it."""
-        self._send(Request("DELETE", resource("maps", map_id)))
+        self._send(PreparedRequest("DELETE", resource("maps", map_id)))
 
     def translate(
         self, map_id: str, vectors: Sequence[Sequence[float]], *, model: str | None = None
     ) -> TranslatedVectors:
         """Translate a few vectors at once. `model` names the model of the vectors; the map must be fitted on the same one."""
-        request = Request("POST", resource("maps", map_id, "apply"), json=vectors_body(vectors, model))
+        request = PreparedRequest("POST", resource("maps", map_id, "apply"), json=vectors_body(vectors, model))
         return self._fetch(request, TranslatedVectors)
 
     def translate_set(
@@ -513,7 +513,7 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """Request cancellation of a job; a finished job does not change."""
-        return self._fetch(Request("POST", resource("jobs", job_id, "cancel")), Job)
+        return self._fetch(PreparedRequest("POST", resource("jobs", job_id, "cancel")), Job)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None, watch: Watcher | None = None) -> Job:
         """Wait until a job has finished and return it, also if it failed. Raises WaitTimedOut after `timeout_s` seconds.
@@ -559,10 +559,10 @@ class Client:
     ) -> PendingJob[Outcome]:
         return PendingJob(self, self._fetch(submission(path, content, webhook), Job), outcome)
 
-    def _fetch(self, request: Request, kind: type[Model]) -> Model:
+    def _fetch(self, request: PreparedRequest, kind: type[Model]) -> Model:
         return read(self._send(request), kind)
 
-    def _send(self, request: Request) -> httpx2.Response:
+    def _send(self, request: PreparedRequest) -> httpx2.Response:
         """Send a request, again if it fails or the service is busy, and return the response if it is not an error."""
         time.sleep(request.after_s)
         try:
@@ -575,7 +575,7 @@ class Client:
             raise unreachable(self._http.base_url, request, error) from error
         raise AssertionError("the retry loop returns or raises")
 
-    def _send_once(self, request: Request) -> httpx2.Response:
+    def _send_once(self, request: PreparedRequest) -> httpx2.Response:
         return self._http.request(
             request.method,
             request.path,

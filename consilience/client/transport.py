@@ -46,7 +46,7 @@ class Body(Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class PreparedRequest:
     """HTTP request that has not been sent."""
 
     method: str
@@ -79,21 +79,23 @@ def resource(*steps: str) -> str:
     return "/".join(["/v1", *(quote(step, safe="") for step in steps)])
 
 
-def get(*steps: str, **params: object) -> Request:
+def get(*steps: str, **params: object) -> PreparedRequest:
     """Return a GET of a resource with the query parameters that are not None."""
-    return Request("GET", resource(*steps), {key: str(value) for key, value in params.items() if value is not None})
+    return PreparedRequest(
+        "GET", resource(*steps), {key: str(value) for key, value in params.items() if value is not None}
+    )
 
 
-def submission(path: str, content: Body | dict[str, Any], webhook: str | None = None) -> Request:
+def submission(path: str, content: Body | dict[str, Any], webhook: str | None = None) -> PreparedRequest:
     """Return a POST that creates a job.
 
     The idempotency key makes a repeated POST, after a broken connection, return the same job.
     """
     headers = {"idempotency-key": uuid.uuid4().hex}
     if not isinstance(content, dict):
-        return Request("POST", path, headers=headers, body=content)
+        return PreparedRequest("POST", path, headers=headers, body=content)
     fields = {} if webhook is None else {"webhook": {"url": webhook}}
-    return Request("POST", path, headers=headers, json=content | fields)
+    return PreparedRequest("POST", path, headers=headers, json=content | fields)
 
 
 async def stream_body(body: Body) -> AsyncIterator[bytes]:
@@ -174,7 +176,7 @@ def raise_for_retry(response: httpx2.Response) -> httpx2.Response:
     return response
 
 
-def unreachable(base_url: httpx2.URL, request: Request, error: httpx2.TransportError) -> Unreachable:
+def unreachable(base_url: httpx2.URL, request: PreparedRequest, error: httpx2.TransportError) -> Unreachable:
     """Return the error of a request whose every attempt failed."""
     return Unreachable(
         f"The service at {base_url} did not respond to {request.method} {request.path}: "
