@@ -49,7 +49,7 @@ def create_key(
 
     Once a key exists, the service requires a key for every request.
     """
-    with _open_keys(data_dir) as keys:
+    with _open_keys(data_dir, create=True) as keys:
         key = keys.create(owner, parse_scopes(scopes), expires)
     token = key.token.get_secret_value()
     write(json.dumps({**key.model_dump(mode="json"), "token": token}) if as_json else token)
@@ -88,12 +88,15 @@ def _print_state(key: ApiKey) -> None:
 
 
 @contextmanager
-def _open_keys(data_dir: Path | None) -> Iterator["KeyRecords"]:
+def _open_keys(data_dir: Path | None, *, create: bool = False) -> Iterator["KeyRecords"]:
     with require_extra("service", "The database of the keys", has_service=False):
         from consilience.stores.database import Database  # noqa: PLC0415 -- only this command needs them
+        from consilience.stores.integrity import require_database_file  # noqa: PLC0415 -- as above
         from consilience.stores.keys import KeyRecords  # noqa: PLC0415 -- as above
 
         _, url = locate_stores(data_dir)
+    if not create:
+        require_database_file(url, hint="Pass the data folder of the service with --data-dir.")
     database = Database(url)
     try:
         database.migrate()

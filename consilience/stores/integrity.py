@@ -351,9 +351,13 @@ def check_integrity(url: str, folder: Path, *, deep: bool = False, grace_s: floa
     """
     if not (folder / "layers").is_dir():
         raise StartupError(
-            f"{folder} is not a data folder.", value=folder, hint="Pass the data folder with --data-dir."
+            f"{folder} is not a data folder: it has no folder 'layers'."
+            if folder.is_dir()
+            else f"{folder} is not a data folder: it does not exist.",
+            value=folder,
+            hint="Pass the data folder with --data-dir.",
         )
-    _require_file(url)
+    require_database_file(url)
     database = Database(url)
     try:
         return _check_all(database, BlobStore(folder), deep=deep, grace_s=grace_s)
@@ -384,7 +388,9 @@ def _check_all(database: Database, blobs: BlobStore, *, deep: bool, grace_s: flo
     return IntegrityReport(jobs, sets, datasets, sum(1 for _ in blobs.digests()), tuple(issues))
 
 
-def _require_file(url: str) -> None:
+def require_database_file(
+    url: str, hint: str = "Pass the data folder of the service with --data-dir, or its database with --database-url."
+) -> None:
     """Raise StartupError if the file of a SQLite database does not exist, since SQLite would create it."""
     try:
         parsed = sa.make_url(url)
@@ -394,5 +400,5 @@ def _require_file(url: str) -> None:
         raise StartupError(
             f"The database {parsed.database} does not exist.",
             value=parsed.database,
-            hint="Pass the data folder of the service with --data-dir, or its database with --database-url.",
+            hint=hint,
         )

@@ -59,4 +59,4 @@ def test_the_report_is_printed_as_json(folder: Path) -> None:
 def test_a_folder_without_service_data_has_exit_status_2(tmp_path: Path) -> None:
     ended = doctor("--data-dir", str(tmp_path))
     assert ended.returncode == 2
-    assert "is not a data folder." in ended.stderr
+    assert "is not a data folder: it has no folder 'layers'." in ended.stderr

@@ -57,6 +57,24 @@ def test_a_key_is_revoked_by_its_id(consilience: Command, folder: Path) -> None:
     assert "revoked" in consilience("keys", "list").out
 
 
+@pytest.mark.parametrize("words", [("list",), ("revoke", "key_0")])
+def test_only_create_makes_a_data_folder(consilience: Command, folder: Path, words: tuple[str, ...]) -> None:
+    ran = consilience("keys", *words)
+
+    assert (ran.status, ran.out) == (2, "")
+    assert "does not exist. Pass the data folder of the service with --data-dir." in " ".join(ran.err.split())
+    assert not folder.exists()
+
+
+def test_revoking_an_unknown_key_is_refused(consilience: Command, folder: Path) -> None:
+    consilience("keys", "create", "--owner", "ana")
+
+    ran = consilience("keys", "revoke", "key_0")
+
+    assert (ran.status, ran.out) == (2, "")
+    assert "There is no such key" in ran.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -64,7 +82,6 @@ def test_a_key_is_revoked_by_its_id(consilience: Command, folder: Path) -> None:
         (("create", "--owner", "a", "--scopes", "all"), "allowed: read, write, admin"),
         (("create", "--owner", "a", "--expires", "0"), "greater than or equal to 1"),
         (("create",), "--owner"),
-        (("revoke", "key_0"), "There is no such key"),
     ],
 )
 def test_an_invalid_request_is_reported(

@@ -272,7 +272,7 @@ def test_a_set_that_is_deleted_meanwhile_is_not_reported(world: World, monkeypat
 def test_a_path_without_a_data_folder_is_refused_and_stays_unchanged(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
-        with pytest.raises(StartupError, match="is not a data folder"):
+        with pytest.raises(StartupError, match="is not a data folder: it "):
             check_integrity(f"sqlite:///{folder}/consilience.db", folder)
     BlobStore(tmp_path / "data")
     with pytest.raises(StartupError, match="does not exist"):
