@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples.claims.finding import Finding, describe_change, say
 
 from consilience.client.sync import Client
 from examples.claims import chance, learning, modalities, networks
+from examples.claims.finding import Finding, describe_change, say
 from examples.claims.networks import NetworkOptions, train
 
 
