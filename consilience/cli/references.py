@@ -29,7 +29,8 @@ def add_reference(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Name of the reference set; a set of the same name becomes its next version."
+            metavar="NAME",
+            help="Name of the reference set; if one has this name already, the new one is its next version.",
         ),
     ],
     members: Annotated[

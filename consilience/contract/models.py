@@ -97,8 +97,11 @@ def parse_model(identifier: str) -> ModelName:
     kind, colon, rest = identifier.partition(":")
     pattern = _PATTERNS.get(kind)  # type: ignore[call-overload]  # the kind may be unknown
     if not colon or pattern is None:
+        short = identifier[:IDENTIFIER_LENGTH]
         raise InvalidRequest(
-            f"The model identifier {identifier[:IDENTIFIER_LENGTH]!r} is not of the form KIND:NAME.",
+            f"There is no model kind {kind[:IDENTIFIER_LENGTH]!r}, as in {short!r}; allowed: {', '.join(_PATTERNS)}."
+            if colon
+            else f"The model identifier {short!r} is not of the form KIND:NAME.",
             value=identifier,
             hint=f"Use one of the kinds {', '.join(_PATTERNS)}, for example hf:sentence-transformers/all-MiniLM-L6-v2.",
         )

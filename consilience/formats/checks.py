@@ -52,7 +52,7 @@ def check_shape(shape: tuple[int, ...], where: str) -> None:
         )
     if shape[0] < ROWS_MIN:
         raise TooFewRows(
-            f"{where} has {shape[0]} rows; a score needs at least {ROWS_MIN}.", value=shape, limit=ROWS_MIN
+            f"{where} has {shape[0]} rows; at least {ROWS_MIN} rows are needed.", value=shape, limit=ROWS_MIN
         )
 
 

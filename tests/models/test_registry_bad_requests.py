@@ -133,7 +133,7 @@ class BadRequest(NamedTuple):
 #: Requests that the service itself refuses. ROOT and PRIVATE are the operator's folder and one next to it.
 REFUSED = (
     BadRequest("bert", "invalid-request", "is not of the form KIND:NAME", "Use one of the kinds hf, st, timm"),
-    BadRequest("onnx:bert", "invalid-request", "is not of the form KIND:NAME", "Use one of the kinds hf, st, timm"),
+    BadRequest("onnx:bert", "invalid-request", "There is no model kind 'onnx'", "Use one of the kinds hf, st, timm"),
     BadRequest("hf:../private/secret", "invalid-request", "after hf: it must have", "a name such as"),
     BadRequest("local:../private/secret", "invalid-request", "after local: it must have", "a path without the parts"),
     BadRequest(
