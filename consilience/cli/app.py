@@ -42,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit status: 0 done or passed, 1 below a threshold, 2 bad usage or input, 3 service not reachable, "
+    epilog="Exit status: 0 done or passed, 1 if a check failed, 2 bad usage or input, 3 service not reachable, "
     "4 job failed, 5 timed out, 130 interrupted.",
 )
 for command in (score, check, study, upgrade, upload, extract, serve, metrics, doctor):
