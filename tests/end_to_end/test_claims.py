@@ -85,7 +85,9 @@ def test_networks_of_every_level_are_told_with_what_was_found(
         first, last = (issue.rows[end][place] for end in (0, -1))
         assert isinstance(first, float)
         assert isinstance(last, float)
-        assert re.search(rf"{metric} with the .* {describe_change('', first, last).strip()}; over all networks", issue.verdict)
+        assert re.search(
+            rf"{metric} with the .* {describe_change('', first, last).strip()}; over all networks", issue.verdict
+        )
     assert (tmp_path / f"{issue.name}.svg").read_text().startswith("<?xml")
 
 
