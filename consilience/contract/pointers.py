@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-from consilience.errors import ConsilienceError
+from consilience.errors import ConsilienceError, Unreachable
 from consilience.quoting import QUOTED_LENGTH
 
 Location = Sequence[int | str]
@@ -68,9 +68,11 @@ def default_pointer(pointer: str) -> Iterator[None]:
 
 @contextmanager
 def with_prefix(prefix: str) -> Iterator[None]:
-    """Prefix the messages of errors of the block with the subject."""
+    """Prefix the messages of errors of the block with the subject; an unreachable service is not about it."""
     try:
         yield
+    except Unreachable:
+        raise
     except ConsilienceError as error:
         error.detail = f"{prefix}: {error.detail}"
         error.args = (error.detail,)
