@@ -34,7 +34,7 @@ from consilience.cli.output import (
 )
 from consilience.cli.parsing import as_list, parse_metric
 from consilience.cli.score import check_comparison, compute_reference_ranks, compute_scores, output_reference_ranks
-from consilience.contract.metric import Direction
+from consilience.contract.metric import Direction, Metric
 from consilience.contract.metrics import METRICS
 from consilience.contract.scores import ReferenceRank, Score
 from consilience.errors import InvalidRequest
@@ -98,7 +98,16 @@ def parse_score_threshold(word: str, direction: Direction = "similarity") -> Sco
         raise InvalidRequest(
             f"{option} needs a {direction}, but {choice['metric']} is a {actual}.", hint=f"Write {other} {word}."
         )
+    _check_attainable(METRICS[choice["metric"]], choice["metric"], value)
     return ScoreThreshold(choice, value)
+
+
+def _check_attainable(metric: type[Metric], name: str, value: float) -> None:
+    """Refuse a threshold that no value of the metric can reach."""
+    if metric.score_direction == "similarity" and metric.high is not None and value > metric.high:
+        raise InvalidRequest(f"{name} is at most {metric.high:g}; a minimum of {value:g} always fails.", value=value)
+    if metric.score_direction == "distance" and metric.low is not None and value < metric.low:
+        raise InvalidRequest(f"{name} is at least {metric.low:g}; a maximum of {value:g} always fails.", value=value)
 
 
 def check_scores(scores: Sequence[Checkable], thresholds: Sequence[ScoreThreshold]) -> list[ScoreCheck]:

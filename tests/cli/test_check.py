@@ -92,3 +92,15 @@ def test_the_option_of_a_threshold_must_match_the_direction_of_its_metric(
 ) -> None:
     with pytest.raises(InvalidRequest, match=option):
         parse_score_threshold(word, direction)
+
+
+@pytest.mark.parametrize(
+    ("word", "direction", "message"),
+    [
+        ("cka=5", "similarity", "cka is at most 1; a minimum of 5 always fails."),
+        ("angular_cka=-1", "distance", "angular_cka is at least 0; a maximum of -1 always fails."),
+    ],
+)
+def test_a_threshold_outside_the_range_of_the_metric_is_refused(word: str, direction: Direction, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        parse_score_threshold(word, direction)
